@@ -1,0 +1,38 @@
+"""The only errors meant for people: one line that says what is wrong and one that says what to do."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake the user can mend. Surfaces show `what` and `hint` as one line (CLI exit 2, HTTP 4xx)."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(f"{what}; {hint}" if hint else what)
+        self.what = what
+        self.hint = hint
+
+
+class AudioError(UserError):
+    """The recording cannot be used as it is (missing, unreadable, silent, too short, too long)."""
+
+
+class TextError(UserError):
+    """The text holds nothing that can be spoken, or markup that cannot be read."""
+
+
+class ConfigError(UserError):
+    """A configuration or recipe that cannot be used: which key, what it was, what it may be."""
+
+
+class ModelError(UserError):
+    """A bundle, codec or voice that is missing, damaged or does not fit the others."""
+
+
+class MissingExtra(UserError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs {package}, which is not installed",
+            f"run: pip install 'openvalle[{extra}]'",
+        )
