@@ -1,0 +1,1 @@
+"""Models that judge speech: forced alignment, recognition, speaker similarity, quality."""

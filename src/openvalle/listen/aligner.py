@@ -1,0 +1,225 @@
+"""Forced alignment: when each given phone is spoken, with pocketsphinx's English model, offline."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from openvalle.audio import Audio, is_silent, resample
+from openvalle.errors import AudioError, TextError
+
+SIL = "SIL"
+MODEL_RATE = 16_000  # rate of the acoustic model, in hertz
+HOP_SECONDS = 0.01  # one feature frame
+WINDOW_OFFSET = 0.0078  # a 25.6 ms window starts this long before the 10 ms that it stands for
+MIN_SILENCE = 0.06  # shorter silences, in seconds, are closures and belong to the phone before them
+POOR_SCORE = -4.0  # right transcripts of clean speech score -1 to -2.5 per frame, wrong ones -5.5 or less
+SCORE_NATS = 1024 * math.log(1.0001)  # pocketsphinx's scores are logs to base 1.0001, shifted by 10 bits
+VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"
+CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH"
+PHONES = frozenset(f"{VOWELS} {CONSONANTS}".split())
+
+
+@dataclass(frozen=True)
+class Span:
+    """One symbol in time: `start` and `end` in seconds; `word` is the index of its word, -1 for silence."""
+
+    symbol: str
+    start: float
+    end: float
+    word: int = -1
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Spans that tile the clip, and how well the phones fit the sound.
+
+    `score`: mean log-likelihood per 10 ms frame relative to the best model state, in nats, at most 0; below
+    `POOR_SCORE` the words are probably not what is said. `word_scores`: the same for each word given.
+    """
+
+    spans: tuple[Span, ...]
+    score: float
+    word_scores: tuple[float, ...]
+
+    def word_times(self) -> list[tuple[float, float]]:
+        """Return (start, end) in seconds of every word; a word without phones gets an empty stretch."""
+        times: list[tuple[float, float]] = []
+        for index in range(len(self.word_scores)):
+            own = [span for span in self.spans if span.word == index]
+            last = times[-1][1] if times else 0.0
+            times.append((own[0].start, own[-1].end) if own else (last, last))
+        return times
+
+
+class Aligner:
+    """A decoder kept for many utterances. Calls are serialised by a lock; give each process its own."""
+
+    def __init__(self) -> None:
+        from pocketsphinx import Decoder
+
+        # The dictionary starts empty: each pronunciation becomes an entry of its own (named by its phones),
+        # so that exactly the given phones are aligned. The best path through the lattice must stay off: it
+        # gives phones of one frame, which the second pass cannot place.
+        self._decoder: Any = Decoder(lm=None, dict=None, bestpath=False, loglevel="FATAL")
+        self._lock = threading.Lock()
+
+    def align(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> list[Span]:
+        """Return spans that tile the clip; see `align_scored`."""
+        return list(self.align_scored(audio, words).spans)
+
+    def align_scored(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> Alignment:
+        """Return when each phone of `words` (text, ARPAbet phones with stress) is spoken, and how surely.
+
+        The spans tile [0, audio.seconds]; silences of `MIN_SILENCE` or more are spans named SIL, equal
+        neighbours are one span. Raises `TextError` without phones, `AudioError` if words and sound do not
+        match.
+        """
+        spoken = [index for index, (_, phones) in enumerate(words) if phones]
+        if not spoken:
+            raise TextError("there are no words to align", "give the words that are spoken in the recording")
+        if not len(audio.samples) or is_silent(audio):
+            raise AudioError("the recording is silent", "record it again, closer to the microphone")
+        with self._lock:
+            entries = self._decode(_pcm(audio), [words[index][1] for index in spoken])
+        return _alignment(entries, words, spoken, audio.seconds)
+
+    def _decode(self, pcm: bytes, pronunciations: list[tuple[str, ...]]) -> list[_Entry]:
+        """Run both passes (words with optional silences, then phones within them)."""
+        names = [self._entry_name(phones) for phones in pronunciations]
+        try:
+            self._decoder.set_align_text(" ".join(names))
+            self._listen(pcm)
+            self._decoder.set_alignment()
+            self._listen(pcm)
+            alignment = self._decoder.get_alignment()
+        except RuntimeError:
+            raise _mismatch() from None
+        known = set(names)
+        entries = [
+            _Entry(word.name in known, word.score, word.duration, [(p.start, p.start + p.duration) for p in word])
+            for word in alignment
+        ]
+        if sum(entry.is_word for entry in entries) != len(names):
+            raise _mismatch()
+        return entries
+
+    def _listen(self, pcm: bytes) -> None:
+        self._decoder.start_utt()
+        try:
+            self._decoder.process_raw(pcm, full_utt=True)
+        finally:
+            self._decoder.end_utt()
+
+    def _entry_name(self, phones: tuple[str, ...]) -> str:
+        """Return the name of the dictionary entry for `phones`, adding it if it is new."""
+        bare = [phone.rstrip("012") for phone in phones]
+        assert PHONES.issuperset(bare), f"not ARPAbet: {phones}"
+        name = "_".join(bare)
+        if self._decoder.lookup_word(name) is None:
+            self._decoder.add_word(name, " ".join(bare), False)
+        return name
+
+
+def align(audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> list[Span]:
+    """Align one clip; keep an `Aligner` for many."""
+    return Aligner().align(audio, words)
+
+
+def spans_to_durations(
+    spans: Sequence[Span], frames: int, frame_rate: float = 75.0, block: int = 2
+) -> tuple[list[str], list[int]]:
+    """Return the symbols and their whole frames; the durations sum to `frames`.
+
+    Every symbol gets at least one block of `block` frames and starts on a block, so that a merged frame never
+    holds two symbols; where that cannot be, at least one frame. `AudioError` if even that is impossible.
+    """
+    symbols = [span.symbol for span in spans]
+    if len(symbols) > frames or not symbols:
+        raise AudioError(f"{len(symbols)} symbols cannot fit {frames} frames", "check the transcript")
+    if len(symbols) > frames // block:
+        block = 1
+    last = frames // block
+    starts = np.rint([span.start * frame_rate / block for span in spans]).astype(int)
+    order = np.arange(len(starts))
+    starts = np.maximum.accumulate(np.maximum(starts, 0) - order) + order  # at least one block after the former
+    starts = np.minimum(starts, last - order[::-1] - 1)  # and room for all that follow
+    starts[0] = 0
+    edges = np.append(starts * block, frames)
+    return symbols, np.diff(edges).tolist()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A word or filler as decoded: score, frames and the (start, end) frames of its phones."""
+
+    is_word: bool
+    score: int
+    frames: int
+    phones: list[tuple[int, int]]
+
+
+def _mismatch() -> AudioError:
+    return AudioError("the words do not match the audio", "check the transcript of the recording")
+
+
+def _pcm(audio: Audio) -> bytes:
+    samples = resample(audio, MODEL_RATE).samples
+    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def _alignment(
+    entries: list[_Entry], words: Sequence[tuple[str, tuple[str, ...]]], spoken: list[int], seconds: float
+) -> Alignment:
+    spans: list[Span] = []
+    scores = [0.0] * len(words)
+    index = iter(spoken)
+    for entry in entries:
+        word = next(index) if entry.is_word else -1
+        symbols = words[word][1] if entry.is_word else (SIL,) * len(entry.phones)
+        if len(symbols) != len(entry.phones):
+            raise _mismatch()
+        if entry.is_word:
+            scores[word] = entry.score * SCORE_NATS / max(1, entry.frames)
+        for symbol, (start, end) in zip(symbols, entry.phones, strict=True):
+            times = (round(frame * HOP_SECONDS + WINDOW_OFFSET, 4) for frame in (start, end))
+            spans.append(Span(symbol, *times, word))
+    total = sum(entry.score for entry in entries) / max(1, sum(entry.frames for entry in entries))
+    return Alignment(tuple(_tile(spans, seconds)), total * SCORE_NATS, tuple(scores))
+
+
+def _tile(spans: list[Span], seconds: float) -> list[Span]:
+    """Join equal neighbours and silences that are too short, and stretch the ends to [0, seconds]."""
+    spans[0] = replace(spans[0], start=0.0)
+    spans[-1] = replace(spans[-1], end=seconds)
+    spans = _joined(spans)
+    if len(spans) > 1 and spans[0].symbol == SIL and spans[0].seconds < MIN_SILENCE:
+        spans = [replace(spans[1], start=0.0), *spans[2:]]
+    kept: list[Span] = []
+    for span in spans:
+        if kept and span.symbol == SIL and span.seconds < MIN_SILENCE:
+            kept[-1] = replace(kept[-1], end=span.end)
+        else:
+            kept.append(span)
+    return _joined(kept)
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    """Return `spans` with equal neighbours made one (the word of the first is kept)."""
+    out: list[Span] = []
+    for span in spans:
+        if out and out[-1].symbol == span.symbol:
+            out[-1] = replace(out[-1], end=span.end)
+        else:
+            out.append(span)
+    return out
