@@ -1,0 +1,1 @@
+"""Text in, phone symbols out: normalisation, pronunciation, long-text chunks; needs no torch, no network."""

@@ -1,0 +1,164 @@
+"""English pronunciations from misaki's Apache-2.0 lexicons, read as data without importing misaki."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from openvalle.errors import MissingExtra
+from openvalle.text.symbols import is_vowel
+
+Phones = tuple[str, ...]
+DEFAULT = "DEFAULT"  # the reading of an entry when no part of speech decides
+
+# misaki's alphabet (one character per phone) in ARPAbet; a flap and a glottal stop are spoken forms of T
+# fmt: off
+_CONSONANTS = {
+    "b": "B", "d": "D", "f": "F", "h": "HH", "j": "Y", "k": "K", "l": "L", "m": "M", "n": "N", "p": "P",
+    "s": "S", "t": "T", "v": "V", "w": "W", "z": "Z", "ð": "DH", "ŋ": "NG", "ɹ": "R", "ɾ": "T", "ʃ": "SH",
+    "ʒ": "ZH", "ʤ": "JH", "ʧ": "CH", "θ": "TH", "ɡ": "G", "ʔ": "T",  # noqa: RUF001
+}
+_VOWELS = {
+    "A": "EY", "I": "AY", "O": "OW", "W": "AW", "Y": "OY", "i": "IY", "u": "UW", "æ": "AE", "ɔ": "AO",
+    "ə": "AH", "ɛ": "EH", "ɜ": "ER", "ʊ": "UH", "ʌ": "AH", "ᵊ": "AH", "ᵻ": "IH", "əɹ": "ER", "ɜɹ": "ER",
+    "ɑ": "AA", "ɪ": "IH",  # noqa: RUF001
+}
+# fmt: on
+_TOKEN = re.compile(r"[ˈˌ]?(?:[əɜ]ɹ|.)", re.DOTALL)
+_STRESS = {"\u02c8": "1", "\u02cc": "2"}  # the marks \u02c8 and \u02cc
+
+
+def from_misaki(transcription: str) -> Phones:
+    """Return the ARPAbet phones of text in misaki's alphabet (a stress mark stands before its vowel)."""
+    phones = []
+    for token in _TOKEN.findall(transcription):
+        stress = _STRESS.get(token[0], "")
+        sound = token.lstrip("ˈˌ")
+        if sound in _VOWELS:
+            phones.append(_VOWELS[sound] + (stress or "0"))
+        else:
+            phones.append(_CONSONANTS[sound])
+    return tuple(phones)
+
+
+class Lexicon:
+    """Word -> pronunciations by part of speech; a hand-checked (gold) and a machine-made (silver) list."""
+
+    def __init__(self, gold: Mapping[str, object], silver: Mapping[str, object]) -> None:
+        self._lists = (gold, silver)
+        self._read: dict[str, Mapping[str, Phones] | None] = {}
+
+    def __contains__(self, word: str) -> bool:
+        return self.lookup(word) is not None
+
+    def lookup(self, word: str) -> Mapping[str, Phones] | None:
+        """Return the readings of a word (`DEFAULT` among them), by rule if it is inflected, or None."""
+        if word not in self._read:
+            self._read[word] = self.entry(word) or inflected(self, word)
+        return self._read[word]
+
+    def entry(self, word: str) -> dict[str, Phones] | None:
+        """Return the listed readings of a word, whatever its case, or None."""
+        for entries in self._lists:
+            for spelling in (word, word.lower(), word.capitalize()):
+                found = entries.get(spelling)
+                if isinstance(found, str):
+                    return {DEFAULT: from_misaki(found)}
+                if isinstance(found, dict):
+                    return {tag: from_misaki(reading) for tag, reading in found.items() if reading}
+        return None
+
+
+@cache
+def lexicon() -> Lexicon:
+    """Return the American English lexicon; `MissingExtra` if misaki's data files are absent."""
+    spec = find_spec("misaki")
+    folders = [] if spec is None else [Path(place) / "data" for place in spec.submodule_search_locations or ()]
+    for folder in folders:
+        if (folder / "us_gold.json").is_file():
+            lists = [json.loads((folder / f"us_{name}.json").read_text("utf-8")) for name in ("gold", "silver")]
+            return Lexicon(*lists)
+    raise MissingExtra("misaki", "all")
+
+
+# Endings go by the last phone of the stem: voiceless takes S or T; a sibilant or a dental stop a vowel too.
+_SIBILANTS = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
+_VOICELESS = frozenset({"P", "T", "K", "F", "TH", "S", "SH", "CH"})
+_CLITICS: dict[str, tuple[Phones, Phones]] = {  # after a vowel, after a consonant
+    "'ll": (("L",), ("AH0", "L")),
+    "'ve": (("V",), ("AH0", "V")),
+    "'re": (("R",), ("ER0",)),
+    "'d": (("D",), ("D",)),
+    "'m": (("M",), ("AH0", "M")),
+    "n't": (("N", "T"), ("AH0", "N", "T")),
+}
+
+
+def plural(stem: Phones) -> Phones:
+    """Return the stem with the ending -s or -'s."""
+    if stem[-1] in _SIBILANTS:
+        return (*stem, "IH0", "Z")
+    return (*stem, "S" if stem[-1] in _VOICELESS else "Z")
+
+
+def past(stem: Phones) -> Phones:
+    """Return the stem with the ending -ed."""
+    if stem[-1] in ("T", "D"):
+        return (*stem, "IH0", "D")
+    return (*stem, "T" if stem[-1] in _VOICELESS else "D")
+
+
+def inflected(words: Lexicon, word: str) -> dict[str, Phones] | None:
+    """Return the readings of an inflected form (-s, -'s, -ed, -ing, a clitic) of a listed word, or None."""
+    lower = word.lower()
+    for clitic, (after_vowel, after_consonant) in _CLITICS.items():
+        stem = words.entry(word[: -len(clitic)]) if lower.endswith(clitic) else None
+        if stem:
+            return {
+                tag: (*phones, *(after_vowel if is_vowel(phones[-1]) else after_consonant))
+                for tag, phones in stem.items()
+            }
+    for ending, spellings in _stems(word, lower):
+        for spelling in spellings:
+            stem = words.entry(spelling) if len(spelling) > 1 else None
+            if stem:
+                return {tag: _joined(phones, ending) for tag, phones in stem.items()}
+    return None
+
+
+def _stems(word: str, lower: str) -> list[tuple[str, list[str]]]:
+    """Return the endings the spelling may carry, each with the spellings its stem may have."""
+    if lower.endswith("'s"):
+        return [("s", [word[:-2]])]
+    if lower.endswith("s'"):
+        return [("", [word[:-1]]), ("s", [word[:-2]])]
+    if lower.endswith("'"):
+        stem = word[:-1].removesuffix("in")
+        return [("", [word[:-1]]), ("in", [stem + "e", stem, *_undoubled(stem)])]  # sittin' is sitting
+    if lower.endswith("ies"):
+        return [("s", [word[:-3] + "y", word[:-1]])]
+    if lower.endswith("s") and not lower.endswith(("ss", "us", "is")):
+        return [("s", [word[:-1], *([word[:-2]] if lower.endswith("es") else [])])]
+    if lower.endswith("ied"):
+        return [("ed", [word[:-3] + "y"])]
+    if lower.endswith("ed") and not lower.endswith("eed"):
+        return [("ed", [word[:-1], word[:-2], *_undoubled(word[:-2])])]
+    if lower.endswith("ing") and len(word) > 4:
+        return [("ing", [word[:-3] + "e", word[:-3], *_undoubled(word[:-3])])]
+    return []
+
+
+def _undoubled(stem: str) -> list[str]:
+    return [stem[:-1]] if len(stem) > 2 and stem[-1] == stem[-2] and stem[-1] not in "aeiou" else []
+
+
+def _joined(stem: Phones, ending: str) -> Phones:
+    if ending == "s":
+        return plural(stem)
+    if ending == "ed":
+        return past(stem)
+    return (*stem, *{"ing": ("IH0", "NG"), "in": ("IH0", "N"), "": ()}[ending])
