@@ -178,6 +178,10 @@ def _pcm(audio: Audio) -> bytes:
     return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
 
 
+def _seconds(frame: int) -> float:
+    return round(frame * HOP_SECONDS + WINDOW_OFFSET, 4)
+
+
 def _alignment(
     entries: list[_Entry], words: Sequence[tuple[str, tuple[str, ...]]], spoken: list[int], seconds: float
 ) -> Alignment:
@@ -192,8 +196,7 @@ def _alignment(
         if entry.is_word:
             scores[word] = entry.score * SCORE_NATS / max(1, entry.frames)
         for symbol, (start, end) in zip(symbols, entry.phones, strict=True):
-            times = (round(frame * HOP_SECONDS + WINDOW_OFFSET, 4) for frame in (start, end))
-            spans.append(Span(symbol, *times, word))
+            spans.append(Span(symbol, _seconds(start), _seconds(end), word))
     total = sum(entry.score for entry in entries) / max(1, sum(entry.frames for entry in entries))
     return Alignment(tuple(_tile(spans, seconds)), total * SCORE_NATS, tuple(scores))
 
