@@ -1,0 +1,1 @@
+"""From a folder or manifest of audio and text to aligned, tokenised shards, in steps that can be rerun."""

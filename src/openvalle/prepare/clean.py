@@ -1,0 +1,110 @@
+"""The clean step: every clip becomes trimmed, levelled 24 kHz mono in an int16 shard on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from openvalle.audio import RATE, TARGET_DB, Audio, is_silent, normalize, read, resample, trim
+from openvalle.config import Config
+from openvalle.data.rows import Row
+from openvalle.data.shards import write_audio
+from openvalle.errors import AudioError
+from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
+
+
+class CleanSettings(Config):
+    """What is done to the sound of a clip, and which clips are left out for their length."""
+
+    target_db: float = Field(default=TARGET_DB, le=0, description="RMS of the active part, in dBFS")
+    trim_db: float = Field(default=40.0, gt=0, description="edges this far under the loudest 10 ms are cut off")
+    margin_seconds: float = Field(default=0.1, ge=0, description="kept around what is left")
+    min_seconds: float = Field(default=0.5, ge=0, description="shorter ones are rejected, after trimming")
+    max_seconds: float = Field(default=180.0, gt=0, description="longer ones are rejected: cut them first")
+
+
+@dataclass(frozen=True)
+class Cleaner:
+    """Work of the clean step on one unit; writes `audio-00012.npy`."""
+
+    folder: Path
+    settings: CleanSettings
+
+    def __call__(self, unit: int, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+        """Return the cleaned rows and the rejected ones."""
+        kept, clips, rejected = [], [], []
+        for row in rows:
+            try:
+                audio = clean(read_row(row), self.settings)
+            except AudioError as error:
+                rejected.append({"id": row["id"], "reason": str(error)})
+                continue
+            kept.append(row)
+            clips.append(audio.samples)
+        shard = f"audio-{unit:05d}.npy"
+        starts = write_audio(self.folder / shard, clips)
+        return [
+            {key: row[key] for key in ("id", "speaker", "language", "split", "text")}
+            | {"seconds": round(len(clip) / RATE, 4), "shard": shard, "start": start, "samples": len(clip)}
+            for row, clip, start in zip(kept, clips, starts, strict=True)
+        ], rejected
+
+
+def _build(folder: Path, settings: CleanSettings) -> Work:
+    return Cleaner(folder, settings)
+
+
+def clean_all(
+    rows: list[Row],
+    folder: Path,
+    settings: CleanSettings,
+    jobs: int = 1,
+    unit: int = UNIT,
+    progress: Progress | None = None,
+) -> Result:
+    """Clean every row of a scan into `folder`; return the kept rows, as `AudioShards` reads them."""
+    build = partial(_build, folder, settings)
+    return run_step(folder, rows, build, settings.model_dump(), jobs, unit, progress)
+
+
+def clean(audio: Audio, settings: CleanSettings) -> Audio:
+    """Return the clip at 24 kHz, trimmed and levelled; `AudioError` if silent, too short or too long."""
+    if audio.seconds > settings.max_seconds:
+        raise AudioError(f"too long: {audio.seconds:.1f} s, more than {settings.max_seconds:g} s")
+    if is_silent(audio):
+        raise AudioError("silent")
+    audio = trim(resample(audio, RATE), settings.trim_db, settings.margin_seconds)
+    if audio.seconds < settings.min_seconds:
+        raise AudioError(f"too short: {audio.seconds:.2f} s, less than {settings.min_seconds:g} s")
+    return normalize(audio, settings.target_db)
+
+
+def read_row(row: Row) -> Audio:
+    """Return the sound of a scanned row at its own rate; `AudioError` if it cannot be read."""
+    if not row["start"] and not row["channels"]:
+        audio = read(row["audio"], rate=None)
+        return Audio(audio.samples[: max(1, round(row["seconds"] * audio.rate))], audio.rate)
+    return _read_part(row)
+
+
+def _read_part(row: Row) -> Audio:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(row["audio"]) as file:
+            rate = file.samplerate
+            file.seek(min(file.frames, round(row["start"] * rate)))
+            frames = file.read(round(row["seconds"] * rate), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"cannot read {row['audio']} as audio ({error})") from None
+    channels = row["channels"] or range(frames.shape[1])
+    if max(channels) >= frames.shape[1]:
+        raise AudioError(f"{row['audio']} has no channel {max(channels)}")
+    samples = frames[:, list(channels)].mean(axis=1, dtype=np.float32)
+    if not len(samples) or not np.isfinite(samples).all():
+        raise AudioError(f"{row['audio']} holds no usable samples at {row['start']:.2f} s")
+    return Audio(samples, rate)

@@ -1,0 +1,235 @@
+"""Readers of the ways speech corpora lie on disk: each yields `Clip`s and decides nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from openvalle.audio import FORMATS
+from openvalle.errors import UserError
+
+UNKNOWN_SPEAKER = "unknown"
+AUDIO_ENDINGS = frozenset({*FORMATS, ".oga", ".aif", ".aiff", ".au", ".w64", ".caf", ".sph"})
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One utterance of a corpus as it was found: nothing is checked yet."""
+
+    id: str
+    audio: Path
+    text: str
+    speaker: str = UNKNOWN_SPEAKER
+    language: str = "en"
+    split: str | None = None
+    start: float = 0.0  # seconds into the file
+    seconds: float | None = None  # None: to the end of the file
+    channels: tuple[int, ...] | None = None  # None: all, mixed
+
+
+class Format(StrEnum):
+    """How a corpus lies on disk."""
+
+    MANIFEST = "manifest"  # JSON lines {audio, text, speaker?, language?, split?, id?}
+    CUTS = "cuts"  # lhotse cuts, JSON lines, may be gzipped
+    LIST = "list"  # audio|text or audio|speaker|language|text lines
+    LJSPEECH = "ljspeech"  # metadata.csv beside wavs/
+    LIBRISPEECH = "librispeech"  # subset/speaker/chapter/*.trans.txt
+    LIBRITTS = "libritts"  # subset/speaker/chapter/*.normalized.txt
+    VCTK = "vctk"  # txt/speaker/*.txt and wav48*/speaker/*
+    SIDECARS = "sidecars"  # every sound has a .txt or .lab beside it
+
+
+def detect(source: Path) -> tuple[Format, Path]:
+    """Return the format of a file or folder and the path that the reader wants; `UserError` if there is none."""
+    if source.is_file():
+        return _detect_file(source), source
+    if not source.is_dir():
+        raise UserError(f"there is nothing at {source}", "give a manifest or a folder of speech and text")
+    for name in ("manifest.jsonl", "cuts.jsonl.gz", "cuts.jsonl", "metadata.csv"):
+        if (source / name).is_file():
+            return _detect_file(source / name), source / name
+    if (source / "txt").is_dir() and any(source.glob("wav48*")):
+        return Format.VCTK, source
+    for pattern, found in (("*.trans.txt", Format.LIBRISPEECH), ("*.normalized.txt", Format.LIBRITTS)):
+        if next(source.rglob(pattern), None):
+            return found, source
+    return Format.SIDECARS, source
+
+
+def _detect_file(path: Path) -> Format:
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        first = next(iter(_json_lines(path)), {})
+        return Format.CUTS if {"recording", "tracks"} & first.keys() else Format.MANIFEST
+    return Format.LJSPEECH if path.suffix == ".csv" else Format.LIST
+
+
+def read_clips(source: Path) -> Iterator[Clip]:
+    """Yield the clips of a corpus of any known format, in a fixed order."""
+    found, path = detect(source)
+    return READERS[found](path)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text", "convert it to UTF-8") from None
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                assert isinstance(row, dict)
+            except (ValueError, AssertionError):
+                raise UserError(f"{path} line {number} is not a JSON object") from None
+            yield row
+
+
+def _manifest(path: Path) -> Iterator[Clip]:
+    for number, row in enumerate(_json_lines(path), 1):
+        missing = [key for key in ("audio", "text") if not isinstance(row.get(key), str)]
+        if missing:
+            raise UserError(f"{path} line {number} has no {' and no '.join(missing)}", "each needs both")
+        yield Clip(
+            id=str(row.get("id") or Path(row["audio"]).with_suffix("").as_posix()),
+            audio=path.parent / row["audio"],
+            text=row["text"],
+            speaker=str(row.get("speaker") or UNKNOWN_SPEAKER),
+            language=str(row.get("language") or "en"),
+            split=row.get("split"),
+        )
+
+
+def _cuts(path: Path) -> Iterator[Clip]:
+    for cut in _json_lines(path):
+        recording = cut.get("recording")
+        sources = [item for item in (recording or {}).get("sources", ()) if item.get("type") == "file"]
+        if not recording or len(sources) != 1:
+            raise UserError(f"cut {cut.get('id')} does not point to one sound file", "store cuts with files")
+        channel = cut.get("channel", 0)
+        several = len(sources[0].get("channels", [0])) > 1
+        clip = Clip(
+            id=str(cut["id"]),
+            audio=path.parent / sources[0]["source"],
+            text="",
+            split=(cut.get("custom") or {}).get("split"),
+            channels=(tuple(channel) if isinstance(channel, list) else (channel,)) if several else None,
+        )
+        supervisions = cut.get("supervisions", [])
+        for said in supervisions:
+            yield replace(
+                clip,
+                id=clip.id if len(supervisions) == 1 else str(said["id"]),
+                text=said.get("text") or "",
+                speaker=str(said.get("speaker") or UNKNOWN_SPEAKER),
+                language=_language(said.get("language")),
+                start=float(cut["start"]) + max(0.0, float(said["start"])),
+                seconds=min(float(said["duration"]), float(cut["duration"])),
+            )
+
+
+def _language(name: str | None) -> str:
+    # lhotse's recipes write "English"; everything else here is a two-letter code.
+    return {"english": "en", "chinese": "zh", "mandarin": "zh", "japanese": "ja"}.get(
+        (name or "en").lower(), (name or "en").lower()
+    )
+
+
+def _list(path: Path) -> Iterator[Clip]:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        fields = [field.strip() for field in line.split("|")]
+        if len(fields) not in (2, 4):
+            raise UserError(
+                f"{path} line {number} has {len(fields)} fields", "audio|text or audio|speaker|language|text"
+            )
+        clip = Clip(Path(fields[0]).with_suffix("").as_posix(), path.parent / fields[0], fields[-1])
+        yield clip if len(fields) == 2 else replace(clip, speaker=fields[1], language=fields[2].lower())
+
+
+def _ljspeech(path: Path) -> Iterator[Clip]:
+    sounds = _sounds(path.parent / "wavs" if (path.parent / "wavs").is_dir() else path.parent)
+    for number, line in enumerate(_lines(path), 1):
+        fields = line.split("|")
+        if len(fields) < 2:
+            raise UserError(f"{path} line {number} is not id|text or id|text|normalised text")
+        name = fields[0].strip().removesuffix(".wav")
+        sound = sounds.get(Path(name).name, path.parent / "wavs" / f"{name}.wav")
+        yield Clip(name, sound, fields[-1].strip() or fields[1].strip(), speaker="ljspeech")
+
+
+def _librispeech(root: Path) -> Iterator[Clip]:
+    for transcript in sorted(root.rglob("*.trans.txt")):
+        sounds = _sounds(transcript.parent)
+        for line in _lines(transcript):
+            name, _, text = line.partition(" ")
+            sound = sounds.get(name, transcript.parent / f"{name}.flac")
+            yield Clip(name, sound, text.strip(), name.split("-")[0], split=_subset(root, transcript))
+
+
+def _libritts(root: Path) -> Iterator[Clip]:
+    for transcript in sorted(root.rglob("*.normalized.txt")):
+        name = transcript.name.removesuffix(".normalized.txt")
+        sound = transcript.parent / f"{name}.wav"
+        text = " ".join(_lines(transcript)).strip()
+        yield Clip(name, sound, text, name.split("_")[0], split=_subset(root, transcript))
+
+
+def _subset(root: Path, transcript: Path) -> str | None:
+    """Return the split named by the subset folder (subset/speaker/chapter/file), train-* being train."""
+    parts = (root.resolve() / transcript.relative_to(root)).parts
+    subset = parts[-4] if len(parts) >= 4 else ""
+    if subset.startswith("train"):
+        return "train"
+    return subset if subset.startswith(("dev", "test")) else None
+
+
+def _vctk(root: Path) -> Iterator[Clip]:
+    folder = sorted(root.glob("wav48*"))[-1]
+    for transcript in sorted((root / "txt").rglob("*.txt")):
+        speaker = transcript.parent.name
+        # The trimmed release has two microphones; the first is the one everybody uses.
+        names = [f"{transcript.stem}_mic1.flac", f"{transcript.stem}.flac", f"{transcript.stem}.wav"]
+        found = [folder / speaker / name for name in names if (folder / speaker / name).is_file()]
+        sound = found[0] if found else folder / speaker / names[0]
+        yield Clip(transcript.stem, sound, " ".join(_lines(transcript)).strip(), speaker)
+
+
+def _sidecars(root: Path) -> Iterator[Clip]:
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() not in AUDIO_ENDINGS or not path.is_file():
+            continue
+        beside = [path.with_suffix(ending) for ending in (".txt", ".lab")]
+        text = next((" ".join(_lines(side)).strip() for side in beside if side.is_file()), "")
+        inside = path.relative_to(root)
+        speaker = inside.parts[0] if len(inside.parts) > 1 else UNKNOWN_SPEAKER
+        yield Clip(inside.with_suffix("").as_posix(), path, text, speaker)
+
+
+def _sounds(folder: Path) -> dict[str, Path]:
+    """Return the sound files of a folder by stem."""
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_ENDINGS}
+
+
+READERS: dict[Format, Callable[[Path], Iterator[Clip]]] = {
+    Format.MANIFEST: _manifest,
+    Format.CUTS: _cuts,
+    Format.LIST: _list,
+    Format.LJSPEECH: _ljspeech,
+    Format.LIBRISPEECH: _librispeech,
+    Format.LIBRITTS: _libritts,
+    Format.VCTK: _vctk,
+    Format.SIDECARS: _sidecars,
+}

@@ -1,0 +1,164 @@
+"""The scan step: any corpus becomes a lhotse manifest of cuts with text, speaker, language and split."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from openvalle.config import atomic_path
+from openvalle.data.rows import Row, write_rows
+from openvalle.errors import UserError
+from openvalle.prepare.executor import Result
+from openvalle.prepare.formats import Clip, read_clips
+
+log = logging.getLogger(__name__)
+
+DEV_SHARE = 0.05  # of the speakers, where the source names no splits
+CUTS = "cuts.jsonl.gz"
+
+
+def scan(source: Path, folder: Path) -> Result:
+    """List a corpus in `folder`/cuts.jsonl.gz (lhotse) and `folder`/rejected.jsonl; return the rows.
+
+    Files that are missing, unreadable or empty, texts that are blank and ids that come twice are rejected.
+    """
+    kept: list[tuple[Clip, Any]] = []
+    rejected: list[Row] = []
+    seen: set[str] = set()
+    for clip in read_clips(source):
+        try:
+            info = _check(clip, seen)
+        except _Rejected as error:
+            rejected.append({"id": clip.id, "reason": str(error)})
+            continue
+        seen.add(clip.id)
+        kept.append((clip, info))
+    write_rows(folder / "rejected.jsonl", rejected)
+    if not kept:
+        why = f"{rejected[0]['id']}: {rejected[0]['reason']}" if rejected else "no sound with text was found"
+        raise UserError(f"{source} holds nothing to prepare ({why})", "see the docs for the known layouts")
+    clips = assign_splits([clip for clip, _ in kept])
+    cuts = [_cut(clip, info) for clip, (_, info) in zip(clips, kept, strict=True)]
+    with atomic_path(folder / CUTS) as part, gzip.open(part, "wt", encoding="utf-8") as file:
+        for cut in cuts:
+            file.write(json.dumps(cut, ensure_ascii=False) + "\n")
+    log.info("scan: %d utterances found, %d rejected", len(cuts), len(rejected))
+    return Result(read_cuts(folder / CUTS), rejected)
+
+
+def read_cuts(path: Path) -> list[Row]:
+    """Return the rows of a scan's cuts: id, audio, start, seconds, channels, text, speaker, language, split."""
+    return [
+        {
+            "id": clip.id,
+            "audio": str(clip.audio),
+            "start": clip.start,
+            "seconds": clip.seconds,
+            "channels": clip.channels and list(clip.channels),
+            "text": clip.text,
+            "speaker": clip.speaker,
+            "language": clip.language,
+            "split": clip.split,
+        }
+        for clip in read_clips(path)
+    ]
+
+
+def assign_splits(clips: Sequence[Clip], share: float = DEV_SHARE) -> list[Clip]:
+    """Return the clips with a split each: as the source says, else `dev` for speakers chosen by a hash.
+
+    The choice depends on names alone, so adding a speaker moves no other. With a single speaker the
+    utterances are divided instead, as there is no unseen speaker to validate on.
+    """
+    open_clips = [clip for clip in clips if clip.split is None]
+    by_speaker = len({clip.speaker for clip in open_clips}) > 1
+    keys = {clip.id: clip.speaker if by_speaker else clip.id for clip in open_clips}
+    places = {key: _place(key) for key in keys.values()}
+    dev = {key for key, place in places.items() if place < share}
+    if len(places) > 1:
+        dev = dev or {min(places, key=lambda key: places[key])}
+    if len(dev) == len(places):
+        dev = set()
+    return [
+        clip if clip.split is not None else replace(clip, split="dev" if keys[clip.id] in dev else "train")
+        for clip in clips
+    ]
+
+
+def _place(key: str) -> float:
+    """Return a number in [0, 1) that depends on the name only."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / 2**48
+
+
+class _Rejected(Exception):
+    """Why a clip is left out."""
+
+
+def _check(clip: Clip, seen: set[str]) -> Any:
+    """Return the file's `soundfile` header; raise `_Rejected` if the clip cannot be used."""
+    import soundfile
+
+    if clip.id in seen:
+        raise _Rejected("the id was used before")
+    if not clip.text.strip():
+        raise _Rejected("no text")
+    if not clip.audio.is_file():
+        raise _Rejected(f"no audio file at {clip.audio}")
+    if not clip.audio.stat().st_size:
+        raise _Rejected("the audio file is empty")
+    try:
+        info = soundfile.info(clip.audio)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise _Rejected(f"not readable as audio ({error})") from None
+    if not info.frames:
+        raise _Rejected("the audio file holds no samples")
+    if clip.start >= info.duration:
+        raise _Rejected(f"starts at {clip.start:.2f} s, after the end of the audio")
+    return info
+
+
+def _cut(clip: Clip, info: Any) -> Row:
+    """Return the clip as a lhotse cut over its recording, as lhotse writes it.
+
+    The format is small and stable, and lhotse takes seconds and a dozen packages to import: it reads what is
+    written here (a test holds that), but is not needed to write it.
+    """
+    channels = list(range(info.channels))
+    chosen = list(clip.channels) if clip.channels else channels
+    channel = chosen[0] if len(chosen) == 1 else chosen
+    duration = info.frames / info.samplerate
+    seconds = min(clip.seconds or duration, duration - clip.start)
+    recording = {
+        "id": clip.id,
+        "sources": [{"type": "file", "channels": channels, "source": str(clip.audio.resolve())}],
+        "sampling_rate": info.samplerate,
+        "num_samples": info.frames,
+        "duration": duration,
+        "channel_ids": channels,
+    }
+    supervision = {
+        "id": clip.id,
+        "recording_id": clip.id,
+        "start": 0.0,
+        "duration": seconds,
+        "channel": channel,
+        "text": clip.text,
+        "language": clip.language,
+        "speaker": clip.speaker,
+    }
+    return {
+        "id": clip.id,
+        "start": clip.start,
+        "duration": seconds,
+        "channel": channel,
+        "supervisions": [supervision],
+        "recording": recording,
+        "custom": {"split": clip.split},
+        "type": "MonoCut" if len(chosen) == 1 else "MultiCut",
+    }
