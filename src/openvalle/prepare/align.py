@@ -1,0 +1,184 @@
+"""The align step: which phone is spoken when; utterances that do not fit their text are left out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from openvalle.audio import RATE, Audio
+from openvalle.config import Config
+from openvalle.data.rows import Row, read_rows
+from openvalle.data.shards import AudioShards
+from openvalle.errors import AudioError, ModelError, TextError
+from openvalle.listen.aligner import POOR_SCORE, SIL, Aligner, Alignment, Span
+from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
+from openvalle.prepare.segment import Piece, cut
+from openvalle.text.phonemes import phonemize
+
+
+class AlignSettings(Config):
+    """Which aligned utterances are kept, and how long they may be."""
+
+    backend: str = Field(default="builtin", description="maker of phonemes")
+    min_score: float = Field(default=POOR_SCORE, le=0, description="mean log-likelihood of a 10 ms frame")
+    min_rate: float = Field(default=4.0, ge=0, description="phones a second of speech, pauses not counted")
+    max_rate: float = Field(default=24.0, gt=0, description="phones a second of speech, pauses not counted")
+    max_phone_seconds: float = Field(default=1.0, gt=0, description="a longer phone is a lost alignment")
+    min_seconds: float = Field(default=0.5, ge=0, description="shortest piece of a cut utterance")
+    max_seconds: float = Field(default=20.0, gt=0, description="longer utterances are cut at long pauses")
+
+
+def add_words(
+    rows: list[Row], settings: AlignSettings, progress: Progress | None = None
+) -> tuple[list[Row], list[Row]]:
+    """Return the rows with `words` as [text, phone, phone, ...] each, and the ones without words to speak.
+
+    This is part of the input of the alignment, so that better phones redo exactly the utterances they change.
+    """
+    kept, rejected = [], []
+    for number, row in enumerate(rows, 1):
+        try:
+            words = phonemize(row["text"], row["language"], settings.backend)
+        except TextError as error:
+            rejected.append({"id": row["id"], "reason": str(error)})
+        else:
+            kept.append(row | {"words": [[word.text, *word.phones] for word in words]})
+        if progress and (number % 500 == 0 or number == len(rows)):
+            progress("words", number, len(rows))
+    return kept, rejected
+
+
+@dataclass(frozen=True)
+class AlignWork:
+    """Work of the align step on one unit. Utterances whose input did not change are not aligned again."""
+
+    folder: Path
+    audio: Path
+    settings: AlignSettings
+    aligner: Aligner
+
+    def __call__(self, unit: int, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+        """Return the aligned rows (several for a cut utterance) and the rejected ones."""
+        before = self._before(unit)
+        shards = AudioShards(self.audio, rows)
+        kept, rejected = [], []
+        for index, row in enumerate(rows):
+            key = self._key(row)
+            if key in before:
+                kept += before[key]
+                continue
+            try:
+                kept += [piece | {"input": key} for piece in self._align(row, shards[index])]
+            except (AudioError, TextError) as error:
+                rejected.append({"id": row["id"], "reason": str(error)})
+        return kept, rejected
+
+    def _align(self, row: Row, audio: Audio) -> Iterator[Row]:
+        words = [(word[0], tuple(word[1:])) for word in row["words"]]
+        alignment = self.aligner.align_scored(audio, words)
+        check(alignment, self.settings)
+        pieces = cut(alignment.spans, self.settings.min_seconds, self.settings.max_seconds)
+        for number, piece in enumerate(pieces):
+            name = row["id"] if len(pieces) == 1 else f"{row['id']}-{number}"
+            yield _piece_row(row | {"id": name}, piece, whole=len(pieces) == 1, score=alignment.score)
+
+    def _key(self, row: Row) -> str:
+        text = json.dumps([self.settings.model_dump(), row], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _before(self, unit: int) -> dict[str, list[Row]]:
+        """Return the rows of an earlier, different result of this unit by the digest of their input."""
+        found: dict[str, list[Row]] = {}
+        try:
+            rows = read_rows(self.folder / f"unit-{unit:05d}.jsonl")
+        except ModelError:
+            return found
+        for row in rows:
+            if "input" in row:
+                found.setdefault(row["input"], []).append(row)
+        return found
+
+
+def check(alignment: Alignment, settings: AlignSettings) -> None:
+    """Raise `AudioError` with the reason if the words are probably not what is said in the clip."""
+    if alignment.score < settings.min_score:
+        raise AudioError(f"the text does not fit the sound: score {alignment.score:.1f}")
+    spoken = [span for span in alignment.spans if span.symbol != SIL]
+    longest = max(spoken, key=lambda span: span.seconds)
+    if longest.seconds > settings.max_phone_seconds:
+        raise AudioError(f"{longest.symbol} lasts {longest.seconds:.2f} s at {longest.start:.2f} s")
+    rate = len(spoken) / sum(span.seconds for span in spoken)
+    if not settings.min_rate <= rate <= settings.max_rate:
+        raise AudioError(f"{rate:.1f} phones a second")
+
+
+def _piece_row(row: Row, piece: Piece, *, whole: bool, score: float) -> Row:
+    start = round(piece.start * RATE)
+    end = row["samples"] if whole else min(row["samples"], round(piece.end * RATE))
+    words = sorted({span.word for span in piece.spans if span.word >= 0})
+    texts = [word[0] for word in row["words"]]
+    # A word whose only phone joined its neighbour's equal one has no span of its own, but is spoken here.
+    first, last = (0, len(texts) - 1) if whole else (words[0], words[-1])
+    return {
+        "id": row["id"],
+        "speaker": row["speaker"],
+        "language": row["language"],
+        "split": row["split"],
+        "text": row["text"] if whole else " ".join(texts[first : last + 1]),
+        "seconds": round((end - start) / RATE, 4),
+        "shard": row["shard"],
+        "start": row["start"] + start,
+        "samples": end - start,
+        "score": round(score, 3),
+        "words": texts[first : last + 1],
+        "spans": [_span_row(span, piece.start, first) for span in piece.spans],
+    }
+
+
+def _span_row(span: Span, start: float, first_word: int) -> list[str | float | int]:
+    word = span.word - first_word if span.word >= 0 else -1
+    return [span.symbol, round(span.start - start, 4), round(span.end - start, 4), word]
+
+
+def read_spans(row: Row) -> list[Span]:
+    """Return the spans of an aligned row, in seconds from its start."""
+    return [Span(*span) for span in row["spans"]]
+
+
+def _build(folder: Path, audio: Path, settings: AlignSettings) -> Work:
+    return AlignWork(folder, audio, settings, Aligner())
+
+
+def align_all(
+    rows: list[Row],
+    folder: Path,
+    audio: Path,
+    settings: AlignSettings,
+    jobs: int = 1,
+    unit: int = UNIT,
+    progress: Progress | None = None,
+) -> Result:
+    """Align every cleaned row; `audio` is the folder of their shards. Return the rows with their spans."""
+    spoken, speechless = add_words(rows, settings, progress)
+    build = partial(_build, folder, audio, settings)
+    result = run_step(folder, spoken, build, settings.model_dump(), jobs, unit, progress)
+    return Result(result.kept, speechless + result.rejected)
+
+
+def score_summary(rows: list[Row]) -> dict[str, float]:
+    """Return figures to judge an alignment by: median score, phones a second, share of pauses."""
+    seconds = sum(row["seconds"] for row in rows)
+    spans = [span for row in rows for span in read_spans(row)]
+    pauses = sum(span.seconds for span in spans if span.symbol == SIL)
+    return {
+        "score": float(np.median([row["score"] for row in rows])),
+        "phones_per_second": sum(span.symbol != SIL for span in spans) / (seconds - pauses),
+        "pause_share": pauses / seconds,
+    }
