@@ -1,10 +1,15 @@
-"""`AudioShards`: cleaned speech as int16 arrays that stay on disk and are read crop by crop."""
+"""Prepared speech on disk: `AudioShards` (int16 samples) and `TokenShards` (codes with aligned symbols).
+
+Both stay on disk, memory-mapped, and are read row by row or crop by crop.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,23 +18,28 @@ from openvalle.config import atomic_path
 from openvalle.data.rows import Row, of_split, read_rows
 from openvalle.errors import ModelError
 
+if TYPE_CHECKING:
+    from openvalle.data.utterance import Utterance
+
 FULL_SCALE = 32768.0  # int16 value of 1.0
 
 
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Return float samples in [-1, 1] as they are stored, (samples,) int16."""
+    return np.clip(np.round(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+
+
 def write_audio(path: Path, clips: Sequence[np.ndarray]) -> list[int]:
-    """Write clips, each (samples,) float32 at 24 kHz, as one int16 .npy; return where each starts."""
+    """Write clips, each (samples,) int16 at 24 kHz, as one .npy; return where each starts."""
     starts = np.cumsum([0, *(len(clip) for clip in clips)]).tolist()
-    pool = np.empty(starts[-1], np.int16)
-    for start, clip in zip(starts, clips, strict=False):
-        scaled = np.round(clip * FULL_SCALE)
-        pool[start : start + len(clip)] = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1)
     with atomic_path(path) as part, part.open("wb") as file:
-        np.save(file, pool)
+        np.save(file, np.concatenate([np.empty(0, np.int16), *clips]))
     return starts[:-1]
 
 
 class AudioShards:
-    """Cleaned 24 kHz mono speech. Rows hold id, speaker, language, split, text, seconds, shard, start, samples."""
+    """Cleaned 24 kHz mono speech. Rows hold id, speaker, language, split, text, seconds, shard, start,
+    samples and `sound`, a digest of the samples."""
 
     def __init__(self, folder: Path, rows: list[Row]) -> None:
         self.folder = folder
@@ -39,18 +49,14 @@ class AudioShards:
     @classmethod
     def open(cls, folder: str | Path, split: str | None = None) -> AudioShards:
         """Open the audio step of a prepared folder; `ModelError` if it is missing or has no such split."""
-        folder = Path(folder)
-        if (folder / "audio" / "index.jsonl").is_file():
-            folder = folder / "audio"
-        index = folder / "index.jsonl"
-        if not index.is_file():
-            raise ModelError(f"{folder} holds no prepared audio", "run `openvalle prepare` first")
-        return cls(folder, of_split(read_rows(index), split, folder))
+        folder = _step_folder(Path(folder), "audio")
+        return cls(folder, of_split(read_rows(folder / "index.jsonl"), split, folder))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Audio:
+        """Return a whole row."""
         return Audio(self.crop(index, 0, self.rows[index]["samples"]), RATE)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -81,3 +87,135 @@ class AudioShards:
             except (OSError, ValueError, EOFError) as error:
                 raise ModelError(f"cannot read {path} ({error})", "run `openvalle prepare` again") from None
         return self._maps[shard]
+
+
+def write_tokens(
+    path: Path, codes: Sequence[np.ndarray], symbols: Sequence[Sequence[int]], durations: Sequence[Sequence[int]]
+) -> tuple[list[int], list[int]]:
+    """Write utterances as one safetensors file; return where the frames and the symbols of each start.
+
+    `codes`: (T, Q) each; `symbols` and `durations` (frames of each symbol): (S,) each.
+    """
+    from safetensors.numpy import save_file
+
+    frames = np.cumsum([0, *(len(item) for item in codes)])  # (utterances + 1,)
+    places = np.cumsum([0, *(len(item) for item in symbols)])
+    tensors: dict[str, np.ndarray] = {
+        "codes": np.concatenate([*codes, np.empty((0, codes[0].shape[1] if codes else 1))]).astype(np.uint16),
+        "symbols": np.concatenate([*symbols, []]).astype(np.uint16),
+        "durations": np.concatenate([*durations, []]).astype(np.uint16),
+        "frame_offsets": frames.astype(np.int64),
+        "symbol_offsets": places.astype(np.int64),
+    }
+    with atomic_path(path) as part:
+        save_file(tensors, part)
+    return frames[:-1].tolist(), places[:-1].tolist()
+
+
+class TokenShards:
+    """Tokenised utterances. Rows hold id, speaker, language, split, text, seconds, shard, frames, symbols,
+    frame_start and symbol_start; `symbols` is the table that the text ids index, `codec` what made the codes.
+    """
+
+    def __init__(self, folder: Path, rows: list[Row], symbols: tuple[str, ...], codec: dict[str, Any]) -> None:
+        self.folder = folder
+        self.rows = rows
+        self.symbols = symbols
+        self.codec = codec
+        self._files: dict[str, Any] = {}
+
+    @classmethod
+    def open(cls, folder: str | Path, split: str | None = None) -> TokenShards:
+        """Open the tokens of a prepared folder; `ModelError` if missing, damaged or without such a split."""
+        folder = _step_folder(Path(folder), "tokens")
+        table = _read_json(folder / "symbols.json")
+        codec = _read_json(folder / "codec.json")
+        symbols = tuple(table.get("symbols", ()))
+        if table.get("digest") != symbols_digest(symbols):
+            raise ModelError(f"{folder / 'symbols.json'} was altered", "run `openvalle prepare` again")
+        return cls(folder, of_split(read_rows(folder / "index.jsonl"), split, folder), symbols, codec)
+
+    def require(self, symbols: str | None = None, codec: str | None = None) -> None:
+        """Raise `ModelError` unless the tokens were made with these digests (None: not checked)."""
+        for kind, wanted, found in (
+            ("symbol table", symbols, symbols_digest(self.symbols)),
+            ("codec", codec, self.codec.get("digest")),
+        ):
+            if wanted is not None and wanted != found:
+                raise ModelError(
+                    f"the tokens in {self.folder} were made with another {kind} ({found}, not {wanted})",
+                    "run `openvalle prepare` with the one that the model uses",
+                )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Utterance:
+        """Return one utterance; `ModelError` if its shard is damaged."""
+        import torch
+
+        from openvalle.data.utterance import Utterance
+
+        row = self.rows[index]
+        frames, places = row["frame_start"], row["symbol_start"]
+        codes = self._read(row, "codes", frames, frames + row["frames"])
+        symbols = self._read(row, "symbols", places, places + row["symbols"])
+        durations = self._read(row, "durations", places, places + row["symbols"])
+        return Utterance(
+            id=row["id"],
+            speaker=row["speaker"],
+            language=row["language"],
+            text=torch.from_numpy(symbols),
+            codes=torch.from_numpy(codes),
+            durations=torch.from_numpy(durations),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_files": {}}
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Frames of each row, (rows,) int64."""
+        return np.array([row["frames"] for row in self.rows], np.int64)
+
+    @property
+    def speakers(self) -> list[str]:
+        """Speaker of each row."""
+        return [row["speaker"] for row in self.rows]
+
+    def _read(self, row: Row, name: str, start: int, end: int) -> np.ndarray:
+        from safetensors import SafetensorError, safe_open
+
+        path = self.folder / row["shard"]
+        try:
+            if row["shard"] not in self._files:
+                self._files[row["shard"]] = safe_open(path, framework="numpy")
+            values = self._files[row["shard"]].get_slice(name)[start:end]
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"cannot read {path} ({error})", "run `openvalle prepare` again") from None
+        if len(values) != end - start:
+            raise ModelError(f"{path} does not hold all of {row['id']}", "run `openvalle prepare` again")
+        return values.astype(np.int64)
+
+
+def symbols_digest(symbols: Sequence[str]) -> str:
+    """Return the fingerprint of a symbol table: sha256 of its lines, the first 16 hex digits."""
+    return hashlib.sha256("\n".join(symbols).encode()).hexdigest()[:16]
+
+
+def _step_folder(folder: Path, step: str) -> Path:
+    """Return the folder of a step, given itself or the prepared folder around it."""
+    for place in (folder / step, folder):
+        if (place / "index.jsonl").is_file():
+            return place
+    raise ModelError(f"{folder} holds no prepared {step}", "run `openvalle prepare` first")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path} ({error})", "run `openvalle prepare` again") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{path} is damaged", "run `openvalle prepare` again")
+    return values

@@ -136,6 +136,7 @@ def _piece_row(row: Row, piece: Piece, *, whole: bool, score: float) -> Row:
         "shard": row["shard"],
         "start": row["start"] + start,
         "samples": end - start,
+        "sound": row["sound"],
         "score": round(score, 3),
         "words": texts[first : last + 1],
         "spans": [_span_row(span, piece.start, first) for span in piece.spans],

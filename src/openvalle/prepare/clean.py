@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import Field
 from openvalle.audio import RATE, TARGET_DB, Audio, is_silent, normalize, read, resample, trim
 from openvalle.config import Config
 from openvalle.data.rows import Row
-from openvalle.data.shards import write_audio
+from openvalle.data.shards import to_int16, write_audio
 from openvalle.errors import AudioError
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
 
@@ -44,12 +45,14 @@ class Cleaner:
                 rejected.append({"id": row["id"], "reason": str(error)})
                 continue
             kept.append(row)
-            clips.append(audio.samples)
+            clips.append(to_int16(audio.samples))
         shard = f"audio-{unit:05d}.npy"
         starts = write_audio(self.folder / shard, clips)
         return [
             {key: row[key] for key in ("id", "speaker", "language", "split", "text")}
             | {"seconds": round(len(clip) / RATE, 4), "shard": shard, "start": start, "samples": len(clip)}
+            # The steps that follow are redone for a row when its sound changed, whatever changed it.
+            | {"sound": hashlib.blake2b(clip.tobytes(), digest_size=8).hexdigest()}
             for row, clip, start in zip(kept, clips, starts, strict=True)
         ], rejected
 
@@ -68,7 +71,17 @@ def clean_all(
 ) -> Result:
     """Clean every row of a scan into `folder`; return the kept rows, as `AudioShards` reads them."""
     build = partial(_build, folder, settings)
+    rows = [row | {"file": _stamp(Path(row["audio"]))} for row in rows]
     return run_step(folder, rows, build, settings.model_dump(), jobs, unit, progress)
+
+
+def _stamp(path: Path) -> list[int]:
+    """Return size and time of a file, by which a replaced recording is noticed; empty if it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
 
 
 def clean(audio: Audio, settings: CleanSettings) -> Audio:

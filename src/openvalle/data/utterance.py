@@ -1,0 +1,58 @@
+"""`Utterance`: one tokenised recording with its aligned symbols, and crops of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """`text`: symbol ids (S,); `codes`: (T, Q); `durations`: frames of each symbol (S,), sum T; all int64."""
+
+    id: str
+    speaker: str
+    language: str
+    text: Tensor
+    codes: Tensor
+    durations: Tensor
+
+    @property
+    def path(self) -> Tensor:
+        """Index into `text` of each frame, (T,)."""
+        return torch.repeat_interleave(torch.arange(len(self.text)), self.durations)
+
+    def part(self, first: int, last: int) -> Utterance:
+        """Return the symbols [first, last) with their frames."""
+        edges = [0, *torch.cumsum(self.durations, 0).tolist()]
+        return replace(
+            self,
+            text=self.text[first:last],
+            codes=self.codes[edges[first] : edges[last]],
+            durations=self.durations[first:last],
+        )
+
+
+def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, block: int = 2) -> Utterance:
+    """Return a random stretch of whole symbols of at most `max_frames`, the whole utterance if it fits.
+
+    Stretches begin and end on a multiple of `block` frames, so that merged frames stay whole. A symbol that
+    alone lasts longer than `max_frames` is never split: with no stretch that fits, the shortest symbol is kept.
+    """
+    edges = np.concatenate([[0], np.cumsum(utterance.durations.numpy())])  # (S + 1,)
+    if edges[-1] <= max_frames:
+        return utterance
+    usable = np.flatnonzero(edges % block == 0)  # symbol boundaries at a block's edge
+    ends = np.searchsorted(edges[usable], edges[usable] + max_frames, side="right") - 1
+    starts = np.flatnonzero(ends > np.arange(len(usable)))
+    # Only starts from which no more fits at the end are left out: the rest are about `max_frames` long.
+    full = starts[edges[usable[starts]] + max_frames <= edges[-1]]
+    choice = full if len(full) else starts
+    if not len(choice):
+        shortest = int(utterance.durations.argmin())
+        return utterance.part(shortest, shortest + 1)
+    start = int(rng.choice(choice))
+    return utterance.part(int(usable[start]), int(usable[ends[start]]))

@@ -1,0 +1,133 @@
+"""`prepare`: a folder or manifest of audio and text -> aligned, tokenised shards, step by step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+
+from openvalle.data.rows import Row, read_rows, write_rows
+from openvalle.errors import ConfigError, UserError
+from openvalle.prepare.align import AlignSettings, align_all
+from openvalle.prepare.clean import CleanSettings, clean_all
+from openvalle.prepare.executor import UNIT, Progress, Result
+from openvalle.prepare.sources import CUTS, read_cuts, scan
+
+log = logging.getLogger(__name__)
+
+
+class Step(StrEnum):
+    """The steps in their order, each named as its folder in the output."""
+
+    SCAN = "scan"  # cuts.jsonl.gz: what there is (lhotse)
+    AUDIO = "audio"  # audio-*.npy: trimmed, levelled 24 kHz mono
+    ALIGN = "align"  # index.jsonl: phones in time
+    TOKENS = "tokens"  # shard-*.safetensors: codes, symbols, durations
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything but source, output and codec that can be chosen."""
+
+    clean: CleanSettings = field(default_factory=CleanSettings)
+    align: AlignSettings = field(default_factory=AlignSettings)
+    merge: int = 2  # frames that share an entry of codebook 1
+    unit: int = UNIT  # utterances in a unit of work
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it: utterances at the end of each step, and those left out as {"id", "step", "reason"}."""
+
+    kept: dict[str, int]
+    rejected: list[Row]
+    seconds: float  # of speech in the last step
+
+
+def prepare(
+    source: Path,
+    out: Path,
+    codec: str = "builtin",
+    jobs: int = 1,
+    *,
+    last: Step = Step.TOKENS,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Turn the speech and text at `source` into shards in `out`; return what was kept and what was not, and why.
+
+    Each step writes a manifest into a folder of its own and is skipped where it is already done with the same
+    input and settings, so the same command goes on after any stop. `codec`: a name or folder for `load_codec`;
+    `jobs`: processes; `last`: stop after this step; `progress(step, done, total)` is called as work is done.
+    Unusable utterances land in `out`/rejected.jsonl. Raises `UserError` if nothing usable is left.
+    """
+    if jobs < 1:
+        raise ConfigError(f"jobs is {jobs}", "give the number of processes, 1 or more")
+    options = options or Options()
+    run = _Run(out, jobs, options, progress)
+    results: dict[Step, Result] = {}
+    for step in list(Step)[: list(Step).index(last) + 1]:
+        rows = results[list(results)[-1]].kept if results else []
+        results[step] = run.scan(source) if step is Step.SCAN else run.work(step, rows, codec)
+        if not results[step].kept:
+            _write_rejected(out, results)
+            raise UserError(
+                f"no utterance of {source} passed the step {step}", f"see {out / 'rejected.jsonl'} for the reasons"
+            )
+    rejected = _write_rejected(out, results)
+    final = results[last].kept
+    report = Report(
+        {str(step): len(result.kept) for step, result in results.items()},
+        rejected,
+        sum(row["seconds"] for row in final),
+    )
+    log.info("%d utterances, %.2f h; %d rejected", len(final), report.seconds / 3600, len(rejected))
+    return report
+
+
+@dataclass(frozen=True)
+class _Run:
+    out: Path
+    jobs: int
+    options: Options
+    progress: Progress | None
+
+    def scan(self, source: Path) -> Result:
+        result = scan(source, self.out / Step.SCAN)
+        if self.progress:
+            self.progress(Step.SCAN, len(result.kept), len(result.kept))
+        return result
+
+    def work(self, step: Step, rows: Sequence[Row], codec: str) -> Result:
+        """Do one of the steps after the scan."""
+        folder, audio = self.out / step, self.out / Step.AUDIO
+        common = (self.jobs, self.options.unit, self.progress)
+        match step:
+            case Step.AUDIO:
+                return clean_all(list(rows), folder, self.options.clean, *common)
+            case Step.ALIGN:
+                return align_all(list(rows), folder, audio, self.options.align, *common)
+            case _:
+                # torch is needed from here on only
+                from openvalle.codec.load import load_codec
+                from openvalle.prepare.tokenize import tokenize_all
+                from openvalle.text.symbols import arpabet
+
+                load = partial(load_codec, codec)
+                return tokenize_all(list(rows), folder, audio, load, arpabet(), self.options.merge, *common)
+
+
+def rows_of(out: Path, step: Step) -> list[Row]:
+    """Return the manifest that a step left in `out`, to look at or to run the next step alone."""
+    if step is Step.SCAN:
+        return read_cuts(out / step / CUTS)
+    return read_rows(out / step / "index.jsonl")
+
+
+def _write_rejected(out: Path, results: dict[Step, Result]) -> list[Row]:
+    rejected = [row | {"step": str(step)} for step, result in results.items() for row in result.rejected]
+    write_rows(out / "rejected.jsonl", rejected)
+    return rejected

@@ -1,0 +1,118 @@
+"""The tokenize step: codes by any codec, symbols and their durations in whole frames, as shards."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from openvalle.codec.base import Codec
+from openvalle.config import atomic_path
+from openvalle.data.rows import Row
+from openvalle.data.shards import AudioShards, write_tokens
+from openvalle.errors import AudioError, TextError
+from openvalle.listen.aligner import spans_to_durations
+from openvalle.prepare.align import read_spans
+from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
+from openvalle.text.symbols import SymbolTable
+
+MERGE = 2  # frames that share an entry of codebook 1 (VALL-E R section 3.1)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One utterance as numbers: `codes` (T, Q), `symbols` (S,), `durations` (S,) in frames, sum T."""
+
+    codes: np.ndarray
+    symbols: list[int]
+    durations: list[int]
+
+
+@dataclass(frozen=True)
+class TokenizeWork:
+    """Work of the tokenize step on one unit; writes `shard-00012.safetensors`."""
+
+    folder: Path
+    audio: Path
+    codec: Codec
+    table: SymbolTable
+    merge: int
+
+    def __call__(self, unit: int, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+        """Return the rows of the shard's index and the rejected ones."""
+        shards = AudioShards(self.audio, rows)
+        kept, tokens, rejected = [], [], []
+        for index, row in enumerate(rows):
+            try:
+                tokens.append(self.tokens(row, shards[index].samples))
+            except (AudioError, TextError) as error:
+                rejected.append({"id": row["id"], "reason": str(error)})
+            else:
+                kept.append(row)
+        shard = f"shard-{unit:05d}.safetensors"
+        frames, places = write_tokens(
+            self.folder / shard,
+            [item.codes for item in tokens],
+            [item.symbols for item in tokens],
+            [item.durations for item in tokens],
+        )
+        return [
+            {key: row[key] for key in ("id", "speaker", "language", "split", "text", "seconds")}
+            | {"shard": shard, "frames": len(item.codes), "symbols": len(item.symbols)}
+            | {"frame_start": frame, "symbol_start": place}
+            for row, item, frame, place in zip(kept, tokens, frames, places, strict=True)
+        ], rejected
+
+    def tokens(self, row: Row, samples: np.ndarray) -> Tokens:
+        """Return the tokens of one aligned row, (samples,) float32; `AudioError` if it is too short."""
+        spec = self.codec.spec
+        # Whole blocks only, so that no merged frame is half padding; at most 27 ms of the margin are lost.
+        samples = samples[: len(samples) // (spec.hop * self.merge) * spec.hop * self.merge]
+        if not len(samples):
+            raise AudioError("shorter than one block of frames")
+        with torch.inference_mode():
+            codes = self.codec.encode(torch.from_numpy(samples)[None], merge=self.merge)[0].numpy()  # (T, Q)
+        assert codes.shape == (len(samples) // spec.hop, spec.codebooks), codes.shape
+        assert codes.min() >= 0 and codes.max() < spec.entries, (codes.min(), codes.max())
+        symbols, durations = spans_to_durations(read_spans(row), len(codes), spec.frame_rate, self.merge)
+        return Tokens(codes, self.table.encode(symbols), durations)
+
+
+def _build(
+    folder: Path, audio: Path, load: Callable[[], Codec], table: SymbolTable, merge: int, threads: int | None
+) -> Work:
+    if threads:
+        torch.set_num_threads(threads)  # several processes share the cores
+    return TokenizeWork(folder, audio, load(), table, merge)
+
+
+def tokenize_all(
+    rows: list[Row],
+    folder: Path,
+    audio: Path,
+    load: Callable[[], Codec],
+    table: SymbolTable,
+    merge: int = MERGE,
+    jobs: int = 1,
+    unit: int = UNIT,
+    progress: Progress | None = None,
+) -> Result:
+    """Tokenise every aligned row into shards that `TokenShards` reads, with `symbols.json` and `codec.json`.
+
+    `load` makes the codec, once in each process, so it must pickle; `audio` is the folder of the rows' sound.
+    """
+    codec = asdict(load().spec) | {"merge": merge}
+    settings = {"codec": codec, "symbols": table.digest}
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+    build = partial(_build, folder, audio, load, table, merge, threads)
+    result = run_step(folder, rows, build, settings, jobs, unit, progress)
+    table.save(folder / "symbols.json")
+    with atomic_path(folder / "codec.json") as part:
+        part.write_text(json.dumps(codec, indent=1) + "\n", encoding="utf-8")
+    return result
