@@ -1,0 +1,75 @@
+# One command sets up .venv and does the job. `make help` lists the jobs.
+#   make demo TEXT="Hello there." VOICE=clip.wav      any python >= 3.11: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+NEEDS  := pyproject.toml constraints.txt
+
+TEXT  ?= Hello. This voice was made by a small neural network that read these words for the first time.
+VOICE ?=
+SEED  ?= 0
+# The raw value, handed over by the environment: quotes and dollar signs in it reach openvalle as they were typed.
+export DEMO_TEXT := $(value TEXT)
+export DEMO_VOICE := $(value VOICE)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench bench-codec bench-speech clean
+
+help:  ## list the jobs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.ready-demo  ## say TEXT in the voice of VOICE (a clip or a name); writes out/demo.wav and out/demo.png
+	@mkdir -p out
+	@printf '%s' "$$DEMO_TEXT" | $(BIN)/openvalle say - $${DEMO_VOICE:+--voice "$$DEMO_VOICE"} \
+		--seed $(SEED) --plot --output out/demo.wav
+
+test: $(VENV)/.ready-test  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready-check  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready-check  ## put the code into the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: bench-codec bench-speech  ## both benchmarks; ARGS="..." is passed on
+
+bench-codec: $(VENV)/.ready-bench  ## the codec on unseen speakers
+	$(BIN)/python benchmarks/codec.py $(ARGS)
+
+bench-speech: $(VENV)/.ready-bench  ## zero-shot speech on unseen speakers
+	$(BIN)/python benchmarks/speech.py $(ARGS)
+
+clean:  ## remove the environment and what the jobs wrote
+	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache
+
+$(VENV)/.ready-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "openvalle needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Each set-up holds only what its job imports, so that the demo starts quickly.
+$(VENV)/.ready-demo: $(VENV)/.ready-venv $(NEEDS)
+	@echo "setting up $(VENV) (once) ..." >&2
+	$(PIP) --editable '.[plot]'
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready-venv $(NEEDS)
+	$(PIP) --editable '.[train]' pytest hypothesis
+	@touch $@
+
+$(VENV)/.ready-check: $(VENV)/.ready-test
+	$(PIP) ruff mypy types-PyYAML
+	@touch $@
+
+# Resemblyzer's own requirements (librosa, a source-only webrtcvad) are not needed for its speaker encoder.
+$(VENV)/.ready-bench: $(VENV)/.ready-test
+	$(PIP) jiwer onnxruntime webrtcvad-wheels scipy
+	$(PIP) --no-deps resemblyzer
+	@touch $@
