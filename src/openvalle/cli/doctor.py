@@ -1,0 +1,116 @@
+"""`openvalle doctor`: what is installed, what is missing, and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import Annotated, Any
+
+import typer
+
+from openvalle import __version__
+from openvalle.errors import UserError
+from openvalle.hub import BUILTIN, Kind, assets, damaged, home, names
+
+CORE = ("torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", "pocketsphinx", "misaki")
+EXTRAS = {  # extra -> the modules it brings
+    "plot": ("matplotlib",),
+    "espeak": ("espeakng_loader", "phonemizer"),
+    "data": ("lhotse",),
+    "train": ("accelerate", "tensorboard"),
+    "eval-offline": ("jiwer", "onnxruntime", "resemblyzer"),
+    "encodec": ("transformers",),
+}
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show versions, device, models and extras; exit code 2 if openvalle cannot speak as it is."""
+    report: dict[str, Any] = {
+        "openvalle": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {name: _version(name) for name in CORE},
+        "device": _device(),
+        "data folder": str(home()),
+        "voices": sorted(names(Kind.VOICE)),
+        "models": sorted(names(Kind.MODEL)),
+        "codec": _state("codec"),
+        "model": _state("model"),
+        "extras": {extra: _missing(modules) for extra, modules in EXTRAS.items()},
+    }
+    problems = _problems(report)
+    if as_json:
+        print(json.dumps(report | {"problems": problems}))
+    else:
+        _show(report)
+    if problems:
+        raise UserError("; ".join(problems), "mend that and run `openvalle doctor` again")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _device() -> str:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return f"torch cannot be loaded: {error}"
+    if torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name(0)})"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def _state(part: str) -> str:
+    """Return "good" or what is wrong with the built-in codec or model, as loading it shows."""
+    if bad := damaged(assets() / part):
+        return f"damaged: {', '.join(bad)}"
+    try:
+        if part == "codec":
+            from openvalle.codec.load import load_codec
+
+            return f"good, digest {load_codec(BUILTIN).spec.digest}"
+        from openvalle.synth.pipeline import Synthesizer
+
+        return f"good, {Synthesizer.load(BUILTIN).describe()}"
+    except UserError as error:
+        return str(error)
+    except (ImportError, OSError) as error:
+        return f"cannot be loaded: {error}"
+
+
+def _missing(modules: tuple[str, ...]) -> list[str]:
+    return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
+def _problems(report: dict[str, Any]) -> list[str]:
+    absent = [name for name, version in report["packages"].items() if version is None]
+    found = [f"missing packages {', '.join(absent)} (pip install openvalle)"] if absent else []
+    found += [
+        f"the built-in {part}: {report[part]}" for part in ("codec", "model") if not report[part].startswith("good")
+    ]
+    return found
+
+
+def _show(report: dict[str, Any]) -> None:
+    for key, value in report.items():
+        if key == "packages":
+            value = ", ".join(f"{name} {version or 'MISSING'}" for name, version in value.items())
+        elif key == "extras":
+            continue
+        elif isinstance(value, list):
+            value = ", ".join(value) or "none"
+        print(f"{key:>12}: {value}")
+    for extra, missing in report["extras"].items():
+        mend = f"not installed; run: {sys.executable} -m pip install 'openvalle[{extra}]'"
+        print(f"{'[' + extra + ']':>14} {mend if missing else 'installed'}")

@@ -1,0 +1,142 @@
+"""The command `openvalle`: the groups of commands, and the one place where errors become exit codes.
+
+Exit codes: 0 done, 2 something the user can mend (one line on stderr), 130 stopped by Ctrl-C, 1 anything else.
+Results go to stdout, progress and messages to stderr.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from openvalle import __version__
+from openvalle.cli.doctor import doctor
+from openvalle.cli.prepare import prepare
+from openvalle.cli.say import say
+from openvalle.cli.train import train
+from openvalle.cli.voice import voices
+from openvalle.errors import UserError
+
+DONE, FAILED, MENDABLE, INTERRUPTED = 0, 1, 2, 130
+# operating-system errors that a person mends, and how
+ADVICE = {
+    errno.ENOSPC: "free some space or write to another disk",
+    errno.EDQUOT: "free some of your quota or write to another disk",
+    errno.EACCES: "check the permissions or choose another folder",
+    errno.EPERM: "check the permissions or choose another folder",
+    errno.EROFS: "choose a folder that can be written",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "give a file, not a folder",
+}
+
+
+class Guarded(TyperGroup):
+    """The root group: every command runs inside its `invoke`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; turn what it raises into one line and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise typer.Exit(report(str(error))) from error
+        except KeyboardInterrupt as error:
+            complain("stopped; nothing half-written was left behind")
+            raise typer.Exit(INTERRUPTED) from error
+        except BrokenPipeError as error:
+            # The reader of our output went away: say nothing more, not even when Python flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(FAILED) from error
+        except OSError as error:
+            if error.errno not in ADVICE:
+                raise typer.Exit(surprise(error)) from error
+            place = f" ({error.filename})" if error.filename else ""
+            raise typer.Exit(report(f"{error.strerror}{place}; {ADVICE[error.errno]}")) from error
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if type(error).__module__.split(".")[0] in ("click", "typer"):
+                raise  # a usage error: Typer shows it with a hint and leaves with exit code 2
+            raise typer.Exit(surprise(error)) from error
+
+
+def report(message: str) -> int:
+    """Show what the user can mend on one line; return the exit code."""
+    complain(f"error: {' '.join(message.split())}")
+    if debugging():
+        traceback.print_exc()
+    return MENDABLE
+
+
+def surprise(error: BaseException) -> int:
+    """Show a fault of the program itself; return the exit code."""
+    complain(f"openvalle failed: {type(error).__name__}: {' '.join(str(error).split())}")
+    if debugging():
+        traceback.print_exc()
+    else:
+        complain("this is a fault in openvalle; run it again with `openvalle --debug ...` for a report")
+    return FAILED
+
+
+def complain(line: str) -> None:
+    """Write one line to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def debugging() -> bool:
+    """Return True if tracebacks were asked for."""
+    return os.environ.get("OPENVALLE_DEBUG", "") not in ("", "0")
+
+
+app = typer.Typer(
+    name="openvalle",
+    cls=Guarded,
+    help="Speak any text in a voice given as a few seconds of audio, and train the models that do it.",
+    epilog='Start with: openvalle say "Hello there." --voice clip.wav --plot',
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("say")(say)
+app.add_typer(voices, name="voice")
+app.command("prepare")(prepare)
+app.add_typer(train, name="train")
+app.command("doctor")(doctor)
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (or set OPENVALLE_DEBUG=1).")] = False,
+) -> None:
+    """Speak any text in a voice given as a few seconds of audio, and train the models that do it."""
+    if debug:
+        os.environ["OPENVALLE_DEBUG"] = "1"
+    logging.basicConfig(
+        level=logging.DEBUG if debugging() else logging.WARNING,
+        format="%(levelname)s: %(name)s: %(message)s" if debugging() else "%(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
+    logging.addLevelName(logging.WARNING, "warning")
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    print(f"openvalle {__version__}")
+
+
+def main() -> None:
+    """Entry point of the command `openvalle`."""
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command began, or after it ended
+        complain("stopped")
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,58 @@
+"""`openvalle prepare`: a folder or manifest of audio and text -> shards that `openvalle train` reads."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class LastStep(StrEnum):
+    """Where to stop: each step's manifest can be looked at before the next is run."""
+
+    SCAN = "scan"
+    AUDIO = "audio"
+    ALIGN = "align"
+    TOKENS = "tokens"
+
+
+def prepare(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A folder (LibriSpeech, LibriTTS, VCTK, LJSpeech, or audio with .txt/.lab) or manifest."),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the result; what is already done there is kept.")],
+    codec: Annotated[str, typer.Option(help="A codec's name or folder.")] = "builtin",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
+    last: Annotated[LastStep, typer.Option("--last", help="Stop after this step.")] = LastStep.TOKENS,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Prepare speech for training: scan, trim and level, align the phones, encode.
+
+    Unusable files are left out and listed with their reasons in OUT/rejected.jsonl. The same command goes on after
+    any stop.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from openvalle.prepare.run import Step
+    from openvalle.prepare.run import prepare as prepare_speech
+
+    with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bars:
+        tasks = {str(step): bars.add_task(str(step), total=None) for step in Step}
+
+        def show(step: str, done: int, total: int) -> None:
+            bars.update(tasks[str(step)], completed=done, total=total)
+
+        report = prepare_speech(source, out, codec, jobs, last=Step(last.value), progress=show)
+    if as_json:
+        print(json.dumps({"kept": report.kept, "rejected": len(report.rejected), "seconds": report.seconds}))
+        return
+    print(out)
+    summary = f"{report.kept[last.value]} utterances, {report.seconds / 3600:.2f} h; {len(report.rejected)} left out"
+    print(summary + (f" (see {out / 'rejected.jsonl'})" if report.rejected else ""), file=sys.stderr)

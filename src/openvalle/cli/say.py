@@ -1,0 +1,175 @@
+"""`openvalle say`: text in, a sound file out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from openvalle.errors import TextError, UserError
+
+if TYPE_CHECKING:
+    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.speech import Speech
+    from openvalle.synth.voice import Voice
+
+PLOT_SECONDS = 20.0  # a picture of more than this shows nothing
+
+
+def say(
+    text: Annotated[str | None, typer.Argument(help="What to say; - reads it from standard input.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the text from a file.")] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option("--voice", "-v", help="A voice's name, a clip of 3 to 15 s, or a .safetensors voice."),
+    ] = None,
+    prompt_text: Annotated[
+        str | None, typer.Option(help="What the clip says; without it the clip is transcribed.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write (.wav .flac .mp3 .ogg .opus), or - for a WAV on "
+            "standard output. Default: speech.wav here, or speech-2.wav ... if that is taken.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same sound.")] = 0,
+    temperature: Annotated[float | None, typer.Option(min=0.0, help="0 always takes the likeliest.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Sample from this likeliest mass.")] = None,
+    play: Annotated[bool, typer.Option("--play", help="Play it, too.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Write a picture beside the sound file.")] = False,
+    model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
+    codec: Annotated[str | None, typer.Option(help="A codec's name or folder; default: the model's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, with word times.")] = False,
+) -> None:
+    """Say TEXT and print the path of the sound file.
+
+    [bold]openvalle say "Hello there."[/bold]                            the built-in voice
+    [bold]openvalle say "Hello there." --voice clip.wav --plot[/bold]    the voice of a clip
+    [bold]openvalle say - -o book.mp3 < book.txt[/bold]                  a long text
+    """
+    words = chosen_text(text, file)
+    path = chosen_output(output)
+    if path is None and (plot or as_json):
+        raise UserError("--plot and --json need a sound file", "give -o a file name instead of -")
+    sampling = {"temperature": temperature, "top_p": top_p}
+    started = time.monotonic()
+    with progress(quiet) as show:
+        show("loading the model")
+        from openvalle.synth.pipeline import Synthesizer
+
+        synthesizer = Synthesizer.load(model, codec=codec, device=device)
+        show("reading the voice")
+        speaker = synthesizer.voice(voice, prompt_text)
+        summary, shown = spoken(synthesizer, words, speaker, seed, sampling, path, show)
+    summary |= {"elapsed": round(time.monotonic() - started, 3), "seed": seed, "voice": speaker.name}
+    if path is None:
+        return
+    if plot:
+        from openvalle.synth.plot import plot_speech
+
+        summary["plot"] = str(plot_speech(shown, path.with_suffix(".png")))
+    announce(summary, as_json)
+    if play:
+        from openvalle.synth.play import play_file
+
+        play_file(path)
+
+
+def chosen_text(text: str | None, file: Path | None) -> str:
+    """Return the text from the argument, the file or standard input."""
+    if text is not None and file is not None:
+        raise UserError("there is a text and a --file", "give one of them")
+    if text is None and file is None:
+        raise UserError("there is no text to say", 'run: openvalle say "Hello there."  (or - to read stdin)')
+    if text is not None and text != "-":
+        return text
+    try:
+        raw = sys.stdin.buffer.read() if file is None or str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise TextError(f"cannot read {file}: {error.strerror}", "check the path") from None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise TextError("the text is not UTF-8", "save it as UTF-8 first") from None
+
+
+def chosen_output(output: str | None) -> Path | None:
+    """Return the file to write (None: standard output); without a choice, one that is not there yet."""
+    from openvalle.audio import FORMATS
+
+    if output == "-":
+        return None
+    if output is None:
+        taken = (Path(f"speech-{number}.wav") for number in range(2, 100_000))
+        first = Path("speech.wav")
+        return next(path for path in (first, *taken) if not path.exists()) if first.exists() else first
+    path = Path(output).expanduser()
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"cannot write {path.name}: unknown format {path.suffix!r}", f"end it in {' '.join(FORMATS)}")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", "give the name of a file in it")
+    return path
+
+
+def spoken(
+    synthesizer: Synthesizer,
+    text: str,
+    voice: Voice,
+    seed: int,
+    sampling: dict[str, Any],
+    path: Path | None,
+    show: Any,
+) -> tuple[dict[str, Any], Speech]:
+    """Write the speech sentence by sentence; return a summary and the speech of the first seconds."""
+    from openvalle.synth.file import SoundFileWriter
+    from openvalle.synth.speech import join_speech
+
+    first: list[Speech] = []
+    words: list[dict[str, Any]] = []
+    quality: list[dict[str, Any]] = []
+    seconds = 0.0
+    with SoundFileWriter(path, synthesizer.rate) as sink:
+        for piece in synthesizer.stream(text, voice, seed=seed, **sampling):
+            sink.write(piece.audio)
+            if seconds < PLOT_SECONDS:
+                first.append(piece)
+            words += [word.shifted(seconds).as_dict() for word in piece.words]
+            quality.append(piece.quality.as_dict())
+            seconds += piece.audio.seconds
+            show(f"{seconds:.1f} s of speech")
+    summary = {"path": str(path), "seconds": round(seconds, 3), "words": words, "quality": quality}
+    return summary, join_speech(first)
+
+
+def announce(summary: dict[str, Any], as_json: bool) -> None:
+    """Print the result to stdout: the paths, or everything as JSON."""
+    if as_json:
+        print(json.dumps(summary))
+        return
+    print(summary["path"])
+    if "plot" in summary:
+        print(summary["plot"])
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Any]:
+    """Yield a function that shows what is going on, on stderr and only on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda message: None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        yield lambda message: status.update(message)

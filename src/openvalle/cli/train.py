@@ -1,0 +1,47 @@
+"""`openvalle train codec|ar|nar`: a recipe file -> a trained model. `accelerate launch` starts the same command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+train = typer.Typer(
+    help="Train the codec or one of the two language models by a recipe.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Recipe = Annotated[Path, typer.Argument(help="A recipe, YAML or JSON; recipes/ holds ours.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Settings to change, as key=value: train.steps=100 data.batch=4")
+]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder of the run; a run found there is taken up where it stopped.")
+]
+
+
+@train.command("codec")
+def codec(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/codec")) -> None:
+    """Train the codec: audio -> tokens -> audio."""
+    launch("codec", recipe, overrides, out)
+
+
+@train.command("ar")
+def ar(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/ar")) -> None:
+    """Train the autoregressive model: text and a voice -> codebook 1."""
+    launch("ar", recipe, overrides, out)
+
+
+@train.command("nar")
+def nar(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/nar")) -> None:
+    """Train the non-autoregressive model: codebook 1 -> codebooks 2 to 8."""
+    launch("nar", recipe, overrides, out)
+
+
+def launch(part: str, recipe: Path, overrides: list[str] | None, out: Path) -> None:
+    """Run the training job and print where its result is."""
+    from openvalle.train.run import run
+
+    print(run(part, recipe, tuple(overrides or ()), out))

@@ -1,0 +1,116 @@
+"""A voice or model name -> its file on this machine: the user's own first, then the ones in the package."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from enum import Enum
+from importlib import resources
+from pathlib import Path
+
+from openvalle.errors import ModelError, UserError
+
+BUILTIN = "builtin"  # the model and codec that come with the package
+VOICE_SUFFIX = ".safetensors"
+SUMS = "SHA256SUMS"  # `sha256sum`'s format: hex digest, two spaces, file name
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+class Kind(Enum):
+    """What a name can stand for."""
+
+    VOICE = "voice"  # a file <name>.safetensors in voices/
+    MODEL = "model"  # a folder <name> in models/; `builtin` is the package's own
+
+
+def home() -> Path:
+    """Return the folder of the user's voices and models: $OPENVALLE_HOME, else the system's place for data."""
+    if chosen := os.environ.get("OPENVALLE_HOME"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "openvalle"
+
+
+def assets() -> Path:
+    """Return the folder of what the package brings along."""
+    return Path(str(resources.files("openvalle"))) / "assets"
+
+
+def user_folder(kind: Kind) -> Path:
+    """Return where the user's own voices or models lie; it may not exist yet."""
+    return home() / f"{kind.value}s"
+
+
+def check_name(name: str, kind: Kind) -> str:
+    """Return `name` if it may name a file on every system; `UserError` otherwise."""
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{name!r} cannot be the name of a {kind.value}",
+            "use up to 64 letters, digits, '-' and '_', beginning with a letter or digit",
+        )
+    return name
+
+
+def names(kind: Kind) -> dict[str, Path]:
+    """Return what can be asked for by name, sorted; the user's own hide built-in ones of the same name."""
+    found: dict[str, Path] = {}
+    for folder in (assets() / f"{kind.value}s", user_folder(kind)):
+        if kind is Kind.VOICE:
+            found |= {path.stem: path for path in folder.glob(f"*{VOICE_SUFFIX}")}
+        else:
+            found |= {path.name: path for path in folder.glob("*") if path.is_dir()}
+    if kind is Kind.MODEL:
+        found[BUILTIN] = assets() / "model"
+    return {name: found[name] for name in sorted(found) if _NAME.fullmatch(name)}
+
+
+def find(kind: Kind, name: str | Path) -> Path:
+    """Return the file (voice) or folder (model) that `name`, a name or a path, stands for.
+
+    A plain word is a name first; anything else is a path. `ModelError` lists the names there are.
+    """
+    known = names(kind)
+    if str(name) in known:
+        return known[str(name)]
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    there = ", ".join(known) or "none yet"
+    if _NAME.fullmatch(str(name)):
+        raise ModelError(f"no {kind.value} called {str(name)!r}", f"there are: {there}; or give a path")
+    raise ModelError(f"nothing at {path}", f"check the path, or use a {kind.value} by name ({there})")
+
+
+def is_builtin(path: Path) -> bool:
+    """Return True for a file of the package, which must not be removed."""
+    return path.resolve().is_relative_to(assets().resolve())
+
+
+def sha256(path: Path) -> str:
+    """Return the file's SHA-256 as hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def damaged(folder: Path) -> list[str]:
+    """Return the files that are missing from `folder` or differ from its SHA256SUMS (empty without one)."""
+    sums = folder / SUMS
+    if not sums.is_file():
+        return []
+    bad = []
+    for line in sums.read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file() or sha256(path) != expected:
+            bad.append(name)
+    return bad

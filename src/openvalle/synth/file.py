@@ -1,0 +1,69 @@
+"""A sound file written block by block: any length in constant memory, and never half a file under its name."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from openvalle.audio import FORMATS, Audio
+from openvalle.config import atomic_path
+from openvalle.errors import AudioError
+
+FULL_BYTES = 1 << 20  # with less free space than this, a failed write is put down to the full disk
+
+
+@contextmanager
+def sound_file(path: Path | None, rate: int) -> Iterator[Callable[[Audio], None]]:
+    """Yield a function that appends a block; the file gets its name only when the body ends well.
+
+    `path` None writes a WAV to standard output once it is complete. Raises `AudioError` when the disk is full,
+    the folder cannot be written or the format is unknown.
+    """
+    import soundfile
+
+    suffix = path.suffix.lower() if path else ".wav"
+    if suffix not in FORMATS:
+        raise AudioError(f"cannot write {path}: unknown format {suffix!r}", f"end it in {' '.join(FORMATS)}")
+    container, subtype = FORMATS[suffix]
+    try:
+        with (
+            atomic_path(path) if path else _for_stdout() as part,
+            soundfile.SoundFile(part, "w", rate, 1, subtype, format=container) as file,
+        ):
+            yield lambda audio: file.write(np.clip(audio.samples, -1, 1))
+    except (soundfile.LibsndfileError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise _refusal(path, error) from None
+
+
+@contextmanager
+def _for_stdout() -> Iterator[Path]:
+    """Yield a temporary file that is copied to standard output if the block succeeds."""
+    with tempfile.TemporaryDirectory(prefix="openvalle-") as folder:
+        part = Path(folder) / "speech.wav"
+        yield part
+        with part.open("rb") as written:
+            shutil.copyfileobj(written, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+def _refusal(path: Path | None, error: BaseException) -> AudioError:
+    folder = path.parent if path else Path(tempfile.gettempdir())
+    vague = not isinstance(error, OSError) or error.errno == errno.ENOSPC  # libsndfile says "System error."
+    if vague and folder.is_dir() and shutil.disk_usage(folder).free < FULL_BYTES:
+        return AudioError(
+            f"cannot write {path or 'standard output'}: the disk is full",
+            "free some space or write to another disk",
+        )
+    reason = getattr(error, "strerror", None) or error
+    return AudioError(
+        f"cannot write {path or 'standard output'} ({reason})", "check the folder, its permissions and the free space"
+    )

@@ -1,0 +1,116 @@
+"""`Speech`: the sound together with what is known about it: words and phones in time, and its quality record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openvalle.audio import Audio, concatenate
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A word or phone and when it is spoken, in seconds from the start of its `Speech`."""
+
+    text: str
+    start: float
+    end: float
+
+    def shifted(self, seconds: float) -> Timed:
+        """Return the same, `seconds` later."""
+        return replace(self, start=self.start + seconds, end=self.end + seconds)
+
+    def clipped(self, seconds: float) -> Timed:
+        """Return the part of it that lies in [0, seconds]."""
+        return replace(self, start=min(max(self.start, 0.0), seconds), end=min(max(self.end, 0.0), seconds))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return `{word, start, end}`, rounded to milliseconds."""
+        return {"word": self.text, "start": round(self.start, 3), "end": round(self.end, 3)}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How the decoding went. One per sentence; joined speech takes the worst of each."""
+
+    stopped_by: str  # "end" (the last symbol was spoken) or "limit" (the decoder was cut off)
+    frames_per_phone: float  # codec frames (1/75 s) per phone, pauses included; ordinary speech has 5 to 12
+    attempts: int = 1
+    flags: tuple[str, ...] = ()  # for example "fast", "slow", "cut": what a listener may notice
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {
+            "stopped_by": self.stopped_by,
+            "frames_per_phone": round(self.frames_per_phone, 2),
+            "attempts": self.attempts,
+            "flags": list(self.flags),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """What `say` returns.
+
+    `codes`: (T, Q) uint16 as they were generated, before silence at joints was cut; `symbols` and `durations`
+    (in frames, summing to T) say which symbol each frame speaks.
+    """
+
+    audio: Audio
+    text: str
+    words: tuple[Timed, ...]
+    phones: tuple[Timed, ...]
+    quality: Quality
+    codes: np.ndarray
+    symbols: tuple[str, ...]
+    durations: tuple[int, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.audio.seconds
+
+    def save(self, path: str | Path) -> Path:
+        """Write the sound (format by ending), atomically; return the path."""
+        return self.audio.save(path)
+
+    def cut(self, start: int, end: int) -> Speech:
+        """Return the samples [start, end) with all times moved along."""
+        audio = Audio(self.audio.samples[start:end], self.audio.rate)
+        offset = -start / audio.rate
+        words = tuple(item.shifted(offset).clipped(audio.seconds) for item in self.words)
+        phones = tuple(item.shifted(offset).clipped(audio.seconds) for item in self.phones)
+        return replace(self, audio=audio, words=words, phones=phones)
+
+
+def join_speech(pieces: Sequence[Speech]) -> Speech:
+    """Return pieces that follow each other as one."""
+    assert pieces, "nothing to join"
+    if len(pieces) == 1:
+        return pieces[0]
+    starts = np.cumsum([0.0, *(piece.seconds for piece in pieces[:-1])])
+    timed = list(zip(pieces, starts.tolist(), strict=True))
+    return Speech(
+        audio=concatenate([piece.audio for piece in pieces]),
+        text=" ".join(piece.text for piece in pieces),
+        words=tuple(word.shifted(start) for piece, start in timed for word in piece.words),
+        phones=tuple(phone.shifted(start) for piece, start in timed for phone in piece.phones),
+        quality=_worst([piece.quality for piece in pieces], [len(piece.codes) for piece in pieces]),
+        codes=np.concatenate([piece.codes for piece in pieces]),
+        symbols=tuple(symbol for piece in pieces for symbol in piece.symbols),
+        durations=tuple(frames for piece in pieces for frames in piece.durations),
+    )
+
+
+def _worst(qualities: Sequence[Quality], frames: Sequence[int]) -> Quality:
+    phones = sum(count / quality.frames_per_phone for quality, count in zip(qualities, frames, strict=True))
+    return Quality(
+        stopped_by="limit" if any(quality.stopped_by == "limit" for quality in qualities) else "end",
+        frames_per_phone=sum(frames) / max(phones, 1e-9),
+        attempts=max(quality.attempts for quality in qualities),
+        flags=tuple(dict.fromkeys(flag for quality in qualities for flag in quality.flags)),
+    )

@@ -1,0 +1,155 @@
+"""`Voice`: a few seconds of someone's speech as tokens with their phones, in memory and on disk.
+
+One `.safetensors` file per voice. Tensors: `codes` (T, Q) uint16 and `durations` (S,) uint16 in frames, summing to
+T. Metadata, all strings: the symbols spoken (by name, so that the file can be read without a table), the transcript,
+and the digests of the codec and the symbol table, without which tokens turn to noise unnoticed.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openvalle.config import atomic_path
+from openvalle.errors import ModelError
+
+if TYPE_CHECKING:
+    from openvalle.synth.speech import Speech
+
+FORMAT = "openvalle-voice"
+VERSION = 1
+FRAME_RATE = 75.0  # frames per second of every codec we use
+STRINGS = ("text", "codec_digest", "symbols_digest", "name", "language", "source", "created", "consent", "licence")
+
+
+@dataclass(frozen=True, eq=False)
+class Voice:
+    """A prompt: `codes` (T, Q) uint16, what is said in it, and where it comes from."""
+
+    codes: np.ndarray
+    symbols: tuple[str, ...]
+    durations: tuple[int, ...]  # frames of each symbol
+    text: str
+    codec_digest: str
+    symbols_digest: str
+    name: str = "unnamed"
+    language: str = "en"
+    source: str = ""  # where the recording comes from
+    created: str = ""  # date and time, ISO 8601, UTC
+    consent: str = ""  # who agreed to the use of this voice, and when
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.codes.ndim == 2, self.codes.shape
+        assert self.codes.dtype == np.uint16, self.codes.dtype
+        assert len(self.symbols) == len(self.durations), (len(self.symbols), len(self.durations))
+        assert sum(self.durations) == len(self.codes), (sum(self.durations), len(self.codes))
+
+    @property
+    def seconds(self) -> float:
+        """Length of the prompt in seconds."""
+        return len(self.codes) / FRAME_RATE
+
+    def check(self, codec_digest: str, symbols_digest: str) -> Voice:
+        """Return the voice if it fits codec and symbols; `ModelError` says which does not."""
+        for what, own, needed in (
+            ("codec", self.codec_digest, codec_digest),
+            ("set of text symbols", self.symbols_digest, symbols_digest),
+        ):
+            if own != needed:
+                raise ModelError(
+                    f"the voice {self.name!r} was made with another {what} ({own}) than the model's ({needed})",
+                    "make it again from its clip with this model: openvalle voice add",
+                )
+        return self
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a person wants to know about the voice."""
+        origin = {"source": self.source, "created": self.created, "consent": self.consent, "licence": self.licence}
+        return {
+            "seconds": round(self.seconds, 2),
+            "text": self.text,
+            "language": self.language,
+            **origin,
+            "codec": self.codec_digest,
+            "symbols": self.symbols_digest,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file, atomically; return its path."""
+        from safetensors.numpy import save
+
+        path = Path(path)
+        metadata = {key: getattr(self, key) for key in STRINGS}
+        metadata |= {"format": FORMAT, "version": str(VERSION), "symbols": " ".join(self.symbols)}
+        tensors = {"codes": self.codes, "durations": np.array(self.durations, np.uint16)}
+        with atomic_path(path) as part:
+            part.write_bytes(save(tensors, metadata))
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Voice:
+        """Read a voice file; `ModelError` if it is missing, damaged, no voice, or of a newer version."""
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(path)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = dict(file.metadata() or {})
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            if not path.is_file():
+                raise ModelError(f"no voice file at {path}", "check the path") from None
+            raise ModelError(
+                f"the voice {path} cannot be read ({' '.join(str(error).split())})",
+                "it is damaged or no voice: make it again with `openvalle voice add`",
+            ) from None
+        _check_format(path, metadata)
+        try:
+            return cls(
+                codes=tensors["codes"],
+                symbols=tuple(metadata["symbols"].split()),
+                durations=tuple(tensors["durations"].tolist()),
+                **{key: metadata[key] for key in STRINGS},
+            )
+        except (KeyError, AssertionError):
+            raise ModelError(f"the voice {path} is incomplete", "make it again with `openvalle voice add`") from None
+
+
+def voice_from_speech(speech: Speech, codec_digest: str, symbols_digest: str, name: str, source: str) -> Voice:
+    """Return generated speech as a voice, so that a voice that belongs to nobody can be kept."""
+    return Voice(
+        codes=speech.codes,
+        symbols=speech.symbols,
+        durations=speech.durations,
+        text=speech.text,
+        codec_digest=codec_digest,
+        symbols_digest=symbols_digest,
+        name=name,
+        source=source,
+        created=now(),
+        consent="synthetic: no person's recording",
+    )
+
+
+def now() -> str:
+    """Return the present in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _check_format(path: Path, metadata: dict[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{path} is not a voice", "give a voice made by `openvalle voice add`, or a clip")
+    try:
+        version = int(metadata.get("version", ""))
+    except ValueError:
+        raise ModelError(f"the voice {path} has no version", "make it again with `openvalle voice add`") from None
+    if version > VERSION:
+        raise ModelError(
+            f"the voice {path} has format version {version}; this openvalle reads up to {VERSION}",
+            "update: pip install --upgrade openvalle",
+        )

@@ -1,0 +1,56 @@
+"""`import openvalle` and `openvalle --help` are quick and need neither torch nor any file of ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+BUDGET_SECONDS = 0.5
+HEAVY = ("torch", "transformers", "lhotse", "soundfile", "matplotlib", "pocketsphinx", "scipy", "accelerate")
+REPORT = "import sys; print(*[name for name in {heavy} if name in sys.modules])"
+
+COMMANDS = {
+    "import": "import openvalle; ",
+    "help": "import openvalle.cli.main as m\ntry: m.app(['--help'])\nexcept SystemExit: pass\n",
+    "say-help": "import openvalle.cli.main as m\ntry: m.app(['say', '--help'])\nexcept SystemExit: pass\n",
+}
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+def test_nothing_heavy_is_imported(what: str) -> None:
+    done = python(COMMANDS[what] + REPORT.format(heavy=HEAVY))
+    assert done.stdout.splitlines()[-1].split() == []
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+def test_it_takes_under_half_a_second(what: str) -> None:
+    python(COMMANDS[what])  # the first run compiles and fills the disk cache
+    durations = []
+    for _ in range(5):
+        started = time.perf_counter()
+        python(COMMANDS[what])
+        durations.append(time.perf_counter() - started)
+    assert min(durations) < BUDGET_SECONDS, durations  # the least: a busy machine can only add
+
+
+def test_importing_opens_no_file_and_reads_no_argument() -> None:
+    code = (
+        "import sys; sys.argv = ['x', '--nonsense']\n"
+        "opened = []\n"
+        "sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == 'open' else None)\n"
+        "import openvalle\n"
+        "print([path for path in opened if not path.endswith(('.py', '.pyc')) and '__pycache__' not in path])"
+    )
+    assert python(code).stdout.strip() == "[]"
+
+
+def test_public_names_are_there() -> None:
+    code = "import openvalle; [getattr(openvalle, name) for name in openvalle.__all__]"
+    assert python(code).returncode == 0

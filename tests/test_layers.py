@@ -1,0 +1,78 @@
+"""The house keeps its floors: imports only go down, and parts never import each other (ARCHITECTURE.md, section 1)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import openvalle
+
+ROOT = Path(openvalle.__file__).parent
+BASE = {"errors", "config", "audio", "hub"}
+PARTS = {"text", "codec", "data", "model", "listen", "safety"}
+JOBS = {"synth", "decode", "prepare", "train", "evaluate", "convert", "export"}
+SURFACES = {"cli", "serve"}
+FLOORS = (BASE, PARTS, JOBS, SURFACES)
+WITHIN = {("synth", "decode"), ("evaluate", "synth"), ("cli", "serve")}  # allowed between rooms of one floor
+LIGHT = BASE | {"text", "cli"}  # may not import torch at the top of a file
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    """The first folder below the package, or the file's own name."""
+    inside = path.relative_to(ROOT)
+    return inside.parts[0] if len(inside.parts) > 1 else inside.stem
+
+
+def floor_of(room: str) -> int:
+    return next(index for index, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Yield every imported module and whether only type checkers see the import."""
+    hidden = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in hidden) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative import"
+            yield node.module or "", id(node) in hidden
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_only_go_down(path: Path) -> None:
+    room = room_of(path)
+    if room in ("__init__", "__main__"):
+        pytest.skip("the package's own door")
+    own = floor_of(room)
+    for module, _ in imported(ast.parse(path.read_text(encoding="utf-8"))):
+        parts = module.split(".")
+        if parts[0] != "openvalle" or len(parts) == 1 or parts[1] == room:
+            continue
+        assert floor_of(parts[1]) <= own, f"{room} imports {parts[1]}, which is above it"
+        if own > 0 and floor_of(parts[1]) == own:
+            assert (room, parts[1]) in WITHIN, f"{room} and {parts[1]} are on one floor"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room_of(p) in LIGHT], ids=lambda p: str(p.relative_to(ROOT)))
+def test_light_rooms_import_nothing_heavy_at_the_top(path: Path) -> None:
+    heavy = {"torch", "lhotse", "accelerate", "matplotlib", "pocketsphinx", "transformers", "soundfile", "soxr"}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for module, _ in imported(node):
+                assert module.split(".")[0] not in heavy, f"{module} at the top of {path.name}"
+
+
+def test_every_room_has_its_floor() -> None:
+    for path in FILES:
+        room = room_of(path)
+        assert room in ("__init__", "__main__") or any(room in rooms for rooms in FLOORS), room
