@@ -1,0 +1,133 @@
+"""Batches are a pure function of (seed, step, rank), fit their budget, waste little and follow the weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from openvalle.data.batches import TokenBatches, fixed_batches
+from openvalle.data.collate import collate
+from openvalle.data.sampling import row_weights
+from openvalle.data.shards import TokenShards
+from openvalle.data.utterance import Utterance, crop
+
+BUDGET = 4000
+
+
+@pytest.fixture
+def shards(token_folder):
+    return TokenShards.open(token_folder)
+
+
+def test_a_batch_depends_on_seed_step_and_rank_alone(shards):
+    first, second = (TokenBatches(shards, BUDGET, seed=5, rank=1, world=2, max_seconds=4) for _ in range(2))
+    late = second.batch(7)  # asked first here, last there
+    for step in range(7):
+        first.batch(step)
+    for a, b in zip(first.batch(7), late, strict=True):
+        assert a.id == b.id
+        assert torch.equal(a.codes, b.codes)
+    assert first.rows(7) != first.rows(8)
+    assert first.rows(7) != TokenBatches(shards, BUDGET, seed=5, rank=0, world=2, max_seconds=4).rows(7)
+    assert first.rows(7) != TokenBatches(shards, BUDGET, seed=6, rank=1, world=2, max_seconds=4).rows(7)
+    assert [item.id for item in late] == [shards.rows[row]["id"] for row in first.rows(7)]
+
+
+def test_batches_fit_the_budget_with_little_padding(shards):
+    batches = TokenBatches(shards, BUDGET)
+    frames = shards.frames
+    used = padded = 0
+    for step in range(200):
+        rows = batches.rows(step)
+        assert len(set(rows)) == len(rows)
+        size = int(frames[rows].max()) * len(rows)
+        assert size <= BUDGET or len(rows) == 1
+        used += int(frames[rows].sum())
+        padded += size
+    assert 1 - used / padded < 0.10
+    assert padded > 0.75 * BUDGET * 200
+
+
+def test_speakers_are_drawn_by_hours_to_the_power(make_tokens):
+    shards = TokenShards.open(make_tokens({"many": [20] * 400, "some": [20] * 100}))
+    speakers = np.array(shards.speakers)
+    # Small batches: rows of one batch differ, which evens speakers out where a batch takes most of a window.
+    batches = TokenBatches(shards, 400, speaker_power=0.5)
+    drawn = np.concatenate([batches.rows(step) for step in range(2000)])
+    hours = {name: shards.frames[speakers == name].sum() for name in ("many", "some")}
+    wanted = (hours["many"] / hours["some"]) ** 0.5
+    found = (speakers[drawn] == "many").sum() / (speakers[drawn] == "some").sum()
+    assert found == pytest.approx(wanted, rel=0.1)
+
+
+@pytest.mark.parametrize(("power", "share"), [(0.0, 0.5), (0.5, 2 / 3), (1.0, 0.8)])
+def test_row_weights(power, share):
+    weights = row_weights(["a", "a", "b"], np.array([10, 30, 10]), power)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[:2].sum() == pytest.approx(share)
+    assert weights[0] == weights[1]
+    by_length = row_weights(["a", "a", "b"], np.array([10, 30, 10]), power, by_length=True)
+    assert by_length[1] == pytest.approx(3 * by_length[0])
+    assert by_length[:2].sum() == pytest.approx(share)
+
+
+def test_a_row_larger_than_the_budget_is_a_batch_of_its_own(shards):
+    assert all(len(TokenBatches(shards, 10).rows(step)) == 1 for step in range(20))
+
+
+def test_long_rows_are_cropped(shards):
+    batches = TokenBatches(shards, BUDGET, max_seconds=2)
+    assert all(len(item.codes) <= 150 for step in range(20) for item in batches.batch(step))
+
+
+def test_validation_visits_every_row_once_in_a_fixed_order(shards):
+    batches = fixed_batches(shards, BUDGET)
+    assert sorted(row for rows in batches for row in rows) == list(range(len(shards)))
+    assert batches == fixed_batches(shards, BUDGET)
+    assert all(shards.frames[rows].max() * len(rows) <= BUDGET for rows in batches)
+
+
+def _utterance(durations: list[int]) -> Utterance:
+    frames = sum(durations)
+    codes = torch.arange(frames)[:, None].expand(frames, 8)
+    return Utterance("u", "s", "en", torch.arange(len(durations)) + 1, codes, torch.tensor(durations))
+
+
+def test_a_crop_is_a_run_of_whole_symbols_with_their_frames():
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        whole = _utterance((2 * rng.integers(1, 6, 40)).tolist())
+        part = crop(whole, 60, rng)
+        first = int(part.text[0]) - 1
+        assert 45 < len(part.codes) <= 60
+        assert part.text.tolist() == list(range(first + 1, first + 1 + len(part.text)))
+        assert torch.equal(part.durations, whole.durations[first : first + len(part.text)])
+        assert part.codes[0, 0] == whole.durations[:first].sum()
+        assert int(part.durations.sum()) == len(part.codes)
+
+
+def test_a_crop_never_splits_a_merged_frame():
+    rng = np.random.default_rng(1)
+    whole = _utterance([3, 3, 2, 4, 1, 5, 2, 2, 3, 3])
+    for _ in range(50):
+        part = crop(whole, 10, rng)
+        assert int(part.codes[0, 0]) % 2 == 0
+        assert len(part.codes) % 2 == 0
+
+
+def test_an_utterance_that_fits_is_not_cropped():
+    whole = _utterance([2, 4, 6])
+    assert crop(whole, 12, np.random.default_rng(0)) is whole
+
+
+def test_collate_pads_with_zeros_and_keeps_every_row(shards):
+    items = [shards[row] for row in (0, 1, 2)]
+    batch = collate(items)
+    for index, item in enumerate(items):
+        symbols, frames = len(item.text), len(item.codes)
+        assert batch.text_lens[index] == symbols and batch.codes_lens[index] == frames
+        assert torch.equal(batch.text[index, :symbols], item.text)
+        assert torch.equal(batch.codes[index, :frames], item.codes)
+        assert torch.equal(batch.path[index, :frames], item.path)
+        assert not batch.text[index, symbols:].any() and not batch.codes[index, frames:].any()
+    frames = sum(len(item.codes) for item in items)
+    assert batch.padding == pytest.approx(1 - frames / batch.codes[..., 0].numel())

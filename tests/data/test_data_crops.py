@@ -1,0 +1,63 @@
+"""Audio crops are a pure function of (seed, step, rank) and real stretches of the recordings."""
+
+import numpy as np
+import pytest
+import torch
+
+from openvalle.data.crops import AudioCrops, Augmentation, fixed_crops
+from openvalle.data.shards import AudioShards
+
+
+@pytest.fixture
+def shards(audio_folder):
+    return AudioShards.open(audio_folder, "train")
+
+
+def test_a_batch_depends_on_seed_step_and_rank_alone(shards):
+    options = Augmentation(gain_db=6, speed=0.1)
+    first, second = (AudioCrops(shards, 0.5, 4, seed=3, augmentation=options) for _ in range(2))
+    late = second.batch(9)
+    first.batch(0)
+    assert torch.equal(first.batch(9), late)
+    assert not torch.equal(first.batch(8), late)
+    assert not torch.equal(AudioCrops(shards, 0.5, 4, seed=3, rank=1, world=2, augmentation=options).batch(9), late)
+
+
+def test_crops_are_stretches_of_rows(shards):
+    batch = AudioCrops(shards, 0.5, 16).batch(0)
+    assert batch.shape == (16, 12_000) and batch.dtype == torch.float32
+    wholes = [shards[index].samples for index in range(len(shards))]
+    for crop in batch.numpy():
+        placed = np.trim_zeros(crop)
+        places = [(whole, start) for whole in wholes for start in np.flatnonzero(whole == placed[0])]
+        assert any(np.array_equal(whole[start : start + len(placed)], placed) for whole, start in places)
+
+
+def test_a_row_shorter_than_the_crop_lies_in_zeros(audio_folder):
+    shards = AudioShards.open(audio_folder, "train")
+    short = AudioShards(shards.folder, [row for row in shards.rows if row["id"] == "anna-2"])
+    batch = AudioCrops(short, 1.0, 3, augmentation=Augmentation(speed=0.2)).batch(0)
+    assert batch.shape == (3, 24_000)
+    assert all(0 < (row != 0).sum() <= 0.2 * 24_000 * 1.3 for row in batch)
+
+
+def test_gain_never_clips(shards):
+    batch = AudioCrops(shards, 0.2, 32, augmentation=Augmentation(gain_db=20)).batch(0)
+    assert batch.abs().max() <= 0.991
+    assert batch.square().mean(1).sqrt().std() > 0.02
+
+
+def test_long_recordings_and_the_speaker_power_decide_who_is_drawn(shards):
+    def share(power: float) -> float:
+        weights = AudioCrops(shards, 0.5, 1, speaker_power=power)._weights
+        return weights[[name == "ben" for name in shards.speakers]].sum()
+
+    assert share(1.0) == pytest.approx(2 / 6.2)
+    assert share(0.0) == pytest.approx(1 / 2)
+
+
+def test_validation_crops_are_always_the_same(shards):
+    crops = fixed_crops(shards, 0.5, 10)
+    assert crops.shape == (len(shards), 12_000)
+    assert torch.equal(crops, fixed_crops(shards, 0.5, 10))
+    assert fixed_crops(shards, 0.5, 2).shape == (2, 12_000)
