@@ -1,0 +1,229 @@
+"""The autoregressive model: codebook 1, step by step (VALL-E 4.2.1, with VALL-E X 3.3, VALL-E R 3.2 and VALL-E 2 3.2).
+
+Sequence: [text, <EOS>][<BOS>, groups of G codes]. The state at audio position t predicts group t and, with alignment,
+a phoneme. With `phoneme_lead` 0 (VALL-E R) the input holds the frame's own phoneme, and code and phoneme of the next
+frame are predicted from one state, so given the past they are independent. With `phoneme_lead` 1 the input holds the
+phoneme of the frame to be predicted (<BOS> that of the first frame) and the phoneme output is one frame further
+ahead: a code is drawn knowing its phoneme. This is our deviation; for a small model it is the easier task.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openvalle.model.batch import Batch, Loss
+from openvalle.model.cache import KVCache
+from openvalle.model.config import Alignment, ARConfig, TextAttention
+from openvalle.model.embeddings import (
+    Joined,
+    PositionEmbedding,
+    TextEmbedding,
+    TextVectors,
+    drop_languages,
+    gather_symbols,
+    join,
+    language_embedding,
+    scaled_embedding,
+    take,
+)
+from openvalle.model.grouping import pack
+from openvalle.model.layers import Mask, PlainNorm, Stack
+
+
+@dataclass(frozen=True)
+class ARInputs:
+    """A text and the audio after it, at one position per group of codes."""
+
+    text: Tensor  # (B, S)
+    text_lens: Tensor  # (B,)
+    groups: Tensor  # (B, N, G); N may be 0
+    group_lens: Tensor  # (B,)
+    aligned: (
+        Tensor | None
+    )  # (B, N + 1) symbol index entering with <BOS> and each group (`input_path`); -1: none
+    languages: Tensor  # (B, 1) or (B, N + 1) of <BOS> and the groups; 0 = null
+    text_languages: Tensor  # (B, 1) or (B, S)
+
+
+@dataclass(frozen=True)
+class ARLogits:
+    """Scores of what comes next at each audio position."""
+
+    codes: Tensor  # (B, N + 1, G, entries + 1), the last class is <EOS>
+    phonemes: Tensor | None  # (B, N + 1, symbols)
+
+
+@dataclass(frozen=True)
+class ARState:
+    """What a step needs of all before it."""
+
+    cache: KVCache
+    symbols: Tensor  # (B, S, D) vectors that frames gather
+    position: Tensor  # (B,) of the next audio input
+
+    def fork(self, rows: Tensor) -> ARState:
+        """Return an independent state with the given rows; a row may occur several times."""
+        return ARState(self.cache.fork(rows), self.symbols.index_select(0, rows), self.position[rows])
+
+
+class AR(nn.Module):
+    """Codebook 1 given the text."""
+
+    def __init__(self, config: ARConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, classes = config.stack.width, config.entries + 1
+        self.text = TextEmbedding(config, end=True)
+        # A tied table has a row for <EOS>, which is only ever an output.
+        self.codes = scaled_embedding(classes if config.tie_output else config.entries, width)
+        self.head = None if config.tie_output else nn.Linear(width, classes, bias=False)
+        self.scale = math.sqrt(width)
+        self.begin = nn.Parameter(torch.randn(width))
+        self.positions = PositionEmbedding(config)
+        self.language = language_embedding(config)
+        self.group_in = nn.Linear(config.group * width, width, bias=False) if config.group > 1 else None
+        self.group_out = nn.Linear(width, config.group * width, bias=False) if config.group > 1 else None
+        self.stack = Stack(config.stack, lambda: PlainNorm(width))
+        self.phoneme_head = None
+        if config.alignment == Alignment.PHONEME:
+            self.phoneme_head = nn.Linear(width, config.symbols)
+
+    @property
+    def eos(self) -> int:
+        """The class that ends the audio."""
+        return self.config.entries
+
+    # sequence -> states
+
+    def forward(self, inputs: ARInputs) -> ARLogits:
+        """Return the scores at every audio position."""
+        joined, _ = self._embed(inputs)
+        hidden = self.stack(joined.vectors, self._mask(joined))
+        at = torch.arange(inputs.groups.shape[1] + 1, device=hidden.device)
+        index = (joined.starts[1][:, None] + at).clamp(max=hidden.shape[1] - 1)
+        return self._logits(take(hidden, index))
+
+    def prefill(self, inputs: ARInputs, room: int) -> tuple[ARLogits, ARState]:
+        """Return the scores after each row's last group, (B, 1, ...), and a state with `room` steps left."""
+        joined, text = self._embed(inputs)
+        x, stack = joined.vectors, self.config.stack
+        head_width = stack.width // stack.heads
+        cache = KVCache(stack.depth, len(x), stack.heads, x.shape[1] + room, head_width, like=x)
+        hidden = self.stack(x, self._mask(joined), cache=cache)
+        cache.begin(joined.lens)
+        state = ARState(cache, text.symbols, inputs.group_lens + 1)
+        return self._logits(take(hidden, (joined.lens - 1)[:, None])), state
+
+    def step(
+        self, groups: Tensor, aligned: Tensor | None, languages: Tensor, state: ARState
+    ) -> tuple[ARLogits, ARState]:
+        """Take one group (B, G) per row with its symbol index (B,) and language (B,); return the next scores.
+
+        The cache inside `state` is used up: keep the returned state (or `fork` before).
+        """
+        vectors = self._group_vectors(groups[:, None])
+        path = None if aligned is None else aligned[:, None]
+        x = self._audio(vectors, state.position[:, None], path, languages[:, None], state.symbols)
+        hidden = self.stack.step(x, state.cache)
+        return self._logits(hidden), ARState(state.cache, state.symbols, state.position + 1)
+
+    def _embed(self, inputs: ARInputs) -> tuple[Joined, TextVectors]:
+        in_text = None if self.language is None else self.language(inputs.text_languages)
+        text = self.text(inputs.text, inputs.text_lens, in_text)
+        begin = self.begin.expand(len(inputs.text), 1, -1)
+        vectors = torch.cat([begin, self._group_vectors(inputs.groups)], dim=1)
+        at = torch.arange(vectors.shape[1], device=vectors.device)[None]
+        audio = self._audio(vectors, at, inputs.aligned, inputs.languages, text.symbols)
+        return join([(self._drop(text.inputs), text.lens), (self._drop(audio), inputs.group_lens + 1)]), text
+
+    def _group_vectors(self, groups: Tensor) -> Tensor:
+        vectors = self.codes(groups) * self.scale  # (B, N, G, D)
+        return vectors[:, :, 0] if self.group_in is None else self.group_in(vectors.flatten(2))
+
+    def _audio(
+        self, vectors: Tensor, at: Tensor, aligned: Tensor | None, languages: Tensor, symbols: Tensor
+    ) -> Tensor:
+        """Return audio inputs (B, N, D) from code vectors, positions, aligned symbols and languages."""
+        x = vectors + self.positions(at)
+        if self.phoneme_head is not None:
+            assert aligned is not None, "this model needs the symbol of each frame"
+            x = x + gather_symbols(symbols, aligned)
+        return x if self.language is None else x + self.language(languages)
+
+    def _mask(self, joined: Joined) -> Mask:
+        causal = self.config.text_attention == TextAttention.CAUSAL
+        return Mask(causal=True, prefix_lens=None if causal else joined.starts[1])
+
+    def _logits(self, hidden: Tensor) -> ARLogits:
+        grouped = hidden if self.group_out is None else self.group_out(hidden)
+        grouped = grouped.unflatten(-1, (self.config.group, self.config.stack.width))
+        codes = F.linear(grouped, self.codes.weight) if self.head is None else self.head(grouped)
+        return ARLogits(codes, None if self.phoneme_head is None else self.phoneme_head(hidden))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.config.stack.dropout) if self.training else x
+
+    def input_path(self, path: Tensor, lens: Tensor, following: Tensor) -> Tensor:
+        """Return the symbol index (B, N + 1) that enters with <BOS> and each of N groups of path (B, N).
+
+        `following` (B,): the symbol of the group after the last; used with `phoneme_lead` 1.
+        """
+        if not self.config.phoneme_lead:
+            return F.pad(path, (1, 0), value=-1)
+        return F.pad(path, (0, 1)).scatter(1, lens[:, None], following[:, None])
+
+    # training
+
+    def loss(self, batch: Batch, rng: torch.Generator | None = None) -> Loss:
+        """Return cross-entropy of codes and aligned phonemes over all real positions of the batch."""
+        config = self.config
+        inputs = self._inputs(batch, rng)
+        joined, _ = self._embed(inputs)
+        hidden = self.stack(joined.vectors, self._mask(joined))
+        at = torch.arange(inputs.groups.shape[1] + 1, device=hidden.device)
+        real = at <= inputs.group_lens[:, None]  # (B, N + 1)
+        index = (joined.starts[1][:, None] + at)[real]
+        rows = torch.arange(len(real), device=hidden.device)[:, None].expand_as(real)[real]
+        logits = self._logits(hidden[rows, index][:, None])
+        target = F.pad(inputs.groups, (0, 0, 0, 1), value=self.eos)
+        target = target.masked_fill((at >= inputs.group_lens[:, None])[..., None], self.eos)[real]
+        code = F.cross_entropy(logits.codes.flatten(0, 2).float(), target.flatten())
+        hit = (logits.codes.flatten(0, 2).argmax(-1) == target.flatten()).float().mean()
+        parts = {"code": code.detach(), "code_accuracy": hit}
+        if logits.phonemes is None:
+            return Loss(code, parts)
+        assert batch.path is not None
+        phonemes = batch.text.gather(1, batch.path[:, :: config.block])
+        phoneme, phoneme_hit = self._phoneme_loss(logits.phonemes[:, 0], phonemes, inputs.group_lens, real)
+        parts |= {"phoneme": phoneme.detach(), "phoneme_accuracy": phoneme_hit}
+        return Loss(code + config.phoneme_weight * phoneme, parts)
+
+    def _inputs(self, batch: Batch, rng: torch.Generator | None) -> ARInputs:
+        config = self.config
+        groups = pack(batch.codes[:, :: config.merge, 0], config.group)
+        lens = batch.code_lens // config.block
+        aligned = None
+        if config.alignment == Alignment.PHONEME:
+            assert batch.path is not None, "this model needs durations in its training data"
+            path = batch.path[:, :: config.block]
+            aligned = self.input_path(path, lens, path.gather(1, (lens - 1)[:, None])[:, 0])
+        share = config.language_dropout if self.training else 0.0
+        languages = drop_languages(batch.languages, share, rng)[:, None]
+        return ARInputs(batch.text, batch.text_lens, groups, lens, aligned, languages, languages)
+
+    def _phoneme_loss(
+        self, logits: Tensor, phonemes: Tensor, lens: Tensor, real: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return loss and accuracy for phonemes (B, N) of the groups; `logits` (real positions, symbols)."""
+        lead = self.config.phoneme_lead
+        at = torch.arange(real.shape[1], device=lens.device)
+        target = F.pad(phonemes[:, lead:], (0, 1 + lead))
+        target = target.masked_fill(at + lead >= lens[:, None], -100)[real]
+        hits = (logits.argmax(-1) == target).sum() / (target >= 0).sum().clamp(min=1)
+        total = F.cross_entropy(logits.float(), target, ignore_index=-100, reduction="sum")
+        return total / (target >= 0).sum().clamp(min=1), hits

@@ -1,0 +1,89 @@
+"""What the networks train on, and what a loss is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from openvalle.model.alignment import cut_durations, merge_path
+from openvalle.model.grouping import clipped_start
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording: text (S,), codes (T, Q), frames per symbol (S,) or None, language id (0 = none given).
+
+    `speaker_codes` (P, Q): another recording of the speaker, for NAR prompts that come from elsewhere.
+    """
+
+    text: Tensor
+    codes: Tensor
+    durations: Tensor | None = None
+    language: int = 0
+    speaker_codes: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded on the right. Codes are at the codec's frame rate."""
+
+    text: Tensor  # (B, S)
+    text_lens: Tensor  # (B,)
+    codes: Tensor  # (B, T, Q)
+    code_lens: Tensor  # (B,) frames
+    path: Tensor | None  # (B, T) index into the row's text, constant over each block; None without alignment
+    languages: Tensor  # (B,) 0 = null
+    prompt_lens: Tensor | None = (
+        None  # (B,) frames of each row that are its NAR prompt; None: drawn in training
+    )
+    speaker_codes: Tensor | None = None  # (B, P, Q)
+    speaker_lens: Tensor | None = None  # (B,)
+
+    @classmethod
+    def of(cls, rows: Sequence[Utterance], merge: int = 1, group: int = 1) -> Self:
+        """Pad `rows`, cut to whole groups of `group` merged codes, with the path of blocks of merge * group frames."""
+        cut = [_cut(row, merge, group) for row in rows]
+        codes, paths = [codes for codes, _ in cut], [path for _, path in cut if path is not None]
+        assert len(paths) in (0, len(rows)), "either every row has durations or none has"
+        speakers = [row.speaker_codes for row in rows if row.speaker_codes is not None]
+        assert len(speakers) in (0, len(rows)), "either every row has speaker_codes or none has"
+        return cls(
+            text=pad_sequence([row.text.long() for row in rows], batch_first=True),
+            text_lens=torch.tensor([len(row.text) for row in rows]),
+            codes=pad_sequence(codes, batch_first=True),
+            code_lens=torch.tensor([len(row) for row in codes]),
+            path=pad_sequence(paths, batch_first=True) if paths else None,
+            languages=torch.tensor([row.language for row in rows]),
+            speaker_codes=pad_sequence([s.long() for s in speakers], batch_first=True) if speakers else None,
+            speaker_lens=torch.tensor([len(s) for s in speakers]) if speakers else None,
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the batch on `device`."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+
+
+def _cut(row: Utterance, merge: int, group: int) -> tuple[Tensor, Tensor | None]:
+    """Return codes (T, Q) and path (T,) of whole groups."""
+    start, end = clipped_start(len(row.codes), merge, group)
+    assert end > start, f"{len(row.codes)} frames fill no group of {group} codes merged by {merge}"
+    codes = row.codes[start:end].long()
+    if row.durations is None:
+        return codes, None
+    assert int(row.durations.sum()) == len(row.codes), "durations must add up to the frames"
+    durations = cut_durations(row.durations.long(), start, end)
+    return codes, merge_path(durations, merge * group).repeat_interleave(merge * group)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """`total` is minimised; `parts` are detached means (losses and accuracies) for the curves."""
+
+    total: Tensor
+    parts: Mapping[str, Tensor]

@@ -1,0 +1,229 @@
+"""The two networks as data: VALL-E, VALL-E X, VALL-E R and VALL-E 2 are values of `ARConfig` and `NARConfig`.
+
+A combination that means nothing is refused, with the reason, when the configuration is read.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from openvalle.config import Config
+
+
+class TextAttention(StrEnum):
+    """What a text symbol sees in the AR model. Text never sees audio."""
+
+    BIDIRECTIONAL = "bidirectional"  # the whole text (VALL-E, X, R)
+    CAUSAL = "causal"  # earlier symbols only (VALL-E 2)
+
+
+class Positions(StrEnum):
+    """How order is told. Positions restart with each part of the sequence."""
+
+    SINUSOIDAL = "sinusoidal"  # VALL-E, X, R: any length
+    LEARNT = "learnt"  # VALL-E 2: up to `max_positions`
+
+
+class Alignment(StrEnum):
+    """Whether frames know the symbol they belong to."""
+
+    NONE = "none"
+    PHONEME = (
+        "phoneme"  # VALL-E R: the aligned symbol is an input of every frame, and an output of the AR model
+    )
+
+
+class TextPrenet(StrEnum):
+    """What happens to symbol embeddings before positions are added."""
+
+    NONE = "none"
+    CONV = "conv"  # a convolution of kernel 5 with a skip: each symbol knows its neighbours
+
+
+class LanguageOn(StrEnum):
+    """Which embeddings the language embedding is added to."""
+
+    AUDIO = "audio"  # VALL-E X 3.3
+    AUDIO_AND_TEXT = "audio-and-text"  # as a well-known reproduction also does
+
+
+class StageConditioning(StrEnum):
+    """How the NAR model is told which codebook it predicts."""
+
+    ADAPTIVE = "adaptive"  # AdaLN, identity at the start (VALL-E, R)
+    SEPARATE = "separate"  # one LayerNorm set per stage (VALL-E X)
+    TOKEN = "token"  # a token at the end of the sequence (VALL-E 2)
+
+
+class NARText(StrEnum):
+    """Whose text the NAR model reads when it speaks."""
+
+    BOTH = "both"  # prompt and target (VALL-E, R, 2)
+    TARGET = "target"  # target only (VALL-E X)
+
+
+class NARPrompt(StrEnum):
+    """Where the 8-codebook prompt of a training row comes from."""
+
+    PREFIX = "prefix"  # the beginning of the utterance; frame positions run on (VALL-E 2, R)
+    SEGMENT = (
+        "segment"  # a piece of the same recording, unscored where it overlaps; positions restart (VALL-E)
+    )
+    SENTENCE = "sentence"  # another sentence of the speaker, given by the data; positions restart (VALL-E X)
+    NONE = "none"  # no prompt
+
+
+class StageDraw(StrEnum):
+    """How often the training stage is drawn."""
+
+    BATCH = "batch"  # one stage for all rows: one head, one norm, the faster choice
+    SAMPLE = "sample"  # one stage per row
+
+
+class StackConfig(Config):
+    """The transformer both networks are made of."""
+
+    width: int = Field(320, gt=0, description="size of the hidden states")
+    heads: int = Field(5, gt=0, description="attention heads; they share the width")
+    depth: int = Field(6, gt=0, description="layers")
+    feedforward: int = Field(1280, gt=0, description="hidden size of the feed-forward part")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="dropout of embeddings and residual branches in training"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} must be an even multiple of heads {self.heads}")
+        return self
+
+
+def _changed(config: Config, *names: str) -> list[str]:
+    """Return those of `names` that are not at their default."""
+    return [name for name in names if getattr(config, name) != type(config).model_fields[name].default]
+
+
+class LanguageModelConfig(Config):
+    """What both networks share."""
+
+    stack: StackConfig = StackConfig()
+    symbols: int = Field(..., gt=0, description="size of the text symbol table")
+    entries: int = Field(1024, gt=1, description="entries of each codebook")
+    positions: Positions = Field(Positions.SINUSOIDAL, description="how order is told")
+    max_positions: int | None = Field(None, gt=0, description="longest part with learnt positions")
+    alignment: Alignment = Field(Alignment.NONE, description="whether frames know their symbol")
+    text_prenet: TextPrenet = Field(TextPrenet.NONE, description="context for symbol embeddings")
+    languages: int = Field(0, ge=0, description="number of languages; 0 means no language embedding")
+    language_on: LanguageOn = Field(LanguageOn.AUDIO, description="where the language embedding is added")
+    language_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of training rows with the null language, so that `none` is defined",
+    )
+    merge: int = Field(
+        1, ge=1, description="codebook-1 merging rate: frames that share a code (VALL-E R 3.1)"
+    )
+    tie_output: bool = Field(True, description="code heads share the embedding table of the same codebook")
+
+    @model_validator(mode="after")
+    def _check_shared(self) -> Self:
+        learnt = self.positions == Positions.LEARNT
+        if learnt and self.max_positions is None:
+            raise ValueError("learnt positions need max_positions, the longest text or audio part")
+        if not learnt and self.max_positions is not None:
+            raise ValueError(
+                "max_positions means nothing with sinusoidal positions, which have no longest part"
+            )
+        if not self.languages and (self.language_dropout or self.language_on != LanguageOn.AUDIO):
+            raise ValueError("language_dropout and language_on mean nothing without languages")
+        return self
+
+
+class ARConfig(LanguageModelConfig):
+    """Codebook 1, one group of blocks after the other."""
+
+    text_attention: TextAttention = Field(TextAttention.BIDIRECTIONAL, description="what a text symbol sees")
+    group: int = Field(1, ge=1, description="codes predicted per step (VALL-E 2)")
+    phoneme_lead: int = Field(
+        1,
+        ge=0,
+        le=1,
+        description="0: a frame's input holds its own phoneme (VALL-E R); 1: the next frame's, so that a code is "
+        "drawn knowing its phoneme",
+    )
+    phoneme_weight: float = Field(1.0, gt=0, description="weight of the phoneme loss beside the code loss")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.alignment == Alignment.NONE:
+            for name in _changed(self, "phoneme_lead", "phoneme_weight"):
+                raise ValueError(f"{name} means nothing without alignment: there is no phoneme stream")
+        if self.text_attention == TextAttention.CAUSAL and self.text_prenet == TextPrenet.CONV:
+            raise ValueError("causal text contradicts text_prenet conv, whose kernel sees the symbols ahead")
+        return self
+
+    @property
+    def block(self) -> int:
+        """Codec frames per AR step."""
+        return self.merge * self.group
+
+
+class NARConfig(LanguageModelConfig):
+    """Codebooks 2..Q, each in one pass over all frames."""
+
+    codebooks: int = Field(8, ge=2, description="codebooks of the codec")
+    conditioning: StageConditioning = Field(StageConditioning.ADAPTIVE, description="how the stage is told")
+    stage_width: int | None = Field(
+        None,
+        gt=0,
+        description="size of the stage embedding that AdaLN projects; the model's width by default",
+    )
+    stage_draw: StageDraw = Field(StageDraw.BATCH, description="one training stage per batch or per row")
+    stage_weights: tuple[float, ...] | None = Field(
+        None, description="how often each stage is trained, from codebook 2 on; equally by default"
+    )
+    text: NARText = Field(NARText.BOTH, description="whose text is read when speaking")
+    prompt: NARPrompt = Field(NARPrompt.PREFIX, description="where the training prompt comes from")
+    prompt_min: int = Field(225, ge=1, description="shortest prompt drawn, in frames, before the cap of T/2")
+    prompt_max: int = Field(2250, ge=1, description="longest prompt drawn, in frames, before the cap of T/2")
+    prompt_none: float = Field(0.0, ge=0, lt=1, description="share of training batches without any prompt")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.stage_width is not None and self.conditioning != StageConditioning.ADAPTIVE:
+            raise ValueError("stage_width belongs to adaptive conditioning")
+        if self.stage_weights is not None:
+            if len(self.stage_weights) != self.codebooks - 1:
+                raise ValueError(
+                    f"stage_weights needs {self.codebooks - 1} numbers, one per codebook from 2 on"
+                )
+            if min(self.stage_weights) < 0 or sum(self.stage_weights) <= 0:
+                raise ValueError("stage_weights must not be negative, and one must be positive")
+        if self.prompt_min > self.prompt_max:
+            raise ValueError(f"prompt_min {self.prompt_min} exceeds prompt_max {self.prompt_max}")
+        self._check_prompt()
+        if self.alignment == Alignment.NONE and self.merge > 1:
+            raise ValueError("merge means nothing to the NAR model without alignment: its codes come merged")
+        return self
+
+    def _check_prompt(self) -> None:
+        if self.prompt in (NARPrompt.NONE, NARPrompt.SENTENCE):
+            for name in _changed(self, "prompt_min", "prompt_max"):
+                raise ValueError(f"{name} means nothing with prompt {self.prompt}: no prompt is cut")
+        if self.prompt == NARPrompt.NONE and self.prompt_none:
+            raise ValueError("prompt_none means nothing when there is never a prompt")
+        if self.prompt == NARPrompt.PREFIX and self.text == NARText.TARGET:
+            raise ValueError(
+                "with prompt prefix the training text holds the prompt's words: text must be `both`"
+            )
+        if self.prompt == NARPrompt.SENTENCE and self.text == NARText.BOTH:
+            raise ValueError("with prompt sentence the prompt's words are never read: text must be `target`")
+
+    @property
+    def block(self) -> int:
+        """Codec frames that share one aligned symbol, as when speaking."""
+        return self.merge if self.alignment == Alignment.PHONEME else 1

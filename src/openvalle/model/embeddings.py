@@ -1,0 +1,172 @@
+"""What enters the `Stack`: symbols, positions and languages as vectors, and parts joined into one sequence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openvalle.errors import ModelError
+from openvalle.model.config import LanguageModelConfig, LanguageOn, Positions, TextPrenet
+
+KERNEL = 5  # symbols that the text prenet sees: two on either side
+
+
+class PositionEmbedding(nn.Module):
+    """Vectors (..., D) for positions (...,) of one part of the sequence."""
+
+    def __init__(self, config: LanguageModelConfig) -> None:
+        super().__init__()
+        self.width = config.stack.width
+        self.table = None
+        if config.positions == Positions.LEARNT:
+            assert config.max_positions is not None
+            self.table = nn.Parameter(torch.randn(config.max_positions, self.width) * 0.1)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        if self.table is not None:
+            longest = int(positions.max()) + 1 if positions.numel() else 0
+            if longest > len(self.table):
+                raise ModelError(
+                    f"{longest} positions are more than the {len(self.table)} that this model learnt",
+                    "give a shorter text or prompt",
+                )
+            return F.embedding(positions, self.table)
+        half = torch.arange(0, self.width, 2, device=positions.device, dtype=torch.float32)
+        angles = positions[..., None].float() * torch.exp(half * (-math.log(10_000.0) / self.width))
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class LanguageEmbedding(nn.Module):
+    """Language vectors (VALL-E X 3.3); id 0 is the null language. Starts at zero."""
+
+    def __init__(self, config: LanguageModelConfig) -> None:
+        super().__init__()
+        self.table = nn.Embedding(config.languages + 1, config.stack.width)
+        nn.init.zeros_(self.table.weight)
+
+    def forward(self, languages: Tensor) -> Tensor:
+        return self.table(languages)
+
+
+def language_embedding(config: LanguageModelConfig) -> LanguageEmbedding | None:
+    """Return the table of a model that knows languages."""
+    return LanguageEmbedding(config) if config.languages else None
+
+
+def drop_languages(languages: Tensor, share: float, rng: torch.Generator | None) -> Tensor:
+    """Return `languages` (B,) with a random `share` of them null."""
+    if not share:
+        return languages
+    kept = torch.rand(languages.shape, generator=rng) >= share
+    return languages * kept.to(languages.device)
+
+
+@dataclass(frozen=True)
+class TextVectors:
+    """`inputs` (B, S + end, D) enter the sequence; `symbols` (B, S, D) are what frames gather by their path."""
+
+    inputs: Tensor
+    lens: Tensor  # (B,) of `inputs`
+    symbols: Tensor
+
+
+class TextEmbedding(nn.Module):
+    """Symbols -> vectors; with `end`, a closing <EOS> follows each row's last symbol."""
+
+    def __init__(self, config: LanguageModelConfig, *, end: bool) -> None:
+        super().__init__()
+        width = config.stack.width
+        self.table = scaled_embedding(config.symbols, width)
+        self.scale = math.sqrt(width)
+        self.positions = PositionEmbedding(config)
+        self.end = nn.Parameter(torch.randn(width)) if end else None
+        self.prenet = TextConv(width) if config.text_prenet == TextPrenet.CONV else None
+        self.with_language = config.languages > 0 and config.language_on == LanguageOn.AUDIO_AND_TEXT
+
+    def forward(self, text: Tensor, lens: Tensor, language: Tensor | None) -> TextVectors:
+        """`language`: vectors (B, 1 or S, D), used if the model adds them to the text."""
+        at = torch.arange(text.shape[1], device=text.device)
+        symbols = self.table(text) * self.scale
+        if self.with_language and language is not None:
+            symbols = symbols + language
+        if self.prenet is not None:
+            symbols = self.prenet(symbols, at < lens[:, None])
+        inputs = symbols
+        if self.end is not None:
+            inputs = F.pad(symbols, (0, 0, 0, 1))
+            is_end = (torch.arange(text.shape[1] + 1, device=text.device) == lens[:, None])[..., None]
+            inputs, lens = torch.where(is_end, self.end.to(inputs.dtype), inputs), lens + 1
+        inputs = inputs + self.positions(torch.arange(inputs.shape[1], device=text.device))
+        return TextVectors(inputs, lens, symbols)
+
+
+class TextConv(nn.Module):
+    """Adds to each symbol what a convolution over its neighbours makes of it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, symbols: Tensor, exists: Tensor) -> Tensor:
+        """Return (B, S, D); `exists` (B, S) keeps padding out of the neighbourhood."""
+        real = symbols * exists[..., None]
+        return symbols + self.out(F.gelu(self.conv(real.transpose(1, 2)).transpose(1, 2)))
+
+
+def scaled_embedding(entries: int, width: int) -> nn.Embedding:
+    """Return a table with variance 1 / width: sound logits when tied, unit inputs once scaled by sqrt(width)."""
+    table = nn.Embedding(entries, width)
+    nn.init.normal_(table.weight, std=width**-0.5)
+    return table
+
+
+def gather_symbols(symbols: Tensor, path: Tensor) -> Tensor:
+    """Return the vector of each frame's symbol (B, T, D) for a path (B, T) into (B, S, D); index -1 gives zeros."""
+    rows, count, width = symbols.shape
+    flat = path.clamp(min=0) + torch.arange(rows, device=path.device)[:, None] * count
+    vectors = symbols.reshape(-1, width).index_select(0, flat.flatten()).view(*path.shape, width)
+    return vectors * (path >= 0)[..., None]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Rows of several parts without gaps, padding last."""
+
+    vectors: Tensor  # (B, L, D)
+    starts: tuple[Tensor, ...]  # per part (B,)
+    lens: Tensor  # (B,)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no row has padding."""
+        return int(self.lens.min()) == self.vectors.shape[1]
+
+
+def join(parts: Sequence[tuple[Tensor, Tensor]]) -> Joined:
+    """Return rows that hold the real positions of each part (B, Li, D), lens (B,), one part after the other."""
+    lens = torch.stack([part_lens for _, part_lens in parts])  # (parts, B)
+    starts = lens.cumsum(0) - lens
+    total = lens.sum(0)
+    longest = int(total.max())
+    at = torch.arange(longest, device=total.device)[None]
+    source = torch.zeros(len(total), longest, dtype=torch.long, device=total.device)
+    offset = 0
+    for (vectors, _), start in zip(parts, starts, strict=True):
+        source = torch.where(at >= start[:, None], at - start[:, None] + offset, source)
+        offset += vectors.shape[1]
+    source = torch.where(at < total[:, None], source, 0)
+    together = torch.cat([vectors for vectors, _ in parts], dim=1)
+    return Joined(take(together, source), tuple(starts), total)
+
+
+def take(vectors: Tensor, index: Tensor) -> Tensor:
+    """Return (B, N, D): the positions `index` (B, N) of each row of (B, L, D)."""
+    rows, length, width = vectors.shape
+    flat = (index + torch.arange(rows, device=index.device)[:, None] * length).flatten()
+    return vectors.reshape(-1, width).index_select(0, flat).view(rows, index.shape[1], width)

@@ -1,0 +1,158 @@
+"""The non-autoregressive model: codebooks 2..Q, each in one pass over all frames (VALL-E 4.2.2; X, R and 2 by config).
+
+Sequence: [text][frames] (with a stage token: [text, <EOS>][frames][<EOS>, stage], VALL-E 2 3.3). Prompt frames are the
+sum of all codebooks' embeddings, target frames that of the codebooks before the stage. A `stage` is the index of the
+codebook it predicts, 1..Q-1 (the papers' 2..8).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openvalle.model.batch import Batch, Loss
+from openvalle.model.config import Alignment, NARConfig, StageConditioning, StageDraw
+from openvalle.model.embeddings import (
+    PositionEmbedding,
+    TextEmbedding,
+    drop_languages,
+    gather_symbols,
+    join,
+    language_embedding,
+    take,
+)
+from openvalle.model.layers import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack
+from openvalle.model.prompts import Frames, prompted_frames
+
+
+@dataclass(frozen=True)
+class NARInputs:
+    """A text and frames of which the first `prompt_lens` are the prompt."""
+
+    text: Tensor  # (B, S)
+    text_lens: Tensor  # (B,)
+    frames: Frames
+    languages: Tensor  # (B, 1) or (B, T) of the frames; 0 = null
+    text_languages: Tensor  # (B, 1) or (B, S)
+
+
+class NAR(nn.Module):
+    """Codebooks 2..Q given the text, the codebooks before, and a prompt."""
+
+    def __init__(self, config: NARConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, books = config.stack.width, config.codebooks
+        self.is_token = config.conditioning == StageConditioning.TOKEN
+        self.text = TextEmbedding(config, end=self.is_token)
+        self.codes = nn.Parameter(torch.randn(books, config.entries, width) * width**-0.5)
+        self.head = None
+        if not config.tie_output:
+            self.head = nn.Parameter(torch.randn(books - 1, config.entries, width) * width**-0.5)
+        self.scale = math.sqrt(width)
+        self.positions = PositionEmbedding(config)
+        self.language = language_embedding(config)
+        self.end = nn.Parameter(torch.randn(width)) if self.is_token else None
+        self.stage = None
+        if config.conditioning != StageConditioning.SEPARATE:
+            stage_width = config.stage_width or width
+            self.stage = nn.Embedding(books - 1, stage_width)
+        self.stack = Stack(config.stack, _norms(config))
+
+    def forward(self, inputs: NARInputs, stages: Tensor) -> Tensor:
+        """Return hidden states of all frames (B, T, D); `stages` (B,) or, the same for all rows, (1,)."""
+        text, frames = inputs.text, inputs.frames
+        in_text = None if self.language is None else self.language(inputs.text_languages)
+        encoded = self.text(text, inputs.text_lens, in_text)
+        audio = self._frame_vectors(frames, stages) + self.positions(frames.positions)
+        if self.config.alignment == Alignment.PHONEME:
+            assert frames.path is not None, "this model needs the symbol of each frame"
+            audio = audio + gather_symbols(encoded.symbols, frames.path)
+        if self.language is not None:
+            audio = audio + self.language(inputs.languages)
+        parts = [(self._drop(encoded.inputs), encoded.lens), (self._drop(audio), frames.lens)]
+        if self.is_token:
+            parts.append(self._token(stages, len(text)))
+        joined = join(parts)
+        mask = Mask(causal=False, lens=None if joined.is_full else joined.lens)
+        hidden = self.stack(joined.vectors, mask, self._condition(stages))
+        at = torch.arange(frames.codes.shape[1], device=hidden.device)
+        return take(hidden, (joined.starts[1][:, None] + at).clamp(max=hidden.shape[1] - 1))
+
+    def logits(self, hidden: Tensor, stage: int) -> Tensor:
+        """Return scores (..., entries) of codebook `stage` for hidden states (..., D).
+
+        A tied head is the embedding table of the same codebook.
+        """
+        return F.linear(hidden, self.codes[stage] if self.head is None else self.head[stage - 1])
+
+    def _frame_vectors(self, frames: Frames, stages: Tensor) -> Tensor:
+        """Return the sum of known codebooks' embeddings, (B, T, D)."""
+        rows, length, books = frames.codes.shape
+        known = torch.arange(books, device=stages.device) < stages[:, None, None]  # (B or 1, 1, Q)
+        known = known | frames.is_prompt[..., None]  # (B, T, Q)
+        offsets = torch.arange(books, device=stages.device) * self.config.entries
+        table = self.codes.flatten(0, 1)
+        # A table row of unknown codes is read too, with weight 0: one lookup for all books.
+        weights = known.to(table.dtype) * self.scale
+        bags = (frames.codes + offsets).view(rows * length, books)
+        flat = F.embedding_bag(bags, table, mode="sum", per_sample_weights=weights.view(rows * length, books))
+        return flat.view(rows, length, -1)
+
+    def _token(self, stages: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+        assert self.stage is not None and self.end is not None
+        stage = self.stage(stages - 1).expand(rows, -1)
+        token = torch.stack([self.end.expand(rows, -1), stage], dim=1)
+        return token, torch.full((rows,), 2, device=stages.device)
+
+    def _condition(self, stages: Tensor) -> Tensor | None:
+        if self.is_token:
+            return None
+        return stages - 1 if self.stage is None else self.stage(stages - 1)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.config.stack.dropout) if self.training else x
+
+    # training
+
+    def loss(self, batch: Batch, rng: torch.Generator, stage: int | None = None) -> Loss:
+        """Return cross-entropy of the stage's codebook over target frames; prompt (and stage, if None) are drawn."""
+        config = self.config
+        frames = prompted_frames(config, batch, rng).to(batch.text.device)
+        stages = self._draw_stages(len(batch.text), rng) if stage is None else torch.tensor([stage])
+        stages = stages.to(batch.text.device)
+        share = config.language_dropout if self.training else 0.0
+        languages = drop_languages(batch.languages, share, rng)[:, None]
+        hidden = self(NARInputs(batch.text, batch.text_lens, frames, languages, languages), stages)
+        row_stages = stages.expand(len(batch.text))
+        total, hits, count = hidden.new_zeros(()), hidden.new_zeros(()), int(frames.scored.sum())
+        parts: dict[str, Tensor] = {}
+        for each in sorted(set(row_stages.tolist())):
+            scored = frames.scored & (row_stages == each)[:, None]
+            logits = self.logits(hidden[scored], each).float()
+            target = frames.codes[..., each][scored]
+            total = total + F.cross_entropy(logits, target, reduction="sum")
+            right = (logits.argmax(-1) == target).sum()
+            parts[f"accuracy_{each + 1}"] = right / max(1, len(target))
+            hits = hits + right
+        mean = total / max(1, count)
+        return Loss(mean, {"code": mean.detach(), "code_accuracy": hits / max(1, count), **parts})
+
+    def _draw_stages(self, rows: int, rng: torch.Generator) -> Tensor:
+        weights = torch.tensor(self.config.stage_weights or [1.0] * (self.config.codebooks - 1))
+        count = rows if self.config.stage_draw == StageDraw.SAMPLE else 1
+        return torch.multinomial(weights, count, replacement=True, generator=rng) + 1
+
+
+def _norms(config: NARConfig) -> Callable[[], nn.Module]:
+    width = config.stack.width
+    if config.conditioning == StageConditioning.ADAPTIVE:
+        return lambda: AdaptiveNorm(width, config.stage_width or width)
+    if config.conditioning == StageConditioning.SEPARATE:
+        return lambda: SeparateNorm(width, config.codebooks - 1)
+    return lambda: PlainNorm(width)

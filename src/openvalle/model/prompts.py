@@ -1,0 +1,120 @@
+"""How a training row of the NAR model gets its prompt: frames of which the first are the prompt, the rest the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from openvalle.model.batch import Batch
+from openvalle.model.config import NARConfig, NARPrompt
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Prompt and target of each row without a gap, padding last."""
+
+    codes: Tensor  # (B, T, Q)
+    lens: Tensor  # (B,)
+    prompt_lens: Tensor  # (B,) of which
+    path: Tensor | None  # (B, T) symbol of each frame; -1: none
+    positions: Tensor  # (B, T)
+    scored: Tensor  # (B, T) frames that count in the loss
+
+    @property
+    def is_prompt(self) -> Tensor:
+        """Which frames are prompt, (B, T)."""
+        return torch.arange(self.codes.shape[1], device=self.lens.device) < self.prompt_lens[:, None]
+
+    def to(self, device: torch.device) -> Self:
+        """Return the frames on `device`."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+
+
+def frames_of(
+    codes: Tensor, lens: Tensor, prompt_lens: Tensor, path: Tensor | None, *, restart: bool
+) -> Frames:
+    """Return frames whose positions run on from prompt to target, or `restart` with the target."""
+    at = torch.arange(codes.shape[1], device=codes.device).expand(codes.shape[:2])
+    is_target = at >= prompt_lens[:, None]
+    positions = torch.where(is_target, at - prompt_lens[:, None], at) if restart else at
+    return Frames(codes, lens, prompt_lens, path, positions, is_target & (at < lens[:, None]))
+
+
+def restarts(config: NARConfig) -> bool:
+    """Whether the target's positions begin again at 0 after the prompt."""
+    return config.prompt in (NARPrompt.SEGMENT, NARPrompt.SENTENCE)
+
+
+def prompted_frames(config: NARConfig, batch: Batch, rng: torch.Generator) -> Frames:
+    """Return the batch's frames with prompts given (`batch.prompt_lens`) or drawn as `config.prompt` says."""
+    nothing = torch.zeros_like(batch.code_lens)
+    is_without = config.prompt_none > 0 and float(torch.rand((), generator=rng)) < config.prompt_none
+    if config.prompt == NARPrompt.NONE or is_without:
+        return frames_of(batch.codes, batch.code_lens, nothing, batch.path, restart=restarts(config))
+    if batch.prompt_lens is not None:
+        assert config.prompt == NARPrompt.PREFIX, "given prompt lengths are prefixes of the utterances"
+        return frames_of(batch.codes, batch.code_lens, batch.prompt_lens, batch.path, restart=False)
+    if config.prompt == NARPrompt.SENTENCE:
+        assert batch.speaker_codes is not None, "prompt `sentence` needs another recording of each speaker"
+        assert batch.speaker_lens is not None
+        return _prepend(batch, batch.speaker_codes, batch.speaker_lens)
+    lens = _draw_lengths(config, batch, rng)
+    if config.prompt == NARPrompt.PREFIX:
+        return frames_of(batch.codes, batch.code_lens, lens, batch.path, restart=False)
+    return _segment(batch, lens, rng)
+
+
+def _draw_lengths(config: NARConfig, batch: Batch, rng: torch.Generator) -> Tensor:
+    """Return min(T / 2, U(prompt_min, prompt_max)) frames per row (VALL-E 2 4.1.1, see papers), whole blocks."""
+    drawn = torch.rand(batch.code_lens.shape, generator=rng).to(batch.code_lens.device)
+    lens = (config.prompt_min + drawn * (config.prompt_max + 1 - config.prompt_min)).long()
+    return torch.minimum(batch.code_lens // 2, lens) // config.block * config.block
+
+
+def _segment(batch: Batch, lens: Tensor, rng: torch.Generator) -> Frames:
+    """Put a piece of the same recording before each row (VALL-E 5.1): of `speaker_codes` if the data gives the rest
+    of the recording, else of the utterance itself, whose frames inside the piece are not scored."""
+    is_inside = batch.speaker_codes is None
+    source = batch.codes if batch.speaker_codes is None else batch.speaker_codes
+    source_lens = batch.code_lens if batch.speaker_lens is None else batch.speaker_lens
+    lens = torch.minimum(lens, source_lens)
+    drawn = torch.rand(lens.shape, generator=rng).to(lens.device)
+    starts = (drawn * (source_lens - lens + 1)).long()
+    at = torch.arange(int(lens.max()), device=lens.device)
+    index = (starts[:, None] + at).clamp(max=source.shape[1] - 1)
+    piece = source.gather(1, index[..., None].expand(-1, -1, source.shape[2]))
+    path = batch.path.gather(1, index) if is_inside and batch.path is not None else None
+    frames = _prepend(batch, piece, lens, path)
+    if not is_inside:
+        return frames
+    original = torch.arange(frames.codes.shape[1], device=lens.device) - lens[:, None]
+    is_shown = (original >= starts[:, None]) & (original < (starts + lens)[:, None])
+    return Frames(
+        frames.codes,
+        frames.lens,
+        frames.prompt_lens,
+        frames.path,
+        frames.positions,
+        frames.scored & ~is_shown,
+    )
+
+
+def _prepend(batch: Batch, prompt: Tensor, prompt_lens: Tensor, prompt_path: Tensor | None = None) -> Frames:
+    """Put prompts (B, P, Q) before the batch's frames; without a path, prompt frames have no symbol."""
+    width = prompt.shape[1]
+    lens = prompt_lens + batch.code_lens
+    at = torch.arange(int(lens.max()), device=lens.device)
+    is_prompt = at < prompt_lens[:, None]
+    source = torch.where(is_prompt, at, (at - prompt_lens[:, None] + width))
+    source = source.clamp(max=width + batch.codes.shape[1] - 1)
+    together = torch.cat([prompt, batch.codes], dim=1)
+    codes = together.gather(1, source[..., None].expand(-1, -1, together.shape[2]))
+    path = None
+    if batch.path is not None:
+        before = torch.full(prompt.shape[:2], -1, device=lens.device) if prompt_path is None else prompt_path
+        path = torch.cat([before, batch.path], dim=1).gather(1, source)
+    return frames_of(codes, lens, prompt_lens, path, restart=True)
