@@ -113,6 +113,10 @@ def _checked(audio: Audio) -> np.ndarray:
     return resample(audio, RATE).samples
 
 
+def _nobody() -> AudioError:
+    return AudioError("nobody speaks in the recording", "give a recording of someone speaking")
+
+
 def _raise_level(samples: np.ndarray, target_db: float = -30.0) -> np.ndarray:
     """Return quiet sound at an RMS of `target_db` dBFS, louder sound as it is."""
     gain = 10 ** (target_db / 20) / float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
@@ -126,14 +130,16 @@ def _voiced(samples: np.ndarray) -> np.ndarray:
     except ImportError:
         raise MissingExtra("webrtcvad-wheels", "eval-offline") from None
     window = RATE * 30 // 1000
+    if len(samples) < window:
+        raise _nobody()
     samples = samples[: len(samples) - len(samples) % window]
     pcm = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").reshape(-1, window)
     detector = webrtcvad.Vad(3)
     flags = np.array([detector.is_speech(frame.tobytes(), RATE) for frame in pcm], dtype=float)
     # Eight-window majority, then three windows of margin on either side, as the encoder was trained.
     padded = np.concatenate([np.zeros(3), flags, np.zeros(4)])
-    means = np.convolve(padded, np.ones(8) / 8, mode="valid")[: len(flags)]
-    wide = np.convolve(np.round(means) > 0, np.ones(7), mode="same")[: len(flags)] > 0
+    means = np.convolve(padded, np.ones(8) / 8)[7 : 7 + len(flags)]
+    wide = np.convolve(np.round(means) > 0, np.ones(7))[3 : 3 + len(flags)] > 0
     if not wide.any():
-        raise AudioError("nobody speaks in the recording", "give a recording of someone speaking")
+        raise _nobody()
     return samples[np.repeat(wide, window)]
