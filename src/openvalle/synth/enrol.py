@@ -1,0 +1,138 @@
+"""A clip of someone speaking -> a `Voice`: checked, trimmed, levelled, transcribed if need be, aligned, encoded."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openvalle.audio import RATE, Audio, is_silent, normalize, read, resample, trim
+from openvalle.errors import AudioError, TextError
+from openvalle.synth.voice import Voice, now
+
+if TYPE_CHECKING:
+    from openvalle.codec.base import Codec
+    from openvalle.text.phonemes import Word
+
+log = logging.getLogger(__name__)
+
+MIN_SECONDS, MAX_SECONDS = 1.0, 30.0  # of speech after trimming; outside, it cannot be used
+GOOD_SECONDS = (3.0, 15.0)  # outside, it can, but a voice is caught best in between
+READ_SECONDS = 60.0  # a file longer than this is refused before it is read
+BLOCK = 2  # frames that share an entry of codebook 1 (VALL-E R 3.1): prompts are whole blocks
+
+
+def enrol(
+    clip: str | Path | Audio,
+    codec: Codec,
+    symbols_digest: str,
+    transcript: str | None = None,
+    *,
+    name: str = "",
+    language: str = "en",
+    consent: str = "",
+    source: str = "",
+) -> Voice:
+    """Return the voice of `clip` (a file of any rate and channels, or an `Audio`).
+
+    `transcript`: what is said in the clip; without it, speech recognition finds it. Raises `AudioError` for a clip
+    that is missing, unreadable, silent, not made of numbers, shorter than 1 s or longer than 30 s, and where words
+    and sound do not match; `TextError` if no words are given or heard.
+    """
+    from openvalle.listen.aligner import POOR_SCORE, Aligner, spans_to_durations
+
+    label = "the recording" if isinstance(clip, Audio) else str(clip)
+    audio = cleaned(clip, label)
+    text = heard(audio, label) if transcript is None else transcript
+    words = spoken_words(text, label)
+    alignment = Aligner().align_scored(audio, [(word.text, word.phones) for word in words])
+    if alignment.score < POOR_SCORE:
+        log.warning("%s: the words do not fit the sound well; check the transcript: %r", label, text)
+    codes = encoded(audio, codec)
+    symbols, durations = spans_to_durations(alignment.spans, len(codes), codec.spec.frame_rate, BLOCK)
+    return Voice(
+        codes=codes,
+        symbols=tuple(symbols),
+        durations=tuple(durations),
+        text=" ".join(text.split()),
+        codec_digest=codec.spec.digest,
+        symbols_digest=symbols_digest,
+        name=name or ("unnamed" if isinstance(clip, Audio) else Path(clip).stem),
+        language=language,
+        source=source or ("" if isinstance(clip, Audio) else Path(clip).name),
+        created=now(),
+        consent=consent,
+    )
+
+
+def cleaned(clip: str | Path | Audio, label: str) -> Audio:
+    """Return the clip's speech as 24 kHz mono, trimmed and levelled, whole blocks long."""
+    audio = resample(_checked(clip), RATE) if isinstance(clip, Audio) else read(clip, max_seconds=READ_SECONDS)
+    if is_silent(audio):
+        raise AudioError(f"{label} is silent", "record it again, closer to the microphone")
+    whole = audio.seconds
+    audio = normalize(trim(audio))
+    if audio.seconds < MIN_SECONDS:
+        raise AudioError(
+            f"{label} holds {audio.seconds:.1f} s of speech, too little for a voice",
+            f"give {GOOD_SECONDS[0]:.0f} to {GOOD_SECONDS[1]:.0f} s of one person speaking",
+        )
+    if audio.seconds > MAX_SECONDS:
+        raise AudioError(
+            f"{label} holds {audio.seconds:.0f} s of speech, more than {MAX_SECONDS:.0f} s",
+            f"cut out {GOOD_SECONDS[0]:.0f} to {GOOD_SECONDS[1]:.0f} s in which one person speaks clearly",
+        )
+    if not GOOD_SECONDS[0] <= audio.seconds <= GOOD_SECONDS[1]:
+        log.warning("%s holds %.1f s of speech; 3 to 15 s catch a voice best", label, audio.seconds)
+    if whole - audio.seconds > 0.5:
+        log.info("%s: trimmed %.1f s of silence", label, whole - audio.seconds)
+    return _in_blocks(audio)
+
+
+def heard(audio: Audio, label: str) -> str:
+    """Return what is said, by the best recogniser that is installed."""
+    from openvalle.listen.asr import best_available
+
+    recognizer = best_available()
+    text = recognizer.transcribe(audio).text
+    if not text.strip():
+        raise TextError(f"no words were heard in {label}", "say what is spoken in it with --prompt-text")
+    log.info("%s: %s heard %r", label, recognizer.name, text)
+    return text
+
+
+def spoken_words(text: str, label: str) -> list[Word]:
+    """Return the words of the transcript with their phones."""
+    from openvalle.text.phonemes import phonemize
+
+    try:
+        return phonemize(text)
+    except TextError as error:
+        raise TextError(f"the transcript of {label} cannot be used: {error.what}", error.hint) from None
+
+
+def encoded(audio: Audio, codec: Codec) -> np.ndarray:
+    """Return the codes (T, Q) uint16 of a clip."""
+    import torch
+
+    device = next(iter(codec.parameters())).device if isinstance(codec, torch.nn.Module) else torch.device("cpu")
+    samples = torch.from_numpy(audio.samples)[None].to(device)  # (1, samples)
+    return codec.encode(samples, merge=BLOCK)[0].cpu().numpy().astype(np.uint16)
+
+
+def _checked(audio: Audio) -> Audio:
+    if not len(audio.samples):
+        raise AudioError("the recording holds no samples", "record it again")
+    if not np.isfinite(audio.samples).all():
+        raise AudioError("the recording holds samples that are not numbers", "export it again from its source")
+    if audio.seconds > READ_SECONDS:
+        raise AudioError(f"the recording lasts {audio.seconds:.0f} s, more than {READ_SECONDS:.0f} s", "cut it first")
+    return audio
+
+
+def _in_blocks(audio: Audio) -> Audio:
+    """Cut the last block if it is not whole, as in training data, so that no merged frame is half padding."""
+    size = BLOCK * RATE // 75
+    return Audio(audio.samples[: len(audio.samples) // size * size], audio.rate)

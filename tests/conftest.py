@@ -1,0 +1,75 @@
+"""Shared fixtures: crude speech made of buzz and hiss, and a codec of random weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, and for processes that tests start
+
+import numpy as np
+import pytest
+import torch
+
+from openvalle.audio import RATE, Audio, write
+
+torch.set_num_threads(1)
+
+VOWELS = {"AA": (730, 1090, 2440), "IY": (270, 2290, 3010)}  # formants in hertz (Peterson and Barney, 1952)
+SAW_SEE = [("SIL", 0.3), ("S", 0.2), ("AA", 0.3), ("SIL", 0.2), ("S", 0.2), ("IY", 0.4), ("SIL", 0.3)]
+
+
+def sound_of(name: str, seconds: float, rng: np.random.Generator, pitch: float = 110.0) -> np.ndarray:
+    """Return (samples,) of a vowel, a hiss (S) or faint noise (SIL), with soft edges."""
+    count = round(seconds * RATE)
+    times = np.arange(count) / RATE
+    samples = 0.0005 * rng.standard_normal(count)
+    if name in VOWELS:
+        for hertz in np.arange(pitch, 5000, pitch):
+            gain = sum(1 / (1 + ((hertz - formant) / 90) ** 2) for formant in VOWELS[name])
+            samples += 0.06 * gain * np.sin(2 * np.pi * hertz * times)
+    elif name == "S":
+        noise = np.diff(rng.standard_normal(count + 2), n=2)  # rises with frequency, as a hiss does
+        samples += 0.03 * noise / noise.std()
+    edge = np.clip(np.minimum(times, times[::-1]) / 0.01, 0, 1)
+    return samples * edge
+
+
+def crude_speech(repeats: int = 1, pitch: float = 110.0) -> Audio:
+    """Return "saw, see", 1.9 s each time."""
+    rng = np.random.default_rng(0)
+    parts = [sound_of(name, seconds, rng, pitch) for _ in range(repeats) for name, seconds in SAW_SEE]
+    return Audio(np.concatenate(parts).astype(np.float32), RATE)
+
+
+@pytest.fixture(scope="session")
+def spoken() -> Audio:
+    """Crude speech: "saw, see, saw, see", 3.8 s at 24 kHz."""
+    return crude_speech(2)
+
+
+@pytest.fixture
+def clip_path(tmp_path: Path, spoken: Audio) -> Path:
+    """The same as a WAV file."""
+    return write(tmp_path / "clip.wav", spoken)
+
+
+@pytest.fixture(scope="session")
+def tiny_codec():
+    """A codec of the real geometry with random weights."""
+    from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
+
+    torch.manual_seed(0)
+    sizes = {"encoder_width": 16, "encoder_depth": 1, "trunk_width": 16, "trunk_depth": 1}
+    config = BuiltinCodecConfig(latent=8, decoder_width=16, decoder_depth=1, **sizes)
+    codec = BuiltinCodec(config).eval().requires_grad_(False)
+    codec.quantizer.codebooks.normal_()
+    return codec
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has an empty folder of voices and models of its own."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("OPENVALLE_HOME", str(home))
+    return home
