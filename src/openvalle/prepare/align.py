@@ -35,23 +35,19 @@ class AlignSettings(Config):
     max_seconds: float = Field(default=20.0, gt=0, description="longer utterances are cut at long pauses")
 
 
-def add_words(
-    rows: list[Row], settings: AlignSettings, progress: Progress | None = None
-) -> tuple[list[Row], list[Row]]:
+def add_words(rows: list[Row], settings: AlignSettings) -> tuple[list[Row], list[Row]]:
     """Return the rows with `words` as [text, phone, phone, ...] each, and the ones without words to speak.
 
     This is part of the input of the alignment, so that better phones redo exactly the utterances they change.
     """
     kept, rejected = [], []
-    for number, row in enumerate(rows, 1):
+    for row in rows:
         try:
             words = phonemize(row["text"], row["language"], settings.backend)
         except TextError as error:
             rejected.append({"id": row["id"], "reason": str(error)})
         else:
             kept.append(row | {"words": [[word.text, *word.phones] for word in words]})
-        if progress and (number % 500 == 0 or number == len(rows)):
-            progress("words", number, len(rows))
     return kept, rejected
 
 
@@ -167,7 +163,7 @@ def align_all(
     progress: Progress | None = None,
 ) -> Result:
     """Align every cleaned row; `audio` is the folder of their shards. Return the rows with their spans."""
-    spoken, speechless = add_words(rows, settings, progress)
+    spoken, speechless = add_words(rows, settings)
     build = partial(_build, folder, audio, settings)
     result = run_step(folder, spoken, build, settings.model_dump(), jobs, unit, progress)
     return Result(result.kept, speechless + result.rejected)

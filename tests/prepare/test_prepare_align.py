@@ -1,0 +1,140 @@
+"""Alignments become rows; what does not fit is rejected; long utterances are cut at pauses."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from openvalle.audio import RATE, Audio
+from openvalle.data.rows import write_rows
+from openvalle.data.shards import to_int16, write_audio
+from openvalle.errors import AudioError
+from openvalle.listen.aligner import Alignment, Span
+from openvalle.prepare.align import AlignSettings, AlignWork, add_words, check, read_spans
+from openvalle.prepare.segment import cut
+
+
+def _alignment(words, seconds: float, pause: float = 0.5) -> Alignment:
+    """Share the time evenly among the phones, with a pause after every word."""
+    phones = [(phone, index) for index, (_, own) in enumerate(words) for phone in own]
+    each = (seconds - pause * len(words)) / len(phones)
+    spans, now = [], 0.0
+    for place, (phone, index) in enumerate(phones):
+        spans.append(Span(phone, now, now + each, index))
+        now += each
+        if place + 1 == len(phones) or phones[place + 1][1] != index:
+            spans.append(Span("SIL", now, now + pause))
+            now += pause
+    return Alignment(tuple(spans), -1.0, (-1.0,) * len(words))
+
+
+@dataclass
+class EvenAligner:
+    """Stands in for the acoustic model; counts its calls."""
+
+    calls: list[int] = field(default_factory=list)
+
+    def align_scored(self, audio, words):
+        self.calls.append(len(words))
+        if words[0][0] == "bad":
+            raise AudioError("the words do not match the audio")
+        return _alignment(words, audio.seconds)
+
+
+def _prepared(folder, texts: dict[str, float]):
+    clips = [to_int16(np.full(round(seconds * RATE), 0.1)) for seconds in texts.values()]
+    starts = write_audio(folder / "audio" / "audio-00000.npy", clips)
+    rows = [
+        {"id": f"u{number}", "speaker": "s", "language": "en", "split": "train", "text": text}
+        | {"seconds": len(clip) / RATE, "shard": "audio-00000.npy", "start": start, "samples": len(clip)}
+        | {"sound": str(number)}
+        for number, (text, clip, start) in enumerate(zip(texts, clips, starts, strict=True))
+    ]
+    return add_words(rows, AlignSettings())
+
+
+def test_rows_carry_spans_that_tile_their_sound(tmp_path):
+    rows, rejected = _prepared(tmp_path, {"Hello there.": 2.0, "...": 1.0, "bad day": 1.5})
+    assert [row["id"] for row in rejected] == ["u1"]
+    work = AlignWork(tmp_path / "align", tmp_path / "audio", AlignSettings(), EvenAligner())
+    kept, rejected = work(0, rows)
+    assert [row["id"] for row in rejected] == ["u2"]
+    (row,) = kept
+    spans = read_spans(row)
+    assert spans[0].start == 0 and spans[-1].end == pytest.approx(row["seconds"], abs=1e-3)
+    assert all(a.end == b.start for a, b in pairwise(spans))
+    assert row["text"] == "Hello there."
+    assert [row["words"][span.word] for span in spans if span.symbol in ("L", "DH")] == ["Hello", "there"]
+
+
+def test_long_utterances_are_cut_with_their_sound_and_text(tmp_path):
+    text = " ".join(["seven", "hundred", "people"] * 6)
+    rows, _ = _prepared(tmp_path, {"hello": 1.0, text: 30.0})
+    settings = AlignSettings(max_seconds=12.0, max_phone_seconds=5.0, min_rate=0.1)
+    kept, rejected = AlignWork(tmp_path, tmp_path / "audio", settings, EvenAligner())(0, rows)
+    pieces = [row for row in kept if row["id"].startswith("u1-")]
+    assert not rejected and len(pieces) >= 3
+    assert all(row["seconds"] <= 12 for row in pieces)
+    assert sum(row["samples"] for row in pieces) == rows[1]["samples"]
+    assert pieces[0]["start"] == rows[1]["start"]
+    assert all(a["start"] + a["samples"] == b["start"] for a, b in pairwise(pieces))
+    assert " ".join(row["text"] for row in pieces) == text
+    for row in pieces:
+        spans = read_spans(row)
+        assert spans[0].start == 0 and spans[-1].end == pytest.approx(row["seconds"], abs=1e-3)
+        words = [span.word for span in spans if span.word >= 0]
+        assert min(words) == 0 and max(words) == len(row["words"]) - 1
+
+
+def test_better_phones_redo_only_the_utterances_they_change(tmp_path):
+    rows, _ = _prepared(tmp_path, {"Hello there.": 2.0, "Good day": 1.5})
+    aligner = EvenAligner()
+    work = AlignWork(tmp_path, tmp_path / "audio", AlignSettings(), aligner)
+    first, _ = work(0, rows)
+    write_rows(tmp_path / "unit-00000.jsonl", [{"digest": "old", "kept": 2}, *first])
+    rows[1]["words"][0] = ["Good", "G", "UH0", "D"]
+    second, _ = work(0, rows)
+    assert aligner.calls == [2, 2, 2]
+    assert second[0] == first[0] and second[1] != first[1]
+
+
+WORDS = [("one", ("W", "AH1", "N")), ("two", ("T", "UW1"))]
+
+
+@pytest.mark.parametrize(
+    ("alignment", "reason"),
+    [
+        (Alignment(_alignment(WORDS, 2.0).spans, -8.0, ()), "does not fit the sound"),
+        (_alignment(WORDS, 8.0), "lasts 1.40 s"),
+        (_alignment(WORDS, 3.5), "phones a second"),
+        (_alignment(WORDS, 1.05), "phones a second"),
+    ],
+)
+def test_unlikely_alignments_are_rejected(alignment, reason):
+    with pytest.raises(AudioError, match=reason):
+        check(alignment, AlignSettings())
+    check(_alignment(WORDS, 1.6), AlignSettings())
+
+
+def test_cuts_lie_in_the_longest_pause():
+    spans = [Span("A", 0, 6), Span("SIL", 6, 7), Span("B", 7, 8), Span("SIL", 8, 8.2), Span("C", 8.2, 14)]
+    first, second = cut(spans, 0.5, 10)
+    assert first.end == second.start == 6.5
+    assert [span.symbol for span in first.spans] == ["A", "SIL"]
+    assert [span.symbol for span in second.spans] == ["SIL", "B", "SIL", "C"]
+    assert len(cut(spans, 0.5, 14)) == 1
+
+
+def test_without_a_pause_there_is_no_cut():
+    with pytest.raises(AudioError, match="no pause to cut at"):
+        cut([Span("SIL", 0, 1), Span("A", 1, 20), Span("SIL", 20, 21)], 0.5, 10)
+
+
+def test_noise_that_is_no_speech_is_rejected(tmp_path):
+    from openvalle.listen.aligner import Aligner
+
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
+    words = [(word[0], tuple(word[1:])) for word in (("seven", "S", "EH1", "V", "AH0", "N"), ("days", "D", "EY1", "Z"))]
+    with pytest.raises(AudioError):
+        check(Aligner().align_scored(Audio(noise), words), AlignSettings())

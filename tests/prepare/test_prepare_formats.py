@@ -1,0 +1,116 @@
+"""Every layout of a corpus is recognised and read as the same clips."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from openvalle.errors import UserError
+from openvalle.prepare.formats import UNKNOWN_SPEAKER, Clip, Format, detect, read_clips
+
+
+def _jsonl(path: Path, *rows: dict) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_manifest(tmp_path):
+    rows = [
+        {"audio": "a/x.opus", "text": "one"},
+        {"id": "7", "audio": "/b.wav", "text": "two", "speaker": "s", "language": "ja", "split": "dev", "rate": 1},
+    ]
+    path = _jsonl(tmp_path / "manifest.jsonl", *rows)
+    wanted = [
+        Clip("a/x", tmp_path / "a/x.opus", "one"),
+        Clip("7", Path("/b.wav"), "two", "s", "ja", "dev"),
+    ]
+    assert list(read_clips(path)) == list(read_clips(tmp_path)) == wanted
+
+
+def test_manifest_line_without_text_is_named(tmp_path):
+    path = _jsonl(tmp_path / "m.jsonl", {"audio": "a", "text": "t"}, {"audio": "a"})
+    with pytest.raises(UserError, match="line 2 has no text"):
+        list(read_clips(path))
+
+
+def test_lists(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("a.wav|Hello, you.\n\nb.wav|ben|EN|Good bye.\n", encoding="utf-8-sig")
+    assert list(read_clips(path)) == [
+        Clip("a", tmp_path / "a.wav", "Hello, you."),
+        Clip("b", tmp_path / "b.wav", "Good bye.", "ben", "en"),
+    ]
+    path.write_text("a.wav|b|c\n")
+    with pytest.raises(UserError, match="line 1 has 3 fields"):
+        list(read_clips(path))
+
+
+def test_ljspeech(tmp_path, write_sound):
+    sound = write_sound(tmp_path / "wavs" / "LJ1.flac")
+    (tmp_path / "metadata.csv").write_text("LJ1|Dr. A|Doctor A\nLJ2|Plain|\n")
+    assert detect(tmp_path)[0] is Format.LJSPEECH
+    assert list(read_clips(tmp_path)) == [
+        Clip("LJ1", sound, "Doctor A", "ljspeech"),
+        Clip("LJ2", tmp_path / "wavs" / "LJ2.wav", "Plain", "ljspeech"),
+    ]
+
+
+def test_librispeech(tmp_path, write_sound):
+    for subset, split in (("train-clean-100", "train"), ("dev-clean", "dev-clean")):
+        chapter = tmp_path / subset / "84" / "121"
+        sound = write_sound(chapter / "84-121-0.flac")
+        (chapter / "84-121.trans.txt").write_text("84-121-0 GO ON\n")
+        for source in (tmp_path / subset, tmp_path / subset / "84"):
+            assert list(read_clips(source)) == [Clip("84-121-0", sound, "GO ON", "84", split=split)]
+    assert detect(tmp_path)[0] is Format.LIBRISPEECH
+    assert len(list(read_clips(tmp_path))) == 2
+
+
+def test_libritts(tmp_path, write_sound):
+    chapter = tmp_path / "test-other" / "84" / "121"
+    sound = write_sound(chapter / "84_121_0.wav")
+    (chapter / "84_121_0.normalized.txt").write_text("Go on.\n")
+    (chapter / "84_121_0.original.txt").write_text("Go on...\n")
+    assert list(read_clips(tmp_path)) == [Clip("84_121_0", sound, "Go on.", "84", split="test-other")]
+
+
+def test_vctk(tmp_path, write_sound):
+    (tmp_path / "txt" / "p225").mkdir(parents=True)
+    (tmp_path / "txt" / "p225" / "p225_001.txt").write_text("Please call Stella.\n")
+    folder = tmp_path / "wav48_silence_trimmed" / "p225"
+    sound = write_sound(folder / "p225_001_mic1.flac")
+    write_sound(folder / "p225_001_mic2.flac")
+    assert list(read_clips(tmp_path)) == [Clip("p225_001", sound, "Please call Stella.", "p225")]
+
+
+def test_sidecars(tmp_path, write_sound):
+    one = write_sound(tmp_path / "anna" / "1.wav")
+    two = write_sound(tmp_path / "2.flac")
+    one.with_suffix(".lab").write_text("hello")
+    assert list(read_clips(tmp_path)) == [
+        Clip("2", two, "", UNKNOWN_SPEAKER),
+        Clip("anna/1", one, "hello", "anna"),
+    ]
+
+
+def test_lhotse_cuts_of_parts_and_channels(tmp_path):
+    lhotse = pytest.importorskip("lhotse")
+    source = lhotse.AudioSource(type="file", channels=[0, 1], source="call.wav")
+    recording = lhotse.Recording("call", [source], 8000, 80_000, 10.0, channel_ids=[0, 1])
+    said = [
+        lhotse.SupervisionSegment("s0", "call", 0.5, 1.0, 1, "one", "English", "ben"),
+        lhotse.SupervisionSegment("s1", "call", 2.0, 1.5, 1, "two", "English", "ben"),
+    ]
+    cut = lhotse.MonoCut("c", 3.0, 5.0, 1, said, recording=recording, custom={"split": "dev"})
+    lhotse.CutSet.from_cuts([cut]).to_file(tmp_path / "cuts.jsonl.gz")
+    common = {"speaker": "ben", "split": "dev", "channels": (1,)}
+    assert list(read_clips(tmp_path)) == [
+        Clip("s0", tmp_path / "call.wav", "one", start=3.5, seconds=1.0, **common),
+        Clip("s1", tmp_path / "call.wav", "two", start=5.0, seconds=1.5, **common),
+    ]
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(UserError, match="there is nothing at"):
+        list(read_clips(tmp_path / "missing"))
+    assert list(read_clips(tmp_path)) == []

@@ -1,0 +1,119 @@
+"""The whole way from sound and text to tokens, with stand-ins for what needs real speech."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from openvalle.codec.base import CodecSpec
+from openvalle.data.batches import TokenBatches
+from openvalle.data.rows import read_rows
+from openvalle.data.shards import AudioShards, TokenShards
+from openvalle.errors import ConfigError, UserError
+from openvalle.prepare.run import Options, Step, prepare, rows_of
+from openvalle.prepare.tokenize import tokenize_all
+from openvalle.text.symbols import arpabet
+
+
+class ProjectionCodec:
+    """Codes are the nearest of 16 random directions to each frame, codebook by codebook."""
+
+    def __init__(self, digest: str = "projection") -> None:
+        self.spec = CodecSpec("projection", entries=16, digest=digest)
+        rng = torch.Generator().manual_seed(0)
+        self.directions = torch.randn(8, 16, 320, generator=rng)
+
+    def encode(self, samples, merge=1):
+        frames = samples.unfold(1, 320, 320)  # (B, T, 320)
+        first = frames.unfold(1, merge, merge).mean(-1).repeat_interleave(merge, 1)
+        codes = [torch.einsum("btn,vn->btv", first if q == 0 else frames, d) for q, d in enumerate(self.directions)]
+        return torch.stack([scores.argmax(-1) for scores in codes], -1)
+
+
+def _corpus(folder: Path, write_sound) -> Path:
+    for speaker in ("anna", "ben"):
+        for number in range(3):
+            path = write_sound(folder / speaker / f"{number}.wav", 1.0 + number / 2)
+            path.with_suffix(".txt").write_text("seven days")
+    write_sound(folder / "ben" / "silent.wav", np.zeros(16_000, np.float32)).with_suffix(".txt").write_text("no")
+    (folder / "ben" / "broken.wav").write_bytes(b"x" * 50)
+    (folder / "ben" / "broken.txt").write_text("no")
+    return folder
+
+
+def test_the_first_steps_keep_the_good_and_name_the_bad(tmp_path, write_sound):
+    source, out = _corpus(tmp_path / "in", write_sound), tmp_path / "out"
+    report = prepare(source, out, last=Step.AUDIO)
+    assert report.kept == {"scan": 7, "audio": 6}
+    assert {(row["id"], row["step"]) for row in report.rejected} == {("ben/broken", "scan"), ("ben/silent", "audio")}
+    assert read_rows(out / "rejected.jsonl") == report.rejected
+    assert report.seconds == pytest.approx(sum(row["seconds"] for row in rows_of(out, Step.AUDIO)))
+    assert len(AudioShards.open(out)) == 6
+    assert len(rows_of(out, Step.SCAN)) == 7
+
+
+def test_a_corpus_without_a_good_alignment_is_one_clear_error(tmp_path, write_sound):
+    source = _corpus(tmp_path / "in", write_sound)
+    with pytest.raises(UserError, match="passed the step align"):
+        prepare(source, tmp_path / "out", last=Step.ALIGN)
+    assert {row["step"] for row in read_rows(tmp_path / "out" / "rejected.jsonl")} == {"scan", "audio", "align"}
+
+
+def test_jobs_must_be_positive(tmp_path):
+    with pytest.raises(ConfigError, match="jobs is 0"):
+        prepare(tmp_path, tmp_path / "out", jobs=0)
+
+
+def _aligned(out: Path) -> list[dict]:
+    """Return aligned rows for the cleaned sounds: seven phones sharing the time."""
+    phones = ["SIL", "S", "EH1", "V", "AH0", "N", "SIL"]
+    rows = []
+    for row in rows_of(out, Step.AUDIO):
+        edges = np.linspace(0, row["seconds"], len(phones) + 1)
+        spans = [[phone, edges[i], edges[i + 1], 0] for i, phone in enumerate(phones)]
+        rows.append(row | {"spans": spans, "words": ["seven"]})
+    return rows
+
+
+@pytest.fixture
+def aligned(tmp_path, write_sound):
+    out = tmp_path / "out"
+    prepare(_corpus(tmp_path / "in", write_sound), out, last=Step.AUDIO, options=Options(unit=4))
+    return out, _aligned(out)
+
+
+def _tokenize(out: Path, rows: list[dict], digest: str = "projection"):
+    load = partial(ProjectionCodec, digest)
+    return tokenize_all(rows, out / "tokens", out / "audio", load, arpabet(), merge=2, unit=4)
+
+
+def test_tokens_are_those_of_the_codec_and_durations_fill_them(aligned):
+    out, rows = aligned
+    _tokenize(out, rows)
+    shards, sounds, codec = TokenShards.open(out), AudioShards.open(out), ProjectionCodec()
+    assert shards.codec["digest"] == "projection" and shards.codec["merge"] == 2
+    shards.require(symbols=arpabet().digest)
+    for index, row in enumerate(shards.rows):
+        item = shards[index]
+        samples = torch.from_numpy(sounds[index].samples)
+        frames = len(samples) // 640 * 2
+        assert row["id"] == sounds.rows[index]["id"] and item.codes.shape == (frames, 8)
+        assert torch.equal(item.codes, codec.encode(samples[None, : frames * 320], merge=2)[0])
+        assert torch.equal(item.codes[::2, 0], item.codes[1::2, 0])
+        assert int(item.durations.sum()) == frames
+        assert arpabet().decode(item.text.tolist()) == ["SIL", "S", "EH1", "V", "AH0", "N", "SIL"]
+        assert not (item.durations % 2).any()
+    assert len(TokenBatches(shards, 1000).batch(0)) > 1
+
+
+def test_another_codec_redoes_the_tokens_and_the_same_does_not(aligned):
+    out, rows = aligned
+    _tokenize(out, rows)
+    times = {path: path.stat().st_mtime_ns for path in (out / "tokens").glob("shard-*")}
+    _tokenize(out, rows)
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+    _tokenize(out, rows, digest="other")
+    assert all(path.stat().st_mtime_ns > time for path, time in times.items())
+    assert TokenShards.open(out).codec["digest"] == "other"

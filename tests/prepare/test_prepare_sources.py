@@ -1,0 +1,84 @@
+"""The scan lists what can be used, says why the rest cannot, and gives every clip a split."""
+
+from pathlib import Path
+
+import pytest
+
+from openvalle.data.rows import read_rows
+from openvalle.errors import UserError
+from openvalle.prepare.formats import Clip
+from openvalle.prepare.sources import CUTS, assign_splits, read_cuts, scan
+
+
+def test_unusable_clips_are_listed_with_reasons(tmp_path, write_sound):
+    write_sound(tmp_path / "good.wav")
+    write_sound(tmp_path / "mute.wav")
+    (tmp_path / "noise.wav").write_bytes(b"not a sound" * 100)
+    (tmp_path / "empty.wav").touch()
+    names = ["good", "gone", "noise", "empty", "good"]
+    lines = [f"{name}.wav|hello\n" for name in names] + ["mute.wav| \n"]
+    (tmp_path / "list.txt").write_text("".join(lines))
+    result = scan(tmp_path / "list.txt", tmp_path / "out")
+    reasons = {(row["id"], row["reason"].split("(")[0].split(" at ")[0].strip()) for row in result.rejected}
+    assert [row["id"] for row in result.kept] == ["good"]
+    assert reasons == {
+        ("gone", "no audio file"),
+        ("noise", "not readable as audio"),
+        ("empty", "the audio file is empty"),
+        ("good", "the id was used before"),
+        ("mute", "no text"),
+    }
+    assert read_rows(tmp_path / "out" / "rejected.jsonl") == result.rejected
+
+
+def test_a_source_without_anything_usable_is_one_clear_error(tmp_path):
+    (tmp_path / "list.txt").write_text("gone.wav|hello\n")
+    with pytest.raises(UserError, match=r"nothing to prepare \(gone: no audio file"):
+        scan(tmp_path / "list.txt", tmp_path / "out")
+    with pytest.raises(UserError, match="no sound with text was found"):
+        scan(tmp_path / "out", tmp_path / "out2")
+
+
+def test_the_scan_is_a_lhotse_manifest_that_reads_back_as_itself(tmp_path, write_sound):
+    lhotse = pytest.importorskip("lhotse")
+    write_sound(tmp_path / "in" / "anna" / "1.wav", 1.5)
+    write_sound(tmp_path / "in" / "ben" / "2.wav", 2.0)
+    for name in ("anna/1", "ben/2"):
+        (tmp_path / "in" / f"{name}.txt").write_text("hello there")
+    rows = scan(tmp_path / "in", tmp_path / "scan").kept
+    cuts = list(lhotse.CutSet.from_file(tmp_path / "scan" / CUTS))
+    assert [cut.id for cut in cuts] == [row["id"] for row in rows]
+    for cut, row in zip(cuts, rows, strict=True):
+        assert cut.duration == row["seconds"] and cut.sampling_rate == 16_000
+        assert cut.supervisions[0].text == row["text"] and cut.supervisions[0].speaker == row["speaker"]
+        assert cut.custom["split"] == row["split"]
+    again = scan(tmp_path / "scan" / CUTS, tmp_path / "again").kept
+    assert again == rows == read_cuts(tmp_path / "scan" / CUTS)
+
+
+def _clips(speakers: int, each: int, split: str | None = None) -> list[Clip]:
+    return [Clip(f"{s}-{u}", Path("x"), "t", f"s{s}", split=split) for s in range(speakers) for u in range(each)]
+
+
+def test_dev_speakers_are_unseen_in_training():
+    for speakers in (2, 5, 300):
+        clips = assign_splits(_clips(speakers, 3))
+        sets = {split: {clip.speaker for clip in clips if clip.split == split} for split in ("train", "dev")}
+        assert sets["train"] and sets["dev"]
+        assert not sets["train"] & sets["dev"]
+        assert speakers < 100 or 0.02 < len(sets["dev"]) / speakers < 0.09
+
+
+def test_a_speaker_more_moves_no_other():
+    before = {clip.id: clip.split for clip in assign_splits(_clips(100, 1))}
+    after = {clip.id: clip.split for clip in assign_splits(_clips(101, 1))}
+    assert before.items() <= after.items()
+
+
+def test_one_speaker_is_divided_by_utterance_and_one_utterance_trains():
+    assert {clip.split for clip in assign_splits(_clips(1, 200))} == {"train", "dev"}
+    assert [clip.split for clip in assign_splits(_clips(1, 1))] == ["train"]
+
+
+def test_the_sources_own_splits_stand():
+    assert {clip.split for clip in assign_splits(_clips(5, 2, "test-other"))} == {"test-other"}
