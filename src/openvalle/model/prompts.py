@@ -1,4 +1,4 @@
-"""How a training row of the NAR model gets its prompt: frames of which the first are the prompt, the rest the target."""
+"""How a training row of the NAR model gets its prompt: the first frames are the prompt, the rest the target."""
 
 from __future__ import annotations
 

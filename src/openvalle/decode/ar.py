@@ -1,0 +1,325 @@
+"""The autoregressive loop: `stream` yields step by step, `generate` collects.
+
+It is the same loop for every configuration: the monotonic pointer (VALL-E R), groups of codes (VALL-E 2), languages
+(VALL-E X) and plain <EOS> (VALL-E) are data in the model's config. Rows have their own random generator and end on
+their own, so a row in a batch is the row alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from openvalle.config import Config
+from openvalle.decode.pointer import Pointer, PresetPointer
+from openvalle.decode.sampling import DRAWS, SamplingOptions, draw, steps_of, uniforms
+from openvalle.errors import ModelError
+from openvalle.model.ar import ARInputs, ARLogits, ARState
+from openvalle.model.config import Alignment, ARConfig
+
+
+class ARModel(Protocol):
+    """The step interface: what the loop needs of a model."""
+
+    config: ARConfig
+
+    def input_path(self, path: Tensor, lens: Tensor, following: Tensor) -> Tensor:
+        """Return symbol indices (B, N + 1) that enter with <BOS> and N groups."""
+
+    def prefill(self, inputs: ARInputs, room: int) -> tuple[ARLogits, ARState]:
+        """Return the scores after the prompt and a state with `room` steps left."""
+
+    def step(
+        self, groups: Tensor, aligned: Tensor | None, languages: Tensor, state: ARState
+    ) -> tuple[ARLogits, ARState]:
+        """Take one group per row and return the next scores."""
+
+
+class AROptions(Config):
+    """How codebook 1 is decoded. Frames are the codec's (75 a second)."""
+
+    sampling: SamplingOptions = SamplingOptions()
+    path_temperature: float = Field(
+        1.0, ge=0, description="of the pointer's choice to stay or to move on; 0: greedy"
+    )
+    symbol_frames: int = Field(30, ge=1, description="longest stay at a symbol with alignment (30 = 0.4 s)")
+    pause_frames: int = Field(75, ge=1, description="longest stay at one of `pauses`")
+    pauses: tuple[int, ...] = Field((1,), description="symbols that may last as long as `pause_frames`")
+    least_frames: float = Field(2.0, ge=0, description="frames per symbol before <EOS>, without alignment")
+    most_frames: float = Field(16.0, gt=0, description="frames per symbol at most, without alignment")
+    limit_frames: int = Field(4500, ge=1, description="frames in all (4500 = one minute)")
+
+
+class StoppedBy(StrEnum):
+    """Why a row ended."""
+
+    EOS = "eos"  # the model said so
+    PATH_END = "path-end"  # the last symbol lasted as long as it may, or the preset path ended
+    LIMIT = "limit"  # too many frames: `most_frames` or `limit_frames`
+
+
+@dataclass(frozen=True)
+class ARPrompt:
+    """The text of prompt and target, and the prompt's audio (none: the model makes up a voice)."""
+
+    text: Tensor  # (S,) symbols of the prompt, then of the target
+    prompt_symbols: int = 0  # how many of them are the prompt's
+    codes: Tensor | None = None  # (Tp,) merged codebook 1
+    path: Tensor | None = None  # (Tp,) index of each code's symbol; needed with alignment
+    language: int = 0  # of the target; 0 = null
+    prompt_language: int | None = None  # None: the same
+
+
+@dataclass(frozen=True)
+class ARStep:
+    """One step of all rows."""
+
+    codes: Tensor  # (B, G)
+    is_emitted: Tensor  # (B, G); False after a row has ended
+    path: Tensor | None  # (B,) index of the step's symbol in the target's text
+    stopped_by: tuple[StoppedBy | None, ...]  # per row; None while it goes on
+
+
+@dataclass(frozen=True)
+class ARResult:
+    """What one row said."""
+
+    codes: Tensor  # (T,) merged codebook 1
+    path: Tensor | None  # (T,) index of each code's symbol in the target's text
+    stopped_by: StoppedBy
+
+
+@torch.inference_mode()
+def stream(
+    model: ARModel,
+    prompts: Sequence[ARPrompt],
+    options: AROptions,
+    generators: Sequence[torch.Generator],
+    paths: Sequence[Tensor] | None = None,
+) -> Iterator[ARStep]:
+    """Yield steps until every row has ended. The last step may emit nothing: it says why rows ended.
+
+    With n times as many generators as prompts, each prompt is read once and spoken n times (rows of a prompt are
+    neighbours). `paths`: per prompt, the preset symbol index of each step.
+    """
+    loop = _Loop(model, prompts, options, generators, paths)
+    while not all(loop.stopped):
+        yield loop.step()
+
+
+def generate(
+    model: ARModel,
+    prompts: Sequence[ARPrompt],
+    options: AROptions,
+    generators: Sequence[torch.Generator],
+    paths: Sequence[Tensor] | None = None,
+) -> list[ARResult]:
+    """Return what each row says: `stream`, collected."""
+    steps = list(stream(model, prompts, options, generators, paths))
+    codes = torch.cat([step.codes for step in steps], dim=1)  # (B, T)
+    emitted = torch.cat([step.is_emitted for step in steps], dim=1)
+    path = None
+    if steps[0].path is not None:
+        indices = torch.stack([step.path for step in steps if step.path is not None], dim=1)
+        path = indices.repeat_interleave(model.config.group, dim=1)
+    results = []
+    for row, reason in enumerate(steps[-1].stopped_by):
+        assert reason is not None
+        kept = emitted[row]
+        results.append(ARResult(codes[row][kept], None if path is None else path[row][kept], reason))
+    return results
+
+
+class _Loop:
+    """State of one decoding: everything a step reads and writes."""
+
+    def __init__(
+        self,
+        model: ARModel,
+        prompts: Sequence[ARPrompt],
+        options: AROptions,
+        generators: Sequence[torch.Generator],
+        paths: Sequence[Tensor] | None,
+    ) -> None:
+        self.model, self.options, self.generators = model, options, generators
+        self.config = model.config
+        fan, rest = divmod(len(generators), len(prompts))
+        assert fan and not rest, f"{len(generators)} generators for {len(prompts)} prompts"
+        inputs, history = _inputs(model, prompts)
+        rows = torch.arange(len(prompts)).repeat_interleave(fan)
+        spread = [prompts[int(row)] for row in rows]
+        self.device = inputs.text.device
+        self.targets = [prompt.text[prompt.prompt_symbols :].to(self.device) for prompt in spread]
+        self.offsets = torch.tensor([prompt.prompt_symbols for prompt in spread], device=self.device)
+        self.languages = torch.tensor([prompt.language for prompt in spread], device=self.device)
+        self.history = history[rows.to(self.device)]
+        self.pointer = self._pointer(None if paths is None else [paths[int(row)] for row in rows])
+        self.least, self.most = self._limits(paths is not None)
+        self.logits, self.state = model.prefill(inputs, int(self.most.max()) + 1)
+        if fan > 1:
+            index = rows.to(self.device)
+            self.state = self.state.fork(index)
+            phonemes = self.logits.phonemes
+            self.logits = ARLogits(self.logits.codes[index], None if phonemes is None else phonemes[index])
+        self.count = 0
+        self.stopped: list[StoppedBy | None] = [None] * len(generators)
+        if self.pointer is not None and self.config.phoneme_lead:
+            self.pointer.move(None, self.offsets, 0.0)  # the prompt's end already holds the first symbol
+
+    def _pointer(self, paths: Sequence[Tensor] | None) -> Pointer | PresetPointer | None:
+        if self.config.alignment == Alignment.NONE:
+            assert paths is None, "a preset path needs a model with alignment"
+            return None
+        if paths is not None:
+            return PresetPointer([path.to(self.device) for path in paths])
+        options, block = self.options, self.config.block
+        pauses = torch.tensor(options.pauses, dtype=torch.long, device=self.device)
+        long, short = steps_of(options.pause_frames, block), steps_of(options.symbol_frames, block)
+        return Pointer(
+            self.targets, [torch.where(torch.isin(row, pauses), long, short) for row in self.targets]
+        )
+
+    def _limits(self, is_preset: bool) -> tuple[Tensor, Tensor]:
+        """Return the fewest and the most steps of each row."""
+        options, block = self.options, self.config.block
+        counts = torch.tensor([len(row) for row in self.targets])
+        limit = steps_of(options.limit_frames, block)
+        if self.pointer is not None:
+            longest = self.pointer.lens.cpu() if isinstance(self.pointer, PresetPointer) else None
+            most = self.pointer.caps.sum(1).cpu() if isinstance(self.pointer, Pointer) else longest
+            assert most is not None
+            return torch.zeros_like(counts), most if is_preset else most.clamp(max=limit)
+        least = torch.tensor([steps_of(options.least_frames * int(count), block) for count in counts])
+        most = torch.tensor([steps_of(options.most_frames * int(count), block) for count in counts])
+        return torch.minimum(least, most), most.clamp(max=limit)
+
+    def step(self) -> ARStep:
+        """Draw one group per row and feed it back."""
+        group = self.config.group
+        drawn = uniforms(self.generators, DRAWS * group + 1, self.device)
+        if self.pointer is not None and not self.config.phoneme_lead:
+            self._move(drawn[:, -1])
+        self._stop_at_limits()
+        codes, is_emitted = self._draw_group(drawn)
+        path = None
+        if self.pointer is not None:
+            path = self.pointer.current
+            self.pointer.emit()
+            if self.config.phoneme_lead:
+                self._move(drawn[:, -1])
+        self.count += 1
+        if not all(self.stopped):
+            aligned = None if self.pointer is None else self.pointer.current + self.offsets
+            fed = codes.masked_fill(~is_emitted, 0)
+            self.logits, self.state = self.model.step(fed, aligned, self.languages, self.state)
+        return ARStep(codes, is_emitted, path, tuple(self.stopped))
+
+    def _move(self, uniform: Tensor) -> None:
+        assert self.pointer is not None
+        phonemes = self.logits.phonemes
+        assert phonemes is not None
+        is_first = self.count == 0 and not self.config.phoneme_lead
+        self.pointer.move(None if is_first else phonemes[:, -1], uniform, self.options.path_temperature)
+
+    def _stop_at_limits(self) -> None:
+        ends = None if self.pointer is None else self.pointer.must_end.tolist()
+        for row, reason in enumerate(self.stopped):
+            if reason is None and ends is not None and ends[row]:
+                self.stopped[row] = StoppedBy.PATH_END
+            elif reason is None and self.count >= int(self.most[row]):
+                self.stopped[row] = StoppedBy.LIMIT
+
+    def _draw_group(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """Return codes (B, G) and which of them count; a row that draws <EOS> keeps the slots before it."""
+        options, eos = self.options.sampling, self.config.entries
+        may_end = (self.count >= self.least).to(self.device) if self.pointer is None else self.pointer.may_end
+        going = torch.tensor([reason is None for reason in self.stopped], device=self.device)
+        codes, emitted = [], []
+        for slot in range(self.config.group):
+            logits = self.logits.codes[:, -1, slot].float().clone()
+            logits[:, eos].masked_fill_(~may_end, -torch.inf)
+            code = draw(logits, self.history, drawn[:, DRAWS * slot : DRAWS * slot + DRAWS], options)
+            going = going & (code != eos)
+            codes.append(code)
+            emitted.append(going)
+            self.history = torch.cat([self.history, code[:, None]], dim=1)[:, -options.window :]
+        for row, goes_on in enumerate(going.tolist()):
+            if not goes_on and self.stopped[row] is None:
+                self.stopped[row] = StoppedBy.EOS
+        return torch.stack(codes, dim=1), torch.stack(emitted, dim=1)
+
+
+def _inputs(model: ARModel, prompts: Sequence[ARPrompt]) -> tuple[ARInputs, Tensor]:
+    """Return the model's inputs and the codes so far (B, Tp; -1 = none), right-aligned."""
+    config, device = model.config, _device(model)
+    for prompt in prompts:
+        _check(prompt, config)
+    codes = [_whole_groups(prompt.codes, config.group) for prompt in prompts]
+    lens = torch.tensor([len(row) // config.group for row in codes])
+    texts = [prompt.text.long().cpu() for prompt in prompts]
+    aligned = None
+    if config.alignment == Alignment.PHONEME:
+        paths = [_whole_groups(prompt.path, config.group)[:: config.group] for prompt in prompts]
+        following = torch.tensor([prompt.prompt_symbols for prompt in prompts])
+        aligned = model.input_path(pad_sequence(paths, batch_first=True), lens, following).to(device)
+    languages, text_languages = _languages(prompts, lens)
+    groups = pad_sequence(codes, batch_first=True).unflatten(1, (-1, config.group))
+    history = pad_sequence(codes, batch_first=True, padding_value=-1, padding_side="left")
+    inputs = ARInputs(
+        pad_sequence(texts, batch_first=True).to(device),
+        torch.tensor([len(text) for text in texts], device=device),
+        groups.to(device),
+        lens.to(device),
+        aligned,
+        languages.to(device),
+        text_languages.to(device),
+    )
+    return inputs, history.to(device)
+
+
+def _languages(prompts: Sequence[ARPrompt], lens: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the languages of audio inputs (B, N + 1) and of text (B, S): each frame carries its own audio's."""
+    of_prompt = [
+        p.language if p.prompt_language is None or p.codes is None else p.prompt_language for p in prompts
+    ]
+    audio = torch.tensor(of_prompt)[:, None].expand(-1, int(lens.max()) + 1)
+    rows = []
+    for prompt in prompts:
+        before = prompt.language if prompt.prompt_language is None else prompt.prompt_language
+        row = torch.full((len(prompt.text),), prompt.language)
+        row[: prompt.prompt_symbols] = before
+        rows.append(row)
+    return audio, pad_sequence(rows, batch_first=True)
+
+
+def _whole_groups(values: Tensor | None, group: int) -> Tensor:
+    """Return (Tp,) without the first values that fill no group."""
+    if values is None:
+        return torch.zeros(0, dtype=torch.long)
+    return values[len(values) % group :].long().cpu()
+
+
+def _check(prompt: ARPrompt, config: ARConfig) -> None:
+    if len(prompt.text) <= prompt.prompt_symbols:
+        raise ModelError("there is no text to speak after the prompt's", "give a text with speakable words")
+    is_aligned = config.alignment == Alignment.PHONEME
+    if (
+        prompt.codes is not None
+        and is_aligned
+        and (prompt.path is None or len(prompt.path) != len(prompt.codes))
+    ):
+        raise ModelError(
+            "this model needs the symbol of each prompt frame", "align the prompt with its transcript"
+        )
+
+
+def _device(model: ARModel) -> torch.device:
+    parameters = getattr(model, "parameters", None)
+    return next(parameters()).device if parameters is not None else torch.device("cpu")

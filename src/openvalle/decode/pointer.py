@@ -1,0 +1,90 @@
+"""The monotonic pointer of VALL-E R (3.2.2): which symbol of the text the next frame belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from openvalle.decode.sampling import advances
+
+
+class Pointer:
+    """Per row, the symbol of the next step: it stays or moves on by one, never back, and leaves none out."""
+
+    def __init__(self, symbols: Sequence[Tensor], caps: Sequence[Tensor]) -> None:
+        """`symbols` (L,) and the longest stay in steps, `caps` (L,), of each row."""
+        self.symbols = pad_sequence(list(symbols), batch_first=True)  # (B, L)
+        self.caps = pad_sequence(list(caps), batch_first=True)
+        self.last = torch.tensor([len(row) - 1 for row in symbols], device=self.symbols.device)
+        self.current = torch.full_like(self.last, -1)
+        self.held = torch.zeros_like(self.last)  # steps emitted at `current`
+
+    def move(self, scores: Tensor | None, uniform: Tensor, temperature: float) -> None:
+        """Choose the symbol of the next step from phoneme scores (B, symbols); the first step takes the first."""
+        if scores is None:
+            self.current = torch.zeros_like(self.current)
+            return
+        here = self._at(self.symbols, self.current)
+        there = self._at(self.symbols, torch.minimum(self.current + 1, self.last))
+        difference = (scores.gather(1, there[:, None]) - scores.gather(1, here[:, None]))[:, 0]
+        wants = advances(difference, uniform, temperature) | self._is_held_long()
+        moves = wants & (self.current < self.last)
+        self.current = self.current + moves.long()
+        self.held = torch.where(moves, 0, self.held)
+
+    def emit(self) -> None:
+        """Count one step at the current symbol."""
+        self.held = self.held + 1
+
+    @property
+    def may_end(self) -> Tensor:
+        """Rows (B,) whose every symbol has been spoken."""
+        return (self.current == self.last) & (self.held > 0)
+
+    @property
+    def must_end(self) -> Tensor:
+        """Rows (B,) that have stayed at the last symbol for its cap."""
+        return self.may_end & self._is_held_long()
+
+    def _is_held_long(self) -> Tensor:
+        return self.held >= self._at(self.caps, self.current)
+
+    @staticmethod
+    def _at(table: Tensor, index: Tensor) -> Tensor:
+        return table.gather(1, index[:, None])[:, 0]
+
+
+class PresetPointer:
+    """A pointer that follows given paths (prosody transfer, VALL-E R 3.2.3) and ends with them."""
+
+    def __init__(self, paths: Sequence[Tensor]) -> None:
+        """`paths` (N,): index of each step's symbol in the row's target text."""
+        self.paths = pad_sequence(list(paths), batch_first=True)
+        self.lens = torch.tensor([len(path) for path in paths], device=self.paths.device)
+        self.step = 0
+
+    @property
+    def current(self) -> Tensor:
+        """Symbol of the next step, (B,); beyond a path's end its last."""
+        at = torch.minimum(torch.full_like(self.lens, self.step), self.lens - 1)
+        return self.paths.gather(1, at[:, None])[:, 0]
+
+    def move(self, scores: Tensor | None, uniform: Tensor, temperature: float) -> None:
+        """The path is given: nothing to choose."""
+
+    def emit(self) -> None:
+        """Go on along the paths."""
+        self.step += 1
+
+    @property
+    def may_end(self) -> Tensor:
+        """No row ends by itself."""
+        return torch.zeros_like(self.lens, dtype=torch.bool)
+
+    @property
+    def must_end(self) -> Tensor:
+        """Rows (B,) at the end of their path."""
+        return self.step >= self.lens

@@ -1,0 +1,86 @@
+"""One draw from the scores of the next code: temperature, top-k, nucleus, and repetition-aware sampling (VALL-E 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from openvalle.config import Config
+
+DRAWS = 2  # uniform numbers that one code uses: the nucleus draw and the draw that may replace it
+
+
+class SamplingOptions(Config):
+    """How a code is drawn."""
+
+    temperature: float = Field(1.0, ge=0, description="divides the scores; 0 takes the best always")
+    top_k: int = Field(0, ge=0, description="keep this many of the likeliest codes; 0 keeps all")
+    top_p: float = Field(1.0, ge=0, le=1, description="keep the likeliest mass; 1 keeps all, 0 only the best")
+    repetition_aware: bool = Field(True, description="replace a code that repeats by a draw from all codes")
+    window: int = Field(10, ge=1, description="K: how many of the last codes are looked at, prompt included")
+    threshold: float = Field(
+        0.1, ge=0, description="t_r: replace if (1 + occurrences) / K exceeds it; 0.1 means at one occurrence"
+    )
+
+
+def draw(logits: Tensor, history: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
+    """Return one class per row, (B,), for scores (B, V), codes so far (B, H; -1 = none) and uniforms (B, 2).
+
+    Algorithm 1 of VALL-E 2: a candidate is drawn from the truncated distribution; if it is too frequent among the
+    last K codes it is replaced by a draw from the full one (which may give it again). No score is penalised.
+    """
+    if options.temperature == 0:
+        return logits.argmax(-1)
+    masses = torch.softmax(logits.float() / options.temperature, -1)
+    mass, classes = masses.sort(dim=-1, descending=True, stable=True)
+    candidate = _pick(mass * _kept(mass, options), classes, uniforms[:, 0])
+    if not options.repetition_aware:
+        return candidate
+    count = (history[:, -options.window :] == candidate[:, None]).sum(-1)
+    # The paper's sum runs over k = 0..K and so counts the candidate itself.
+    repeats = count + 1 > options.window * options.threshold + 1e-9
+    return torch.where(repeats, _pick(mass, classes, uniforms[:, 1]), candidate)
+
+
+def _kept(mass: Tensor, options: SamplingOptions) -> Tensor:
+    """Return which of the sorted masses (B, V) are kept: the smallest set that reaches top_p, at least one."""
+    before = mass.cumsum(-1) - mass
+    kept = (before < options.top_p) | (options.top_p == 1)
+    kept[:, 0] = True
+    if options.top_k:
+        kept[:, options.top_k :] = False
+    return kept
+
+
+def _pick(mass: Tensor, classes: Tensor, uniform: Tensor) -> Tensor:
+    """Return the class where the cumulated mass passes `uniform` of its sum, (B,)."""
+    cumulated = mass.cumsum(-1)
+    at = torch.searchsorted(cumulated, (uniform[:, None] * cumulated[:, -1:]), right=True)
+    last = (mass > 0).sum(-1, keepdim=True) - 1  # sorted, so the possible classes come first
+    return classes.gather(-1, torch.minimum(at, last))[:, 0]
+
+
+def uniforms(generators: Sequence[torch.Generator], count: int, device: torch.device) -> Tensor:
+    """Return (B, count) numbers in [0, 1), each row from its own generator, so that rows never influence each other."""
+    return torch.stack([torch.rand(count, generator=rng) for rng in generators]).to(device)
+
+
+def advances(difference: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    """Return which rows move to the next symbol: the two-way softmax of its score minus the current one's (B,)."""
+    if temperature == 0:
+        return difference > 0
+    return uniform < torch.sigmoid(difference.float() / temperature)
+
+
+def row_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """Return one generator per seed."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def steps_of(frames: float, block: int) -> int:
+    """Return how many AR steps of `block` frames cover `frames`, at least one."""
+    return max(1, math.ceil(frames / block - 1e-9))
