@@ -7,8 +7,9 @@ never sits between parts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -155,7 +156,7 @@ class Stack(nn.Module):
         """Return hidden states (B, L, D); with an empty `cache`, keep keys and values in it."""
         bias = mask.bias(x.shape[1], _attention_type(x))
         is_causal = mask.causal and bias is None
-        for index, block in enumerate(self.blocks):
+        for index, block in self._numbered():
             query, key, value = block.project(x, condition)
             if cache is not None:
                 cache.fill(index, key, value)
@@ -166,13 +167,16 @@ class Stack(nn.Module):
     def step(self, x: Tensor, cache: KVCache) -> Tensor:
         """Return the hidden states (B, 1, D) of one more position per row; the cache grows by it."""
         bias = cache.bias(_attention_type(x))
-        for index, block in enumerate(self.blocks):
+        for index, block in self._numbered():
             query, key, value = block.project(x, None)
             keys, values = cache.append(index, key, value)
             attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias)
             x = block.finish(x, attended, None)
         cache.advance()
         return self.norm(x)
+
+    def _numbered(self) -> Iterator[tuple[int, Block]]:
+        return enumerate(cast(Iterable[Block], self.blocks))
 
 
 def _attention_type(x: Tensor) -> torch.dtype:

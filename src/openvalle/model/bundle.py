@@ -1,0 +1,224 @@
+"""A model on disk: one folder with configurations, weights, symbols and default options.
+
+config.json       format, name, licence, languages, the codec it speaks, `ar` and `nar` configurations
+ar.safetensors    nar.safetensors      weights, stored in float16 or float32, used in float32
+symbols.json      the frozen symbol table and its digest
+generation.json   default decoding options, as plain data
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from openvalle.config import Config
+from openvalle.errors import ConfigError, ModelError
+from openvalle.model.ar import AR
+from openvalle.model.config import ARConfig, NARConfig
+from openvalle.model.nar import NAR
+
+FORMAT_VERSION = 1
+FILES = ("config.json", "ar.safetensors", "nar.safetensors", "symbols.json", "generation.json")
+
+
+class Storage(StrEnum):
+    """How weights are stored; they are always used in float32."""
+
+    FLOAT16 = "float16"  # half the size
+    FLOAT32 = "float32"  # exact
+
+
+class CodecIdentity(Config):
+    """The codec whose tokens the model speaks."""
+
+    name: str
+    digest: str = Field(
+        ..., description="of encoder and codebooks: equal digests mean interchangeable tokens"
+    )
+    rate: int = Field(24_000, gt=0, description="samples a second")
+    hop: int = Field(320, gt=0, description="samples a frame")
+
+
+class BundleConfig(Config):
+    """`config.json`."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    licence: str
+    languages: tuple[str, ...] = Field(
+        ("en",), description="language n of the model, counted from 1, is the n-th"
+    )
+    codec: CodecIdentity
+    symbols_digest: str
+    ar: ARConfig
+    nar: NARConfig
+
+
+class SymbolsFile(Config):
+    """`symbols.json`."""
+
+    symbols: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model that is ready to speak."""
+
+    config: BundleConfig
+    ar: AR
+    nar: NAR
+    symbols: tuple[str, ...]
+    generation: Mapping[str, Any]
+
+
+def save_bundle(bundle: Bundle, folder: str | Path, storage: Storage = Storage.FLOAT32) -> None:
+    """Write the folder; it appears whole or not at all, and replaces one that was there."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _write(bundle, part, storage)
+        part.chmod(0o755)
+        _swap(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(bundle: Bundle, part: Path, storage: Storage) -> None:
+    dtype = getattr(torch, storage.value)
+    bundle.config.save(part / "config.json")
+    for name, network in (("ar", bundle.ar), ("nar", bundle.nar)):
+        weights = {
+            key: value.detach().cpu().to(dtype).contiguous() for key, value in network.state_dict().items()
+        }
+        save_file(weights, part / f"{name}.safetensors", metadata={"format": "pt"})
+    SymbolsFile(symbols=bundle.symbols, digest=bundle.config.symbols_digest).save(part / "symbols.json")
+    text = json.dumps(dict(bundle.generation), indent=2) + "\n"
+    (part / "generation.json").write_text(text, encoding="utf-8")
+
+
+def _swap(part: Path, folder: Path) -> None:
+    """Put `part` where `folder` is. Files that are not the bundle's (a model card) move along."""
+    if not folder.exists():
+        part.rename(folder)
+        return
+    for other in folder.iterdir():
+        if other.name not in FILES:
+            (shutil.copytree if other.is_dir() else shutil.copy2)(other, part / other.name)
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    folder.rename(old / folder.name)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_bundle(folder: str | Path) -> Bundle:
+    """Return the model in `folder`, in float32 on the CPU, for speaking (`eval`).
+
+    `ModelError` says in one line which file is missing, damaged or does not fit the others.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(f"there is no model folder {folder}", "give the folder of a bundle, or its name")
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder} has no {name}", "copy or train the model again")
+    config = _read_config(folder / "config.json")
+    symbols = _read_symbols(folder / "symbols.json", config)
+    generation = _read_json(folder / "generation.json")
+    ar, nar = AR(config.ar), NAR(config.nar)
+    _load_weights(ar, folder / "ar.safetensors")
+    _load_weights(nar, folder / "nar.safetensors")
+    return Bundle(config, ar.eval(), nar.eval(), symbols, generation)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error})", "copy or train the model again") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{path} does not hold a mapping", "copy or train the model again")
+    return values
+
+
+def _read_config(path: Path) -> BundleConfig:
+    values = _read_json(path)
+    version = values.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"{path} has format {version}, and this version of openvalle reads {FORMAT_VERSION}",
+            "update openvalle",
+        )
+    try:
+        return BundleConfig.parse(values, str(path))
+    except ConfigError as error:
+        raise ModelError(error.what, "copy or train the model again") from None
+
+
+def _read_symbols(path: Path, config: BundleConfig) -> tuple[str, ...]:
+    try:
+        file = SymbolsFile.parse(_read_json(path), str(path))
+    except ConfigError as error:
+        raise ModelError(error.what, "copy or train the model again") from None
+    require_same_symbols(config, file.digest, str(path))
+    for name, network in (("ar", config.ar), ("nar", config.nar)):
+        if network.symbols != len(file.symbols):
+            raise ModelError(
+                f"{path} has {len(file.symbols)} symbols and the {name} model {network.symbols}",
+                "copy or train the model again",
+            )
+    return file.symbols
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    """Fill `network` with the file's weights."""
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error})", "copy or train the model again") from None
+    expected = network.state_dict()
+    for key, value in expected.items():
+        if key not in weights:
+            raise ModelError(f"{path} has no weight {key}", "its config.json is of another model")
+        if weights[key].shape != value.shape:
+            shapes = f"{tuple(weights[key].shape)} and config.json says {tuple(value.shape)}"
+            raise ModelError(f"{path}: {key} is {shapes}", "its config.json is of another model")
+    extra = sorted(set(weights) - set(expected))
+    if extra:
+        raise ModelError(
+            f"{path} has a weight {extra[0]} that the model does not", "its config.json is of another model"
+        )
+    network.load_state_dict({key: weights[key].to(value.dtype) for key, value in expected.items()})
+
+
+def require_same_symbols(config: BundleConfig, digest: str, source: str) -> None:
+    """Raise `ModelError` unless `source` was made with the model's symbol table."""
+    if digest != config.symbols_digest:
+        raise ModelError(
+            f"{source} uses the symbol table {digest or '(unknown)'} and the model {config.name} uses "
+            f"{config.symbols_digest}",
+            "use files that were made together, or make them again",
+        )
+
+
+def require_same_codec(config: BundleConfig, digest: str, source: str) -> None:
+    """Raise `ModelError` unless the tokens of `source` come from the codec that the model speaks."""
+    if digest != config.codec.digest:
+        raise ModelError(
+            f"{source} uses the codec {digest or '(unknown)'} and the model {config.name} speaks "
+            f"{config.codec.name} {config.codec.digest}",
+            "use the model's own codec, or tokens made with it",
+        )
