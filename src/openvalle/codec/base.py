@@ -1,0 +1,54 @@
+"""What every codec is: the one place where token shapes and rates are defined.
+
+Audio is (B, samples) float32 at `spec.rate`; codes are (B, T, Q) int64, time first, `codes[..., 0]` is codebook 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CodecSpec:
+    """Geometry of the tokens and the identity of the codec that made them."""
+
+    name: str
+    rate: int = 24_000  # hertz
+    hop: int = 320  # samples per frame
+    codebooks: int = 8
+    entries: int = 1024
+    digest: str = ""  # of encoder and codebooks: equal digests mean interchangeable tokens
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second (75 for EnCodec's geometry)."""
+        return self.rate / self.hop
+
+
+class DecoderStream(Protocol):
+    """Decodes codes block by block; all outputs joined equal the whole decode."""
+
+    def push(self, codes: Tensor) -> Tensor:
+        """Take codes (B, t, Q) and return the samples (B, n) that are final; n may be 0."""
+
+    def flush(self) -> Tensor:
+        """Return the samples still held back, (B, n). The stream is then over."""
+
+
+class Codec(Protocol):
+    """Audio <-> tokens."""
+
+    spec: CodecSpec
+
+    def encode(self, samples: Tensor, merge: int = 1) -> Tensor:
+        """Return codes (B, ceil(samples / hop), Q); `merge` repeats codebook 1 over blocks of that many frames
+        (VALL-E R 3.1)."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return samples (B, T * hop) for codes (B, T, Q)."""
+
+    def stream(self) -> DecoderStream:
+        """Return a fresh streaming decoder."""

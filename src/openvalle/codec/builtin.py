@@ -1,0 +1,224 @@
+"""The built-in codec: log-mel -> ConvNeXt encoder -> residual VQ -> causal ConvNeXt decoder -> inverse STFT.
+
+24 kHz mono, 75 frames/s, 8 codebooks of 1024: EnCodec's geometry. The encoder looks at both sides; the decoder is
+causal but for a fixed look-ahead of `LOOKAHEAD` frames, so streaming it is exact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from openvalle.codec.base import CodecSpec
+from openvalle.codec.layers import Backbone, InverseSTFT, LogMel
+from openvalle.codec.quantize import Quantized, ResidualQuantizer
+from openvalle.config import Config, atomic_path
+from openvalle.errors import ModelError
+
+LOOKAHEAD = 3  # frames of the future that the decoder sees: 40 ms
+MEL_MEAN, MEL_SCALE = -5.0, 2.5  # brings log-mel of levelled speech to about zero mean, unit spread
+
+
+class BuiltinCodecConfig(Config):
+    """Sizes of the built-in codec."""
+
+    name: str = Field("builtin", description="name shown to people; tokens are identified by the digest")
+    rate: int = Field(24_000, description="hertz")
+    hop: int = Field(320, description="samples per frame")
+    n_fft: int = Field(1280, description="samples per analysis and synthesis window; a multiple of the hop")
+    mel_bins: int = Field(100, description="log-mel bins the encoder sees")
+    codebooks: int = Field(8, ge=1, le=32)
+    entries: int = Field(1024, ge=2, le=65536)
+    latent: int = Field(64, description="dimensions of a codebook entry")
+    encoder_width: int = 256
+    encoder_depth: int = 5
+    trunk_width: int = Field(256, description="first part of the decoder, which also predicts the log-mel")
+    trunk_depth: int = 4
+    decoder_width: int = Field(384, description="second part of the decoder, before the inverse STFT")
+    decoder_depth: int = 6
+    expansion: int = Field(3, description="feed-forward width over block width")
+    kernel: int = Field(7, description="frames of every depthwise convolution; odd")
+
+
+class Encoder(nn.Module):
+    """(B, samples) -> latents (B, T, latent)."""
+
+    def __init__(self, config: BuiltinCodecConfig) -> None:
+        super().__init__()
+        width = config.encoder_width
+        self.mel = LogMel(config.rate, config.n_fft, config.hop, config.mel_bins)
+        self.enter = nn.Conv1d(config.mel_bins, width, config.kernel, padding=config.kernel // 2)
+        self.body = Backbone(width, width * config.expansion, config.encoder_depth, config.kernel, causal=False)
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, config.latent)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Encode a log-mel (B, T, bins)."""
+        scaled = (mel - MEL_MEAN) / MEL_SCALE
+        return self.leave(self.norm(self.body(self.enter(scaled.transpose(1, 2)).transpose(1, 2))))
+
+
+class Decoder(nn.Module):
+    """Latents (B, T, latent) -> samples (B, T * hop)."""
+
+    def __init__(self, config: BuiltinCodecConfig) -> None:
+        super().__init__()
+        self.latent = config.latent
+        trunk, width = config.trunk_width, config.decoder_width
+        self.enter = nn.Conv1d(config.latent, trunk, 2 * LOOKAHEAD + 1)
+        self.trunk = Backbone(trunk, trunk * config.expansion, config.trunk_depth, config.kernel, causal=True)
+        self.mel = nn.Sequential(nn.LayerNorm(trunk), nn.Linear(trunk, config.mel_bins))
+        self.widen = nn.Linear(trunk, width)
+        self.body = Backbone(width, width * config.expansion, config.decoder_depth, config.kernel, causal=True)
+        self.norm = nn.LayerNorm(width)
+        self.head = InverseSTFT(width, config.n_fft, config.hop)
+
+    def predict_mel(self, latents: Tensor) -> Tensor:
+        """Return the log-mel (B, T, bins) that the trunk reads from the latents; the first training stage's target."""
+        hidden = self.trunk(self._enter(F.pad(latents, (0, 0, LOOKAHEAD, LOOKAHEAD))))
+        return self.mel(hidden) * MEL_SCALE + MEL_MEAN
+
+    def forward(self, latents: Tensor) -> Tensor:
+        hidden = self.trunk(self._enter(F.pad(latents, (0, 0, LOOKAHEAD, LOOKAHEAD))))
+        frames = self.head(self.norm(self.body(self.widen(hidden))))
+        samples, tail = self.head.overlap_add(frames)
+        return torch.cat([samples, tail], dim=1)[:, self.delay :][:, : frames.shape[1] * self.head.hop]
+
+    @property
+    def delay(self) -> int:
+        """Samples that the first synthesis window reaches before the first frame."""
+        return (self.head.n_fft - self.head.hop) // 2
+
+    def _enter(self, padded: Tensor) -> Tensor:
+        return self.enter(padded.transpose(1, 2)).transpose(1, 2)
+
+
+class BuiltinStream:
+    """Streaming decoder: every convolution's left context and the overlap-add tail are carried along."""
+
+    def __init__(self, codec: BuiltinCodec) -> None:
+        self.codec = codec
+        self._latents: Tensor | None = None  # (B, <= 2 * LOOKAHEAD, latent) inputs that the next frame needs
+
+    @torch.inference_mode()
+    def push(self, codes: Tensor) -> Tensor:
+        """Take codes (B, t, Q); return the finished samples (B, n)."""
+        decoder = self.codec.decoder
+        latents = self.codec.quantizer.decode(codes)
+        if self._latents is None:
+            rows = len(codes)
+            self._latents = latents.new_zeros(rows, LOOKAHEAD, decoder.latent)
+            self._trunk, self._body = decoder.trunk.empty_contexts(rows), decoder.body.empty_contexts(rows)
+            self._tail: Tensor | None = None
+            self._skip = decoder.delay
+        self._latents = torch.cat([self._latents, latents], dim=1)
+        return self._advance()
+
+    @torch.inference_mode()
+    def flush(self) -> Tensor:
+        """Return the last samples (B, n)."""
+        if self._latents is None:
+            return torch.zeros(1, 0)
+        self._latents = F.pad(self._latents, (0, 0, 0, LOOKAHEAD))
+        last = self._advance()
+        tail = self._tail if self._tail is not None else last
+        # The whole decode keeps T * hop samples from `delay` on: the tail gives the `delay` that are still owed.
+        return torch.cat([last, tail], dim=1)[:, : last.shape[1] + self.codec.decoder.delay]
+
+    def _advance(self) -> Tensor:
+        decoder = self.codec.decoder
+        assert self._latents is not None
+        ready = self._latents.shape[1] - 2 * LOOKAHEAD
+        if ready <= 0:
+            return self._latents.new_zeros(len(self._latents), 0)
+        hidden = decoder.trunk(decoder._enter(self._latents), self._trunk)
+        self._latents = self._latents[:, ready:]
+        frames = decoder.head(decoder.norm(decoder.body(decoder.widen(hidden), self._body)))
+        samples, self._tail = decoder.head.overlap_add(frames, self._tail)
+        skip = min(self._skip, samples.shape[1])
+        self._skip -= skip
+        return samples[:, skip:]
+
+
+class BuiltinCodec(nn.Module):
+    """The codec that ships in the package. See the module's docstring; protocol: `codec.base.Codec`."""
+
+    def __init__(self, config: BuiltinCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.quantizer = ResidualQuantizer(config.latent, config.codebooks, config.entries)
+        self.decoder = Decoder(config)
+
+    @property
+    def spec(self) -> CodecSpec:
+        c = self.config
+        return CodecSpec(c.name, c.rate, c.hop, c.codebooks, c.entries, self.digest())
+
+    def digest(self) -> str:
+        """Return the identity of the tokens: a hash of the encoder and the codebooks (16 hex digits)."""
+        hasher = hashlib.sha256()
+        for name, value in sorted({**self.encoder.state_dict(), "codebooks": self.quantizer.codebooks}.items()):
+            hasher.update(name.encode())
+            hasher.update(value.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
+        return hasher.hexdigest()[:16]
+
+    @torch.inference_mode()
+    def encode(self, samples: Tensor, merge: int = 1) -> Tensor:
+        """Return codes (B, ceil(samples / hop), Q) of samples (B, N)."""
+        return self.quantizer.encode(self.encoder(self.encoder.mel(samples)), merge)
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return samples (B, T * hop) of codes (B, T, q); q < Q decodes with the first q codebooks."""
+        return self.decoder(self.quantizer.decode(codes))
+
+    def stream(self) -> BuiltinStream:
+        """Return a streaming decoder whose joined output equals `decode`."""
+        return BuiltinStream(self)
+
+    def quantize(self, mel: Tensor, merge: int, levels: int, rng: torch.Generator) -> Quantized:
+        """Training pass: encode a log-mel and quantise it with learning codebooks."""
+        return self.quantizer(self.encoder(mel), merge, levels, rng)
+
+    def save(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors (half precision), each atomically."""
+        folder = Path(folder)
+        weights = {
+            name: value.half().contiguous()
+            for name, value in self.state_dict().items()
+            if name not in ("quantizer.sums", "quantizer.counts")
+        }
+        with atomic_path(folder / "model.safetensors") as part:
+            save_file(weights, part, metadata={"digest": self.digest()})
+        self.config.save(folder / "config.json")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> BuiltinCodec:
+        """Read a saved codec; `ModelError` if a file is missing, truncated or does not fit."""
+        folder = Path(folder)
+        if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+            raise ModelError(f"no codec in {folder}", "it needs config.json and model.safetensors")
+        codec = cls(BuiltinCodecConfig.load(folder / "config.json"))
+        try:
+            weights = load_file(folder / "model.safetensors")
+            missing, unexpected = codec.load_state_dict({n: w.float() for n, w in weights.items()}, strict=False)
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise ModelError(
+                f"{folder / 'model.safetensors'} is damaged or of another shape ({_first_line(error)})",
+                "install it again",
+            ) from None
+        if unexpected or set(missing) - {"quantizer.sums", "quantizer.counts"}:
+            raise ModelError(f"{folder / 'model.safetensors'} does not hold this codec", "install it again")
+        return codec.eval().requires_grad_(False)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:120]

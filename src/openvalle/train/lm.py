@@ -1,0 +1,173 @@
+"""Training the language models: token shards -> AR or NAR, one `Task` for both."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import nn
+
+from openvalle.config import Config, atomic_path
+from openvalle.data import utterance as data
+from openvalle.data.batches import TokenBatches, fixed_batches
+from openvalle.data.shards import TokenShards, symbols_digest
+from openvalle.errors import ConfigError
+from openvalle.model.ar import AR
+from openvalle.model.batch import Batch, Loss, Utterance
+from openvalle.model.config import ARConfig, NARConfig
+from openvalle.model.nar import NAR
+from openvalle.train.loop import LoopConfig, Losses, Validation, fit
+
+log = logging.getLogger(__name__)
+
+
+class Part(StrEnum):
+    """Which network is trained."""
+
+    AR = "ar"  # codebook 1
+    NAR = "nar"  # codebooks 2 and up
+
+
+class TokenBatchConfig(Config):
+    """What makes up a batch."""
+
+    frames: int = Field(6000, gt=0, description="frames a batch, padding included, on each process")
+    max_seconds: float = Field(16.0, gt=0, description="longer utterances are cropped at symbol borders")
+    speaker_power: float = Field(0.5, ge=0, le=1, description="speakers are drawn by hours to this power")
+
+
+class LanguageModelRecipe(Config):
+    """`openvalle train ar|nar`. The size of the symbol table comes from the data."""
+
+    data: Path = Field(..., description="folder made by `openvalle prepare`")
+    valid_split: str = Field("dev-clean", description="split of unseen speakers that validation uses")
+    model: dict[str, Any] = Field(default_factory=dict, description="fields of ARConfig or NARConfig")
+    loop: LoopConfig
+    batches: TokenBatchConfig = TokenBatchConfig()
+    valid_batches: int = Field(8, gt=0, description="validation batches, spread over all lengths")
+
+
+class LanguageModelTask:
+    """AR or NAR on token shards."""
+
+    def __init__(self, part: Part, recipe: LanguageModelRecipe) -> None:
+        self.part, self.recipe = part, recipe
+        self.train = TokenShards.open(recipe.data, "train")
+        self.valid = TokenShards.open(recipe.data, recipe.valid_split)
+        self.valid.require(codec=self.train.codec["digest"])
+        self.network = make_network(part, recipe, len(self.train.symbols), recipe.loop.seed)
+        self.networks: dict[str, nn.Module] = {part.value: self.network}
+        self.languages = {name: index + 1 for index, name in enumerate(languages_of(self.train))}
+        self.source: TokenBatches | None = None  # made with the first batch, when the rank is known
+
+    def batch(self, index: int, rank: int, world: int) -> Batch:
+        if self.source is None:
+            b = self.recipe.batches
+            self.source = TokenBatches(
+                self.train,
+                b.frames,
+                self.recipe.loop.seed,
+                rank,
+                world,
+                speaker_power=b.speaker_power,
+                max_seconds=b.max_seconds,
+            )
+        return self._pad(self.source.batch(index))
+
+    def losses(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
+        loss = self.network.loss(batch, rng)
+        return Losses({self.part.value: loss.total}, {"loss": loss.total.item(), **_numbers(loss)})
+
+    @torch.no_grad()
+    def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
+        network = averages[self.part.value]
+        device = next(network.parameters()).device
+        batches = fixed_batches(self.valid, self.recipe.batches.frames)
+        chosen = batches[:: max(1, len(batches) // self.recipe.valid_batches)]
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        for index, rows in enumerate(chosen):
+            batch = self._pad([self.valid[row] for row in rows]).to(device)
+            for loss in self._each(network, batch, torch.Generator().manual_seed(index)):
+                for name, value in _numbers(loss).items():
+                    sums[name] = sums.get(name, 0.0) + value
+                    counts[name] = counts.get(name, 0) + 1
+        return Validation({name: total / counts[name] for name, total in sums.items()})
+
+    def _each(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> list[Loss]:
+        """Return the losses of a validation batch: one, or one per stage."""
+        if isinstance(network, NAR):
+            return [network.loss(batch, rng, stage) for stage in range(1, network.config.codebooks)]
+        assert isinstance(network, AR)
+        return [network.loss(batch, rng)]
+
+    def _pad(self, rows: list[data.Utterance]) -> Batch:
+        # The NAR model sees the frames as they will be when it speaks: in the AR model's merged blocks.
+        config = self.network.config
+        group = config.group if isinstance(config, ARConfig) else 1
+        return Batch.of(
+            [Utterance(row.text, row.codes, row.durations, self.languages[row.language]) for row in rows],
+            merge=config.merge,
+            group=group,
+        )
+
+
+def make_network(part: Part, recipe: LanguageModelRecipe, symbols: int, seed: int) -> AR | NAR:
+    """Build the network with weights drawn from the seed."""
+    values = {**recipe.model, "symbols": symbols}
+    torch.manual_seed(seed)
+    if part is Part.AR:
+        return AR(ARConfig.parse(values, "model"))
+    return NAR(NARConfig.parse(values, "model"))
+
+
+def languages_of(shards: TokenShards) -> list[str]:
+    """Return the languages of the rows, sorted: the order of their embeddings."""
+    return sorted({row["language"] for row in shards.rows})
+
+
+def _numbers(loss: Loss) -> dict[str, float]:
+    return {name: float(value) for name, value in loss.parts.items()}
+
+
+def train_language_model(part: Part, recipe: LanguageModelRecipe, out: Path) -> Path:
+    """Train one network and return the folder that holds its averaged weights, ready for `pack`."""
+    task = LanguageModelTask(part, recipe)
+    network = fit(task, recipe.loop, out)[part.value]
+    assert isinstance(network, AR | NAR)
+    if network.config.languages and network.config.languages < len(task.languages):
+        raise ConfigError(f"the data has {len(task.languages)} languages, the model {network.config.languages}")
+    save_part(part, network, task.train, out)
+    return out
+
+
+def save_part(part: Part, network: AR | NAR, shards: TokenShards, out: Path) -> None:
+    """Write `ar.safetensors` or `nar.safetensors` with a JSON file that says what the network needs."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with atomic_path(out / f"{part.value}.safetensors") as path:
+        save_file(weights, path)
+    PartFile(
+        part=part,
+        config=network.config.model_dump(mode="json"),
+        codec=shards.codec,
+        symbols=shards.symbols,
+        symbols_digest=symbols_digest(shards.symbols),
+        languages=tuple(languages_of(shards)),
+    ).save(out / f"{part.value}.json")
+
+
+class PartFile(Config):
+    """Half a model: what `pack` must know of a trained network."""
+
+    part: Part
+    config: dict[str, Any]
+    codec: dict[str, Any]
+    symbols: tuple[str, ...]
+    symbols_digest: str
+    languages: tuple[str, ...]

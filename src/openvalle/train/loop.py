@@ -1,0 +1,184 @@
+"""The one training loop. What is trained is a `Task`; everything else (precision, accumulation, clipping, schedule,
+averages, validation, curves, checkpoints, resuming) happens here, once, for the codec and both language models.
+
+Batches and random draws are functions of (seed, step, rank), so a run that was interrupted and resumed is the same
+run. The same command works on one CPU, one GPU, or many through `accelerate launch`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from pydantic import Field
+from torch import Tensor, nn
+
+from openvalle.config import Config
+from openvalle.errors import ConfigError, UserError
+from openvalle.train.optim import OptimConfig, clip_gradients, learning_rate, make_optimizer, update_average
+from openvalle.train.progress import TrainingLog
+from openvalle.train.state import TrainState, latest_checkpoint, load_checkpoint, save_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+class LoopConfig(Config):
+    """How long and how to train."""
+
+    steps: int = Field(..., gt=0, description="updates in all")
+    seed: int = 0
+    precision: str = Field("bf16", pattern="^(no|bf16|fp16)$", description="autocast type; `no` is float32")
+    accumulate: int = Field(1, ge=1, description="batches per update")
+    optim: OptimConfig = OptimConfig()
+    log_every: int = Field(20, ge=1, description="steps between points of the curves")
+    validate_every: int = Field(1000, ge=1, description="steps between validations on unseen speakers")
+    save_minutes: float = Field(3.0, gt=0, description="minutes between checkpoints")
+    keep: int = Field(2, ge=1, description="checkpoints kept")
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One batch's outcome: what each network minimises, and plain numbers for the curves."""
+
+    minimise: dict[str, Tensor]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Numbers, sounds ((samples,), rate) and pictures (H, W, 3) uint8 for the log."""
+
+    metrics: dict[str, float]
+    sounds: dict[str, tuple[np.ndarray, int]] = field(default_factory=dict)
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """Networks, their data and their losses. Each network has its own optimiser."""
+
+    networks: dict[str, nn.Module]
+
+    def batch(self, index: int, rank: int, world: int) -> Any:
+        """Return batch `index` of this rank: a pure function of its arguments."""
+
+    def losses(self, batch: Any, step: int, rng: torch.Generator) -> Losses:
+        """Return the losses of a batch that was moved to the networks' device."""
+
+    def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
+        """Judge the averaged networks on unseen speakers."""
+
+
+def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, nn.Module]:
+    """Train until `config.steps`, resuming from `out` if it holds checkpoints; return the averaged networks."""
+    accelerator = Accelerator(mixed_precision=config.precision)
+    state = _start(task, config, accelerator, out)
+    with TrainingLog(out, config.steps, state.step, quiet=not accelerator.is_main_process) as curves:
+        saved = time.monotonic()
+        while state.step < config.steps:
+            metrics = _update(task, config, accelerator, state)
+            if state.step % config.log_every == 0 or state.step == config.steps:
+                curves.point(state.step, metrics)
+            last = state.step == config.steps
+            if (state.step % config.validate_every == 0 or last) and accelerator.is_main_process:
+                curves.validation(state.step, task.validate(state.averages))
+            if (time.monotonic() - saved > config.save_minutes * 60 or last) and accelerator.is_main_process:
+                save_checkpoint(state, out / "checkpoints", config.keep)
+                saved = time.monotonic()
+            curves.advance(state.step, metrics)
+    accelerator.wait_for_everyone()
+    return state.averages
+
+
+def _start(task: Task, config: LoopConfig, accelerator: Accelerator, out: Path) -> TrainState:
+    """Build optimisers and averages, and resume where a run in `out` stopped."""
+    _same_run(config, out)
+    torch.manual_seed(config.seed)
+    for network in task.networks.values():
+        network.to(accelerator.device)
+    averages = {name: copy.deepcopy(network).eval().requires_grad_(False) for name, network in task.networks.items()}
+    optimizers = {name: make_optimizer(network, config.optim) for name, network in task.networks.items()}
+    state = TrainState(task.networks, averages, optimizers)
+    checkpoint = latest_checkpoint(out / "checkpoints")
+    if checkpoint:
+        load_checkpoint(state, checkpoint)
+        log.info("resuming %s at step %d", out, state.step)
+    return state
+
+
+def _same_run(config: LoopConfig, out: Path) -> None:
+    """Refuse to resume with settings that would make another run of it. Intervals may change, and so may the number
+    of steps: the schedule then follows the new number from here on."""
+    path = out / "loop.json"
+    free = {"steps", "log_every", "validate_every", "save_minutes", "keep"}
+    if path.is_file():
+        before, now = json.loads(path.read_text()), config.model_dump(mode="json")
+        changed = [key for key in now if key not in free and before.get(key) != now[key]]
+        if changed:
+            raise ConfigError(
+                f"{out} was started with other values of {', '.join(changed)}",
+                "give another output folder, or the same settings to resume",
+            )
+    else:
+        config.save(path)
+
+
+def _update(task: Task, config: LoopConfig, accelerator: Accelerator, state: TrainState) -> dict[str, float]:
+    """Do one update of every network; return the numbers of its last batch."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    # Dropout uses the global generator: seeding it per step makes it a function of (seed, step, rank) too.
+    torch.manual_seed((config.seed * 1_000_003 + state.step) * 4096 + rank)
+    rng = torch.Generator().manual_seed((config.seed * 1_000_003 + state.step) * 4096 + 2048 + rank)
+    for network in state.networks.values():
+        network.train()
+    for micro in range(config.accumulate):
+        batch = _to(task.batch(state.step * config.accumulate + micro, rank, world), accelerator.device)
+        with accelerator.autocast():
+            losses = task.losses(batch, state.step, rng)
+        for loss in losses.minimise.values():
+            accelerator.backward(loss / config.accumulate)
+    metrics = dict(losses.metrics)
+    rate = learning_rate(config.optim, state.step, config.steps)
+    for name, optimizer in state.optimizers.items():
+        _share_gradients(accelerator, state.networks[name])
+        norm = clip_gradients(state.networks[name].parameters(), config.optim.clip)
+        metrics[f"{name}/gradient"] = norm
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if math.isfinite(norm):
+            optimizer.step()
+        else:
+            log.warning("step %d: the gradient of %s is not finite; this update is skipped", state.step, name)
+        optimizer.zero_grad(set_to_none=True)
+        update_average(state.averages[name], state.networks[name], config.optim.ema, state.step)
+    state.step += 1
+    metrics["learning_rate"] = rate
+    return metrics
+
+
+def _share_gradients(accelerator: Accelerator, network: nn.Module) -> None:
+    """Average gradients over processes in one flat reduction. Adversarial training calls networks several times a
+    step and freezes some in between, which DistributedDataParallel's hooks do not allow."""
+    if accelerator.num_processes == 1:
+        return
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters() if p.requires_grad]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    flat = accelerator.reduce(flat, reduction="mean")
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    for parameter, piece in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = piece.view_as(parameter)
+
+
+def _to(batch: Any, device: torch.device) -> Any:
+    if hasattr(batch, "to"):
+        return batch.to(device)
+    raise UserError(f"a batch of type {type(batch).__name__} cannot be moved to {device}")

@@ -1,0 +1,70 @@
+"""Optimisation settings: AdamW, warm-up and decay as a function of the step, clipping, moving average of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from enum import StrEnum
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from openvalle.config import Config
+
+
+class Decay(StrEnum):
+    """How the learning rate falls after the warm-up."""
+
+    CONSTANT = "constant"  # it does not
+    LINEAR = "linear"  # to the floor at the last step (VALL-E)
+    COSINE = "cosine"  # to the floor at the last step, slowly at both ends
+
+
+class OptimConfig(Config):
+    """AdamW and its schedule."""
+
+    learning_rate: float = Field(5e-4, gt=0, description="peak")
+    warmup: int = Field(500, ge=0, description="steps of linear rise")
+    decay: Decay = Decay.COSINE
+    floor: float = Field(0.05, ge=0, le=1, description="last learning rate over peak")
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = Field(0.01, ge=0, description="on matrices only")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average; 0 switches it off")
+
+
+def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """Return AdamW with weight decay on matrices only (not on norms, biases and scales)."""
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas)
+
+
+def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
+    """Return the rate of the update that follows `step` completed ones, of `steps` in all."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    if config.decay is Decay.CONSTANT:
+        return config.learning_rate
+    done = min(1.0, (step - config.warmup) / max(1, steps - config.warmup))
+    left = 1 - done if config.decay is Decay.LINEAR else 0.5 + 0.5 * math.cos(math.pi * done)
+    return config.learning_rate * (config.floor + (1 - config.floor) * left)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move `average` towards `network`; young averages follow faster, so that they do not keep the random start."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for old, new in zip(average.parameters(), network.parameters(), strict=True):
+        old.lerp_(new.to(old.dtype), 1 - decay)
+    for old, new in zip(average.buffers(), network.buffers(), strict=True):
+        old.copy_(new)
+
+
+def clip_gradients(parameters: Iterable[Tensor], limit: float) -> float:
+    """Scale gradients to a norm of at most `limit`; return the norm before (it may be infinite or NaN)."""
+    return float(nn.utils.clip_grad_norm_(parameters, limit))

@@ -1,0 +1,24 @@
+"""`openvalle train PART`: a recipe file -> the training job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from openvalle.errors import ConfigError
+
+
+def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Path("runs")) -> Path:
+    """Train `part` (codec, ar, nar, or pack) by the recipe into `out`; return the path of what was made."""
+    if part == "codec":
+        from openvalle.train.codec import CodecRecipe, train_codec
+
+        return train_codec(CodecRecipe.load(recipe, overrides), out)
+    if part in ("ar", "nar"):
+        from openvalle.train.lm import LanguageModelRecipe, Part, train_language_model
+
+        return train_language_model(Part(part), LanguageModelRecipe.load(recipe, overrides), out)
+    if part == "pack":
+        from openvalle.train.pack import PackRecipe, pack
+
+        return pack(PackRecipe.load(recipe, overrides), out)
+    raise ConfigError(f"cannot train {part!r}", "train codec, ar, nar or pack")

@@ -1,0 +1,173 @@
+"""Laws of the training loop: resumed = uninterrupted, accumulation = one batch, bad gradients do no harm."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from openvalle.errors import ConfigError, ModelError
+from openvalle.train.loop import LoopConfig, Losses, Validation, fit
+from openvalle.train.optim import Decay, OptimConfig, learning_rate
+from openvalle.train.state import latest_checkpoint
+
+
+@dataclass(frozen=True)
+class Rows:
+    x: torch.Tensor
+
+    def to(self, device: torch.device) -> Rows:
+        return Rows(self.x.to(device))
+
+
+class Regression:
+    """Two networks with dropout and random draws learn to halve their input."""
+
+    def __init__(self, rows: int = 8, pause: float = 0.0) -> None:
+        torch.manual_seed(0)
+        self.rows, self.pause = rows, pause
+        self.networks: dict[str, nn.Module] = {
+            name: nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.1), nn.LayerNorm(8), nn.Linear(8, 4)) for name in "ab"
+        }
+        self.asked: list[int] = []
+
+    def batch(self, index: int, rank: int, world: int) -> Rows:
+        self.asked.append(index)
+        return Rows(torch.randn(self.rows, 4, generator=torch.Generator().manual_seed(index * world + rank)))
+
+    def losses(self, batch: Rows, step: int, rng: torch.Generator) -> Losses:
+        time.sleep(self.pause)
+        noise = 0.1 * torch.randn(batch.x.shape, generator=rng)
+        losses = {name: (net(batch.x + noise) - batch.x / 2).pow(2).mean() for name, net in self.networks.items()}
+        return Losses(losses, {name: loss.item() for name, loss in losses.items()})
+
+    def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
+        x = torch.ones(1, 4)
+        return Validation({"error": (averages["a"](x) - x / 2).abs().mean().item()})
+
+
+def config(**values: Any) -> LoopConfig:
+    optim = OptimConfig(learning_rate=0.01, warmup=3)
+    return LoopConfig(
+        **({"steps": 12, "precision": "no", "optim": optim, "log_every": 2, "validate_every": 5} | values)
+    )
+
+
+def weights(networks: Mapping[str, nn.Module]) -> torch.Tensor:
+    return torch.cat([p.detach().reshape(-1) for net in networks.values() for p in net.parameters()])
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
+    whole = Regression()
+    average = fit(whole, config(), tmp_path / "whole")
+
+    class Interrupted(Regression):
+        def batch(self, index: int, rank: int, world: int) -> Rows:
+            if index == 7:
+                raise KeyboardInterrupt
+            return super().batch(index, rank, world)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Interrupted(), config(save_minutes=1e-9), tmp_path / "parts")
+    resumed = Regression()
+    resumed_average = fit(resumed, config(), tmp_path / "parts")
+    assert resumed.asked[0] == 7
+    assert torch.equal(weights(whole.networks), weights(resumed.networks))
+    assert torch.equal(weights(average), weights(resumed_average))
+
+
+def _train_slowly(out: Path) -> None:
+    torch.set_num_threads(1)
+    fit(Regression(pause=0.02), config(steps=10_000, save_minutes=1e-9), out)
+
+
+def test_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_train_slowly, args=(tmp_path,))
+    process.start()
+    deadline = time.monotonic() + 60
+    while latest_checkpoint(tmp_path / "checkpoints") is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    checkpoint = latest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    step = json.loads((checkpoint / "state.json").read_text())["step"]
+    resumed = Regression()
+    fit(resumed, config(steps=step + 2), tmp_path)
+    assert resumed.asked == [step, step + 1]
+
+
+def test_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    fit(Regression(), config(), tmp_path)
+    again = Regression()
+    fit(again, config(), tmp_path)
+    assert again.asked == []
+
+
+def test_accumulation_takes_new_batches_and_learns(tmp_path: Path) -> None:
+    task = Regression()
+    fit(task, config(steps=4, accumulate=3), tmp_path)
+    assert task.asked == list(range(12))
+
+
+def test_training_lowers_the_loss_and_writes_curves(tmp_path: Path) -> None:
+    fit(Regression(rows=64), config(steps=150), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    train = [row["a"] for row in rows if row["group"] == "train"]
+    assert train[-1] < 0.5 * train[0]
+    assert [row["step"] for row in rows if row["group"] == "valid"][:2] == [5, 10]
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_gradient_that_is_not_finite_skips_the_update(tmp_path: Path) -> None:
+    class Poisoned(Regression):
+        def batch(self, index: int, rank: int, world: int) -> Rows:
+            rows = super().batch(index, rank, world)
+            return Rows(rows.x * float("nan")) if index == 3 else rows
+
+    task = Poisoned()
+    fit(task, config(), tmp_path)
+    assert torch.isfinite(weights(task.networks)).all()
+
+
+def test_other_settings_do_not_resume(tmp_path: Path) -> None:
+    fit(Regression(), config(), tmp_path)
+    with pytest.raises(ConfigError, match="seed"):
+        fit(Regression(), config(seed=1), tmp_path)
+    fit(Regression(), config(log_every=1), tmp_path)
+
+
+def test_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
+    fit(Regression(), config(), tmp_path)
+    checkpoint = latest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    (checkpoint / "a.safetensors").write_bytes(b"short")
+    with pytest.raises(ModelError, match="cannot resume"):
+        fit(Regression(), config(), tmp_path)
+
+
+def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
+    fit(Regression(), config(save_minutes=1e-9, keep=3), tmp_path)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3
+
+
+@pytest.mark.parametrize(("decay", "last"), [(Decay.CONSTANT, 1.0), (Decay.LINEAR, 0.1), (Decay.COSINE, 0.1)])
+def test_learning_rate_rises_and_falls(decay: Decay, last: float) -> None:
+    optim = OptimConfig(learning_rate=1.0, warmup=10, decay=decay, floor=0.1)
+    rates = [learning_rate(optim, step, 100) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == 1.0
+    assert rates[100] == pytest.approx(last)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
