@@ -32,7 +32,7 @@ from openvalle.model.embeddings import (
     take,
 )
 from openvalle.model.grouping import pack
-from openvalle.model.layers import Mask, PlainNorm, Stack
+from openvalle.model.layers import Mask, PlainNorm, Stack, dropout
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class AR(nn.Module):
         return ARLogits(codes, None if self.phoneme_head is None else self.phoneme_head(hidden))
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.config.stack.dropout) if self.training else x
+        return dropout(x, self.config.stack.dropout) if self.training else x
 
     def input_path(self, path: Tensor, lens: Tensor, following: Tensor) -> Tensor:
         """Return the symbol index (B, N + 1) that enters with <BOS> and each of N groups of path (B, N).

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -49,15 +47,13 @@ class KVCache:
             values[rows, :, at] = value[:, :, 0].to(values.dtype)
         return keys[:, :, :longest].to(key.dtype), values[:, :, :longest].to(value.dtype)
 
-    def bias(self, dtype: torch.dtype) -> Tensor | None:
-        """Return what hides missing positions from the next one, (B, 1, 1, L + 1); None if no row has any."""
+    def seen(self) -> Tensor | None:
+        """Return what the next position sees, itself included, (B, 1, 1, L + 1) booleans; None: everything."""
         longest = max(self.lens) + 1
         if min(self.lens) + 1 == longest:
             return None
         lens = torch.tensor(self.lens, device=self.keys.device)
-        hidden = torch.arange(longest, device=self.keys.device) > lens[:, None]
-        bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -math.inf)
-        return bias[:, None, None]
+        return (torch.arange(longest, device=self.keys.device) <= lens[:, None])[:, None, None]
 
     def advance(self) -> None:
         """Count the appended position."""

@@ -6,7 +6,6 @@ never sits between parts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -31,7 +30,7 @@ class Mask:
     lens: Tensor | None = None  # (B,); None: all rows are full
 
     def picture(self, length: int) -> Tensor:
-        """Return (B or 1, L, L) booleans, [row, query, key]: the whole statement, for pictures, tests and attention."""
+        """Return (B or 1, L, L) booleans, [row, query, key]: the whole statement, for pictures and tests."""
         device = next((t.device for t in (self.prefix_lens, self.lens) if t is not None), None)
         at = torch.arange(length, device=device)
         seen = torch.ones(1, length, length, dtype=torch.bool, device=device)
@@ -45,21 +44,43 @@ class Mask:
             seen = seen & (at < self.lens[:, None])[:, None, :]
         return seen
 
-    def bias(self, length: int, dtype: torch.dtype) -> Tensor | None:
-        """Return what is added to attention scores, (B, 1, L or 1, L); None where no mask or `is_causal` suffices.
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return the attention's output (B, H, L, D / H).
 
-        With causal attention the padding, being last, is seen by padding only.
+        With causal attention the padding, being last, is seen by padding only, so no mask is needed; a prefix is
+        attended a second time in full, which costs less than a dense mask over the whole sequence.
         """
-        if self.causal and self.prefix_lens is None:
-            return None
         if not self.causal:
-            if self.lens is None:
-                return None
-            at = torch.arange(length, device=self.lens.device)
-            seen = (at < self.lens[:, None])[:, None, None, :]
-        else:
-            seen = self.picture(length)[:, None]
-        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -math.inf)
+            seen = None if self.lens is None else _visible(self.lens, key.shape[2])
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        if self.prefix_lens is None:
+            return attended
+        longest = int(self.prefix_lens.max())
+        head, tail = attended[:, :, :longest], attended[:, :, longest:]
+        seen = _visible(self.prefix_lens, longest)
+        query, key, value = query[:, :, :longest], key[:, :, :longest], value[:, :, :longest]
+        prefix = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        return torch.cat([torch.where(seen.transpose(2, 3), prefix, head), tail], dim=2)
+
+
+def _visible(lens: Tensor, length: int) -> Tensor:
+    """Return which of `length` positions are before `lens` (B,), as (B, 1, 1, L)."""
+    return (torch.arange(length, device=lens.device) < lens[:, None])[:, None, None]
+
+
+def dropout(x: Tensor, share: float) -> Tensor:
+    """Return `x` with a random share of values 0 and the others scaled up.
+
+    On the CPU, where drawing a number per value takes longer than a matrix product's share of it, eight values are
+    decided by one 64-bit draw, with the share rounded to 1/256.
+    """
+    if not share or x.device.type != "cpu":
+        return F.dropout(x, share)
+    dropped = max(1, round(share * 256))
+    draws = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+    kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+    return x * (kept.to(x.dtype) * (256 / (256 - dropped)))
 
 
 class PlainNorm(nn.LayerNorm):
@@ -138,7 +159,7 @@ class Block(nn.Module):
         return x + self._drop(self.down(F.gelu(self.up(self.feedforward_norm(x, condition)))))
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout) if self.training and self.dropout else x
+        return dropout(x, self.dropout) if self.training else x
 
 
 class Stack(nn.Module):
@@ -154,32 +175,23 @@ class Stack(nn.Module):
         self, x: Tensor, mask: Mask, condition: Tensor | None = None, cache: KVCache | None = None
     ) -> Tensor:
         """Return hidden states (B, L, D); with an empty `cache`, keep keys and values in it."""
-        bias = mask.bias(x.shape[1], _attention_type(x))
-        is_causal = mask.causal and bias is None
         for index, block in self._numbered():
             query, key, value = block.project(x, condition)
             if cache is not None:
                 cache.fill(index, key, value)
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, is_causal=is_causal)
-            x = block.finish(x, attended, condition)
+            x = block.finish(x, mask.attend(query, key, value), condition)
         return self.norm(x, condition)
 
     def step(self, x: Tensor, cache: KVCache) -> Tensor:
         """Return the hidden states (B, 1, D) of one more position per row; the cache grows by it."""
-        bias = cache.bias(_attention_type(x))
+        seen = cache.seen()
         for index, block in self._numbered():
             query, key, value = block.project(x, None)
             keys, values = cache.append(index, key, value)
-            attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias)
+            attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
             x = block.finish(x, attended, None)
         cache.advance()
         return self.norm(x)
 
     def _numbered(self) -> Iterator[tuple[int, Block]]:
         return enumerate(cast(Iterable[Block], self.blocks))
-
-
-def _attention_type(x: Tensor) -> torch.dtype:
-    """Return the type attention computes in: the autocast type where it is on."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -26,7 +26,7 @@ from openvalle.model.embeddings import (
     language_embedding,
     take,
 )
-from openvalle.model.layers import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack
+from openvalle.model.layers import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack, dropout
 from openvalle.model.prompts import Frames, prompted_frames
 
 
@@ -116,7 +116,7 @@ class NAR(nn.Module):
         return stages - 1 if self.stage is None else self.stage(stages - 1)
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.config.stack.dropout) if self.training else x
+        return dropout(x, self.config.stack.dropout) if self.training else x
 
     # training
 
