@@ -1,0 +1,107 @@
+"""Figures with their uncertainty, as a table on the terminal and as files."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from openvalle.config import atomic_path
+from openvalle.listen.scoring import WordErrors
+
+WIDTH = 120  # characters that the widest table needs
+DRAWS = 2000  # bootstrap samples per interval
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value with its 95 % bootstrap interval over utterances."""
+
+    value: float
+    low: float
+    high: float
+
+    def text(self, percent: bool = False, digits: int = 2) -> str:
+        """Return `value [low, high]`."""
+        scale, digits = (100, 1) if percent else (1, digits)
+        low, value, high = (f"{number * scale:.{digits}f}" for number in (self.low, self.value, self.high))
+        return f"{value} [{low}, {high}]"
+
+
+def mean(values: Sequence[float], seed: int = 0) -> Figure:
+    """Return the mean."""
+    numbers = np.asarray(values, float)
+    return _bootstrap(len(numbers), lambda rows: numbers[rows].mean(axis=-1), seed)
+
+
+def error_rate(errors: Sequence[WordErrors], seed: int = 0) -> Figure:
+    """Return the corpus word error rate: all errors over all reference words."""
+    wrong = np.array([item.errors for item in errors], float)
+    words = np.array([item.words for item in errors], float)
+    return _bootstrap(len(words), lambda rows: wrong[rows].sum(axis=-1) / words[rows].sum(axis=-1), seed)
+
+
+def _bootstrap(count: int, statistic: Callable[[np.ndarray], np.ndarray], seed: int) -> Figure:
+    draws = np.random.default_rng(seed).integers(0, count, (DRAWS, count))
+    low, high = np.quantile(statistic(draws), [0.025, 0.975])
+    return Figure(float(statistic(np.arange(count))), float(low), float(high))
+
+
+@dataclass
+class Report:
+    """Collects tables and values of one benchmark run."""
+
+    name: str
+    settings: dict[str, Any]
+    values: dict[str, Any] = field(default_factory=dict)
+    tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """Add a table and show it."""
+        self.tables.append((title, columns, rows))
+        shown = Table(title=title, title_justify="left")
+        for index, column in enumerate(columns):
+            shown.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        for row in rows:
+            shown.add_row(*row)
+        console = Console()
+        console.width = max(console.width, WIDTH)  # a cut figure is worse than a broken frame
+        console.print(shown)
+
+    def targets(self, checks: Sequence[tuple[str, float, str, bool]]) -> None:
+        """Add the table of (what, measured, wanted, met)."""
+        rows = [[what, f"{value:.3f}", wanted, "met" if met else "MISSED"] for what, value, wanted, met in checks]
+        self.table("Targets", ["target", "measured", "wanted", ""], rows)
+        self.values["targets"] = [
+            {"target": what, "measured": value, "wanted": wanted, "met": bool(met)}
+            for what, value, wanted, met in checks
+        ]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write JSON and Markdown; return their paths."""
+        machine = {"python": platform.python_version(), "machine": platform.machine()}
+        data = {"benchmark": self.name, "settings": self.settings, "machine": machine, **self.values}
+        paths = [folder / f"{self.name}.json", folder / f"{self.name}.md"]
+        with atomic_path(paths[0]) as part:
+            part.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        with atomic_path(paths[1]) as part:
+            part.write_text(self._markdown(), encoding="utf-8")
+        return paths
+
+    def _markdown(self) -> str:
+        lines = [", ".join(f"{key}: {value}" for key, value in self.settings.items())]
+        for title, columns, rows in self.tables:
+            lines += ["", f"**{title}**", "", _row(columns), _row(["---", *["---:"] * (len(columns) - 1)])]
+            lines += [_row(row) for row in rows]
+        return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
