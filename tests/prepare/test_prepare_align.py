@@ -12,7 +12,7 @@ from openvalle.data.shards import to_int16, write_audio
 from openvalle.errors import AudioError
 from openvalle.listen.aligner import Alignment, Span
 from openvalle.prepare.align import AlignSettings, AlignWork, add_words, check, read_spans
-from openvalle.prepare.segment import cut
+from openvalle.prepare.segment import cut, mark_edges
 
 
 def _alignment(words, seconds: float, pause: float = 0.5) -> Alignment:
@@ -138,3 +138,23 @@ def test_noise_that_is_no_speech_is_rejected(tmp_path):
     words = [(word[0], tuple(word[1:])) for word in (("seven", "S", "EH1", "V", "AH0", "N"), ("days", "D", "EY1", "Z"))]
     with pytest.raises(AudioError):
         check(Aligner().align_scored(Audio(noise), words), AlignSettings())
+
+
+def _quiet_edges(start: float, end: float) -> Audio:
+    samples = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
+    samples[: round(start * RATE)] *= 0.001
+    samples[len(samples) - round(end * RATE) :] *= 0.001
+    return Audio(samples)
+
+
+def test_quiet_edges_become_pauses_of_their_own():
+    spans = [Span("S", 0, 0.5, 0), Span("IY1", 0.5, 2, 0)]
+    marked = mark_edges(spans, _quiet_edges(0.1, 0.2))
+    assert [span.symbol for span in marked] == ["SIL", "S", "IY1", "SIL"]
+    assert [span.start for span in marked] == pytest.approx([0, 0.1, 0.5, 1.8], abs=0.011)
+    assert all(a.end == b.start for a, b in pairwise(marked)) and marked[-1].end == 2
+    assert mark_edges(marked, _quiet_edges(0.1, 0.2)) == marked
+    assert mark_edges(spans, _quiet_edges(0.03, 0.03)) == spans
+    alone = mark_edges([Span("AA1", 0, 2, 0)], _quiet_edges(0.5, 0.5))
+    assert [span.symbol for span in alone] == ["SIL", "AA1", "SIL"]
+    assert len(mark_edges([Span("T", 0, 0.08, 0), *spans[1:]], _quiet_edges(0.3, 0))) == 2

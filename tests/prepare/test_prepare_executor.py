@@ -1,5 +1,6 @@
 """Units are done once, whatever stops the run, and again exactly when their input or settings change."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -121,6 +122,26 @@ def _refuse() -> Note:
 def test_an_error_meant_for_people_comes_through(tmp_path):
     with pytest.raises(UserError, match="no such codec"):
         _run(tmp_path, jobs=2, build=_refuse)
+
+
+def _full_disk(unit: int, rows: list[dict]) -> tuple[list[dict], list[dict]]:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _build_full_disk() -> Callable:
+    return _full_disk
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_full_disk_is_one_clear_line(tmp_path, jobs):
+    with pytest.raises(UserError, match=r"No space left on device.*; check the permissions and the free space"):
+        _run(tmp_path, jobs=jobs, build=_build_full_disk)
+
+
+def test_an_output_that_is_a_file_is_one_clear_line(tmp_path):
+    (tmp_path / "step").touch()
+    with pytest.raises(UserError, match="cannot write to"):
+        _run(tmp_path)
 
 
 SLOW = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +20,10 @@ from openvalle.data.shards import AudioShards
 from openvalle.errors import AudioError, ModelError, TextError
 from openvalle.listen.aligner import POOR_SCORE, SIL, Aligner, Alignment, Span
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
-from openvalle.prepare.segment import Piece, cut
+from openvalle.prepare.segment import Piece, cut, mark_edges
 from openvalle.text.phonemes import phonemize
+
+log = logging.getLogger(__name__)
 
 
 class AlignSettings(Config):
@@ -80,7 +83,8 @@ class AlignWork:
         words = [(word[0], tuple(word[1:])) for word in row["words"]]
         alignment = self.aligner.align_scored(audio, words)
         check(alignment, self.settings)
-        pieces = cut(alignment.spans, self.settings.min_seconds, self.settings.max_seconds)
+        spans = mark_edges(alignment.spans, audio)
+        pieces = cut(spans, self.settings.min_seconds, self.settings.max_seconds)
         for number, piece in enumerate(pieces):
             name = row["id"] if len(pieces) == 1 else f"{row['id']}-{number}"
             yield _piece_row(row | {"id": name}, piece, whole=len(pieces) == 1, score=alignment.score)
@@ -166,16 +170,16 @@ def align_all(
     spoken, speechless = add_words(rows, settings)
     build = partial(_build, folder, audio, settings)
     result = run_step(folder, spoken, build, settings.model_dump(), jobs, unit, progress)
+    if result.kept:
+        log.info("align: %s", _summary(result.kept))
     return Result(result.kept, speechless + result.rejected)
 
 
-def score_summary(rows: list[Row]) -> dict[str, float]:
-    """Return figures to judge an alignment by: median score, phones a second, share of pauses."""
-    seconds = sum(row["seconds"] for row in rows)
+def _summary(rows: list[Row]) -> str:
+    """Return figures to judge an alignment by."""
     spans = [span for row in rows for span in read_spans(row)]
+    seconds = sum(row["seconds"] for row in rows)
     pauses = sum(span.seconds for span in spans if span.symbol == SIL)
-    return {
-        "score": float(np.median([row["score"] for row in rows])),
-        "phones_per_second": sum(span.symbol != SIL for span in spans) / (seconds - pauses),
-        "pause_share": pauses / seconds,
-    }
+    rate = sum(span.symbol != SIL for span in spans) / (seconds - pauses)
+    score = float(np.median([row["score"] for row in rows]))
+    return f"median score {score:.2f}, {rate:.1f} phones a second, {100 * pauses / seconds:.0f} % pauses"

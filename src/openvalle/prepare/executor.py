@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -76,7 +77,8 @@ def run_step(
 
     `build` makes the work function once in each process (spawned, so it must pickle) and may load models.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     tasks = list(_tasks(folder, rows, settings, unit))
     todo = [task for task in tasks if not task.is_done()]
     done = len(rows) - sum(len(task.rows) for task in todo)
@@ -88,7 +90,25 @@ def run_step(
         done += len(task.rows)
         if progress:
             progress(folder.name, done, len(rows))
-    return _merge(folder, tasks)
+    with writing(folder):
+        return _merge(folder, tasks)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror or error})",
+            "check the permissions and the free space; what is done is kept",
+        ) from None
+
+
+def _do(work: Work, task: Task) -> None:
+    with writing(task.path.parent):
+        task.finish(*work(task.number, task.rows))
 
 
 def _tasks(folder: Path, rows: Sequence[Row], settings: dict[str, Any], unit: int) -> Iterator[Task]:
@@ -118,7 +138,7 @@ def _run(build: Callable[[], Work], tasks: list[Task], jobs: int) -> Iterator[Ta
     elif tasks:
         work = build()
         for task in tasks:
-            task.finish(*work(task.number, task.rows))
+            _do(work, task)
             yield task
 
 
@@ -128,10 +148,10 @@ def _serve(build: Callable[[], Work], connection: Connection) -> None:
         work = build()
         connection.send(None)
         while (task := connection.recv()) is not None:
-            task.finish(*work(task.number, task.rows))
+            _do(work, task)
             connection.send(None)
     except UserError as error:
-        connection.send(error)
+        connection.send(UserError(error.what, error.hint))  # its subclasses may not unpickle
     except (KeyboardInterrupt, EOFError):
         pass  # the parent stopped; what is unfinished stays undone
 

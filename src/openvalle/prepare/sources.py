@@ -14,7 +14,7 @@ from typing import Any
 from openvalle.config import atomic_path
 from openvalle.data.rows import Row, write_rows
 from openvalle.errors import UserError
-from openvalle.prepare.executor import Result
+from openvalle.prepare.executor import Result, writing
 from openvalle.prepare.formats import Clip, read_clips
 
 log = logging.getLogger(__name__)
@@ -39,13 +39,14 @@ def scan(source: Path, folder: Path) -> Result:
             continue
         seen.add(clip.id)
         kept.append((clip, info))
-    write_rows(folder / "rejected.jsonl", rejected)
+    with writing(folder):
+        write_rows(folder / "rejected.jsonl", rejected)
     if not kept:
         why = f"{rejected[0]['id']}: {rejected[0]['reason']}" if rejected else "no sound with text was found"
         raise UserError(f"{source} holds nothing to prepare ({why})", "see the docs for the known layouts")
     clips = assign_splits([clip for clip, _ in kept])
     cuts = [_cut(clip, info) for clip, (_, info) in zip(clips, kept, strict=True)]
-    with atomic_path(folder / CUTS) as part, gzip.open(part, "wt", encoding="utf-8") as file:
+    with writing(folder), atomic_path(folder / CUTS) as part, gzip.open(part, "wt", encoding="utf-8") as file:
         for cut in cuts:
             file.write(json.dumps(cut, ensure_ascii=False) + "\n")
     log.info("scan: %d utterances found, %d rejected", len(cuts), len(rejected))
