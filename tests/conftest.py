@@ -67,6 +67,47 @@ def tiny_codec():
     return codec
 
 
+@pytest.fixture(scope="session")
+def tiny_model(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model of random weights, with its codec inside."""
+    from openvalle.model.ar import AR
+    from openvalle.model.bundle import Bundle, BundleConfig, CodecIdentity, save_bundle
+    from openvalle.model.config import Alignment, ARConfig, NARConfig, StackConfig
+    from openvalle.model.nar import NAR
+    from openvalle.text.symbols import arpabet
+
+    torch.manual_seed(1)
+    table, spec = arpabet(), tiny_codec.spec
+    stack = StackConfig(width=32, heads=2, depth=1, feedforward=64)
+    shared = {"stack": stack, "symbols": len(table), "alignment": Alignment.PHONEME, "merge": 2}
+    config = BundleConfig(
+        name="tiny",
+        licence="Apache-2.0",
+        codec=CodecIdentity(name=spec.name, digest=spec.digest),
+        symbols_digest=table.digest,
+        ar=ARConfig(**shared),
+        nar=NARConfig(**shared),
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_bundle(Bundle(config, AR(config.ar), NAR(config.nar), table.symbols, {}), folder)
+    tiny_codec.save(folder / "codec")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthesizer(tiny_model: Path):
+    """The tiny model, loaded."""
+    from openvalle.synth.pipeline import Synthesizer
+
+    return Synthesizer.load(tiny_model)
+
+
+@pytest.fixture(scope="session")
+def tiny_voice(synthesizer, spoken: Audio):
+    """A voice for the tiny model."""
+    return synthesizer.voice(spoken, "saw, see, saw, see")
+
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has an empty folder of voices and models of its own."""

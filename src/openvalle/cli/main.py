@@ -44,44 +44,43 @@ class Guarded(TyperGroup):
         """Run the command; turn what it raises into one line and an exit code."""
         try:
             return super().invoke(ctx)
-        except UserError as error:
-            raise typer.Exit(report(str(error))) from error
-        except KeyboardInterrupt as error:
-            complain("stopped; nothing half-written was left behind")
-            raise typer.Exit(INTERRUPTED) from error
+        except (typer.Exit, typer.Abort):
+            raise
         except BrokenPipeError as error:
             # The reader of our output went away: say nothing more, not even when Python flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from error
-        except OSError as error:
-            if error.errno not in ADVICE:
-                raise typer.Exit(surprise(error)) from error
-            place = f" ({error.filename})" if error.filename else ""
-            raise typer.Exit(report(f"{error.strerror}{place}; {ADVICE[error.errno]}")) from error
-        except (typer.Exit, typer.Abort):
-            raise
+        except KeyboardInterrupt as error:
+            complain("stopped; nothing half-written was left behind")
+            raise typer.Exit(INTERRUPTED) from error
         except Exception as error:
             if type(error).__module__.split(".")[0] in ("click", "typer"):
                 raise  # a usage error: Typer shows it with a hint and leaves with exit code 2
-            raise typer.Exit(surprise(error)) from error
+            raise typer.Exit(explain(error, is_debugging(ctx))) from error
 
 
-def report(message: str) -> int:
-    """Show what the user can mend on one line; return the exit code."""
-    complain(f"error: {' '.join(message.split())}")
-    if debugging():
-        traceback.print_exc()
-    return MENDABLE
-
-
-def surprise(error: BaseException) -> int:
-    """Show a fault of the program itself; return the exit code."""
+def explain(error: Exception, debug: bool) -> int:
+    """Show an error on one line, with its traceback if wanted; return the exit code."""
+    message = advice(error)
+    if debug:
+        traceback.print_exception(error)
+    if message is not None:
+        complain(f"error: {' '.join(message.split())}")
+        return MENDABLE
     complain(f"openvalle failed: {type(error).__name__}: {' '.join(str(error).split())}")
-    if debugging():
-        traceback.print_exc()
-    else:
-        complain("this is a fault in openvalle; run it again with `openvalle --debug ...` for a report")
+    if not debug:
+        complain("this is a fault in openvalle; `openvalle --debug ...` shows where it happened")
     return FAILED
+
+
+def advice(error: Exception) -> str | None:
+    """Return what is wrong and what to do, if a person can mend it."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in ADVICE:
+        place = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{place}; {ADVICE[error.errno]}"
+    return None
 
 
 def complain(line: str) -> None:
@@ -89,9 +88,9 @@ def complain(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def debugging() -> bool:
-    """Return True if tracebacks were asked for."""
-    return os.environ.get("OPENVALLE_DEBUG", "") not in ("", "0")
+def is_debugging(ctx: Any) -> bool:
+    """Return True if tracebacks were asked for, by flag or environment."""
+    return bool(ctx.params.get("debug")) or os.environ.get("OPENVALLE_DEBUG", "") not in ("", "0")
 
 
 app = typer.Typer(
@@ -114,17 +113,17 @@ app.command("doctor")(doctor)
 
 @app.callback()
 def root(
+    ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (or set OPENVALLE_DEBUG=1).")] = False,
 ) -> None:
     """Speak any text in a voice given as a few seconds of audio, and train the models that do it."""
-    if debug:
-        os.environ["OPENVALLE_DEBUG"] = "1"
+    is_loud = is_debugging(ctx)
+    logging.addLevelName(logging.WARNING, "warning")
     logging.basicConfig(
-        level=logging.DEBUG if debugging() else logging.WARNING,
-        format="%(levelname)s: %(name)s: %(message)s" if debugging() else "%(levelname)s: %(message)s",
+        level=logging.DEBUG if is_loud else logging.WARNING,
+        format="%(levelname)s: %(name)s: %(message)s" if is_loud else "%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
-    logging.addLevelName(logging.WARNING, "warning")
 
 
 @app.command("version")

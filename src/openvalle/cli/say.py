@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +15,7 @@ import typer
 from openvalle.errors import TextError, UserError
 
 if TYPE_CHECKING:
-    from openvalle.synth.pipeline import Synthesizer
     from openvalle.synth.speech import Speech
-    from openvalle.synth.voice import Voice
 
 PLOT_SECONDS = 20.0  # a picture of more than this shows nothing
 
@@ -62,16 +60,18 @@ def say(
     path = chosen_output(output)
     if path is None and (plot or as_json):
         raise UserError("--plot and --json need a sound file", "give -o a file name instead of -")
-    sampling = {"temperature": temperature, "top_p": top_p}
     started = time.monotonic()
     with progress(quiet) as show:
         show("loading the model")
         from openvalle.synth.pipeline import Synthesizer
 
         synthesizer = Synthesizer.load(model, codec=codec, device=device)
+        options = synthesizer.sampling(temperature, top_p)
         show("reading the voice")
         speaker = synthesizer.voice(voice, prompt_text)
-        summary, shown = spoken(synthesizer, words, speaker, seed, sampling, path, show)
+        summary, shown = spoken(
+            synthesizer.stream(words, speaker, seed=seed, options=options), path, synthesizer.rate, show
+        )
     summary |= {"elapsed": round(time.monotonic() - started, 3), "seed": seed, "voice": speaker.name}
     if path is None:
         return
@@ -123,25 +123,19 @@ def chosen_output(output: str | None) -> Path | None:
 
 
 def spoken(
-    synthesizer: Synthesizer,
-    text: str,
-    voice: Voice,
-    seed: int,
-    sampling: dict[str, Any],
-    path: Path | None,
-    show: Any,
+    pieces: Iterable[Speech], path: Path | None, rate: int, show: Callable[[str], None]
 ) -> tuple[dict[str, Any], Speech]:
     """Write the speech sentence by sentence; return a summary and the speech of the first seconds."""
-    from openvalle.synth.file import SoundFileWriter
+    from openvalle.synth.file import sound_file
     from openvalle.synth.speech import join_speech
 
     first: list[Speech] = []
     words: list[dict[str, Any]] = []
     quality: list[dict[str, Any]] = []
     seconds = 0.0
-    with SoundFileWriter(path, synthesizer.rate) as sink:
-        for piece in synthesizer.stream(text, voice, seed=seed, **sampling):
-            sink.write(piece.audio)
+    with sound_file(path, rate) as append:
+        for piece in pieces:
+            append(piece.audio)
             if seconds < PLOT_SECONDS:
                 first.append(piece)
             words += [word.shifted(seconds).as_dict() for word in piece.words]
@@ -163,7 +157,7 @@ def announce(summary: dict[str, Any], as_json: bool) -> None:
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[Any]:
+def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
     """Yield a function that shows what is going on, on stderr and only on a terminal."""
     if quiet or not sys.stderr.isatty():
         yield lambda message: None

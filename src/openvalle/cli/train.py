@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 train = typer.Typer(
-    help="Train the codec or one of the two language models by a recipe.",
+    help="Train the codec or the language models by a recipe, and pack them into a model.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -38,6 +38,12 @@ def ar(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/ar")) 
 def nar(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/nar")) -> None:
     """Train the non-autoregressive model: codebook 1 -> codebooks 2 to 8."""
     launch("nar", recipe, overrides, out)
+
+
+@train.command("pack")
+def pack(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/model")) -> None:
+    """Put trained networks together into a model folder that `openvalle say --model` speaks with."""
+    launch("pack", recipe, overrides, out)
 
 
 def launch(part: str, recipe: Path, overrides: list[str] | None, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from openvalle.errors import UserError
-from openvalle.hub import Kind, check_name, find, is_builtin, names, user_folder
+from openvalle.hub import VOICE_SUFFIX, Kind, check_name, find, is_builtin, names, user_folder
+
+INTRODUCTION = "This is a voice that belongs to nobody: it was made up, from nothing but these words."
 
 voices = typer.Typer(help="Keep voices under a name.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -27,13 +30,34 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
 ) -> None:
     """Keep the voice of a clip as NAME."""
-    path = user_folder(Kind.VOICE) / f"{check_name(name, Kind.VOICE)}.safetensors"
-    if path.exists() and not replace:
-        raise UserError(f"there is a voice called {name!r} already", "add --replace, or take another name")
+    path = free_path(name, replace)
     from openvalle.synth.pipeline import Synthesizer
 
     voice = Synthesizer.load(model).voice(str(clip), prompt_text, consent=consent)
-    print(voice.save(path))
+    print(dataclasses.replace(voice, name=name).save(path))
+
+
+@voices.command("invent")
+def invent(
+    name: Name,
+    seed: Annotated[int, typer.Option(min=0, help="Every seed is another voice.")] = 0,
+    text: Annotated[str, typer.Option(help="What the voice says to introduce itself.")] = INTRODUCTION,
+    model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
+) -> None:
+    """Keep a voice that the model makes up, and that belongs to nobody, as NAME."""
+    path = free_path(name, replace)
+    from openvalle.synth.pipeline import Synthesizer
+
+    print(Synthesizer.load(model).invent_voice(text, seed, name).save(path))
+
+
+def free_path(name: str, replace: bool) -> Path:
+    """Return the file of a voice that is to be made."""
+    path = user_folder(Kind.VOICE) / f"{check_name(name, Kind.VOICE)}{VOICE_SUFFIX}"
+    if path.exists() and not replace:
+        raise UserError(f"there is a voice called {name!r} already", "add --replace, or take another name")
+    return path
 
 
 @voices.command("list")

@@ -1,0 +1,78 @@
+"""Text -> lines: what is spoken in one go, with its symbols, and where each word's symbols are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from openvalle.errors import TextError
+from openvalle.synth.speech import Timed
+from openvalle.text.chunks import split
+from openvalle.text.phonemes import Word, phonemize, symbols_of
+from openvalle.text.symbols import SIL
+
+MAX_CHARACTERS = 200  # about 13 s of speech, as long as what the models were trained on
+
+
+@dataclass(frozen=True)
+class Line:
+    """A sentence, or part of a long one. `owners`: the word of each symbol, -1 for a pause."""
+
+    text: str
+    words: tuple[str, ...]
+    symbols: tuple[str, ...]
+    owners: tuple[int, ...]
+    pause: float = 0.0  # seconds of silence wanted after it
+
+    @property
+    def phones(self) -> int:
+        """Number of symbols that are sounds."""
+        return sum(symbol != SIL for symbol in self.symbols)
+
+
+def lines_of(text: str) -> Iterator[Line]:
+    """Yield the lines of a text one after the other; `TextError` if nothing in it can be spoken."""
+    is_empty = True
+    for chunk in split(text, MAX_CHARACTERS):
+        try:
+            words = phonemize(chunk.text)
+        except TextError:  # signs that turned out to be silent, between chunks that are not
+            continue
+        is_empty = False
+        yield line_of(chunk.text, words, chunk.pause)
+    if is_empty:
+        raise TextError("the text holds nothing that can be spoken", "write at least one word")
+
+
+def line_of(text: str, words: Sequence[Word], pause: float = 0.0) -> Line:
+    """Return the line that speaks `words`."""
+    owned = [(SIL, -1)]
+    for index, word in enumerate(words):
+        owned += [(phone, index) for phone in word.phones]
+        if word.pause:
+            owned.append((SIL, -1))
+    owned.append((SIL, -1))
+    # as `symbols_of`: equal neighbours are one symbol, which stays with the first of them
+    kept = [item for index, item in enumerate(owned) if index == 0 or item[0] != owned[index - 1][0]]
+    symbols, owners = zip(*kept, strict=True)
+    assert list(symbols) == symbols_of(words), (symbols, words)
+    return Line(text, tuple(word.text for word in words), symbols, owners, pause)
+
+
+def times_of(
+    line: Line, durations: Sequence[int], frame_rate: float, seconds: float
+) -> tuple[tuple[Timed, ...], tuple[Timed, ...]]:
+    """Return words and phones in time for `durations` (S,) in frames; the last ends with the sound, `seconds`."""
+    edges = np.minimum(np.cumsum([0, *durations]) / frame_rate, seconds).tolist()
+    phones = tuple(
+        Timed(symbol, start, end) for symbol, start, end in zip(line.symbols, edges, edges[1:], strict=False)
+    )
+    words, last = [], 0.0
+    for index, text in enumerate(line.words):
+        own = [phone for phone, owner in zip(phones, line.owners, strict=True) if owner == index]
+        start, end = (own[0].start, own[-1].end) if own else (last, last)
+        words.append(Timed(text, start, end))
+        last = end
+    return tuple(words), phones

@@ -1,0 +1,188 @@
+"""`Synthesizer`: text and a voice -> speech. The one place where text, voice, models and codec meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from openvalle.audio import Audio
+from openvalle.codec.load import load_codec
+from openvalle.decode.ar import AROptions
+from openvalle.errors import ConfigError, ModelError
+from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, assets, find, names
+from openvalle.model.bundle import BundleConfig, load_bundle, require_same_codec
+from openvalle.synth.enrol import enrol
+from openvalle.synth.lines import lines_of
+from openvalle.synth.long import join_sentences
+from openvalle.synth.speech import Speech, join_speech
+from openvalle.synth.utter import Job, Utterer
+from openvalle.synth.voice import Voice, voice_from_speech
+from openvalle.text.symbols import SymbolTable
+
+DEFAULT_VOICE = "default"  # the built-in voice to use when none is asked for; else the first one there is
+BATCH = 8  # lines spoken at a time by `say_batch`
+
+VoiceLike = Voice | Audio | str | Path | None
+
+
+@dataclass(frozen=True)
+class Synthesizer:
+    """A loaded model with its codec. Calls leave nothing behind, so threads may share one."""
+
+    config: BundleConfig
+    utterer: Utterer
+    options: AROptions
+
+    @classmethod
+    def load(cls, model: str | Path = BUILTIN, codec: str | Path | None = None, device: str = "auto") -> Synthesizer:
+        """Return the model called `model` (a name or a folder), ready to speak.
+
+        `codec`: a name or folder, by default the one in the model's folder (`codec/`) or the built-in one;
+        `device`: auto, cpu, cuda or mps. Raises `ModelError` if a file is missing, damaged or does not fit.
+        """
+        place = chosen_device(device)
+        folder = find(Kind.MODEL, model)
+        bundle = load_bundle(folder)
+        own = folder / "codec"
+        spoken = load_codec(codec if codec is not None else own if own.is_dir() else BUILTIN)
+        if isinstance(spoken, torch.nn.Module):
+            spoken.to(place)
+        spec = spoken.spec
+        require_same_codec(bundle.config, spec.digest, f"the codec {spec.name}")
+        table = SymbolTable(bundle.symbols)
+        languages = bundle.config.languages
+        utterer = Utterer(bundle.ar.to(place), bundle.nar.to(place), spoken, spec, table, languages)
+        return cls(bundle.config, utterer, options_of(bundle.generation, str(folder)))
+
+    @property
+    def rate(self) -> int:
+        """Samples per second of what is spoken."""
+        return self.utterer.spec.rate
+
+    def describe(self) -> str:
+        """Return the model's name, licence and digests on one line."""
+        spec, table = self.utterer.spec, self.utterer.table
+        return f"{self.config.name} ({self.config.licence}), codec {spec.digest}, symbols {table.digest}"
+
+    def sampling(self, temperature: float | None = None, top_p: float | None = None) -> AROptions:
+        """Return the model's own options with what is given changed."""
+        changes = {"temperature": temperature, "top_p": top_p}
+        values = self.options.model_dump()
+        values["sampling"] |= {key: value for key, value in changes.items() if value is not None}
+        return AROptions.parse(values, "the sampling options")
+
+    def voice(self, voice: VoiceLike = None, prompt_text: str | None = None, *, consent: str = "") -> Voice:
+        """Return `voice` as a `Voice` that fits this model.
+
+        None is the built-in default; a string a voice's name, a clip or a `.safetensors` file; `prompt_text` says
+        what is spoken in a clip, which is transcribed otherwise.
+        """
+        if voice is None:
+            voice = default_voice()
+        elif isinstance(voice, str | Path):
+            path = find(Kind.VOICE, voice)
+            voice = Voice.load(path) if path.suffix == VOICE_SUFFIX else self._enrolled(path, prompt_text, consent)
+        elif isinstance(voice, Audio):
+            voice = self._enrolled(voice, prompt_text, consent)
+        return voice.check(self.utterer.spec.digest, self.utterer.table.digest)
+
+    def say(
+        self,
+        text: str,
+        voice: VoiceLike = None,
+        prompt_text: str | None = None,
+        seed: int = 0,
+        options: AROptions | None = None,
+    ) -> Speech:
+        """Return `text` spoken by `voice`; the same seed gives the same samples.
+
+        `options`: see `sampling`. Raises `TextError` if nothing in the text can be spoken.
+        """
+        return join_speech(list(self.stream(text, voice, prompt_text, seed, options)))
+
+    def stream(
+        self,
+        text: str,
+        voice: VoiceLike = None,
+        prompt_text: str | None = None,
+        seed: int = 0,
+        options: AROptions | None = None,
+    ) -> Iterator[Speech]:
+        """Yield the speech sentence by sentence; joined end to end it is what `say` returns.
+
+        Memory does not grow with the length of the text: every sentence is spoken with the same prompt.
+        """
+        speaker = self.voice(voice, prompt_text)
+        return join_sentences(self._sentences(text, speaker, seed, options or self.options))
+
+    def say_batch(
+        self,
+        texts: Sequence[str],
+        voice: VoiceLike = None,
+        prompt_text: str | None = None,
+        seed: int = 0,
+        options: AROptions | None = None,
+    ) -> list[Speech]:
+        """Return each text spoken, several lines at a time: what `say` gives for each, sooner."""
+        speaker = self.voice(voice, prompt_text)
+        lines = [list(lines_of(text)) for text in texts]
+        jobs = [Job(line, speaker, seed, number) for own in lines for number, line in enumerate(own)]
+        spoken: list[Speech] = []
+        for start in range(0, len(jobs), BATCH):
+            spoken += self.utterer.speak(jobs[start : start + BATCH], options or self.options)
+        pieces = iter(spoken)
+        timed = [
+            [(piece, line.pause) for piece, line in zip(islice(pieces, len(own)), own, strict=True)] for own in lines
+        ]
+        return [join_speech(list(join_sentences(own))) for own in timed]
+
+    def invent_voice(self, text: str, seed: int = 0, name: str = "invented") -> Voice:
+        """Return a voice that belongs to nobody: the model speaks `text` without a prompt."""
+        line = next(lines_of(text))
+        speech = self.utterer.speak([Job(line, None, seed)], self.options)[0]
+        if not speech.durations:
+            raise ModelError("a model without alignment cannot invent voices", "use one with alignment")
+        source = f"{self.config.name}, seed {seed}"
+        return voice_from_speech(speech, self.utterer.spec.digest, self.utterer.table.digest, name, source)
+
+    def _sentences(self, text: str, voice: Voice, seed: int, options: AROptions) -> Iterator[tuple[Speech, float]]:
+        for number, line in enumerate(lines_of(text)):
+            yield self.utterer.speak([Job(line, voice, seed, number)], options)[0], line.pause
+
+    def _enrolled(self, clip: Path | Audio, prompt_text: str | None, consent: str) -> Voice:
+        utterer = self.utterer
+        return enrol(clip, utterer.codec, utterer.table.digest, prompt_text, consent=consent)
+
+
+def default_voice() -> Voice:
+    """Return the built-in voice; `ModelError` if this installation has none."""
+    folder = assets() / "voices"
+    built_in = sorted(folder.glob(f"*{VOICE_SUFFIX}"), key=lambda path: (path.stem != DEFAULT_VOICE, path.stem))
+    if built_in:
+        return Voice.load(built_in[0])
+    there = ", ".join(names(Kind.VOICE))
+    raise ModelError("there is no built-in voice", f"give one with --voice: a clip{' or ' + there if there else ''}")
+
+
+def chosen_device(device: str) -> torch.device:
+    """Return the device called `device`; `auto` takes the fastest there is."""
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if has[name]))
+    if not has.get(device.split(":")[0], False):
+        there = ", ".join(name for name, is_there in has.items() if is_there)
+        raise ModelError(f"there is no device {device!r} here", f"use auto or one of: {there}")
+    return torch.device(device)
+
+
+def options_of(values: Mapping[str, Any], source: str) -> AROptions:
+    """Return a bundle's default options."""
+    try:
+        return AROptions.parse(dict(values), f"{source}/generation.json")
+    except ConfigError as error:
+        raise ModelError(error.what, "copy or train the model again") from None

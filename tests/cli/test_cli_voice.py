@@ -1,0 +1,106 @@
+"""`openvalle voice`: kept under a name, shown, and removed again; and the other small commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from openvalle.cli import doctor as doctor_module
+from openvalle.synth.voice import Voice
+
+SAID = "saw, see, saw, see"
+
+
+@pytest.fixture
+def anna(openvalle, tiny_model: Path, clip_path: Path, own_home: Path) -> Path:
+    """The clip kept as `anna`."""
+    run = openvalle(
+        "voice", "add", "anna", clip_path, "--prompt-text", SAID, "--consent", "Anna", "--model", tiny_model
+    )
+    assert run.code == 0, run.err
+    path = own_home / "voices" / "anna.safetensors"
+    assert run.out.strip() == str(path)
+    return path
+
+
+def test_voice_is_kept_with_its_consent(openvalle, anna: Path, tiny_model: Path) -> None:
+    voice = Voice.load(anna)
+    assert (voice.name, voice.consent, voice.text, voice.source) == ("anna", "Anna", SAID, "clip.wav")
+    assert voice.created
+    run = openvalle("say", "Hi.", "--voice", "anna", "--model", tiny_model, "-o", "a.wav")
+    assert run.code == 0, run.err
+
+
+def test_list_and_show(openvalle, anna: Path) -> None:
+    rows = json.loads(openvalle("voice", "list", "--json").out)
+    assert {"name": "anna", "kind": "yours", "path": str(anna)} in rows
+    assert "anna\tyours" in openvalle("voice", "list").out
+    facts = json.loads(openvalle("voice", "show", "anna", "--json").out)
+    assert (facts["text"], facts["consent"]) == (SAID, "Anna")
+    assert SAID in openvalle("voice", "show", str(anna)).out
+
+
+def test_second_voice_of_a_name_needs_replace(openvalle, anna: Path, tiny_model: Path, clip_path: Path) -> None:
+    again = ("voice", "add", "anna", clip_path, "--prompt-text", SAID, "--model", tiny_model)
+    run = openvalle(*again)
+    assert run.code == 2
+    assert "--replace" in run.err
+    assert openvalle(*again, "--replace").code == 0
+
+
+def test_remove(openvalle, anna: Path) -> None:
+    assert openvalle("voice", "remove", "anna").code == 0
+    assert not anna.exists()
+    run = openvalle("voice", "remove", "anna")
+    assert run.code == 2
+    assert "no voice called 'anna'" in run.err
+
+
+@pytest.mark.parametrize("name", ["../anna", "a/b", "-x y", ".."])
+def test_names_stay_in_their_folder(openvalle, clip_path: Path, name: str) -> None:
+    run = openvalle("voice", "add", "--", name, clip_path)
+    assert run.code == 2
+    assert "cannot be the name of a voice" in run.err
+    assert openvalle("voice", "remove", "--", name).code == 2
+
+
+def test_invented_voice_belongs_to_nobody(openvalle, tiny_model: Path, own_home: Path) -> None:
+    run = openvalle("voice", "invent", "nobody", "--seed", 3, "--model", tiny_model)
+    assert run.code == 0, run.err
+    voice = Voice.load(own_home / "voices" / "nobody.safetensors")
+    assert "synthetic" in voice.consent
+    assert openvalle("say", "Hi.", "--voice", "nobody", "--model", tiny_model, "-o", "a.wav").code == 0
+
+
+def test_version(openvalle) -> None:
+    assert openvalle("version").out.startswith("openvalle 0.")
+
+
+def test_doctor_names_what_is_wrong(openvalle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_module, "_state", lambda part: "good" if part == "codec" else "damaged: ar.safetensors")
+    monkeypatch.setitem(doctor_module.EXTRAS, "plot", ("no_such_module",))
+    run = openvalle("doctor")
+    assert run.code == 2
+    assert "pip install 'openvalle[plot]'" in run.out
+    assert run.err == (
+        "error: the built-in model: damaged: ar.safetensors; mend that and run `openvalle doctor` again\n"
+    )
+
+
+def test_doctor_is_content(openvalle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_module, "_state", lambda part: "good")
+    run = openvalle("doctor", "--json")
+    assert run.code == 0, run.err
+    report = json.loads(run.out)
+    assert report["problems"] == []
+    assert report["packages"]["torch"]
+
+
+def test_train_and_prepare_refuse_what_is_missing(openvalle, tmp_path: Path) -> None:
+    for part in ("codec", "ar", "nar", "pack"):
+        run = openvalle("train", part, "none.yaml")
+        assert (run.code, run.err.count("\n")) == (2, 1), run.err
+    run = openvalle("prepare", tmp_path / "none", tmp_path / "out")
+    assert (run.code, run.err.count("\n")) == (2, 1), run.err
