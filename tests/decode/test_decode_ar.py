@@ -1,0 +1,226 @@
+"""The loop's laws, for every configuration: batched = alone, streamed = whole, monotonic and complete, rows end."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from lm_samples import AR_KINDS, ENTRIES, SYMBOLS, ar_of
+from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate, stream
+from openvalle.decode.sampling import SamplingOptions, row_generators
+from openvalle.errors import ModelError
+from openvalle.model.config import Alignment
+
+EVERY = pytest.mark.parametrize("kind", AR_KINDS)
+ALIGNED = pytest.mark.parametrize("kind", [k for k, v in AR_KINDS.items() if v.get("alignment") == "phoneme"])
+OPTIONS = AROptions(symbol_frames=8, pause_frames=16, most_frames=6.0)
+
+
+def prompt(model, seed: int, target: int = 4, frames: int = 9, symbols: int = 3) -> ARPrompt:
+    """Return a random prompt without equal neighbours."""
+    rng = torch.Generator().manual_seed(seed)
+    text = 1 + (1 + torch.randint(SYMBOLS - 2, (symbols + target,), generator=rng)).cumsum(0) % (SYMBOLS - 1)
+    codes = torch.randint(ENTRIES, (frames,), generator=rng)
+    path = torch.arange(frames) * symbols // frames
+    is_aligned = model.config.alignment == Alignment.PHONEME
+    return ARPrompt(text, symbols, codes, path if is_aligned else None, language=1, prompt_language=2)
+
+
+def without_voice(one: ARPrompt) -> ARPrompt:
+    return ARPrompt(one.text[one.prompt_symbols :], language=one.language)
+
+
+def assert_same(one, other):
+    assert torch.equal(one.codes, other.codes)
+    assert one.stopped_by == other.stopped_by
+    assert (one.path is None and other.path is None) or torch.equal(one.path, other.path)
+
+
+@EVERY
+def test_the_same_seed_gives_the_same_codes_batched_or_alone(kind):
+    model = ar_of(kind)
+    prompts = [
+        prompt(model, 1),
+        without_voice(prompt(model, 2, target=6)),
+        prompt(model, 3, target=2, frames=14),
+    ]
+    together = generate(model, prompts, OPTIONS, row_generators([5, 6, 7]))
+    for seed, one, result in zip((5, 6, 7), prompts, together, strict=True):
+        assert_same(generate(model, [one], OPTIONS, row_generators([seed]))[0], result)
+    other = generate(model, prompts, OPTIONS, row_generators([8, 9, 10]))
+    assert any(a.codes.tolist() != b.codes.tolist() for a, b in zip(together, other, strict=True))
+
+
+@EVERY
+def test_one_prompt_fanned_out_equals_one_by_one(kind):
+    model = ar_of(kind)
+    prompts = [prompt(model, 1), prompt(model, 2, frames=11)]
+    fanned = generate(model, prompts, OPTIONS, row_generators([1, 2, 3, 4]))
+    for index, seed in enumerate((1, 2, 3, 4)):
+        alone = generate(model, [prompts[index // 2]], OPTIONS, row_generators([seed]))[0]
+        assert_same(alone, fanned[index])
+
+
+@EVERY
+def test_the_stream_is_the_whole(kind):
+    model = ar_of(kind)
+    prompts = [prompt(model, 1), prompt(model, 2)]
+    steps = list(stream(model, prompts, OPTIONS, row_generators([1, 2])))
+    for row, result in enumerate(generate(model, prompts, OPTIONS, row_generators([1, 2]))):
+        codes = torch.cat([step.codes[row][step.is_emitted[row]] for step in steps])
+        assert torch.equal(codes, result.codes)
+        assert steps[-1].stopped_by[row] == result.stopped_by
+
+
+@EVERY
+def test_greedy_decoding_equals_the_argmax_of_the_full_forward(kind):
+    """What the loop feeds back is what training feeds: the path of symbols, the groups, the languages."""
+    model = ar_of(kind)
+    one = dataclasses.replace(prompt(model, 4, frames=10), prompt_language=None)
+    options = OPTIONS.model_copy(update={"sampling": SamplingOptions(temperature=0.0)})
+    result = generate(model, [one], options, row_generators([0]))[0]
+    group = model.config.group
+    spoken = result.codes[: len(result.codes) // group * group]
+    kept = one.codes[len(one.codes) % group :]
+    codes = torch.cat([kept, spoken])
+    whole = dataclasses.replace(one, codes=codes)
+    if result.path is not None:
+        path = torch.cat(
+            [one.path[len(one.codes) % group :], result.path[: len(spoken)] + one.prompt_symbols]
+        )
+        whole = dataclasses.replace(whole, path=path)
+    from openvalle.decode.inputs import inputs_of
+
+    inputs, _ = inputs_of(model, [whole])
+    if inputs.aligned is not None and model.config.phoneme_lead:
+        # `inputs_of` ends with the target's first symbol; here the audio goes on at its last.
+        inputs.aligned[0, -1] = result.path[-1] + one.prompt_symbols
+    start = len(kept) // group
+    logits = model(inputs).codes[0, start : start + len(spoken) // group]
+    assert (
+        torch.equal(logits[..., : model.eos].argmax(-1).flatten(), spoken)
+        or result.stopped_by != StoppedBy.EOS
+    )
+    best = logits.argmax(-1).flatten()
+    assert float((best == spoken).float().mean()) > 0.9 or bool((best == model.eos).any())
+
+
+@ALIGNED
+def test_the_path_is_monotonic_and_complete(kind):
+    model = ar_of(kind)
+    for seed in range(5):
+        one = prompt(model, seed, target=5)
+        result = generate(model, [one], OPTIONS, row_generators([seed]))[0]
+        steps = result.path[:: model.config.group]
+        assert steps[0] == 0
+        assert bool(((steps[1:] - steps[:-1] == 0) | (steps[1:] - steps[:-1] == 1)).all())
+        assert int(steps[-1]) == 4
+        assert len(result.path) == len(result.codes)
+
+
+@ALIGNED
+def test_no_symbol_lasts_longer_than_its_cap(kind):
+    model = ar_of(kind)
+    one = dataclasses.replace(prompt(model, 0), text=torch.arange(1, 8))
+    with torch.no_grad():  # equal scores: a greedy pointer never moves by itself
+        model.phoneme_head.weight.zero_()
+        model.phoneme_head.bias.zero_()
+        model.stack.norm.weight.zero_()
+        model.stack.norm.bias.zero_()
+    changes = {"pauses": (4,), "path_temperature": 0.0, "sampling": SamplingOptions(temperature=0.0)}
+    result = generate(model, [one], OPTIONS.model_copy(update=changes), row_generators([0]))[0]
+    block = model.config.block
+    counts = torch.bincount(result.path[:: model.config.group], minlength=4).tolist()
+    assert counts == [16 // block, 8 // block, 8 // block, 8 // block]
+    assert result.stopped_by == StoppedBy.PATH_END
+
+
+@ALIGNED
+def test_a_preset_path_is_followed_to_its_end(kind):
+    model = ar_of(kind)
+    path = torch.tensor([0, 0, 1, 2, 2, 2, 3])
+    result = generate(model, [prompt(model, 1)], OPTIONS, row_generators([1]), paths=[path])[0]
+    assert torch.equal(result.path[:: model.config.group], path)
+    assert result.stopped_by == StoppedBy.PATH_END
+    assert len(result.codes) == len(path) * model.config.group
+
+
+@pytest.mark.parametrize("kind", [k for k, v in AR_KINDS.items() if "alignment" not in v])
+def test_without_alignment_length_is_bounded_by_the_text(kind):
+    model = ar_of(kind)
+    for seed in range(4):
+        options = OPTIONS.model_copy(update={"least_frames": 2.0, "most_frames": 5.0})
+        result = generate(model, [prompt(model, seed, target=4)], options, row_generators([seed]))[0]
+        assert 8 <= len(result.codes) <= 20
+        assert result.path is None
+        assert result.stopped_by in (StoppedBy.EOS, StoppedBy.LIMIT)
+
+
+@EVERY
+def test_eos_ends_a_row(kind):
+    """A model that always prefers <EOS> says the least that is allowed."""
+    model = ar_of(kind)
+    with torch.no_grad():
+        head = model.codes.weight if model.head is None else model.head.weight
+        model.stack.norm.weight.zero_()
+        model.stack.norm.bias.fill_(1.0)
+        if model.group_out is not None:
+            model.group_out.weight.fill_(1.0)
+        head.copy_(-torch.rand(head.shape, generator=torch.Generator().manual_seed(0)))
+        head[model.eos] = 1.0
+    options = OPTIONS.model_copy(update={"sampling": SamplingOptions(temperature=0.0), "least_frames": 3.0})
+    result = generate(model, [prompt(model, 1, target=4)], options, row_generators([1]))[0]
+    assert result.stopped_by == StoppedBy.EOS
+    if model.config.alignment == Alignment.NONE:
+        assert len(result.codes) == 12
+    else:
+        assert int((result.path[:: model.config.group] == 3).sum()) == 1
+
+
+def test_the_limit_ends_every_row():
+    for kind in AR_KINDS:
+        model = ar_of(kind)
+        options = OPTIONS.model_copy(update={"limit_frames": 4, "least_frames": 6.0})
+        result = generate(model, [prompt(model, 1)], options, row_generators([1]))[0]
+        assert result.stopped_by == StoppedBy.LIMIT
+        assert len(result.codes) == max(1, 4 // model.config.block) * model.config.group
+
+
+def test_the_prompt_counts_as_history():
+    model = ar_of("valle")
+    with torch.no_grad():
+        model.stack.norm.weight.zero_()
+        model.stack.norm.bias.zero_()  # all codes equally likely: the best is the first
+    one = dataclasses.replace(prompt(model, 1), codes=torch.full((9,), 3))
+    greedy = OPTIONS.model_copy(update={"sampling": SamplingOptions(top_p=0.0), "least_frames": 5.0})
+    first = next(iter(stream(model, [one], greedy, row_generators([1])))).codes.item()
+    assert first == 0
+    zero = dataclasses.replace(one, codes=torch.zeros(9, dtype=torch.long))
+    seen = {next(iter(stream(model, [zero], greedy, row_generators([s])))).codes.item() for s in range(9)}
+    assert len(seen) > 3
+
+
+def test_the_language_of_the_target_changes_what_is_said():
+    model = ar_of("vallex")
+    one = prompt(model, 1)
+    greedy = OPTIONS.model_copy(update={"sampling": SamplingOptions(temperature=0.0), "least_frames": 6.0})
+    said = [
+        generate(model, [dataclasses.replace(one, language=language)], greedy, row_generators([0]))[
+            0
+        ].codes.tolist()
+        for language in (0, 1, 2)
+    ]
+    assert len({tuple(codes) for codes in said}) > 1
+
+
+def test_prompts_that_cannot_be_used_are_refused():
+    model = ar_of("builtin")
+    one = prompt(model, 1)
+    with pytest.raises(ModelError, match="no text to speak"):
+        generate(
+            model, [dataclasses.replace(one, prompt_symbols=len(one.text))], OPTIONS, row_generators([0])
+        )
+    with pytest.raises(ModelError, match="symbol of each prompt frame"):
+        generate(model, [dataclasses.replace(one, path=None)], OPTIONS, row_generators([0]))

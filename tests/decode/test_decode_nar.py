@@ -1,0 +1,65 @@
+"""Filling codebooks 2..Q: batched = alone, codebook 1 kept, each stage the argmax given those before."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from lm_samples import ENTRIES, NAR_KINDS, SMALL, nar_of, shaken
+from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.model.config import NARConfig
+from openvalle.model.nar import NAR
+
+EVERY = pytest.mark.parametrize("kind", NAR_KINDS)
+
+
+def row(seed: int, symbols: int, frames: int, prompt: int) -> NARPromptRow:
+    rng = torch.Generator().manual_seed(seed)
+    path = torch.cat(
+        [torch.arange(prompt) * 2 // max(1, prompt), 2 + torch.arange(frames) * (symbols - 2) // frames]
+    )
+    return NARPromptRow(
+        text=torch.randint(1, SMALL["symbols"], (symbols,), generator=rng),
+        first=torch.randint(ENTRIES, (frames,), generator=rng),
+        prompt_symbols=2,
+        prompt=torch.randint(ENTRIES, (prompt, 8), generator=rng) if prompt else None,
+        path=path,
+        language=1,
+        prompt_language=2,
+    )
+
+
+ROWS = [row(1, 6, 14, 8), row(2, 4, 9, 0), row(3, 9, 20, 3)]
+
+
+@EVERY
+def test_a_row_in_a_batch_is_the_row_alone(kind):
+    model = nar_of(kind)
+    together = fill(model, ROWS)
+    for one, codes in zip(ROWS, together, strict=True):
+        assert codes.shape == (len(one.first), 8)
+        assert torch.equal(codes[:, 0], one.first)
+        assert torch.equal(fill(model, [one])[0], codes)
+
+
+@EVERY
+def test_the_prompt_changes_the_voice(kind):
+    model = shaken(nar_of(kind), std=1.0)
+    other = dataclasses.replace(ROWS[0], prompt=(ROWS[0].prompt + 1) % ENTRIES)
+    assert not torch.equal(fill(model, [ROWS[0]])[0], fill(model, [other])[0])
+
+
+def test_a_model_without_prompts_ignores_them():
+    model = NAR(NARConfig.parse({**SMALL, "prompt": "none"})).eval()
+    assert torch.equal(fill(model, [ROWS[0]])[0], fill(model, [dataclasses.replace(ROWS[0], prompt=None)])[0])
+
+
+def test_the_prompts_words_are_read_only_with_text_both():
+    """VALL-E X gives the NAR model the target's words only."""
+    other = dataclasses.replace(ROWS[0], text=torch.cat([ROWS[0].text[:2] % 5 + 6, ROWS[0].text[2:]]))
+    for text, is_read in (("both", True), ("target", False)):
+        model = NAR(NARConfig.parse({**SMALL, "prompt": "segment", "text": text}))
+        shaken(model, std=1.0)
+        assert torch.equal(fill(model, [ROWS[0]])[0], fill(model, [other])[0]) is not is_read

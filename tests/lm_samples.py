@@ -1,0 +1,79 @@
+"""Tiny models of every kind, and data for them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from openvalle.model.ar import AR
+from openvalle.model.batch import Batch, Utterance
+from openvalle.model.config import ARConfig, NARConfig
+from openvalle.model.nar import NAR
+
+SYMBOLS, ENTRIES = 12, 20
+STACK = {"width": 16, "heads": 2, "depth": 2, "feedforward": 32, "dropout": 0.1}
+SMALL = {"stack": STACK, "symbols": SYMBOLS, "entries": ENTRIES}
+LEARNT = {"positions": "learnt", "max_positions": 200}
+
+AR_KINDS = {
+    "valle": {},
+    "vallex": {"languages": 2},
+    "valler": {"alignment": "phoneme", "merge": 2, "phoneme_lead": 0},
+    "valle2": {"text_attention": "causal", "group": 2, **LEARNT},
+    "builtin": {"alignment": "phoneme", "merge": 2, "text_prenet": "conv"},
+    "aligned groups": {"alignment": "phoneme", "merge": 2, "group": 2, "tie_output": False},
+    "learnt languages": {"languages": 3, "language_on": "audio-and-text", "text_prenet": "conv", **LEARNT},
+}
+NAR_KINDS = {
+    "valle": {"prompt": "segment", "prompt_min": 3, "prompt_max": 8},
+    "vallex": {"conditioning": "separate", "text": "target", "prompt": "sentence", "languages": 2},
+    "valler": {"alignment": "phoneme", "merge": 2, "prompt_min": 3, "prompt_max": 8},
+    "valle2": {"conditioning": "token", "prompt_min": 3, "prompt_max": 8, **LEARNT},
+    "builtin": {
+        "alignment": "phoneme",
+        "merge": 2,
+        "text_prenet": "conv",
+        "stage_width": 4,
+        "stage_draw": "sample",
+        "prompt_min": 3,
+        "prompt_max": 8,
+    },
+    "aligned sentence": {"alignment": "phoneme", "text": "target", "prompt": "sentence", "tie_output": False},
+}
+
+
+def utterance(symbols: int, frames: int, seed: int, codebooks: int = 8) -> Utterance:
+    """Return random text and codes with random durations and another recording of the speaker."""
+    rng = torch.Generator().manual_seed(seed)
+    durations = torch.bincount(torch.randint(symbols, (frames,), generator=rng), minlength=symbols)
+    steps = 1 + torch.randint(SYMBOLS - 2, (symbols,), generator=rng)
+    return Utterance(
+        text=1 + steps.cumsum(0) % (SYMBOLS - 1),  # no equal neighbours
+        codes=torch.randint(ENTRIES, (frames, codebooks), generator=rng),
+        durations=durations,
+        language=1 + seed % 2,
+        speaker_codes=torch.randint(ENTRIES, (9 + seed, codebooks), generator=rng),
+    )
+
+
+def batch_for(config, rows) -> Batch:
+    """Return the batch that a model of this config trains on."""
+    return Batch.of(rows, merge=config.merge, group=getattr(config, "group", 1))
+
+
+def shaken(network: nn.Module, std: float = 0.3) -> nn.Module:
+    """Return the network for speaking, with every weight random: nothing at zero or at the identity."""
+    rng = torch.Generator().manual_seed(1)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=std, generator=rng)
+    return network.eval()
+
+
+def ar_of(kind: str) -> AR:
+    """Return a tiny AR model of `AR_KINDS`."""
+    return shaken(AR(ARConfig.parse({**SMALL, **AR_KINDS[kind]})))
+
+
+def nar_of(kind: str) -> NAR:
+    """Return a tiny NAR model of `NAR_KINDS`."""
+    return shaken(NAR(NARConfig.parse({**SMALL, **NAR_KINDS[kind]})))

@@ -1,0 +1,77 @@
+"""Blocks of frames: durations add up, every symbol keeps a block where that is possible, cuts and groups are whole."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openvalle.model.alignment import block_durations, cut_durations, durations_of, merge_path, path_of
+from openvalle.model.batch import Batch, Utterance
+from openvalle.model.grouping import clipped_start, pack, unpack
+
+DURATIONS = st.lists(st.integers(0, 9), min_size=1, max_size=12).map(torch.tensor)
+
+
+@settings(max_examples=200, deadline=None)
+@given(DURATIONS, st.integers(1, 4))
+def test_every_symbol_keeps_a_block_where_possible(durations, block):
+    blocks = block_durations(durations, block)
+    count = int(durations.sum()) // block
+    assert int(blocks.sum()) == count
+    assert bool((blocks >= 0).all())
+    if count >= len(durations):
+        assert bool((blocks >= 1).all())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=8).map(torch.tensor))
+def test_borders_move_less_than_a_block_when_nothing_needs_repair(durations):
+    borders = 2 * block_durations(durations, 2).cumsum(0)
+    assert bool(((borders - durations.cumsum(0)).abs() <= 1).all())
+
+
+def test_blocks_of_one_frame_change_nothing():
+    durations = torch.tensor([1, 3, 2])
+    assert torch.equal(block_durations(durations, 1), durations)
+    assert torch.equal(merge_path(durations, 1), torch.tensor([0, 1, 1, 1, 2, 2]))
+
+
+@given(DURATIONS)
+def test_paths_and_durations_are_inverses(durations):
+    assert torch.equal(durations_of(path_of(durations), len(durations)), durations)
+
+
+@given(DURATIONS, st.data())
+def test_cut_durations_are_those_of_the_cut_path(durations, data):
+    total = int(durations.sum())
+    start = data.draw(st.integers(0, total))
+    end = data.draw(st.integers(start, total))
+    expected = durations_of(path_of(durations)[start:end], len(durations))
+    assert torch.equal(cut_durations(durations, start, end), expected)
+
+
+def test_pack_and_unpack_are_inverses():
+    for count, group in itertools.product(range(5), (1, 2, 3, 8)):
+        codes = torch.randint(1024, (2, count * group))
+        assert pack(codes, group).shape == (2, count, group)
+        assert torch.equal(unpack(pack(codes, group)), codes)
+
+
+def test_frames_are_cut_from_the_end_and_codes_from_the_start():
+    for length, merge, group in itertools.product(range(30, 60), (1, 2, 3), (1, 2, 4, 8)):
+        start, end = clipped_start(length, merge, group)
+        assert (end - start) % (merge * group) == 0
+        assert 0 <= length - end < merge
+        assert 0 <= start < merge * group
+        assert start % merge == 0
+
+
+def test_a_batch_holds_whole_groups_with_one_symbol_each():
+    codes = torch.arange(23)[:, None].expand(23, 8)
+    row = Utterance(torch.tensor([4, 5, 6]), codes, torch.tensor([6, 9, 8]))
+    batch = Batch.of([row], merge=2, group=4)  # 11 merged codes: 3 from the start are left out
+    assert batch.codes[0, :, 0].tolist() == list(range(6, 22))
+    assert batch.path[0].tolist() == [1] * 8 + [2] * 8

@@ -1,0 +1,186 @@
+"""Laws of the autoregressive model, for every configuration."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lm_samples import AR_KINDS, ENTRIES, SMALL, ar_of, batch_for, utterance
+from openvalle.model.ar import AR, ARInputs
+from openvalle.model.config import ARConfig
+
+EVERY = pytest.mark.parametrize("kind", AR_KINDS)
+
+
+def inputs_for(model, rows) -> ARInputs:
+    return model._inputs(batch_for(model.config, rows), None)
+
+
+def narrow(inputs: ARInputs, start: int, end: int) -> ARInputs:
+    """Return the inputs with only the groups before `end`; `start` unused groups are none."""
+    assert start == 0
+    aligned = None if inputs.aligned is None else inputs.aligned[:, : end + 1]
+    lens = torch.full_like(inputs.group_lens, end)
+    return ARInputs(
+        inputs.text,
+        inputs.text_lens,
+        inputs.groups[:, :end],
+        lens,
+        aligned,
+        inputs.languages,
+        inputs.text_languages,
+    )
+
+
+@EVERY
+def test_cached_decoding_equals_the_full_forward(kind, utterances):
+    model = ar_of(kind)
+    inputs = inputs_for(model, utterances)
+    steps = int(inputs.group_lens.min())
+    inputs = narrow(inputs, 0, steps)
+    full = model(inputs)
+    logits, state = model.prefill(narrow(inputs, 0, 2), room=steps)
+    for at in range(2, steps + 1):
+        torch.testing.assert_close(logits.codes[:, 0], full.codes[:, at])
+        if full.phonemes is not None:
+            torch.testing.assert_close(logits.phonemes[:, 0], full.phonemes[:, at])
+        if at < steps:
+            aligned = None if inputs.aligned is None else inputs.aligned[:, at + 1]
+            logits, state = model.step(inputs.groups[:, at], aligned, inputs.languages[:, 0], state)
+
+
+@EVERY
+def test_forked_rows_go_on_as_their_source(kind, utterances):
+    model = ar_of(kind)
+    inputs = narrow(inputs_for(model, utterances), 0, 3)
+    _, state = model.prefill(inputs, room=4)
+    twice = state.fork(torch.tensor([1, 1]))
+    aligned = None if inputs.aligned is None else inputs.aligned[:, 1]
+    group, language = inputs.groups[:, 0], inputs.languages[:, 0]
+    some = None if aligned is None else aligned[1].expand(2)
+    forked, _ = model.step(group[1].expand(2, -1), some, language[1].expand(2), twice)
+    whole, _ = model.step(group, aligned, language, state)
+    torch.testing.assert_close(forked.codes, whole.codes[1].expand(2, -1, -1, -1))
+
+
+@EVERY
+def test_a_row_in_a_batch_is_the_row_alone(kind, utterances):
+    model = ar_of(kind)
+    together = model(inputs_for(model, utterances))
+    for index, row in enumerate(utterances):
+        alone = model(inputs_for(model, [row]))
+        length = alone.codes.shape[1]
+        torch.testing.assert_close(together.codes[index, :length], alone.codes[0], atol=1e-4, rtol=1e-4)
+
+
+@EVERY
+def test_the_loss_of_a_batch_is_the_mean_over_its_positions(kind, utterances):
+    model = ar_of(kind)
+    batch = batch_for(model.config, utterances)
+    counts = (batch.code_lens // model.config.block + 1).tolist()  # <EOS> too
+    alone = [model.loss(batch_for(model.config, [row])).parts["code"] for row in utterances]
+    total = sum(loss * count for loss, count in zip(alone, counts, strict=True))
+    torch.testing.assert_close(model.loss(batch).parts["code"], total / sum(counts), atol=1e-4, rtol=1e-4)
+
+
+@EVERY
+def test_later_codes_change_nothing_before(kind, utterances):
+    model = ar_of(kind)
+    inputs = inputs_for(model, utterances[:1])
+    before = model(inputs).codes
+    at = inputs.groups.shape[1] // 2
+    inputs.groups[:, at] = (inputs.groups[:, at] + 1) % ENTRIES
+    after = model(inputs).codes
+    torch.testing.assert_close(before[:, : at + 1], after[:, : at + 1])
+    assert not torch.allclose(before[:, at + 1 :], after[:, at + 1 :])
+
+
+@EVERY
+def test_text_never_sees_audio(kind, utterances):
+    model = ar_of(kind)
+    seen = []
+    model.stack.register_forward_hook(lambda module, args, output: seen.append(output))
+    inputs = inputs_for(model, utterances[:1])
+    model(inputs)
+    inputs.groups.copy_((inputs.groups + 1) % ENTRIES)
+    model(inputs)
+    symbols = int(inputs.text_lens[0]) + 1
+    torch.testing.assert_close(seen[0][:, :symbols], seen[1][:, :symbols])
+
+
+@pytest.mark.parametrize(("attention", "is_changed"), [("bidirectional", True), ("causal", False)])
+def test_the_first_symbol_sees_the_last_only_if_text_is_bidirectional(attention, is_changed, utterances):
+    model = AR(ARConfig.parse({**SMALL, "text_attention": attention})).eval()
+    seen = []
+    model.stack.register_forward_hook(lambda module, args, output: seen.append(output[:, 0]))
+    inputs = inputs_for(model, utterances[:1])
+    model(inputs)
+    inputs.text[0, -1] += 1
+    model(inputs)
+    assert torch.allclose(seen[0], seen[1]) is not is_changed
+
+
+def test_a_lead_of_one_tells_a_code_its_phoneme(utterances):
+    """The symbol of frame t enters where frame t is predicted, or (VALL-E R) one position later."""
+    for lead in (0, 1):
+        model = AR(ARConfig.parse({**SMALL, "alignment": "phoneme", "phoneme_lead": lead}))
+        path, lens = torch.tensor([[0, 0, 1, 2, 0]]), torch.tensor([4])
+        aligned = model.input_path(path, lens, torch.tensor([2]))
+        assert aligned[0, :5].tolist() == ([-1, 0, 0, 1, 2] if lead == 0 else [0, 0, 1, 2, 2])
+
+
+@pytest.mark.parametrize("lead", [0, 1])
+def test_the_phoneme_target_is_the_frame_after_the_last_input_one(lead):
+    """A model whose phoneme head is perfect at the stated offset has no phoneme loss."""
+    model = AR(ARConfig.parse({**SMALL, "alignment": "phoneme", "phoneme_lead": lead}))
+    phonemes, lens = torch.tensor([[3, 3, 5, 7]]), torch.tensor([4])
+    logits = torch.full((5, SMALL["symbols"]), -50.0)
+    for at in range(4 - lead):
+        logits[at, phonemes[0, at + lead]] = 50.0
+    loss, accuracy = model._phoneme_loss(logits, phonemes, lens, torch.ones(1, 5, dtype=torch.bool))
+    assert float(loss) < 1e-6
+    assert float(accuracy) == 1
+
+
+def test_the_tied_head_is_the_code_table():
+    model = AR(ARConfig.parse(SMALL))
+    assert model.codes.weight.shape == (ENTRIES + 1, 16)
+    hidden = torch.zeros(1, 1, 16)
+    hidden[..., 3] = 1
+    torch.testing.assert_close(model._logits(hidden).codes[0, 0, 0], model.codes.weight[:, 3])
+    assert not any("head" in name for name, _ in model.named_parameters())
+
+
+def test_groups_of_one_and_merging_by_one_are_plain(utterances):
+    torch.manual_seed(0)
+    plain = AR(ARConfig.parse(SMALL)).eval()
+    torch.manual_seed(0)
+    grouped = AR(ARConfig.parse({**SMALL, "group": 1, "merge": 1})).eval()
+    batch = batch_for(plain.config, utterances)
+    assert torch.equal(plain.loss(batch).total, grouped.loss(batch).total)
+    assert torch.equal(inputs_for(plain, utterances).groups[..., 0], batch.codes[..., 0])
+
+
+def test_language_dropout_is_for_training_only():
+    config = ARConfig.parse({**SMALL, "languages": 2, "language_dropout": 0.99})
+    model = AR(config).train()
+    batch = batch_for(config, [utterance(5, 32, seed) for seed in range(4)])
+    rng = torch.Generator().manual_seed(0)
+    assert int(model._inputs(batch, rng).languages.count_nonzero()) == 0
+    assert torch.equal(model.eval()._inputs(batch, rng).languages[:, 0], batch.languages)
+
+
+@EVERY
+def test_training_lowers_the_loss(kind, utterances):
+    torch.manual_seed(0)
+    model = AR(ARConfig.parse({**SMALL, **AR_KINDS[kind]})).train()
+    batch = batch_for(model.config, utterances)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    first = float(model.loss(batch).total.detach())
+    for _ in range(20):
+        loss = model.loss(batch, torch.Generator().manual_seed(0)).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.8 * first
+    assert all(p.grad is not None for p in model.parameters())

@@ -1,0 +1,145 @@
+"""A model on disk is the same function, and every damage is one clear line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from lm_samples import SYMBOLS, ar_of, batch_for, nar_of
+from openvalle.errors import ModelError
+from openvalle.model.bundle import (
+    FILES,
+    Bundle,
+    BundleConfig,
+    CodecIdentity,
+    Storage,
+    load_bundle,
+    require_same_codec,
+    require_same_symbols,
+    save_bundle,
+)
+
+
+@pytest.fixture
+def bundle() -> Bundle:
+    ar, nar = ar_of("builtin"), nar_of("builtin")
+    codec = CodecIdentity(name="builtin", digest="c0dec")
+    config = BundleConfig(
+        name="tiny", licence="Apache-2.0", codec=codec, symbols_digest="5ymb0l", ar=ar.config, nar=nar.config
+    )
+    return Bundle(
+        config, ar, nar, tuple(f"s{index}" for index in range(SYMBOLS)), {"ar": {"symbol_frames": 20}}
+    )
+
+
+def test_saved_and_loaded_is_the_same_function(bundle, tmp_path, utterances):
+    save_bundle(bundle, tmp_path / "model")
+    loaded = load_bundle(tmp_path / "model")
+    batch = batch_for(bundle.ar.config, utterances)
+    assert torch.equal(loaded.ar.loss(batch).total, bundle.ar.loss(batch).total)
+    rngs = [torch.Generator().manual_seed(0) for _ in range(2)]
+    assert torch.equal(loaded.nar.loss(batch, rngs[0]).total, bundle.nar.loss(batch, rngs[1]).total)
+    assert (loaded.config, loaded.symbols, loaded.generation) == (
+        bundle.config,
+        bundle.symbols,
+        bundle.generation,
+    )
+    assert not loaded.ar.training
+
+
+def test_half_precision_is_half_the_size_and_nearly_the_same(bundle, tmp_path):
+    save_bundle(bundle, tmp_path / "whole")
+    save_bundle(bundle, tmp_path / "half", Storage.FLOAT16)
+    sizes = [(tmp_path / name / "ar.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    weight = load_bundle(tmp_path / "half").ar.codes.weight
+    assert weight.dtype == torch.float32
+    torch.testing.assert_close(weight, bundle.ar.codes.weight, atol=1e-3, rtol=1e-3)
+
+
+def test_saving_again_replaces_and_keeps_other_files(bundle, tmp_path):
+    save_bundle(bundle, tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text("card")
+    with torch.no_grad():
+        bundle.ar.begin.zero_()
+    save_bundle(bundle, tmp_path / "model")
+    assert (tmp_path / "model" / "README.md").read_text() == "card"
+    assert not load_bundle(tmp_path / "model").ar.begin.any()
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["model"]
+
+
+def test_a_failed_save_leaves_the_old_model(bundle, tmp_path, monkeypatch):
+    save_bundle(bundle, tmp_path / "model")
+
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("openvalle.model.bundle.save_file", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save_bundle(bundle, tmp_path / "model")
+    load_bundle(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["model"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(bundle, tmp_path, name):
+    save_bundle(bundle, tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    with pytest.raises(ModelError, match=f"has no {name}"):
+        load_bundle(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file_is_named(bundle, tmp_path, name):
+    save_bundle(bundle, tmp_path / "model")
+    path = tmp_path / "model" / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ModelError, match=name) as caught:
+        load_bundle(tmp_path / "model")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(ModelError, match="no model folder"):
+        load_bundle(tmp_path / "nothing")
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "reason"),
+    [
+        ("config.json", {"format_version": 2}, "update openvalle"),
+        ("config.json", {"speed": 3}, "speed"),
+        ("config.json", {"symbols_digest": "other"}, "symbol table"),
+        ("symbols.json", {"digest": "other"}, "symbol table"),
+        ("symbols.json", {"symbols": ["a", "b"]}, "2 symbols"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(bundle, tmp_path, file, changes, reason):
+    save_bundle(bundle, tmp_path / "model")
+    edit(tmp_path / "model" / file, **changes)
+    with pytest.raises(ModelError, match=reason):
+        load_bundle(tmp_path / "model")
+
+
+def test_weights_of_another_model_are_refused(bundle, tmp_path):
+    save_bundle(bundle, tmp_path / "model")
+    (tmp_path / "model" / "nar.safetensors").replace(tmp_path / "model" / "ar.safetensors")
+    save_bundle(bundle, tmp_path / "other")
+    (tmp_path / "other" / "nar.safetensors").replace(tmp_path / "model" / "nar.safetensors")
+    with pytest.raises(ModelError, match="another model"):
+        load_bundle(tmp_path / "model")
+
+
+def test_other_codecs_and_symbols_are_refused(bundle):
+    require_same_codec(bundle.config, "c0dec", "anna.safetensors")
+    require_same_symbols(bundle.config, "5ymb0l", "anna.safetensors")
+    with pytest.raises(ModelError, match=r"anna.safetensors uses the codec beef"):
+        require_same_codec(bundle.config, "beef", "anna.safetensors")
+    with pytest.raises(ModelError, match=r"anna.safetensors uses the symbol table beef"):
+        require_same_symbols(bundle.config, "beef", "anna.safetensors")

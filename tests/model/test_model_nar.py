@@ -1,0 +1,179 @@
+"""Laws of the non-autoregressive model, for every configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from lm_samples import ENTRIES, NAR_KINDS, SMALL, batch_for, nar_of, utterance
+from openvalle.model.config import NARConfig
+from openvalle.model.nar import NAR, NARInputs
+from openvalle.model.prompts import prompted_frames
+
+EVERY = pytest.mark.parametrize("kind", NAR_KINDS)
+
+
+def inputs_for(model, rows, seed=0) -> NARInputs:
+    batch = batch_for(model.config, rows)
+    frames = prompted_frames(model.config, batch, torch.Generator().manual_seed(seed))
+    languages = batch.languages[:, None]
+    return NARInputs(batch.text, batch.text_lens, frames, languages, languages)
+
+
+@EVERY
+def test_a_row_in_a_batch_is_the_row_alone(kind, utterances):
+    model = nar_of(kind)
+    inputs = inputs_for(model, utterances)
+    together = model(inputs, torch.tensor([1, 4, 7]))
+    for index, stage in enumerate((1, 4, 7)):
+        length, symbols = int(inputs.frames.lens[index]), int(inputs.text_lens[index])
+        cut = {
+            f.name: getattr(inputs.frames, f.name)[index : index + 1]
+            for f in dataclasses.fields(inputs.frames)
+            if getattr(inputs.frames, f.name) is not None
+        }
+        cut = {name: value if value.ndim == 1 else value[:, :length] for name, value in cut.items()}
+        frames = dataclasses.replace(inputs.frames, **cut)
+        row = slice(index, index + 1)
+        alone = NARInputs(
+            inputs.text[row, :symbols],
+            inputs.text_lens[row],
+            frames,
+            inputs.languages[row],
+            inputs.text_languages[row],
+        )
+        hidden = model(alone, torch.tensor([stage]))
+        torch.testing.assert_close(together[index, :length], hidden[0], atol=1e-4, rtol=1e-4)
+
+
+@EVERY
+def test_targets_hide_the_stage_and_all_after_it(kind, utterances):
+    model, stage = nar_of(kind), 3
+    inputs = inputs_for(model, utterances)
+    before = model(inputs, torch.tensor([stage]))
+    codes, target = inputs.frames.codes, ~inputs.frames.is_prompt
+    codes[..., stage:][target] = (codes[..., stage:][target] + 1) % ENTRIES
+    torch.testing.assert_close(model(inputs, torch.tensor([stage])), before)
+    codes[..., stage - 1][target] = (codes[..., stage - 1][target] + 1) % ENTRIES
+    assert not torch.allclose(model(inputs, torch.tensor([stage])), before)
+
+
+@EVERY
+def test_all_codebooks_of_the_prompt_are_seen(kind, utterances):
+    model = nar_of(kind)
+    inputs = inputs_for(model, utterances)
+    before = model(inputs, torch.tensor([1]))
+    prompt = inputs.frames.is_prompt
+    assert bool(prompt.any(1).all())
+    inputs.frames.codes[..., 7][prompt] = (inputs.frames.codes[..., 7][prompt] + 1) % ENTRIES
+    after = model(inputs, torch.tensor([1]))
+    assert not torch.allclose(before[~prompt], after[~prompt])
+
+
+@EVERY
+def test_the_stage_matters(kind, utterances):
+    model = nar_of(kind)
+    inputs = inputs_for(model, utterances)
+    inputs.frames.codes.zero_()
+    with torch.no_grad():
+        model.codes[:, 0] = 0  # so that only the conditioning tells the stages apart
+    assert not torch.allclose(model(inputs, torch.tensor([2])), model(inputs, torch.tensor([6])))
+
+
+@EVERY
+def test_training_lowers_the_loss(kind, utterances):
+    torch.manual_seed(0)
+    model = NAR(NARConfig.parse({**SMALL, **NAR_KINDS[kind]})).train()
+    batch = batch_for(model.config, utterances)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(30):
+        loss = model.loss(batch, torch.Generator().manual_seed(5), stage=2).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+    unused = {name for name, p in model.named_parameters() if p.grad is None}
+    assert unused == set()
+
+
+@pytest.mark.parametrize("stage", range(1, 8))
+def test_each_tied_head_is_the_table_of_the_same_codebook(stage):
+    model = NAR(NARConfig.parse(SMALL))
+    hidden = torch.zeros(16)
+    hidden[5] = 1
+    torch.testing.assert_close(model.logits(hidden, stage), model.codes[stage, :, 5])
+
+
+def test_stages_are_drawn_from_all_with_the_given_weights():
+    config = NARConfig.parse({**SMALL, "stage_draw": "sample", "stage_weights": [4, 1, 1, 1, 1, 1, 1]})
+    drawn = NAR(config)._draw_stages(5000, torch.Generator().manual_seed(0))
+    counts = torch.bincount(drawn, minlength=8)
+    assert counts[0] == 0
+    assert bool((counts[1:] > 300).all())
+    assert 1800 < int(counts[1]) < 2200
+
+
+def test_a_prefix_prompt_is_at_most_half_and_whole_blocks():
+    values = {"alignment": "phoneme", "merge": 2, "prompt_min": 3, "prompt_max": 12}
+    config = NARConfig.parse({**SMALL, **values})
+    batch = batch_for(config, [utterance(4, frames, frames) for frames in range(10, 60)])
+    frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
+    assert bool((frames.prompt_lens <= batch.code_lens // 2).all())
+    assert bool((frames.prompt_lens % 2 == 0).all())
+    assert frames.prompt_lens.unique().numel() > 3
+    assert torch.equal(frames.scored.sum(1), batch.code_lens - frames.prompt_lens)
+    assert torch.equal(frames.positions[0], torch.arange(frames.codes.shape[1]))
+
+
+def test_a_segment_is_not_scored_where_it_shows_the_answer(utterances):
+    config = NARConfig.parse({**SMALL, "prompt": "segment", "prompt_min": 4, "prompt_max": 9})
+    rows = [dataclasses.replace(row, speaker_codes=None) for row in utterances]
+    for index, row in enumerate(rows):  # every frame is recognisable
+        rows[index] = dataclasses.replace(row, codes=torch.arange(len(row.codes))[:, None].expand(-1, 8))
+    batch = batch_for(config, rows)
+    frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
+    for row in range(3):
+        prompt, length = int(frames.prompt_lens[row]), int(frames.lens[row])
+        shown = set(frames.codes[row, :prompt, 0].tolist())
+        assert len(shown) == prompt
+        scored = frames.codes[row, :, 0][frames.scored[row]].tolist()
+        assert sorted([*shown, *scored]) == list(range(length - prompt))
+        assert frames.positions[row, prompt] == 0
+
+
+def test_the_rest_of_the_recording_is_a_prompt_that_hides_nothing(utterances):
+    config = NARConfig.parse({**SMALL, "prompt": "segment", "prompt_min": 4, "prompt_max": 9})
+    batch = batch_for(config, utterances)
+    frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
+    assert torch.equal(frames.scored.sum(1), batch.code_lens)
+
+
+def test_a_sentence_prompt_is_the_other_recording(utterances):
+    config = NARConfig.parse({**SMALL, **NAR_KINDS["aligned sentence"]})
+    batch = batch_for(config, utterances)
+    frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
+    for row, other in enumerate(utterances):
+        length = len(other.speaker_codes)
+        assert torch.equal(frames.codes[row, :length], other.speaker_codes)
+        assert frames.path[row, :length].unique().tolist() == [-1]
+        assert torch.equal(
+            frames.path[row, length : length + len(other.codes)], batch.path[row, : len(other.codes)]
+        )
+
+
+def test_given_prompt_lengths_are_used(utterances):
+    config = NARConfig.parse(SMALL)
+    batch = dataclasses.replace(batch_for(config, utterances), prompt_lens=torch.tensor([4, 0, 9]))
+    frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
+    assert frames.prompt_lens.tolist() == [4, 0, 9]
+
+
+def test_some_batches_have_no_prompt(utterances):
+    config = NARConfig.parse({**SMALL, "prompt_none": 0.5, "prompt_min": 3, "prompt_max": 8})
+    batch, rng = batch_for(config, utterances), torch.Generator().manual_seed(0)
+    without = [int(prompted_frames(config, batch, rng).prompt_lens.sum()) == 0 for _ in range(100)]
+    assert 30 < sum(without) < 70
