@@ -89,7 +89,8 @@ def tiny_model(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
         nar=NARConfig(**shared),
     )
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_bundle(Bundle(config, AR(config.ar), NAR(config.nar), table.symbols, {}), folder)
+    quick = {"symbol_frames": 8, "pause_frames": 8}  # a model of random weights would dwell at each symbol
+    save_bundle(Bundle(config, AR(config.ar), NAR(config.nar), table.symbols, quick), folder)
     tiny_codec.save(folder / "codec")
     return folder
 
