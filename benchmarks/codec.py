@@ -168,8 +168,10 @@ def draw(report: Report, splits: Sequence[str], path: Path) -> None:
                 level = rows["original"][key]["value"] * scale
                 axis.axhline(level, color=colour, linestyle=":", label=f"{split}, original")
             axis.set(xlabel="codebooks", title=title, xscale="log", xticks=counts, xticklabels=counts)
+            axis.minorticks_off()
         shares = np.array(report.values[split]["entries_used"]) * 100
         axes[3].plot(np.arange(1, len(shares) + 1), shares, marker="o", color=colour, label=split)
+    axes[0].set_ylim(0, 1)
     axes[3].set(xlabel="codebook", title="entries used %", ylim=(0, 105))
     axes[1].legend()
     figure.savefig(path, dpi=120)

@@ -16,7 +16,7 @@ from rich.table import Table
 from openvalle.config import atomic_path
 from openvalle.listen.scoring import WordErrors
 
-WIDTH = 120  # characters that the widest table needs
+WIDTH = 144  # characters that the widest table needs
 DRAWS = 2000  # bootstrap samples per interval
 
 

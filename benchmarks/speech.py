@@ -6,6 +6,7 @@ clips to --out.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -194,6 +195,7 @@ def main() -> None:
     options_parser.add_argument("--codec", default=None, help="a codec's name or folder (default: the model's)")
     options = options_parser.parse_args()
     torch.set_num_threads(options.threads)
+    logging.getLogger("openvalle.synth").setLevel(logging.ERROR)  # that prompts of 2.9 s are short is no news
     corpus = read_corpus(options.data)
     from openvalle.synth.pipeline import Synthesizer
 
