@@ -22,7 +22,7 @@ _CONSONANTS = {
     "s": "S", "t": "T", "v": "V", "w": "W", "z": "Z", "ð": "DH", "ŋ": "NG", "ɹ": "R", "ɾ": "T", "ʃ": "SH",
     "ʒ": "ZH", "ʤ": "JH", "ʧ": "CH", "θ": "TH", "ɡ": "G", "ʔ": "T",  # noqa: RUF001
 }
-_VOWELS = {
+_VOWEL_SOUNDS = {
     "A": "EY", "I": "AY", "O": "OW", "W": "AW", "Y": "OY", "i": "IY", "u": "UW", "æ": "AE", "ɔ": "AO",
     "ə": "AH", "ɛ": "EH", "ɜ": "ER", "ʊ": "UH", "ʌ": "AH", "ᵊ": "AH", "ᵻ": "IH", "əɹ": "ER", "ɜɹ": "ER",
     "ɑ": "AA", "ɪ": "IH",  # noqa: RUF001
@@ -38,8 +38,8 @@ def from_misaki(transcription: str) -> Phones:
     for token in _TOKEN.findall(transcription):
         stress = _STRESS.get(token[0], "")
         sound = token.lstrip("ˈˌ")
-        if sound in _VOWELS:
-            phones.append(_VOWELS[sound] + (stress or "0"))
+        if sound in _VOWEL_SOUNDS:
+            phones.append(_VOWEL_SOUNDS[sound] + (stress or "0"))
         else:
             phones.append(_CONSONANTS[sound])
     return tuple(phones)
@@ -55,11 +55,24 @@ class Lexicon:
     def __contains__(self, word: str) -> bool:
         return self.lookup(word) is not None
 
+    def listed(self) -> list[str]:
+        """Return every listed spelling, gold before silver."""
+        return [*self._lists[0], *self._lists[1]]
+
     def lookup(self, word: str) -> Mapping[str, Phones] | None:
         """Return the readings of a word (`DEFAULT` among them), by rule if it is inflected, or None."""
         if word not in self._read:
             self._read[word] = self.entry(word) or inflected(self, word)
         return self._read[word]
+
+    def is_checked(self, spelling: str) -> bool:
+        """Whether the hand-checked list has exactly this spelling."""
+        return spelling in self._lists[0]
+
+    def noun_is_spelled(self, capitals: str) -> bool:
+        """Whether the word in capitals is said as letters when it is a noun (US, IT, ID)."""
+        found = self._lists[0].get(capitals)
+        return isinstance(found, dict) and "NOUN" in found and found["NOUN"] is None
 
     def entry(self, word: str) -> dict[str, Phones] | None:
         """Return the listed readings of a word, whatever its case, or None."""
@@ -83,6 +96,29 @@ def lexicon() -> Lexicon:
             lists = [json.loads((folder / f"us_{name}.json").read_text("utf-8")) for name in ("gold", "silver")]
             return Lexicon(*lists)
     raise MissingExtra("misaki", "all")
+
+
+@cache
+def cmu_lexicon() -> dict[str, Phones]:
+    """Return the CMU dictionary in pocketsphinx's wheel (BSD): lower-case words, phones without stress."""
+    spec = find_spec("pocketsphinx")
+    places = [] if spec is None else list(spec.submodule_search_locations or ())
+    path = Path(places[0]) / "model" / "en-us" / "cmudict-en-us.dict" if places else None
+    if path is None or not path.is_file():
+        raise MissingExtra("pocketsphinx", "all")
+    lines = path.read_text("utf-8").splitlines()
+    return {
+        word: tuple(phones.split()) for word, _, phones in (line.partition(" ") for line in lines) if word[-1:] != ")"
+    }
+
+
+def letter(spelling: str) -> Phones | None:
+    """Return the name of a letter, also with 's; None if it is not one letter."""
+    name, apostrophe, rest = spelling.partition("'")
+    found = lexicon().entry(name.upper()) if len(name) == 1 and name.isascii() and name.isalpha() else None
+    if not found or rest not in ("", "s"):
+        return None
+    return plural(found[DEFAULT]) if apostrophe and rest else found[DEFAULT]
 
 
 # Endings go by the last phone of the stem: voiceless takes S or T; a sibilant or a dental stop a vowel too.
@@ -126,6 +162,8 @@ def inflected(words: Lexicon, word: str) -> dict[str, Phones] | None:
         for spelling in spellings:
             stem = words.entry(spelling) if len(spelling) > 1 else None
             if stem:
+                if ending != "s" and "VERB" in stem:  # -ed and -ing make verbs: recording
+                    stem = {DEFAULT: stem["VERB"]}
                 return {tag: _joined(phones, ending) for tag, phones in stem.items()}
     return None
 
