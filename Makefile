@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
-PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+# --no-compile: Python compiles what is really imported, at its first use; pip would compile everything
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt
 NEEDS  := pyproject.toml constraints.txt
 
 TEXT  ?= Hello. This voice was made by a small neural network that read these words for the first time.
