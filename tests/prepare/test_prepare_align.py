@@ -11,8 +11,9 @@ from openvalle.data.rows import write_rows
 from openvalle.data.shards import to_int16, write_audio
 from openvalle.errors import AudioError
 from openvalle.listen.aligner import Alignment, Span
+from openvalle.listen.edges import mark_edges
 from openvalle.prepare.align import AlignSettings, AlignWork, add_words, check, read_spans
-from openvalle.prepare.segment import cut, mark_edges
+from openvalle.prepare.segment import cut
 
 
 def _alignment(words, seconds: float, pause: float = 0.5) -> Alignment:

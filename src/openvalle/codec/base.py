@@ -43,6 +43,10 @@ class Codec(Protocol):
 
     spec: CodecSpec
 
+    @property
+    def codebooks(self) -> Tensor:
+        """The entries' vectors, (Q, V, D); a frame's latent is the sum of its entries."""
+
     def encode(self, samples: Tensor, merge: int = 1) -> Tensor:
         """Return codes (B, ceil(samples / hop), Q); `merge` repeats codebook 1 over blocks of that many frames
         (VALL-E R 3.1)."""

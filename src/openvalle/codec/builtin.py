@@ -162,6 +162,11 @@ class BuiltinCodec(nn.Module):
         c = self.config
         return CodecSpec(c.name, c.rate, c.hop, c.codebooks, c.entries, self.digest())
 
+    @property
+    def codebooks(self) -> Tensor:
+        """The entries' vectors, (Q, V, latent)."""
+        return self.quantizer.codebooks
+
     def digest(self) -> str:
         """Return the identity of the tokens: a hash of the encoder and the codebooks (16 hex digits)."""
         hasher = hashlib.sha256()

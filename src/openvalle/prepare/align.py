@@ -19,8 +19,9 @@ from openvalle.data.rows import Row, read_rows
 from openvalle.data.shards import AudioShards
 from openvalle.errors import AudioError, ModelError, TextError
 from openvalle.listen.aligner import POOR_SCORE, SIL, Aligner, Alignment, Span
+from openvalle.listen.edges import mark_edges
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
-from openvalle.prepare.segment import Piece, cut, mark_edges
+from openvalle.prepare.segment import Piece, cut
 from openvalle.text.phonemes import phonemize
 
 log = logging.getLogger(__name__)

@@ -42,6 +42,7 @@ def enrol(
     and sound do not match; `TextError` if no words are given or heard.
     """
     from openvalle.listen.aligner import POOR_SCORE, Aligner, spans_to_durations
+    from openvalle.listen.edges import mark_edges
 
     label = "the recording" if isinstance(clip, Audio) else str(clip)
     audio = cleaned(clip, label)
@@ -51,7 +52,8 @@ def enrol(
     if alignment.score < POOR_SCORE:
         log.warning("%s: the words do not fit the sound well; check the transcript: %r", label, text)
     codes = encoded(audio, codec)
-    symbols, durations = spans_to_durations(alignment.spans, len(codes), codec.spec.frame_rate, BLOCK)
+    spans = mark_edges(alignment.spans, audio)
+    symbols, durations = spans_to_durations(spans, len(codes), codec.spec.frame_rate, BLOCK)
     return Voice(
         codes=codes,
         symbols=tuple(symbols),

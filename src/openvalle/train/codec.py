@@ -64,7 +64,10 @@ class SoundConfig(Config):
     adversarial: float = Field(1.0, description="weight of the discriminator's verdict")
     matching: float = Field(2.0, description="weight of the distance of the discriminator's features")
     adversarial_from: int = Field(500, ge=0, description="steps with the spectral loss alone")
-    channels: int = Field(24, description="channels of each discriminator")
+    judged_seconds: float = Field(
+        0.4, gt=0, description="stretch of each crop that the discriminator, the dearest part of a step, sees"
+    )
+    channels: int = Field(16, description="channels of each discriminator")
 
 
 class CodecRecipe(Config):
@@ -177,6 +180,7 @@ class SoundTask(_CodecTask):
         distance = torch.stack([F.l1_loss(mel(fake), mel(real)) for mel in self.mels]).mean()
         if step < config.adversarial_from:
             return Losses({"decoder": config.mel * distance}, {"mel": distance.item()})
+        real, fake = self._judged(real, fake, rng)
         with torch.no_grad():
             wanted = self.discriminator(real)
         self.discriminator.requires_grad_(False)
@@ -197,6 +201,12 @@ class SoundTask(_CodecTask):
                 "discriminator": verdict.item(),
             },
         )
+
+    def _judged(self, real: Tensor, fake: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the same random stretch of both."""
+        count = min(real.shape[1], round(self.recipe.sound.judged_seconds * self.codec.config.rate))
+        start = int(torch.randint(real.shape[1] - count + 1, (), generator=rng))
+        return real[:, start : start + count], fake[:, start : start + count]
 
     @torch.no_grad()
     def _latents(self, samples: Tensor, merge: int, levels: int) -> Tensor:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from pydantic import Field
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
+from openvalle.codec.load import load_codec
 from openvalle.config import Config, atomic_path
 from openvalle.data import utterance as data
 from openvalle.data.batches import TokenBatches, fixed_batches
@@ -47,6 +48,9 @@ class LanguageModelRecipe(Config):
 
     data: Path = Field(..., description="folder made by `openvalle prepare`")
     valid_split: str = Field("dev-clean", description="split of unseen speakers that validation uses")
+    codec: str | None = Field(
+        None, description="codec (name or folder) whose codebooks the code embeddings start from; random without"
+    )
     model: dict[str, Any] = Field(default_factory=dict, description="fields of ARConfig or NARConfig")
     loop: LoopConfig
     batches: TokenBatchConfig = TokenBatchConfig()
@@ -62,6 +66,10 @@ class LanguageModelTask:
         self.valid = TokenShards.open(recipe.data, recipe.valid_split)
         self.valid.require(codec=self.train.codec["digest"])
         self.network = make_network(part, recipe, len(self.train.symbols), recipe.loop.seed)
+        if recipe.codec:
+            codec = load_codec(recipe.codec)
+            self.train.require(codec=codec.spec.digest)
+            start_from_codebooks(self.network, codec.codebooks, recipe.loop.seed)
         self.networks: dict[str, nn.Module] = {part.value: self.network}
         self.languages = {name: index + 1 for index, name in enumerate(languages_of(self.train))}
         self.source: TokenBatches | None = None  # made with the first batch, when the rank is known
@@ -125,6 +133,25 @@ def make_network(part: Part, recipe: LanguageModelRecipe, symbols: int, seed: in
     if part is Part.AR:
         return AR(ARConfig.parse(values, "model"))
     return NAR(NARConfig.parse(values, "model"))
+
+
+@torch.no_grad()
+def start_from_codebooks(network: AR | NAR, codebooks: Tensor, seed: int) -> None:
+    """Give the code embeddings the geometry of codebooks (Q, V, L), by one random projection for all of them.
+
+    Entries that sound alike start alike, and a sum of embeddings starts as the frame's latent. Without this a NAR
+    model first has to discover thousands of unrelated vectors, which takes it most of a small training run.
+    """
+    table = network.codes.weight if isinstance(network, AR) else network.codes
+    width = table.shape[-1]
+    rng = torch.Generator().manual_seed(seed)
+    projection = torch.linalg.qr(torch.randn(max(width, codebooks.shape[-1]), codebooks.shape[-1], generator=rng)).Q
+    projected = codebooks.cpu() @ projection[:width].T  # (Q, V, D)
+    projected = projected * (width**-0.5 / projected[0].pow(2).mean().sqrt())
+    if isinstance(network, AR):
+        table[: len(projected[0])] = projected[0]  # a tied table has one more row, for <EOS>
+    else:
+        table.copy_(projected[: len(table)])
 
 
 def languages_of(shards: TokenShards) -> list[str]:
