@@ -99,12 +99,8 @@ def test_greedy_decoding_equals_the_argmax_of_the_full_forward(kind):
         inputs.aligned[0, -1] = result.path[-1] + one.prompt_symbols
     start = len(kept) // group
     logits = model(inputs).codes[0, start : start + len(spoken) // group]
-    assert (
-        torch.equal(logits[..., : model.eos].argmax(-1).flatten(), spoken)
-        or result.stopped_by != StoppedBy.EOS
-    )
-    best = logits.argmax(-1).flatten()
-    assert float((best == spoken).float().mean()) > 0.9 or bool((best == model.eos).any())
+    # The loop hides <EOS> until it may come, and ends the row when it does.
+    assert torch.equal(logits[..., : model.eos].argmax(-1).flatten(), spoken)
 
 
 @ALIGNED

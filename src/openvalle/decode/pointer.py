@@ -64,7 +64,7 @@ class PresetPointer:
         """`paths` (N,): index of each step's symbol in the row's target text."""
         self.paths = pad_sequence(list(paths), batch_first=True)
         self.lens = torch.tensor([len(path) for path in paths], device=self.paths.device)
-        self.step = 0
+        self.step = -1
 
     @property
     def current(self) -> Tensor:
@@ -73,11 +73,11 @@ class PresetPointer:
         return self.paths.gather(1, at[:, None])[:, 0]
 
     def move(self, scores: Tensor | None, uniform: Tensor, temperature: float) -> None:
-        """The path is given: nothing to choose."""
+        """Go on along the paths: there is nothing to choose."""
+        self.step += 1
 
     def emit(self) -> None:
-        """Go on along the paths."""
-        self.step += 1
+        """The step's place on the path counts it already."""
 
     @property
     def may_end(self) -> Tensor:

@@ -1,0 +1,99 @@
+"""Training and decoding mean the same: a model that has learnt two utterances by heart says them again."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from lm_samples import AR_KINDS, NAR_KINDS, SMALL, STACK, batch_for, utterance
+from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate
+from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.decode.sampling import SamplingOptions, row_generators
+from openvalle.model.ar import AR
+from openvalle.model.batch import Batch, Utterance
+from openvalle.model.config import Alignment, ARConfig, NARConfig, NARPrompt
+from openvalle.model.nar import NAR
+
+WIDER = {**SMALL, "stack": {**STACK, "width": 48, "heads": 3, "feedforward": 96, "dropout": 0.0}}
+BEST = AROptions(
+    sampling=SamplingOptions(temperature=0.0),
+    path_temperature=0.0,
+    symbol_frames=60,
+    most_frames=30.0,
+    least_frames=0.0,
+)
+BOOKS = 3
+
+
+def learn_by_heart(network: AR | NAR, rows: list[Utterance], steps: int) -> None:
+    optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3)
+    batch, rng = batch_for(network.config, rows), torch.Generator().manual_seed(0)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 4e-3 * min(1.0, (step + 1) / 20) * (1 - step / steps)
+        loss = network.train().loss(batch, rng).total
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+    network.eval()
+
+
+def ar_prompt(model: AR, row: Utterance) -> tuple[ARPrompt, Batch, int]:
+    """Return about the first third of the utterance, up to a symbol's end, as prompt; and its length in codes."""
+    config, batch = model.config, batch_for(model.config, [row])
+    codes, path = batch.codes[0, :: config.merge, 0], batch.path[0, :: config.merge]
+    last = int(path[len(codes) // 3])
+    count = int((path <= last).sum()) // config.group * config.group
+    is_aligned = config.alignment == Alignment.PHONEME
+    return (
+        ARPrompt(row.text, last + 1, codes[:count], path[:count] if is_aligned else None, row.language),
+        batch,
+        count,
+    )
+
+
+@pytest.mark.parametrize("kind", AR_KINDS)
+def test_the_ar_model_repeats_what_it_learnt_and_ends_there(kind):
+    torch.manual_seed(0)
+    rows = [utterance(6, 48, 0), utterance(9, 40, 1)]
+    model = AR(ARConfig.parse({**WIDER, **AR_KINDS[kind]}))
+    learn_by_heart(model, rows, 150)
+    for row in rows:
+        prompt, batch, count = ar_prompt(model, row)
+        codes = batch.codes[0, :: model.config.merge, 0]
+        path = batch.path[0, :: model.config.merge]
+        result = generate(model, [prompt], BEST, row_generators([0]))[0]
+        assert torch.equal(result.codes, codes[count:])
+        assert result.stopped_by == StoppedBy.EOS
+        if model.config.alignment == Alignment.PHONEME:
+            assert torch.equal(result.path, path[count:] - prompt.prompt_symbols)
+            preset = [result.path[:: model.config.group]]
+            again = generate(model, [prompt], BEST, row_generators([0]), paths=preset)[0]
+            assert torch.equal(again.codes, result.codes)
+
+
+@pytest.mark.parametrize("kind", NAR_KINDS)
+def test_the_nar_model_fills_in_what_it_learnt(kind):
+    torch.manual_seed(0)
+    rows = [utterance(6, 24, 0, BOOKS), utterance(9, 20, 1, BOOKS)]
+    config = NARConfig.parse({**WIDER, **NAR_KINDS[kind], "codebooks": BOOKS, "stage_draw": "sample"})
+    model = NAR(config)
+    learn_by_heart(model, rows, 250)
+    for row in rows:
+        codes, path = batch_for(config, [row]).codes[0], batch_for(config, [row]).path[0]
+        start = 0
+        given = NARPromptRow(row.text, codes[:, 0], 0, row.speaker_codes, language=row.language)
+        if config.prompt == NARPrompt.PREFIX:
+            start = 6
+            given = NARPromptRow(
+                row.text, codes[start:, 0], int(path[start]), codes[:start], path, row.language
+            )
+        elif config.prompt == NARPrompt.SENTENCE:  # the prompt's words are dropped
+            words, before = torch.tensor([3, 4]), torch.zeros(len(row.speaker_codes), dtype=torch.long)
+            given = dataclasses.replace(
+                given, text=torch.cat([words, row.text]), prompt_symbols=2, path=torch.cat([before, path + 2])
+            )
+        assert float((fill(model, [given])[0] == codes[start:]).float().mean()) > 0.95
