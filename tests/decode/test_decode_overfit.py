@@ -60,7 +60,7 @@ def test_the_ar_model_repeats_what_it_learnt_and_ends_there(kind):
     torch.manual_seed(0)
     rows = [utterance(6, 48, 0), utterance(9, 40, 1)]
     model = AR(ARConfig.parse({**WIDER, **AR_KINDS[kind]}))
-    learn_by_heart(model, rows, 150)
+    learn_by_heart(model, rows, 110)
     for row in rows:
         prompt, batch, count = ar_prompt(model, row)
         codes = batch.codes[0, :: model.config.merge, 0]
@@ -81,7 +81,7 @@ def test_the_nar_model_fills_in_what_it_learnt(kind):
     rows = [utterance(6, 24, 0, BOOKS), utterance(9, 20, 1, BOOKS)]
     config = NARConfig.parse({**WIDER, **NAR_KINDS[kind], "codebooks": BOOKS, "stage_draw": "sample"})
     model = NAR(config)
-    learn_by_heart(model, rows, 250)
+    learn_by_heart(model, rows, 160)
     for row in rows:
         codes, path = batch_for(config, [row]).codes[0], batch_for(config, [row]).path[0]
         start = 0
