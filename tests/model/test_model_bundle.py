@@ -29,9 +29,7 @@ def bundle() -> Bundle:
     config = BundleConfig(
         name="tiny", licence="Apache-2.0", codec=codec, symbols_digest="5ymb0l", ar=ar.config, nar=nar.config
     )
-    return Bundle(
-        config, ar, nar, tuple(f"s{index}" for index in range(SYMBOLS)), {"ar": {"symbol_frames": 20}}
-    )
+    return Bundle(config, ar, nar, tuple(f"s{index}" for index in range(SYMBOLS)), {"ar": {"symbol_frames": 20}})
 
 
 def test_saved_and_loaded_is_the_same_function(bundle, tmp_path, utterances):

@@ -77,6 +77,7 @@ AR_CHANGES = {
     "phoneme_weight": (ALIGNED, {**ALIGNED, "phoneme_weight": 0.5}),
 }
 NAR_CHANGES = {
+    "target_smoothing": ({}, {"target_smoothing": 0.5}),
     **{name: AR_CHANGES[name] for name in ARConfig.model_fields if name in NARConfig.model_fields},
     "merge": ({**ALIGNED, **PROMPT}, {**ALIGNED, **PROMPT, "merge": 2}),
     "codebooks": ({}, {"codebooks": 4}),
@@ -128,7 +129,5 @@ def test_every_nar_field_changes_something(name):
 
 def test_all_fields_are_covered():
     assert set(AR_CHANGES) == set(ARConfig.model_fields)
-    assert set(NAR_CHANGES) | {"text"} == set(
-        NARConfig.model_fields
-    )  # `text` is tested where rows are filled
+    assert set(NAR_CHANGES) | {"text"} == set(NARConfig.model_fields)  # `text` is tested where rows are filled
     assert NAR_KINDS

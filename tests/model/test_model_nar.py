@@ -160,9 +160,7 @@ def test_a_sentence_prompt_is_the_other_recording(utterances):
         length = len(other.speaker_codes)
         assert torch.equal(frames.codes[row, :length], other.speaker_codes)
         assert frames.path[row, :length].unique().tolist() == [-1]
-        assert torch.equal(
-            frames.path[row, length : length + len(other.codes)], batch.path[row, : len(other.codes)]
-        )
+        assert torch.equal(frames.path[row, length : length + len(other.codes)], batch.path[row, : len(other.codes)])
 
 
 def test_given_prompt_lengths_are_used(utterances):

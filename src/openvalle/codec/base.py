@@ -41,7 +41,9 @@ class DecoderStream(Protocol):
 class Codec(Protocol):
     """Audio <-> tokens."""
 
-    spec: CodecSpec
+    @property
+    def spec(self) -> CodecSpec:
+        """Geometry and identity of the tokens."""
 
     @property
     def codebooks(self) -> Tensor:

@@ -26,6 +26,8 @@ class LogMel(nn.Module):
 
     def __init__(self, rate: int, n_fft: int, hop: int, bins: int) -> None:
         super().__init__()
+        self.window: Tensor
+        self.filters: Tensor
         self.n_fft, self.hop = n_fft, hop
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.register_buffer("filters", mel_filters(rate, n_fft, bins), persistent=False)

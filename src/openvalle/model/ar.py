@@ -43,9 +43,7 @@ class ARInputs:
     text_lens: Tensor  # (B,)
     groups: Tensor  # (B, N, G); N may be 0
     group_lens: Tensor  # (B,)
-    aligned: (
-        Tensor | None
-    )  # (B, N + 1) symbol index entering with <BOS> and each group (`input_path`); -1: none
+    aligned: Tensor | None  # (B, N + 1) symbol index entering with <BOS> and each group (`input_path`); -1: none
     languages: Tensor  # (B, 1) or (B, N + 1) of <BOS> and the groups; 0 = null
     text_languages: Tensor  # (B, 1) or (B, S)
 
@@ -145,9 +143,7 @@ class AR(nn.Module):
         vectors = self.codes(groups) * self.scale  # (B, N, G, D)
         return vectors[:, :, 0] if self.group_in is None else self.group_in(vectors.flatten(2))
 
-    def _audio(
-        self, vectors: Tensor, at: Tensor, aligned: Tensor | None, languages: Tensor, symbols: Tensor
-    ) -> Tensor:
+    def _audio(self, vectors: Tensor, at: Tensor, aligned: Tensor | None, languages: Tensor, symbols: Tensor) -> Tensor:
         """Return audio inputs (B, N, D) from code vectors, positions, aligned symbols and languages."""
         x = vectors + self.positions(at)
         if self.phoneme_head is not None:
@@ -216,9 +212,7 @@ class AR(nn.Module):
         languages = drop_languages(batch.languages, share, rng)[:, None]
         return ARInputs(batch.text, batch.text_lens, groups, lens, aligned, languages, languages)
 
-    def _phoneme_loss(
-        self, logits: Tensor, phonemes: Tensor, lens: Tensor, real: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _phoneme_loss(self, logits: Tensor, phonemes: Tensor, lens: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Return loss and accuracy for phonemes (B, N) of the groups; `logits` (real positions, symbols)."""
         lead = self.config.phoneme_lead
         at = torch.arange(real.shape[1], device=lens.device)

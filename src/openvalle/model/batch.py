@@ -38,9 +38,7 @@ class Batch:
     code_lens: Tensor  # (B,) frames
     path: Tensor | None  # (B, T) index into the row's text, constant over each block; None without alignment
     languages: Tensor  # (B,) 0 = null
-    prompt_lens: Tensor | None = (
-        None  # (B,) frames of each row that are its NAR prompt; None: drawn in training
-    )
+    prompt_lens: Tensor | None = None  # (B,) frames of each row that are its NAR prompt; None: drawn in training
     speaker_codes: Tensor | None = None  # (B, P, Q)
     speaker_lens: Tensor | None = None  # (B,)
 

@@ -44,9 +44,7 @@ class CodecIdentity(Config):
     """The codec whose tokens the model speaks."""
 
     name: str
-    digest: str = Field(
-        ..., description="of encoder and codebooks: equal digests mean interchangeable tokens"
-    )
+    digest: str = Field(..., description="of encoder and codebooks: equal digests mean interchangeable tokens")
     rate: int = Field(24_000, gt=0, description="samples a second")
     hop: int = Field(320, gt=0, description="samples a frame")
 
@@ -57,9 +55,7 @@ class BundleConfig(Config):
     format_version: int = FORMAT_VERSION
     name: str
     licence: str
-    languages: tuple[str, ...] = Field(
-        ("en",), description="language n of the model, counted from 1, is the n-th"
-    )
+    languages: tuple[str, ...] = Field(("en",), description="language n of the model, counted from 1, is the n-th")
     codec: CodecIdentity
     symbols_digest: str
     ar: ARConfig
@@ -101,9 +97,7 @@ def _write(bundle: Bundle, part: Path, storage: Storage) -> None:
     dtype = getattr(torch, storage.value)
     bundle.config.save(part / "config.json")
     for name, network in (("ar", bundle.ar), ("nar", bundle.nar)):
-        weights = {
-            key: value.detach().cpu().to(dtype).contiguous() for key, value in network.state_dict().items()
-        }
+        weights = {key: value.detach().cpu().to(dtype).contiguous() for key, value in network.state_dict().items()}
         save_file(weights, part / f"{name}.safetensors", metadata={"format": "pt"})
     SymbolsFile(symbols=bundle.symbols, digest=bundle.config.symbols_digest).save(part / "symbols.json")
     text = json.dumps(dict(bundle.generation), indent=2) + "\n"

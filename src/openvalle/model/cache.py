@@ -9,9 +9,7 @@ from torch import Tensor
 class KVCache:
     """Room for `room` positions in each of `rows` rows; row b holds `lens[b]` of them, without gaps."""
 
-    def __init__(
-        self, depth: int, rows: int, heads: int, room: int, head_width: int, *, like: Tensor
-    ) -> None:
+    def __init__(self, depth: int, rows: int, heads: int, room: int, head_width: int, *, like: Tensor) -> None:
         shape = (depth, rows, heads, room, head_width)
         self.keys = like.new_zeros(shape)
         self.values = like.new_zeros(shape)

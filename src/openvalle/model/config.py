@@ -31,9 +31,7 @@ class Alignment(StrEnum):
     """Whether frames know the symbol they belong to."""
 
     NONE = "none"
-    PHONEME = (
-        "phoneme"  # VALL-E R: the aligned symbol is an input of every frame, and an output of the AR model
-    )
+    PHONEME = "phoneme"  # VALL-E R: the aligned symbol is an input of every frame, and an output of the AR model
 
 
 class TextPrenet(StrEnum):
@@ -69,9 +67,7 @@ class NARPrompt(StrEnum):
     """Where the 8-codebook prompt of a training row comes from."""
 
     PREFIX = "prefix"  # the beginning of the utterance; frame positions run on (VALL-E 2, R)
-    SEGMENT = (
-        "segment"  # a piece of the same recording, unscored where it overlaps; positions restart (VALL-E)
-    )
+    SEGMENT = "segment"  # a piece of the same recording, unscored where it overlaps; positions restart (VALL-E)
     SENTENCE = "sentence"  # another sentence of the speaker, given by the data; positions restart (VALL-E X)
     NONE = "none"  # no prompt
 
@@ -90,9 +86,7 @@ class StackConfig(Config):
     heads: int = Field(5, gt=0, description="attention heads; they share the width")
     depth: int = Field(6, gt=0, description="layers")
     feedforward: int = Field(1280, gt=0, description="hidden size of the feed-forward part")
-    dropout: float = Field(
-        0.1, ge=0, lt=1, description="dropout of embeddings and residual branches in training"
-    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of embeddings and residual branches in training")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -124,9 +118,7 @@ class LanguageModelConfig(Config):
         lt=1,
         description="share of training rows with the null language, so that `none` is defined",
     )
-    merge: int = Field(
-        1, ge=1, description="codebook-1 merging rate: frames that share a code (VALL-E R 3.1)"
-    )
+    merge: int = Field(1, ge=1, description="codebook-1 merging rate: frames that share a code (VALL-E R 3.1)")
     tie_output: bool = Field(True, description="code heads share the embedding table of the same codebook")
 
     @model_validator(mode="after")
@@ -135,9 +127,7 @@ class LanguageModelConfig(Config):
         if learnt and self.max_positions is None:
             raise ValueError("learnt positions need max_positions, the longest text or audio part")
         if not learnt and self.max_positions is not None:
-            raise ValueError(
-                "max_positions means nothing with sinusoidal positions, which have no longest part"
-            )
+            raise ValueError("max_positions means nothing with sinusoidal positions, which have no longest part")
         if not self.languages and (self.language_dropout or self.language_on != LanguageOn.AUDIO):
             raise ValueError("language_dropout and language_on mean nothing without languages")
         return self
@@ -190,6 +180,12 @@ class NARConfig(LanguageModelConfig):
     prompt: NARPrompt = Field(NARPrompt.PREFIX, description="where the training prompt comes from")
     prompt_min: int = Field(225, ge=1, description="shortest prompt drawn, in frames, before the cap of T/2")
     prompt_max: int = Field(2250, ge=1, description="longest prompt drawn, in frames, before the cap of T/2")
+    target_smoothing: float = Field(
+        0.0,
+        ge=0,
+        description="spreads each training target over entries with near embeddings: variance over the squared "
+        "distance of neighbours; 0 is plain cross-entropy (the papers). Ours, for small data: a near miss sounds right",
+    )
     prompt_none: float = Field(0.0, ge=0, lt=1, description="share of training batches without any prompt")
 
     @model_validator(mode="after")
@@ -198,9 +194,7 @@ class NARConfig(LanguageModelConfig):
             raise ValueError("stage_width belongs to adaptive conditioning")
         if self.stage_weights is not None:
             if len(self.stage_weights) != self.codebooks - 1:
-                raise ValueError(
-                    f"stage_weights needs {self.codebooks - 1} numbers, one per codebook from 2 on"
-                )
+                raise ValueError(f"stage_weights needs {self.codebooks - 1} numbers, one per codebook from 2 on")
             if min(self.stage_weights) < 0 or sum(self.stage_weights) <= 0:
                 raise ValueError("stage_weights must not be negative, and one must be positive")
         if self.prompt_min > self.prompt_max:
@@ -217,9 +211,7 @@ class NARConfig(LanguageModelConfig):
         if self.prompt == NARPrompt.NONE and self.prompt_none:
             raise ValueError("prompt_none means nothing when there is never a prompt")
         if self.prompt == NARPrompt.PREFIX and self.text == NARText.TARGET:
-            raise ValueError(
-                "with prompt prefix the training text holds the prompt's words: text must be `both`"
-            )
+            raise ValueError("with prompt prefix the training text holds the prompt's words: text must be `both`")
         if self.prompt == NARPrompt.SENTENCE and self.text == NARText.BOTH:
             raise ValueError("with prompt sentence the prompt's words are never read: text must be `target`")
 

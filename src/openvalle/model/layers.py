@@ -37,9 +37,7 @@ class Mask:
         if self.causal:
             seen = seen.tril()
         if self.causal and self.prefix_lens is not None:
-            seen = (
-                seen | (at < self.prefix_lens[:, None])[:, None, :]
-            )  # text keys: audio sees them, being later
+            seen = seen | (at < self.prefix_lens[:, None])[:, None, :]  # text keys: audio sees them, being later
         if self.lens is not None and not self.causal:
             seen = seen & (at < self.lens[:, None])[:, None, :]
         return seen
@@ -147,9 +145,7 @@ class Block(nn.Module):
     def project(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values (B, H, L, D / H)."""
         rows, length, width = x.shape
-        qkv = self.qkv(self.attention_norm(x, condition)).view(
-            rows, length, 3, self.heads, width // self.heads
-        )
+        qkv = self.qkv(self.attention_norm(x, condition)).view(rows, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         return query, key, value
 
@@ -171,9 +167,7 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(Block(config, norm) for _ in range(config.depth))
         self.norm = norm()
 
-    def forward(
-        self, x: Tensor, mask: Mask, condition: Tensor | None = None, cache: KVCache | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask, condition: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Return hidden states (B, L, D); with an empty `cache`, keep keys and values in it."""
         for index, block in self._numbered():
             query, key, value = block.project(x, condition)

@@ -54,6 +54,8 @@ class NAR(nn.Module):
         self.head = None
         if not config.tie_output:
             self.head = nn.Parameter(torch.randn(books - 1, config.entries, width) * width**-0.5)
+        # Later codebooks hold smaller vectors where embeddings start from a codec's: their scores need a gain.
+        self.gain = nn.Parameter(torch.ones(books - 1))
         self.scale = math.sqrt(width)
         self.positions = PositionEmbedding(config)
         self.language = language_embedding(config)
@@ -89,7 +91,8 @@ class NAR(nn.Module):
 
         A tied head is the embedding table of the same codebook.
         """
-        return F.linear(hidden, self.codes[stage] if self.head is None else self.head[stage - 1])
+        table = self.codes[stage] if self.head is None else self.head[stage - 1]
+        return F.linear(hidden, table) * self.gain[stage - 1]
 
     def _frame_vectors(self, frames: Frames, stages: Tensor) -> Tensor:
         """Return the sum of known codebooks' embeddings, (B, T, D)."""
@@ -136,12 +139,32 @@ class NAR(nn.Module):
             scored = frames.scored & (row_stages == each)[:, None]
             logits = self.logits(hidden[scored], each).float()
             target = frames.codes[..., each][scored]
-            total = total + F.cross_entropy(logits, target, reduction="sum")
+            total = total + self._distance_from(logits, target, each)
             right = (logits.argmax(-1) == target).sum()
             parts[f"accuracy_{each + 1}"] = right / max(1, len(target))
+            parts[f"error_{each + 1}"] = self._relative_error(logits, target, each)
             hits = hits + right
         mean = total / max(1, count)
         return Loss(mean, {"code": mean.detach(), "code_accuracy": hits / max(1, count), **parts})
+
+    def _distance_from(self, logits: Tensor, target: Tensor, stage: int) -> Tensor:
+        """Return the summed cross-entropy of logits (N, V) to targets (N,), smoothed over look-alike entries."""
+        smoothing = self.config.target_smoothing
+        if not smoothing:
+            return F.cross_entropy(logits, target, reduction="sum")
+        with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
+            table = self.codes[stage].float()
+            apart = torch.cdist(table, table).square()
+            nearest = apart.topk(2, largest=False).values[:, 1].mean()
+            wanted = (-apart / (2 * smoothing * nearest)).softmax(-1)[target]  # (N, V)
+        return F.cross_entropy(logits, wanted, reduction="sum")
+
+    @torch.no_grad()
+    def _relative_error(self, logits: Tensor, target: Tensor, stage: int) -> Tensor:
+        """Return the squared error of the greedy entries over the size of the right ones; no entry at all is 1."""
+        table = self.codes[stage].float()
+        right = table[target]
+        return (table[logits.argmax(-1)] - right).square().sum() / right.square().sum().clamp(min=1e-9)
 
     def _draw_stages(self, rows: int, rng: torch.Generator) -> Tensor:
         weights = torch.tensor(self.config.stage_weights or [1.0] * (self.config.codebooks - 1))

@@ -34,9 +34,7 @@ class Frames:
         return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
 
 
-def frames_of(
-    codes: Tensor, lens: Tensor, prompt_lens: Tensor, path: Tensor | None, *, restart: bool
-) -> Frames:
+def frames_of(codes: Tensor, lens: Tensor, prompt_lens: Tensor, path: Tensor | None, *, restart: bool) -> Frames:
     """Return frames whose positions run on from prompt to target, or `restart` with the target."""
     at = torch.arange(codes.shape[1], device=codes.device).expand(codes.shape[:2])
     is_target = at >= prompt_lens[:, None]

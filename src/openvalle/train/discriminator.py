@@ -16,6 +16,7 @@ class StftDiscriminator(nn.Module):
 
     def __init__(self, n_fft: int, channels: int) -> None:
         super().__init__()
+        self.window: Tensor
         self.n_fft = n_fft
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         shapes = [(2, channels, 1), (channels, channels, 1), (channels, channels, 2), (channels, channels, 4)]

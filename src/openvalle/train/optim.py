@@ -61,8 +61,8 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
     decay = min(decay, (1 + step) / (10 + step))
     for old, new in zip(average.parameters(), network.parameters(), strict=True):
         old.lerp_(new.to(old.dtype), 1 - decay)
-    for old, new in zip(average.buffers(), network.buffers(), strict=True):
-        old.copy_(new)
+    for held, now in zip(average.buffers(), network.buffers(), strict=True):
+        held.copy_(now)
 
 
 def clip_gradients(parameters: Iterable[Tensor], limit: float) -> float:

@@ -29,7 +29,7 @@ class TrainState:
 
     networks: dict[str, nn.Module]
     averages: dict[str, nn.Module]
-    optimizers: dict[str, torch.optim.Optimizer]
+    optimizers: Mapping[str, torch.optim.Optimizer]
     step: int = 0  # completed updates
 
 
