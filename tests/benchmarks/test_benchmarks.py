@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,10 @@ def test_report_is_written_as_json_and_markdown(load, tmp_path, capsys):
     assert "MISSED" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("jiwer", "resemblyzer", "webrtcvad", "speechmos", "onnxruntime")),
+    reason="needs openvalle[eval-offline]",
+)
 def test_a_judgement_is_kept_and_silence_scores_nothing(load, tmp_path, monkeypatch, spoken):
     judging = load("judging")
     panel, clips = judging.Panel(), [judging.Clip(spoken, "saw see"), judging.Clip(silence(1.0), "two words")]

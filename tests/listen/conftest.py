@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -63,6 +64,21 @@ SAID = [  # "see", pause, "saw she"
     ("IY", 0.3),
     ("SIL", 0.4),
 ]
+
+
+JUDGES = {  # the packages of openvalle[eval-offline] that each file of tests needs
+    "test_scoring": ("jiwer",),
+    "test_speaker": ("resemblyzer", "webrtcvad"),
+    "test_quality": ("speechmos", "onnxruntime"),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def installed(request: pytest.FixtureRequest) -> None:
+    """Skip the tests of a judge that is not installed."""
+    missing = [name for name in JUDGES.get(request.path.stem, ()) if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}: pip install 'openvalle[eval-offline]'")
 
 
 @pytest.fixture(scope="session")
