@@ -17,9 +17,7 @@ EVERY = pytest.mark.parametrize("kind", NAR_KINDS)
 
 def row(seed: int, symbols: int, frames: int, prompt: int) -> NARPromptRow:
     rng = torch.Generator().manual_seed(seed)
-    path = torch.cat(
-        [torch.arange(prompt) * 2 // max(1, prompt), 2 + torch.arange(frames) * (symbols - 2) // frames]
-    )
+    path = torch.cat([torch.arange(prompt) * 2 // max(1, prompt), 2 + torch.arange(frames) * (symbols - 2) // frames])
     return NARPromptRow(
         text=torch.randint(1, SMALL["symbols"], (symbols,), generator=rng),
         first=torch.randint(ENTRIES, (frames,), generator=rng),
@@ -63,3 +61,16 @@ def test_the_prompts_words_are_read_only_with_text_both():
         model = NAR(NARConfig.parse({**SMALL, "prompt": "segment", "text": text}))
         shaken(model, std=1.0)
         assert torch.equal(fill(model, [ROWS[0]])[0], fill(model, [other])[0]) is not is_read
+
+
+def test_nearest_choice_takes_the_entry_closest_to_the_expected_embedding():
+    values = {**SMALL, "choice": "nearest"}
+    model = shaken(NAR(NARConfig.parse(values)).eval(), std=1.0)
+    hidden = torch.randn(5, SMALL["stack"]["width"], generator=torch.Generator().manual_seed(0))
+    expected = model.logits(hidden, 3).softmax(-1) @ model.codes[3]
+    distances = torch.cdist(expected, model.codes[3])
+    assert torch.equal(model.choose(hidden, 3), distances.argmin(-1))
+    likeliest = NAR(NARConfig.parse(SMALL)).eval()
+    likeliest.load_state_dict(model.state_dict())
+    assert not torch.equal(fill(model, [ROWS[0]])[0], fill(likeliest, [ROWS[0]])[0])
+    assert torch.equal(likeliest.choose(hidden, 3), model.logits(hidden, 3).argmax(-1))

@@ -77,7 +77,6 @@ AR_CHANGES = {
     "phoneme_weight": (ALIGNED, {**ALIGNED, "phoneme_weight": 0.5}),
 }
 NAR_CHANGES = {
-    "target_smoothing": ({}, {"target_smoothing": 0.5}),
     **{name: AR_CHANGES[name] for name in ARConfig.model_fields if name in NARConfig.model_fields},
     "merge": ({**ALIGNED, **PROMPT}, {**ALIGNED, **PROMPT, "merge": 2}),
     "codebooks": ({}, {"codebooks": 4}),
@@ -88,6 +87,7 @@ NAR_CHANGES = {
     "prompt": ({}, {"prompt": "none"}),
     "prompt_min": ({"prompt_max": 9, "prompt_min": 9}, {"prompt_max": 9, "prompt_min": 1}),
     "prompt_max": ({"prompt_max": 5, "prompt_min": 5}, {"prompt_max": 9, "prompt_min": 5}),
+    "distance_weight": ({}, {"distance_weight": 1.0}),
     "prompt_none": (PROMPT, {**PROMPT, "prompt_none": 0.99}),
 }
 
@@ -129,5 +129,7 @@ def test_every_nar_field_changes_something(name):
 
 def test_all_fields_are_covered():
     assert set(AR_CHANGES) == set(ARConfig.model_fields)
-    assert set(NAR_CHANGES) | {"text"} == set(NARConfig.model_fields)  # `text` is tested where rows are filled
+    assert set(NAR_CHANGES) | {"text", "choice"} == set(
+        NARConfig.model_fields
+    )  # those are tested where rows are filled
     assert NAR_KINDS

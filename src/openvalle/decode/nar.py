@@ -36,7 +36,7 @@ def fill(model: NAR, rows: Sequence[NARPromptRow]) -> list[Tensor]:
     codes, is_target = inputs.frames.codes, inputs.frames.scored
     for stage in range(1, config.codebooks):
         hidden = model(inputs, torch.tensor([stage], device=device))
-        codes[..., stage][is_target] = model.logits(hidden[is_target], stage).argmax(-1)
+        codes[..., stage][is_target] = model.choose(hidden[is_target], stage)
     return [
         codes[index, len(prompt) : len(prompt) + len(row.first)]
         for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True))

@@ -79,6 +79,13 @@ class StageDraw(StrEnum):
     SAMPLE = "sample"  # one stage per row
 
 
+class EntryChoice(StrEnum):
+    """Which codebook entry the NAR model takes from its scores."""
+
+    LIKELIEST = "likeliest"  # the papers' greedy choice
+    NEAREST = "nearest"  # the entry nearest to the expected embedding: ours, for a model that is rarely sure
+
+
 class StackConfig(Config):
     """The transformer both networks are made of."""
 
@@ -180,11 +187,12 @@ class NARConfig(LanguageModelConfig):
     prompt: NARPrompt = Field(NARPrompt.PREFIX, description="where the training prompt comes from")
     prompt_min: int = Field(225, ge=1, description="shortest prompt drawn, in frames, before the cap of T/2")
     prompt_max: int = Field(2250, ge=1, description="longest prompt drawn, in frames, before the cap of T/2")
-    target_smoothing: float = Field(
+    choice: EntryChoice = Field(EntryChoice.LIKELIEST, description="which entry is taken when speaking")
+    distance_weight: float = Field(
         0.0,
         ge=0,
-        description="spreads each training target over entries with near embeddings: variance over the squared "
-        "distance of neighbours; 0 is plain cross-entropy (the papers). Ours, for small data: a near miss sounds right",
+        description="weight of the distance between the expected and the right entry's embedding beside the "
+        "cross-entropy. Ours, for small data: a near miss sounds right",
     )
     prompt_none: float = Field(0.0, ge=0, lt=1, description="share of training batches without any prompt")
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvalle.model.batch import Batch, Loss
-from openvalle.model.config import Alignment, NARConfig, StageConditioning, StageDraw
+from openvalle.model.config import Alignment, EntryChoice, NARConfig, StageConditioning, StageDraw
 from openvalle.model.embeddings import (
     PositionEmbedding,
     TextEmbedding,
@@ -94,6 +94,15 @@ class NAR(nn.Module):
         table = self.codes[stage] if self.head is None else self.head[stage - 1]
         return F.linear(hidden, table) * self.gain[stage - 1]
 
+    def choose(self, hidden: Tensor, stage: int) -> Tensor:
+        """Return the entries (...) of codebook `stage` to take for hidden states (..., D)."""
+        logits = self.logits(hidden, stage)
+        if self.config.choice == EntryChoice.LIKELIEST:
+            return logits.argmax(-1)
+        table = self.codes[stage].float()
+        expected = self._expected(logits, stage)
+        return (expected @ table.T - 0.5 * table.square().sum(-1)).argmax(-1)  # the smallest distance
+
     def _frame_vectors(self, frames: Frames, stages: Tensor) -> Tensor:
         """Return the sum of known codebooks' embeddings, (B, T, D)."""
         rows, length, books = frames.codes.shape
@@ -134,37 +143,32 @@ class NAR(nn.Module):
         hidden = self(NARInputs(batch.text, batch.text_lens, frames, languages, languages), stages)
         row_stages = stages.expand(len(batch.text))
         total, hits, count = hidden.new_zeros(()), hidden.new_zeros(()), int(frames.scored.sum())
-        parts: dict[str, Tensor] = {}
+        distances, parts = hidden.new_zeros(()), dict[str, Tensor]()
         for each in sorted(set(row_stages.tolist())):
             scored = frames.scored & (row_stages == each)[:, None]
             logits = self.logits(hidden[scored], each).float()
             target = frames.codes[..., each][scored]
-            total = total + self._distance_from(logits, target, each)
+            total = total + F.cross_entropy(logits, target, reduction="sum")
+            distance = self._distance(logits, target, each)
+            distances = distances + len(target) * distance
             right = (logits.argmax(-1) == target).sum()
             parts[f"accuracy_{each + 1}"] = right / max(1, len(target))
-            parts[f"error_{each + 1}"] = self._relative_error(logits, target, each)
+            parts[f"distance_{each + 1}"] = distance.detach()
             hits = hits + right
         mean = total / max(1, count)
-        return Loss(mean, {"code": mean.detach(), "code_accuracy": hits / max(1, count), **parts})
+        loss = mean + config.distance_weight * distances / max(1, count)
+        return Loss(loss, {"code": mean.detach(), "code_accuracy": hits / max(1, count), **parts})
 
-    def _distance_from(self, logits: Tensor, target: Tensor, stage: int) -> Tensor:
-        """Return the summed cross-entropy of logits (N, V) to targets (N,), smoothed over look-alike entries."""
-        smoothing = self.config.target_smoothing
-        if not smoothing:
-            return F.cross_entropy(logits, target, reduction="sum")
-        with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
-            table = self.codes[stage].float()
-            apart = torch.cdist(table, table).square()
-            nearest = apart.topk(2, largest=False).values[:, 1].mean()
-            wanted = (-apart / (2 * smoothing * nearest)).softmax(-1)[target]  # (N, V)
-        return F.cross_entropy(logits, wanted, reduction="sum")
+    def _distance(self, logits: Tensor, target: Tensor, stage: int) -> Tensor:
+        """Return the squared distance of expected to right embeddings over the size of the right ones; knowing
+        nothing costs 1. The table itself gets no gradient: it would learn to hold one and the same vector."""
+        right = self.codes[stage].detach().float()[target]
+        return (self._expected(logits, stage) - right).square().sum() / right.square().sum().clamp(min=1e-9)
 
-    @torch.no_grad()
-    def _relative_error(self, logits: Tensor, target: Tensor, stage: int) -> Tensor:
-        """Return the squared error of the greedy entries over the size of the right ones; no entry at all is 1."""
-        table = self.codes[stage].float()
-        right = table[target]
-        return (table[logits.argmax(-1)] - right).square().sum() / right.square().sum().clamp(min=1e-9)
+    def _expected(self, logits: Tensor, stage: int) -> Tensor:
+        """Return the mean embedding (..., D) under the scores (..., V)."""
+        with torch.autocast(logits.device.type, enabled=False):
+            return logits.float().softmax(-1) @ self.codes[stage].detach().float()
 
     def _draw_stages(self, rows: int, rng: torch.Generator) -> Tensor:
         weights = torch.tensor(self.config.stage_weights or [1.0] * (self.config.codebooks - 1))
