@@ -88,9 +88,7 @@ def write(path: str | Path, audio: Audio) -> Path:
     container, subtype = FORMATS[path.suffix.lower()]
     try:
         with atomic_path(path) as part:
-            soundfile.write(
-                part, np.clip(audio.samples, -1, 1), audio.rate, format=container, subtype=subtype
-            )
+            soundfile.write(part, np.clip(audio.samples, -1, 1), audio.rate, format=container, subtype=subtype)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(
             f"cannot write {path} ({error})", "check the folder, its permissions and the free space"

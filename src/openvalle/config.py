@@ -55,9 +55,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(
-            f"cannot read {path}: {error.strerror}", "give the path of a YAML or JSON file"
-        ) from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}", "give the path of a YAML or JSON file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML or JSON: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -71,9 +69,7 @@ def override(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, An
     for item in overrides:
         key, equals, text = item.partition("=")
         if not equals or not key:
-            raise ConfigError(
-                f"cannot read the override {item!r}", "write key=value, for example train.steps=100"
-            )
+            raise ConfigError(f"cannot read the override {item!r}", "write key=value, for example train.steps=100")
         node = values
         *parents, last = key.split(".")
         for parent in parents:

@@ -87,9 +87,7 @@ def test_greedy_decoding_equals_the_argmax_of_the_full_forward(kind):
     codes = torch.cat([kept, spoken])
     whole = dataclasses.replace(one, codes=codes)
     if result.path is not None:
-        path = torch.cat(
-            [one.path[len(one.codes) % group :], result.path[: len(spoken)] + one.prompt_symbols]
-        )
+        path = torch.cat([one.path[len(one.codes) % group :], result.path[: len(spoken)] + one.prompt_symbols])
         whole = dataclasses.replace(whole, path=path)
     from openvalle.decode.inputs import inputs_of
 
@@ -203,9 +201,7 @@ def test_the_language_of_the_target_changes_what_is_said():
     one = prompt(model, 1)
     greedy = OPTIONS.model_copy(update={"sampling": SamplingOptions(temperature=0.0), "least_frames": 6.0})
     said = [
-        generate(model, [dataclasses.replace(one, language=language)], greedy, row_generators([0]))[
-            0
-        ].codes.tolist()
+        generate(model, [dataclasses.replace(one, language=language)], greedy, row_generators([0]))[0].codes.tolist()
         for language in (0, 1, 2)
     ]
     assert len({tuple(codes) for codes in said}) > 1
@@ -215,8 +211,6 @@ def test_prompts_that_cannot_be_used_are_refused():
     model = ar_of("builtin")
     one = prompt(model, 1)
     with pytest.raises(ModelError, match="no text to speak"):
-        generate(
-            model, [dataclasses.replace(one, prompt_symbols=len(one.text))], OPTIONS, row_generators([0])
-        )
+        generate(model, [dataclasses.replace(one, prompt_symbols=len(one.text))], OPTIONS, row_generators([0]))
     with pytest.raises(ModelError, match="symbol of each prompt frame"):
         generate(model, [dataclasses.replace(one, path=None)], OPTIONS, row_generators([0]))

@@ -88,9 +88,7 @@ def test_the_nar_model_fills_in_what_it_learnt(kind):
         given = NARPromptRow(row.text, codes[:, 0], 0, row.speaker_codes, language=row.language)
         if config.prompt == NARPrompt.PREFIX:
             start = 6
-            given = NARPromptRow(
-                row.text, codes[start:, 0], int(path[start]), codes[:start], path, row.language
-            )
+            given = NARPromptRow(row.text, codes[start:, 0], int(path[start]), codes[:start], path, row.language)
         elif config.prompt == NARPrompt.SENTENCE:  # the prompt's words are dropped
             words, before = torch.tensor([3, 4]), torch.zeros(len(row.speaker_codes), dtype=torch.long)
             given = dataclasses.replace(

@@ -27,9 +27,7 @@ class AROptions(Config):
     """How codebook 1 is decoded. Frames are the codec's (75 a second)."""
 
     sampling: SamplingOptions = SamplingOptions()
-    path_temperature: float = Field(
-        1.0, ge=0, description="of the pointer's choice to stay or to move on; 0: greedy"
-    )
+    path_temperature: float = Field(1.0, ge=0, description="of the pointer's choice to stay or to move on; 0: greedy")
     symbol_frames: int = Field(30, ge=1, description="longest stay at a symbol with alignment (30 = 0.4 s)")
     pause_frames: int = Field(75, ge=1, description="longest stay at one of `pauses`")
     pauses: tuple[int, ...] = Field((1,), description="symbols that may last as long as `pause_frames`")
@@ -151,9 +149,7 @@ class _Loop:
         options, block = self.options, self.config.block
         pauses = torch.tensor(options.pauses, dtype=torch.long, device=self.device)
         long, short = steps_of(options.pause_frames, block), steps_of(options.symbol_frames, block)
-        return Pointer(
-            self.targets, [torch.where(torch.isin(row, pauses), long, short) for row in self.targets]
-        )
+        return Pointer(self.targets, [torch.where(torch.isin(row, pauses), long, short) for row in self.targets])
 
     def _limits(self, is_preset: bool) -> tuple[Tensor, Tensor]:
         """Return the fewest and the most steps of each row."""

@@ -74,9 +74,7 @@ def inputs_of(model: ARModel, prompts: Sequence[ARPrompt]) -> tuple[ARInputs, Te
 
 def _languages(prompts: Sequence[ARPrompt], lens: Tensor) -> tuple[Tensor, Tensor]:
     """Return the languages of audio inputs (B, N + 1) and of text (B, S): each frame carries its own audio's."""
-    of_prompt = [
-        p.language if p.prompt_language is None or p.codes is None else p.prompt_language for p in prompts
-    ]
+    of_prompt = [p.language if p.prompt_language is None or p.codes is None else p.prompt_language for p in prompts]
     audio = torch.tensor(of_prompt)[:, None].expand(-1, int(lens.max()) + 1)
     rows = []
     for prompt in prompts:
@@ -98,14 +96,8 @@ def _check(prompt: ARPrompt, config: ARConfig) -> None:
     if len(prompt.text) <= prompt.prompt_symbols:
         raise ModelError("there is no text to speak after the prompt's", "give a text with speakable words")
     is_aligned = config.alignment == Alignment.PHONEME
-    if (
-        prompt.codes is not None
-        and is_aligned
-        and (prompt.path is None or len(prompt.path) != len(prompt.codes))
-    ):
-        raise ModelError(
-            "this model needs the symbol of each prompt frame", "align the prompt with its transcript"
-        )
+    if prompt.codes is not None and is_aligned and (prompt.path is None or len(prompt.path) != len(prompt.codes)):
+        raise ModelError("this model needs the symbol of each prompt frame", "align the prompt with its transcript")
 
 
 def _device(model: ARModel) -> torch.device:
