@@ -64,13 +64,12 @@ def test_the_prompts_words_are_read_only_with_text_both():
 
 
 def test_nearest_choice_takes_the_entry_closest_to_the_expected_embedding():
-    values = {**SMALL, "choice": "nearest"}
-    model = shaken(NAR(NARConfig.parse(values)).eval(), std=1.0)
+    values = {**SMALL, "distance_weight": 1.0}
+    model = shaken(NAR(NARConfig.parse({**values, "choice": "nearest"})).eval(), std=1.0)
     hidden = torch.randn(5, SMALL["stack"]["width"], generator=torch.Generator().manual_seed(0))
-    expected = model.logits(hidden, 3).softmax(-1) @ model.codes[3]
-    distances = torch.cdist(expected, model.codes[3])
-    assert torch.equal(model.choose(hidden, 3), distances.argmin(-1))
-    likeliest = NAR(NARConfig.parse(SMALL)).eval()
+    expected = model.expect(hidden) * model.codes[3].square().mean().sqrt()
+    assert torch.equal(model.choose(hidden, 3), torch.cdist(expected, model.codes[3]).argmin(-1))
+    likeliest = NAR(NARConfig.parse(values)).eval()
     likeliest.load_state_dict(model.state_dict())
-    assert not torch.equal(fill(model, [ROWS[0]])[0], fill(likeliest, [ROWS[0]])[0])
     assert torch.equal(likeliest.choose(hidden, 3), model.logits(hidden, 3).argmax(-1))
+    assert not torch.equal(fill(model, [ROWS[0]])[0], fill(likeliest, [ROWS[0]])[0])

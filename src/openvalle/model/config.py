@@ -83,7 +83,7 @@ class EntryChoice(StrEnum):
     """Which codebook entry the NAR model takes from its scores."""
 
     LIKELIEST = "likeliest"  # the papers' greedy choice
-    NEAREST = "nearest"  # the entry nearest to the expected embedding: ours, for a model that is rarely sure
+    NEAREST = "nearest"  # the entry nearest to the expected embedding: ours, needs distance_weight
 
 
 class StackConfig(Config):
@@ -191,8 +191,8 @@ class NARConfig(LanguageModelConfig):
     distance_weight: float = Field(
         0.0,
         ge=0,
-        description="weight of the distance between the expected and the right entry's embedding beside the "
-        "cross-entropy. Ours, for small data: a near miss sounds right",
+        description="weight of the distance between the right entry's embedding and one that the model expects, "
+        "beside the cross-entropy. Ours, for small data: a near miss sounds right",
     )
     prompt_none: float = Field(0.0, ge=0, lt=1, description="share of training batches without any prompt")
 
@@ -207,6 +207,8 @@ class NARConfig(LanguageModelConfig):
                 raise ValueError("stage_weights must not be negative, and one must be positive")
         if self.prompt_min > self.prompt_max:
             raise ValueError(f"prompt_min {self.prompt_min} exceeds prompt_max {self.prompt_max}")
+        if self.choice == EntryChoice.NEAREST and not self.distance_weight:
+            raise ValueError("choice nearest needs a distance_weight: without it nothing is expected")
         self._check_prompt()
         if self.alignment == Alignment.NONE and self.merge > 1:
             raise ValueError("merge means nothing to the NAR model without alignment: its codes come merged")

@@ -54,8 +54,10 @@ class NAR(nn.Module):
         self.head = None
         if not config.tie_output:
             self.head = nn.Parameter(torch.randn(books - 1, config.entries, width) * width**-0.5)
-        # Later codebooks hold smaller vectors where embeddings start from a codec's: their scores need a gain.
-        self.gain = nn.Parameter(torch.ones(books - 1))
+        self.expect = nn.Linear(width, width) if config.distance_weight else None
+        if self.expect is not None:  # at first it expects nothing, which costs 1
+            nn.init.zeros_(self.expect.weight)
+            nn.init.zeros_(self.expect.bias)
         self.scale = math.sqrt(width)
         self.positions = PositionEmbedding(config)
         self.language = language_embedding(config)
@@ -92,16 +94,20 @@ class NAR(nn.Module):
         A tied head is the embedding table of the same codebook.
         """
         table = self.codes[stage] if self.head is None else self.head[stage - 1]
-        return F.linear(hidden, table) * self.gain[stage - 1]
+        return F.linear(hidden, table)
 
     def choose(self, hidden: Tensor, stage: int) -> Tensor:
         """Return the entries (...) of codebook `stage` to take for hidden states (..., D)."""
-        logits = self.logits(hidden, stage)
         if self.config.choice == EntryChoice.LIKELIEST:
-            return logits.argmax(-1)
+            return self.logits(hidden, stage).argmax(-1)
         table = self.codes[stage].float()
-        expected = self._expected(logits, stage)
-        return (expected @ table.T - 0.5 * table.square().sum(-1)).argmax(-1)  # the smallest distance
+        return (self._expected(hidden, stage) @ table.T - 0.5 * table.square().sum(-1)).argmax(-1)  # nearest
+
+    def _expected(self, hidden: Tensor, stage: int) -> Tensor:
+        """Return the embedding (..., D) expected of codebook `stage`, in units of the size of its entries."""
+        assert self.expect is not None
+        size = self.codes[stage].detach().float().square().mean().sqrt()
+        return self.expect(hidden).float() * size
 
     def _frame_vectors(self, frames: Frames, stages: Tensor) -> Tensor:
         """Return the sum of known codebooks' embeddings, (B, T, D)."""
@@ -149,26 +155,24 @@ class NAR(nn.Module):
             logits = self.logits(hidden[scored], each).float()
             target = frames.codes[..., each][scored]
             total = total + F.cross_entropy(logits, target, reduction="sum")
-            distance = self._distance(logits, target, each)
+            distance = self._distance(hidden[scored], target, each)
             distances = distances + len(target) * distance
             right = (logits.argmax(-1) == target).sum()
             parts[f"accuracy_{each + 1}"] = right / max(1, len(target))
-            parts[f"distance_{each + 1}"] = distance.detach()
+            if self.expect is not None:
+                parts[f"distance_{each + 1}"] = distance.detach()
             hits = hits + right
         mean = total / max(1, count)
         loss = mean + config.distance_weight * distances / max(1, count)
         return Loss(loss, {"code": mean.detach(), "code_accuracy": hits / max(1, count), **parts})
 
-    def _distance(self, logits: Tensor, target: Tensor, stage: int) -> Tensor:
+    def _distance(self, hidden: Tensor, target: Tensor, stage: int) -> Tensor:
         """Return the squared distance of expected to right embeddings over the size of the right ones; knowing
-        nothing costs 1. The table itself gets no gradient: it would learn to hold one and the same vector."""
+        nothing costs 1. The table gets no gradient: it would learn to hold one and the same vector."""
+        if self.expect is None:
+            return hidden.new_zeros(())
         right = self.codes[stage].detach().float()[target]
-        return (self._expected(logits, stage) - right).square().sum() / right.square().sum().clamp(min=1e-9)
-
-    def _expected(self, logits: Tensor, stage: int) -> Tensor:
-        """Return the mean embedding (..., D) under the scores (..., V)."""
-        with torch.autocast(logits.device.type, enabled=False):
-            return logits.float().softmax(-1) @ self.codes[stage].detach().float()
+        return (self._expected(hidden, stage) - right).square().sum() / right.square().sum().clamp(min=1e-9)
 
     def _draw_stages(self, rows: int, rng: torch.Generator) -> Tensor:
         weights = torch.tensor(self.config.stage_weights or [1.0] * (self.config.codebooks - 1))

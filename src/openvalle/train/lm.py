@@ -152,8 +152,6 @@ def start_from_codebooks(network: AR | NAR, codebooks: Tensor, seed: int) -> Non
         table[: len(projected[0])] = projected[0]  # a tied table has one more row, for <EOS>
     else:
         table.copy_(projected[: len(table)])
-        if network.head is None:
-            network.gain.copy_(width**-0.5 / projected[1 : len(table)].square().mean((1, 2)).sqrt())
 
 
 def languages_of(shards: TokenShards) -> list[str]:
