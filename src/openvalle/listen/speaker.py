@@ -45,7 +45,7 @@ class ResemblyzerEncoder:
     def __init__(self) -> None:
         import torch
 
-        path = wheel_file("resemblyzer", "pretrained.pt", "eval-offline")
+        path = wheel_file("resemblyzer", "pretrained.pt")
         state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
         self._lstm = torch.nn.LSTM(40, 256, 3, batch_first=True)
         self._linear = torch.nn.Linear(256, 256)
