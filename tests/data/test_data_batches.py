@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from openvalle.data.batches import TokenBatches, fixed_batches
-from openvalle.data.collate import collate
 from openvalle.data.sampling import row_weights
 from openvalle.data.shards import TokenShards
 from openvalle.data.utterance import Utterance, crop
@@ -117,17 +116,3 @@ def test_a_crop_never_splits_a_merged_frame():
 def test_an_utterance_that_fits_is_not_cropped():
     whole = _utterance([2, 4, 6])
     assert crop(whole, 12, np.random.default_rng(0)) is whole
-
-
-def test_collate_pads_with_zeros_and_keeps_every_row(shards):
-    items = [shards[row] for row in (0, 1, 2)]
-    batch = collate(items)
-    for index, item in enumerate(items):
-        symbols, frames = len(item.text), len(item.codes)
-        assert batch.text_lens[index] == symbols and batch.codes_lens[index] == frames
-        assert torch.equal(batch.text[index, :symbols], item.text)
-        assert torch.equal(batch.codes[index, :frames], item.codes)
-        assert torch.equal(batch.path[index, :frames], item.path)
-        assert not batch.text[index, symbols:].any() and not batch.codes[index, frames:].any()
-    frames = sum(len(item.codes) for item in items)
-    assert batch.padding == pytest.approx(1 - frames / batch.codes[..., 0].numel())

@@ -176,7 +176,7 @@ class SoundTask(_CodecTask):
     def losses(self, batch: Crops, step: int, rng: torch.Generator) -> Losses:
         config = self.recipe.sound
         fake = self.codec.decoder(self._latents(batch.samples, *self.draw(config.quantize, rng)))
-        real = batch.samples[:, : fake.shape[1]]
+        real, fake = batch.samples, fake[:, : batch.samples.shape[1]]  # the decoder fills whole frames
         distance = torch.stack([F.l1_loss(mel(fake), mel(real)) for mel in self.mels]).mean()
         if step < config.adversarial_from:
             return Losses({"decoder": config.mel * distance}, {"mel": distance.item()})
@@ -223,11 +223,11 @@ class SoundTask(_CodecTask):
         assert isinstance(decoder, Decoder)
         samples = self.clips().to(next(decoder.parameters()).device)
         latents = self._latents(samples, self.recipe.sound.quantize.merge, self.codec.config.codebooks)
-        made = decoder(latents)
+        made = decoder(latents)[:, : samples.shape[1]]
         distance = torch.stack([F.l1_loss(mel(made), mel(samples)) for mel in self.mels]).mean()
         rate = self.codec.config.rate
-        sounds = {f"original_{i}": (samples[i].cpu().numpy(), rate) for i in range(2)}
-        sounds |= {f"decoded_{i}": (made[i].cpu().numpy(), rate) for i in range(2)}
+        sounds = {f"original_{i}": (samples[i].cpu().numpy(), rate) for i in range(min(2, len(samples)))}
+        sounds |= {f"decoded_{i}": (made[i].cpu().numpy(), rate) for i in range(min(2, len(made)))}
         return Validation({"mel": distance.item()}, sounds)
 
 

@@ -1,0 +1,190 @@
+"""The training jobs from recipes: codec in two stages, AR and NAR, packed into a model that loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from openvalle.codec.builtin import BuiltinCodec
+from openvalle.codec.load import load_codec
+from openvalle.data.rows import write_rows
+from openvalle.data.shards import to_int16, write_audio, write_tokens
+from openvalle.errors import ConfigError, ModelError
+from openvalle.model.bundle import load_bundle
+from openvalle.text.symbols import arpabet
+from openvalle.train.run import run
+
+LOOP = {"steps": 2, "precision": "no", "optim": {"warmup": 1}}
+SMALL_CODEC = {
+    "encoder_width": 8,
+    "encoder_depth": 1,
+    "trunk_width": 8,
+    "trunk_depth": 1,
+    "decoder_width": 8,
+    "decoder_depth": 1,
+    "latent": 4,
+    "mel_bins": 20,
+    "entries": 32,
+}
+STACK = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32}
+SPLITS = ("train", "train", "dev-clean")
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """Cleaned audio of three rows, one of an unseen speaker."""
+    rng = np.random.default_rng(0)
+    clips = [to_int16(rng.uniform(-0.5, 0.5, 24_000)) for _ in SPLITS]
+    starts = write_audio(tmp_path / "audio" / "audio-00000.npy", clips)
+    write_rows(
+        tmp_path / "audio" / "index.jsonl",
+        [
+            {
+                "id": str(i),
+                "speaker": split,
+                "language": "en",
+                "text": "a",
+                "split": split,
+                "seconds": 1.0,
+                "shard": "audio-00000.npy",
+                "start": start,
+                "samples": 24_000,
+                "sound": "",
+            }
+            for i, (split, start) in enumerate(zip(SPLITS, starts, strict=True))
+        ],
+    )
+    return tmp_path
+
+
+def write_recipe(path: Path, values: dict) -> Path:
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def train_codec(folder: Path) -> Path:
+    recipe = write_recipe(
+        folder / "codec.yaml",
+        {
+            "data": str(folder),
+            "codec": SMALL_CODEC,
+            "tokens": {"loop": LOOP, "crops": {"seconds": 0.5, "batch": 2}},
+            "sound": {"loop": LOOP, "crops": {"seconds": 0.5, "batch": 2}, "adversarial_from": 1, "channels": 4},
+        },
+    )
+    return run("codec", recipe, (), folder / "codec-run")
+
+
+def tokenize(folder: Path, codec: BuiltinCodec) -> None:
+    """Write made-up codes and symbols as that codec's tokens."""
+    rng = np.random.default_rng(1)
+    durations = [[6, 4, 8, 6, 12] for _ in SPLITS]
+    codes = [rng.integers(0, codec.config.entries, (36, 8)) for _ in SPLITS]
+    symbols = [[1, 5, 9, 6, 1] for _ in SPLITS]
+    frames, places = write_tokens(folder / "tokens" / "shard-00000.safetensors", codes, symbols, durations)
+    write_rows(
+        folder / "tokens" / "index.jsonl",
+        [
+            {
+                "id": str(i),
+                "speaker": split,
+                "language": "en",
+                "split": split,
+                "text": "a",
+                "seconds": 36 / 75,
+                "shard": "shard-00000.safetensors",
+                "frames": 36,
+                "symbols": 5,
+                "frame_start": frames[i],
+                "symbol_start": places[i],
+            }
+            for i, split in enumerate(SPLITS)
+        ],
+    )
+    arpabet().save(folder / "tokens" / "symbols.json")
+    spec = codec.spec
+    identity = {
+        "name": spec.name,
+        "digest": spec.digest,
+        "rate": 24_000,
+        "hop": 320,
+        "codebooks": 8,
+        "entries": spec.entries,
+        "merge": 2,
+    }
+    (folder / "tokens" / "codec.json").write_text(json.dumps(identity))
+
+
+def train_part(folder: Path, part: str, **model: object) -> Path:
+    shared = {"stack": STACK, "entries": SMALL_CODEC["entries"], "merge": 2, "alignment": "phoneme"}
+    recipe = write_recipe(
+        folder / f"{part}.yaml",
+        {
+            "data": str(folder),
+            "codec": str(folder / "codec-run" / "codec"),
+            "loop": LOOP,
+            "model": {**shared, **model},
+            "batches": {"frames": 80},
+        },
+    )
+    return run(part, recipe, (), folder / part)
+
+
+def test_from_cleaned_audio_to_a_model_that_loads(prepared: Path) -> None:
+    codec = load_codec(train_codec(prepared))
+    assert isinstance(codec, BuiltinCodec)
+    # The second stage leaves the tokens' meaning alone, and a finished run is not trained again.
+    assert codec.digest() == BuiltinCodec.load(prepared / "codec-run" / "tokens" / "codec").digest()
+    before = codec.decode(torch.zeros(1, 3, 8, dtype=torch.long))
+    again = load_codec(train_codec(prepared))
+    assert torch.equal(before, again.decode(torch.zeros(1, 3, 8, dtype=torch.long)))
+    tokenize(prepared, codec)
+    ar, nar = train_part(prepared, "ar"), train_part(prepared, "nar", prompt_min=2, prompt_max=4)
+    recipe = write_recipe(
+        prepared / "pack.yaml", {"ar": str(ar), "nar": str(nar), "name": "tiny", "licence": "CC0-1.0"}
+    )
+    bundle = load_bundle(run("pack", recipe, (), prepared / "model"))
+    assert bundle.config.codec.digest == codec.digest()
+    assert bundle.config.symbols_digest == arpabet().digest
+    assert bundle.config.languages == ("en",)
+    rows = [json.loads(line) for line in (prepared / "ar" / "metrics.jsonl").read_text().splitlines()]
+    assert {"train", "valid"} == {row["group"] for row in rows}
+
+
+def test_embeddings_start_with_the_codebooks_geometry(prepared: Path) -> None:
+    from openvalle.model.ar import AR
+    from openvalle.model.config import ARConfig, NARConfig
+    from openvalle.model.nar import NAR
+    from openvalle.train.lm import start_from_codebooks
+
+    books = torch.randn(8, 32, 4, generator=torch.Generator().manual_seed(0))
+    shared = {"stack": STACK, "symbols": 9, "entries": 32}
+    ar, nar = AR(ARConfig.parse(shared)), NAR(NARConfig.parse(shared))
+    for network, table, wanted in ((ar, lambda: ar.codes.weight[:32], books[0]), (nar, lambda: nar.codes[3], books[3])):
+        start_from_codebooks(network, books, 0)
+        apart, apart_before = torch.cdist(table(), table()), torch.cdist(wanted, wanted)
+        ratio = apart[0, 1] / apart_before[0, 1]
+        torch.testing.assert_close(apart, apart_before * ratio, rtol=1e-3, atol=5e-3)
+
+
+def test_tokens_of_another_codec_are_refused(prepared: Path) -> None:
+    codec = load_codec(train_codec(prepared))
+    assert isinstance(codec, BuiltinCodec)
+    tokenize(prepared, codec)
+    codec.quantizer.codebooks.add_(1.0)
+    codec.save(prepared / "codec-run" / "codec")
+    with pytest.raises(ModelError, match="another codec"):
+        train_part(prepared, "ar")
+
+
+def test_unknown_job_and_unknown_key_are_refused(prepared: Path) -> None:
+    recipe = write_recipe(prepared / "x.yaml", {"data": str(prepared), "loop": LOOP, "modle": {}})
+    with pytest.raises(ConfigError, match="modle"):
+        run("ar", recipe)
+    with pytest.raises(ConfigError, match="cannot train"):
+        run("vocoder", recipe)
