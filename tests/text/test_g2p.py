@@ -38,7 +38,12 @@ def test_numpy_equals_torch(network: training.SpellingNetwork) -> None:
     with torch.no_grad():
         chunk_logits, stress_logits = network(batch)
     given = [3 if stress == training.UNKNOWN else stress for stress in [3, *stresses[:-1]]]
-    features = model.decode(model.encode(letters, source=1), np.array([[6, *chunks[:-1]]]), np.array([given]))[0]
+    past, rows = model.no_past(), []
+    memory = model.encode(letters, source=1)
+    for state, chunk, stress in zip(memory, [6, *chunks[:-1]], given, strict=True):
+        row, past = model.step(state, np.array([chunk]), np.array([stress]), past)
+        rows.append(row[0])
+    features = np.stack(rows)
     assert np.allclose(model.chunk_scores(features), chunk_logits[0].log_softmax(-1), atol=1e-5)
     for at, chunk in enumerate(chunks):
         wanted = stress_logits[0, at].log_softmax(-1)

@@ -25,7 +25,8 @@ from openvalle.text.symbols import STRESSES, VOWELS
 LETTERS = "'abcdefghijklmnopqrstuvwxyz"
 MAX_LETTERS = 24  # longer spellings are read in pieces
 NO_STRESS = len(STRESSES)  # the stress input after a chunk without a vowel, or with one of unknown stress
-BEAM = 4
+BEAM = 3
+ROWS = 3  # multiplied at a time: OpenBLAS would wake its threads for more, which costs more than the product
 
 Floats = NDArray[np.float32]
 Chunk = tuple[str, ...]
@@ -48,6 +49,7 @@ class Beam:
     score: float
     chunks: tuple[int, ...]
     stresses: tuple[int, ...]
+    parent: int = 0  # the row of the beam it grew from
 
 
 class SpellingModel:
@@ -56,6 +58,12 @@ class SpellingModel:
     def __init__(self, config: SpellingConfig, weights: dict[str, Floats]) -> None:
         self.config = config
         self._weights = weights
+        linear = [name.removesuffix(".weight") for name in weights if name.endswith(".weight")]
+        self._maps = {
+            name: np.ascontiguousarray(weights[f"{name}.weight"].T)
+            for name in linear
+            if f"{name}.bias" in weights and weights[f"{name}.weight"].ndim == 2
+        }
         self._vowelled = [any(phone in VOWELS for phone in chunk) for chunk in config.chunks]
 
     @classmethod
@@ -82,17 +90,18 @@ class SpellingModel:
 
     def _piece(self, letters: Sequence[int]) -> list[str]:
         memory = self.encode(letters)
-        beams = [Beam(0.0, (), ())]
-        for _ in letters:
-            beams = sorted(self._grown(memory, beams), key=lambda beam: -beam.score)[:BEAM]
+        beams, past = [Beam(0.0, (), ())], self.no_past()
+        for state in memory:
+            before = [beam.chunks[-1] if beam.chunks else len(self.config.chunks) for beam in beams]
+            marks = [beam.stresses[-1] if beam.stresses else NO_STRESS for beam in beams]
+            features, past = self.step(state, np.array(before), np.array(marks), past)
+            beams = sorted(self._grown(features, beams), key=lambda beam: -beam.score)[:BEAM]
+            parents = [beam.parent for beam in beams]
+            past = [layer[:, parents] for layer in past]
         return with_one_primary(self._spell(beams[0].chunks, beams[0].stresses))
 
-    def _grown(self, memory: Floats, beams: Sequence[Beam]) -> list[Beam]:
+    def _grown(self, features: Floats, beams: Sequence[Beam]) -> list[Beam]:
         """Return each beam grown by its likeliest chunks, with every stress they may carry."""
-        first = len(self.config.chunks)  # the chunk "before the first letter"
-        chunks = np.array([[first, *beam.chunks] for beam in beams], dtype=np.int64)
-        stresses = np.array([[NO_STRESS, *beam.stresses] for beam in beams], dtype=np.int64)
-        features = self.decode(memory, chunks, stresses)[:, -1]
         chances = self.chunk_scores(features)
         best = np.argsort(-chances, axis=-1)[:, :BEAM]
         marks = self.stress_scores(features[:, None], best)
@@ -102,9 +111,9 @@ class SpellingModel:
                 score, spoken = beam.score + float(chances[row, chunk]), (*beam.chunks, chunk)
                 if self._vowelled[chunk]:
                     for stress, chance in enumerate(marks[row, place].tolist()):
-                        grown.append(Beam(score + chance, spoken, (*beam.stresses, stress)))
+                        grown.append(Beam(score + chance, spoken, (*beam.stresses, stress), row))
                 else:
-                    grown.append(Beam(score, spoken, (*beam.stresses, NO_STRESS)))
+                    grown.append(Beam(score, spoken, (*beam.stresses, NO_STRESS), row))
         return grown
 
     def _spell(self, chunks: Sequence[int], stresses: Sequence[int]) -> list[str]:
@@ -120,17 +129,27 @@ class SpellingModel:
         states = weights["letters.weight"][list(letters)] + weights["starts.weight"][:size]
         states = states + weights["ends.weight"][size - 1 :: -1] + weights["sources.weight"][source]
         for layer in range(self.config.encoder):
-            states = self._block(f"encoder.{layer}", states[None], causal=False)[0]
+            states = self._block(f"encoder.{layer}", states[None])[0][0]
         return states
 
-    def decode(self, memory: Floats, chunks: NDArray[np.int64], stresses: NDArray[np.int64]) -> Floats:
-        """Return the features (B, n, D) of the first n letters, given the chunk and stress before each (B, n)."""
-        weights = self._weights
-        states = memory[None, : chunks.shape[1]] + weights["chunks.weight"][chunks]
-        states = states + weights["stresses.weight"][stresses]
+    def no_past(self) -> list[Floats]:
+        """Return the keys and values of no letters, one (2, B, H, 0, D / H) for each decoder layer."""
+        shape = (2, 1, self.config.heads, 0, self.config.width // self.config.heads)
+        return [np.zeros(shape, dtype=np.float32)] * self.config.decoder
+
+    def step(
+        self, state: Floats, chunks: NDArray[np.int64], stresses: NDArray[np.int64], past: Sequence[Floats]
+    ) -> tuple[Floats, list[Floats]]:
+        """Return the features (B, D) of one letter and the past with it added.
+
+        `state` (D,) is what the encoder read in the letter; `chunks` and `stresses` (B,) are those just before it.
+        """
+        states = state + self._weights["chunks.weight"][chunks] + self._weights["stresses.weight"][stresses]
+        states, kept = states[:, None], []
         for layer in range(self.config.decoder):
-            states = self._block(f"decoder.{layer}", states, causal=True)
-        return self._norm("norm", states)
+            states, seen = self._block(f"decoder.{layer}", states, past[layer])
+            kept.append(seen)
+        return self._norm("norm", states[:, 0]), kept
 
     def chunk_scores(self, features: Floats) -> Floats:
         """Return the log probability of each chunk, (..., C)."""
@@ -141,24 +160,23 @@ class SpellingModel:
         hidden = _squared_relu(self._linear("stress_hidden", features) + self._weights["stress_chunks.weight"][chunks])
         return _log_softmax(self._linear("stress_head", hidden))
 
-    def _block(self, name: str, states: Floats, causal: bool) -> Floats:
-        states = states + self._attend(name, self._norm(f"{name}.norm_attention", states), causal)
-        inner = _squared_relu(self._linear(f"{name}.up", self._norm(f"{name}.norm_feed", states)))
-        return states + self._linear(f"{name}.down", inner)
-
-    def _attend(self, name: str, states: Floats, causal: bool) -> Floats:
+    def _block(self, name: str, states: Floats, past: Floats | None = None) -> tuple[Floats, Floats]:
+        """Return new states (B, L, D), which see each other and the past, and the past with them added."""
         rows, size, width = states.shape
-        mixed = self._linear(f"{name}.mix", states).reshape(rows, size, 3, self.config.heads, -1)
-        query, key, value = mixed.transpose(2, 0, 3, 1, 4)  # each (B, H, L, D / H)
+        mixed = self._linear(f"{name}.mix", self._norm(f"{name}.norm_attention", states))
+        mixed = mixed.reshape(rows, size, 3, self.config.heads, -1).transpose(2, 0, 3, 1, 4)
+        seen = mixed[1:] if past is None else np.concatenate([past, mixed[1:]], axis=3)
+        query, (key, value) = mixed[0], seen  # each (B, H, L, D / H)
         scores = query @ key.transpose(0, 1, 3, 2) / math.sqrt(query.shape[-1])
-        if causal:
-            scores = np.where(np.tri(size, dtype=bool), scores, -np.inf)
-        joined = np.exp(_log_softmax(scores)) @ value
-        return self._linear(f"{name}.out", joined.transpose(0, 2, 1, 3).reshape(rows, size, width))
+        joined = (np.exp(_log_softmax(scores)) @ value).transpose(0, 2, 1, 3).reshape(rows, size, width)
+        states = states + self._linear(f"{name}.out", joined)
+        inner = _squared_relu(self._linear(f"{name}.up", self._norm(f"{name}.norm_feed", states)))
+        return states + self._linear(f"{name}.down", inner), seen
 
     def _linear(self, name: str, states: Floats) -> Floats:
-        flat = states.reshape(-1, states.shape[-1])  # one product of matrices: NumPy would loop over the rows of a beam
-        mapped = flat @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        flat, weight = states.reshape(-1, states.shape[-1]), self._maps[name]
+        parts = [flat[start : start + ROWS] @ weight for start in range(0, len(flat), ROWS)]
+        mapped = np.concatenate(parts) + self._weights[f"{name}.bias"]
         return mapped.reshape(*states.shape[:-1], -1)
 
     def _norm(self, name: str, states: Floats) -> Floats:
