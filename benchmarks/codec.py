@@ -46,12 +46,12 @@ class Coded:
         return [Clip(_decode(codec, codes[:, :codebooks], clip.audio), clip.text) for clip, codes in pairs]
 
 
-def encode_split(codec: Codec, utterances: Sequence[Utterance]) -> Coded:
+def encode_split(codec: Codec, utterances: Sequence[Utterance], merge: int) -> Coded:
     """Return the split coded, with the time it took both ways."""
     originals = [Clip(utterance.audio(), utterance.text) for utterance in utterances]
     codec.decode(codec.encode(torch.zeros(1, codec.spec.rate)))  # warm-up
     started, processor = time.perf_counter(), time.process_time()
-    codes = [codec.encode(torch.from_numpy(clip.audio.samples)[None])[0] for clip in originals]
+    codes = [codec.encode(torch.from_numpy(clip.audio.samples)[None], merge)[0] for clip in originals]
     encoded = time.perf_counter()
     for item in codes:
         codec.decode(item[None])
@@ -186,6 +186,9 @@ def main() -> None:
     options_parser = parser(__doc__.splitlines()[0], "out/bench-codec")
     options_parser.add_argument("--codec", default="builtin", help="a codec's name or folder")
     options_parser.add_argument(
+        "--merge", type=int, default=2, help="frames that share codebook 1, as the model speaks (default: %(default)s)"
+    )
+    options_parser.add_argument(
         "--fewer", type=int, default=15, help="clips judged with fewer codebooks (default: %(default)s)"
     )
     options = options_parser.parse_args()
@@ -194,6 +197,7 @@ def main() -> None:
     codec = load_codec(options.codec)
     settings = {
         "codec": f"{codec.spec.name} {codec.spec.digest}",
+        "merge": options.merge,
         "seed": options.seed,
         "threads": options.threads,
         "judges": JUDGES,
@@ -204,7 +208,7 @@ def main() -> None:
     for split, limit in splits.items():
         chosen = choose([item for item in corpus if item.split == split], limit, options.seed)
         if chosen:
-            measure(codec, split, encode_split(codec, chosen), options, report)
+            measure(codec, split, encode_split(codec, chosen, options.merge), options, report)
     done = [split for split in splits if split in report.values]
     speeds = [[report.values[s][f"{way}_times_real_time"] for way in ("encode", "decode")] for s in done]
     table = [[split, *(f"{speed:.1f}" for speed in pair)] for split, pair in zip(done, speeds, strict=True)]
