@@ -82,12 +82,10 @@ class Decoder(nn.Module):
 
     def predict_mel(self, latents: Tensor) -> Tensor:
         """Return the log-mel (B, T, bins) that the trunk reads from the latents; the first training stage's target."""
-        hidden = self.trunk(self._enter(F.pad(latents, (0, 0, LOOKAHEAD, LOOKAHEAD))))
-        return self.mel(hidden) * MEL_SCALE + MEL_MEAN
+        return self.mel(self._hidden(latents)) * MEL_SCALE + MEL_MEAN
 
     def forward(self, latents: Tensor) -> Tensor:
-        hidden = self.trunk(self._enter(F.pad(latents, (0, 0, LOOKAHEAD, LOOKAHEAD))))
-        frames = self.head(self.norm(self.body(self.widen(hidden))))
+        frames = self.head(self.norm(self.body(self.widen(self._hidden(latents)))))
         samples, tail = self.head.overlap_add(frames)
         return torch.cat([samples, tail], dim=1)[:, self.delay :][:, : frames.shape[1] * self.head.hop]
 
@@ -95,6 +93,9 @@ class Decoder(nn.Module):
     def delay(self) -> int:
         """Samples that the first synthesis window reaches before the first frame."""
         return (self.head.n_fft - self.head.hop) // 2
+
+    def _hidden(self, latents: Tensor) -> Tensor:
+        return self.trunk(self._enter(F.pad(latents, (0, 0, LOOKAHEAD, LOOKAHEAD))))
 
     def _enter(self, padded: Tensor) -> Tensor:
         return self.enter(padded.transpose(1, 2)).transpose(1, 2)

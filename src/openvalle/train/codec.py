@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -246,8 +245,7 @@ def train_codec(recipe: CodecRecipe, out: Path) -> Path:
     tokens.save(out / "tokens" / "codec")
     codec = BuiltinCodec.load(out / "tokens" / "codec")
     decoder = fit(SoundTask(recipe, codec), recipe.sound.loop, out / "sound")["decoder"]
-    whole = copy.deepcopy(codec)
-    whole.decoder.load_state_dict(decoder.state_dict())
-    whole.save(out / "codec")
+    codec.decoder.load_state_dict(decoder.state_dict())  # the averaged weights
+    codec.save(out / "codec")
     log.info("the codec is in %s", out / "codec")
     return out / "codec"

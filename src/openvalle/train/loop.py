@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from openvalle.config import Config
-from openvalle.errors import ConfigError, UserError
+from openvalle.errors import ConfigError
 from openvalle.train.optim import OptimConfig, clip_gradients, learning_rate, make_optimizer, update_average
 from openvalle.train.progress import TrainingLog
 from openvalle.train.state import TrainState, latest_checkpoint, load_checkpoint, save_checkpoint
@@ -141,7 +141,7 @@ def _update(task: Task, config: LoopConfig, accelerator: Accelerator, state: Tra
     for network in state.networks.values():
         network.train()
     for micro in range(config.accumulate):
-        batch = _to(task.batch(state.step * config.accumulate + micro, rank, world), accelerator.device)
+        batch = task.batch(state.step * config.accumulate + micro, rank, world).to(accelerator.device)
         with accelerator.autocast():
             losses = task.losses(batch, state.step, rng)
         for loss in losses.minimise.values():
@@ -176,9 +176,3 @@ def _share_gradients(accelerator: Accelerator, network: nn.Module) -> None:
     parameters = [p for p in network.parameters() if p.requires_grad]
     for parameter, piece in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.grad = piece.view_as(parameter)
-
-
-def _to(batch: Any, device: torch.device) -> Any:
-    if hasattr(batch, "to"):
-        return batch.to(device)
-    raise UserError(f"a batch of type {type(batch).__name__} cannot be moved to {device}")
