@@ -105,6 +105,13 @@ def resample(audio: Audio, rate: int) -> Audio:
     return Audio(soxr.resample(audio.samples, audio.rate, rate).astype(np.float32), rate)
 
 
+def at_speed(audio: Audio, speed: float) -> Audio:
+    """Play `audio` faster or slower, as from a tape: tempo, pitch and formants move together."""
+    import soxr
+
+    return Audio(soxr.resample(audio.samples, audio.rate * speed, audio.rate).astype(np.float32), audio.rate)
+
+
 def levels(audio: Audio, frame_seconds: float = 0.01) -> np.ndarray:
     """Return the RMS of each frame in dBFS, (frames,) float32."""
     size = max(1, round(audio.rate * frame_seconds))

@@ -13,7 +13,7 @@ from openvalle.data.rows import read_rows
 from openvalle.data.shards import AudioShards, TokenShards
 from openvalle.errors import ConfigError, UserError
 from openvalle.prepare.run import Options, Step, prepare, rows_of
-from openvalle.prepare.tokenize import tokenize_all
+from openvalle.prepare.tokenize import tokenize_all, with_speeds
 from openvalle.text.symbols import arpabet
 
 
@@ -117,3 +117,18 @@ def test_another_codec_redoes_the_tokens_and_the_same_does_not(aligned):
     _tokenize(out, rows, digest="other")
     assert all(path.stat().st_mtime_ns > time for path, time in times.items())
     assert TokenShards.open(out).codec["digest"] == "other"
+
+
+def test_copies_at_other_speeds_are_shorter_or_longer_and_by_other_speakers(tmp_path, write_sound):
+    out = tmp_path / "out"
+    prepare(_corpus(tmp_path / "in", write_sound), out, last=Step.AUDIO)
+    rows = [row | {"split": "train" if row["speaker"] == "anna" else "dev"} for row in _aligned(out)]
+    _tokenize(out, with_speeds(rows, (1.0, 1.25)))
+    train = TokenShards.open(out, "train")
+    assert len(train) == 6 and len(TokenShards.open(out, "dev")) == 3
+    assert set(train.speakers) == {"anna", "annax1.25"}
+    slow, fast = train[0], train[3]
+    assert fast.id == f"{slow.id}x1.25"
+    assert len(fast.codes) == pytest.approx(len(slow.codes) / 1.25, abs=2)
+    assert fast.text.tolist() == slow.text.tolist()
+    assert fast.durations.sum() == len(fast.codes)

@@ -29,6 +29,10 @@ def prepare(
     codec: Annotated[str, typer.Option(help="A codec's name or folder.")] = "builtin",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
     last: Annotated[LastStep, typer.Option("--last", help="Stop after this step.")] = LastStep.TOKENS,
+    speed: Annotated[
+        list[float] | None,
+        typer.Option(min=0.5, max=2, help="Also a copy of the training speech at this speed and pitch; repeatable."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -40,7 +44,7 @@ def prepare(
     from rich.console import Console
     from rich.progress import Progress
 
-    from openvalle.prepare.run import Step
+    from openvalle.prepare.run import Options, Step
     from openvalle.prepare.run import prepare as prepare_speech
 
     with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bars:
@@ -49,7 +53,8 @@ def prepare(
         def show(step: str, done: int, total: int) -> None:
             bars.update(tasks[str(step)], completed=done, total=total)
 
-        report = prepare_speech(source, out, codec, jobs, last=Step(last.value), progress=show)
+        options = Options(speeds=tuple(speed or ()))
+        report = prepare_speech(source, out, codec, jobs, last=Step(last.value), options=options, progress=show)
     if as_json:
         print(json.dumps({"kept": report.kept, "rejected": len(report.rejected), "seconds": report.seconds}))
         return

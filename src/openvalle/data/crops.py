@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from openvalle.audio import RATE
+from openvalle.audio import RATE, Audio, at_speed
 from openvalle.config import Config
 from openvalle.data.sampling import draw_generator, row_weights
 from openvalle.data.shards import AudioShards
@@ -56,7 +56,7 @@ class AudioCrops:
         spare = self.shards.rows[row]["samples"] - wanted
         crop = self.shards.crop(row, int(rng.integers(spare + 1)) if spare > 0 else 0, wanted)
         if options.speed:
-            crop = _stretch(crop, speed)[: self.samples]
+            crop = at_speed(Audio(crop, RATE), speed).samples[: self.samples]
         placed = np.zeros(self.samples, np.float32)
         start = int(rng.integers(self.samples - len(crop) + 1))
         placed[start : start + len(crop)] = crop
@@ -73,13 +73,6 @@ def fixed_crops(shards: AudioShards, seconds: float, count: int) -> torch.Tensor
         found = shards.crop(int(row), start, samples)
         crop[: len(found)] = found
     return torch.from_numpy(crops)
-
-
-def _stretch(samples: np.ndarray, speed: float) -> np.ndarray:
-    import soxr
-
-    # Read as if recorded at speed x rate: tempo, pitch and formants move together, as with a faster tape.
-    return soxr.resample(samples, RATE * speed, RATE).astype(np.float32)
 
 
 def _gain(samples: np.ndarray, gain_db: float) -> np.ndarray:

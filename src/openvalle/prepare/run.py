@@ -35,6 +35,7 @@ class Options:
     clean: CleanSettings = field(default_factory=CleanSettings)
     align: AlignSettings = field(default_factory=AlignSettings)
     merge: int = 2  # frames that share an entry of codebook 1
+    speeds: tuple[float, ...] = ()  # further copies of the training utterances, each played at this speed
     unit: int = UNIT  # utterances in a unit of work
 
 
@@ -113,11 +114,12 @@ class _Run:
             case _:
                 # torch is needed from here on only
                 from openvalle.codec.load import load_codec
-                from openvalle.prepare.tokenize import tokenize_all
+                from openvalle.prepare.tokenize import tokenize_all, with_speeds
                 from openvalle.text.symbols import arpabet
 
                 load = partial(load_codec, codec)
-                return tokenize_all(list(rows), folder, audio, load, arpabet(), self.options.merge, *common)
+                chosen = with_speeds(list(rows), self.options.speeds)
+                return tokenize_all(chosen, folder, audio, load, arpabet(), self.options.merge, *common)
 
 
 def rows_of(out: Path, step: Step) -> list[Row]:

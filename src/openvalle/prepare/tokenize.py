@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from openvalle.audio import RATE, Audio, at_speed
 from openvalle.codec.base import Codec
 from openvalle.config import atomic_path
 from openvalle.data.rows import Row
@@ -22,6 +23,7 @@ from openvalle.prepare.align import read_spans
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
 from openvalle.text.symbols import SymbolTable
 
+TRAIN = "train"  # the split whose rows may be copied at other speeds
 MERGE = 2  # frames that share an entry of codebook 1 (VALL-E R section 3.1)
 
 
@@ -71,7 +73,9 @@ class TokenizeWork:
 
     def tokens(self, row: Row, samples: np.ndarray) -> Tokens:
         """Return the tokens of one aligned row, (samples,) float32; `AudioError` if it is too short."""
-        spec = self.codec.spec
+        spec, speed = self.codec.spec, row.get("speed", 1.0)
+        if speed != 1:
+            samples = at_speed(Audio(samples, RATE), speed).samples
         # Whole blocks only, so that no merged frame is half padding; at most 27 ms of the margin are lost.
         samples = samples[: len(samples) // (spec.hop * self.merge) * spec.hop * self.merge]
         if not len(samples):
@@ -80,8 +84,22 @@ class TokenizeWork:
             codes = self.codec.encode(torch.from_numpy(samples)[None], merge=self.merge)[0].numpy()  # (T, Q)
         assert codes.shape == (len(samples) // spec.hop, spec.codebooks), codes.shape
         assert codes.min() >= 0 and codes.max() < spec.entries, (codes.min(), codes.max())
-        symbols, durations = spans_to_durations(read_spans(row), len(codes), spec.frame_rate, self.merge)
+        spans = [replace(span, start=span.start / speed, end=span.end / speed) for span in read_spans(row)]
+        symbols, durations = spans_to_durations(spans, len(codes), spec.frame_rate, self.merge)
         return Tokens(codes, self.table.encode(symbols), durations)
+
+
+def with_speeds(rows: list[Row], speeds: Sequence[float]) -> list[Row]:
+    """Return the rows and, for those of the split `train`, a copy at each speed, spoken as if by somebody else."""
+    copies = [
+        row
+        | {"id": f"{row['id']}x{speed:g}", "speaker": f"{row['speaker']}x{speed:g}", "speed": speed}
+        | {"seconds": row["seconds"] / speed}
+        for speed in speeds
+        for row in rows
+        if row["split"] == TRAIN and speed != 1
+    ]
+    return [*rows, *copies]
 
 
 def _build(
