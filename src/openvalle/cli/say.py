@@ -52,9 +52,10 @@ def say(
 ) -> None:
     """Say TEXT and print the path of the sound file.
 
-    [bold]openvalle say "Hello there."[/bold]                            the built-in voice
-    [bold]openvalle say "Hello there." --voice clip.wav --plot[/bold]    the voice of a clip
-    [bold]openvalle say - -o book.mp3 < book.txt[/bold]                  a long text
+    \b
+    openvalle say "Hello there."                            the built-in voice
+    openvalle say "Hello there." --voice clip.wav --plot    the voice of a clip
+    openvalle say - -o book.mp3 < book.txt                  a long text
     """
     words = chosen_text(text, file)
     path = chosen_output(output)

@@ -10,7 +10,7 @@ import typer
 train = typer.Typer(
     help="Train the codec or the language models by a recipe, and pack them into a model.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe, YAML or JSON; recipes/ holds ours.")]

@@ -14,7 +14,7 @@ from openvalle.hub import VOICE_SUFFIX, Kind, check_name, find, is_builtin, name
 
 INTRODUCTION = "This is a voice that belongs to nobody: it was made up, from nothing but these words."
 
-voices = typer.Typer(help="Keep voices under a name.", no_args_is_help=True, rich_markup_mode="rich")
+voices = typer.Typer(help="Keep voices under a name.", no_args_is_help=True, rich_markup_mode=None)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The voice's name.")]
