@@ -1,0 +1,1 @@
+"""Measure a system as the papers do: test lists, judges, rows, reports."""

@@ -1,0 +1,181 @@
+"""The speech that is tested on: any corpus that `openvalle prepare` reads, with genders and lengths, and complete."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from openvalle.audio import Audio, normalize, read
+from openvalle.errors import UserError
+from openvalle.evaluate.items import CORPUS, Stretch
+from openvalle.evaluate.protocols import Corpus, Protocol
+from openvalle.prepare.formats import Clip, Format, detect, read_clips
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "OPENVALLE_SPEECH"  # names the folder of speech where none is given
+LAYOUTS = {Corpus.LIBRISPEECH: Format.LIBRISPEECH, Corpus.VCTK: Format.VCTK}
+SOURCES = {
+    Corpus.LIBRISPEECH: "it comes from https://www.openslr.org/12: unpack {subset}.tar.gz and give that folder",
+    Corpus.VCTK: "it comes from https://datashare.ed.ac.uk/handle/10283/3443: unpack it and give the folder with txt/",
+    Corpus.ANY: "give a manifest.jsonl, each line with audio and text, or a folder that `openvalle prepare` reads",
+}
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording of a corpus."""
+
+    id: str
+    root: Path
+    name: str  # path inside `root`
+    text: str
+    speaker: str
+    gender: str
+    seconds: float
+    split: str
+    language: str = "en"
+
+    @property
+    def path(self) -> Path:
+        """Where the recording lies."""
+        return self.root / self.name
+
+    def audio(self) -> Audio:
+        """Return the recording, 24 kHz mono, levelled as the models expect."""
+        return normalize(read(self.path))
+
+    def whole(self, folder: str = CORPUS) -> Stretch:
+        """Return the recording as a stretch."""
+        return Stretch(self.id, self.name, self.text, self.speaker, self.gender, language=self.language, folder=folder)
+
+
+def corpus_folder(folder: str | Path | None) -> Path:
+    """Return `folder` or, if it is None, the one that the environment names."""
+    chosen = folder or os.environ.get(VARIABLE)
+    if not chosen:
+        raise UserError(
+            "a folder of transcribed speech is needed",
+            f"give --data FOLDER or set {VARIABLE}; the folder holds manifest.jsonl, each line with id, audio "
+            "(path inside the folder), text, speaker, gender and split, or is LibriSpeech, VCTK or the like",
+        )
+    return Path(chosen)
+
+
+def read_corpus(folder: str | Path | None, split: str | None = None) -> list[Utterance]:
+    """Return the utterances of a corpus (of one `split`); files that are missing are left out with a warning.
+
+    `UserError` if there is no corpus, or nothing of it can be used.
+    """
+    root = corpus_folder(folder)
+    found, missing = _read(root, split)
+    if missing:
+        log.warning("%d recordings are missing from %s, such as %s", len(missing), root, missing[0])
+    if not found:
+        raise UserError(f"{root} holds no usable speech{f' of {split}' if split else ''}", SOURCES[Corpus.ANY])
+    return found
+
+
+def read_complete(folder: Path, protocol: Protocol, partial: bool = False) -> tuple[list[Utterance], tuple[str, ...]]:
+    """Return the utterances that a protocol needs and notes on what is missing.
+
+    `UserError` if the folder holds another corpus, or only a part of it, unless `partial` allows that.
+    """
+    layout = LAYOUTS.get(protocol.corpus)
+    hint = SOURCES[protocol.corpus].format(subset=protocol.subset)
+    if layout and (not folder.is_dir() or detect(folder)[0] is not layout):
+        raise UserError(f"{protocol.name} needs {layout.value} {protocol.subset}, which is not at {folder}", hint)
+    inside = _subset_folder(folder, protocol) if layout is Format.LIBRISPEECH else folder
+    found, missing = _read(inside, None, base=folder)
+    problems = [f"{len(missing)} recordings are missing, such as {missing[0]}"] if missing else []
+    speakers = len({item.speaker for item in found})
+    if protocol.utterances and len(found) != protocol.utterances:
+        problems.append(f"{len(found)} of {protocol.utterances} utterances are there")
+    if protocol.speakers and speakers < protocol.speakers:
+        problems.append(f"{speakers} of {protocol.speakers} speakers are there")
+    if problems and not partial:
+        what = f"{folder} is not the complete {protocol.subset or protocol.corpus.value}: {'; '.join(problems)}"
+        raise UserError(what, f"{hint}, or allow it with --partial: the report will say so")
+    if not found:
+        raise UserError(f"{folder} holds no usable speech", hint)
+    return found, tuple(f"partial corpus: {problem}" for problem in problems)
+
+
+def choose(utterances: Sequence[Utterance], limit: int, seed: int) -> list[Utterance]:
+    """Return up to `limit` utterances, taken in turn from every speaker in an order that `seed` decides."""
+    rng = np.random.default_rng(seed)
+    queues = defaultdict(list)
+    for utterance in sorted(utterances, key=lambda item: item.id):
+        queues[utterance.speaker].append(utterance)
+    return in_turns([[queue[i] for i in rng.permutation(len(queue))] for _, queue in sorted(queues.items())])[:limit]
+
+
+def in_turns(queues: Sequence[Sequence[Utterance]]) -> list[Utterance]:
+    """Return the first of every queue, then the second of every queue, and so on."""
+    longest = max((len(queue) for queue in queues), default=0)
+    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+
+
+def _subset_folder(folder: Path, protocol: Protocol) -> Path:
+    """Return the subset's own folder within a LibriSpeech tree; `UserError` lists the subsets there are."""
+    if protocol.subset in ("", folder.name):
+        return folder
+    there = sorted({path.parents[2] for path in folder.rglob("*.trans.txt")})
+    for path in there:
+        if path.name == protocol.subset:
+            return path
+    names = ", ".join(path.name for path in there) or "nothing"
+    hint = SOURCES[protocol.corpus].format(subset=protocol.subset)
+    raise UserError(f"{folder} holds no {protocol.subset} (it holds {names})", hint)
+
+
+def _read(root: Path, split: str | None, base: Path | None = None) -> tuple[list[Utterance], list[str]]:
+    """Return the utterances and the recordings that are missing or unreadable."""
+    import soundfile
+
+    base = base or (root if root.is_dir() else root.parent)
+    genders = _genders(root)
+    found, missing = [], []
+    for clip in read_clips(root):
+        if split is not None and clip.split != split:
+            continue
+        try:
+            seconds = soundfile.info(clip.audio).duration
+        except (soundfile.LibsndfileError, OSError):
+            missing.append(str(clip.audio))
+            continue
+        if clip.text.strip() and seconds > 0 and not clip.start:
+            found.append(_utterance(clip, base, genders, seconds))
+    return found, missing
+
+
+def _utterance(clip: Clip, base: Path, genders: dict[str, str], seconds: float) -> Utterance:
+    try:
+        name = clip.audio.relative_to(base).as_posix()
+    except ValueError:
+        name = str(clip.audio.resolve())
+    gender = genders.get(clip.speaker, "")
+    return Utterance(clip.id, base, name, clip.text, clip.speaker, gender, seconds, clip.split or "", clip.language)
+
+
+def _genders(root: Path) -> dict[str, str]:
+    """Return the gender of each speaker, from manifest.jsonl or the corpus' own list, where there is one."""
+    manifest = root / "manifest.jsonl" if root.is_dir() else root
+    genders: dict[str, str] = {}
+    if manifest.suffix == ".jsonl" and manifest.is_file():
+        for line in manifest.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line) if line.strip() else {}
+            if row.get("gender"):
+                genders[str(row.get("speaker"))] = str(row["gender"])
+    for path in (root / "SPEAKERS.TXT", root.parent / "SPEAKERS.TXT"):
+        if path.is_file():
+            fields = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if line[:1] != ";"]
+            genders |= {row[0].strip(): row[1].strip() for row in fields if len(row) > 1}
+    return genders

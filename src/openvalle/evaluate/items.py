@@ -1,0 +1,154 @@
+"""Test lists: what is to be spoken with which prompt. Written to a file, shared and read again, they are exact.
+
+The file is JSON lines: first `{"format", "version", "protocol", "seed", "corpus", "items"}`, then one item a line.
+Paths are relative to the corpus, so that the list works wherever the corpus lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from openvalle.audio import Audio, concatenate, fade, normalize, read
+from openvalle.config import atomic_path
+from openvalle.errors import UserError
+
+FORMAT = "openvalle-test-list"
+VERSION = 1
+CORPUS, PROMPTS = "corpus", "prompts"  # the folders that a list may refer to
+EDGE_SECONDS = 0.005  # faded where a recording is cut
+Folders = Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A recording or a part of one, and what is said in it."""
+
+    id: str
+    audio: str  # path inside `folder`
+    text: str
+    speaker: str
+    gender: str = ""
+    language: str = "en"
+    start: float = 0.0  # seconds
+    end: float | None = None  # seconds; None: to the end of the file
+    folder: str = CORPUS
+
+    def load(self, folders: Folders) -> Audio:
+        """Return the sound, 24 kHz mono, levelled over the whole recording and then cut."""
+        if self.folder not in folders:
+            raise UserError(f"the list needs the folder of the {self.folder}", f"give --{_option(self.folder)} FOLDER")
+        audio = normalize(read(folders[self.folder] / self.audio))
+        if not self.start and self.end is None:
+            return audio
+        end = len(audio.samples) if self.end is None else round(self.end * audio.rate)
+        return fade(Audio(audio.samples[round(self.start * audio.rate) : end], audio.rate), EDGE_SECONDS, EDGE_SECONDS)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One test: say `text` in the voice of `prompt`."""
+
+    id: str
+    text: str  # to be spoken; for a continuation, what follows the prompt
+    prompt: Stretch
+    reference: Stretch  # a recording of what is judged: `text`, after the prompt's if both are judged
+    other: Stretch | None = None  # a prompt by another speaker: the control
+    condition: str = "clean"  # what is done to the prompt, see `conditions`
+    continuation: bool = False  # the prompt is the beginning of the same recording
+    scores_prompt: bool = False  # the real beginning is judged together with what follows
+    number: int = 0  # place in the list
+
+    @property
+    def judged_text(self) -> str:
+        """What should be heard in what is judged."""
+        return f"{self.prompt.text} {self.text}" if self.scores_prompt else self.text
+
+    def judged_audio(self, spoken: Audio, prompt: Audio) -> Audio:
+        """Return the part that is judged: what was spoken, or the prompt and what was spoken."""
+        return concatenate([prompt, spoken]) if self.scores_prompt else spoken
+
+    def seed(self, run: int) -> int:
+        """Return the seed of this item in the run with the seed `run`."""
+        return run * 10_007 + self.number
+
+
+@dataclass(frozen=True)
+class TestList:
+    """Items with what made them."""
+
+    __test__ = False  # its name begins like a test's
+
+    protocol: str
+    seed: int
+    corpus: str  # name of the corpus' folder
+    items: tuple[Item, ...]
+    notes: tuple[str, ...] = field(default=())  # what a reader has to know, such as missing files
+
+    @property
+    def digest(self) -> str:
+        """Identity of the items: equal digests mean the same test."""
+        rows = [json.dumps(asdict(item), sort_keys=True) for item in self.items]
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+    def write(self, path: Path) -> Path:
+        """Write the list, atomically; return its path."""
+        head = {"format": FORMAT, "version": VERSION, "protocol": self.protocol, "seed": self.seed}
+        head |= {"corpus": self.corpus, "items": len(self.items), "digest": self.digest, "notes": list(self.notes)}
+        with atomic_path(path) as part:
+            lines = [head, *(asdict(item) for item in self.items)]
+            part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+        return path
+
+    def limited(self, count: int) -> TestList:
+        """Return the first `count` items."""
+        return replace(self, items=self.items[:count])
+
+
+def read_list(path: Path) -> TestList:
+    """Read a test list; `UserError` says what is wrong with the file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list {path} ({error})", "check the path") from None
+    try:
+        head, *rows = [json.loads(line) for line in lines if line.strip()]
+        if head.get("format") != FORMAT:
+            raise ValueError("the first line is not that of a test list")
+        if head["version"] > VERSION:
+            raise UserError(f"the list {path} has version {head['version']}", "update openvalle")
+        items = tuple(_item(row) for row in rows)
+        found = TestList(head["protocol"], int(head["seed"]), head["corpus"], items, tuple(head.get("notes", ())))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a test list ({error})", "give an items.jsonl that was written here") from None
+    if head.get("digest") not in (None, found.digest):
+        raise UserError(f"the list {path} was changed after it was written", "remove `digest` from its first line")
+    return found
+
+
+def _item(row: dict[str, Any]) -> Item:
+    stretches = {name: Stretch(**row[name]) for name in ("prompt", "reference")}
+    other = Stretch(**row["other"]) if row.get("other") else None
+    return Item(**{**row, **stretches, "other": other})
+
+
+def check_files(items: Sequence[Item], folders: Folders) -> None:
+    """Raise `UserError` if a recording that the items name is not there."""
+    missing: dict[str, None] = {}
+    for item in items:
+        for stretch in (item.prompt, item.reference, item.other):
+            if stretch and not (folders.get(stretch.folder, Path()) / stretch.audio).is_file():
+                missing[stretch.audio] = None
+    if missing:
+        shown = ", ".join(list(missing)[:3])
+        raise UserError(
+            f"{len(missing)} recordings of the list are missing, such as {shown}", "check the corpus' folder"
+        )
+
+
+def _option(folder: str) -> str:
+    return "data" if folder == CORPUS else folder

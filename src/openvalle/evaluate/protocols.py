@@ -1,0 +1,121 @@
+"""Protocols as data: what each paper tests on, how it chooses prompts, and which judges it uses.
+
+The file `protocols.yaml` beside this one holds them; a `Protocol` is one entry, checked.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+
+from openvalle.config import Config, read_mapping
+from openvalle.errors import UserError
+
+FILE = Path(__file__).with_name("protocols.yaml")
+
+
+class PromptRule(StrEnum):
+    """Where the prompt comes from."""
+
+    BEGINNING = "beginning"  # the first seconds of another utterance by the speaker
+    CROP = "crop"  # seconds from a random place of another utterance by the speaker
+    PREFIX = "prefix"  # the first seconds of the utterance itself, which is then continued
+    PREVIOUS = "previous"  # the whole utterance before this one in the speaker's list; the first takes the last
+    BELOW = "below"  # the speaker's utterance that is closest to, but less than, the seconds
+    FOREIGN = "foreign"  # a whole utterance in another language, from a corpus of its own
+
+
+class Cut(StrEnum):
+    """Where a prompt that is part of an utterance ends."""
+
+    WORD = "word"  # at the word boundary nearest to the seconds
+    EXACT = "exact"  # at the seconds, perhaps within a word; that word's text is kept if most of it is heard
+
+
+class Corpus(StrEnum):
+    """What the protocol needs to be given."""
+
+    ANY = "any"  # any folder or manifest of transcribed speech
+    LIBRISPEECH = "librispeech"  # a LibriSpeech tree
+    VCTK = "vctk"  # a VCTK tree
+
+
+class Order(StrEnum):
+    """Which utterances are tested."""
+
+    LIST = "list"  # all, in the order of the corpus; a limit takes speakers in turn
+    TURNS = "turns"  # speakers in turn, in an order that the seed decides
+    ONE_PER_SPEAKER = "one-per-speaker"  # one text of each speaker, drawn by the seed
+
+
+class Scored(StrEnum):
+    """What of a continuation is judged."""
+
+    GENERATED = "generated"  # only what the system made
+    WHOLE = "whole"  # the real beginning and what the system made, joined
+
+
+class Reference(StrEnum):
+    """What the similarity is measured against."""
+
+    ORIGINAL = "original"  # the prompt as recorded: SIM-o
+    CODEC = "codec"  # the prompt after the codec: SIM-r
+
+
+class PromptChoice(Config):
+    """How the prompt of an item is found."""
+
+    rule: PromptRule
+    seconds: float = Field(0.0, ge=0, description="length of the prompt; 0 where the rule takes whole utterances")
+    cut: Cut = Cut.WORD
+    language: str = Field("en", description="language of the prompts; only the rule `foreign` takes another")
+
+
+class Judges(Config):
+    """The models that judge, by the names that `openvalle.evaluate.judges` knows."""
+
+    asr: str = "pocketsphinx"
+    normalizer: str = "openvalle-en-1"
+    speaker: str = "resemblyzer"
+    quality: str = Field("dnsmos", description="`dnsmos`, or `none`")
+    step: int = Field(1, ge=1, description="seconds between the windows DNSMOS hears; the published tool uses 1")
+    utmos: str = Field("", description="path of the UTMOS checkpoint; empty: not measured")
+
+
+class Protocol(Config):
+    """One way of measuring."""
+
+    name: str
+    title: str
+    paper: str = Field("", description="where the protocol is described; empty: our own")
+    corpus: Corpus
+    subset: str = Field("", description="the part of the corpus, such as test-clean")
+    utterances: int = Field(0, ge=0, description="how many the complete subset holds; 0: any number")
+    speakers: int = Field(0, ge=0, description="how many speakers a complete corpus has; 0: any number")
+    seconds: tuple[float, float] = Field((0.0, 1e9), description="shortest and longest utterance to be spoken")
+    prompt: PromptChoice
+    order: Order = Order.LIST
+    scored: Scored = Scored.GENERATED
+    conditions: tuple[str, ...] = Field(("clean",), description="what is done to each prompt, see `conditions`")
+    judges: Judges
+    similarity: Reference = Reference.ORIGINAL
+    runs: int = Field(1, ge=1, description="seeds that the figures are averaged over")
+    said: str = Field(description="what the paper says, what it leaves open, and what we chose")
+
+
+@cache
+def protocols() -> dict[str, Protocol]:
+    """Return every protocol by name."""
+    entries = read_mapping(FILE)
+    return {name: Protocol.parse({"name": name, **values}, f"{FILE.name}, {name}") for name, values in entries.items()}
+
+
+def protocol(name: str) -> Protocol:
+    """Return the protocol called `name`; `UserError` lists those there are."""
+    known = protocols()
+    if name not in known:
+        raise UserError(f"there is no protocol {name!r}", f"there are: {', '.join(known)}")
+    return known[name]

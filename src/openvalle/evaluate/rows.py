@@ -1,0 +1,73 @@
+"""Rows: what was measured of one system's answer to one item. Reports and comparisons read nothing else.
+
+A file of rows is JSON lines, one `Row` each. Metrics are numbers by name; one that could not be measured is absent,
+never zero and never NaN, and `notes` says why.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from openvalle.config import atomic_path
+from openvalle.errors import UserError
+
+ORIGINAL, RECONSTRUCTED, SYNTHESISED = "original", "codec-reconstructed", "synthesised"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system, one item, one seed."""
+
+    system: str
+    item: str
+    seed: int
+    text: str  # that should be heard
+    condition: str = "clean"
+    speaker: str = ""
+    status: str = "ok"  # or "failed": the system gave no sound; the words then count as missing
+    error: str = ""  # why it failed
+    audio: str = ""  # path of the sound, relative to the file of rows; may be empty
+    prompt_audio: str = ""
+    heard: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """True if the system gave no sound."""
+        return self.status != "ok"
+
+
+def finite(values: dict[str, float | None]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the metrics that are numbers, and a note for each that is NaN or infinite."""
+    kept = {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
+    bad = [name for name, value in values.items() if value is not None and not math.isfinite(value)]
+    return kept, tuple(f"{name} is not a number" for name in bad)
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> Path:
+    """Write the rows, atomically; return the path."""
+    with atomic_path(path) as part:
+        lines = (json.dumps(asdict(row), ensure_ascii=False, allow_nan=False) for row in rows)
+        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a file of rows; `UserError` names the line that cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path} ({error})", "give the folder that `openvalle evaluate` wrote") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values = json.loads(line)
+            rows.append(Row(**{**values, "notes": tuple(values.get("notes", ()))}))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} is damaged at line {number} ({error})", "run the evaluation again") from None
+    return rows
