@@ -88,6 +88,8 @@ NAR_CHANGES = {
     "prompt_min": ({"prompt_max": 9, "prompt_min": 9}, {"prompt_max": 9, "prompt_min": 1}),
     "prompt_max": ({"prompt_max": 5, "prompt_min": 5}, {"prompt_max": 9, "prompt_min": 5}),
     "distance_weight": ({}, {"distance_weight": 1.0}),
+    "code_weight": ({}, {"code_weight": 0.5}),
+    "frame_prenet": ({}, {"frame_prenet": "conv"}),
     "prompt_none": (PROMPT, {**PROMPT, "prompt_none": 0.99}),
 }
 

@@ -34,11 +34,11 @@ class Alignment(StrEnum):
     PHONEME = "phoneme"  # VALL-E R: the aligned symbol is an input of every frame, and an output of the AR model
 
 
-class TextPrenet(StrEnum):
-    """What happens to symbol embeddings before positions are added."""
+class Prenet(StrEnum):
+    """What happens to embeddings before positions are added."""
 
     NONE = "none"
-    CONV = "conv"  # a convolution of kernel 5 with a skip: each symbol knows its neighbours
+    CONV = "conv"  # a convolution with a skip: each symbol or frame knows its neighbours
 
 
 class LanguageOn(StrEnum):
@@ -116,7 +116,7 @@ class LanguageModelConfig(Config):
     positions: Positions = Field(Positions.SINUSOIDAL, description="how order is told")
     max_positions: int | None = Field(None, gt=0, description="longest part with learnt positions")
     alignment: Alignment = Field(Alignment.NONE, description="whether frames know their symbol")
-    text_prenet: TextPrenet = Field(TextPrenet.NONE, description="context for symbol embeddings")
+    text_prenet: Prenet = Field(Prenet.NONE, description="context for symbol embeddings")
     languages: int = Field(0, ge=0, description="number of languages; 0 means no language embedding")
     language_on: LanguageOn = Field(LanguageOn.AUDIO, description="where the language embedding is added")
     language_dropout: float = Field(
@@ -159,7 +159,7 @@ class ARConfig(LanguageModelConfig):
         if self.alignment == Alignment.NONE:
             for name in _changed(self, "phoneme_lead", "phoneme_weight"):
                 raise ValueError(f"{name} means nothing without alignment: there is no phoneme stream")
-        if self.text_attention == TextAttention.CAUSAL and self.text_prenet == TextPrenet.CONV:
+        if self.text_attention == TextAttention.CAUSAL and self.text_prenet == Prenet.CONV:
             raise ValueError("causal text contradicts text_prenet conv, whose kernel sees the symbols ahead")
         return self
 
@@ -187,6 +187,7 @@ class NARConfig(LanguageModelConfig):
     prompt: NARPrompt = Field(NARPrompt.PREFIX, description="where the training prompt comes from")
     prompt_min: int = Field(225, ge=1, description="shortest prompt drawn, in frames, before the cap of T/2")
     prompt_max: int = Field(2250, ge=1, description="longest prompt drawn, in frames, before the cap of T/2")
+    frame_prenet: Prenet = Field(Prenet.NONE, description="context for the vectors of frames")
     choice: EntryChoice = Field(EntryChoice.LIKELIEST, description="which entry is taken when speaking")
     distance_weight: float = Field(
         0.0,
@@ -194,6 +195,7 @@ class NARConfig(LanguageModelConfig):
         description="weight of the distance between the right entry's embedding and one that the model expects, "
         "beside the cross-entropy. Ours, for small data: a near miss sounds right",
     )
+    code_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy; 0 trains the expectation alone")
     prompt_none: float = Field(0.0, ge=0, lt=1, description="share of training batches without any prompt")
 
     @model_validator(mode="after")
@@ -209,6 +211,8 @@ class NARConfig(LanguageModelConfig):
             raise ValueError(f"prompt_min {self.prompt_min} exceeds prompt_max {self.prompt_max}")
         if self.choice == EntryChoice.NEAREST and not self.distance_weight:
             raise ValueError("choice nearest needs a distance_weight: without it nothing is expected")
+        if self.choice == EntryChoice.LIKELIEST and not self.code_weight:
+            raise ValueError("choice likeliest needs a code_weight: without it no entry is scored")
         self._check_prompt()
         if self.alignment == Alignment.NONE and self.merge > 1:
             raise ValueError("merge means nothing to the NAR model without alignment: its codes come merged")

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvalle.errors import ModelError
-from openvalle.model.config import LanguageModelConfig, LanguageOn, Positions, TextPrenet
+from openvalle.model.config import LanguageModelConfig, LanguageOn, Positions, Prenet
 
-KERNEL = 5  # symbols that the text prenet sees: two on either side
+TEXT_KERNEL = 5  # symbols that the text prenet sees: two on either side
 
 
 class PositionEmbedding(nn.Module):
@@ -85,7 +85,7 @@ class TextEmbedding(nn.Module):
         self.scale = math.sqrt(width)
         self.positions = PositionEmbedding(config)
         self.end = nn.Parameter(torch.randn(width)) if end else None
-        self.prenet = TextConv(width) if config.text_prenet == TextPrenet.CONV else None
+        self.prenet = ConvPrenet(width, TEXT_KERNEL) if config.text_prenet == Prenet.CONV else None
         self.with_language = config.languages > 0 and config.language_on == LanguageOn.AUDIO_AND_TEXT
 
     def forward(self, text: Tensor, lens: Tensor, language: Tensor | None) -> TextVectors:
@@ -105,18 +105,18 @@ class TextEmbedding(nn.Module):
         return TextVectors(inputs, lens, symbols)
 
 
-class TextConv(nn.Module):
-    """Adds to each symbol what a convolution over its neighbours makes of it."""
+class ConvPrenet(nn.Module):
+    """Adds to each vector what a convolution over its neighbours makes of it."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2)
+        self.conv = nn.Conv1d(width, width, kernel, padding=kernel // 2)
         self.out = nn.Linear(width, width)
 
-    def forward(self, symbols: Tensor, exists: Tensor) -> Tensor:
-        """Return (B, S, D); `exists` (B, S) keeps padding out of the neighbourhood."""
-        real = symbols * exists[..., None]
-        return symbols + self.out(F.gelu(self.conv(real.transpose(1, 2)).transpose(1, 2)))
+    def forward(self, vectors: Tensor, exists: Tensor) -> Tensor:
+        """Return (B, L, D); `exists` (B, L) keeps padding out of the neighbourhood."""
+        real = vectors * exists[..., None]
+        return vectors + self.out(F.gelu(self.conv(real.transpose(1, 2)).transpose(1, 2)))
 
 
 def scaled_embedding(entries: int, width: int) -> nn.Embedding:

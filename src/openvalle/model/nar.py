@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvalle.model.batch import Batch, Loss
-from openvalle.model.config import Alignment, EntryChoice, NARConfig, StageConditioning, StageDraw
+from openvalle.model.config import Alignment, EntryChoice, NARConfig, Prenet, StageConditioning, StageDraw
 from openvalle.model.embeddings import (
+    ConvPrenet,
     PositionEmbedding,
     TextEmbedding,
     drop_languages,
@@ -28,6 +29,9 @@ from openvalle.model.embeddings import (
 )
 from openvalle.model.layers import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack, dropout
 from openvalle.model.prompts import Frames, prompted_frames
+
+
+FRAME_KERNEL = 9  # frames that the frame prenet sees: four on either side, 53 ms
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class NAR(nn.Module):
             nn.init.zeros_(self.expect.bias)
         self.scale = math.sqrt(width)
         self.positions = PositionEmbedding(config)
+        self.prenet = ConvPrenet(width, FRAME_KERNEL) if config.frame_prenet == Prenet.CONV else None
         self.language = language_embedding(config)
         self.end = nn.Parameter(torch.randn(width)) if self.is_token else None
         self.stage = None
@@ -73,10 +78,14 @@ class NAR(nn.Module):
         text, frames = inputs.text, inputs.frames
         in_text = None if self.language is None else self.language(inputs.text_languages)
         encoded = self.text(text, inputs.text_lens, in_text)
-        audio = self._frame_vectors(frames, stages) + self.positions(frames.positions)
+        audio = self._frame_vectors(frames, stages)
         if self.config.alignment == Alignment.PHONEME:
             assert frames.path is not None, "this model needs the symbol of each frame"
             audio = audio + gather_symbols(encoded.symbols, frames.path)
+        if self.prenet is not None:
+            at = torch.arange(audio.shape[1], device=audio.device)
+            audio = self.prenet(audio, at < frames.lens[:, None])
+        audio = audio + self.positions(frames.positions)
         if self.language is not None:
             audio = audio + self.language(inputs.languages)
         parts = [(self._drop(encoded.inputs), encoded.lens), (self._drop(audio), frames.lens)]
@@ -152,19 +161,22 @@ class NAR(nn.Module):
         distances, parts = hidden.new_zeros(()), dict[str, Tensor]()
         for each in sorted(set(row_stages.tolist())):
             scored = frames.scored & (row_stages == each)[:, None]
-            logits = self.logits(hidden[scored], each).float()
             target = frames.codes[..., each][scored]
-            total = total + F.cross_entropy(logits, target, reduction="sum")
+            if config.code_weight:
+                logits = self.logits(hidden[scored], each).float()
+                total = total + F.cross_entropy(logits, target, reduction="sum")
             distance = self._distance(hidden[scored], target, each)
             distances = distances + len(target) * distance
-            right = (logits.argmax(-1) == target).sum()
+            right = (self.choose(hidden[scored].detach(), each) == target).sum()
             parts[f"accuracy_{each + 1}"] = right / max(1, len(target))
             if self.expect is not None:
                 parts[f"distance_{each + 1}"] = distance.detach()
             hits = hits + right
         mean = total / max(1, count)
-        loss = mean + config.distance_weight * distances / max(1, count)
-        return Loss(loss, {"code": mean.detach(), "code_accuracy": hits / max(1, count), **parts})
+        loss = config.code_weight * mean + config.distance_weight * distances / max(1, count)
+        if config.code_weight:
+            parts["code"] = mean.detach()
+        return Loss(loss, {"code_accuracy": hits / max(1, count), **parts})
 
     def _distance(self, hidden: Tensor, target: Tensor, stage: int) -> Tensor:
         """Return the squared distance of expected to right embeddings over the size of the right ones; knowing
