@@ -30,7 +30,6 @@ from openvalle.model.embeddings import (
 from openvalle.model.layers import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack, dropout
 from openvalle.model.prompts import Frames, prompted_frames
 
-
 FRAME_KERNEL = 9  # frames that the frame prenet sees: four on either side, 53 ms
 
 
