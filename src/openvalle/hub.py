@@ -1,4 +1,7 @@
-"""A voice or model name -> its file on this machine: the user's own first, then the ones in the package."""
+"""A voice or model name -> its file on this machine: the user's own first, then the ones in the package.
+
+Addresses on the Hugging Face hub become folders, too (`fetch`).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,17 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from importlib import resources
 from pathlib import Path
 
-from openvalle.errors import ModelError, UserError
+from openvalle.errors import MissingExtra, ModelError, UserError
 
 BUILTIN = "builtin"  # the model and codec that come with the package
 VOICE_SUFFIX = ".safetensors"
 SUMS = "SHA256SUMS"  # `sha256sum`'s format: hex digest, two spaces, file name
+_REPOSITORY = re.compile(r"hf://(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w.-]+))?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -114,3 +119,35 @@ def damaged(folder: Path) -> list[str]:
         if not path.is_file() or sha256(path) != expected:
             bad.append(name)
     return bad
+
+
+def is_repository(address: str) -> bool:
+    """Return True for `hf://owner/name` and `hf://owner/name@revision`: an address on the Hugging Face hub."""
+    return bool(_REPOSITORY.fullmatch(address))
+
+
+def fetch(address: str, files: Sequence[str]) -> Path:
+    """Return a folder with `files` of the repository at an address (see `is_repository`).
+
+    What is in the hub's cache is used as it is, without a look at the network; else all files are downloaded.
+    `ModelError` if they cannot be had.
+    """
+    try:
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise MissingExtra("huggingface_hub", "encodec") from None
+    match = _REPOSITORY.fullmatch(address)
+    assert match, address
+    name, revision = match["name"], match["revision"] or "main"
+    cached = [try_to_load_from_cache(name, file, revision=revision) for file in files]
+    found = [Path(path) for path in cached if isinstance(path, str)]
+    if len(found) < len(files):
+        try:
+            found = [Path(hf_hub_download(name, file, revision=revision)) for file in files]
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise ModelError(
+                f"cannot download {name}: {' '.join(str(error).split())[:160]}",
+                f"check the address and the network, or give a folder that holds {' and '.join(files)}",
+            ) from None
+    return found[0].parent

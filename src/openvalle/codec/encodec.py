@@ -1,0 +1,144 @@
+"""EnCodec at 24 kHz (arXiv:2210.13438) by transformers, decoded by its own decoder or by a Vocos head.
+
+1.5, 3, 6, 12 or 24 kbps are 2, 4, 8, 16 or 32 codebooks of 1024 entries at 75 frames/s. transformers keeps codes as
+(frames, B, Q, T); they are turned here and seen nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from openvalle.codec.base import CodecSpec, DecoderStream
+from openvalle.codec.encodec_stream import EncodecStream
+from openvalle.codec.merging import encode_residual
+from openvalle.codec.vocos import Vocos, VocosStream
+from openvalle.errors import ConfigError, MissingExtra, ModelError
+
+if TYPE_CHECKING:
+    from transformers import EncodecModel
+
+HUB = "hf://facebook/encodec_24khz"
+FILES = ("config.json", "model.safetensors")
+BANDWIDTH = 6.0  # kbps: the eight codebooks of the VALL-E family
+
+
+class EncodecCodec(nn.Module):
+    """EnCodec with the codebooks of one bandwidth. Protocol: `codec.base.Codec`."""
+
+    def __init__(self, model: EncodecModel, bandwidth: float = BANDWIDTH, head: Vocos | None = None) -> None:
+        super().__init__()
+        config = model.config
+        _check(config, bandwidth)
+        self.bandwidth, self.rate, self.hop = bandwidth, config.sampling_rate, config.hop_length
+        levels = model.quantizer.get_num_quantizers_for_bandwidth(bandwidth)
+        layers: Any = model.quantizer.layers[:levels]
+        self.quantizer: Any = layers
+        self.codebooks: Tensor
+        self.register_buffer("codebooks", torch.stack([layer.codebook.embed for layer in layers]))
+        self.encoder, self.decoder, self.head = model.encoder, model.decoder, head
+        if head is not None:
+            head.check(config.hidden_size, self.hop, levels, bandwidth)
+        self.spec = CodecSpec(
+            f"encodec?bandwidth={bandwidth:g}", self.rate, self.hop, levels, config.codebook_size, self._digest()
+        )
+        _fold_weight_norm(self)
+        self.eval().requires_grad_(False)
+
+    def _digest(self) -> str:
+        """Return a hash of the encoder and the codebooks in use (16 hex digits); decoders do not change it."""
+        hasher = hashlib.sha256()
+        for name, value in sorted({**self.encoder.state_dict(), "codebooks": self.codebooks}.items()):
+            # The two names that weight normalisation goes by, in versions of torch and transformers.
+            plain = name.replace("parametrizations.weight.original0", "weight_g")
+            hasher.update(plain.replace("parametrizations.weight.original1", "weight_v").encode())
+            hasher.update(value.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
+        return hasher.hexdigest()[:16]
+
+    @torch.inference_mode()
+    def encode(self, samples: Tensor, merge: int = 1) -> Tensor:
+        """Return codes (B, ceil(samples / hop), Q) of samples (B, N); see `codec.merging` for `merge`."""
+        latents = self.encoder(samples[:, None]).transpose(1, 2)  # (B, T, D)
+        return encode_residual(latents, self.codebooks, self._nearest, (merge,))
+
+    def _nearest(self, x: Tensor, level: int) -> Tensor:
+        # transformers' own search: its rounding decides between entries that are equally near
+        return self.quantizer[level].codebook.encode(x)
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return samples (B, T * hop) of codes (B, T, q); q < Q decodes with the first q codebooks."""
+        if self.head is not None:
+            return self.head(codes, self.bandwidth)
+        return self.decoder(self.latents(codes))[:, 0]
+
+    def latents(self, codes: Tensor) -> Tensor:
+        """Return what EnCodec's decoder reads, (B, D, T), for codes (B, T, q)."""
+        levels = torch.arange(codes.shape[-1], device=self.codebooks.device)
+        return self.codebooks[levels, codes.to(self.codebooks.device)].sum(-2).transpose(1, 2)
+
+    def stream(self) -> DecoderStream:
+        """Return a streaming decoder whose joined output equals `decode`."""
+        if self.head is not None:
+            return VocosStream(self.head, self.bandwidth)
+        return EncodecStream(self.decoder, self.latents)
+
+    @classmethod
+    def load(cls, folder: str | Path, bandwidth: float = BANDWIDTH, vocos: str | Path | None = None) -> EncodecCodec:
+        """Read a folder as transformers writes it, and a Vocos head from another.
+
+        `ModelError` if a file is missing or damaged, `ConfigError` for a bandwidth that the model does not have.
+        """
+        model = _load_model(Path(folder))
+        head = None if vocos is None else Vocos.load(vocos, model.config.codebook_size)
+        return cls(model, bandwidth, head)
+
+
+def _load_model(folder: Path) -> EncodecModel:
+    try:
+        from transformers import EncodecModel
+        from transformers.utils import logging as their_logging
+    except ImportError:
+        raise MissingExtra("transformers", "encodec") from None
+    from safetensors import SafetensorError
+
+    has_bar = their_logging.is_progress_bar_enabled()
+    their_logging.disable_progress_bar()
+    try:
+        loaded: Any = EncodecModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"cannot read EnCodec in {folder} ({' '.join(str(error).split())[:160]})", f"it needs {' and '.join(FILES)}"
+        ) from None
+    finally:
+        if has_bar:
+            their_logging.enable_progress_bar()
+    model, report = loaded
+    if report["missing_keys"]:
+        raise ModelError(f"{folder} has no weight {min(report['missing_keys'])}", "download it again")
+    return model.float()
+
+
+def _check(config: Any, bandwidth: float) -> None:
+    """Raise `ModelError` unless it is EnCodec as at 24 kHz, `ConfigError` for an unknown bandwidth."""
+    wanted: dict[str, Any] = {"audio_channels": 1, "normalize": False, "chunk_length_s": None, "use_causal_conv": True}
+    wanted |= {"norm_type": "weight_norm", "trim_right_ratio": 1.0}
+    for name, value in wanted.items():
+        if getattr(config, name) != value:
+            raise ModelError(f"this EnCodec has {name} {getattr(config, name)!r}, not {value!r}", f"use {HUB}")
+    if bandwidth not in config.target_bandwidths:
+        there = ", ".join(f"{one:g}" for one in config.target_bandwidths)
+        raise ConfigError(f"EnCodec has no bandwidth of {bandwidth:g} kbps", f"use one of {there}")
+
+
+def _fold_weight_norm(module: nn.Module) -> None:
+    """Compute normalised weights once instead of in each pass."""
+    from torch.nn.utils import parametrize
+
+    for part in module.modules():
+        if parametrize.is_parametrized(part, "weight"):
+            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
