@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +16,13 @@ RATE = 24_000  # every model works at this rate, in hertz
 MAX_SECONDS = 3 * 3600  # longest file read whole; longer ones belong in `openvalle prepare`
 SILENCE_DB = -60.0  # a recording whose loudest 50 ms is quieter than this holds no speech
 TARGET_DB = -24.0  # RMS of the active part that every clip is brought to, in dBFS
-FORMATS = {
+FORMATS = {  # ending -> libsndfile's container and coding
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
     ".ogg": ("OGG", "VORBIS"),
     ".opus": ("OGG", "OPUS"),
+    ".pcm": ("RAW", "PCM_16"),  # 16 bit, little-endian, mono, no header: it cannot tell its rate, nor carry tags
 }
 
 
@@ -40,9 +42,9 @@ class Audio:
         """Length in seconds."""
         return len(self.samples) / self.rate
 
-    def save(self, path: str | Path) -> Path:
-        """Write the file (format by its ending), atomically; return its path."""
-        return write(path, self)
+    def save(self, path: str | Path, file_format: str | None = None) -> Path:
+        """Write the file (format by its ending, or by name), atomically; return its path."""
+        return write(path, self, file_format)
 
 
 def read(path: str | Path, rate: int | None = RATE, max_seconds: float = MAX_SECONDS) -> Audio:
@@ -64,9 +66,7 @@ def read(path: str | Path, rate: int | None = RATE, max_seconds: float = MAX_SEC
                 )
             frames, source_rate = file.read(dtype="float32", always_2d=True), file.samplerate
     except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(
-            f"cannot read {path} as audio ({error})", "convert it to WAV, FLAC, MP3, Ogg or Opus"
-        ) from None
+        raise _unreadable(path, error) from None
     if not len(frames):
         raise AudioError(f"{path} holds no samples", "record it again")
     samples = frames.mean(axis=1, dtype=np.float32)
@@ -75,25 +75,75 @@ def read(path: str | Path, rate: int | None = RATE, max_seconds: float = MAX_SEC
     return resample(Audio(samples, source_rate), rate or source_rate)
 
 
-def write(path: str | Path, audio: Audio) -> Path:
-    """Write `audio` to `path`, format by ending (.wav .flac .mp3 .ogg .opus), atomically; return the path."""
+def write(
+    path: str | Path, audio: Audio, file_format: str | None = None, tags: Mapping[str, str] | None = None
+) -> Path:
+    """Write `audio` to `path`, atomically; return the path.
+
+    `file_format`: wav, flac, mp3, ogg, opus or pcm, by default what the path's ending says; `tags`: see `open_sound`.
+    """
     import soundfile
 
     path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise AudioError(
-            f"cannot write {path.name}: unknown format {path.suffix!r}",
-            f"end it in {' '.join(FORMATS)}",
-        )
-    container, subtype = FORMATS[path.suffix.lower()]
+    ending = format_ending(path, file_format)
     try:
-        with atomic_path(path) as part:
-            soundfile.write(part, np.clip(audio.samples, -1, 1), audio.rate, format=container, subtype=subtype)
+        with atomic_path(path) as part, open_sound(part, audio.rate, ending, tags) as file:
+            file.write(np.clip(audio.samples, -1, 1))
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(
             f"cannot write {path} ({error})", "check the folder, its permissions and the free space"
         ) from None
     return path
+
+
+def format_ending(path: Path | None, file_format: str | None = None) -> str:
+    """Return the key of `FORMATS` for a format's name or else the path's ending; `AudioError` if there is none."""
+    if file_format is not None:
+        if f".{file_format}" not in FORMATS:
+            raise AudioError(f"unknown format {file_format!r}", f"use one of: {', '.join(key[1:] for key in FORMATS)}")
+        return f".{file_format}"
+    if path is None:
+        return ".wav"
+    if path.suffix.lower() not in FORMATS:
+        raise AudioError(f"cannot write {path.name}: unknown format {path.suffix!r}", f"end it in {' '.join(FORMATS)}")
+    return path.suffix.lower()
+
+
+def open_sound(path: Path, rate: int, ending: str, tags: Mapping[str, str] | None = None) -> Any:
+    """Return a `soundfile.SoundFile` to write mono samples to.
+
+    `tags`: title, artist, comment, software, date, genre, copyright; written where the format has a place for them
+    (INFO chunk, ID3, Vorbis comments).
+    """
+    import soundfile
+
+    container, coding = FORMATS[ending]
+    is_raw = container == "RAW"
+    file = soundfile.SoundFile(path, "w", rate, 1, coding, "LITTLE" if is_raw else None, container)
+    for key, value in ({} if is_raw else tags or {}).items():
+        if value:
+            setattr(file, key, value)
+    return file
+
+
+def read_tags(path: str | Path) -> dict[str, str]:
+    """Return the tags of a sound file, as `open_sound` names them; `AudioError` if it cannot be read."""
+    import soundfile
+
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"no audio file at {path}", "check the path")
+    try:
+        with soundfile.SoundFile(path) as file:
+            return {key: value for key, value in file.copy_metadata().items() if value}
+    except (soundfile.LibsndfileError, OSError, TypeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> AudioError:
+    if path.suffix.lower() == ".pcm":
+        return AudioError(f"{path} is raw PCM, which does not tell its rate", "convert it to WAV first")
+    return AudioError(f"cannot read {path} as audio ({error})", "convert it to WAV, FLAC, MP3, Ogg or Opus")
 
 
 def resample(audio: Audio, rate: int) -> Audio:

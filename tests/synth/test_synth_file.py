@@ -24,12 +24,21 @@ def test_blocks_equal_the_whole(tmp_path: Path, spoken: Audio) -> None:
     assert (tmp_path / "blocks.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix != ".pcm"])
 def test_every_format_can_be_read_again(tmp_path: Path, spoken: Audio, suffix: str) -> None:
     path = tmp_path / f"speech{suffix}"
     with sound_file(path, spoken.rate) as append:
         append(spoken)
     assert read(path).seconds == pytest.approx(spoken.seconds, abs=0.1)
+
+
+def test_raw_pcm_is_written_but_cannot_tell_its_rate(tmp_path: Path, spoken: Audio) -> None:
+    path = tmp_path / "speech.pcm"
+    with sound_file(path, spoken.rate) as append:
+        append(spoken)
+    assert path.stat().st_size == 2 * len(spoken.samples)
+    with pytest.raises(AudioError, match="raw PCM"):
+        read(path)
 
 
 def test_unknown_format_is_refused(tmp_path: Path) -> None:

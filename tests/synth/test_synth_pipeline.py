@@ -185,3 +185,21 @@ def test_lines_hold_every_word_of_the_text() -> None:
     spoken = [word for line in lines for word in line.words]
     assert spoken == [word.text for word in phonemize(text)]
     assert lines[-1].pause == 0
+
+
+def test_all_that_is_spoken_is_marked_and_only_code_turns_it_off(synthesizer, tiny_model, tiny_voice) -> None:
+    plain, text = Synthesizer.load(tiny_model, watermark=False), "Saw. See saw."
+    unmarked = list(plain.stream(text, tiny_voice))
+    expected = [synthesizer.marker.mark(piece.audio).samples for piece in unmarked]
+    for marked, piece, wanted in zip(synthesizer.stream(text, tiny_voice), unmarked, expected, strict=True):
+        assert np.array_equal(marked.audio.samples, wanted)
+        assert not np.array_equal(marked.audio.samples, piece.audio.samples)
+        assert (marked.provenance.watermark, piece.provenance.watermark) == ("perth-implicit", "")
+    assert np.array_equal(synthesizer.say_batch([text], tiny_voice)[0].audio.samples, np.concatenate(expected))
+
+
+def test_a_batch_may_have_a_voice_and_a_seed_for_each_text(synthesizer, tiny_voice) -> None:
+    other = replace(tiny_voice, codes=tiny_voice.codes[::-1].copy())
+    batch = synthesizer.say_batch(["Saw.", "See."], [tiny_voice, other], seed=[3, 4])
+    for speech, text, voice, seed in zip(batch, ("Saw.", "See."), (tiny_voice, other), (3, 4), strict=True):
+        assert np.array_equal(speech.audio.samples, synthesizer.say(text, voice, seed=seed).audio.samples)

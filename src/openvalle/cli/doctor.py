@@ -16,7 +16,8 @@ from openvalle import __version__
 from openvalle.errors import UserError
 from openvalle.hub import BUILTIN, Kind, assets, damaged, home, names
 
-CORE = ("torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", "pocketsphinx", "misaki")
+DATA = ("pocketsphinx", "misaki", "resemble-perth")  # for their models and lexicons
+CORE = ("torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", *DATA)
 EXTRAS = {  # extra -> the modules it brings
     "plot": ("matplotlib",),
     "espeak": ("espeakng_loader", "phonemizer"),

@@ -22,6 +22,7 @@ from openvalle.cli.prepare import prepare
 from openvalle.cli.say import say
 from openvalle.cli.train import train
 from openvalle.cli.voice import voices
+from openvalle.cli.watermark import detect, watermark
 from openvalle.errors import UserError
 
 DONE, FAILED, MENDABLE, INTERRUPTED = 0, 1, 2, 130
@@ -106,6 +107,8 @@ app = typer.Typer(
 )
 app.command("say")(say)
 app.add_typer(voices, name="voice")
+app.command("detect")(detect)
+app.add_typer(watermark, name="watermark")
 app.command("prepare")(prepare)
 app.add_typer(train, name="train")
 app.command("doctor")(doctor)

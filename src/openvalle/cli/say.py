@@ -15,6 +15,7 @@ import typer
 from openvalle.errors import TextError, UserError
 
 if TYPE_CHECKING:
+    from openvalle.synth.pipeline import Synthesizer
     from openvalle.synth.speech import Speech
 
 PLOT_SECONDS = 20.0  # a picture of more than this shows nothing
@@ -35,9 +36,13 @@ def say(
         typer.Option(
             "--output",
             "-o",
-            help="File to write (.wav .flac .mp3 .ogg .opus), or - for a WAV on "
-            "standard output. Default: speech.wav here, or speech-2.wav ... if that is taken.",
+            help="File to write (.wav .flac .mp3 .ogg .opus .pcm), or - for standard output. "
+            "Default: speech.wav here, or speech-2.wav ... if that is taken.",
         ),
+    ] = None,
+    file_format: Annotated[
+        str | None,
+        typer.Option("--format", help="wav, flac, mp3, ogg, opus or pcm; default: what the file's name says, or wav."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same sound.")] = 0,
     temperature: Annotated[float | None, typer.Option(min=0.0, help="0 always takes the likeliest.")] = None,
@@ -58,9 +63,9 @@ def say(
     openvalle say - -o book.mp3 < book.txt                  a long text
     """
     words = chosen_text(text, file)
-    path = chosen_output(output)
-    if path is None and (plot or as_json):
-        raise UserError("--plot and --json need a sound file", "give -o a file name instead of -")
+    path = chosen_output(output, file_format)
+    if path is None and (plot or as_json or play):
+        raise UserError("--plot, --play and --json need a sound file", "give -o a file name instead of -")
     started = time.monotonic()
     with progress(quiet) as show:
         show("loading the model")
@@ -71,7 +76,7 @@ def say(
         show("reading the voice")
         speaker = synthesizer.voice(voice, prompt_text)
         summary, shown = spoken(
-            synthesizer.stream(words, speaker, seed=seed, options=options), path, synthesizer.rate, show
+            synthesizer.stream(words, speaker, seed=seed, options=options), path, file_format, synthesizer, show
         )
     summary |= {"elapsed": round(time.monotonic() - started, 3), "seed": seed, "voice": speaker.name}
     if path is None:
@@ -105,26 +110,28 @@ def chosen_text(text: str | None, file: Path | None) -> str:
         raise TextError("the text is not UTF-8", "save it as UTF-8 first") from None
 
 
-def chosen_output(output: str | None) -> Path | None:
+def chosen_output(output: str | None, file_format: str | None = None) -> Path | None:
     """Return the file to write (None: standard output); without a choice, one that is not there yet."""
-    from openvalle.audio import FORMATS
+    from openvalle.audio import format_ending
 
+    path = Path(output).expanduser() if output not in (None, "-") else None
+    ending = format_ending(path, file_format)
     if output == "-":
         return None
-    if output is None:
-        taken = (Path(f"speech-{number}.wav") for number in range(2, 100_000))
-        first = Path("speech.wav")
-        return next(path for path in (first, *taken) if not path.exists()) if first.exists() else first
-    path = Path(output).expanduser()
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"cannot write {path.name}: unknown format {path.suffix!r}", f"end it in {' '.join(FORMATS)}")
+    if path is None:
+        names = ("speech", *(f"speech-{number}" for number in range(2, 100_000)))
+        return next(path for path in (Path(name + ending) for name in names) if not path.exists())
     if path.is_dir():
         raise UserError(f"{path} is a folder", "give the name of a file in it")
     return path
 
 
 def spoken(
-    pieces: Iterable[Speech], path: Path | None, rate: int, show: Callable[[str], None]
+    pieces: Iterable[Speech],
+    path: Path | None,
+    file_format: str | None,
+    synthesizer: Synthesizer,
+    show: Callable[[str], None],
 ) -> tuple[dict[str, Any], Speech]:
     """Write the speech sentence by sentence; return a summary and the speech of the first seconds."""
     from openvalle.synth.file import sound_file
@@ -134,7 +141,7 @@ def spoken(
     words: list[dict[str, Any]] = []
     quality: list[dict[str, Any]] = []
     seconds = 0.0
-    with sound_file(path, rate) as append:
+    with sound_file(path, synthesizer.rate, file_format, synthesizer.provenance.tags()) as append:
         for piece in pieces:
             append(piece.audio)
             if seconds < PLOT_SECONDS:

@@ -9,8 +9,8 @@ import numpy as np
 
 from openvalle.audio import Audio, resample
 from openvalle.errors import AudioError, MissingExtra
+from openvalle.hub import wheel_file
 from openvalle.listen.mel import power_mel
-from openvalle.listen.wheel import wheel_file
 
 RATE = 16_000  # rate of the models, in hertz
 WINDOW = 144_160  # samples heard at a time: 9.01 s; a longer clip is heard once a second

@@ -8,8 +8,8 @@ import numpy as np
 
 from openvalle.audio import Audio, is_silent, resample
 from openvalle.errors import AudioError, MissingExtra, ModelError
+from openvalle.hub import wheel_file
 from openvalle.listen.mel import power_mel
-from openvalle.listen.wheel import wheel_file
 
 RATE = 16_000  # rate of both models, in hertz
 WAVLM = "microsoft/wavlm-base-plus-sv"

@@ -14,7 +14,7 @@ from openvalle.audio import FORMATS
 from openvalle.errors import UserError
 
 UNKNOWN_SPEAKER = "unknown"
-AUDIO_ENDINGS = frozenset({*FORMATS, ".oga", ".aif", ".aiff", ".au", ".w64", ".caf", ".sph"})
+AUDIO_ENDINGS = frozenset({*FORMATS, ".oga", ".aif", ".aiff", ".au", ".w64", ".caf", ".sph"} - {".pcm"})
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import errno
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from openvalle.audio import FORMATS, Audio
+from openvalle.audio import Audio, format_ending, open_sound
 from openvalle.config import atomic_path
 from openvalle.errors import AudioError
 
@@ -20,22 +20,22 @@ FULL_BYTES = 1 << 20  # with less free space than this, a failed write is put do
 
 
 @contextmanager
-def sound_file(path: Path | None, rate: int) -> Iterator[Callable[[Audio], None]]:
+def sound_file(
+    path: Path | None, rate: int, file_format: str | None = None, tags: Mapping[str, str] | None = None
+) -> Iterator[Callable[[Audio], None]]:
     """Yield a function that appends a block; the file gets its name only when the body ends well.
 
-    `path` None writes a WAV to standard output once it is complete. Raises `AudioError` when the disk is full,
-    the folder cannot be written or the format is unknown.
+    `path` None writes to standard output once it is complete; `file_format` is by default what the path's ending
+    says, and WAV for standard output; `tags`: see `openvalle.audio.open_sound`. Raises `AudioError` when the disk is
+    full, the folder cannot be written or the format is unknown.
     """
     import soundfile
 
-    suffix = path.suffix.lower() if path else ".wav"
-    if suffix not in FORMATS:
-        raise AudioError(f"cannot write {path}: unknown format {suffix!r}", f"end it in {' '.join(FORMATS)}")
-    container, subtype = FORMATS[suffix]
+    ending = format_ending(path, file_format)
     try:
         with (
             atomic_path(path) if path else _for_stdout() as part,
-            soundfile.SoundFile(part, "w", rate, 1, subtype, format=container) as file,
+            open_sound(part, rate, ending, tags) as file,
         ):
             yield lambda audio: file.write(np.clip(audio.samples, -1, 1))
     except (soundfile.LibsndfileError, OSError) as error:
@@ -48,7 +48,7 @@ def sound_file(path: Path | None, rate: int) -> Iterator[Callable[[Audio], None]
 def _for_stdout() -> Iterator[Path]:
     """Yield a temporary file that is copied to standard output if the block succeeds."""
     with tempfile.TemporaryDirectory(prefix="openvalle-") as folder:
-        part = Path(folder) / "speech.wav"
+        part = Path(folder) / "speech"
         yield part
         with part.open("rb") as written:
             shutil.copyfileobj(written, sys.stdout.buffer)

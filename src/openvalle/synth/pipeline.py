@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from openvalle import __version__
 from openvalle.audio import Audio
 from openvalle.codec.load import load_codec
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, assets, find, names
 from openvalle.model.bundle import BundleConfig, load_bundle, require_same_codec
+from openvalle.safety.provenance import GENERATOR, Provenance
+from openvalle.safety.watermark import Marker
 from openvalle.synth.enrol import enrol
 from openvalle.synth.lines import lines_of
 from openvalle.synth.long import join_sentences
@@ -37,13 +40,22 @@ class Synthesizer:
     config: BundleConfig
     utterer: Utterer
     options: AROptions
+    marker: Marker | None  # lays the watermark on all that is spoken; None: none
 
     @classmethod
-    def load(cls, model: str | Path = BUILTIN, codec: str | Path | None = None, device: str = "auto") -> Synthesizer:
+    def load(
+        cls,
+        model: str | Path = BUILTIN,
+        codec: str | Path | None = None,
+        device: str = "auto",
+        *,
+        watermark: bool = True,
+    ) -> Synthesizer:
         """Return the model called `model` (a name or a folder), ready to speak.
 
         `codec`: a name or folder, by default the one in the model's folder (`codec/`) or the built-in one;
-        `device`: auto, cpu, cuda or mps. Raises `ModelError` if a file is missing, damaged or does not fit.
+        `device`: auto, cpu, cuda or mps; `watermark` False leaves the mark out of the sound (docs/protection.md).
+        Raises `ModelError` if a file is missing, damaged or does not fit.
         """
         place = chosen_device(device)
         folder = find(Kind.MODEL, model)
@@ -57,12 +69,19 @@ class Synthesizer:
         table = SymbolTable(bundle.symbols)
         languages = bundle.config.languages
         utterer = Utterer(bundle.ar.to(place), bundle.nar.to(place), spoken, spec, table, languages)
-        return cls(bundle.config, utterer, options_of(bundle.generation, str(folder)))
+        options = options_of(bundle.generation, str(folder))
+        return cls(bundle.config, utterer, options, Marker() if watermark else None)
 
     @property
     def rate(self) -> int:
         """Samples per second of what is spoken."""
         return self.utterer.spec.rate
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the files say about what is spoken."""
+        mark = self.marker.name if self.marker else ""
+        return Provenance(f"{GENERATOR} {__version__}", self.config.name, mark)
 
     def describe(self) -> str:
         """Return the model's name, licence and digests on one line."""
@@ -118,20 +137,30 @@ class Synthesizer:
         Memory does not grow with the length of the text: every sentence is spoken with the same prompt.
         """
         speaker = self.voice(voice, prompt_text)
-        return join_sentences(self._sentences(text, speaker, seed, options or self.options))
+        return self.finished(join_sentences(self._sentences(text, speaker, seed, options or self.options)))
 
     def say_batch(
         self,
         texts: Sequence[str],
-        voice: VoiceLike = None,
+        voice: VoiceLike | Sequence[VoiceLike] = None,
         prompt_text: str | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         options: AROptions | None = None,
     ) -> list[Speech]:
-        """Return each text spoken, several lines at a time: what `say` gives for each, sooner."""
-        speaker = self.voice(voice, prompt_text)
+        """Return each text spoken, several lines at a time: what `say` gives for each, sooner.
+
+        `voice`, `seed`: one for all texts, or one for each.
+        """
+        is_one = voice is None or isinstance(voice, Voice | Audio | str | Path)
+        voices = cast(Sequence[VoiceLike], [voice] * len(texts) if is_one else voice)
+        seeds = [seed] * len(texts) if isinstance(seed, int) else list(seed)
+        known = {id(each): self.voice(each, prompt_text) for each in voices}
         lines = [list(lines_of(text)) for text in texts]
-        jobs = [Job(line, speaker, seed, number) for own in lines for number, line in enumerate(own)]
+        jobs = [
+            Job(line, known[id(each)], own_seed, number)
+            for own, each, own_seed in zip(lines, voices, seeds, strict=True)
+            for number, line in enumerate(own)
+        ]
         spoken: list[Speech] = []
         for start in range(0, len(jobs), BATCH):
             spoken += self.utterer.speak(jobs[start : start + BATCH], options or self.options)
@@ -139,7 +168,13 @@ class Synthesizer:
         timed = [
             [(piece, line.pause) for piece, line in zip(islice(pieces, len(own)), own, strict=True)] for own in lines
         ]
-        return [join_speech(list(join_sentences(own))) for own in timed]
+        return [join_speech(list(self.finished(join_sentences(own)))) for own in timed]
+
+    def finished(self, pieces: Iterable[Speech]) -> Iterator[Speech]:
+        """Yield each piece with its watermark and provenance: all sound leaves the pipeline through here."""
+        for piece in pieces:
+            audio = self.marker.mark(piece.audio) if self.marker else piece.audio
+            yield replace(piece, audio=audio, provenance=self.provenance)
 
     def invent_voice(self, text: str, seed: int = 0, name: str = "invented") -> Voice:
         """Return a voice that belongs to nobody: the model speaks `text` without a prompt."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from openvalle.audio import Audio, concatenate
+from openvalle.audio import Audio, concatenate, write
+from openvalle.safety.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,16 @@ class Speech:
     codes: np.ndarray
     symbols: tuple[str, ...]
     durations: tuple[int, ...]
+    provenance: Provenance | None = None  # what made it, once it is finished and marked
 
     @property
     def seconds(self) -> float:
         """Length in seconds."""
         return self.audio.seconds
 
-    def save(self, path: str | Path) -> Path:
-        """Write the sound (format by ending), atomically; return the path."""
-        return self.audio.save(path)
+    def save(self, path: str | Path, file_format: str | None = None) -> Path:
+        """Write the sound (format by ending, or by name) with tags of its provenance, atomically; return the path."""
+        return write(path, self.audio, file_format, self.provenance.tags() if self.provenance else None)
 
     def cut(self, start: int, end: int) -> Speech:
         """Return the samples [start, end) with all times moved along."""
@@ -103,6 +105,7 @@ def join_speech(pieces: Sequence[Speech]) -> Speech:
         codes=np.concatenate([piece.codes for piece in pieces]),
         symbols=tuple(symbol for piece in pieces for symbol in piece.symbols),
         durations=tuple(frames for piece in pieces for frames in piece.durations),
+        provenance=pieces[0].provenance,
     )
 
 

@@ -1,0 +1,113 @@
+"""The mark: the same in whatever blocks the sound comes, in its place, and found again after what files go through."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from openvalle.audio import RATE, Audio, concatenate, resample, silence
+from openvalle.errors import AudioError, ModelError
+from openvalle.safety import perth
+from openvalle.safety.watermark import DELAY, Detector, Marker
+
+
+@pytest.fixture(scope="module")
+def marker() -> Marker:
+    return Marker()
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector()
+
+
+@pytest.fixture(scope="module")
+def marked(marker: Marker, spoken: Audio) -> Audio:
+    return marker.mark(spoken)
+
+
+def test_clean_and_marked_are_told_apart(detector: Detector, spoken: Audio, marked: Audio) -> None:
+    assert not detector.detect(spoken).is_marked
+    assert detector.detect(marked).share == 1
+
+
+def test_the_mark_is_quiet_and_keeps_every_sample_in_its_place(spoken: Audio, marked: Audio) -> None:
+    assert len(marked.samples) == len(spoken.samples)
+    change = marked.samples - spoken.samples
+    assert np.sum(spoken.samples**2) / np.sum(change**2) > 10**1.4  # 14 dB
+    spectrum = np.abs(np.fft.rfft(change))
+    above = np.fft.rfftfreq(len(change), 1 / RATE) > 2200
+    assert np.sum(spectrum[above] ** 2) < 1e-3 * np.sum(spectrum**2)  # it lies below 2 kHz
+
+
+@pytest.mark.parametrize("size", [37, 2400, 30_000])
+def test_stream_equals_whole_whatever_the_blocks(marker: Marker, spoken: Audio, size: int) -> None:
+    sound = Audio(spoken.samples[: 20_000 if size == 37 else None], RATE)
+    stream, blocks, pushed = marker.stream(), [], 0
+    for start in range(0, len(sound.samples), size):
+        block = sound.samples[start : start + size]
+        pushed += len(block)
+        blocks.append(stream.push(block))
+        assert pushed - sum(map(len, blocks)) <= DELAY
+    blocks.append(stream.flush())
+    np.testing.assert_array_equal(np.concatenate(blocks), marker.mark(sound).samples)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 500, DELAY + 1])
+def test_short_and_empty_sounds_keep_their_length(marker: Marker, spoken: Audio, samples: int) -> None:
+    assert len(marker.mark(Audio(spoken.samples[:samples], RATE)).samples) == samples
+
+
+def test_silence_stays_silent(marker: Marker) -> None:
+    assert not marker.mark(silence(1.0)).samples.any()
+
+
+def test_it_survives_trimming_gain_resampling_and_mp3(detector: Detector, marked: Audio) -> None:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, marked.samples, RATE, format="MP3", bitrate_mode="CONSTANT", compression_level=0.6)
+    file.seek(0)
+    attacked = {
+        "a third": Audio(marked.samples[30_001:60_000], RATE),
+        "quiet": Audio(marked.samples * np.float32(0.05), RATE),
+        "telephone": resample(marked, 8000),
+        "48 kHz": resample(marked, 48_000),
+        "mp3": Audio(soundfile.read(file, dtype="float32")[0], RATE),
+    }
+    assert {name: detector.detect(audio).is_marked for name, audio in attacked.items()} == dict.fromkeys(attacked, True)
+
+
+def test_a_marked_stretch_is_found_in_a_longer_recording(detector: Detector, spoken: Audio, marked: Audio) -> None:
+    found = detector.detect(concatenate([spoken] * 3 + [marked] * 2 + [spoken] * 3))
+    assert found.is_marked
+    assert 0 < found.share < 0.5
+    start = 3 * spoken.seconds
+    assert all(start - 5 < part.start < start + 2 * spoken.seconds for part in found.parts if part.is_marked)
+
+
+def test_parts_cover_the_recording(detector: Detector, spoken: Audio) -> None:
+    for repeats in (1, 2, 3):
+        sound = concatenate([spoken] * repeats)
+        parts = detector.detect(sound).parts
+        assert (parts[0].start, parts[-1].end) == (0, pytest.approx(sound.seconds))
+        assert all(after.start <= before.end for before, after in pairwise(parts))
+
+
+@pytest.mark.parametrize(("audio", "message"), [(silence(2.0), "silent"), (silence(0.2), "too short")])
+def test_nothing_to_look_at_is_a_clear_error(detector: Detector, audio: Audio, message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        detector.detect(audio)
+
+
+def test_a_missing_wheel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(package: str, name: str, wheel: str) -> None:
+        raise ModelError(f"this needs the files of {wheel}", f"run: pip install {wheel}")
+
+    monkeypatch.setattr(perth, "wheel_file", missing)
+    for kind in (Marker, Detector):
+        with pytest.raises(ModelError, match="pip install resemble-perth"):
+            kind()
