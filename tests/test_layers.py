@@ -18,6 +18,7 @@ SURFACES = {"cli", "serve"}
 FLOORS = (BASE, PARTS, JOBS, SURFACES)
 WITHIN = {
     ("synth", "decode"),
+    ("train", "decode"),
     ("evaluate", "synth"),
     ("evaluate", "prepare"),
     ("cli", "serve"),

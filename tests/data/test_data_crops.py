@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from openvalle.data.crops import AudioCrops, Augmentation, fixed_crops
-from openvalle.data.shards import AudioShards
+from openvalle.data.crops import AudioCrops, Augmentation, CodedCrops, fixed_crops
+from openvalle.data.shards import AudioShards, TokenShards
+from openvalle.errors import ModelError
 
 
 @pytest.fixture
@@ -61,3 +62,18 @@ def test_validation_crops_are_always_the_same(shards):
     assert crops.shape == (len(shards), 12_000)
     assert torch.equal(crops, fixed_crops(shards, 0.5, 10))
     assert fixed_crops(shards, 0.5, 2).shape == (2, 12_000)
+
+
+def test_coded_crops_are_sound_and_codes_of_the_same_frames(audio_folder, make_tokens):
+    audio = AudioShards.open(audio_folder, "train")
+    tokens = TokenShards.open(make_tokens({"anna": [30, 9, 2], "nobody": [30]}))
+    crops = CodedCrops(audio, tokens, 0.5, 6, seed=1, rank=0, world=1)
+    samples, codes = crops.batch(4)
+    assert samples.shape == (6, 37 * 320) and codes.shape == (6, 37, 8)
+    assert torch.equal(CodedCrops(audio, tokens, 0.5, 6, seed=1, rank=0, world=1).batch(4)[1], codes)
+    sound, whole = audio[0].samples, tokens[0].codes  # the only row long enough whose recording is there
+    for crop, coded in zip(samples, codes, strict=True):
+        start = next(t for t in range(len(whole)) if torch.equal(whole[t : t + 37], coded))
+        np.testing.assert_array_equal(crop.numpy(), sound[start * 320 : (start + 37) * 320])
+    with pytest.raises(ModelError, match="holds no codes"):
+        CodedCrops(audio, TokenShards(tokens.folder, [], tokens.symbols, tokens.codec), 0.5, 1, seed=0, rank=0, world=1)

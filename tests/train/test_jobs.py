@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,15 @@ import pytest
 import torch
 import yaml
 
-from openvalle.codec.builtin import BuiltinCodec
+from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
 from openvalle.codec.load import load_codec
 from openvalle.data.rows import write_rows
-from openvalle.data.shards import to_int16, write_audio, write_tokens
+from openvalle.data.shards import TokenShards, to_int16, write_audio, write_tokens
 from openvalle.errors import ConfigError, ModelError
 from openvalle.model.bundle import load_bundle
 from openvalle.text.symbols import arpabet
 from openvalle.train.run import run
+from openvalle.train.sound import start_decoder
 
 LOOP = {"steps": 2, "precision": "no", "optim": {"warmup": 1}}
 SMALL_CODEC = {
@@ -67,17 +69,18 @@ def write_recipe(path: Path, values: dict) -> Path:
     return path
 
 
-def train_codec(folder: Path) -> Path:
+def train_codec(folder: Path, name: str = "codec-run", sound: dict | None = None) -> Path:
     recipe = write_recipe(
-        folder / "codec.yaml",
+        folder / f"{name}.yaml",
         {
             "data": str(folder),
             "codec": SMALL_CODEC,
             "tokens": {"loop": LOOP, "crops": {"seconds": 0.5, "batch": 2}},
-            "sound": {"loop": LOOP, "crops": {"seconds": 0.5, "batch": 2}, "adversarial_from": 1, "channels": 4},
+            "sound": {"loop": LOOP, "crops": {"seconds": 0.4, "batch": 2}, "adversarial_from": 1, "channels": 4}
+            | (sound or {}),
         },
     )
-    return run("codec", recipe, (), folder / "codec-run")
+    return run("codec", recipe, (), folder / name)
 
 
 def tokenize(folder: Path, codec: BuiltinCodec) -> None:
@@ -154,6 +157,47 @@ def test_from_cleaned_audio_to_a_model_that_loads(prepared: Path) -> None:
     assert bundle.config.languages == ("en",)
     rows = [json.loads(line) for line in (prepared / "ar" / "metrics.jsonl").read_text().splitlines()]
     assert {"train", "valid"} == {row["group"] for row in rows}
+
+
+def test_the_decoder_trains_on_what_the_nar_model_predicts(prepared: Path) -> None:
+    codec = load_codec(train_codec(prepared))
+    assert isinstance(codec, BuiltinCodec)
+    tokenize(prepared, codec)
+    train_part(prepared, "nar", prompt_min=2, prompt_max=4)
+    recipe = write_recipe(
+        prepared / "predict.yaml", {"data": str(prepared), "nar": str(prepared / "nar"), "prompt_seconds": 0.3}
+    )
+    real = TokenShards.open(prepared, "train")
+    predicted = TokenShards.open(run("predict", recipe, (), prepared / "predicted"))
+    assert {row["id"] for row in predicted.rows} == {row["id"] for row in real.rows}
+    ids = [row["id"] for row in real.rows]
+    for index, row in enumerate(predicted.rows):
+        made, recorded = predicted[index], real[ids.index(row["id"])]
+        assert torch.equal(made.codes[:, 0], recorded.codes[:, 0])
+        assert not torch.equal(made.codes[:, 1:], recorded.codes[:, 1:])
+        assert torch.equal(made.path, recorded.path)
+    decoders = []
+    for share in (0.0, 1.0):  # the finished run goes on, on recorded or on predicted codes
+        name = f"codec-{share}"
+        shutil.copytree(prepared / "codec-run", prepared / name)
+        sound = {"predicted": str(prepared / "predicted"), "predicted_share": share, "loop": {**LOOP, "steps": 4}}
+        decoders.append(BuiltinCodec.load(train_codec(prepared, name, sound)).decoder)
+    first, second = (torch.cat([p.flatten() for p in decoder.parameters()]) for decoder in decoders)
+    assert not torch.equal(first, second)
+
+
+def test_a_decoder_started_from_its_own_codec_is_that_decoder(prepared: Path) -> None:
+    codec = BuiltinCodec.load(train_codec(prepared))
+    again = BuiltinCodec.load(prepared / "codec-run" / "codec")
+    torch.nn.init.normal_(again.decoder.widen.weight)
+    torch.nn.init.normal_(again.decoder.head.project.weight)
+    samples = 0.3 * torch.randn(4, 24_000, generator=torch.Generator().manual_seed(0))
+    start_decoder(again, codec, samples)
+    codes = codec.encode(samples)
+    torch.testing.assert_close(again.decode(codes), codec.decode(codes), rtol=1e-3, atol=1e-3)
+    other = BuiltinCodec(BuiltinCodecConfig(**{**SMALL_CODEC, "decoder_width": 16}))
+    with pytest.raises(ConfigError, match="other sizes"):
+        start_decoder(other, codec, samples)
 
 
 def test_embeddings_start_with_the_codebooks_geometry(prepared: Path) -> None:

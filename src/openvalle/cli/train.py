@@ -40,6 +40,12 @@ def nar(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/nar")
     launch("nar", recipe, overrides, out)
 
 
+@train.command("predict")
+def predict(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/predicted")) -> None:
+    """Fill recorded codebook 1 with a trained NAR model: codes that the codec's decoder is then tuned on."""
+    launch("predict", recipe, overrides, out)
+
+
 @train.command("pack")
 def pack(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/model")) -> None:
     """Put trained networks together into a model folder that `openvalle say --model` speaks with."""

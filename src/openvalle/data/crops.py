@@ -9,7 +9,8 @@ from pydantic import Field
 from openvalle.audio import RATE, Audio, at_speed
 from openvalle.config import Config
 from openvalle.data.sampling import draw_generator, row_weights
-from openvalle.data.shards import AudioShards
+from openvalle.data.shards import AudioShards, TokenShards
+from openvalle.errors import ModelError
 
 
 class Augmentation(Config):
@@ -61,6 +62,38 @@ class AudioCrops:
         start = int(rng.integers(self.samples - len(crop) + 1))
         placed[start : start + len(crop)] = crop
         return _gain(placed, options.gain_db * rng.uniform(-1, 1))
+
+
+class CodedCrops:
+    """Random crops of recordings with codes that go with them: (B, N) float32 samples and (B, T, Q) codes."""
+
+    def __init__(
+        self, audio: AudioShards, tokens: TokenShards, seconds: float, batch: int, seed: int, rank: int, world: int
+    ) -> None:
+        assert 0 <= rank < world, (rank, world)
+        self.audio, self.tokens = audio, tokens
+        self.hop = tokens.codec["hop"]
+        self.frames = round(seconds * RATE) // self.hop
+        self.size, self.seed, self.rank = batch, seed, rank
+        sounds = {row["id"]: index for index, row in enumerate(audio.rows)}
+        self.rows = [
+            (sounds[row["id"]], index)
+            for index, row in enumerate(tokens.rows)
+            if row["id"] in sounds and row["frames"] >= self.frames
+        ]
+        if not self.rows:
+            raise ModelError(f"{tokens.folder} holds no codes of these recordings", "predict codes of this data")
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the crops of a step."""
+        rng = draw_generator(self.seed, step, self.rank)
+        samples, codes = [], []
+        for choice in rng.integers(len(self.rows), size=self.size):
+            sound, row = self.rows[choice]
+            start = int(rng.integers(self.tokens.rows[row]["frames"] - self.frames + 1))
+            codes.append(self.tokens[row].codes[start : start + self.frames])
+            samples.append(self.audio.crop(sound, start * self.hop, self.frames * self.hop))
+        return torch.from_numpy(np.stack(samples)), torch.stack(codes)
 
 
 def fixed_crops(shards: AudioShards, seconds: float, count: int) -> torch.Tensor:

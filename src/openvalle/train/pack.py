@@ -40,7 +40,7 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
         raise ModelError(
             "the two networks were trained on tokens of different codecs", "train both on the same prepared folder"
         )
-    networks = {part: _load_half(part, half, getattr(recipe, part.value)) for part, half in halves.items()}
+    networks = {part: load_half(part, half, getattr(recipe, part.value)) for part, half in halves.items()}
     ar, nar = networks[Part.AR], networks[Part.NAR]
     assert isinstance(ar, AR) and isinstance(nar, NAR)
     codec = CodecIdentity(**{name: first.codec[name] for name in ("name", "digest", "rate", "hop")})
@@ -57,7 +57,8 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
     return out
 
 
-def _load_half(part: Part, half: PartFile, folder: Path) -> AR | NAR:
+def load_half(part: Part, half: PartFile, folder: Path) -> AR | NAR:
+    """Return a trained network with its weights; `ModelError` if they cannot be read."""
     network: AR | NAR
     if part is Part.AR:
         network = AR(ARConfig.parse(half.config, str(folder)))

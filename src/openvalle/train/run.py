@@ -8,7 +8,7 @@ from openvalle.errors import ConfigError
 
 
 def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Path("runs")) -> Path:
-    """Train `part` (codec, ar, nar, or pack) by the recipe into `out`; return the path of what was made."""
+    """Train `part` (codec, ar, nar, predict or pack) by the recipe into `out`; return the path of what was made."""
     if part == "codec":
         from openvalle.train.codec import CodecRecipe, train_codec
 
@@ -17,8 +17,12 @@ def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Pa
         from openvalle.train.lm import LanguageModelRecipe, Part, train_language_model
 
         return train_language_model(Part(part), LanguageModelRecipe.load(recipe, overrides), out)
+    if part == "predict":
+        from openvalle.train.predict import PredictRecipe, predict
+
+        return predict(PredictRecipe.load(recipe, overrides), out)
     if part == "pack":
         from openvalle.train.pack import PackRecipe, pack
 
         return pack(PackRecipe.load(recipe, overrides), out)
-    raise ConfigError(f"cannot train {part!r}", "train codec, ar, nar or pack")
+    raise ConfigError(f"cannot train {part!r}", "train codec, ar, nar, predict or pack")

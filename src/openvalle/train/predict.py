@@ -1,0 +1,132 @@
+"""Codes as a trained NAR model makes them, beside the sound they should make: what the codec's decoder is tuned on.
+
+A decoder that has only met the codes of real speech renders a model's smoother guesses dully. As vocoders are tuned on
+the spectrograms that an acoustic model predicts, `sound.predicted` lets the decoder train on these codes too.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from openvalle.config import Config, atomic_path
+from openvalle.data.rows import Row, write_rows
+from openvalle.data.sampling import draw_generator
+from openvalle.data.shards import AudioShards, TokenShards, write_tokens
+from openvalle.data.utterance import Utterance, crop
+from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.errors import ConfigError
+from openvalle.model.nar import NAR
+from openvalle.train.lm import Part, PartFile
+from openvalle.train.pack import load_half
+
+log = logging.getLogger(__name__)
+
+
+class PredictRecipe(Config):
+    """`openvalle train predict`."""
+
+    data: Path = Field(..., description="folder made by `openvalle prepare`")
+    nar: Path = Field(..., description="folder of a run of `openvalle train nar`")
+    hours: float = Field(1.0, gt=0, description="how much speech is predicted, evenly over the speakers")
+    prompt_seconds: float = Field(3.0, gt=0, description="longest prompt, from another utterance of the speaker")
+    max_seconds: float = Field(16.0, gt=0, description="longer utterances are left out")
+    seed: int = 0
+
+
+def predict(recipe: PredictRecipe, out: Path) -> Path:
+    """Write token shards to `out`: codebook 1 as recorded, the others as the NAR model fills them."""
+    shards = TokenShards.open(recipe.data, "train")
+    half = PartFile.load(recipe.nar / "nar.json")
+    shards.require(symbols=half.symbols_digest, codec=half.codec["digest"])
+    network = load_half(Part.NAR, half, recipe.nar)
+    assert isinstance(network, NAR)
+    recorded = {row["id"] for row in AudioShards.open(recipe.data, "train").rows}  # copies at other speeds are not
+    rows = [row for row, values in enumerate(shards.rows) if values["id"] in recorded]
+    of_speaker: dict[str, list[int]] = {}
+    for row in rows:
+        of_speaker.setdefault(shards.rows[row]["speaker"], []).append(row)
+    chosen = in_turn(shards, rows, recipe)
+    predictor = _Predictor(network.eval(), shards, of_speaker, recipe)
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        codes = [predictor(row) for row in bar.track(chosen, description="predicting")]
+    _write(out, shards, chosen, codes)
+    log.info("predicted the codes of %d utterances in %s", len(chosen), out)
+    return out
+
+
+def in_turn(shards: TokenShards, rows: list[int], recipe: PredictRecipe) -> list[int]:
+    """Return enough of the rows, one of each speaker, then a second of each, and so on."""
+    rate = shards.codec["rate"] / shards.codec["hop"]
+    turns: dict[str, int] = {}
+    usable = []
+    for row in draw_generator(recipe.seed, 0, 0).permutation(rows).tolist():
+        if shards.rows[row]["frames"] <= recipe.max_seconds * rate:
+            speaker = shards.rows[row]["speaker"]
+            turns[speaker] = turns.get(speaker, -1) + 1
+            usable.append((turns[speaker], row))
+    if not usable:
+        raise ConfigError(f"no utterance is shorter than {recipe.max_seconds:g} s", "raise max_seconds")
+    order = [row for _, row in sorted(usable)]
+    lengths = np.cumsum([shards.rows[row]["frames"] for row in order])
+    return order[: int(np.searchsorted(lengths, recipe.hours * 3600 * rate)) + 1]
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    network: NAR
+    shards: TokenShards
+    of_speaker: dict[str, list[int]]
+    recipe: PredictRecipe
+
+    def __call__(self, row: int) -> Tensor:
+        """Return the codes (T, Q) of one row, prompted with another utterance of its speaker where there is one."""
+        target, prompt = self.shards[row], self._prompt(row)
+        if prompt is None:
+            inputs = NARPromptRow(target.text, target.codes[:, 0], path=target.path)
+        else:
+            inputs = NARPromptRow(
+                text=torch.cat([prompt.text, target.text]),
+                first=target.codes[:, 0],
+                prompt_symbols=len(prompt.text),
+                prompt=prompt.codes,
+                path=torch.cat([prompt.path, target.path + len(prompt.text)]),
+            )
+        return fill(self.network, [inputs])[0]
+
+    def _prompt(self, row: int) -> Utterance | None:
+        others = [other for other in self.of_speaker[self.shards.rows[row]["speaker"]] if other != row]
+        if not others:
+            return None
+        rng = draw_generator(self.recipe.seed, 1, row)
+        rate = self.shards.codec["rate"] / self.shards.codec["hop"]
+        frames = int(self.recipe.prompt_seconds * rate)
+        return crop(self.shards[int(rng.choice(others))], frames, rng, self.shards.codec["merge"])
+
+
+def _write(out: Path, shards: TokenShards, rows: list[int], codes: list[Tensor]) -> None:
+    found = [shards[row] for row in rows]
+    name = "shard-00000.safetensors"
+    frames, places = write_tokens(
+        out / "tokens" / name,
+        [each.cpu().numpy() for each in codes],
+        [each.text.tolist() for each in found],
+        [each.durations.tolist() for each in found],
+    )
+    index: list[Row] = [
+        shards.rows[row] | {"shard": name, "frame_start": frame, "symbol_start": place}
+        for row, frame, place in zip(rows, frames, places, strict=True)
+    ]
+    for file in ("symbols.json", "codec.json"):
+        with atomic_path(out / "tokens" / file) as part:
+            part.write_text((shards.folder / file).read_text(encoding="utf-8"), encoding="utf-8")
+    write_rows(out / "tokens" / "index.jsonl", index)
