@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from openvalle import __version__
+from openvalle.cli.batch import batch
 from openvalle.cli.doctor import doctor
 from openvalle.cli.prepare import prepare
 from openvalle.cli.say import say
@@ -106,6 +107,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("say")(say)
+app.command("batch")(batch)
 app.add_typer(voices, name="voice")
 app.command("detect")(detect)
 app.add_typer(watermark, name="watermark")

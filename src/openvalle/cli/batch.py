@@ -1,0 +1,82 @@
+"""`openvalle batch`: many texts from a table, each into a file of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openvalle.cli.say import progress
+from openvalle.errors import UserError
+
+
+def batch(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="A .csv or .tsv with a header, or .jsonl: text, and if wanted id, voice, prompt_text, seed."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the files and report.jsonl.")] = Path(
+        "batch"
+    ),
+    voice: Annotated[
+        str | None,
+        typer.Option("--voice", "-v", help="The voice of rows that name none: a name, a clip or a voice file."),
+    ] = None,
+    prompt_text: Annotated[str | None, typer.Option(help="What that clip says; else it is transcribed.")] = None,
+    file_format: Annotated[str, typer.Option("--format", help="wav, flac, mp3, ogg, opus or pcm.")] = "wav",
+    seed: Annotated[int, typer.Option(min=0, help="The seed of rows that name none.")] = 0,
+    temperature: Annotated[float | None, typer.Option(min=0.0, help="0 always takes the likeliest.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Sample from this likeliest mass.")] = None,
+    resume: Annotated[bool, typer.Option(help="Keep the rows that an earlier run has spoken already.")] = True,
+    model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
+    codec: Annotated[str | None, typer.Option(help="A codec's name or folder; default: the model's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Speak every row of TABLE into a file of its own; print the path of the report.
+
+    Run it again to go on after an interruption, or after changing rows: only what is new is spoken.
+    """
+    started = time.monotonic()
+    with progress(quiet) as show:
+        show("loading the model")
+        from openvalle.audio import format_ending
+        from openvalle.synth.batch import Batch, read_table
+        from openvalle.synth.pipeline import Synthesizer
+
+        rows = read_table(table)
+        format_ending(None, file_format)
+        if output.exists() and not output.is_dir():
+            raise UserError(f"{output} is a file", "give the name of a folder")
+        synthesizer = Synthesizer.load(model, codec=codec, device=device)
+        options = synthesizer.sampling(temperature, top_p)
+        jobs = Batch(synthesizer, output, table.parent, voice, prompt_text, seed, file_format, options)
+        counts: Counter[str] = Counter()
+        seconds = 0.0
+        for outcome in jobs.run(rows, resume):
+            counts[outcome.status] += 1
+            seconds += outcome.seconds if outcome.status == "spoken" else 0.0
+            show(f"{counts.total()} of {len(rows)} rows")
+    summary = {
+        "report": str(jobs.report),
+        "rows": len(rows),
+        **{status: counts[status] for status in ("spoken", "kept", "failed")},
+        "seconds": round(seconds, 3),
+        "elapsed": round(time.monotonic() - started, 3),
+    }
+    print(json.dumps(summary) if as_json else summary["report"])
+    if not quiet:
+        said = f"{counts['spoken']} spoken ({seconds:.1f} s), {counts['kept']} kept, {counts['failed']} failed"
+        print(said, file=sys.stderr)
+    if counts["failed"]:
+        raise UserError(
+            f"{counts['failed']} of {len(rows)} rows could not be spoken", f"{jobs.report} says why; mend and run again"
+        )

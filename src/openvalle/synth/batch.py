@@ -1,0 +1,221 @@
+"""Many texts from a table, spoken into a folder. A row that is done is not spoken again, so a batch can be resumed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from openvalle.audio import format_ending
+from openvalle.config import Config, atomic_path
+from openvalle.decode.ar import AROptions
+from openvalle.errors import AudioError, ConfigError, ModelError, TextError
+from openvalle.hub import Kind, find, sha256
+from openvalle.synth.lines import lines_of
+from openvalle.synth.pipeline import BATCH, Synthesizer
+from openvalle.synth.speech import Speech
+from openvalle.synth.voice import Voice
+
+REPORT = "report.jsonl"
+TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}  # ending -> separator of the columns
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+class Row(Config):
+    """A line of the table. What is left out comes from the command line."""
+
+    text: str = Field(min_length=1, description="what to say")
+    id: str = Field("", description="the file's name without its ending; by default the number of the row")
+    voice: str | None = Field(None, description="a name, or a file (relative paths count from the table's folder)")
+    prompt_text: str | None = Field(None, description="what the voice's clip says")
+    seed: int | None = Field(None, ge=0, description="same seed, same sound")
+
+    @field_validator("id")
+    @classmethod
+    def _names_a_file(cls, value: str) -> str:
+        if value and not _ID.fullmatch(value):
+            raise ValueError("use up to 100 letters, digits, '-', '_' and '.', and no '.' at the start")
+        return value
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row. `status`: spoken, kept (it was there already) or failed."""
+
+    status: str
+    entry: dict[str, Any]  # its line in the report
+    seconds: float = 0.0
+
+
+def read_table(path: Path) -> list[Row]:
+    """Return the rows of a CSV, TSV (both with a header) or JSONL file; `ConfigError` names the first bad one."""
+    if path.suffix.lower() not in TABLES:
+        raise ConfigError(f"cannot read {path.name} as a table", f"end its name in {' '.join(TABLES)}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", "check the path") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8", "save it as UTF-8 first") from None
+    rows = []
+    for number, (line, values) in enumerate(_values(path, text), start=1):
+        known = set(Row.model_fields)
+        if unknown := [str(key) for key in values if key not in known]:
+            raise ConfigError(
+                f"{path}, line {line}: unknown column {unknown[0]!r}", f"use {', '.join(Row.model_fields)}"
+            )
+        row = Row.parse(values, f"{path}, line {line}")
+        rows.append(row.model_copy(update={"id": row.id or f"{number:05}"}))
+    if not rows:
+        raise ConfigError(f"{path} holds no rows", "write one line for each text")
+    names = [row.id.casefold() for row in rows]
+    if twice := [row.id for row, name in zip(rows, names, strict=True) if names.count(name) > 1]:
+        raise ConfigError(f"{path}: two rows have the id {twice[0]!r}", "give each row another id")
+    return rows
+
+
+def _values(path: Path, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
+    """Yield the line number and the filled cells of each row."""
+    separator = TABLES[path.suffix.lower()]
+    if separator:
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restkey="(a cell without a header)")
+        try:
+            for values in reader:
+                yield reader.line_num, {key: cell for key, cell in values.items() if cell not in (None, "")}
+        except csv.Error as error:
+            raise ConfigError(f"{path}, line {reader.line_num}: {error}", "check the quotes") from None
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path}, line {number} is not JSON: {error.msg}", "write one object per line") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}, line {number} is not an object", 'write lines like {"text": "Hello."}')
+        yield number, {key: value for key, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How a table is spoken: what its rows leave out, and where the files go."""
+
+    synthesizer: Synthesizer
+    folder: Path
+    base: Path  # the table's folder
+    voice: str | None = None
+    prompt_text: str | None = None
+    seed: int = 0
+    file_format: str = "wav"
+    options: AROptions | None = None
+    _voices: dict[tuple[str | None, str | None], Voice] = field(default_factory=dict)
+
+    @property
+    def report(self) -> Path:
+        """The file that says what became of every row."""
+        return self.folder / REPORT
+
+    def run(self, rows: Sequence[Row], resume: bool = True) -> Iterator[Outcome]:
+        """Speak the rows, several at a time, and yield what became of each.
+
+        With `resume`, rows whose file is there and was made from the same text, voice and settings are kept. A row
+        that cannot be spoken does not stop the others. `AudioError` if a file cannot be written.
+        """
+        format_ending(None, self.file_format)
+        done = self._done() if resume else {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        waiting: list[tuple[Row, str, Voice]] = []
+        kept = []
+        failed = []
+        for row in rows:
+            try:
+                key = self._key(row)
+                entry = done.get(row.id)
+                if entry and entry.get("key") == key and (self.folder / entry["path"]).is_file():
+                    kept.append(Outcome("kept", entry, entry["seconds"]))
+                    continue
+                next(lines_of(row.text))
+                waiting.append((row, key, self._voice(row)))
+            except (TextError, ModelError, AudioError) as error:
+                failed.append(Outcome("failed", {"id": row.id, "status": "failed", "error": str(error)}))
+        self._begin([outcome.entry for outcome in (*kept, *failed)])
+        yield from (*kept, *failed)
+        for start in range(0, len(waiting), BATCH):
+            yield from self._speak(waiting[start : start + BATCH])
+
+    def _speak(self, group: Sequence[tuple[Row, str, Voice]]) -> Iterator[Outcome]:
+        rows, keys, voices = zip(*group, strict=True)
+        seeds = [self._seed(row) for row in rows]
+        spoken = self.synthesizer.say_batch([row.text for row in rows], voices, seed=seeds, options=self.options)
+        for row, key, speech in zip(rows, keys, spoken, strict=True):
+            path = speech.save(self.folder / f"{row.id}{format_ending(None, self.file_format)}", self.file_format)
+            entry = self._entry(row, key, speech, path)
+            with self.report.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+            yield Outcome("spoken", entry, speech.seconds)
+
+    def _entry(self, row: Row, key: str, speech: Speech, path: Path) -> dict[str, Any]:
+        return {
+            "id": row.id,
+            "status": "spoken",
+            "path": path.name,
+            "seconds": round(speech.seconds, 3),
+            "text": row.text,
+            "voice": row.voice or self.voice,
+            "seed": self._seed(row),
+            "quality": speech.quality.as_dict(),
+            "key": key,
+        }
+
+    def _seed(self, row: Row) -> int:
+        return self.seed if row.seed is None else row.seed
+
+    def _name(self, row: Row) -> tuple[str | None, str | None]:
+        """Return a row's voice and what its clip says."""
+        if row.voice is None:
+            return self.voice, row.prompt_text or self.prompt_text
+        beside = self.base / row.voice
+        return str(beside) if beside.is_file() else row.voice, row.prompt_text
+
+    def _voice(self, row: Row) -> Voice:
+        """Return a row's voice; each is read once."""
+        name = self._name(row)
+        if name not in self._voices:
+            self._voices[name] = self.synthesizer.voice(*name)
+        return self._voices[name]
+
+    def _key(self, row: Row) -> str:
+        """Return what tells whether a row must be spoken again."""
+        voice, prompt_text = self._name(row)
+        what = [row.text, voice and sha256(find(Kind.VOICE, voice)), prompt_text, self._seed(row), self.file_format]
+        options = (self.options or self.synthesizer.options).model_dump(mode="json")
+        mark = self.synthesizer.provenance.watermark
+        facts = json.dumps([*what, options, mark, self.synthesizer.describe()], sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()[:32]
+
+    def _done(self) -> dict[str, dict[str, Any]]:
+        """Return the spoken rows of an earlier report, by id. A line that was cut off is left out."""
+        entries = {}
+        if self.report.is_file():
+            for line in self.report.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    continue
+                if isinstance(entry, dict) and entry.get("status") == "spoken":
+                    entries[str(entry.get("id"))] = entry
+        return entries
+
+    def _begin(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Write the report's first lines: what needs no speaking."""
+        with atomic_path(self.report) as part:
+            part.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
