@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from openvalle import __version__
 from openvalle.cli.batch import batch
 from openvalle.cli.doctor import doctor
+from openvalle.cli.listen import listen
 from openvalle.cli.prepare import prepare
 from openvalle.cli.say import say
 from openvalle.cli.train import train
@@ -113,6 +114,7 @@ app.command("detect")(detect)
 app.add_typer(watermark, name="watermark")
 app.command("prepare")(prepare)
 app.add_typer(train, name="train")
+app.add_typer(listen, name="listen")
 app.command("doctor")(doctor)
 
 
