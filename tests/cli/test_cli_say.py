@@ -76,6 +76,22 @@ def test_greedy_and_nucleus_can_be_asked_for(say) -> None:
     assert say("Hi.", "-o", "a.wav", "--temperature", "0", "--top-p", "0.5").code == 0
 
 
+def test_speed_makes_it_shorter(say) -> None:
+    seconds = {}
+    for speed in (0.5, 1, 2):
+        run = say("Hello there, my friend.", "-o", "a.wav", "--speed", speed, "--attempts", 1, "--json")
+        seconds[speed] = json.loads(run.out)["seconds"]
+    assert seconds[0.5] > 1.2 * seconds[1] > 1.2 * 1.2 * seconds[2], seconds
+    assert say("Hi.", "--speed", 3).code == 2
+
+
+def test_window_and_attempts_reach_the_decoder(say) -> None:
+    for name, options in (("a.wav", ("--attempts", 1)), ("b.wav", ("--attempts", 1, "--window", 1))):
+        assert say("Hello there.", "-o", name, "--temperature", 0.3, *options).code == 0
+    assert Path("a.wav").read_bytes() != Path("b.wav").read_bytes()
+    assert say("Hello.", "--attempts", 0).code == 2
+
+
 def test_long_text_comes_sentence_by_sentence(say) -> None:
     run = say("One thing. " * 60, "-o", "a.wav", "--json")
     result = json.loads(run.out)

@@ -214,3 +214,28 @@ def test_prompts_that_cannot_be_used_are_refused():
         generate(model, [dataclasses.replace(one, prompt_symbols=len(one.text))], OPTIONS, row_generators([0]))
     with pytest.raises(ModelError, match="symbol of each prompt frame"):
         generate(model, [dataclasses.replace(one, path=None)], OPTIONS, row_generators([0]))
+
+
+@ALIGNED
+def test_a_rate_makes_speech_shorter_and_is_the_speed_times_the_row_s(kind):
+    model = ar_of(kind)
+    prompts = [prompt(model, seed, target=9) for seed in range(6)]
+    generators = range(6)
+    plain, fast = (
+        generate(model, prompts, OPTIONS.model_copy(update={"speed": speed}), row_generators(generators))
+        for speed in (1.0, 2.0)
+    )
+    assert sum(len(row.codes) for row in fast) < 0.8 * sum(len(row.codes) for row in plain)
+    own = generate(model, [dataclasses.replace(p, rate=2.0) for p in prompts], OPTIONS, row_generators(generators))
+    for one, other in zip(fast, own, strict=True):
+        assert_same(one, other)
+
+
+def test_speed_needs_alignment():
+    model = ar_of("valle")
+    for one, options in (
+        (dataclasses.replace(prompt(model, 1), rate=0.5), OPTIONS),
+        (prompt(model, 1), AROptions(speed=2)),
+    ):
+        with pytest.raises(ModelError, match="no alignment"):
+            generate(model, [one], options, row_generators([1]))

@@ -110,3 +110,12 @@ def test_the_pointer_advances_by_the_two_way_softmax():
 
 def test_steps_cover_the_frames():
     assert [steps_of(frames, 2) for frames in (0, 1, 2, 3, 30)] == [1, 1, 1, 2, 15]
+
+
+def test_a_rate_divides_the_stays():
+    difference, draws = torch.full((20_000,), -2.0), torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    shares = [advances(difference, draws, 1.0, rate).float().mean() for rate in (0.5, 1.0, 2.0)]
+    torch.testing.assert_close(
+        torch.stack(shares), torch.sigmoid(torch.tensor(-2.0)) * torch.tensor([0.5, 1, 2]), atol=5e-3, rtol=0
+    )
+    assert advances(torch.tensor([-0.5]), draws[:1], 0.0, 2.0).all(), "greedy, too"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from openvalle.audio import RATE, Audio
-from openvalle.synth.long import is_click, join_sentences, silent_edges
+from openvalle.synth.edges import EdgeTrimmer, is_click
+from openvalle.synth.long import join_sentences
 from openvalle.synth.speech import Quality, Speech, Timed, join_speech
 
 GOOD = Quality("end", 8.0)
@@ -24,6 +25,15 @@ def tone(
     timed = (Timed("la", lead, lead + seconds),)
     codes = np.zeros((2, 8), np.uint16)
     return Speech(Audio(samples), "la", timed, timed, GOOD, codes, ("L",), (2,))
+
+
+def silent_edges(audio: Audio) -> tuple[int, int]:
+    """Return the samples of silence at the start and at the end."""
+    trimmer = EdgeTrimmer(audio.rate, None)
+    trimmer.push(audio.samples)
+    trimmer.flush(is_last=True)
+    first = len(audio.samples) if trimmer.first_loud is None else trimmer.first_loud
+    return first, len(audio.samples) - trimmer.loud_end
 
 
 def joined(pieces: list[Speech], pause: float = 0.3) -> Speech:

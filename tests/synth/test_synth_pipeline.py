@@ -48,9 +48,9 @@ def test_batch_equals_alone(synthesizer: Synthesizer, tiny_voice: Voice) -> None
         assert speech.words == alone.words
 
 
-def test_stream_equals_whole(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
+def test_sentences_joined_are_the_whole(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
     whole = synthesizer.say(LONG, tiny_voice, seed=3)
-    pieces = list(synthesizer.stream(LONG, tiny_voice, seed=3))
+    pieces = list(synthesizer.sentences(LONG, tiny_voice, seed=3))
     assert len(pieces) > 2
     np.testing.assert_array_equal(concatenate([piece.audio for piece in pieces]).samples, whole.audio.samples)
 
@@ -89,14 +89,14 @@ def test_memory_does_not_grow_with_the_text(synthesizer: Synthesizer, tiny_voice
 
     monkeypatch.setattr(Utterer, "speak", speak)
     most = 0
-    for _ in synthesizer.stream(LONG * 4, tiny_voice):
+    for _ in synthesizer.sentences(LONG * 4, tiny_voice):
         most = max(most, sum(ref() is not None for ref in made))
     assert len(made) >= 10
     assert most <= 3
 
 
 def test_joints_step_no_more_than_the_speech(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
-    pieces = list(synthesizer.stream(LONG, tiny_voice))
+    pieces = list(synthesizer.sentences(LONG, tiny_voice))
     steps = np.abs(np.diff(concatenate([piece.audio for piece in pieces]).samples))
     at = np.cumsum([len(piece.audio.samples) for piece in pieces])[:-1] - 1
     own = max(np.abs(np.diff(piece.audio.samples)).max() for piece in pieces)
@@ -189,9 +189,9 @@ def test_lines_hold_every_word_of_the_text() -> None:
 
 def test_all_that_is_spoken_is_marked_and_only_code_turns_it_off(synthesizer, tiny_model, tiny_voice) -> None:
     plain, text = Synthesizer.load(tiny_model, watermark=False), "Saw. See saw."
-    unmarked = list(plain.stream(text, tiny_voice))
+    unmarked = list(plain.sentences(text, tiny_voice))
     expected = [synthesizer.marker.mark(piece.audio).samples for piece in unmarked]
-    for marked, piece, wanted in zip(synthesizer.stream(text, tiny_voice), unmarked, expected, strict=True):
+    for marked, piece, wanted in zip(synthesizer.sentences(text, tiny_voice), unmarked, expected, strict=True):
         assert np.array_equal(marked.audio.samples, wanted)
         assert not np.array_equal(marked.audio.samples, piece.audio.samples)
         assert (marked.provenance.watermark, piece.provenance.watermark) == ("perth-implicit", "")

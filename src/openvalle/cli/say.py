@@ -47,6 +47,11 @@ def say(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same sound.")] = 0,
     temperature: Annotated[float | None, typer.Option(min=0.0, help="0 always takes the likeliest.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Sample from this likeliest mass.")] = None,
+    window: Annotated[int | None, typer.Option(min=1, help="Codes within which a repeat is drawn again.")] = None,
+    speed: Annotated[float | None, typer.Option(min=0.5, max=2.0, help="2 is twice as fast.")] = None,
+    attempts: Annotated[
+        int | None, typer.Option(min=1, max=10, help="Times a line is spoken at most, if it goes wrong.")
+    ] = None,
     play: Annotated[bool, typer.Option("--play", help="Play it, too.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Write a picture beside the sound file.")] = False,
     model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
@@ -72,11 +77,11 @@ def say(
         from openvalle.synth.pipeline import Synthesizer
 
         synthesizer = Synthesizer.load(model, codec=codec, device=device)
-        options = synthesizer.sampling(temperature, top_p)
+        options = synthesizer.sampling(temperature, top_p, window=window, speed=speed, attempts=attempts)
         show("reading the voice")
         speaker = synthesizer.voice(voice, prompt_text)
         summary, shown = spoken(
-            synthesizer.stream(words, speaker, seed=seed, options=options), path, file_format, synthesizer, show
+            synthesizer.sentences(words, speaker, seed=seed, options=options), path, file_format, synthesizer, show
         )
     summary |= {"elapsed": round(time.monotonic() - started, 3), "seed": seed, "voice": speaker.name}
     if path is None:

@@ -19,6 +19,7 @@ from openvalle.config import Config
 from openvalle.decode.inputs import ARModel, ARPrompt, inputs_of
 from openvalle.decode.pointer import Pointer, PresetPointer
 from openvalle.decode.sampling import DRAWS, SamplingOptions, draw, steps_of, uniforms
+from openvalle.errors import ModelError
 from openvalle.model.ar import ARLogits
 from openvalle.model.config import Alignment
 
@@ -34,6 +35,8 @@ class AROptions(Config):
     least_frames: float = Field(2.0, ge=0, description="frames per symbol before <EOS>, without alignment")
     most_frames: float = Field(16.0, gt=0, description="frames per symbol at most, without alignment")
     limit_frames: int = Field(4500, ge=1, description="frames in all (4500 = one minute)")
+    speed: float = Field(1.0, ge=0.5, le=2, description="how fast to speak; 1: as the model would; needs alignment")
+    attempts: int = Field(3, ge=1, le=10, description="times a line is spoken at most, if it goes wrong")
 
 
 class StoppedBy(StrEnum):
@@ -89,13 +92,17 @@ def generate(
     paths: Sequence[Tensor] | None = None,
 ) -> list[ARResult]:
     """Return what each row says: `stream`, collected."""
-    steps = list(stream(model, prompts, options, generators, paths))
+    return collect(list(stream(model, prompts, options, generators, paths)))
+
+
+def collect(steps: Sequence[ARStep]) -> list[ARResult]:
+    """Return what each row said in all steps of a decoding."""
     codes = torch.cat([step.codes for step in steps], dim=1)  # (B, T)
     emitted = torch.cat([step.is_emitted for step in steps], dim=1)
     path = None
     if steps[0].path is not None:
         indices = torch.stack([step.path for step in steps if step.path is not None], dim=1)
-        path = indices.repeat_interleave(model.config.group, dim=1)
+        path = indices.repeat_interleave(codes.shape[1] // len(steps), dim=1)
     results = []
     for row, reason in enumerate(steps[-1].stopped_by):
         assert reason is not None
@@ -126,6 +133,7 @@ class _Loop:
         self.targets = [prompt.text[prompt.prompt_symbols :].to(self.device) for prompt in spread]
         self.offsets = torch.tensor([prompt.prompt_symbols for prompt in spread], device=self.device)
         self.languages = torch.tensor([prompt.language for prompt in spread], device=self.device)
+        self.rates = [options.speed * prompt.rate for prompt in spread]
         self.history = history[rows.to(self.device)]
         self.pointer = self._pointer(None if paths is None else [paths[int(row)] for row in rows])
         self.least, self.most = self._limits(paths is not None)
@@ -142,14 +150,20 @@ class _Loop:
 
     def _pointer(self, paths: Sequence[Tensor] | None) -> Pointer | PresetPointer | None:
         if self.config.alignment == Alignment.NONE:
-            assert paths is None, "a preset path needs a model with alignment"
+            if paths is not None or any(rate != 1 for rate in self.rates):
+                raise ModelError(
+                    "this model has no alignment: its prosody cannot be given", "leave speed and prosody as they are"
+                )
             return None
         if paths is not None:
             return PresetPointer([path.to(self.device) for path in paths])
         options, block = self.options, self.config.block
         pauses = torch.tensor(options.pauses, dtype=torch.long, device=self.device)
-        long, short = steps_of(options.pause_frames, block), steps_of(options.symbol_frames, block)
-        return Pointer(self.targets, [torch.where(torch.isin(row, pauses), long, short) for row in self.targets])
+        caps = []
+        for row, rate in zip(self.targets, self.rates, strict=True):
+            long, short = steps_of(options.pause_frames / rate, block), steps_of(options.symbol_frames / rate, block)
+            caps.append(torch.where(torch.isin(row, pauses), long, short))
+        return Pointer(self.targets, caps, self.rates)
 
     def _limits(self, is_preset: bool) -> tuple[Tensor, Tensor]:
         """Return the fewest and the most steps of each row."""

@@ -42,6 +42,7 @@ class ARPrompt:
     path: Tensor | None = None  # (Tp,) index of each code's symbol; needed with alignment
     language: int = 0  # of the target; 0 = null
     prompt_language: int | None = None  # None: the same
+    rate: float = 1.0  # of speaking: 2 is twice as fast; needs alignment
 
 
 def inputs_of(model: ARModel, prompts: Sequence[ARPrompt]) -> tuple[ARInputs, Tensor]:

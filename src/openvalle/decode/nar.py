@@ -25,6 +25,7 @@ class NARPromptRow:
     path: Tensor | None = None  # (Tp + T,) index of each frame's symbol in `text`; needed with alignment
     language: int = 0
     prompt_language: int | None = None
+    context: int = 0  # last frames of `prompt` that are the target's own
 
 
 @torch.inference_mode()
@@ -63,7 +64,7 @@ def _inputs(
         if config.alignment == Alignment.PHONEME:
             paths.append(_path(row, len(prompt), dropped))
         before = row.language if row.prompt_language is None else row.prompt_language
-        languages.append(_spread(before, len(prompt), row.language, len(codes[-1])))
+        languages.append(_spread(before, max(0, len(prompt) - row.context), row.language, len(codes[-1])))
         text_languages.append(_spread(before, row.prompt_symbols, row.language, len(row.text))[dropped:])
     frames = frames_of(
         pad_sequence(codes, batch_first=True),

@@ -14,13 +14,15 @@ from openvalle.decode.sampling import advances
 class Pointer:
     """Per row, the symbol of the next step: it stays or moves on by one, never back, and leaves none out."""
 
-    def __init__(self, symbols: Sequence[Tensor], caps: Sequence[Tensor]) -> None:
-        """`symbols` (L,) and the longest stay in steps, `caps` (L,), of each row."""
+    def __init__(self, symbols: Sequence[Tensor], caps: Sequence[Tensor], rates: Sequence[float] = ()) -> None:
+        """`symbols` (L,), the longest stay in steps, `caps` (L,), and how fast it goes (1: as the model would) of
+        each row."""
         self.symbols = pad_sequence(list(symbols), batch_first=True)  # (B, L)
         self.caps = pad_sequence(list(caps), batch_first=True)
         self.last = torch.tensor([len(row) - 1 for row in symbols], device=self.symbols.device)
         self.current = torch.full_like(self.last, -1)
         self.held = torch.zeros_like(self.last)  # steps emitted at `current`
+        self.rates = torch.tensor(list(rates) or [1.0] * len(symbols), device=self.symbols.device)
 
     def move(self, scores: Tensor | None, uniform: Tensor, temperature: float) -> None:
         """Choose the symbol of the next step from phoneme scores (B, symbols); the first step takes the first."""
@@ -30,7 +32,7 @@ class Pointer:
         here = self._at(self.symbols, self.current)
         there = self._at(self.symbols, torch.minimum(self.current + 1, self.last))
         difference = (scores.gather(1, there[:, None]) - scores.gather(1, here[:, None]))[:, 0]
-        wants = advances(difference, uniform, temperature) | self._is_held_long()
+        wants = advances(difference, uniform, temperature, self.rates) | self._is_held_long()
         moves = wants & (self.current < self.last)
         self.current = self.current + moves.long()
         self.held = torch.where(moves, 0, self.held)

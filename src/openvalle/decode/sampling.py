@@ -69,11 +69,14 @@ def uniforms(generators: Sequence[torch.Generator], count: int, device: torch.de
     return torch.stack([torch.rand(count, generator=rng) for rng in generators]).to(device)
 
 
-def advances(difference: Tensor, uniform: Tensor, temperature: float) -> Tensor:
-    """Return which rows move to the next symbol: the two-way softmax of its score minus the current one's (B,)."""
+def advances(difference: Tensor, uniform: Tensor, temperature: float, rates: Tensor | float = 1.0) -> Tensor:
+    """Return which rows move to the next symbol: the two-way softmax of its score minus the current one's (B,).
+
+    `rates` (B,): how many times as likely a row moves on, so that its stays are as many times shorter.
+    """
     if temperature == 0:
-        return difference > 0
-    return uniform < torch.sigmoid(difference.float() / temperature)
+        return torch.sigmoid(difference.float()) * rates > 0.5
+    return uniform < torch.sigmoid(difference.float() / temperature) * rates
 
 
 def row_generators(seeds: Sequence[int]) -> list[torch.Generator]:

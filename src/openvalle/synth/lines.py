@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from openvalle.errors import TextError
 from openvalle.synth.speech import Timed
-from openvalle.text.chunks import split
+from openvalle.text.chunks import split, split_arriving
 from openvalle.text.phonemes import Word, phonemize, symbols_of
 from openvalle.text.symbols import SIL
 
@@ -32,10 +32,13 @@ class Line:
         return sum(symbol != SIL for symbol in self.symbols)
 
 
-def lines_of(text: str) -> Iterator[Line]:
-    """Yield the lines of a text one after the other; `TextError` if nothing in it can be spoken."""
+def lines_of(text: str | Iterable[str]) -> Iterator[Line]:
+    """Yield the lines of a text one after the other; `TextError` if nothing in it can be spoken.
+
+    A text that arrives in pieces gives a line for every sentence, as soon as it is complete.
+    """
     is_empty = True
-    for chunk in split(text, MAX_CHARACTERS):
+    for chunk in split(text, MAX_CHARACTERS) if isinstance(text, str) else split_arriving(text, MAX_CHARACTERS):
         try:
             words = phonemize(chunk.text)
         except TextError:  # signs that turned out to be silent, between chunks that are not

@@ -14,6 +14,7 @@ from openvalle import __version__
 from openvalle.audio import Audio
 from openvalle.codec.load import load_codec
 from openvalle.decode.ar import AROptions
+from openvalle.decode.windows import Windows
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, assets, find, names
 from openvalle.model.bundle import BundleConfig, load_bundle, require_same_codec
@@ -23,13 +24,15 @@ from openvalle.synth.enrol import enrol
 from openvalle.synth.lines import lines_of
 from openvalle.synth.long import join_sentences
 from openvalle.synth.speech import Speech, join_speech
-from openvalle.synth.utter import Job, Utterer
+from openvalle.synth.stream import Block, blocks_of
+from openvalle.synth.utter import Job, Utterer, jobs_of
 from openvalle.synth.voice import Voice, voice_from_speech
 from openvalle.text.symbols import SymbolTable
 
 DEFAULT_VOICE = "default"  # the built-in voice to use when none is asked for; else the first one there is
 BATCH = 8  # lines spoken at a time by `say_batch`
 
+Text = str | Iterable[str]  # whole, or in pieces as it arrives
 VoiceLike = Voice | Audio | str | Path | None
 
 
@@ -49,13 +52,15 @@ class Synthesizer:
         codec: str | Path | None = None,
         device: str = "auto",
         *,
+        windows: Windows | None = None,
         watermark: bool = True,
     ) -> Synthesizer:
         """Return the model called `model` (a name or a folder), ready to speak.
 
         `codec`: a name or folder, by default the one in the model's folder (`codec/`) or the built-in one;
-        `device`: auto, cpu, cuda or mps; `watermark` False leaves the mark out of the sound (docs/protection.md).
-        Raises `ModelError` if a file is missing, damaged or does not fit.
+        `device`: auto, cpu, cuda or mps; `windows`: in which codebooks 2 to Q are filled, streamed or not;
+        `watermark` False leaves the mark out of the sound (docs/protection.md). Raises `ModelError` if a file is
+        missing, damaged or does not fit.
         """
         place = chosen_device(device)
         folder = find(Kind.MODEL, model)
@@ -68,7 +73,9 @@ class Synthesizer:
         require_same_codec(bundle.config, spec.digest, f"the codec {spec.name}")
         table = SymbolTable(bundle.symbols)
         languages = bundle.config.languages
-        utterer = Utterer(bundle.ar.to(place), bundle.nar.to(place), spoken, spec, table, languages)
+        utterer = Utterer(
+            bundle.ar.to(place), bundle.nar.to(place), spoken, spec, table, languages, windows or Windows()
+        )
         options = options_of(bundle.generation, str(folder))
         return cls(bundle.config, utterer, options, Marker() if watermark else None)
 
@@ -88,11 +95,23 @@ class Synthesizer:
         spec, table = self.utterer.spec, self.utterer.table
         return f"{self.config.name} ({self.config.licence}), codec {spec.digest}, symbols {table.digest}"
 
-    def sampling(self, temperature: float | None = None, top_p: float | None = None) -> AROptions:
-        """Return the model's own options with what is given changed."""
-        changes = {"temperature": temperature, "top_p": top_p}
+    def sampling(
+        self,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        *,
+        window: int | None = None,
+        speed: float | None = None,
+        attempts: int | None = None,
+    ) -> AROptions:
+        """Return the model's own options with what is given changed; `ConfigError` for a value out of range.
+
+        `window`: how many of the last codes repetition-aware sampling looks at; `speed`: 2 is twice as fast, for
+        models with alignment; `attempts`: times a line is spoken at most, if it goes wrong.
+        """
         values = self.options.model_dump()
-        values["sampling"] |= {key: value for key, value in changes.items() if value is not None}
+        values["sampling"] |= _given(temperature=temperature, top_p=top_p, window=window)
+        values |= _given(speed=speed, attempts=attempts)
         return AROptions.parse(values, "the sampling options")
 
     def voice(self, voice: VoiceLike = None, prompt_text: str | None = None, *, consent: str = "") -> Voice:
@@ -112,7 +131,7 @@ class Synthesizer:
 
     def say(
         self,
-        text: str,
+        text: Text,
         voice: VoiceLike = None,
         prompt_text: str | None = None,
         seed: int = 0,
@@ -122,11 +141,11 @@ class Synthesizer:
 
         `options`: see `sampling`. Raises `TextError` if nothing in the text can be spoken.
         """
-        return join_speech(list(self.stream(text, voice, prompt_text, seed, options)))
+        return join_speech(list(self.sentences(text, voice, prompt_text, seed, options)))
 
-    def stream(
+    def sentences(
         self,
-        text: str,
+        text: Text,
         voice: VoiceLike = None,
         prompt_text: str | None = None,
         seed: int = 0,
@@ -136,8 +155,29 @@ class Synthesizer:
 
         Memory does not grow with the length of the text: every sentence is spoken with the same prompt.
         """
-        speaker = self.voice(voice, prompt_text)
-        return self.finished(join_sentences(self._sentences(text, speaker, seed, options or self.options)))
+        jobs = self._jobs(text, self.voice(voice, prompt_text), seed)
+        return self.finished(join_sentences(self._spoken(jobs, options or self.options)))
+
+    def stream(
+        self,
+        text: Text,
+        voice: VoiceLike = None,
+        prompt_text: str | None = None,
+        seed: int = 0,
+        options: AROptions | None = None,
+        *,
+        live: bool = True,
+    ) -> Iterator[Block]:
+        """Yield the sound in blocks while it is being made; joined end to end they are what `say` returns.
+
+        `text` may arrive in pieces. What was heard cannot be taken back, so a `live` line is spoken once: as `say`
+        does with `attempts=1` among its options. Else codebook 1 of a line is complete, and spoken again if it went
+        wrong, before its first block comes: as `say` does with the same options. Who stops reading (`close`) ends it.
+        """
+        speaker, chosen = self.voice(voice, prompt_text), options or self.options
+        if live:
+            chosen = chosen.model_copy(update={"attempts": 1})
+        return blocks_of(self.utterer, self._jobs(text, speaker, seed), chosen, self.marker, self.provenance)
 
     def say_batch(
         self,
@@ -157,9 +197,9 @@ class Synthesizer:
         known = {id(each): self.voice(each, prompt_text) for each in voices}
         lines = [list(lines_of(text)) for text in texts]
         jobs = [
-            Job(line, known[id(each)], own_seed, number)
+            job
             for own, each, own_seed in zip(lines, voices, seeds, strict=True)
-            for number, line in enumerate(own)
+            for job in jobs_of(own, known[id(each)], own_seed)
         ]
         spoken: list[Speech] = []
         for start in range(0, len(jobs), BATCH):
@@ -185,9 +225,12 @@ class Synthesizer:
         source = f"{self.config.name}, seed {seed}"
         return voice_from_speech(speech, self.utterer.spec.digest, self.utterer.table.digest, name, source)
 
-    def _sentences(self, text: str, voice: Voice, seed: int, options: AROptions) -> Iterator[tuple[Speech, float]]:
-        for number, line in enumerate(lines_of(text)):
-            yield self.utterer.speak([Job(line, voice, seed, number)], options)[0], line.pause
+    def _jobs(self, text: Text, voice: Voice, seed: int) -> Iterator[Job]:
+        return jobs_of(lines_of(text), voice, seed)
+
+    def _spoken(self, jobs: Iterable[Job], options: AROptions) -> Iterator[tuple[Speech, float]]:
+        for job in jobs:
+            yield self.utterer.speak([job], options)[0], job.line.pause
 
     def _enrolled(self, clip: Path | Audio, prompt_text: str | None, consent: str) -> Voice:
         utterer = self.utterer
@@ -221,3 +264,8 @@ def options_of(values: Mapping[str, Any], source: str) -> AROptions:
         return AROptions.parse(dict(values), f"{source}/generation.json")
     except ConfigError as error:
         raise ModelError(error.what, "copy or train the model again") from None
+
+
+def _given(**values: float | None) -> dict[str, float]:
+    """Return the values that are not None."""
+    return {key: value for key, value in values.items() if value is not None}

@@ -7,29 +7,32 @@ a batch, and in the middle of a book.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from openvalle.audio import Audio
 from openvalle.codec.base import Codec, CodecSpec
-from openvalle.decode.ar import AROptions, ARPrompt, ARResult, StoppedBy, generate
-from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.decode.ar import AROptions, ARPrompt, ARResult, ARStep, StoppedBy, collect, generate, stream
+from openvalle.decode.nar import NARPromptRow
 from openvalle.decode.sampling import row_generators
-from openvalle.model.alignment import durations_of, merge_path
+from openvalle.decode.windows import Windows
+from openvalle.model.alignment import merge_path
 from openvalle.model.ar import AR
+from openvalle.model.config import Alignment
 from openvalle.model.nar import NAR
-from openvalle.synth.lines import Line, times_of
+from openvalle.synth.lines import Line
+from openvalle.synth.render import Renderer
 from openvalle.synth.speech import Quality, Speech
 from openvalle.synth.voice import Voice
 from openvalle.text.symbols import SIL, SymbolTable
 
 LANGUAGE = "en"  # of the text; the front end reads English
-ATTEMPTS = 3  # a line that goes wrong is spoken again, with the seed of the next attempt
+USUAL_FRAMES = 8.0  # frames per phone of ordinary speech
 FAST_FRAMES, SLOW_FRAMES = 3.0, 20.0  # frames per phone (1/75 s) outside of which speech is hardly natural
 
 
@@ -41,6 +44,16 @@ class Job:
     voice: Voice | None
     seed: int
     number: int = 0
+    spoken: int = 0  # frames spoken before it in the text, about: windows begin as long as that
+    path: tuple[int, ...] | None = None  # preset index of the symbol of each step of codebook 1; needs alignment
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Codebook 1 of one attempt."""
+
+    result: ARResult
+    quality: Quality
 
 
 @dataclass(frozen=True)
@@ -63,24 +76,61 @@ class Utterer:
     spec: CodecSpec
     table: SymbolTable
     languages: tuple[str, ...] = ("en",)  # language n of the models, counted from 1, is the n-th
+    windows: Windows = field(default_factory=Windows)  # in which codebooks 2 to Q are filled, streamed or not
 
     def speak(self, jobs: Sequence[Job], options: AROptions) -> list[Speech]:
         """Return the speech of each job; a line that went wrong is tried again and the best attempt kept."""
-        best: dict[int, Speech] = {}
+        return [self._complete(job, draft) for job, draft in zip(jobs, self.drafts(jobs, options), strict=True)]
+
+    def stream(self, job: Job, options: AROptions) -> Generator[np.ndarray, None, Speech]:
+        """Yield the samples of a line as they become final; the generator's value is what `speak` returns for it.
+
+        With one attempt they come while codebook 1 is still being drawn. With more, the kept one is known only after
+        the last, and they come from then on.
+        """
+        renderer = self._renderer(job)
+        if options.attempts == 1:
+            draft = yield from self._live(job, options, renderer)
+        else:
+            draft = self.drafts([job], options)[0]
+            yield from renderer.push(draft.result.codes, draft.result.path)
+        yield from renderer.flush()
+        return renderer.speech(job.line, self.spec, draft.quality)
+
+    def drafts(self, jobs: Sequence[Job], options: AROptions) -> list[Draft]:
+        """Return codebook 1 of each job, the best of as many attempts as it took."""
+        best: dict[int, Draft] = {}
         open_jobs = list(range(len(jobs)))
-        for attempt in range(ATTEMPTS):
+        for attempt in range(options.attempts):
             results = self._codebook_1([jobs[index] for index in open_jobs], attempt, options)
             for index, result in zip(open_jobs, results, strict=True):
-                speech = self._complete(jobs[index], result, attempt)
-                if index not in best or badness(speech.quality) < badness(best[index].quality):
-                    best[index] = speech
+                draft = self._draft(jobs[index], result, attempt)
+                if index not in best or badness(draft.quality) < badness(best[index].quality):
+                    best[index] = draft
             open_jobs = [index for index in open_jobs if best[index].quality.flags]
             if not open_jobs:
                 break
         return [best[index] for index in range(len(jobs))]
 
+    def _draft(self, job: Job, result: ARResult, attempt: int) -> Draft:
+        frames = len(result.codes) * self.ar.config.merge
+        return Draft(result, judged(frames, job.line.phones, result.stopped_by, attempt + 1))
+
+    def _live(self, job: Job, options: AROptions, renderer: Renderer) -> Generator[np.ndarray, None, Draft]:
+        """Yield samples while codebook 1 is drawn."""
+        steps: list[ARStep] = []
+        for step in stream(self.ar, self._prompts([job]), options, seeded([job], 0), paths_of([job])):
+            steps.append(step)
+            kept = step.is_emitted[0]  # (G,)
+            path = None if step.path is None else step.path.expand(len(kept))[kept]
+            yield from renderer.push(step.codes[0][kept], path)
+        return self._draft(job, collect(steps)[0], 0)
+
     def _codebook_1(self, jobs: Sequence[Job], attempt: int, options: AROptions) -> list[ARResult]:
         """Speak all jobs in one batch."""
+        return generate(self.ar, self._prompts(jobs), options, seeded(jobs, attempt), paths_of(jobs))
+
+    def _prompts(self, jobs: Sequence[Job]) -> list[ARPrompt]:
         prompts = []
         language = self._language(LANGUAGE)
         for job in jobs:
@@ -92,47 +142,28 @@ class Utterer:
             merged = prompt.codes[:: self.ar.config.merge, 0]
             spoken = self._language(prompt.language)
             prompts.append(ARPrompt(text, len(prompt.symbols), merged, prompt.path, language, spoken))
-        seeds = [derived_seed(job.seed, job.number, attempt) for job in jobs]
-        return generate(self.ar, prompts, options, row_generators(seeds))
+        return prompts
 
-    def _complete(self, job: Job, result: ARResult, attempt: int) -> Speech:
+    def _complete(self, job: Job, draft: Draft) -> Speech:
         """Add codebooks 2 to Q and turn the codes into sound. Rows go alone, so that a batch changes no sample."""
+        renderer = self._renderer(job)
+        for _ in chain(renderer.push(draft.result.codes, draft.result.path), renderer.flush()):
+            pass  # the renderer keeps what it yields
+        return renderer.speech(job.line, self.spec, draft.quality)
+
+    def _renderer(self, job: Job) -> Renderer:
         prompt, merge = self._prompt(job.voice), self.ar.config.merge
-        before = 0 if prompt is None else len(prompt.symbols)
-        first = result.codes.cpu().repeat_interleave(merge)  # (T,)
-        path = None if result.path is None else result.path.cpu()
-        frames = None if path is None else (path + before).repeat_interleave(merge)
-        if frames is not None and prompt is not None:
-            frames = torch.cat([prompt.path.repeat_interleave(merge), frames])
+        path = torch.zeros(0, dtype=torch.long) if prompt is None else prompt.path.repeat_interleave(merge)
         row = NARPromptRow(
             text=self._ids(job.line, prompt),
-            first=first,
-            prompt_symbols=before,
+            first=torch.zeros(0, dtype=torch.long),
+            prompt_symbols=0 if prompt is None else len(prompt.symbols),
             prompt=None if prompt is None else prompt.codes,
-            path=frames,
+            path=None if self.ar.config.alignment == Alignment.NONE else path,
             language=self._language(LANGUAGE),
             prompt_language=None if prompt is None else self._language(prompt.language),
         )
-        codes = fill(self.nar, [row])[0]
-        durations = () if path is None else tuple((durations_of(path, len(job.line.symbols)) * merge).tolist())
-        return self._speech(job.line, codes, durations, result.stopped_by, attempt)
-
-    def _speech(
-        self, line: Line, codes: Tensor, durations: tuple[int, ...], stopped_by: StoppedBy, attempt: int
-    ) -> Speech:
-        samples = self.codec.decode(codes[None])[0].float().cpu().numpy()  # (T * hop,)
-        audio = Audio(np.ascontiguousarray(samples, np.float32), self.spec.rate)
-        words, phones = times_of(line, durations, self.spec.frame_rate, audio.seconds) if durations else ((), ())
-        return Speech(
-            audio=audio,
-            text=line.text,
-            words=words,
-            phones=phones,
-            quality=judged(len(codes), line.phones, stopped_by, attempt + 1),
-            codes=codes.cpu().numpy().astype(np.uint16),
-            symbols=line.symbols if durations else (),
-            durations=durations,
-        )
+        return Renderer(self.nar, self.codec, row, self.windows, merge, job.spoken)
 
     def _ids(self, line: Line, prompt: Prompt | None) -> Tensor:
         """Return the symbols of prompt and line, (S,)."""
@@ -158,6 +189,26 @@ class Utterer:
         return Prompt(tuple(symbols), codes, merge_path(torch.tensor(durations), merge), voice.language)
 
 
+def seeded(jobs: Sequence[Job], attempt: int) -> list[torch.Generator]:
+    """Return the generator of each job's attempt."""
+    return row_generators([derived_seed(job.seed, job.number, attempt) for job in jobs])
+
+
+def paths_of(jobs: Sequence[Job]) -> list[Tensor] | None:
+    """Return the preset path of each job; None if they have none."""
+    paths = [torch.tensor(job.path) for job in jobs if job.path is not None]
+    assert len(paths) in (0, len(jobs)), "jobs with and without a path cannot go together"
+    return paths or None
+
+
+def jobs_of(lines: Iterable[Line], voice: Voice | None, seed: int) -> Iterator[Job]:
+    """Yield the jobs of a text's lines in order."""
+    spoken = 0
+    for number, line in enumerate(lines):
+        yield Job(line, voice, seed, number, spoken)
+        spoken += round(line.phones * USUAL_FRAMES)
+
+
 def derived_seed(seed: int, number: int, attempt: int) -> int:
     """Return the seed of one attempt at one line: 63 bits of SHA-256("seed/number/attempt")."""
     digest = hashlib.sha256(f"{seed}/{number}/{attempt}".encode()).digest()
@@ -178,4 +229,4 @@ def judged(frames: int, phones: int, stopped_by: StoppedBy, attempts: int) -> Qu
 
 def badness(quality: Quality) -> tuple[int, float]:
     """Return what to minimise among attempts: flags, then the distance from an ordinary pace."""
-    return len(quality.flags), abs(np.log(max(quality.frames_per_phone, 1e-3) / 8.0))
+    return len(quality.flags), abs(np.log(max(quality.frames_per_phone, 1e-3) / USUAL_FRAMES))

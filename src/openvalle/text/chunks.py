@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from openvalle.errors import TextError
@@ -19,6 +19,8 @@ _CLOSING = r"\"')\]\u2019\u201d\u00bb"
 _SENTENCE = re.compile(rf"(?<=[.!?\u2026\u3002])[{_CLOSING}]*\s+(?=[{_OPENING}]*[^\Wa-z_]|[{_OPENING}]+\w)")
 _CLAUSE = re.compile(rf"(?<=[,;:\u2014\u2013)])[{_CLOSING}]*\s+|\s+(?=[-\u2014\u2013(]\s?\w)")
 _PARAGRAPH = re.compile(r"\s*\n\s*\n\s*|\s*\u2029\s*")
+_END = re.compile(rf"(?:{_PARAGRAPH.pattern})(?=\S)|{_SENTENCE.pattern}")
+RUN = 4  # budgets that a text may run on without a full stop while it arrives
 # a full stop after these, after one letter or after a number in a list does not end a sentence
 _NOT_AN_END = re.compile(
     r"(?:^|[\s(\[\"'])(?:(?:Dr|Mr|Mrs|Ms|Prof|Rev|Gen|Col|Capt|Lt|Sgt|Sen|Rep|Gov|Hon|St|Mt|Ft|Fr|Maj|Messrs|vs|cf|"
@@ -50,6 +52,39 @@ def split(text: str, budget: int = 300) -> list[Chunk]:
     if chunks:
         chunks[-1] = Chunk(chunks[-1].text, NONE)  # nothing follows
     return chunks
+
+
+def split_arriving(pieces: Iterable[str], budget: int = 300) -> Iterator[Chunk]:
+    """Yield chunks of a text that arrives in pieces (words from a language model), sentence by sentence.
+
+    A sentence is there as soon as the next one begins. How the text is cut into pieces changes nothing; unlike
+    `split`, short sentences are not packed together, because nobody knows yet what follows. The last pause stays.
+    """
+    waiting = ""
+    for piece in pieces:
+        waiting += piece
+        while cut := _first_end(waiting, budget):
+            end, pause = cut
+            yield from _arrived(waiting[:end], pause, budget)
+            waiting = waiting[end:]
+    yield from _arrived(waiting, NONE, budget)
+
+
+def _arrived(text: str, pause: float, budget: int) -> list[Chunk]:
+    return [chunk for chunk in _pack([Chunk(" ".join(text.split()), pause)], budget) if _speakable(chunk.text)]
+
+
+def _first_end(text: str, budget: int) -> tuple[int, float] | None:
+    """Return where the first sentence ends and the pause after it; None while that can still change."""
+    limit = RUN * budget  # a text without a full stop is cut at a word all the same
+    seen = text[:limit]
+    for match in _END.finditer(seen):
+        is_paragraph = "\u2029" in match.group() or match.group().count("\n") > 1
+        if is_paragraph or not _NOT_AN_END.search(seen[: match.start()]):
+            return match.end(), PARAGRAPH if is_paragraph else SENTENCE
+    if len(text) < limit:
+        return None
+    return (seen.rfind(" ") + 1 or limit), NONE
 
 
 def _speakable(text: str) -> bool:

@@ -1,0 +1,78 @@
+"""Codebook 1 of a line, as it comes -> its sound: codebooks 2..Q in windows, the codec with its state carried along.
+
+A line that is complete goes through the same windows in the same blocks, so the stream and the whole are one sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openvalle.audio import Audio
+from openvalle.codec.base import Codec, CodecSpec
+from openvalle.decode.nar import NARPromptRow
+from openvalle.decode.windows import WindowFiller, Windows
+from openvalle.model.alignment import durations_of
+from openvalle.model.nar import NAR
+from openvalle.synth.lines import Line, times_of
+from openvalle.synth.speech import Quality, Speech
+
+
+class Renderer:
+    """One line on its way from codebook 1 to samples."""
+
+    def __init__(self, nar: NAR, codec: Codec, row: NARPromptRow, windows: Windows, merge: int, spoken: int) -> None:
+        """`row`: the line's text and prompt; `merge`: frames per code of codebook 1; `spoken`: frames before it."""
+        self.filler = WindowFiller(nar, row, windows, spoken)
+        self.decoder, self.merge, self.device = codec.stream(), merge, nar.codes.device
+        self.path = torch.zeros(0, dtype=torch.long)  # (T / merge,) symbol of each step, counted in the line
+        self.offset = row.prompt_symbols
+        self.blocks: list[np.ndarray] = []  # what was yielded
+
+    @property
+    def codes(self) -> Tensor:
+        """The codes (T, Q) that are finished."""
+        return self.filler.codes
+
+    def push(self, first: Tensor, path: Tensor | None = None) -> Iterator[np.ndarray]:
+        """Take steps of codebook 1 (n,) with their symbols (n,); yield the samples that are final."""
+        spread = None
+        if path is not None:
+            self.path = torch.cat([self.path, path.cpu()])
+            spread = (path.cpu() + self.offset).repeat_interleave(self.merge)
+        yield from self._decoded(self.filler.push(first.cpu().repeat_interleave(self.merge), spread))
+
+    def flush(self) -> Iterator[np.ndarray]:
+        """Yield the rest of the samples."""
+        yield from self._decoded(self.filler.flush())
+        if len(self.codes):
+            yield self._kept(self.decoder.flush())
+
+    def speech(self, line: Line, spec: CodecSpec, quality: Quality) -> Speech:
+        """Return everything as the speech of `line`."""
+        audio = Audio(np.concatenate([*self.blocks, np.zeros(0, np.float32)]), spec.rate)
+        durations: tuple[int, ...] = ()
+        if len(self.path):
+            durations = tuple((durations_of(self.path, len(line.symbols)) * self.merge).tolist())
+        words, phones = times_of(line, durations, spec.frame_rate, audio.seconds) if durations else ((), ())
+        return Speech(
+            audio=audio,
+            text=line.text,
+            words=words,
+            phones=phones,
+            quality=quality,
+            codes=self.codes.numpy().astype(np.uint16),
+            symbols=line.symbols if durations else (),
+            durations=durations,
+        )
+
+    def _decoded(self, windows: Iterable[Tensor]) -> Iterator[np.ndarray]:
+        for codes in windows:
+            yield self._kept(self.decoder.push(codes[None].to(self.device)))
+
+    def _kept(self, decoded: Tensor) -> np.ndarray:
+        self.blocks.append(np.ascontiguousarray(decoded[0].float().cpu().numpy(), np.float32))
+        return self.blocks[-1]

@@ -1,0 +1,82 @@
+"""Windows: pieces of any size give the same codes, one window is the whole, and every setting changes something."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from lm_samples import ENTRIES, NAR_KINDS, SMALL, nar_of
+from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.decode.windows import WindowFiller, Windows
+from openvalle.model.config import NARConfig
+from openvalle.model.nar import NAR
+
+SMALL_WINDOWS = Windows(first=4, look_ahead=2, context=5)
+
+
+def row(frames: int, prompt: int) -> NARPromptRow:
+    rng = torch.Generator().manual_seed(frames)
+    path = torch.cat([torch.arange(prompt) * 2 // max(1, prompt), 2 + torch.arange(frames) * 4 // frames])
+    return NARPromptRow(
+        text=torch.randint(1, SMALL["symbols"], (6,), generator=rng),
+        first=torch.randint(ENTRIES, (frames,), generator=rng),
+        prompt_symbols=2,
+        prompt=torch.randint(ENTRIES, (prompt, 8), generator=rng) if prompt else None,
+        path=path,
+        language=1,
+        prompt_language=2,
+    )
+
+
+def windowed(model: NAR, whole: NARPromptRow, windows: Windows, sizes: Sequence[int], spoken: int = 0) -> list[Tensor]:
+    """Return the windows of a row whose frames come in pieces of these sizes."""
+    before = 0 if whole.prompt is None else len(whole.prompt)
+    filler = WindowFiller(model, replace(whole, first=whole.first[:0], path=whole.path[:before]), windows, spoken)
+    parts, at = [], 0
+    for size in sizes:
+        parts += filler.push(whole.first[at : at + size], whole.path[before + at : before + at + size])
+        at += size
+    assert at == len(whole.first)
+    return [*parts, *filler.flush()]
+
+
+@pytest.mark.parametrize("kind", NAR_KINDS)
+@pytest.mark.parametrize("prompt", [7, 0])
+def test_pieces_of_any_size_give_the_same_codes(kind: str, prompt: int) -> None:
+    model, whole = nar_of(kind), row(31, prompt)
+    parts = windowed(model, whole, SMALL_WINDOWS, [31])
+    assert [len(part) for part in parts] == [4, 4, 8, 15]
+    for sizes in ([1] * 31, [10, 10, 11], [30, 1]):
+        again = windowed(model, whole, SMALL_WINDOWS, sizes)
+        assert all(torch.equal(one, other) for one, other in zip(parts, again, strict=True))
+    assert torch.equal(torch.cat(parts)[:, 0], whole.first)
+
+
+@pytest.mark.parametrize("kind", NAR_KINDS)
+def test_one_window_is_the_whole(kind: str) -> None:
+    model, whole = nar_of(kind), row(31, 7)
+    for windows in (Windows(first=0), Windows(first=31, look_ahead=0), Windows(first=100)):
+        (codes,) = windowed(model, whole, windows, [10, 21])
+        assert torch.equal(codes, fill(model, [whole])[0])
+
+
+def test_first_window_is_as_long_as_what_was_spoken_before() -> None:
+    parts = windowed(nar_of("builtin"), row(31, 7), SMALL_WINDOWS, [31], spoken=10)
+    assert [len(part) for part in parts] == [10, 21]
+
+
+def test_model_without_prompts_fills_in_one_go() -> None:
+    model = NAR(NARConfig.parse({**SMALL, "prompt": "none"})).eval()
+    assert len(windowed(model, row(31, 7), SMALL_WINDOWS, [31])) == 1
+
+
+@pytest.mark.parametrize("change", [{"first": 6}, {"look_ahead": 0}, {"context": 0}])
+def test_every_setting_changes_the_codes(change: dict[str, int]) -> None:
+    model, whole = nar_of("valler"), row(31, 7)
+    codes = torch.cat(windowed(model, whole, SMALL_WINDOWS, [31]))
+    other = torch.cat(windowed(model, whole, SMALL_WINDOWS.model_copy(update=change), [31]))
+    assert not torch.equal(codes, other)

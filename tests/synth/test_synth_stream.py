@@ -1,0 +1,183 @@
+"""The stream is the whole, sample for sample, however its text arrives; and it ends when nobody reads on."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from openvalle.audio import RATE, concatenate
+from openvalle.decode import ar
+from openvalle.decode.windows import Windows
+from openvalle.errors import TextError
+from openvalle.synth import utter
+from openvalle.synth.edges import EdgeTrimmer
+from openvalle.synth.pipeline import Synthesizer
+from openvalle.synth.stream import Block
+from openvalle.synth.voice import Voice
+from openvalle.text.chunks import split, split_arriving
+
+TEXT = "Hello, my friend. I see.\n\nAnd another."
+SMALL = Windows(first=8, look_ahead=3, context=10)  # many windows in little speech
+
+
+@pytest.fixture(scope="module")
+def eager(synthesizer: Synthesizer) -> Synthesizer:
+    """The tiny model with small windows."""
+    return replace(synthesizer, utterer=replace(synthesizer.utterer, windows=SMALL))
+
+
+def sound(blocks: list[Block]) -> np.ndarray:
+    return concatenate([block.audio for block in blocks]).samples
+
+
+@pytest.mark.parametrize("windows", [SMALL, Windows(), Windows(first=0)])
+def test_live_stream_is_the_whole_spoken_once(synthesizer: Synthesizer, tiny_voice: Voice, windows: Windows) -> None:
+    chosen = replace(synthesizer, utterer=replace(synthesizer.utterer, windows=windows))
+    once = synthesizer.sampling(attempts=1)
+    whole = chosen.say(TEXT, tiny_voice, seed=3, options=once)
+    blocks = list(chosen.stream(TEXT, tiny_voice, seed=3))
+    np.testing.assert_array_equal(sound(blocks), whole.audio.samples)
+    assert [block.speech.text for block in blocks if block.speech] == [
+        piece.text for piece in chosen.sentences(TEXT, tiny_voice)
+    ]
+
+
+def test_stream_that_waits_is_the_whole(eager: Synthesizer, tiny_voice: Voice, monkeypatch) -> None:
+    judged = utter.judged
+
+    def picky(*arguments, **keywords):
+        quality = judged(*arguments, **keywords)
+        return replace(quality, flags=("slow",) if quality.attempts < 3 else ())
+
+    monkeypatch.setattr(utter, "judged", picky)
+    blocks = list(eager.stream(TEXT, tiny_voice, seed=1, live=False))
+    np.testing.assert_array_equal(sound(blocks), eager.say(TEXT, tiny_voice, seed=1).audio.samples)
+    assert {block.speech.quality.attempts for block in blocks if block.speech} == {3}
+
+
+def test_blocks_follow_each_other_and_tell_their_sentence(eager: Synthesizer, tiny_voice: Voice) -> None:
+    blocks = list(eager.stream(TEXT, tiny_voice))
+    ends = np.cumsum([len(block.audio.samples) for block in blocks]) / RATE
+    np.testing.assert_allclose([block.start for block in blocks], [0.0, *ends[:-1]])
+    assert [block.sentence for block in blocks] == sorted(block.sentence for block in blocks)
+    spoken = [block.speech for block in blocks if block.speech is not None]
+    assert len(spoken) == blocks[-1].sentence + 1 == 2
+    assert sum(piece.seconds for piece in spoken) == pytest.approx(ends[-1])
+    whole = list(eager.sentences(TEXT, tiny_voice, options=eager.sampling(attempts=1)))
+    assert [piece.words for piece in spoken] == [piece.words for piece in whole]
+    assert len(blocks) > 6, "a sentence comes in several blocks"
+
+
+def test_first_block_comes_while_the_model_still_speaks(eager: Synthesizer, tiny_voice: Voice, monkeypatch) -> None:
+    steps = 0
+    step = ar._Loop.step
+
+    def counted(self):
+        nonlocal steps
+        steps += 1
+        return step(self)
+
+    monkeypatch.setattr(ar._Loop, "step", counted)
+    stream = eager.stream(TEXT, tiny_voice)
+    next(stream)
+    first = steps
+    list(stream)
+    assert first < steps / 3, (first, steps)
+
+
+def test_reader_who_stops_ends_it(eager: Synthesizer, tiny_voice: Voice, monkeypatch) -> None:
+    loops: list[weakref.ref] = []
+    begin = ar._Loop.__init__
+
+    def noted(self, *arguments):
+        begin(self, *arguments)
+        loops.append(weakref.ref(self))
+
+    monkeypatch.setattr(ar._Loop, "__init__", noted)
+    closed = []
+
+    def words() -> Iterator[str]:
+        try:
+            while True:
+                yield "Hello, my friend. "
+        finally:
+            closed.append(True)
+
+    threads = threading.active_count()
+    stream = eager.stream(words(), tiny_voice)
+    next(stream)
+    stream.close()
+    gc.collect()
+    assert loops
+    assert all(loop() is None for loop in loops), "nothing of the decoding is left"
+    assert closed == [True], "the text is not read on"
+    assert threading.active_count() == threads
+
+
+def test_text_may_arrive_in_any_pieces(eager: Synthesizer, tiny_voice: Voice) -> None:
+    whole = sound(list(eager.stream([TEXT], tiny_voice)))
+    for size in (1, 5, 1000):
+        pieces = (TEXT[start : start + size] for start in range(0, len(TEXT), size))
+        np.testing.assert_array_equal(sound(list(eager.stream(pieces, tiny_voice))), whole)
+    said = eager.say([TEXT], tiny_voice, options=eager.sampling(attempts=1))
+    np.testing.assert_array_equal(said.audio.samples, whole)
+
+
+def test_sentence_is_spoken_before_the_next_is_complete(eager: Synthesizer, tiny_voice: Voice) -> None:
+    read: list[str] = []
+
+    def words() -> Iterator[str]:
+        for word in TEXT.split(" "):
+            read.append(word)
+            yield word + " "
+
+    next(eager.stream(words(), tiny_voice))
+    assert " ".join(read) == "Hello, my friend. I"
+
+
+@pytest.mark.parametrize("text", ["", "  ", "!?", ["", " "], ["...", " !"]])
+def test_nothing_to_say(eager: Synthesizer, tiny_voice: Voice, text: object) -> None:
+    with pytest.raises(TextError):
+        list(eager.stream(text, tiny_voice))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 10_000])
+def test_arriving_text_is_cut_as_sentences(size: int) -> None:
+    text = "Dr. Who came. “Really?” Yes!\n\nA new one: it goes on, and on. 3.5 is a number.\nThe end"
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    chunks = list(split_arriving(pieces))
+    assert [chunk.text for chunk in chunks] == [
+        "Dr. Who came.", "“Really?”", "Yes!", "A new one: it goes on, and on.", "3.5 is a number.", "The end",
+    ]  # fmt: skip
+    assert [chunk.pause for chunk in chunks] == [0.4, 0.4, 0.7, 0.4, 0.4, 0.0]
+
+
+def test_text_without_a_full_stop_is_cut_all_the_same() -> None:
+    words = ["word "] * 1000
+    chunks = list(split_arriving(words, budget=50))
+    assert " ".join(chunk.text for chunk in chunks).split() == ["word"] * 1000
+    assert max(len(chunk.text) for chunk in chunks) <= 50
+    endless = split_arriving(iter(lambda: "word ", None), budget=50)
+    assert next(endless).text, "it does not wait for an end that never comes"
+    assert [chunk.text for chunk in split_arriving(["word " * 1000], 50)] == [chunk.text for chunk in chunks]
+    assert split("", 50) == list(split_arriving([], 50)) == []
+
+
+@pytest.mark.parametrize("size", [1, 100, 321, 5000])
+@pytest.mark.parametrize(("lead", "tail", "is_last"), [(None, 0, True), (2400, 2400, False), (0, 4800, True)])
+def test_edges_do_not_depend_on_the_blocks(size: int, lead: int | None, tail: int, is_last: bool) -> None:
+    rng = np.random.default_rng(0)
+    parts = [np.zeros(3000), 0.2 * rng.standard_normal(4000), np.zeros(3333), 0.2 * rng.standard_normal(2000)]
+    samples = np.concatenate([*parts, np.zeros(700)]).astype(np.float32)
+    whole = EdgeTrimmer(RATE, lead, tail)
+    expected = np.concatenate([whole.push(samples), whole.flush(is_last)])
+    trimmer = EdgeTrimmer(RATE, lead, tail)
+    blocks = [trimmer.push(samples[start : start + size]) for start in range(0, len(samples), size)]
+    np.testing.assert_array_equal(np.concatenate([*blocks, trimmer.flush(is_last)]), expected)
+    assert trimmer.shift == whole.shift
