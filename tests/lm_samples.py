@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+import yaml
 from torch import nn
 
 from openvalle.model.ar import AR
@@ -10,25 +13,36 @@ from openvalle.model.batch import Batch, Utterance
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 SYMBOLS, ENTRIES = 12, 20
 STACK = {"width": 16, "heads": 2, "depth": 2, "feedforward": 32, "dropout": 0.1}
 SMALL = {"stack": STACK, "symbols": SYMBOLS, "entries": ENTRIES}
 LEARNT = {"positions": "learnt", "max_positions": 200}
 
+
+def of_recipe(name: str, part: str, **changes: object) -> dict[str, object]:
+    """Return what a recipe says of a network, but for its size."""
+    values = yaml.safe_load((RECIPES / f"{name}-paper.yaml").read_text(encoding="utf-8"))[part]["model"]
+    return {key: value for key, value in values.items() if key not in ("stack", "symbols")} | changes
+
+
+SHORT = {"prompt_min": 3, "prompt_max": 8}
 AR_KINDS = {
-    "valle": {},
-    "vallex": {"languages": 2},
-    "valler": {"alignment": "phoneme", "merge": 2, "phoneme_lead": 0},
-    "valle2": {"text_attention": "causal", "group": 2, **LEARNT},
+    "valle": of_recipe("valle", "ar"),
+    "vallex": of_recipe("vallex", "ar"),
+    "valler": of_recipe("valler", "ar"),
+    "valle2": of_recipe("valle2", "ar", max_positions=200),
     "builtin": {"alignment": "phoneme", "merge": 2, "text_prenet": "conv"},
     "aligned groups": {"alignment": "phoneme", "merge": 2, "group": 2, "tie_output": False},
     "learnt languages": {"languages": 3, "language_on": "audio-and-text", "text_prenet": "conv", **LEARNT},
+    "groups of 4": {"group": 4, "begin": False, "languages": 2},
+    "causal alignment": {"text_attention": "causal", "alignment": "phoneme", "phoneme_lead": 0, "begin": False},
 }
 NAR_KINDS = {
-    "valle": {"prompt": "segment", "prompt_min": 3, "prompt_max": 8},
-    "vallex": {"conditioning": "separate", "text": "target", "prompt": "sentence", "languages": 2},
-    "valler": {"alignment": "phoneme", "merge": 2, "prompt_min": 3, "prompt_max": 8},
-    "valle2": {"conditioning": "token", "prompt_min": 3, "prompt_max": 8, **LEARNT},
+    "valle": of_recipe("valle", "nar", **SHORT),
+    "vallex": of_recipe("vallex", "nar"),
+    "valler": of_recipe("valler", "nar", **SHORT),
+    "valle2": of_recipe("valle2", "nar", max_positions=200, **SHORT),
     "builtin": {
         "alignment": "phoneme",
         "merge": 2,
@@ -39,10 +53,10 @@ NAR_KINDS = {
         "code_weight": 0.0,
         "distance_weight": 4.0,
         "choice": "nearest",
-        "prompt_min": 3,
-        "prompt_max": 8,
+        **SHORT,
     },
     "aligned sentence": {"alignment": "phoneme", "text": "target", "prompt": "sentence", "tie_output": False},
+    "separate languages": {"conditioning": "separate", "prompt": "segment", "languages": 2, **SHORT},
 }
 
 

@@ -9,6 +9,7 @@ import torch
 
 from lm_samples import AR_KINDS, ENTRIES, SYMBOLS, ar_of
 from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate, stream
+from openvalle.decode.pointer import Pointer
 from openvalle.decode.sampling import SamplingOptions, row_generators
 from openvalle.errors import ModelError
 from openvalle.model.config import Alignment
@@ -129,6 +130,29 @@ def test_no_symbol_lasts_longer_than_its_cap(kind):
     counts = torch.bincount(result.path[:: model.config.group], minlength=4).tolist()
     assert counts == [16 // block, 8 // block, 8 // block, 8 // block]
     assert result.stopped_by == StoppedBy.PATH_END
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_equal_neighbours_are_passed_one_step_each(temperature):
+    """Their scores are one number, so the pointer cannot tell: the last of them takes the time of all."""
+    text, caps = torch.tensor([3, 5, 5, 5, 2]), torch.full((5,), 20)
+    pointer = Pointer([text], [caps])
+    scores = torch.zeros(1, SYMBOLS)
+    scores[0, 5] = 60.0  # the model hears symbol 5 and nothing else
+    places = []
+    for step in range(8):
+        pointer.move(None if step == 0 else scores, torch.full((1,), 0.5), temperature)
+        places.append(int(pointer.current))
+        pointer.emit()
+    assert places == [0, 1, 2, 3, 3, 3, 3, 3]
+
+
+@ALIGNED
+def test_a_path_that_does_not_fit_the_text_is_refused(kind):
+    model = ar_of(kind)
+    for path in ([], [0, 4], [-1, 0], [[0, 1]]):
+        with pytest.raises(ModelError, match="preset path does not fit the text of 4 symbols"):
+            generate(model, [prompt(model, 1)], OPTIONS, row_generators([1]), paths=[torch.tensor(path)])
 
 
 @ALIGNED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lm_samples import AR_KINDS, ENTRIES, SMALL, ar_of, batch_for, utterance
+from lm_samples import AR_KINDS, ENTRIES, SMALL, ar_of, batch_for, shaken, utterance
 from openvalle.model.ar import AR, ARInputs
 from openvalle.model.config import ARConfig
 
@@ -140,6 +140,32 @@ def test_the_phoneme_target_is_the_frame_after_the_last_input_one(lead):
     loss, accuracy = model._phoneme_loss(logits, phonemes, lens, torch.ones(1, 5, dtype=torch.bool))
     assert float(loss) < 1e-6
     assert float(accuracy) == 1
+
+
+def test_without_begin_the_texts_end_predicts_the_first_code(utterances):
+    """VALL-E 4.2.1: two <EOS>, no <BOS>. The sequence is one position shorter."""
+    lengths = []
+    for begin in (True, False):
+        model = shaken(AR(ARConfig.parse({**SMALL, "begin": begin})))
+        model.stack.register_forward_hook(lambda module, args, output: lengths.append(output.shape[1]))
+        logits = model(inputs_for(model, utterances[:1])).codes
+        assert logits.shape[1] == len(utterances[0].codes) + 1
+        assert any("begin" in name for name, _ in model.named_parameters()) is begin
+    assert lengths[0] == lengths[1] + 1 == len(utterances[0].text) + 2 + len(utterances[0].codes)
+
+
+@pytest.mark.parametrize("group", [1, 2, 4, 8])
+def test_groups_are_clipped_from_the_start_and_end_with_a_group_of_eos(group):
+    """Papers' 9.2: c = codes[len % G:]; the target after the last group is G times <EOS>."""
+    model = shaken(AR(ARConfig.parse({**SMALL, "group": group})))
+    row = utterance(5, 29, 0)
+    batch = batch_for(model.config, [row])
+    assert torch.equal(batch.codes[0, :, 0], row.codes[29 % group :, 0])
+    logits = model(model._inputs(batch, None)).codes[0].log_softmax(-1)  # (N + 1, G, classes)
+    target = torch.cat([batch.codes[0, :, 0], torch.full((group,), model.eos)]).view(-1, group)
+    assert len(logits) == 29 // group + 1
+    expected = -logits.gather(-1, target[..., None]).mean()
+    torch.testing.assert_close(model.loss(batch).parts["code"], expected)
 
 
 def test_the_tied_head_is_the_code_table():

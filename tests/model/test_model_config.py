@@ -8,7 +8,7 @@ import torch
 from lm_samples import AR_KINDS, NAR_KINDS, SMALL, STACK, batch_for, utterance
 from openvalle.errors import ConfigError
 from openvalle.model.ar import AR
-from openvalle.model.config import ARConfig, NARConfig
+from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.model.nar import NAR
 
 
@@ -23,6 +23,7 @@ from openvalle.model.nar import NAR
         (ARConfig, {"phoneme_lead": 0}, "no phoneme stream"),
         (ARConfig, {"phoneme_weight": 2.0}, "no phoneme stream"),
         (ARConfig, {"text_attention": "causal", "text_prenet": "conv"}, "sees the symbols ahead"),
+        (ARConfig, {"alignment": "phoneme", "begin": False}, "<BOS> holds the first frame's phoneme"),
         (ARConfig, {"grup": 2}, "grup"),
         (NARConfig, {"conditioning": "token", "stage_width": 8}, "adaptive"),
         (NARConfig, {"stage_weights": [1.0, 1.0]}, "7 numbers"),
@@ -38,6 +39,21 @@ from openvalle.model.nar import NAR
 def test_meaningless_combinations_are_refused(kind, values, reason):
     with pytest.raises(ConfigError, match=reason):
         kind.parse({**SMALL, **values})
+
+
+@pytest.mark.parametrize(
+    ("ar", "nar", "reason"),
+    [
+        ({"entries": 19}, {}, "AR model has 19 entries"),
+        ({"symbols": 13}, {}, "AR model has 13 symbols"),
+        ({}, {"alignment": "phoneme"}, "needs each frame's symbol"),
+        ({"alignment": "phoneme", "merge": 2}, {"alignment": "phoneme"}, "paths would not fit"),
+    ],
+)
+def test_networks_that_cannot_speak_together_are_refused(ar, nar, reason):
+    first, second = ARConfig.parse({**SMALL, **ar}), NARConfig.parse({**SMALL, **nar})
+    with pytest.raises(ValueError, match=reason):
+        check_pair(first, second)
 
 
 @pytest.mark.parametrize(("kind", "values"), [*((ARConfig, v) for v in AR_KINDS.values())])
@@ -73,6 +89,7 @@ AR_CHANGES = {
     "tie_output": ({}, {"tie_output": False}),
     "text_attention": ({}, {"text_attention": "causal"}),
     "group": ({}, {"group": 2}),
+    "begin": ({}, {"begin": False}),
     "phoneme_lead": (ALIGNED, {**ALIGNED, "phoneme_lead": 0}),
     "phoneme_weight": (ALIGNED, {**ALIGNED, "phoneme_weight": 0.5}),
 }

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lm_samples import ENTRIES, NAR_KINDS, SMALL, batch_for, nar_of, utterance
+from openvalle.model.batch import Batch
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR, NARInputs
 from openvalle.model.prompts import prompted_frames
@@ -143,6 +144,54 @@ def test_a_segment_is_not_scored_where_it_shows_the_answer(utterances):
         scored = frames.codes[row, :, 0][frames.scored[row]].tolist()
         assert sorted([*shown, *scored]) == list(range(length - prompt))
         assert frames.positions[row, prompt] == 0
+
+
+def pieces_of(recording, starts, frames=20):
+    """Return rows of `frames` frames cut out of one recording, with a path."""
+    rows = []
+    for start in starts:
+        row = utterance(4, frames, start)
+        codes = recording[start : start + frames]
+        rows.append(dataclasses.replace(row, codes=codes, speaker_codes=recording, speaker_start=start))
+    return rows
+
+
+def test_a_segment_comes_from_elsewhere_in_the_recording_if_there_is_room():
+    config = NARConfig.parse({**SMALL, "prompt": "segment", "alignment": "phoneme", "prompt_min": 9, "prompt_max": 9})
+    recording = torch.arange(60)[:, None].expand(-1, 8)  # every frame is recognisable
+    batch = batch_for(config, pieces_of(recording, (0, 10, 25, 40)))
+    seen = set()
+    for seed in range(30):
+        frames = prompted_frames(config, batch, torch.Generator().manual_seed(seed))
+        for row, start in enumerate((0, 10, 25, 40)):
+            shown = set(frames.codes[row, :9, 0].tolist())
+            assert len(shown) == 9
+            assert not shown & set(range(start, start + 20))
+            seen |= shown
+        assert frames.scored.sum(1).tolist() == [20] * 4
+        assert frames.path[:, :9].unique().tolist() == [-1]
+    assert seen == set(range(60))
+
+
+def test_a_segment_that_must_overlap_is_not_scored_there():
+    """A prompt of 9 frames has no room beside 20 of 25 frames."""
+    config = NARConfig.parse({**SMALL, "prompt": "segment", "alignment": "phoneme", "prompt_min": 9, "prompt_max": 9})
+    recording = torch.arange(25)[:, None].expand(-1, 8)
+    batch = batch_for(config, pieces_of(recording, (3,)))
+    for seed in range(20):
+        frames = prompted_frames(config, batch, torch.Generator().manual_seed(seed))
+        shown, scored = frames.codes[0, :9, 0].tolist(), frames.codes[0, :, 0][frames.scored[0]].tolist()
+        assert set(scored) == set(range(3, 23)) - set(shown)
+        paths = [int(batch.path[0, frame - 3]) if 3 <= frame < 23 else -1 for frame in shown]
+        assert frames.path[0, :9].tolist() == paths
+
+
+def test_pieces_cut_to_whole_groups_keep_their_place_in_the_recording():
+    recording = torch.arange(40)[:, None].expand(-1, 8)
+    batch = Batch.of(pieces_of(recording, (5,), frames=19), group=4)
+    start = int(batch.speaker_starts[0])
+    assert torch.equal(batch.codes[0], recording[start : start + 16])
+    assert start == 8
 
 
 def test_the_rest_of_the_recording_is_a_prompt_that_hides_nothing(utterances):

@@ -20,6 +20,7 @@ from openvalle import __version__
 from openvalle.cli.batch import batch
 from openvalle.cli.doctor import doctor
 from openvalle.cli.listen import listen
+from openvalle.cli.model import model
 from openvalle.cli.prepare import prepare
 from openvalle.cli.say import say
 from openvalle.cli.train import train
@@ -115,6 +116,7 @@ app.add_typer(watermark, name="watermark")
 app.command("prepare")(prepare)
 app.add_typer(train, name="train")
 app.add_typer(listen, name="listen")
+app.add_typer(model, name="model")
 app.command("doctor")(doctor)
 
 

@@ -27,6 +27,9 @@ def prepare(
     ],
     out: Annotated[Path, typer.Argument(help="Folder for the result; what is already done there is kept.")],
     codec: Annotated[str, typer.Option(help="A codec's name or folder.")] = "builtin",
+    merge: Annotated[
+        int, typer.Option(min=1, help="Frames that share an entry of codebook 1: 1 for VALL-E, X and 2.")
+    ] = 2,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
     last: Annotated[LastStep, typer.Option("--last", help="Stop after this step.")] = LastStep.TOKENS,
     speed: Annotated[
@@ -53,7 +56,7 @@ def prepare(
         def show(step: str, done: int, total: int) -> None:
             bars.update(tasks[str(step)], completed=done, total=total)
 
-        options = Options(speeds=tuple(speed or ()))
+        options = Options(merge=merge, speeds=tuple(speed or ()))
         report = prepare_speech(source, out, codec, jobs, last=Step(last.value), options=options, progress=show)
     if as_json:
         print(json.dumps({"kept": report.kept, "rejected": len(report.rejected), "seconds": report.seconds}))

@@ -16,6 +16,7 @@ import numpy as np
 from openvalle.audio import RATE, Audio
 from openvalle.config import atomic_path
 from openvalle.data.rows import Row, of_split, read_rows
+from openvalle.data.sampling import neighbours
 from openvalle.errors import ModelError
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class TokenShards:
         self.symbols = symbols
         self.codec = codec
         self._files: dict[str, Any] = {}
+        self._neighbours: dict[str, int | None] = {}  # made when first asked for
 
     @classmethod
     def open(cls, folder: str | Path, split: str | None = None) -> TokenShards:
@@ -172,6 +174,16 @@ class TokenShards:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_files": {}}
+
+    def neighbour(self, name: str) -> Utterance | None:
+        """Return what the speaker of row `name` said before it, or after it if it is the first (VALL-E X 3.2).
+
+        Rows count in the order of the manifest. None if the speaker said nothing else.
+        """
+        if not self._neighbours:
+            self._neighbours = neighbours(self.speakers, [row["id"] for row in self.rows])
+        index = self._neighbours[name]
+        return None if index is None else self[index]
 
     @property
     def frames(self) -> np.ndarray:

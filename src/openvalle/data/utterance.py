@@ -19,6 +19,8 @@ class Utterance:
     text: Tensor
     codes: Tensor
     durations: Tensor
+    recording: Tensor | None = None  # (R, Q) codes of the whole recording, of which this is a part
+    start: int = 0  # frame of the recording at which it begins
 
     @property
     def path(self) -> Tensor:
@@ -33,6 +35,8 @@ class Utterance:
             text=self.text[first:last],
             codes=self.codes[edges[first] : edges[last]],
             durations=self.durations[first:last],
+            recording=self.codes if self.recording is None else self.recording,
+            start=self.start + edges[first],
         )
 
 

@@ -16,12 +16,12 @@ from pydantic import Field
 from torch import Tensor
 
 from openvalle.config import Config
-from openvalle.decode.inputs import ARModel, ARPrompt, inputs_of
-from openvalle.decode.pointer import Pointer, PresetPointer
+from openvalle.decode.inputs import Accent, ARModel, ARPrompt, inputs_of
+from openvalle.decode.pointer import Pointer, PresetPointer, check_path
 from openvalle.decode.sampling import DRAWS, SamplingOptions, draw, steps_of, uniforms
 from openvalle.errors import ModelError
 from openvalle.model.ar import ARLogits
-from openvalle.model.config import Alignment
+from openvalle.model.config import Alignment, ARConfig
 
 
 class AROptions(Config):
@@ -37,6 +37,7 @@ class AROptions(Config):
     limit_frames: int = Field(4500, ge=1, description="frames in all (4500 = one minute)")
     speed: float = Field(1.0, ge=0.5, le=2, description="how fast to speak; 1: as the model would; needs alignment")
     attempts: int = Field(3, ge=1, le=10, description="times a line is spoken at most, if it goes wrong")
+    accent: Accent = Field(Accent.NATIVE, description="language id of what is spoken; for models with languages")
 
 
 class StoppedBy(StrEnum):
@@ -126,13 +127,14 @@ class _Loop:
         self.config = model.config
         fan, rest = divmod(len(generators), len(prompts))
         assert fan and not rest, f"{len(generators)} generators for {len(prompts)} prompts"
-        inputs, history = inputs_of(model, prompts)
+        inputs, history = inputs_of(model, prompts, options.accent)
         rows = torch.arange(len(prompts)).repeat_interleave(fan)
         spread = [prompts[int(row)] for row in rows]
         self.device = inputs.text.device
         self.targets = [prompt.text[prompt.prompt_symbols :].to(self.device) for prompt in spread]
         self.offsets = torch.tensor([prompt.prompt_symbols for prompt in spread], device=self.device)
-        self.languages = torch.tensor([prompt.language for prompt in spread], device=self.device)
+        self.languages = torch.tensor([prompt.spoken(options.accent) for prompt in spread], device=self.device)
+        self.begun = torch.tensor([_begun(prompt, self.config) for prompt in spread])
         self.rates = [options.speed * prompt.rate for prompt in spread]
         self.history = history[rows.to(self.device)]
         self.pointer = self._pointer(None if paths is None else [paths[int(row)] for row in rows])
@@ -156,6 +158,8 @@ class _Loop:
                 )
             return None
         if paths is not None:
+            for path, target in zip(paths, self.targets, strict=True):
+                check_path(path, len(target))
             return PresetPointer([path.to(self.device) for path in paths])
         options, block = self.options, self.config.block
         pauses = torch.tensor(options.pauses, dtype=torch.long, device=self.device)
@@ -175,8 +179,10 @@ class _Loop:
             most = self.pointer.caps.sum(1).cpu() if isinstance(self.pointer, Pointer) else longest
             assert most is not None
             return torch.zeros_like(counts), most if is_preset else most.clamp(max=limit)
-        least = torch.tensor([steps_of(options.least_frames * int(count), block) for count in counts])
-        most = torch.tensor([steps_of(options.most_frames * int(count), block) for count in counts])
+        # Where the prompt is how the text begins, its steps are some of the text's.
+        least = torch.tensor([steps_of(options.least_frames * int(count), block) for count in counts]) - self.begun
+        most = torch.tensor([steps_of(options.most_frames * int(count), block) for count in counts]) - self.begun
+        least, most = least.clamp(min=1), most.clamp(min=1)
         return torch.minimum(least, most), most.clamp(max=limit)
 
     def step(self) -> ARStep:
@@ -233,3 +239,8 @@ class _Loop:
             if not goes_on and self.stopped[row] is None:
                 self.stopped[row] = StoppedBy.EOS
         return torch.stack(codes, dim=1), torch.stack(emitted, dim=1)
+
+
+def _begun(prompt: ARPrompt, config: ARConfig) -> int:
+    """Return how many steps of the text were spoken before the first one, 0 if the text says so."""
+    return len(prompt.codes) // config.group if prompt.is_beginning and prompt.codes is not None else 0

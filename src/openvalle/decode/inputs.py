@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import torch
@@ -13,6 +14,14 @@ from torch.nn.utils.rnn import pad_sequence
 from openvalle.errors import ModelError
 from openvalle.model.ar import ARInputs, ARLogits, ARState
 from openvalle.model.config import Alignment, ARConfig
+
+
+class Accent(StrEnum):
+    """Which language id generated frames carry (VALL-E X 3.3)."""
+
+    NATIVE = "native"  # the target's
+    FOREIGN = "foreign"  # the prompt's: the accent of the voice's own language
+    NONE = "none"  # the null id, learnt by `language_dropout`
 
 
 class ARModel(Protocol):
@@ -43,11 +52,22 @@ class ARPrompt:
     language: int = 0  # of the target; 0 = null
     prompt_language: int | None = None  # None: the same
     rate: float = 1.0  # of speaking: 2 is twice as fast; needs alignment
+    is_beginning: bool = False  # `codes` are how `text` begins, whose border nobody knows: `prompt_symbols` is 0
+
+    def spoken(self, accent: Accent) -> int:
+        """Return the language id of generated frames."""
+        if accent is Accent.NONE:
+            return 0
+        if accent is Accent.FOREIGN and self.prompt_language is not None:
+            return self.prompt_language
+        return self.language
 
 
-def inputs_of(model: ARModel, prompts: Sequence[ARPrompt]) -> tuple[ARInputs, Tensor]:
+def inputs_of(model: ARModel, prompts: Sequence[ARPrompt], accent: Accent = Accent.NATIVE) -> tuple[ARInputs, Tensor]:
     """Return the model's inputs and the codes so far (B, Tp; -1 = none), right-aligned."""
     config, device = model.config, _device(model)
+    if accent is not Accent.NATIVE and not config.languages:
+        raise ModelError(f"this model knows no languages and cannot speak with the accent {accent}", "use native")
     for prompt in prompts:
         _check(prompt, config)
     codes = [_whole_groups(prompt.codes, config.group) for prompt in prompts]
@@ -58,7 +78,7 @@ def inputs_of(model: ARModel, prompts: Sequence[ARPrompt]) -> tuple[ARInputs, Te
         paths = [_whole_groups(prompt.path, config.group)[:: config.group] for prompt in prompts]
         following = torch.tensor([prompt.prompt_symbols for prompt in prompts])
         aligned = model.input_path(pad_sequence(paths, batch_first=True), lens, following).to(device)
-    languages, text_languages = _languages(prompts, lens)
+    languages, text_languages = _languages(prompts, lens, accent)
     groups = pad_sequence(codes, batch_first=True).unflatten(1, (-1, config.group))
     history = pad_sequence(codes, batch_first=True, padding_value=-1, padding_side="left")
     inputs = ARInputs(
@@ -73,9 +93,13 @@ def inputs_of(model: ARModel, prompts: Sequence[ARPrompt]) -> tuple[ARInputs, Te
     return inputs, history.to(device)
 
 
-def _languages(prompts: Sequence[ARPrompt], lens: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the languages of audio inputs (B, N + 1) and of text (B, S): each frame carries its own audio's."""
-    of_prompt = [p.language if p.prompt_language is None or p.codes is None else p.prompt_language for p in prompts]
+def _languages(prompts: Sequence[ARPrompt], lens: Tensor, accent: Accent) -> tuple[Tensor, Tensor]:
+    """Return the languages of audio inputs (B, N + 1) and of text (B, S): each frame carries its own audio's, <BOS>
+    the first frame's. The accent is the audio's; words keep their language."""
+    of_prompt = [
+        p.spoken(accent) if p.codes is None else p.language if p.prompt_language is None else p.prompt_language
+        for p in prompts
+    ]
     audio = torch.tensor(of_prompt)[:, None].expand(-1, int(lens.max()) + 1)
     rows = []
     for prompt in prompts:

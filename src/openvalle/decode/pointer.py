@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from openvalle.decode.sampling import advances
+from openvalle.errors import ModelError
 
 
 class Pointer:
@@ -32,7 +33,9 @@ class Pointer:
         here = self._at(self.symbols, self.current)
         there = self._at(self.symbols, torch.minimum(self.current + 1, self.last))
         difference = (scores.gather(1, there[:, None]) - scores.gather(1, here[:, None]))[:, 0]
-        wants = advances(difference, uniform, temperature, self.rates) | self._is_held_long()
+        # Equal neighbours have one score, which tells nothing: they are passed in one step each, and the last of them
+        # stays as long as the model wants, as if they were one.
+        wants = advances(difference, uniform, temperature, self.rates) | (here == there) | self._is_held_long()
         moves = wants & (self.current < self.last)
         self.current = self.current + moves.long()
         self.held = torch.where(moves, 0, self.held)
@@ -90,3 +93,15 @@ class PresetPointer:
     def must_end(self) -> Tensor:
         """Rows (B,) at the end of their path."""
         return self.step >= self.lens
+
+
+def check_path(path: Tensor, symbols: int) -> None:
+    """Raise `ModelError` unless `path` (N,) can be followed through a text of `symbols` symbols.
+
+    It may leave symbols out and go back: that is the caller's intention.
+    """
+    if path.ndim != 1 or not len(path) or int(path.min()) < 0 or int(path.max()) >= symbols:
+        raise ModelError(
+            f"the preset path does not fit the text of {symbols} symbols",
+            f"give one index from 0 to {symbols - 1} for every step",
+        )

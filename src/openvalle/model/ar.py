@@ -1,7 +1,8 @@
 """The autoregressive model: codebook 1, step by step (VALL-E 4.2.1, with VALL-E X 3.3, VALL-E R 3.2 and VALL-E 2 3.2).
 
-Sequence: [text, <EOS>][<BOS>, groups of G codes]. The state at audio position t predicts group t and, with alignment,
-a phoneme. With `phoneme_lead` 0 (VALL-E R) the input holds the frame's own phoneme, and code and phoneme of the next
+Sequence: [text, <EOS>][<BOS>, groups of G codes]; without `begin` (VALL-E) there is no <BOS>, and the text's <EOS>
+takes its part. The state at audio position t predicts group t and, with alignment, a phoneme.
+With `phoneme_lead` 0 (VALL-E R) the input holds the frame's own phoneme, and code and phoneme of the next
 frame are predicted from one state, so given the past they are independent. With `phoneme_lead` 1 the input holds the
 phoneme of the frame to be predicted (<BOS> that of the first frame) and the phoneme output is one frame further
 ahead: a code is drawn knowing its phoneme. This is our deviation; for a small model it is the easier task.
@@ -81,7 +82,7 @@ class AR(nn.Module):
         self.codes = scaled_embedding(classes if config.tie_output else config.entries, width)
         self.head = None if config.tie_output else nn.Linear(width, classes, bias=False)
         self.scale = math.sqrt(width)
-        self.begin = nn.Parameter(torch.randn(width))
+        self.begin = nn.Parameter(torch.randn(width)) if config.begin else None
         self.positions = PositionEmbedding(config)
         self.language = language_embedding(config)
         self.group_in = nn.Linear(config.group * width, width, bias=False) if config.group > 1 else None
@@ -103,7 +104,7 @@ class AR(nn.Module):
         joined, _ = self._embed(inputs)
         hidden = self.stack(joined.vectors, self._mask(joined))
         at = torch.arange(inputs.groups.shape[1] + 1, device=hidden.device)
-        index = (joined.starts[1][:, None] + at).clamp(max=hidden.shape[1] - 1)
+        index = (self._first(joined)[:, None] + at).clamp(max=hidden.shape[1] - 1)
         return self._logits(take(hidden, index))
 
     def prefill(self, inputs: ARInputs, room: int) -> tuple[ARLogits, ARState]:
@@ -114,7 +115,7 @@ class AR(nn.Module):
         cache = KVCache(stack.depth, len(x), stack.heads, x.shape[1] + room, head_width, like=x)
         hidden = self.stack(x, self._mask(joined), cache=cache)
         cache.begin(joined.lens)
-        state = ARState(cache, text.symbols, inputs.group_lens + 1)
+        state = ARState(cache, text.symbols, inputs.group_lens + int(self.config.begin))
         return self._logits(take(hidden, (joined.lens - 1)[:, None])), state
 
     def step(
@@ -133,11 +134,20 @@ class AR(nn.Module):
     def _embed(self, inputs: ARInputs) -> tuple[Joined, TextVectors]:
         in_text = None if self.language is None else self.language(inputs.text_languages)
         text = self.text(inputs.text, inputs.text_lens, in_text)
-        begin = self.begin.expand(len(inputs.text), 1, -1)
-        vectors = torch.cat([begin, self._group_vectors(inputs.groups)], dim=1)
+        vectors, aligned, languages = self._group_vectors(inputs.groups), inputs.aligned, inputs.languages
+        if self.begin is not None:
+            vectors = torch.cat([self.begin.expand(len(inputs.text), 1, -1), vectors], dim=1)
+        else:  # what belongs to <BOS> belongs to nothing
+            aligned = None if aligned is None else aligned[:, 1:]
+            languages = languages if languages.shape[1] == 1 else languages[:, 1:]
         at = torch.arange(vectors.shape[1], device=vectors.device)[None]
-        audio = self._audio(vectors, at, inputs.aligned, inputs.languages, text.symbols)
-        return join([(self._drop(text.inputs), text.lens), (self._drop(audio), inputs.group_lens + 1)]), text
+        audio = self._audio(vectors, at, aligned, languages, text.symbols)
+        lens = inputs.group_lens + int(self.config.begin)
+        return join([(self._drop(text.inputs), text.lens), (self._drop(audio), lens)]), text
+
+    def _first(self, joined: Joined) -> Tensor:
+        """Return where each row's first group is predicted, (B,)."""
+        return joined.starts[1] if self.config.begin else joined.starts[1] - 1
 
     def _group_vectors(self, groups: Tensor) -> Tensor:
         vectors = self.codes(groups) * self.scale  # (B, N, G, D)
@@ -152,8 +162,7 @@ class AR(nn.Module):
         return x if self.language is None else x + self.language(languages)
 
     def _mask(self, joined: Joined) -> Mask:
-        causal = self.config.text_attention == TextAttention.CAUSAL
-        return Mask(causal=True, prefix_lens=None if causal else joined.starts[1])
+        return attention_mask(self.config, joined.starts[1])
 
     def _logits(self, hidden: Tensor) -> ARLogits:
         grouped = hidden if self.group_out is None else self.group_out(hidden)
@@ -183,7 +192,7 @@ class AR(nn.Module):
         hidden = self.stack(joined.vectors, self._mask(joined))
         at = torch.arange(inputs.groups.shape[1] + 1, device=hidden.device)
         real = at <= inputs.group_lens[:, None]  # (B, N + 1)
-        index = (joined.starts[1][:, None] + at)[real]
+        index = (self._first(joined)[:, None] + at)[real]
         rows = torch.arange(len(real), device=hidden.device)[:, None].expand_as(real)[real]
         logits = self._logits(hidden[rows, index][:, None])
         target = F.pad(inputs.groups, (0, 0, 0, 1), value=self.eos)
@@ -221,3 +230,9 @@ class AR(nn.Module):
         hits = (logits.argmax(-1) == target).sum() / (target >= 0).sum().clamp(min=1)
         total = F.cross_entropy(logits.float(), target, ignore_index=-100, reduction="sum")
         return total / (target >= 0).sum().clamp(min=1), hits
+
+
+def attention_mask(config: ARConfig, text_lens: Tensor) -> Mask:
+    """Return who attends to whom after texts of `text_lens` (B,) positions, <EOS> included."""
+    is_causal = config.text_attention == TextAttention.CAUSAL
+    return Mask(causal=True, prefix_lens=None if is_causal else text_lens)

@@ -18,7 +18,8 @@ from openvalle.model.grouping import clipped_start
 class Utterance:
     """One recording: text (S,), codes (T, Q), frames per symbol (S,) or None, language id (0 = none given).
 
-    `speaker_codes` (P, Q): another recording of the speaker, for NAR prompts that come from elsewhere.
+    `speaker_codes` (P, Q): another recording of the speaker, for NAR prompts that come from elsewhere; or the whole
+    recording that this is a piece of, which then begins at its frame `speaker_start`.
     """
 
     text: Tensor
@@ -26,6 +27,7 @@ class Utterance:
     durations: Tensor | None = None
     language: int = 0
     speaker_codes: Tensor | None = None
+    speaker_start: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,19 @@ class Batch:
     prompt_lens: Tensor | None = None  # (B,) frames of each row that are its NAR prompt; None: drawn in training
     speaker_codes: Tensor | None = None  # (B, P, Q)
     speaker_lens: Tensor | None = None  # (B,)
+    speaker_starts: Tensor | None = None  # (B,) frame of `speaker_codes` where `codes` begin; None: they are elsewhere
 
     @classmethod
     def of(cls, rows: Sequence[Utterance], merge: int = 1, group: int = 1) -> Self:
         """Pad `rows`, cut to whole groups of `group` merged codes, with the path of blocks of merge * group frames."""
-        cut = [_cut(row, merge, group) for row in rows]
+        cut = [whole_blocks(row, merge, group) for row in rows]
         codes, paths = [codes for codes, _ in cut], [path for _, path in cut if path is not None]
         assert len(paths) in (0, len(rows)), "either every row has durations or none has"
         speakers = [row.speaker_codes for row in rows if row.speaker_codes is not None]
         assert len(speakers) in (0, len(rows)), "either every row has speaker_codes or none has"
+        starts = [row.speaker_start for row in rows if row.speaker_start is not None]
+        assert len(starts) in (0, len(rows)), "either every row is a piece of a recording or none is"
+        firsts = [clipped_start(len(row.codes), merge, group)[0] for row in rows]
         return cls(
             text=pad_sequence([row.text.long() for row in rows], batch_first=True),
             text_lens=torch.tensor([len(row.text) for row in rows]),
@@ -59,6 +65,7 @@ class Batch:
             languages=torch.tensor([row.language for row in rows]),
             speaker_codes=pad_sequence([s.long() for s in speakers], batch_first=True) if speakers else None,
             speaker_lens=torch.tensor([len(s) for s in speakers]) if speakers else None,
+            speaker_starts=torch.tensor(starts) + torch.tensor(firsts) if starts else None,
         )
 
     def to(self, device: torch.device | str) -> Self:
@@ -67,8 +74,8 @@ class Batch:
         return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
 
 
-def _cut(row: Utterance, merge: int, group: int) -> tuple[Tensor, Tensor | None]:
-    """Return codes (T, Q) and path (T,) of whole groups."""
+def whole_blocks(row: Utterance, merge: int, group: int) -> tuple[Tensor, Tensor | None]:
+    """Return the codes (T, Q) of the whole groups of a recording and, with durations, the symbol of each frame (T,)."""
     start, end = clipped_start(len(row.codes), merge, group)
     assert end > start, f"{len(row.codes)} frames fill no group of {group} codes merged by {merge}"
     codes = row.codes[start:end].long()

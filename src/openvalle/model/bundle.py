@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -26,7 +26,7 @@ from torch import nn
 from openvalle.config import Config
 from openvalle.errors import ConfigError, ModelError
 from openvalle.model.ar import AR
-from openvalle.model.config import ARConfig, NARConfig
+from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.model.nar import NAR
 
 FORMAT_VERSION = 1
@@ -60,6 +60,11 @@ class BundleConfig(Config):
     symbols_digest: str
     ar: ARConfig
     nar: NARConfig
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_pair(self.ar, self.nar)
+        return self
 
 
 class SymbolsFile(Config):

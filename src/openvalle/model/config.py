@@ -145,6 +145,11 @@ class ARConfig(LanguageModelConfig):
 
     text_attention: TextAttention = Field(TextAttention.BIDIRECTIONAL, description="what a text symbol sees")
     group: int = Field(1, ge=1, description="codes predicted per step (VALL-E 2)")
+    begin: bool = Field(
+        True,
+        description="whether a <BOS> stands between text and audio (X, 2); without it the first code is predicted at "
+        "the text's <EOS> (VALL-E)",
+    )
     phoneme_lead: int = Field(
         1,
         ge=0,
@@ -159,6 +164,8 @@ class ARConfig(LanguageModelConfig):
         if self.alignment == Alignment.NONE:
             for name in _changed(self, "phoneme_lead", "phoneme_weight"):
                 raise ValueError(f"{name} means nothing without alignment: there is no phoneme stream")
+        if not self.begin and self.alignment != Alignment.NONE and self.phoneme_lead:
+            raise ValueError("begin must be true with phoneme_lead 1: <BOS> holds the first frame's phoneme")
         if self.text_attention == TextAttention.CAUSAL and self.text_prenet == Prenet.CONV:
             raise ValueError("causal text contradicts text_prenet conv, whose kernel sees the symbols ahead")
         return self
@@ -233,3 +240,17 @@ class NARConfig(LanguageModelConfig):
     def block(self) -> int:
         """Codec frames that share one aligned symbol, as when speaking."""
         return self.merge if self.alignment == Alignment.PHONEME else 1
+
+
+def check_pair(ar: ARConfig, nar: NARConfig) -> None:
+    """Raise `ValueError` with the reason unless the two networks can speak together."""
+    for name in ("symbols", "entries"):
+        first, second = getattr(ar, name), getattr(nar, name)
+        if first != second:
+            raise ValueError(f"the AR model has {first} {name} and the NAR model {second}: both read the same tokens")
+    if nar.alignment == Alignment.NONE:
+        return
+    if ar.alignment == Alignment.NONE:
+        raise ValueError("a NAR model with alignment needs each frame's symbol, which only an AR model with it tells")
+    if ar.merge != nar.merge:
+        raise ValueError(f"merge is {ar.merge} in the AR model and {nar.merge} in the NAR model: paths would not fit")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -74,31 +74,44 @@ def _draw_lengths(config: NARConfig, batch: Batch, rng: torch.Generator) -> Tens
 
 
 def _segment(batch: Batch, lens: Tensor, rng: torch.Generator) -> Frames:
-    """Put a piece of the same recording before each row (VALL-E 5.1): of `speaker_codes` if the data gives the rest
-    of the recording, else of the utterance itself, whose frames inside the piece are not scored."""
-    is_inside = batch.speaker_codes is None
+    """Put a piece of the same recording before each row (VALL-E 5.1): of `speaker_codes` if the data gives the
+    recording or the rest of it, else of the utterance itself. Frames that the piece shows are not scored."""
+    starts_in = torch.zeros_like(lens) if batch.speaker_codes is None else batch.speaker_starts
     source = batch.codes if batch.speaker_codes is None else batch.speaker_codes
     source_lens = batch.code_lens if batch.speaker_lens is None else batch.speaker_lens
     lens = torch.minimum(lens, source_lens)
     drawn = torch.rand(lens.shape, generator=rng).to(lens.device)
-    starts = (drawn * (source_lens - lens + 1)).long()
-    at = torch.arange(int(lens.max()), device=lens.device)
-    index = (starts[:, None] + at).clamp(max=source.shape[1] - 1)
-    piece = source.gather(1, index[..., None].expand(-1, -1, source.shape[2]))
-    path = batch.path.gather(1, index) if is_inside and batch.path is not None else None
+    starts = _piece_starts(drawn, lens, source_lens, starts_in, batch.code_lens)
+    index = starts[:, None] + torch.arange(int(lens.max()), device=lens.device)  # (B, P) frames of the source
+    piece = source.gather(1, index.clamp(max=source.shape[1] - 1)[..., None].expand(-1, -1, source.shape[2]))
+    if starts_in is None:
+        return _prepend(batch, piece, lens)
+    within = index - starts_in[:, None]  # frames of the row
+    path = None
+    if batch.path is not None:
+        is_own = (within >= 0) & (within < batch.code_lens[:, None])
+        path = torch.where(is_own, batch.path.gather(1, within.clamp(0, batch.path.shape[1] - 1)), -1)
     frames = _prepend(batch, piece, lens, path)
-    if not is_inside:
-        return frames
-    original = torch.arange(frames.codes.shape[1], device=lens.device) - lens[:, None]
-    is_shown = (original >= starts[:, None]) & (original < (starts + lens)[:, None])
-    return Frames(
-        frames.codes,
-        frames.lens,
-        frames.prompt_lens,
-        frames.path,
-        frames.positions,
-        frames.scored & ~is_shown,
-    )
+    at = torch.arange(frames.codes.shape[1], device=lens.device) - lens[:, None] + starts_in[:, None]
+    is_shown = (at >= starts[:, None]) & (at < (starts + lens)[:, None])
+    return replace(frames, scored=frames.scored & ~is_shown)
+
+
+def _piece_starts(drawn: Tensor, lens: Tensor, source_lens: Tensor, starts: Tensor | None, row_lens: Tensor) -> Tensor:
+    """Return the first frame (B,) of a piece of `lens` frames of each source, for `drawn` (B,) in [0, 1).
+
+    Rows that begin at `starts` of their source are avoided where there is room beside them (VALL-E trains on 10-20 s
+    of recordings of a minute).
+    """
+    anywhere = (drawn * (source_lens - lens + 1)).long()
+    if starts is None:
+        return anywhere
+    before = (starts - lens + 1).clamp(min=0)  # places before the row
+    ends = starts + row_lens
+    after = (source_lens - lens - ends + 1).clamp(min=0)
+    place = (drawn * (before + after)).long()
+    beside = torch.where(place < before, place, ends + place - before)
+    return torch.where(before + after > 0, beside, anywhere)
 
 
 def _prepend(batch: Batch, prompt: Tensor, prompt_lens: Tensor, prompt_path: Tensor | None = None) -> Frames:

@@ -21,7 +21,7 @@ from openvalle.data.shards import TokenShards, symbols_digest
 from openvalle.errors import ConfigError
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch, Loss, Utterance
-from openvalle.model.config import ARConfig, NARConfig
+from openvalle.model.config import Alignment, ARConfig, NARConfig, NARPrompt
 from openvalle.model.nar import NAR
 from openvalle.train.loop import LoopConfig, Losses, Validation, fit
 
@@ -44,7 +44,7 @@ class TokenBatchConfig(Config):
 
 
 class LanguageModelRecipe(Config):
-    """`openvalle train ar|nar`. The size of the symbol table comes from the data."""
+    """`openvalle train ar|nar`. The size of the symbol table comes from the data; a size in `model` is checked."""
 
     data: Path = Field(..., description="folder made by `openvalle prepare`")
     valid_split: str = Field("dev-clean", description="split of unseen speakers that validation uses")
@@ -65,14 +65,27 @@ class LanguageModelTask:
         self.train = TokenShards.open(recipe.data, "train")
         self.valid = TokenShards.open(recipe.data, recipe.valid_split)
         self.valid.require(codec=self.train.codec["digest"])
+        self.languages = {name: index + 1 for index, name in enumerate(languages_of(self.train))}
         self.network = make_network(part, recipe, len(self.train.symbols), recipe.loop.seed)
+        self._check_data(self.network.config)
         if recipe.codec:
             codec = load_codec(recipe.codec)
             self.train.require(codec=codec.spec.digest)
             start_from_codebooks(self.network, codec.codebooks, recipe.loop.seed)
         self.networks: dict[str, nn.Module] = {part.value: self.network}
-        self.languages = {name: index + 1 for index, name in enumerate(languages_of(self.train))}
         self.source: TokenBatches | None = None  # made with the first batch, when the rank is known
+
+    def _check_data(self, config: ARConfig | NARConfig) -> None:
+        """Refuse tokens that are not what the configuration says."""
+        if config.languages and config.languages < len(self.languages):
+            raise ConfigError(f"the data has {len(self.languages)} languages, the model {config.languages}")
+        merged = self.train.codec["merge"]
+        needs_merge = isinstance(config, ARConfig) or config.alignment != Alignment.NONE
+        if needs_merge and merged != config.merge:
+            raise ConfigError(
+                f"the tokens were made with merge {merged} and the model has merge {config.merge}",
+                f"prepare the data with --merge {config.merge}, or set model.merge={merged}",
+            )
 
     def batch(self, index: int, rank: int, world: int) -> Batch:
         if self.source is None:
@@ -86,7 +99,7 @@ class LanguageModelTask:
                 speaker_power=b.speaker_power,
                 max_seconds=b.max_seconds,
             )
-        return self._pad(self.source.batch(index))
+        return self._pad(self.source.batch(index), self.train)
 
     def losses(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         loss = self.network.loss(batch, rng)
@@ -101,7 +114,7 @@ class LanguageModelTask:
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         for index, rows in enumerate(chosen):
-            batch = self._pad([self.valid[row] for row in rows]).to(device)
+            batch = self._pad([self.valid[row] for row in rows], self.valid).to(device)
             for loss in self._each(network, batch, torch.Generator().manual_seed(index)):
                 for name, value in _numbers(loss).items():
                     sums[name] = sums.get(name, 0.0) + value
@@ -115,19 +128,32 @@ class LanguageModelTask:
         assert isinstance(network, AR)
         return [network.loss(batch, rng)]
 
-    def _pad(self, rows: list[data.Utterance]) -> Batch:
+    def _pad(self, rows: list[data.Utterance], shards: TokenShards) -> Batch:
         # The NAR model sees the frames as they will be when it speaks: in the AR model's merged blocks.
         config = self.network.config
         group = config.group if isinstance(config, ARConfig) else 1
-        return Batch.of(
-            [Utterance(row.text, row.codes, row.durations, self.languages[row.language]) for row in rows],
-            merge=config.merge,
-            group=group,
-        )
+        return Batch.of([self._row(row, shards) for row in rows], merge=config.merge, group=group)
+
+    def _row(self, row: data.Utterance, shards: TokenShards) -> Utterance:
+        """Return the row as the network trains on it, with the recording that its NAR prompt comes from."""
+        prompt = getattr(self.network.config, "prompt", None)
+        elsewhere, start = None, None
+        if prompt == NARPrompt.SEGMENT:
+            elsewhere, start = row.codes if row.recording is None else row.recording, row.start
+        elif prompt == NARPrompt.SENTENCE:
+            neighbour = shards.neighbour(row.id)
+            elsewhere = row.codes[:0] if neighbour is None else neighbour.codes
+        return Utterance(row.text, row.codes, row.durations, self.languages[row.language], elsewhere, start)
 
 
 def make_network(part: Part, recipe: LanguageModelRecipe, symbols: int, seed: int) -> AR | NAR:
     """Build the network with weights drawn from the seed."""
+    expected = recipe.model.get("symbols", symbols)
+    if expected != symbols:
+        raise ConfigError(
+            f"the data has a table of {symbols} symbols and the recipe says {expected}",
+            "prepare the data with the text unit of the recipe, or leave model.symbols out",
+        )
     values = {**recipe.model, "symbols": symbols}
     torch.manual_seed(seed)
     if part is Part.AR:
@@ -168,8 +194,6 @@ def train_language_model(part: Part, recipe: LanguageModelRecipe, out: Path) -> 
     task = LanguageModelTask(part, recipe)
     network = fit(task, recipe.loop, out)[part.value]
     assert isinstance(network, AR | NAR)
-    if network.config.languages and network.config.languages < len(task.languages):
-        raise ConfigError(f"the data has {len(task.languages)} languages, the model {network.config.languages}")
     save_part(part, network, task.train, out)
     return out
 

@@ -44,15 +44,16 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
     ar, nar = networks[Part.AR], networks[Part.NAR]
     assert isinstance(ar, AR) and isinstance(nar, NAR)
     codec = CodecIdentity(**{name: first.codec[name] for name in ("name", "digest", "rate", "hop")})
-    config = BundleConfig(
-        name=recipe.name,
-        licence=recipe.licence,
-        languages=first.languages,
-        codec=codec,
-        symbols_digest=first.symbols_digest,
-        ar=ar.config,
-        nar=nar.config,
-    )
+    values = {
+        "name": recipe.name,
+        "licence": recipe.licence,
+        "languages": first.languages,
+        "codec": codec,
+        "symbols_digest": first.symbols_digest,
+        "ar": ar.config,
+        "nar": nar.config,
+    }
+    config = BundleConfig.parse(values, f"{recipe.ar} and {recipe.nar}")
     save_bundle(Bundle(config, ar, nar, first.symbols, recipe.generation), out, recipe.storage)
     return out
 

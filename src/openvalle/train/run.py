@@ -13,10 +13,13 @@ def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Pa
         from openvalle.train.codec import CodecRecipe, train_codec
 
         return train_codec(CodecRecipe.load(recipe, overrides), out)
+    from openvalle.train.recipe import read_job
+
     if part in ("ar", "nar"):
         from openvalle.train.lm import LanguageModelRecipe, Part, train_language_model
 
-        return train_language_model(Part(part), LanguageModelRecipe.load(recipe, overrides), out)
+        values = read_job(part, recipe, overrides)
+        return train_language_model(Part(part), LanguageModelRecipe.parse(values, str(recipe)), out)
     if part == "predict":
         from openvalle.train.predict import PredictRecipe, predict
 
@@ -24,5 +27,5 @@ def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Pa
     if part == "pack":
         from openvalle.train.pack import PackRecipe, pack
 
-        return pack(PackRecipe.load(recipe, overrides), out)
+        return pack(PackRecipe.parse(read_job(part, recipe, overrides), str(recipe)), out)
     raise ConfigError(f"cannot train {part!r}", "train codec, ar, nar, predict or pack")

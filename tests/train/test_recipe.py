@@ -1,0 +1,114 @@
+"""Recipes of whole systems: one file for all jobs, checked when it is read; and the recipes that we ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from openvalle.decode.ar import AROptions
+from openvalle.errors import ConfigError
+from openvalle.model.config import ARConfig, NARConfig
+from openvalle.train.lm import LanguageModelRecipe
+from openvalle.train.pack import PackRecipe
+from openvalle.train.recipe import read_job, read_pair
+
+SHIPPED = Path(__file__).parents[2] / "recipes"
+SYSTEMS = [f"{name}-{size}" for name in ("valle", "vallex", "valler", "valle2") for size in ("paper", "small")]
+SYSTEM = {
+    "data": "data",
+    "ar": {"model": {"merge": 2, "alignment": "phoneme"}, "loop": {"steps": 3}},
+    "nar": {"model": {}, "loop": {"steps": 4}, "valid_split": "other"},
+    "pack": {"ar": "a", "nar": "n", "name": "x", "licence": "CC0-1.0"},
+}
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    path = tmp_path / "system.yaml"
+    path.write_text(yaml.safe_dump(SYSTEM))
+    return path
+
+
+def test_each_job_reads_its_section_and_what_is_shared(system):
+    assert read_job("ar", system) == {"data": "data", **SYSTEM["ar"]}
+    assert read_job("nar", system) == {"data": "data", **SYSTEM["nar"]}
+    assert read_job("pack", system) == SYSTEM["pack"]
+
+
+def test_overrides_are_of_the_job_or_name_a_section(system):
+    values = read_job("ar", system, ("loop.steps=7", "ar.model.group=2", "nar.loop.steps=9", "data=other"))
+    assert values["loop"] == {"steps": 7}
+    assert values["model"]["group"] == 2
+    assert values["data"] == "other"
+
+
+def test_a_recipe_of_one_job_is_read_as_before(tmp_path):
+    path = tmp_path / "one.yaml"
+    path.write_text(yaml.safe_dump({"data": "d", "loop": {"steps": 1}}))
+    assert read_job("nar", path, ("loop.steps=2",)) == {"data": "d", "loop": {"steps": 2}}
+    path.write_text(yaml.safe_dump({"ar": "runs/ar", "nar": "runs/nar", "name": "x"}))
+    assert read_job("pack", path) == {"ar": "runs/ar", "nar": "runs/nar", "name": "x"}
+
+
+def test_networks_that_do_not_fit_are_refused_when_the_recipe_is_read(system):
+    with pytest.raises(ConfigError, match="only an AR model with it tells"):
+        read_job("ar", system, ("ar.model.merge=1", "model.alignment=none", "nar.model.alignment=phoneme"))
+    with pytest.raises(ConfigError, match=r"nar\.model: .*text must be `both`"):
+        read_job("ar", system, ("nar.model.text=target",))
+
+
+def test_a_missing_section_is_named(system, tmp_path):
+    path = tmp_path / "half.yaml"
+    path.write_text(yaml.safe_dump({"data": "d", "ar": SYSTEM["ar"]}))
+    with pytest.raises(ConfigError, match="no section `nar`; it has ar"):
+        read_job("nar", path)
+    with pytest.raises(ConfigError, match="no sections `ar` and `nar`"):
+        read_pair(path)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_shipped_recipe_is_complete(name):
+    path = SHIPPED / f"{name}.yaml"
+    for part in ("ar", "nar"):
+        LanguageModelRecipe.parse(read_job(part, path))
+    AROptions.parse(PackRecipe.parse(read_job("pack", path)).generation)
+
+
+@pytest.mark.parametrize("name", ["valle", "vallex", "valler", "valle2"])
+def test_small_and_paper_recipes_are_the_same_system(name):
+    """They differ in size, in what size brings along, and in nothing that makes the system."""
+    sizes = {"stack", "max_positions", "stage_width", "stage_draw", "symbols"}
+    pairs = [read_pair(SHIPPED / f"{name}-{size}.yaml") for size in ("small", "paper")]
+    for small, paper in zip(*pairs, strict=True):
+        assert small.model_dump(exclude=sizes) == paper.model_dump(exclude=sizes)
+
+
+def test_the_papers_numbers():
+    shared = {"width": 1024, "heads": 16, "depth": 12, "feedforward": 4096, "dropout": 0.1}
+    warmups = {"valle": (800_000, 32_000), "vallex": (800_000, 8_000), "valler": (400_000, 32_000)}
+    for system, (steps, warmup) in warmups.items():
+        for part in ("ar", "nar"):
+            recipe = LanguageModelRecipe.parse(read_job(part, SHIPPED / f"{system}-paper.yaml"))
+            assert recipe.model["stack"] == shared
+            assert (recipe.loop.steps, recipe.loop.optim.warmup) == (steps, warmup)
+            assert recipe.loop.optim.learning_rate == 5e-4
+            assert recipe.loop.optim.decay == "linear"
+
+
+def test_the_four_systems_are_what_the_papers_say():
+    found: dict[str, tuple[ARConfig, NARConfig]] = {
+        name: read_pair(SHIPPED / f"{name}-paper.yaml") for name in ("valle", "vallex", "valler", "valle2")
+    }
+    ar, nar = ({name: pair[index] for name, pair in found.items()} for index in (0, 1))
+    assert [config.block for config in ar.values()] == [1, 1, 2, 2]
+    assert [config.begin for config in ar.values()] == [False, True, True, True]
+    assert [config.text_attention for config in ar.values()] == [*["bidirectional"] * 3, "causal"]
+    assert [config.positions for config in ar.values()] == [*["sinusoidal"] * 3, "learnt"]
+    assert [config.languages for config in ar.values()] == [0, 2, 0, 0]
+    assert [config.alignment for config in nar.values()] == ["none", "none", "phoneme", "none"]
+    assert [config.conditioning for config in nar.values()] == ["adaptive", "separate", "adaptive", "token"]
+    assert [config.prompt for config in nar.values()] == ["segment", "sentence", "prefix", "prefix"]
+    assert [config.text for config in nar.values()] == ["both", "target", "both", "both"]
+    assert all(config.tie_output for pair in found.values() for config in pair)
