@@ -16,7 +16,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-codec bench-speech clean
+.PHONY: help demo test check format bench bench-codec bench-speech bench-family clean
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench-codec: $(VENV)/.ready-test  ## the codec on unseen speakers
 
 bench-speech: $(VENV)/.ready-test  ## zero-shot speech on unseen speakers
 	$(BIN)/python benchmarks/speech.py $(ARGS)
+
+bench-family: $(VENV)/.ready-test  ## the four systems: learning by heart, steps and time
+	$(BIN)/python benchmarks/family.py $(ARGS)
 
 clean:  ## remove the environment and what the jobs wrote
 	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache

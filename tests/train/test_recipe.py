@@ -42,6 +42,7 @@ def test_overrides_are_of_the_job_or_name_a_section(system):
     assert values["loop"] == {"steps": 7}
     assert values["model"]["group"] == 2
     assert values["data"] == "other"
+    assert read_job("pack", system, ("ar=elsewhere", "pack.nar=there"))["ar"] == "elsewhere"
 
 
 def test_a_recipe_of_one_job_is_read_as_before(tmp_path):

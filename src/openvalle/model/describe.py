@@ -30,6 +30,7 @@ PARTS = (  # what the name of a parameter begins with -> part; the first that fi
     ("stage", "stage embedding"),
     ("stack.norm", "norms"),
     ("head", "code heads"),
+    ("prenet", "frame prenet"),
     ("expect", "expected embedding"),
     ("phoneme_head", "phoneme head"),
 )

@@ -31,7 +31,7 @@ def read_job(part: str, path: Path, overrides: tuple[str, ...] = ()) -> dict[str
     values = read_mapping(path)
     if not is_system(values):
         return override(values, overrides)
-    in_sections = tuple(item for item in overrides if item.split(".")[0].split("=")[0] in SECTIONS)
+    in_sections = tuple(item for item in overrides if item.startswith(tuple(f"{section}." for section in SECTIONS)))
     values = override(values, in_sections)
     _section(values, part, path)
     values = {**values, part: override(_job(values, part, path), tuple(o for o in overrides if o not in in_sections))}
