@@ -145,7 +145,7 @@ def test_unknown_device_lists_those_there(tiny_model) -> None:
 def test_bad_lines_are_spoken_again_with_derived_seeds(synthesizer, tiny_voice, monkeypatch) -> None:
     attempts: list[int] = []
 
-    def always_bad(frames: int, phones: int, stopped_by: StoppedBy, attempt: int):
+    def always_bad(frames: int, phones: int, stopped_by: StoppedBy, attempt: int, noticed: object):
         attempts.append(attempt)
         return replace(judged(frames, phones, stopped_by, attempt), flags=("slow",) if attempt < 3 else ())
 
@@ -153,6 +153,7 @@ def test_bad_lines_are_spoken_again_with_derived_seeds(synthesizer, tiny_voice, 
     speech = synthesizer.say("Hi.", tiny_voice)
     assert attempts == [1, 2, 3]
     assert speech.quality.attempts == 3
+    assert speech.quality.retries == ("slow", "slow")
 
 
 def test_derived_seeds_differ_and_stay() -> None:

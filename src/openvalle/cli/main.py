@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from openvalle import __version__
 from openvalle.cli.batch import batch
+from openvalle.cli.dialogue import dialogue
 from openvalle.cli.doctor import doctor
 from openvalle.cli.listen import listen
 from openvalle.cli.model import model
@@ -110,6 +111,7 @@ app = typer.Typer(
 )
 app.command("say")(say)
 app.command("batch")(batch)
+app.command("dialogue")(dialogue)
 app.add_typer(voices, name="voice")
 app.command("detect")(detect)
 app.add_typer(watermark, name="watermark")

@@ -52,6 +52,15 @@ def say(
     attempts: Annotated[
         int | None, typer.Option(min=1, max=10, help="Times a line is spoken at most, if it goes wrong.")
     ] = None,
+    candidates: Annotated[
+        int, typer.Option(min=1, max=20, help="Speak each sentence so often and keep the best by words and voice.")
+    ] = 1,
+    markup: Annotated[str, typer.Option(help="auto, tags such as [pause:1s], ssml, or none.")] = "auto",
+    lexicon: Annotated[Path | None, typer.Option(help="Pronunciations: a TSV file of word<TAB>phones.")] = None,
+    prompt_mode: Annotated[str, typer.Option(help="zero-shot, continual or cross-lingual.")] = "zero-shot",
+    timestamps: Annotated[
+        Path | None, typer.Option(help="Write word and phone times: .json, .srt, .vtt or .TextGrid.")
+    ] = None,
     play: Annotated[bool, typer.Option("--play", help="Play it, too.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Write a picture beside the sound file.")] = False,
     model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
@@ -71,6 +80,7 @@ def say(
     path = chosen_output(output, file_format)
     if path is None and (plot or as_json or play):
         raise UserError("--plot, --play and --json need a sound file", "give -o a file name instead of -")
+    check_timestamps(timestamps)
     started = time.monotonic()
     with progress(quiet) as show:
         show("loading the model")
@@ -80,9 +90,9 @@ def say(
         options = synthesizer.sampling(temperature, top_p, window=window, speed=speed, attempts=attempts)
         show("reading the voice")
         speaker = synthesizer.voice(voice, prompt_text)
-        summary, shown = spoken(
-            synthesizer.sentences(words, speaker, seed=seed, options=options), path, file_format, synthesizer, show
-        )
+        manner = {"markup": markup, "lexicon": lexicon, "candidates": candidates, "mode": prompt_mode}
+        pieces = synthesizer.sentences(words, speaker, seed=seed, options=options, **manner)  # type: ignore[arg-type]
+        summary, shown = spoken(pieces, path, file_format, synthesizer, show, timestamps)
     summary |= {"elapsed": round(time.monotonic() - started, 3), "seed": seed, "voice": speaker.name}
     if path is None:
         return
@@ -137,25 +147,28 @@ def spoken(
     file_format: str | None,
     synthesizer: Synthesizer,
     show: Callable[[str], None],
+    timestamps: Path | None = None,
 ) -> tuple[dict[str, Any], Speech]:
     """Write the speech sentence by sentence; return a summary and the speech of the first seconds."""
     from openvalle.synth.file import sound_file
     from openvalle.synth.speech import join_speech
+    from openvalle.synth.timestamps import Timeline, with_times
 
     first: list[Speech] = []
-    words: list[dict[str, Any]] = []
+    timeline = Timeline()
     quality: list[dict[str, Any]] = []
-    seconds = 0.0
     with sound_file(path, synthesizer.rate, file_format, synthesizer.provenance.tags()) as append:
         for piece in pieces:
             append(piece.audio)
-            if seconds < PLOT_SECONDS:
+            if timeline.seconds < PLOT_SECONDS:
                 first.append(piece)
-            words += [word.shifted(seconds).as_dict() for word in piece.words]
             quality.append(piece.quality.as_dict())
-            seconds += piece.audio.seconds
-            show(f"{seconds:.1f} s of speech")
-    summary = {"path": str(path), "seconds": round(seconds, 3), "words": words, "quality": quality}
+            timeline.add(with_times(piece) if timestamps else piece)
+            show(f"{timeline.seconds:.1f} s of speech")
+    words = [word.as_dict() for word in timeline.words]
+    summary = {"path": str(path), "seconds": round(timeline.seconds, 3), "words": words, "quality": quality}
+    if timestamps:
+        summary["timestamps"] = str(timeline.write(timestamps))
     return summary, join_speech(first)
 
 
@@ -164,9 +177,17 @@ def announce(summary: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary))
         return
-    print(summary["path"])
-    if "plot" in summary:
-        print(summary["plot"])
+    for key in ("path", "timestamps", "plot"):
+        if key in summary:
+            print(summary[key])
+
+
+def check_timestamps(path: Path | None) -> None:
+    """Refuse a file of timestamps of unknown format before anything is spoken."""
+    if path is not None:
+        from openvalle.synth.timestamps import check_ending
+
+        check_ending(path)
 
 
 @contextmanager

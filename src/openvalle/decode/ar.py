@@ -19,6 +19,7 @@ from openvalle.config import Config
 from openvalle.decode.inputs import Accent, ARModel, ARPrompt, inputs_of
 from openvalle.decode.pointer import Pointer, PresetPointer, check_path
 from openvalle.decode.sampling import DRAWS, SamplingOptions, draw, steps_of, uniforms
+from openvalle.decode.watch import Finding, Watch, WatchOptions
 from openvalle.errors import ModelError
 from openvalle.model.ar import ARLogits
 from openvalle.model.config import Alignment, ARConfig
@@ -38,14 +39,16 @@ class AROptions(Config):
     speed: float = Field(1.0, ge=0.5, le=2, description="how fast to speak; 1: as the model would; needs alignment")
     attempts: int = Field(3, ge=1, le=10, description="times a line is spoken at most, if it goes wrong")
     accent: Accent = Field(Accent.NATIVE, description="language id of what is spoken; for models with languages")
+    watch: WatchOptions = WatchOptions()
 
 
 class StoppedBy(StrEnum):
     """Why a row ended."""
 
     EOS = "eos"  # the model said so
-    PATH_END = "path-end"  # the last symbol lasted as long as it may, or the preset path ended
+    PATH_END = "path-end"  # the last symbol lasted as long as it may, the preset path ended or what follows began
     LIMIT = "limit"  # too many frames: `most_frames` or `limit_frames`
+    WATCH = "watch"  # it went wrong: see `noticed`
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class ARStep:
     is_emitted: Tensor  # (B, G); False after a row has ended
     path: Tensor | None  # (B,) index of the step's symbol in the target's text
     stopped_by: tuple[StoppedBy | None, ...]  # per row; None while it goes on
+    noticed: tuple[Finding | None, ...]  # per row: the first thing that went wrong
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class ARResult:
     codes: Tensor  # (T,) merged codebook 1
     path: Tensor | None  # (T,) index of each code's symbol in the target's text
     stopped_by: StoppedBy
+    noticed: Finding | None = None  # what went wrong, whether or not it ended the row
 
 
 @torch.inference_mode()
@@ -108,7 +113,8 @@ def collect(steps: Sequence[ARStep]) -> list[ARResult]:
     for row, reason in enumerate(steps[-1].stopped_by):
         assert reason is not None
         kept = emitted[row]
-        results.append(ARResult(codes[row][kept], None if path is None else path[row][kept], reason))
+        spoken = None if path is None else path[row][kept]
+        results.append(ARResult(codes[row][kept], spoken, reason, steps[-1].noticed[row]))
     return results
 
 
@@ -132,6 +138,7 @@ class _Loop:
         spread = [prompts[int(row)] for row in rows]
         self.device = inputs.text.device
         self.targets = [prompt.text[prompt.prompt_symbols :].to(self.device) for prompt in spread]
+        self.ends = [len(row) - prompt.following_symbols for row, prompt in zip(self.targets, spread, strict=True)]
         self.offsets = torch.tensor([prompt.prompt_symbols for prompt in spread], device=self.device)
         self.languages = torch.tensor([prompt.spoken(options.accent) for prompt in spread], device=self.device)
         self.begun = torch.tensor([_begun(prompt, self.config) for prompt in spread])
@@ -147,6 +154,8 @@ class _Loop:
             self.logits = ARLogits(self.logits.codes[index], None if phonemes is None else phonemes[index])
         self.count = 0
         self.stopped: list[StoppedBy | None] = [None] * len(generators)
+        self.noticed: list[Finding | None] = [None] * len(generators)
+        self.watches = [Watch(options.watch, self.config.block, self._budget(row)) for row in range(len(generators))]
         if self.pointer is not None and self.config.phoneme_lead:
             self.pointer.move(None, self.offsets, 0.0)  # the prompt's end already holds the first symbol
 
@@ -200,11 +209,35 @@ class _Loop:
             if self.config.phoneme_lead:
                 self._move(drawn[:, -1])
         self.count += 1
+        self._look(codes, is_emitted)
         if not all(self.stopped):
             aligned = None if self.pointer is None else self.pointer.current + self.offsets
             fed = codes.masked_fill(~is_emitted, 0)
             self.logits, self.state = self.model.step(fed, aligned, self.languages, self.state)
-        return ARStep(codes, is_emitted, path, tuple(self.stopped))
+        return ARStep(codes, is_emitted, path, tuple(self.stopped), tuple(self.noticed))
+
+    def _budget(self, row: int) -> float | None:
+        """Return the most frames that ordinary speech takes for a row; None if nobody asks, if the path is given, and
+        without alignment, where `most_frames` says it."""
+        options = self.options
+        if not isinstance(self.pointer, Pointer) or not options.watch.runaway_frames:
+            return None
+        symbols = self.targets[row][: self.ends[row]].tolist()
+        pauses = sum(symbol in options.pauses for symbol in symbols)
+        frames = options.watch.runaway_frames * (len(symbols) - pauses) + options.pause_frames * pauses
+        return frames / self.rates[row]
+
+    def _look(self, codes: Tensor, is_emitted: Tensor) -> None:
+        """Note what goes wrong in rows that go on, and end them if that is wanted."""
+        places = None if self.pointer is None else self.pointer.current.tolist()
+        drawn = codes.tolist()
+        for row, is_whole in enumerate(is_emitted.all(1).tolist()):
+            if self.stopped[row] is not None or self.noticed[row] is not None or not is_whole:
+                continue
+            waiting = 0 if places is None else max(0, self.ends[row] - places[row] - 1)
+            self.noticed[row] = self.watches[row].push(drawn[row], waiting)
+            if self.noticed[row] is not None and self.options.watch.ends:
+                self.stopped[row] = StoppedBy.WATCH
 
     def _move(self, uniform: Tensor) -> None:
         assert self.pointer is not None
@@ -215,8 +248,10 @@ class _Loop:
 
     def _stop_at_limits(self) -> None:
         ends = None if self.pointer is None else self.pointer.must_end.tolist()
+        places = None if self.pointer is None else self.pointer.current.tolist()
         for row, reason in enumerate(self.stopped):
-            if reason is None and ends is not None and ends[row]:
+            is_over = ends is not None and places is not None and (ends[row] or places[row] >= self.ends[row])
+            if reason is None and is_over:
                 self.stopped[row] = StoppedBy.PATH_END
             elif reason is None and self.count >= int(self.most[row]):
                 self.stopped[row] = StoppedBy.LIMIT

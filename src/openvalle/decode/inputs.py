@@ -52,6 +52,7 @@ class ARPrompt:
     language: int = 0  # of the target; 0 = null
     prompt_language: int | None = None  # None: the same
     rate: float = 1.0  # of speaking: 2 is twice as fast; needs alignment
+    following_symbols: int = 0  # how many of the last ones are read, but not spoken; needs alignment
     is_beginning: bool = False  # `codes` are how `text` begins, whose border nobody knows: `prompt_symbols` is 0
 
     def spoken(self, accent: Accent) -> int:
@@ -121,6 +122,7 @@ def _check(prompt: ARPrompt, config: ARConfig) -> None:
     if len(prompt.text) <= prompt.prompt_symbols:
         raise ModelError("there is no text to speak after the prompt's", "give a text with speakable words")
     is_aligned = config.alignment == Alignment.PHONEME
+    assert is_aligned or not prompt.following_symbols, "only a pointer knows where what follows begins"
     if prompt.codes is not None and is_aligned and (prompt.path is None or len(prompt.path) != len(prompt.codes)):
         raise ModelError("this model needs the symbol of each prompt frame", "align the prompt with its transcript")
 

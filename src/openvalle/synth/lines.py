@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from openvalle.errors import TextError
 from openvalle.synth.speech import Timed
 from openvalle.text.chunks import split, split_arriving
-from openvalle.text.phonemes import Word, phonemize, symbols_of
+from openvalle.text.phonemes import UserLexicon, Word, phonemize, symbols_of
 from openvalle.text.symbols import SIL
 
 MAX_CHARACTERS = 200  # about 13 s of speech, as long as what the models were trained on
@@ -25,26 +25,39 @@ class Line:
     symbols: tuple[str, ...]
     owners: tuple[int, ...]
     pause: float = 0.0  # seconds of silence wanted after it
+    voice: str | None = None  # the name of another voice than the text's
+    rate: float = 1.0  # of speaking; 2 is twice as fast
 
     @property
     def phones(self) -> int:
         """Number of symbols that are sounds."""
         return sum(symbol != SIL for symbol in self.symbols)
 
+    def going_on(self) -> Line:
+        """Return the line without its first pause, to follow directly on what was said before."""
+        return replace(self, symbols=self.symbols[1:], owners=self.owners[1:]) if self.symbols[0] == SIL else self
 
-def lines_of(text: str | Iterable[str]) -> Iterator[Line]:
+
+def lines_of(
+    text: str | Iterable[str], lexicon: UserLexicon | None = None, shown: Mapping[str, str] | None = None
+) -> Iterator[Line]:
     """Yield the lines of a text one after the other; `TextError` if nothing in it can be spoken.
 
-    A text that arrives in pieces gives a line for every sentence, as soon as it is complete.
+    A text that arrives in pieces gives a line for every sentence, as soon as it is complete. `lexicon`:
+    pronunciations that beat all others; `shown`: what made-up words of the text stand for.
     """
     is_empty = True
     for chunk in split(text, MAX_CHARACTERS) if isinstance(text, str) else split_arriving(text, MAX_CHARACTERS):
         try:
-            words = phonemize(chunk.text)
+            words = phonemize(chunk.text, lexicon=lexicon)
         except TextError:  # signs that turned out to be silent, between chunks that are not
             continue
         is_empty = False
-        yield line_of(chunk.text, words, chunk.pause)
+        written = chunk.text
+        for stand_in, word in (shown or {}).items():
+            written = written.replace(stand_in, word)
+        words = [replace(word, text=(shown or {}).get(word.text, word.text)) for word in words]
+        yield line_of(written, words, chunk.pause)
     if is_empty:
         raise TextError("the text holds nothing that can be spoken", "write at least one word")
 

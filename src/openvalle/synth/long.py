@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from openvalle.audio import Audio
+from openvalle.audio import Audio, concatenate, silence
 from openvalle.synth.edges import EdgeTrimmer
 from openvalle.synth.speech import Speech
 
@@ -40,6 +40,21 @@ def trimmed(speech: Speech, lead: float | None, tail: float | None) -> Speech:
     trimmer = trimmer_of(speech.audio.rate, lead, tail or 0.0)
     samples = [trimmer.push(speech.audio.samples), trimmer.flush(is_last=tail is None)]
     return moved(speech, np.concatenate(samples), trimmer.shift)
+
+
+def between_silences(pieces: Iterable[Speech], lead: float, tail: float) -> Iterator[Speech]:
+    """Yield the pieces with seconds of silence before the first and after the last of them."""
+    held: Speech | None = None
+    for piece in pieces:
+        if held is not None:
+            yield held
+        elif lead:
+            rate = piece.audio.rate
+            samples = np.concatenate([silence(lead, rate).samples, piece.audio.samples])
+            piece = moved(piece, samples, round(lead * rate))
+        held = piece
+    if held is not None:
+        yield replace(held, audio=concatenate([held.audio, silence(tail, held.audio.rate)])) if tail else held
 
 
 def trimmer_of(rate: int, lead: float | None, tail: float) -> EdgeTrimmer:

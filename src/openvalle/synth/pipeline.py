@@ -4,36 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, Unpack, cast
 
 import torch
 
 from openvalle import __version__
 from openvalle.audio import Audio
+from openvalle.codec.base import Codec
 from openvalle.codec.load import load_codec
 from openvalle.decode.ar import AROptions
 from openvalle.decode.windows import Windows
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, assets, find, names
 from openvalle.model.bundle import BundleConfig, load_bundle, require_same_codec
+from openvalle.model.config import Alignment
 from openvalle.safety.provenance import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
 from openvalle.synth.enrol import enrol
 from openvalle.synth.lines import lines_of
-from openvalle.synth.long import join_sentences
+from openvalle.synth.long import between_silences, join_sentences
+from openvalle.synth.script import LexiconLike, Script, lexicon_of, script_of
 from openvalle.synth.speech import Speech, join_speech
-from openvalle.synth.stream import Block, blocks_of
-from openvalle.synth.utter import Job, Utterer, jobs_of
+from openvalle.synth.stream import Block, blocks_between, blocks_of
+from openvalle.synth.utter import Job, PromptMode, Utterer, jobs_of, silent_entries
 from openvalle.synth.voice import Voice, voice_from_speech
+from openvalle.text.markup import Markup
 from openvalle.text.symbols import SymbolTable
 
 DEFAULT_VOICE = "default"  # the built-in voice to use when none is asked for; else the first one there is
 BATCH = 8  # lines spoken at a time by `say_batch`
 
-Text = str | Iterable[str]  # whole, or in pieces as it arrives
+Text = str | Script | Iterable[str]  # whole, marked up, or in pieces as it arrives
 VoiceLike = Voice | Audio | str | Path | None
+
+
+class Manner(TypedDict, total=False):
+    """How a text is to be read."""
+
+    markup: Markup | str  # of the text; auto by default. A text in pieces has none
+    lexicon: LexiconLike  # pronunciations that beat all others, or a TSV file of them
+    mode: PromptMode | str  # how the text follows on the voice; zero-shot by default
+    cast: Mapping[str, Voice]  # what names of voices in the text mean; else they are looked up
+
+
+@dataclass(frozen=True)
+class Order:
+    """The jobs of a text, and the seconds of silence that it wants around them."""
+
+    jobs: Iterator[Job]
+    lead: float
+    tail: float
 
 
 @dataclass(frozen=True)
@@ -76,7 +97,7 @@ class Synthesizer:
         utterer = Utterer(
             bundle.ar.to(place), bundle.nar.to(place), spoken, spec, table, languages, windows or Windows()
         )
-        options = options_of(bundle.generation, str(folder))
+        options = watchful(options_of(bundle.generation, str(folder)), spoken)
         return cls(bundle.config, utterer, options, Marker() if watermark else None)
 
     @property
@@ -136,12 +157,18 @@ class Synthesizer:
         prompt_text: str | None = None,
         seed: int = 0,
         options: AROptions | None = None,
+        *,
+        candidates: int = 1,
+        **manner: Unpack[Manner],
     ) -> Speech:
         """Return `text` spoken by `voice`; the same seed gives the same samples.
 
-        `options`: see `sampling`. Raises `TextError` if nothing in the text can be spoken.
+        `options`: see `sampling`; `candidates`: speak every sentence so often and keep the best; `manner`: see
+        `Manner`. Raises `TextError` if nothing in the text can be spoken, or if its markup cannot be read.
         """
-        return join_speech(list(self.sentences(text, voice, prompt_text, seed, options)))
+        return join_speech(
+            list(self.sentences(text, voice, prompt_text, seed, options, candidates=candidates, **manner))
+        )
 
     def sentences(
         self,
@@ -150,13 +177,17 @@ class Synthesizer:
         prompt_text: str | None = None,
         seed: int = 0,
         options: AROptions | None = None,
+        *,
+        candidates: int = 1,
+        **manner: Unpack[Manner],
     ) -> Iterator[Speech]:
         """Yield the speech sentence by sentence; joined end to end it is what `say` returns.
 
         Memory does not grow with the length of the text: every sentence is spoken with the same prompt.
         """
-        jobs = self._jobs(text, self.voice(voice, prompt_text), seed)
-        return self.finished(join_sentences(self._spoken(jobs, options or self.options)))
+        order = self._order(text, self.voice(voice, prompt_text), seed, manner)
+        pieces = self.spoken(order.jobs, options or self.options, candidates)
+        return between_silences(self.finished(join_sentences(pieces)), order.lead, order.tail)
 
     def stream(
         self,
@@ -167,6 +198,7 @@ class Synthesizer:
         options: AROptions | None = None,
         *,
         live: bool = True,
+        **manner: Unpack[Manner],
     ) -> Iterator[Block]:
         """Yield the sound in blocks while it is being made; joined end to end they are what `say` returns.
 
@@ -177,7 +209,9 @@ class Synthesizer:
         speaker, chosen = self.voice(voice, prompt_text), options or self.options
         if live:
             chosen = chosen.model_copy(update={"attempts": 1})
-        return blocks_of(self.utterer, self._jobs(text, speaker, seed), chosen, self.marker, self.provenance)
+        order = self._order(text, speaker, seed, manner)
+        blocks = blocks_of(self.utterer, order.jobs, chosen, self.marker, self.provenance)
+        return blocks_between(blocks, order.lead, order.tail, self.rate)
 
     def say_batch(
         self,
@@ -186,6 +220,7 @@ class Synthesizer:
         prompt_text: str | None = None,
         seed: int | Sequence[int] = 0,
         options: AROptions | None = None,
+        **manner: Unpack[Manner],
     ) -> list[Speech]:
         """Return each text spoken, several lines at a time: what `say` gives for each, sooner.
 
@@ -195,20 +230,21 @@ class Synthesizer:
         voices = cast(Sequence[VoiceLike], [voice] * len(texts) if is_one else voice)
         seeds = [seed] * len(texts) if isinstance(seed, int) else list(seed)
         known = {id(each): self.voice(each, prompt_text) for each in voices}
-        lines = [list(lines_of(text)) for text in texts]
-        jobs = [
-            job
-            for own, each, own_seed in zip(lines, voices, seeds, strict=True)
-            for job in jobs_of(own, known[id(each)], own_seed)
+        orders = [
+            self._order(text, known[id(each)], own_seed, manner)
+            for text, each, own_seed in zip(texts, voices, seeds, strict=True)
         ]
+        own = [list(order.jobs) for order in orders]
+        jobs = [job for each in own for job in each]
         spoken: list[Speech] = []
         for start in range(0, len(jobs), BATCH):
             spoken += self.utterer.speak(jobs[start : start + BATCH], options or self.options)
         pieces = iter(spoken)
-        timed = [
-            [(piece, line.pause) for piece, line in zip(islice(pieces, len(own)), own, strict=True)] for own in lines
+        timed = [[(next(pieces), job.line.pause) for job in each] for each in own]
+        return [
+            join_speech(list(between_silences(self.finished(join_sentences(each)), order.lead, order.tail)))
+            for each, order in zip(timed, orders, strict=True)
         ]
-        return [join_speech(list(self.finished(join_sentences(own)))) for own in timed]
 
     def finished(self, pieces: Iterable[Speech]) -> Iterator[Speech]:
         """Yield each piece with its watermark and provenance: all sound leaves the pipeline through here."""
@@ -225,12 +261,30 @@ class Synthesizer:
         source = f"{self.config.name}, seed {seed}"
         return voice_from_speech(speech, self.utterer.spec.digest, self.utterer.table.digest, name, source)
 
-    def _jobs(self, text: Text, voice: Voice, seed: int) -> Iterator[Job]:
-        return jobs_of(lines_of(text), voice, seed)
+    def _order(self, text: Text, voice: Voice, seed: int, manner: Manner) -> Order:
+        """Return what is to be spoken; voices are found before the first word is."""
+        mode = chosen_mode(manner.get("mode", PromptMode.ZERO_SHOT))
+        lexicon, known = manner.get("lexicon"), manner.get("cast", {})
+        if not isinstance(text, str | Script):
+            return Order(jobs_of(lines_of(text, lexicon_of(lexicon)), voice, seed, None, mode), 0.0, 0.0)
+        script = text if isinstance(text, Script) else script_of(text, manner.get("markup", Markup.AUTO), lexicon)
+        if self.utterer.ar.config.alignment is Alignment.NONE:
+            script = script.without_rates()
+        voices = script.cast(lambda name: known.get(name) or self.voice(name))
+        return Order(jobs_of(script.lines(), voice, seed, voices, mode), script.lead, script.tail)
 
-    def _spoken(self, jobs: Iterable[Job], options: AROptions) -> Iterator[tuple[Speech, float]]:
+    def spoken(self, jobs: Iterable[Job], options: AROptions, candidates: int = 1) -> Iterator[tuple[Speech, float]]:
+        """Yield the speech of each job, the best of `candidates`, and the pause wanted after it."""
+        chooser = None
+        if candidates > 1:
+            from openvalle.synth.choose import Chooser
+
+            chooser = Chooser()
         for job in jobs:
-            yield self.utterer.speak([job], options)[0], job.line.pause
+            if chooser is None:
+                yield self.utterer.speak([job], options)[0], job.line.pause
+            else:
+                yield chooser.speak(self.utterer, job, options, candidates), job.line.pause
 
     def _enrolled(self, clip: Path | Audio, prompt_text: str | None, consent: str) -> Voice:
         utterer = self.utterer
@@ -269,3 +323,18 @@ def options_of(values: Mapping[str, Any], source: str) -> AROptions:
 def _given(**values: float | None) -> dict[str, float]:
     """Return the values that are not None."""
     return {key: value for key, value in values.items() if value is not None}
+
+
+def chosen_mode(mode: PromptMode | str) -> PromptMode:
+    """Return the prompt mode called by its name."""
+    try:
+        return PromptMode(mode)
+    except ValueError:
+        raise ConfigError(f"there is no prompt mode {mode!r}", f"use one of: {', '.join(PromptMode)}") from None
+
+
+def watchful(options: AROptions, codec: Codec) -> AROptions:
+    """Return options that know what silence looks like in the tokens of a codec."""
+    if options.watch.silent:
+        return options
+    return options.model_copy(update={"watch": options.watch.model_copy(update={"silent": silent_entries(codec)})})

@@ -67,6 +67,7 @@ class Renderer:
             codes=self.codes.numpy().astype(np.uint16),
             symbols=line.symbols if durations else (),
             durations=durations,
+            speaker=line.voice or "",
         )
 
     def _decoded(self, windows: Iterable[Tensor]) -> Iterator[np.ndarray]:

@@ -41,7 +41,11 @@ class Quality:
     stopped_by: str  # "end" (the last symbol was spoken) or "limit" (the decoder was cut off)
     frames_per_phone: float  # codec frames (1/75 s) per phone, pauses included; ordinary speech has 5 to 12
     attempts: int = 1
-    flags: tuple[str, ...] = ()  # for example "fast", "slow", "cut": what a listener may notice
+    flags: tuple[str, ...] = ()  # "fast", "slow", "cut", "loop", "silence", "runaway": what a listener may notice
+    retries: tuple[str, ...] = ()  # what was wrong with the attempts that were thrown away
+    candidates: int = 1  # how many were spoken; this is the best of them
+    agreement: float | None = None  # share of the words that speech recognition heard, if it was asked
+    similarity: float | None = None  # cosine with the prompt's voice, if it was asked
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -50,7 +54,14 @@ class Quality:
             "frames_per_phone": round(self.frames_per_phone, 2),
             "attempts": self.attempts,
             "flags": list(self.flags),
-        }
+            "retries": list(self.retries),
+        } | self._choice()
+
+    def _choice(self) -> dict[str, Any]:
+        """Return what the choice among candidates was made by, if there was one."""
+        measures = {"agreement": self.agreement, "similarity": self.similarity}
+        known = {key: round(value, 3) for key, value in measures.items() if value is not None}
+        return {"candidates": self.candidates, **known} if self.candidates > 1 else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +81,7 @@ class Speech:
     symbols: tuple[str, ...]
     durations: tuple[int, ...]
     provenance: Provenance | None = None  # what made it, once it is finished and marked
+    speaker: str = ""  # the name of the voice, where a text has several
 
     @property
     def seconds(self) -> float:
@@ -106,6 +118,7 @@ def join_speech(pieces: Sequence[Speech]) -> Speech:
         symbols=tuple(symbol for piece in pieces for symbol in piece.symbols),
         durations=tuple(frames for piece in pieces for frames in piece.durations),
         provenance=pieces[0].provenance,
+        speaker=pieces[0].speaker if len({piece.speaker for piece in pieces}) == 1 else "",
     )
 
 
@@ -116,4 +129,12 @@ def _worst(qualities: Sequence[Quality], frames: Sequence[int]) -> Quality:
         frames_per_phone=sum(frames) / max(phones, 1e-9),
         attempts=max(quality.attempts for quality in qualities),
         flags=tuple(dict.fromkeys(flag for quality in qualities for flag in quality.flags)),
+        retries=tuple(retry for quality in qualities for retry in quality.retries),
+        candidates=max(quality.candidates for quality in qualities),
+        agreement=_least([quality.agreement for quality in qualities]),
+        similarity=_least([quality.similarity for quality in qualities]),
     )
+
+
+def _least(values: Sequence[float | None]) -> float | None:
+    return min((value for value in values if value is not None), default=None)

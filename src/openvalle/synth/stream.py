@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from openvalle.audio import Audio
+from openvalle.audio import Audio, silence
 from openvalle.decode.ar import AROptions
 from openvalle.safety.provenance import Provenance
 from openvalle.safety.watermark import Marker, MarkStream
@@ -56,6 +56,18 @@ def blocks_of(
         yield Block(Audio(given[-1], rate), begun / rate, job.number, job.line.text, whole)
         start, lead = start + len(whole.audio.samples), job.line.pause
         job = following
+
+
+def blocks_between(blocks: Iterator[Block], lead: float, tail: float, rate: int) -> Iterator[Block]:
+    """Yield the blocks with seconds of silence before the first and after the last of them."""
+    block, end = None, 0.0
+    if lead:
+        yield Block(silence(lead, rate), 0.0, 0, "")
+    for block in blocks:
+        end = block.start + lead + block.audio.seconds
+        yield replace(block, start=block.start + lead)
+    if tail and block is not None:
+        yield Block(silence(tail, rate), end, block.sentence, block.text)
 
 
 def _counted(

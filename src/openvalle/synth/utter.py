@@ -7,8 +7,9 @@ a batch, and in the middle of a book.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import chain
 from typing import Any
 
@@ -16,11 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from openvalle.audio import Audio
 from openvalle.codec.base import Codec, CodecSpec
 from openvalle.decode.ar import AROptions, ARPrompt, ARResult, ARStep, StoppedBy, collect, generate, stream
 from openvalle.decode.nar import NARPromptRow
 from openvalle.decode.sampling import row_generators
+from openvalle.decode.watch import Finding
 from openvalle.decode.windows import Windows
+from openvalle.errors import ModelError
 from openvalle.model.alignment import merge_path
 from openvalle.model.ar import AR
 from openvalle.model.config import Alignment
@@ -33,12 +37,22 @@ from openvalle.text.symbols import SIL, SymbolTable
 
 LANGUAGE = "en"  # of the text; the front end reads English
 USUAL_FRAMES = 8.0  # frames per phone of ordinary speech
+MOST_ATTEMPTS = 10  # seeds of a candidate; the next one has others
+SILENT_FRAMES = 16  # enough for the codec's edges to be left behind
 FAST_FRAMES, SLOW_FRAMES = 3.0, 20.0  # frames per phone (1/75 s) outside of which speech is hardly natural
+
+
+class PromptMode(StrEnum):
+    """How the line follows on the prompt."""
+
+    ZERO_SHOT = "zero-shot"  # another sentence in the prompt's voice
+    CONTINUAL = "continual"  # the same recording goes on
+    CROSS_LINGUAL = "cross-lingual"  # the prompt's voice in another language
 
 
 @dataclass(frozen=True)
 class Job:
-    """A line to speak: by whom (None: a voice that the model makes up), and the two numbers its seed comes from."""
+    """A line to speak: by whom (None: a voice that the model makes up), and the numbers its seed comes from."""
 
     line: Line
     voice: Voice | None
@@ -46,6 +60,9 @@ class Job:
     number: int = 0
     spoken: int = 0  # frames spoken before it in the text, about: windows begin as long as that
     path: tuple[int, ...] | None = None  # preset index of the symbol of each step of codebook 1; needs alignment
+    take: int = 0  # number of the candidate
+    mode: PromptMode = PromptMode.ZERO_SHOT
+    following: tuple[str, ...] = ()  # symbols of what comes next: read, not spoken; needs alignment
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,11 @@ class Draft:
 
     result: ARResult
     quality: Quality
+
+    @property
+    def badness(self) -> tuple[bool, int, float]:
+        """What to minimise among attempts."""
+        return badness(self.quality, self.result.stopped_by is StoppedBy.WATCH)
 
 
 @dataclass(frozen=True)
@@ -98,28 +120,42 @@ class Utterer:
         return renderer.speech(job.line, self.spec, draft.quality)
 
     def drafts(self, jobs: Sequence[Job], options: AROptions) -> list[Draft]:
-        """Return codebook 1 of each job, the best of as many attempts as it took."""
+        """Return codebook 1 of each job, the best of as many attempts as it took.
+
+        A bad draw is broken off as soon as it shows, except in the last attempt: something has to be said.
+        """
         best: dict[int, Draft] = {}
+        tried: dict[int, list[str]] = {index: [] for index in range(len(jobs))}
         open_jobs = list(range(len(jobs)))
         for attempt in range(options.attempts):
-            results = self._codebook_1([jobs[index] for index in open_jobs], attempt, options)
+            trying = options if attempt < options.attempts - 1 else enduring(options)
+            results = self._codebook_1([jobs[index] for index in open_jobs], attempt, trying)
             for index, result in zip(open_jobs, results, strict=True):
                 draft = self._draft(jobs[index], result, attempt)
-                if index not in best or badness(draft.quality) < badness(best[index].quality):
+                tried[index].append(" ".join(draft.quality.flags))
+                if index not in best or draft.badness < best[index].badness:
                     best[index] = draft
             open_jobs = [index for index in open_jobs if best[index].quality.flags]
             if not open_jobs:
                 break
-        return [best[index] for index in range(len(jobs))]
+        return [noted(best[index], tried[index]) for index in range(len(jobs))]
+
+    @torch.inference_mode()
+    def sound(self, codes: np.ndarray) -> Audio:
+        """Return codes (T, Q) as sound."""
+        tokens = torch.from_numpy(codes.astype(np.int64))[None].to(self.nar.codes.device)
+        samples = self.codec.decode(tokens)[0]
+        return Audio(np.ascontiguousarray(samples.float().cpu().numpy(), np.float32), self.spec.rate)
 
     def _draft(self, job: Job, result: ARResult, attempt: int) -> Draft:
         frames = len(result.codes) * self.ar.config.merge
-        return Draft(result, judged(frames, job.line.phones, result.stopped_by, attempt + 1))
+        quality = judged(frames, job.line.phones, result.stopped_by, attempt + 1, result.noticed)
+        return Draft(result, quality)
 
     def _live(self, job: Job, options: AROptions, renderer: Renderer) -> Generator[np.ndarray, None, Draft]:
         """Yield samples while codebook 1 is drawn."""
         steps: list[ARStep] = []
-        for step in stream(self.ar, self._prompts([job]), options, seeded([job], 0), paths_of([job])):
+        for step in stream(self.ar, self._prompts([job]), enduring(options), seeded([job], 0), paths_of([job])):
             steps.append(step)
             kept = step.is_emitted[0]  # (G,)
             path = None if step.path is None else step.path.expand(len(kept))[kept]
@@ -134,14 +170,15 @@ class Utterer:
         prompts = []
         language = self._language(LANGUAGE)
         for job in jobs:
-            prompt = self._prompt(job.voice)
-            text = self._ids(job.line, prompt)
+            prompt = self._prompt(job)
+            text = self._ids(job, prompt)
+            manner = {"rate": job.line.rate, "following_symbols": len(job.following)}
             if prompt is None:
-                prompts.append(ARPrompt(text, language=language))
+                prompts.append(ARPrompt(text, language=language, **manner))
                 continue
             merged = prompt.codes[:: self.ar.config.merge, 0]
             spoken = self._language(prompt.language)
-            prompts.append(ARPrompt(text, len(prompt.symbols), merged, prompt.path, language, spoken))
+            prompts.append(ARPrompt(text, len(prompt.symbols), merged, prompt.path, language, spoken, **manner))
         return prompts
 
     def _complete(self, job: Job, draft: Draft) -> Speech:
@@ -152,10 +189,10 @@ class Utterer:
         return renderer.speech(job.line, self.spec, draft.quality)
 
     def _renderer(self, job: Job) -> Renderer:
-        prompt, merge = self._prompt(job.voice), self.ar.config.merge
+        prompt, merge = self._prompt(job), self.ar.config.merge
         path = torch.zeros(0, dtype=torch.long) if prompt is None else prompt.path.repeat_interleave(merge)
         row = NARPromptRow(
-            text=self._ids(job.line, prompt),
+            text=self._ids(job, prompt),
             first=torch.zeros(0, dtype=torch.long),
             prompt_symbols=0 if prompt is None else len(prompt.symbols),
             prompt=None if prompt is None else prompt.codes,
@@ -165,24 +202,31 @@ class Utterer:
         )
         return Renderer(self.nar, self.codec, row, self.windows, merge, job.spoken)
 
-    def _ids(self, line: Line, prompt: Prompt | None) -> Tensor:
-        """Return the symbols of prompt and line, (S,)."""
-        return torch.tensor(self.table.encode([*(prompt.symbols if prompt else ()), *line.symbols]))
+    def _ids(self, job: Job, prompt: Prompt | None) -> Tensor:
+        """Return the symbols of prompt, line and what follows, (S,)."""
+        before = prompt.symbols if prompt else ()
+        return torch.tensor(self.table.encode([*before, *job.line.symbols, *job.following]))
 
     def _language(self, name: str) -> int:
         """Return the models' number of a language, 0 for one that they do not know by name."""
         is_told = self.ar.config.languages > 0 and name in self.languages
         return self.languages.index(name) + 1 if is_told else 0
 
-    def _prompt(self, voice: Voice | None) -> Prompt | None:
-        """Return the voice without its last pause: the line begins with one, and no two neighbours may be equal."""
+    def _prompt(self, job: Job) -> Prompt | None:
+        """Return the voice as the mode wants it: whole if the line goes on from it, else without its last pause,
+        because the line begins with one and no two neighbours may be equal."""
+        voice, merge = job.voice, self.ar.config.merge
         if voice is None:
             return None
+        if voice.language != LANGUAGE and job.mode is not PromptMode.CROSS_LINGUAL:
+            raise ModelError(
+                f"the voice {voice.name!r} speaks {voice.language!r}, the text is {LANGUAGE!r}",
+                f"choose the prompt mode {PromptMode.CROSS_LINGUAL}",
+            )
         symbols, durations = list(voice.symbols), list(voice.durations)
-        while len(symbols) > 1 and symbols[-1] == SIL:
+        while job.mode is not PromptMode.CONTINUAL and len(symbols) > 1 and symbols[-1] == SIL:
             symbols.pop()
             durations.pop()
-        merge = self.ar.config.merge
         frames = sum(durations) // merge * merge
         durations[-1] -= sum(durations) - frames
         codes = torch.from_numpy(voice.codes[:frames].astype(np.int64))
@@ -191,7 +235,7 @@ class Utterer:
 
 def seeded(jobs: Sequence[Job], attempt: int) -> list[torch.Generator]:
     """Return the generator of each job's attempt."""
-    return row_generators([derived_seed(job.seed, job.number, attempt) for job in jobs])
+    return row_generators([derived_seed(job.seed, job.number, attempt + job.take * MOST_ATTEMPTS) for job in jobs])
 
 
 def paths_of(jobs: Sequence[Job]) -> list[Tensor] | None:
@@ -201,11 +245,22 @@ def paths_of(jobs: Sequence[Job]) -> list[Tensor] | None:
     return paths or None
 
 
-def jobs_of(lines: Iterable[Line], voice: Voice | None, seed: int) -> Iterator[Job]:
-    """Yield the jobs of a text's lines in order."""
+def jobs_of(
+    lines: Iterable[Line],
+    voice: Voice | None,
+    seed: int,
+    cast: Mapping[str, Voice] | None = None,
+    mode: PromptMode = PromptMode.ZERO_SHOT,
+) -> Iterator[Job]:
+    """Yield the jobs of a text's lines in order. `cast`: the voices that lines name."""
     spoken = 0
     for number, line in enumerate(lines):
-        yield Job(line, voice, seed, number, spoken)
+        own = (cast or {})[line.voice] if line.voice else voice
+        if mode is PromptMode.CONTINUAL and number == 0:
+            yield Job(line.going_on(), own, seed, number, spoken, mode=mode)
+        else:
+            how = PromptMode.ZERO_SHOT if mode is PromptMode.CONTINUAL else mode
+            yield Job(line, own, seed, number, spoken, mode=how)
         spoken += round(line.phones * USUAL_FRAMES)
 
 
@@ -215,18 +270,40 @@ def derived_seed(seed: int, number: int, attempt: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def judged(frames: int, phones: int, stopped_by: StoppedBy, attempts: int) -> Quality:
+def judged(frames: int, phones: int, stopped_by: StoppedBy, attempts: int, noticed: Finding | None = None) -> Quality:
     """Return the quality record of a line of `frames` frames."""
     pace = frames / max(1, phones)
+    is_whole = stopped_by is not StoppedBy.WATCH  # the pace of half a line says nothing
     checks: dict[str, Any] = {
         "cut": stopped_by is StoppedBy.LIMIT,
-        "fast": pace < FAST_FRAMES,
-        "slow": pace > SLOW_FRAMES,
-    }
+        "fast": is_whole and pace < FAST_FRAMES,
+        "slow": is_whole and pace > SLOW_FRAMES,
+    } | {finding.value: finding is noticed for finding in Finding}
     flags = tuple(flag for flag, is_set in checks.items() if is_set)
     return Quality("limit" if checks["cut"] else "end", pace, attempts, flags)
 
 
-def badness(quality: Quality) -> tuple[int, float]:
-    """Return what to minimise among attempts: flags, then the distance from an ordinary pace."""
-    return len(quality.flags), abs(np.log(max(quality.frames_per_phone, 1e-3) / USUAL_FRAMES))
+def badness(quality: Quality, is_broken_off: bool = False) -> tuple[bool, int, float]:
+    """Return what to minimise among attempts: half lines, flags, then the distance from an ordinary pace."""
+    pace = max(quality.frames_per_phone, 1e-3)
+    return is_broken_off, len(quality.flags), abs(np.log(pace / USUAL_FRAMES))
+
+
+def enduring(options: AROptions) -> AROptions:
+    """Return options with which a bad draw is noted, but goes on."""
+    return options.model_copy(update={"watch": options.watch.model_copy(update={"ends": False})})
+
+
+def noted(draft: Draft, tried: Sequence[str]) -> Draft:
+    """Return the draft with what was wrong with the attempts that were not kept."""
+    kept = draft.quality.attempts - 1
+    retries = tuple(flags for attempt, flags in enumerate(tried) if attempt != kept)
+    return replace(draft, quality=replace(draft.quality, attempts=len(tried), retries=retries))
+
+
+@torch.inference_mode()
+def silent_entries(codec: Codec) -> tuple[int, ...]:
+    """Return the entries of codebook 1 that the codec gives to digital silence."""
+    device = next(iter(codec.parameters())).device if isinstance(codec, torch.nn.Module) else torch.device("cpu")
+    codes = codec.encode(torch.zeros(1, SILENT_FRAMES * codec.spec.hop, device=device))
+    return tuple(sorted(set(codes[0, :, 0].tolist())))

@@ -1,0 +1,87 @@
+"""`openvalle dialogue`: a script of several speakers in, one sound file out, or one for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from openvalle.cli.say import announce, check_timestamps, chosen_output, chosen_text, progress, spoken
+from openvalle.errors import UserError
+
+if TYPE_CHECKING:
+    from openvalle.synth.speech import Speech
+
+
+def dialogue(
+    script: Annotated[str, typer.Argument(help="A .yaml or .toml script, a text of [S1] ... [S2] ..., or -.")],
+    voice: Annotated[
+        list[str] | None,
+        typer.Option("--voice", "-v", help="SPEAKER=VOICE: a name, clip or file; once for each speaker."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Sound file to write. Default: speech.wav.")
+    ] = None,
+    per_speaker: Annotated[
+        bool, typer.Option("--per-speaker", help="Write a file for each speaker, too, all of one length.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same sound.")] = 0,
+    candidates: Annotated[int, typer.Option(min=1, max=20, help="Speak each sentence so often, keep the best.")] = 1,
+    lexicon: Annotated[Path | None, typer.Option(help="Pronunciations: a TSV file of word<TAB>phones.")] = None,
+    timestamps: Annotated[Path | None, typer.Option(help="Write times: .json, .srt, .vtt or .TextGrid.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Speak a SCRIPT of several speakers and print the paths of the sound files.
+
+    \b
+    openvalle dialogue "[S1] Hello. [S2] Hi." -v S1=clip.wav -v S2=default
+    openvalle dialogue talk.yaml -o talk.flac --per-speaker
+    """
+    voices = chosen_voices(voice or [])
+    path = chosen_output(output)
+    if path is None:
+        raise UserError("a dialogue needs a sound file", "give -o a file name instead of -")
+    check_timestamps(timestamps)
+    with progress(quiet) as show:
+        show("loading the model")
+        from openvalle.synth.dialogue import parse_dialogue, read_dialogue, speak_dialogue, track_files
+        from openvalle.synth.pipeline import Synthesizer
+
+        is_text = script == "-" or script.lstrip().startswith("[")
+        turns = parse_dialogue(chosen_text(script, None)) if is_text else read_dialogue(script)
+        synthesizer = Synthesizer.load(model, device=device)
+        pieces = speak_dialogue(synthesizer, turns, voices, seed, lexicon=lexicon, candidates=candidates)
+        tracks = track_files(path, turns.speakers, synthesizer) if per_speaker else nullcontext(([], None))
+        with tracks as (paths, append):
+            summary, _ = spoken(copied(pieces, append), path, None, synthesizer, show, timestamps)
+    announce(summary | {"speakers": turns.speakers, "tracks": [str(track) for track in paths]}, as_json)
+    if not as_json:
+        for track in paths:
+            print(track)
+
+
+def copied(pieces: Iterable[Speech], append: Any) -> Iterator[Speech]:
+    """Yield the pieces and hand each to `append`, if there is one."""
+    for piece in pieces:
+        if append is not None:
+            append(piece)
+        yield piece
+
+
+def chosen_voices(pairs: list[str]) -> dict[str, Any]:
+    """Return the voice of each speaker from `S1=clip.wav`."""
+    voices: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, voice = pair.partition("=")
+        if not equals or not name or not voice:
+            raise UserError(f"cannot read the voice {pair!r}", "write SPEAKER=VOICE, for example S1=clip.wav")
+        if name in voices:
+            raise UserError(f"the speaker {name} has two voices", "give one")
+        voices[name] = voice
+    return voices

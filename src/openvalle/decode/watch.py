@@ -1,0 +1,68 @@
+"""Detectors that look at a draw while it is made: loops, silences, runaways. Nobody has to hear a bad one out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import numpy as np
+from pydantic import Field
+
+from openvalle.config import Config
+
+PERIOD = 48  # steps of the longest pattern that is looked for (1.3 s at 37.5 Hz): a word said again and again
+PERIODS = 3  # times that a pattern must come again
+MISMATCH = 4  # a step that breaks a pattern undoes this many that kept it: sampled loops are not exact
+
+
+class WatchOptions(Config):
+    """When a draw is given up. Frames are the codec's (75 a second)."""
+
+    ends: bool = Field(True, description="end a bad draw at once; else it is only noted")
+    loop_frames: int = Field(90, ge=0, description="frames of one pattern said again and again; 0 never looks")
+    silence_frames: int = Field(120, ge=0, description="frames without a sound in one go; 0 never looks")
+    runaway_frames: float = Field(20.0, ge=0, description="frames per sound, over the whole line; 0 never looks")
+    silent: tuple[int, ...] = Field((), description="entries of codebook 1 that stand for silence")
+
+
+class Finding(StrEnum):
+    """What is wrong with a draw."""
+
+    LOOP = "loop"  # the same codes again and again
+    SILENCE = "silence"  # nothing is said for too long
+    RUNAWAY = "runaway"  # it takes so long that it cannot become ordinary speech any more
+
+
+class Watch:
+    """Looks at one row, step by step. `budget`: the frames that the row may take; None: any number."""
+
+    def __init__(self, options: WatchOptions, block: int, budget: float | None) -> None:
+        self.options, self.block, self.budget = options, block, budget
+        self.past = np.full(PERIOD, -1)  # codes, the latest first
+        self.runs = np.zeros(PERIOD, np.int64)  # per period: steps in a row that repeat the one a period before
+        self.periods = np.arange(1, PERIOD + 1)
+        self.silent = frozenset(options.silent)
+        self.hushed = self.steps = 0
+
+    def push(self, codes: Sequence[int], waiting: int = 0) -> Finding | None:
+        """Take the codes (G,) of a step and the number of symbols still to come; return what is wrong, if anything."""
+        self.steps += 1
+        for code in codes:
+            self._compare(code)
+        if self.options.loop_frames and self._loops(self.block / len(codes)):
+            return Finding.LOOP
+        self.hushed = self.hushed + 1 if self.silent.issuperset(codes) else 0
+        if 0 < self.options.silence_frames < self.hushed * self.block:
+            return Finding.SILENCE
+        if self.budget is not None and (self.steps + waiting) * self.block > self.budget:
+            return Finding.RUNAWAY
+        return None
+
+    def _compare(self, code: int) -> None:
+        self.runs = np.where(self.past == code, self.runs + 1, np.maximum(self.runs - MISMATCH, 0))
+        self.past = np.concatenate([[code], self.past[:-1]])
+
+    def _loops(self, frames: float) -> bool:
+        """Return True if a pattern of codes, `frames` frames each, has come again for long enough."""
+        wanted = np.maximum(self.options.loop_frames / frames, PERIODS * self.periods)
+        return bool((self.runs >= wanted).any())

@@ -1,0 +1,107 @@
+"""The best of several candidates: the words that speech recognition hears, and the likeness to the prompt's voice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openvalle.audio import Audio
+from openvalle.errors import AudioError, MissingExtra, ModelError
+from openvalle.synth.speech import Speech
+from openvalle.synth.utter import Job, Utterer
+
+if TYPE_CHECKING:
+    from openvalle.decode.ar import AROptions
+    from openvalle.listen.asr import Recognizer
+    from openvalle.listen.speaker import SpeakerEncoder
+    from openvalle.synth.voice import Voice
+
+log = logging.getLogger(__name__)
+
+SIMILARITY_WEIGHT = 0.5  # of a cosine beside the share of words heard: cosines of one voice differ by 0.1 or so
+FLAG_COST = 0.5  # of each flag of the quality record
+
+
+class Chooser:
+    """Listens to candidates. Not for several threads at once: it keeps the voices that it has heard."""
+
+    def __init__(self, recognizer: Recognizer | None = None, encoder: SpeakerEncoder | None = None) -> None:
+        """By default the best recogniser that is installed, and the offline speaker encoder if it is."""
+        from openvalle.listen.asr import best_available
+
+        self.recognizer = recognizer or best_available()
+        self.encoder = encoder or offline_encoder()
+        self._heard: dict[int, tuple[Voice, np.ndarray | None]] = {}
+
+    def speak(self, utterer: Utterer, job: Job, options: AROptions, count: int) -> Speech:
+        """Return the best of `count` candidates; the first one is what a single candidate would be."""
+        takes = utterer.speak([replace(job, take=take) for take in range(count)], options)
+        wanted = self._voice(utterer, job.voice)
+        return self.best([self.measured(take, job.line.words, wanted) for take in takes])
+
+    def measured(self, speech: Speech, words: Sequence[str], wanted: np.ndarray | None) -> Speech:
+        """Return the speech with `agreement` and `similarity` in its quality record."""
+        heard, similarity = self._words(speech.audio), None
+        voice = None if wanted is None else self._embedding(speech.audio)
+        if wanted is not None and self.encoder is not None:
+            similarity = 0.0 if voice is None else float(np.dot(voice, wanted))
+        quality = replace(speech.quality, agreement=agreement(" ".join(words), heard), similarity=similarity)
+        return replace(speech, quality=quality)
+
+    @staticmethod
+    def best(takes: Sequence[Speech]) -> Speech:
+        """Return the candidate with the highest score; the earliest of equals."""
+        best = max(takes, key=lambda take: score(take))
+        return replace(best, quality=replace(best.quality, candidates=len(takes)))
+
+    def _words(self, audio: Audio) -> str:
+        try:
+            return self.recognizer.transcribe(audio).text
+        except AudioError:  # silent: nothing is heard
+            return ""
+
+    def _embedding(self, audio: Audio) -> np.ndarray | None:
+        try:
+            return None if self.encoder is None else self.encoder.embed(audio)
+        except AudioError:  # nobody speaks
+            return None
+
+    def _voice(self, utterer: Utterer, voice: Voice | None) -> np.ndarray | None:
+        """Return the embedding of a prompt as the codec gives it."""
+        if voice is None or self.encoder is None:
+            return None
+        if id(voice) not in self._heard:
+            embedding = self._embedding(utterer.sound(voice.codes))
+            self._heard[id(voice)] = voice, embedding  # the voice is kept, so that its id stays its own
+        return self._heard[id(voice)][1]
+
+
+def offline_encoder() -> SpeakerEncoder | None:
+    """Return the offline speaker encoder, None if it is not installed: then words alone decide."""
+    from openvalle.listen.speaker import ResemblyzerEncoder
+
+    try:
+        import webrtcvad  # noqa: F401
+
+        return ResemblyzerEncoder()
+    except (ImportError, MissingExtra, ModelError) as error:
+        log.info("candidates are chosen by their words alone: %s", error)
+        return None
+
+
+def agreement(text: str, heard: str) -> float:
+    """Return how much of the words agrees, 0 to 1: twice the matches over the words of both."""
+    from openvalle.listen.scoring import normalize_words
+
+    return SequenceMatcher(None, normalize_words(text).split(), normalize_words(heard).split(), autojunk=False).ratio()
+
+
+def score(speech: Speech) -> float:
+    """Return what to maximise among candidates."""
+    quality = speech.quality
+    return (quality.agreement or 0.0) + SIMILARITY_WEIGHT * (quality.similarity or 0.0) - FLAG_COST * len(quality.flags)

@@ -1,0 +1,214 @@
+"""A script of several speakers -> one speech, or a track for each of them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import Field
+
+from openvalle.audio import Audio, silence
+from openvalle.config import Config
+from openvalle.errors import ConfigError, TextError, UserError
+from openvalle.hub import VOICE_SUFFIX, assets
+from openvalle.synth.file import sound_file
+from openvalle.synth.script import LexiconLike, Script, script_of
+from openvalle.synth.speech import Speech
+from openvalle.text.markup import Markup, Passage, place_of
+
+if TYPE_CHECKING:
+    from openvalle.decode.ar import AROptions
+    from openvalle.synth.pipeline import Synthesizer, VoiceLike
+
+TURN_PAUSE = 0.4  # seconds between turns
+_SPEAKER = re.compile(r"\[(S\d+)\]")
+_FILES = (".yaml", ".yml", ".toml")
+
+
+class TurnConfig(Config):
+    """One turn in a YAML or TOML script."""
+
+    speaker: str = Field(..., min_length=1, description="who speaks")
+    text: str = Field(..., min_length=1, description="what is said; markup is allowed")
+    pause: float = Field(TURN_PAUSE, ge=0, le=60, description="seconds of silence after it")
+
+
+class DialogueConfig(Config):
+    """A YAML or TOML script."""
+
+    voices: dict[str, str] = Field(default_factory=dict, description="voice of each speaker: a name, clip or file")
+    turns: tuple[TurnConfig, ...] = Field(..., min_length=1, description="in the order in which they are spoken")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one speaker says in one go. `place` is where it stands in the script."""
+
+    speaker: str
+    text: str
+    pause: float = TURN_PAUSE
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """Turns, and the voices that the script itself names."""
+
+    turns: tuple[Turn, ...]
+    voices: Mapping[str, str]
+
+    @property
+    def speakers(self) -> list[str]:
+        """The speakers in the order of their first turn."""
+        return list(dict.fromkeys(turn.speaker for turn in self.turns))
+
+
+def read_dialogue(path: str | Path) -> Dialogue:
+    """Read a script: .yaml or .toml with voices and turns, any other file as `[S1] ... [S2] ...`."""
+    path = Path(path).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise TextError(f"cannot read the script {path}: {error.strerror}", "check the path") from None
+    except UnicodeDecodeError:
+        raise TextError(f"the script {path} is not UTF-8", "save it as UTF-8 first") from None
+    if path.suffix.lower() not in _FILES:
+        return parse_dialogue(text)
+    config = DialogueConfig.parse(_mapping(text, path), str(path))
+    turns = [Turn(turn.speaker, turn.text, turn.pause, f"turn {n}") for n, turn in enumerate(config.turns, 1)]
+    return Dialogue(tuple(turns), config.voices)
+
+
+def parse_dialogue(text: str) -> Dialogue:
+    """Return the turns of `[S1] ... [S2] ...`; `TextError` if words come before the first speaker."""
+    found = list(_SPEAKER.finditer(text))
+    before = text[: found[0].start()] if found else text
+    if before.strip() or not found:
+        at = len(before) - len(before.lstrip())
+        raise TextError(
+            f"{place_of(text, at)}: nobody speaks yet", "begin the script with a speaker: [S1] Hello. [S2] Hi."
+        )
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    turns = [
+        Turn(match[1], text[match.end() : end], place=place_of(text, match.start()))
+        for match, end in zip(found, ends, strict=True)
+    ]
+    silent = next((turn for turn in turns if not turn.text.strip()), None)
+    if silent:
+        raise TextError(f"{silent.place}: {silent.speaker} says nothing", "write a text after the speaker")
+    return Dialogue(tuple(turns), {})
+
+
+def speak_dialogue(
+    synthesizer: Synthesizer,
+    dialogue: Dialogue | str,
+    voices: Mapping[str, VoiceLike] | None = None,
+    seed: int = 0,
+    options: AROptions | None = None,
+    *,
+    lexicon: LexiconLike = None,
+    candidates: int = 1,
+) -> Iterator[Speech]:
+    """Yield the speech sentence by sentence, each with its `speaker`; joined end to end it is the dialogue.
+
+    `dialogue`: a `Dialogue`, or a text `[S1] ... [S2] ...`; `voices`: of the speakers. Those without one take the
+    built-in voices that are left. Raises `TextError` for a speaker without a voice.
+    """
+    found = parse_dialogue(dialogue) if isinstance(dialogue, str) else dialogue
+    cast = {name: synthesizer.voice(voice) for name, voice in cast_of(found, voices or {}).items()}
+    script = script_of_turns(found, lexicon)
+    first = next(iter(cast.values()))
+    return synthesizer.sentences(script, first, None, seed, options, candidates=candidates, cast=cast)
+
+
+def script_of_turns(dialogue: Dialogue, lexicon: LexiconLike = None) -> Script:
+    """Return the turns as one script, whose voices are the speakers."""
+    passages: list[Passage] = []
+    notes: list[str] = []
+    words: dict[str, Any] = {}
+    shown: dict[str, str] = {}
+    lead = 0.0
+    for turn in dialogue.turns:
+        script = script_of(turn.text, Markup.AUTO, lexicon)
+        if any(passage.voice for passage in script.passages):
+            raise TextError(f"{turn.place}: a turn has one voice, its speaker's", "begin a new turn for another voice")
+        if passages and script.lead:
+            passages[-1] = replace(passages[-1], pause=(passages[-1].pause or 0.0) + script.lead)
+        elif script.lead:
+            lead = script.lead
+        own = [replace(passage, voice=turn.speaker, place=turn.place) for passage in script.passages]
+        if own[-1].pause is None and turn is not dialogue.turns[-1]:
+            own[-1] = replace(own[-1], pause=turn.pause)
+        passages += own
+        notes += script.notes
+        words |= script.lexicon
+        shown |= script.shown
+    return Script(tuple(passages), words, shown, tuple(notes), lead)
+
+
+def cast_of(dialogue: Dialogue, voices: Mapping[str, VoiceLike]) -> dict[str, VoiceLike]:
+    """Return the voice of every speaker: as given, as the script says, or a built-in one that nobody else has."""
+    for name in voices:
+        if name not in dialogue.speakers:
+            raise UserError(f"nobody in the script is called {name!r}", f"there are: {', '.join(dialogue.speakers)}")
+    cast: dict[str, VoiceLike] = {**dialogue.voices, **voices}
+    folder = assets() / "voices"
+    built_in = sorted(folder.glob(f"*{VOICE_SUFFIX}"), key=lambda path: (path.stem != "default", path.stem))
+    left = [path for path in built_in if path.stem not in [str(voice) for voice in cast.values()]]
+    for turn in dialogue.turns:
+        if turn.speaker in cast:
+            continue
+        if not left:
+            raise TextError(
+                f"{turn.place}: the speaker {turn.speaker} has no voice", f"give one: --voice {turn.speaker}=clip.wav"
+            )
+        cast[turn.speaker] = left.pop(0)
+    return {name: cast[name] for name in dialogue.speakers}
+
+
+@contextmanager
+def track_files(path: Path, speakers: list[str], synthesizer: Synthesizer) -> Iterator[tuple[list[Path], Any]]:
+    """Yield the paths of a track for each speaker (`talk-S1.wav`) and a function that appends a piece to them.
+
+    Where one speaks the others are silent, so that the tracks are of one length and add up to the dialogue.
+    """
+    paths = [path.with_name(f"{path.stem}-{re.sub(r'[^A-Za-z0-9_-]', '_', name)}{path.suffix}") for name in speakers]
+    if len(set(paths)) < len(paths):
+        raise UserError("two speakers' names give one file name", "name them with letters and digits")
+    with ExitStack() as stack:
+        rate, tags = synthesizer.rate, synthesizer.provenance.tags()
+        tracks = [stack.enter_context(sound_file(track, rate, tags=tags)) for track in paths]
+
+        def append(piece: Speech) -> None:
+            for name, track in zip(speakers, tracks, strict=True):
+                track(piece.audio if name == piece.speaker else hush(piece.audio))
+
+        yield paths, append
+
+
+def hush(audio: Audio) -> Audio:
+    """Return silence as long as a sound."""
+    return silence(len(audio.samples) / audio.rate, audio.rate)
+
+
+def _mapping(text: str, path: Path) -> dict[str, Any]:
+    """Return the values of a YAML or TOML script; voices that lie beside it are found there."""
+    try:
+        values = tomllib.loads(text) if path.suffix.lower() == ".toml" else yaml.safe_load(text)
+    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}", "mend the file") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} does not hold voices and turns", "see docs/dialogue.md")
+    voices = values.get("voices")
+    if isinstance(voices, dict):
+        beside = {name: path.parent / str(voice) for name, voice in voices.items()}
+        values["voices"] = {
+            name: str(beside[name]) if beside[name].is_file() else voice for name, voice in voices.items()
+        }
+    return values

@@ -1,0 +1,209 @@
+"""A recording as a file holds it, and the same as tokens with its words in time: what editing and continuing need."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openvalle.audio import FORMATS, RATE, Audio, is_silent, normalize, resample
+from openvalle.config import atomic_path
+from openvalle.errors import AudioError
+from openvalle.synth.enrol import BLOCK, encoded, heard, spoken_words
+from openvalle.synth.voice import Voice
+
+if TYPE_CHECKING:
+    from openvalle.synth.utter import Utterer
+    from openvalle.text.phonemes import Word
+
+log = logging.getLogger(__name__)
+
+MAX_SECONDS = 120.0  # longest recording that is worked on
+FADE_SECONDS = 0.01  # of a join: both sides are heard for so long
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A recording with its own rate, channels and sample format. `frames`: (samples, channels) float32."""
+
+    frames: np.ndarray
+    rate: int
+    subtype: str = "PCM_16"
+
+    @classmethod
+    def read(cls, source: str | Path | Audio) -> Clip:
+        """Read a file as it is; `AudioError` if it is missing, unreadable, empty, silent or too long."""
+        import soundfile
+
+        if isinstance(source, Audio):
+            return cls(source.samples[:, None], source.rate, "FLOAT").checked("the recording")
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise AudioError(f"no audio file at {path}", "check the path")
+        try:
+            with soundfile.SoundFile(path) as file:
+                if file.frames > MAX_SECONDS * file.samplerate:
+                    seconds = file.frames / file.samplerate
+                    raise AudioError(f"{path} lasts {seconds:.0f} s, more than {MAX_SECONDS:.0f} s", "cut it first")
+                clip = cls(file.read(dtype="float32", always_2d=True), file.samplerate, file.subtype)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise AudioError(f"cannot read {path} as audio ({error})", "convert it to WAV or FLAC") from None
+        return clip.checked(str(path))
+
+    def checked(self, label: str) -> Clip:
+        """Return the clip if it holds sound."""
+        if not len(self.frames):
+            raise AudioError(f"{label} holds no samples", "record it again")
+        if not np.isfinite(self.frames).all():
+            raise AudioError(f"{label} holds samples that are not numbers", "export it again from its source")
+        if len(self.frames) > MAX_SECONDS * self.rate:
+            raise AudioError(f"{label} lasts more than {MAX_SECONDS:.0f} s", "cut it first")
+        if is_silent(self.mono()):
+            raise AudioError(f"{label} is silent", "record it again, closer to the microphone")
+        return self
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return len(self.frames) / self.rate
+
+    def mono(self) -> Audio:
+        """Return the sound as one channel at its own rate."""
+        return Audio(self.frames.mean(axis=1, dtype=np.float32), self.rate)
+
+    def spread(self, audio: Audio) -> np.ndarray:
+        """Return a mono sound as (samples, channels) at the clip's rate, each channel as loud as in the clip."""
+        mono = self.mono().samples
+        power = float(np.dot(mono, mono))
+        gains = (mono @ self.frames) / power if power else np.ones(self.frames.shape[1])
+        samples = resample(audio, self.rate).samples
+        return (samples[:, None] * gains[None]).astype(np.float32)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file, in the clip's own sample format where the container has it, atomically; return its path."""
+        import soundfile
+
+        path = Path(path)
+        if path.suffix.lower() not in FORMATS:
+            raise AudioError(
+                f"cannot write {path.name}: unknown format {path.suffix!r}", f"end it in {' '.join(FORMATS)}"
+            )
+        container, usual = FORMATS[path.suffix.lower()]
+        subtype = self.subtype if soundfile.check_format(container, self.subtype) else usual
+        with atomic_path(path) as part:
+            soundfile.write(part, np.clip(self.frames, -1, 1), self.rate, format=container, subtype=subtype)
+        return path
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A clip as the models read it: `codes` (T, Q) uint16; `owners`: the word of each symbol, -1 for a pause."""
+
+    clip: Clip
+    gain: float  # from the clip's level to the models'
+    codes: np.ndarray
+    symbols: tuple[str, ...]
+    durations: tuple[int, ...]
+    owners: tuple[int, ...]
+    words: tuple[Word, ...]
+    text: str
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Frame where each symbol begins, and the end, (S + 1,)."""
+        return np.cumsum([0, *self.durations])
+
+    def part(self, start: int, end: int) -> Part:
+        """Return the symbols [start, end)."""
+        edges = self.edges
+        return Part(self.codes[edges[start] : edges[end]], self.symbols[start:end], self.durations[start:end])
+
+    def sample(self, frame: int) -> int:
+        """Return the clip's sample at the beginning of a frame."""
+        return round(frame * self.clip.rate / 75)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A stretch of a recording."""
+
+    codes: np.ndarray
+    symbols: tuple[str, ...]
+    durations: tuple[int, ...]
+
+    def then(self, other: Part) -> Part:
+        """Return both, one after the other; equal symbols that meet become one, as models expect."""
+        symbols, durations = list(self.symbols), list(self.durations)
+        for symbol, frames in zip(other.symbols, other.durations, strict=True):
+            if symbols and symbols[-1] == symbol:
+                durations[-1] += frames
+            else:
+                symbols.append(symbol)
+                durations.append(frames)
+        return Part(np.concatenate([self.codes, other.codes]), tuple(symbols), tuple(durations))
+
+    def voice(self, utterer: Utterer, text: str) -> Voice:
+        """Return the part as a prompt."""
+        digests = {"codec_digest": utterer.spec.digest, "symbols_digest": utterer.table.digest}
+        return Voice(self.codes, self.symbols, self.durations, text, **digests, name="recording")
+
+
+def record(utterer: Utterer, source: str | Path | Audio | Clip, transcript: str | None = None) -> Recording:
+    """Return a recording with its tokens and the time of every word; without `transcript` it is recognised.
+
+    Raises `AudioError` for a clip that cannot be used or does not fit its transcript, `TextError` without words.
+    """
+    from openvalle.listen.aligner import POOR_SCORE, Aligner, spans_to_durations
+    from openvalle.listen.edges import mark_edges
+
+    label = str(source) if isinstance(source, str | Path) else "the recording"
+    clip = source if isinstance(source, Clip) else Clip.read(source)
+    sound = resample(clip.mono(), RATE)
+    whole = len(sound.samples) // (BLOCK * 320) * BLOCK * 320
+    sound = Audio(sound.samples[:whole], RATE)
+    levelled = normalize(sound)
+    loudest = int(np.abs(sound.samples).argmax())
+    text = heard(levelled, label) if transcript is None else transcript
+    words = spoken_words(text, label)
+    alignment = Aligner().align_scored(levelled, [(word.text, word.phones) for word in words])
+    if alignment.score < POOR_SCORE:
+        log.warning("%s: the words do not fit the sound well; check the transcript: %r", label, text)
+    codes = encoded(levelled, utterer.codec)
+    spans = mark_edges(alignment.spans, levelled)
+    symbols, durations = spans_to_durations(spans, len(codes), utterer.spec.frame_rate, BLOCK)
+    gain = float(levelled.samples[loudest] / sound.samples[loudest])
+    owners = tuple(span.word for span in spans)
+    return Recording(clip, gain, codes, tuple(symbols), tuple(durations), owners, tuple(words), " ".join(text.split()))
+
+
+def crossfade(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return (samples, channels) that go over from `before` to `after`, which are of one length."""
+    count = len(before)
+    share = (0.5 - 0.5 * np.cos(np.pi * (np.arange(count) + 0.5) / max(1, count))).astype(np.float32)[:, None]
+    return before * (1 - share) + after * share
+
+
+def context_start(recording: Recording, end: int, seconds: float) -> int:
+    """Return the first symbol of a word such that the symbols [it, `end`) last at most `seconds`."""
+    edges = recording.edges
+    limit = edges[end] - seconds * 75
+    starts = [index for index in word_starts(recording) if index <= end and edges[index] >= limit]
+    return min(starts, default=end)
+
+
+def context_end(recording: Recording, start: int, seconds: float) -> int:
+    """Return the symbol after a word such that the symbols [`start`, it) last at most `seconds`."""
+    edges = recording.edges
+    limit = edges[start] + seconds * 75
+    ends = [index for index in (*word_starts(recording), len(recording.symbols)) if index >= start]
+    return max((index for index in ends if edges[index] <= limit), default=start)
+
+
+def word_starts(recording: Recording) -> Sequence[int]:
+    """Return the symbols with which a word or a pause begins."""
+    owners = recording.owners
+    return [index for index in range(len(owners)) if index == 0 or owners[index] != owners[index - 1]]

@@ -1,0 +1,248 @@
+"""Markup in text: pauses, voices, rates, pronunciations. What is no markup is text; what cannot be honoured is noted.
+
+`[pause:0.8s]`, `[voice:name]`, `[rate:0.9]`, `[lang:en]`, `[word](/IPA/)`, `[S1]` for speakers; `\\[` is a bracket.
+SSML is read by `openvalle.text.ssml` into the same passages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from openvalle.errors import TextError
+from openvalle.text.ipa import Phones, UnknownSound, phones_of
+from openvalle.text.language import language
+
+LONGEST_PAUSE = 60.0  # seconds
+RATES = (0.5, 2.0)
+NAMES = ("pause", "voice", "rate", "lang")
+SOUNDS = "laugh laughs laughter chuckle sigh sighs gasp cough coughs breath sniff groan yawn music applause whisper"
+_TOKEN = re.compile(
+    r"\\(?P<bracket>[\[\]])"
+    r"|\[(?P<word>[^\[\]\n]+)\]\(/(?P<sounds>[^/\n\[\]]*)(?P<closed>/\))?"
+    r"|\[(?P<name>[a-z]+):(?P<value>(?=[^\s\]])[^\[\]\n]*|)(?P<end>\])?"
+    r"|\[(?P<speaker>S\d+)\]"
+    r"|\[(?P<bare>pause)\]"
+    rf"|\[(?P<sound>{'|'.join(SOUNDS.split())})\]"
+)
+_SECONDS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s)?")
+
+
+class Markup(StrEnum):
+    """How a text is marked up."""
+
+    AUTO = "auto"  # SSML if the text begins with <speak>, else tags
+    TAGS = "tags"
+    SSML = "ssml"
+    NONE = "none"  # the text is read as it stands
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Text to say in one manner. `place` is where its voice was named, for messages."""
+
+    text: str
+    voice: str | None = None
+    rate: float = 1.0
+    pause: float | None = None  # seconds of silence after it; None: what its punctuation asks for
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A text without its markup.
+
+    Words that were given a pronunciation stand in the passages as made-up words: `lexicon` says how these sound and
+    `shown` what they stand for.
+    """
+
+    passages: tuple[Passage, ...]
+    lexicon: Mapping[str, Phones] = field(default_factory=dict)
+    shown: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what could not be honoured, with its place
+    lead: float = 0.0  # seconds of silence before the first passage
+
+
+def parse(text: str, markup: Markup | str = Markup.AUTO) -> Marked:
+    """Return the passages of a text; `TextError` says where markup is malformed."""
+    try:
+        markup = Markup(markup)
+    except ValueError:
+        raise TextError(f"there is no markup {markup!r}", f"use one of: {', '.join(Markup)}") from None
+    is_ssml = re.match(r"\s*(<\?xml[^>]*>\s*)?<speak[\s>/]", text) is not None
+    if markup is Markup.SSML or (markup is Markup.AUTO and is_ssml):
+        from openvalle.text.ssml import parse_ssml
+
+        return parse_ssml(text)
+    if markup is Markup.NONE:
+        return Marked((Passage(text),))
+    return _parse_tags(text)
+
+
+class Builder:
+    """Collects passages while markup is read."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source.lower()
+        self.voice: str | None = None
+        self.rate = 1.0
+        self.place = ""
+        self.lead = 0.0
+        self.passages: list[Passage] = []
+        self.notes: list[str] = []
+        self.lexicon: dict[str, Phones] = {}
+        self.shown: dict[str, str] = {}
+        self.text: list[str] = []
+
+    def say(self, text: str) -> None:
+        """Add text in the present manner."""
+        self.text.append(text)
+
+    def mark(self, word: str, phones: Phones) -> None:
+        """Add a word that sounds as given."""
+        stand_in = self._stand_in(word, phones)
+        self.lexicon[stand_in] = phones
+        self.shown[stand_in] = word
+        self.say(stand_in)
+
+    def pause(self, seconds: float, at_least: bool = False) -> None:
+        """Be silent; pauses that follow each other add up, or with `at_least` the longer one counts."""
+        self.turn()
+        if not self.passages:
+            self.lead = max(self.lead, seconds) if at_least else self.lead + seconds
+            return
+        last = self.passages[-1]
+        before = last.pause or 0.0
+        longer = max(before, seconds) if at_least else before + seconds
+        self.passages[-1] = Passage(last.text, last.voice, last.rate, longer, last.place)
+
+    def turn(self, place: str = "") -> None:
+        """End the passage, because what follows is said in another manner."""
+        text = "".join(self.text)
+        self.text = []
+        if text.strip():
+            self.passages.append(Passage(text, self.voice, self.rate, None, self.place if self.voice else ""))
+        self.place = place or self.place
+
+    def note(self, place: str, what: str) -> None:
+        """Remember what is not honoured."""
+        self.notes.append(f"{place}: {what}")
+
+    def marked(self) -> Marked:
+        """Return what was read."""
+        self.turn()
+        return Marked(tuple(self.passages), self.lexicon, self.shown, tuple(self.notes), self.lead)
+
+    def _stand_in(self, word: str, phones: Phones) -> str:
+        """Return a made-up word that the text does not hold, with a capital where the marked word has one."""
+        letters = str.maketrans("0123456789", "ghijklmnop")
+        digest = hashlib.sha256(f"{word} {' '.join(phones)}".encode()).hexdigest().translate(letters)
+        ends = (end for end in range(8, len(digest)) if f"qz{digest[:end]}zq" not in self.source)
+        made_up = f"qz{digest[: next(ends)]}zq"
+        return made_up.capitalize() if word[:1].isupper() else made_up
+
+
+def place_of(text: str, offset: int) -> str:
+    """Return `line 2, column 5` for a place in a text."""
+    before = text[:offset]
+    return f"line {before.count(chr(10)) + 1}, column {offset - before.rfind(chr(10))}"
+
+
+def seconds_of(value: str) -> float | None:
+    """Return the seconds of `0.8s`, `800ms` or `0.8`; None for anything else or more than a minute."""
+    found = _SECONDS.fullmatch(value.strip())
+    if not found:
+        return None
+    seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
+    return seconds if seconds <= LONGEST_PAUSE else None
+
+
+def rate_of(value: str) -> float | None:
+    """Return the rate of `0.9` or `90%`; None for anything else or outside of `RATES`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)(%?)", value.strip())
+    rate = float(found[1]) / (100 if found[2] else 1) if found else 0.0
+    return rate if RATES[0] <= rate <= RATES[1] else None
+
+
+def pronunciation(transcription: str, place: str) -> Phones:
+    """Return the phones of a transcription; `TextError` names the sign that stands for no sound."""
+    try:
+        phones = phones_of(transcription)
+    except UnknownSound as error:
+        raise TextError(
+            f"{place}: {error.sign!r} in /{transcription}/ stands for no English sound",
+            "use IPA or ARPAbet, for example /f\u0259\u02c8ni\u02d0mz/ or /F AH0 N IY1 M Z/",
+        ) from None
+    if not phones:
+        raise TextError(f"{place}: /{transcription}/ holds no sound", "write the pronunciation between the slashes")
+    return phones
+
+
+def _parse_tags(text: str) -> Marked:
+    builder = Builder(text)
+    at = 0
+    for found in _TOKEN.finditer(text):
+        builder.say(text[at : found.start()])
+        at = found.end()
+        _apply(builder, found, place_of(text, found.start()))
+    builder.say(text[at:])
+    return builder.marked()
+
+
+def _apply(builder: Builder, found: re.Match[str], place: str) -> None:
+    """Do what a tag says."""
+    if found["bracket"]:
+        builder.say(found["bracket"])
+    elif found["word"]:
+        if not found["closed"]:
+            raise TextError(f"{place}: the pronunciation of {found['word']!r} does not end", "close it with /)")
+        builder.mark(found["word"].strip(), pronunciation(found["sounds"], place))
+    elif found["speaker"]:
+        builder.turn(place)
+        builder.voice = found["speaker"]
+    elif found["sound"]:
+        builder.note(place, f"{found.group()} cannot be made: it is left out")
+    elif found["bare"]:
+        raise TextError(f"{place}: [pause] has no length", "write for example [pause:0.8s]")
+    else:
+        _set(builder, found, place)
+
+
+def _set(builder: Builder, found: re.Match[str], place: str) -> None:
+    """Apply `[name:value]`."""
+    name, value = found["name"], found["value"].strip()
+    if not found["end"]:
+        if name in NAMES:
+            raise TextError(f"{place}: the tag [{name}: does not end", "close it with ]")
+        builder.say(found.group())
+        return
+    if name == "pause":
+        builder.pause(_wanted(seconds_of(value), found, place, f"0 to {LONGEST_PAUSE:.0f} seconds, as [pause:0.8s]"))
+    elif name == "rate":
+        rate = _wanted(rate_of(value), found, place, f"a rate from {RATES[0]} to {RATES[1]}, as [rate:0.9]")
+        builder.turn()
+        builder.rate = rate
+    elif name == "voice":
+        builder.turn(place)
+        builder.voice = value or None
+    elif name == "lang":
+        note_language(builder, value, place)
+    else:
+        builder.note(place, f"{found.group()} is not known: it is left out")
+
+
+def note_language(builder: Builder, name: str, place: str) -> None:
+    """Note a language that cannot be spoken."""
+    try:
+        language(name)
+    except TextError as error:
+        builder.note(place, f"{error.what}: it is read as English")
+
+
+def _wanted(value: float | None, found: re.Match[str], place: str, what: str) -> float:
+    if value is None:
+        raise TextError(f"{place}: {found.group()} cannot be read", f"write {what}")
+    return value

@@ -1,0 +1,75 @@
+"""Detectors: loops, silences and runaways are found, ordinary codes are not, and bad draws end early."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lm_samples import ar_of
+from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate
+from openvalle.decode.sampling import row_generators
+from openvalle.decode.watch import Finding, Watch, WatchOptions
+
+TEXT = torch.tensor([1, 2, 3, 4, 5, 6, 7, 8])
+
+
+def found(codes, options: WatchOptions | None = None, block: int = 2, budget: float | None = None):
+    """Return the first finding and the step it came at."""
+    watch = Watch(options or WatchOptions(), block, budget)
+    for step, code in enumerate(codes, 1):
+        if finding := watch.push([int(code)]):
+            return finding, step
+    return None
+
+
+def test_random_codes_are_ordinary() -> None:
+    codes = torch.randint(1024, (600,), generator=torch.Generator().manual_seed(0))
+    assert found(codes) is None
+
+
+@pytest.mark.parametrize("period", [1, 5, 30])
+def test_a_pattern_again_and_again_is_a_loop(period: int) -> None:
+    pattern = torch.randperm(1024, generator=torch.Generator().manual_seed(1))[:period].tolist()
+    finding, step = found(pattern * 400)
+    assert finding is Finding.LOOP
+    assert step == max(45, 3 * period) + period  # 90 frames of 2, at least three times
+    codes = [entry if place % 17 else 1000 + place % 20 for place, entry in enumerate(pattern * 400)]
+    assert found(codes)[0] is Finding.LOOP, "sampled loops are not exact"
+
+
+def test_a_held_vowel_and_a_word_said_twice_are_no_loop() -> None:
+    word = list(range(40))
+    assert found([*word, *word, *[7] * 20, *range(100, 200)]) is None
+
+
+def test_silence_and_runaway() -> None:
+    options = WatchOptions(silent=(3, 4), loop_frames=0)
+    assert found([5, *[3, 4] * 100], options) == (Finding.SILENCE, 62)  # more than 120 frames of 2
+    assert found(range(100), budget=50.0) == (Finding.RUNAWAY, 26)
+    assert found([3] * 500, WatchOptions(loop_frames=0, silence_frames=0, silent=(3,))) is None
+
+
+def test_a_runaway_draw_ends_early_and_says_why() -> None:
+    model = ar_of("builtin")
+    slow = AROptions(symbol_frames=60, pauses=(), watch=WatchOptions(runaway_frames=2.2))
+    result = generate(model, [ARPrompt(TEXT)], slow, row_generators([3]))[0]
+    assert (result.stopped_by, result.noticed) == (StoppedBy.WATCH, Finding.RUNAWAY)
+    enduring = slow.model_copy(update={"watch": slow.watch.model_copy(update={"ends": False})})
+    whole = generate(model, [ARPrompt(TEXT)], enduring, row_generators([3]))[0]
+    assert whole.noticed is Finding.RUNAWAY
+    assert whole.stopped_by is not StoppedBy.WATCH
+    assert whole.codes[: len(result.codes)].tolist() == result.codes.tolist()
+    assert len(whole.codes) > len(result.codes)
+
+
+@pytest.mark.parametrize("kind", ["builtin", "valler"])
+def test_what_follows_is_read_but_not_spoken(kind: str) -> None:
+    model = ar_of(kind)
+    options = AROptions(symbol_frames=8, pause_frames=8)
+    result = generate(model, [ARPrompt(TEXT, following_symbols=3)], options, row_generators([3]))[0]
+    assert result.stopped_by is StoppedBy.PATH_END
+    assert result.path.max() == 4, "the last of the five symbols to speak"
+    whole = generate(model, [ARPrompt(TEXT)], options, row_generators([3]))[0]
+    assert whole.codes[: len(result.codes)].tolist() == result.codes.tolist()
+    alone = generate(model, [ARPrompt(TEXT[:5])], options, row_generators([3]))[0]
+    assert alone.codes.tolist() != result.codes.tolist(), "the model knows what comes"
