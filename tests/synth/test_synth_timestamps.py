@@ -1,0 +1,87 @@
+"""Timestamps: every format holds every word in order, within the sound; forced alignment where the model has none."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openvalle.audio import Audio, silence
+from openvalle.errors import UserError
+from openvalle.synth.speech import Quality, Speech, Timed
+from openvalle.synth.timestamps import Timeline, clock, cues_of, tiled, timeline_of, with_times
+
+
+def speech(text: str = 'One "two" <three>.', speaker: str = "") -> Speech:
+    words = tuple(Timed(word, at, at + 0.4) for at, word in enumerate(("One", "two", "three")))
+    phones = (Timed("SIL", 0.4, 1.0), Timed("T", 1.0, 1.4))
+    codes = np.zeros((300, 8), np.uint16)
+    return Speech(silence(4.0), text, words, phones, Quality("end", 8.0), codes, (), (), speaker)
+
+
+def timeline() -> Timeline:
+    result = Timeline()
+    result.add(speech(speaker="S1"))
+    result.add(speech(speaker="S2"))
+    return result
+
+
+def test_json(tmp_path: Path) -> None:
+    values = json.loads(timeline().write(tmp_path / "a.json").read_text())
+    assert values["duration"] == 8
+    assert values["words"][3] == {"word": "One", "start": 4.0, "end": 4.4, "speaker": "S2"}
+    assert values["phones"][0] == {"phone": "SIL", "start": 0.4, "end": 1.0}
+
+
+def test_subtitles(tmp_path: Path) -> None:
+    srt = timeline().write(tmp_path / "a.srt").read_text()
+    assert srt.startswith('1\n00:00:00,000 --> 00:00:02,400\nS1: One "two" <three>.\n\n2\n00:00:04,000 --> ')
+    vtt = timeline().write(tmp_path / "a.vtt").read_text()
+    assert vtt.startswith('WEBVTT\n\n00:00:00.000 --> 00:00:02.400\n<v S1>One "two" &lt;three&gt;.\n')
+
+
+def test_textgrid_tiles_the_sound(tmp_path: Path) -> None:
+    text = timeline_of(speech()).write(tmp_path / "a.TextGrid").read_text()
+    assert text.startswith('File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 4.000000\n')
+    tiers = text.split("    item [")[1:]
+    assert [re.search('name = "(.*)"', tier)[1] for tier in tiers] == ["words", "phones"]
+    for tier in tiers:
+        edges = re.findall(r"xmin = ([\d.]+)\n\s+xmax = ([\d.]+)\n\s+text", tier)
+        assert edges[0][0] == "0.000000"
+        assert edges[-1][1] == "4.000000"
+        assert all(before[1] == after[0] for before, after in pairwise(edges))
+        assert int(re.search(r"size = (\d+)", tier)[1]) == len(edges)
+    assert tiled([], 1.0) == [Timed("", 0.0, 1.0)]
+
+
+def test_long_sentences_become_several_subtitles() -> None:
+    words = [Timed(f"word{number}", number * 0.5, number * 0.5 + 0.4) for number in range(40)]
+    cues = cues_of(" ".join(word.text for word in words), words)
+    assert len(cues) > 3
+    assert " ".join(cue.text for cue in cues).split() == [word.text for word in words]
+    assert all(len(cue.text) <= 84 and cue.end - cue.start <= 6 for cue in cues)
+    assert cues_of("x", []) == []
+
+
+def test_clock_rounds_once() -> None:
+    assert clock(3661.9996, ",") == "01:01:02,000"
+
+
+def test_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown format '.txt'; end it in .json, .srt"):
+        timeline().write(tmp_path / "a.txt")
+
+
+def test_speech_of_models_without_alignment_is_aligned(spoken: Audio) -> None:
+    bare = replace(speech("saw, see, saw, see"), audio=spoken, words=(), phones=())
+    found = with_times(bare)
+    assert [word.text for word in found.words] == ["saw", "see", "saw", "see"]
+    assert found.words[0].end <= found.words[1].start
+    assert found.phones[-1].end == pytest.approx(spoken.seconds)
+    nothing = replace(bare, audio=silence(1.0))
+    assert with_times(nothing) is nothing, "nobody can tell when words are said that are not"
