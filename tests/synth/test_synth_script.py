@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openvalle.audio import concatenate
 from openvalle.errors import TextError
 from openvalle.synth.lines import lines_of
 from openvalle.synth.pipeline import Synthesizer
@@ -43,6 +44,15 @@ def test_pauses_are_heard(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
     assert parts.words[1].start - parts.words[0].end >= 0.8 - 0.05
 
 
+def test_streams_are_marked_up_too(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
+    text = "[pause:0.3s]Hello, [pause:0.8s] there.[pause:0.2s]"
+    whole = synthesizer.say(text, tiny_voice, options=synthesizer.sampling(attempts=1))
+    blocks = list(synthesizer.stream(text, tiny_voice))
+    np.testing.assert_array_equal(concatenate([block.audio for block in blocks]).samples, whole.audio.samples)
+    ends = [block.start + block.audio.seconds for block in blocks]
+    assert ends[-1] == pytest.approx(whole.seconds)
+
+
 def test_pronunciations_and_lexicon_are_spoken(synthesizer: Synthesizer, tiny_voice: Voice, tmp_path: Path) -> None:
     marked = synthesizer.say("The [tomato](/təˈmɑːtoʊ/).", tiny_voice)
     assert [word.text for word in marked.words] == ["The", "tomato"]
@@ -59,7 +69,7 @@ def test_voices_change_where_they_are_named(synthesizer: Synthesizer, tiny_voice
     rng = np.random.default_rng(1)
     codes = rng.integers(0, 1024, tiny_voice.codes.shape).astype(np.uint16)
     path = replace(tiny_voice, codes=codes).save(tmp_path / "other.safetensors")
-    mixed = list(synthesizer.stream(f"Hello. [voice:{path}]Hello.", tiny_voice, seed=3))
+    mixed = list(synthesizer.sentences(f"Hello. [voice:{path}]Hello.", tiny_voice, seed=3))
     assert [piece.speaker for piece in mixed] == ["", str(path)]
     assert not np.array_equal(mixed[0].codes, mixed[1].codes)
     with pytest.raises(TextError, match="line 1, column 8: no voice called 'nobody'"):
