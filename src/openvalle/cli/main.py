@@ -24,6 +24,7 @@ from openvalle.cli.listen import listen
 from openvalle.cli.model import model
 from openvalle.cli.prepare import prepare
 from openvalle.cli.say import say
+from openvalle.cli.spoofing import spoofing
 from openvalle.cli.train import train
 from openvalle.cli.voice import voices
 from openvalle.cli.watermark import detect, watermark
@@ -119,6 +120,7 @@ app.command("prepare")(prepare)
 app.add_typer(train, name="train")
 app.add_typer(listen, name="listen")
 app.add_typer(model, name="model")
+app.command("spoofing")(spoofing)
 app.command("doctor")(doctor)
 
 
