@@ -66,7 +66,7 @@ $(VENV)/.ready-demo: $(VENV)/.ready-venv $(NEEDS)
 
 # The judges' weights come from wheels whose own requirements (librosa, a source-only webrtcvad) are not needed.
 $(VENV)/.ready-test: $(VENV)/.ready-venv $(NEEDS)
-	$(PIP) --editable '.[train,eval-offline,encodec]' pytest hypothesis
+	$(PIP) --editable '.[train,eval-offline,encodec,bpe]' pytest hypothesis
 	$(PIP) --no-deps resemblyzer speechmos
 	@touch $@
 

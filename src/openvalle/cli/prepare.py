@@ -11,6 +11,13 @@ from typing import Annotated
 import typer
 
 
+class Unit(StrEnum):
+    """What the models will read."""
+
+    PHONEME = "phoneme"
+    BPE = "bpe"
+
+
 class LastStep(StrEnum):
     """Where to stop: each step's manifest can be looked at before the next is run."""
 
@@ -26,10 +33,21 @@ def prepare(
         typer.Argument(help="A folder (LibriSpeech, LibriTTS, VCTK, LJSpeech, or audio with .txt/.lab) or manifest."),
     ],
     out: Annotated[Path, typer.Argument(help="Folder for the result; what is already done there is kept.")],
-    codec: Annotated[str, typer.Option(help="A codec's name or folder.")] = "builtin",
+    codec: Annotated[
+        str, typer.Option(help="builtin, a folder, hf://owner/name, or encodec:PLACE?bandwidth=6.")
+    ] = "builtin",
+    text_unit: Annotated[Unit, typer.Option(help="bpe: byte pairs of the text, without alignment.")] = Unit.PHONEME,
+    bpe_size: Annotated[int | None, typer.Option(help="Byte pairs to learn; default 4096.")] = None,
+    symbols: Annotated[
+        Path | None, typer.Option(help="A symbols.json whose byte pairs to use instead of learning them.")
+    ] = None,
     merge: Annotated[
-        int, typer.Option(min=1, help="Frames that share an entry of codebook 1: 1 for VALL-E, X and 2.")
-    ] = 2,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Frames that share an entry of codebook 1: 1 for VALL-E, X and 2. Default: 2, with byte pairs 1.",
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
     last: Annotated[LastStep, typer.Option("--last", help="Stop after this step.")] = LastStep.TOKENS,
     speed: Annotated[
@@ -49,14 +67,17 @@ def prepare(
 
     from openvalle.prepare.run import Options, Step
     from openvalle.prepare.run import prepare as prepare_speech
+    from openvalle.text.symbols import TextUnit
 
+    options = Options(
+        text_unit=TextUnit(text_unit.value), bpe_size=bpe_size, symbols=symbols, merge=merge, speeds=tuple(speed or ())
+    )
     with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bars:
-        tasks = {str(step): bars.add_task(str(step), total=None) for step in Step}
+        tasks = {str(step): bars.add_task(str(step), total=None) for step in options.steps}
 
         def show(step: str, done: int, total: int) -> None:
             bars.update(tasks[str(step)], completed=done, total=total)
 
-        options = Options(merge=merge, speeds=tuple(speed or ()))
         report = prepare_speech(source, out, codec, jobs, last=Step(last.value), options=options, progress=show)
     if as_json:
         print(json.dumps({"kept": report.kept, "rejected": len(report.rejected), "seconds": report.seconds}))

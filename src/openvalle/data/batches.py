@@ -11,6 +11,7 @@ import numpy as np
 from openvalle.data.sampling import draw_generator, row_weights
 from openvalle.data.shards import TokenShards
 from openvalle.data.utterance import Utterance, crop
+from openvalle.errors import ConfigError
 
 SPREAD = 1.08  # longest to anchor, and anchor to shortest: keeps padding near 5 %
 
@@ -19,7 +20,7 @@ class TokenBatches:
     """Batches of up to `frames_per_batch` frames, padding included, of rows of similar length.
 
     Rows are drawn by speaker ∝ hours ** `speaker_power` and evenly within a speaker. Rows longer than
-    `max_seconds` are cropped at random symbol boundaries.
+    `max_seconds` are cropped at random symbol boundaries; without alignment they are left out.
     """
 
     def __init__(
@@ -41,10 +42,16 @@ class TokenBatches:
         rate = shards.codec["rate"] / shards.codec["hop"]
         self.block = shards.codec["merge"]
         self.max_frames = int(max_seconds * rate) if max_seconds else int(shards.frames.max())
-        frames = np.minimum(shards.frames, self.max_frames)
-        self._order = np.argsort(frames, kind="stable")  # (rows,)
-        self._frames = frames[self._order]
-        weights = row_weights(shards.speakers, shards.frames, speaker_power)[self._order]
+        usable = np.flatnonzero(shards.is_aligned | (shards.frames <= self.max_frames))
+        if not len(usable):
+            raise ConfigError(
+                f"every utterance is longer than {max_seconds:g} s", "raise max_seconds: byte pairs cannot be cropped"
+            )
+        frames = np.minimum(shards.frames[usable], self.max_frames)
+        order = np.argsort(frames, kind="stable")  # (rows,)
+        self._order, self._frames = usable[order], frames[order]
+        speakers = [shards.speakers[row] for row in usable]
+        weights = row_weights(speakers, shards.frames[usable], speaker_power)[order]
         self._log_weights = np.log(weights)
         # A batch around a long row has fewer rows, so long rows start batches more often: every row is then
         # drawn as often as its weight says.

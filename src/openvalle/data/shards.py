@@ -91,11 +91,14 @@ class AudioShards:
 
 
 def write_tokens(
-    path: Path, codes: Sequence[np.ndarray], symbols: Sequence[Sequence[int]], durations: Sequence[Sequence[int]]
+    path: Path,
+    codes: Sequence[np.ndarray],
+    symbols: Sequence[Sequence[int]],
+    durations: Sequence[Sequence[int]] | None = None,
 ) -> tuple[list[int], list[int]]:
     """Write utterances as one safetensors file; return where the frames and the symbols of each start.
 
-    `codes`: (T, Q) each; `symbols` and `durations` (frames of each symbol): (S,) each.
+    `codes`: (T, Q) each; `symbols` and `durations` (frames of each symbol): (S,) each. Byte pairs have no durations.
     """
     from safetensors.numpy import save_file
 
@@ -104,10 +107,11 @@ def write_tokens(
     tensors: dict[str, np.ndarray] = {
         "codes": np.concatenate([*codes, np.empty((0, codes[0].shape[1] if codes else 1))]).astype(np.uint16),
         "symbols": np.concatenate([*symbols, []]).astype(np.uint16),
-        "durations": np.concatenate([*durations, []]).astype(np.uint16),
         "frame_offsets": frames.astype(np.int64),
         "symbol_offsets": places.astype(np.int64),
     }
+    if durations is not None:
+        tensors["durations"] = np.concatenate([*durations, []]).astype(np.uint16)
     with atomic_path(path) as part:
         save_file(tensors, part)
     return frames[:-1].tolist(), places[:-1].tolist()
@@ -115,13 +119,21 @@ def write_tokens(
 
 class TokenShards:
     """Tokenised utterances. Rows hold id, speaker, language, split, text, seconds, shard, frames, symbols,
-    frame_start and symbol_start; `symbols` is the table that the text ids index, `codec` what made the codes.
+    frame_start and symbol_start; `symbols` is the table that the text ids index, with `merges` if they are byte
+    pairs, `codec` what made the codes.
     """
 
-    def __init__(self, folder: Path, rows: list[Row], symbols: tuple[str, ...], codec: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rows: list[Row],
+        symbols: tuple[str, ...],
+        codec: dict[str, Any],
+        merges: tuple[str, ...] = (),
+    ) -> None:
         self.folder = folder
         self.rows = rows
-        self.symbols = symbols
+        self.symbols, self.merges = symbols, merges
         self.codec = codec
         self._files: dict[str, Any] = {}
         self._neighbours: dict[str, int | None] = {}  # made when first asked for
@@ -132,15 +144,15 @@ class TokenShards:
         folder = _step_folder(Path(folder), "tokens")
         table = _read_json(folder / "symbols.json")
         codec = _read_json(folder / "codec.json")
-        symbols = tuple(table.get("symbols", ()))
-        if table.get("digest") != symbols_digest(symbols):
+        symbols, merges = tuple(table.get("symbols", ())), tuple(table.get("merges", ()))
+        if table.get("digest") != symbols_digest(symbols, merges):
             raise ModelError(f"{folder / 'symbols.json'} was altered", "run `openvalle prepare` again")
-        return cls(folder, of_split(read_rows(folder / "index.jsonl"), split, folder), symbols, codec)
+        return cls(folder, of_split(read_rows(folder / "index.jsonl"), split, folder), symbols, codec, merges)
 
     def require(self, symbols: str | None = None, codec: str | None = None) -> None:
         """Raise `ModelError` unless the tokens were made with these digests (None: not checked)."""
         for kind, wanted, found in (
-            ("symbol table", symbols, symbols_digest(self.symbols)),
+            ("symbol table", symbols, self.symbols_digest),
             ("codec", codec, self.codec.get("digest")),
         ):
             if wanted is not None and wanted != found:
@@ -162,14 +174,14 @@ class TokenShards:
         frames, places = row["frame_start"], row["symbol_start"]
         codes = self._read(row, "codes", frames, frames + row["frames"])
         symbols = self._read(row, "symbols", places, places + row["symbols"])
-        durations = self._read(row, "durations", places, places + row["symbols"])
+        durations = self._read(row, "durations", places, places + row["symbols"]) if self.is_aligned else None
         return Utterance(
             id=row["id"],
             speaker=row["speaker"],
             language=row["language"],
             text=torch.from_numpy(symbols),
             codes=torch.from_numpy(codes),
-            durations=torch.from_numpy(durations),
+            durations=None if durations is None else torch.from_numpy(durations),
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -184,6 +196,16 @@ class TokenShards:
             self._neighbours = neighbours(self.speakers, [row["id"] for row in self.rows])
         index = self._neighbours[name]
         return None if index is None else self[index]
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether it is known which frames speak a symbol; of byte pairs it is not."""
+        return not self.merges
+
+    @property
+    def symbols_digest(self) -> str:
+        """Fingerprint of the symbol table."""
+        return symbols_digest(self.symbols, self.merges)
 
     @property
     def frames(self) -> np.ndarray:
@@ -210,9 +232,10 @@ class TokenShards:
         return values.astype(np.int64)
 
 
-def symbols_digest(symbols: Sequence[str]) -> str:
+def symbols_digest(symbols: Sequence[str], merges: Sequence[str] = ()) -> str:
     """Return the fingerprint of a symbol table: sha256 of its lines, the first 16 hex digits."""
-    return hashlib.sha256("\n".join(symbols).encode()).hexdigest()[:16]
+    lines = [*symbols, "", *merges] if merges else symbols
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _step_folder(folder: Path, step: str) -> Path:

@@ -11,24 +11,29 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Utterance:
-    """`text`: symbol ids (S,); `codes`: (T, Q); `durations`: frames of each symbol (S,), sum T; all int64."""
+    """`text`: symbol ids (S,); `codes`: (T, Q); `durations`: frames of each symbol (S,), sum T; all int64.
+
+    Byte pairs are not aligned: they have no durations, and no part of their sound can be named.
+    """
 
     id: str
     speaker: str
     language: str
     text: Tensor
     codes: Tensor
-    durations: Tensor
+    durations: Tensor | None
     recording: Tensor | None = None  # (R, Q) codes of the whole recording, of which this is a part
     start: int = 0  # frame of the recording at which it begins
 
     @property
     def path(self) -> Tensor:
         """Index into `text` of each frame, (T,)."""
+        assert self.durations is not None, "byte pairs have no path"
         return torch.repeat_interleave(torch.arange(len(self.text)), self.durations)
 
     def part(self, first: int, last: int) -> Utterance:
         """Return the symbols [first, last) with their frames."""
+        assert self.durations is not None, "byte pairs cannot be cut"
         edges = [0, *torch.cumsum(self.durations, 0).tolist()]
         return replace(
             self,
@@ -46,9 +51,10 @@ def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, block:
     Stretches begin and end on a multiple of `block` frames, so that merged frames stay whole. A symbol that
     alone lasts longer than `max_frames` is never split: with no stretch that fits, the shortest symbol is kept.
     """
-    edges = np.concatenate([[0], np.cumsum(utterance.durations.numpy())])  # (S + 1,)
-    if edges[-1] <= max_frames:
+    if len(utterance.codes) <= max_frames:
         return utterance
+    assert utterance.durations is not None, "byte pairs cannot be cut"
+    edges = np.concatenate([[0], np.cumsum(utterance.durations.numpy())])  # (S + 1,)
     usable = np.flatnonzero(edges % block == 0)  # symbol boundaries at a block's edge
     ends = np.searchsorted(edges[usable], edges[usable] + max_frames, side="right") - 1
     starts = np.flatnonzero(ends > np.arange(len(usable)))

@@ -2,7 +2,7 @@
 
 config.json       format, name, licence, languages, the codec it speaks, `ar` and `nar` configurations
 ar.safetensors    nar.safetensors      weights, stored in float16 or float32, used in float32
-symbols.json      the frozen symbol table and its digest
+symbols.json      the frozen symbol table (and the merges of byte pairs) and its digest
 generation.json   default decoding options, as plain data
 """
 
@@ -71,6 +71,7 @@ class SymbolsFile(Config):
     """`symbols.json`."""
 
     symbols: tuple[str, ...]
+    merges: tuple[str, ...] = Field((), description='of byte pairs, "left right" each')
     digest: str
 
 
@@ -83,6 +84,7 @@ class Bundle:
     nar: NAR
     symbols: tuple[str, ...]
     generation: Mapping[str, Any]
+    merges: tuple[str, ...] = ()  # of byte pairs
 
 
 def save_bundle(bundle: Bundle, folder: str | Path, storage: Storage = Storage.FLOAT32) -> None:
@@ -104,7 +106,8 @@ def _write(bundle: Bundle, part: Path, storage: Storage) -> None:
     for name, network in (("ar", bundle.ar), ("nar", bundle.nar)):
         weights = {key: value.detach().cpu().to(dtype).contiguous() for key, value in network.state_dict().items()}
         save_file(weights, part / f"{name}.safetensors", metadata={"format": "pt"})
-    SymbolsFile(symbols=bundle.symbols, digest=bundle.config.symbols_digest).save(part / "symbols.json")
+    table = SymbolsFile(symbols=bundle.symbols, merges=bundle.merges, digest=bundle.config.symbols_digest)
+    table.save(part / "symbols.json")
     text = json.dumps(dict(bundle.generation), indent=2) + "\n"
     (part / "generation.json").write_text(text, encoding="utf-8")
 
@@ -135,12 +138,12 @@ def load_bundle(folder: str | Path) -> Bundle:
         if not (folder / name).is_file():
             raise ModelError(f"{folder} has no {name}", "copy or train the model again")
     config = _read_config(folder / "config.json")
-    symbols = _read_symbols(folder / "symbols.json", config)
+    table = _read_symbols(folder / "symbols.json", config)
     generation = _read_json(folder / "generation.json")
     ar, nar = AR(config.ar), NAR(config.nar)
     _load_weights(ar, folder / "ar.safetensors")
     _load_weights(nar, folder / "nar.safetensors")
-    return Bundle(config, ar.eval(), nar.eval(), symbols, generation)
+    return Bundle(config, ar.eval(), nar.eval(), table.symbols, generation, table.merges)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -167,7 +170,7 @@ def _read_config(path: Path) -> BundleConfig:
         raise ModelError(error.what, "copy or train the model again") from None
 
 
-def _read_symbols(path: Path, config: BundleConfig) -> tuple[str, ...]:
+def _read_symbols(path: Path, config: BundleConfig) -> SymbolsFile:
     try:
         file = SymbolsFile.parse(_read_json(path), str(path))
     except ConfigError as error:
@@ -179,7 +182,7 @@ def _read_symbols(path: Path, config: BundleConfig) -> tuple[str, ...]:
                 f"{path} has {len(file.symbols)} symbols and the {name} model {network.symbols}",
                 "copy or train the model again",
             )
-    return file.symbols
+    return file
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:

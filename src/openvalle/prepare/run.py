@@ -15,6 +15,7 @@ from openvalle.prepare.align import AlignSettings, align_all
 from openvalle.prepare.clean import CleanSettings, clean_all
 from openvalle.prepare.executor import UNIT, Progress, Result
 from openvalle.prepare.sources import CUTS, read_cuts, scan
+from openvalle.text.symbols import SymbolTable, TextUnit, arpabet
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,30 @@ class Options:
 
     clean: CleanSettings = field(default_factory=CleanSettings)
     align: AlignSettings = field(default_factory=AlignSettings)
-    merge: int = 2  # frames that share an entry of codebook 1
+    text_unit: TextUnit = TextUnit.PHONEME
+    bpe_size: int | None = None  # pieces of the table of byte pairs; None: `openvalle.text.bpe.SIZE`
+    symbols: Path | None = None  # table of byte pairs to use (symbols.json); None: one is learned from the corpus
+    merge: int | None = None  # frames that share an entry of codebook 1; None: 2 with phonemes, 1 with byte pairs
     speeds: tuple[float, ...] = ()  # further copies of the training utterances, each played at this speed
     unit: int = UNIT  # utterances in a unit of work
+
+    def __post_init__(self) -> None:
+        chosen = {"bpe_size": self.bpe_size, "symbols": self.symbols}
+        given = [name for name, value in chosen.items() if value is not None]
+        if given and self.text_unit is TextUnit.PHONEME:
+            raise ConfigError(f"{given[0]} means nothing with phonemes", "choose the text unit bpe")
+        if len(given) > 1:
+            raise ConfigError("a table that is given has its size", "give bpe_size or symbols")
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps that are done, in their order: byte pairs are not aligned."""
+        return [step for step in Step if step is not Step.ALIGN or self.text_unit is TextUnit.PHONEME]
+
+    @property
+    def frames_per_entry(self) -> int:
+        """Frames that share an entry of codebook 1."""
+        return self.merge or (2 if self.text_unit is TextUnit.PHONEME else 1)
 
 
 @dataclass(frozen=True)
@@ -68,9 +90,11 @@ def prepare(
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}", "give the number of processes, 1 or more")
     options = options or Options()
+    if last not in options.steps:
+        raise ConfigError(f"there is no step {last} with the text unit {options.text_unit}", "choose another step")
     run = _Run(out, jobs, options, progress)
     results: dict[Step, Result] = {}
-    for step in list(Step)[: list(Step).index(last) + 1]:
+    for step in options.steps[: options.steps.index(last) + 1]:
         rows = results[list(results)[-1]].kept if results else []
         results[step] = run.scan(source) if step is Step.SCAN else run.work(step, rows, codec)
         if not results[step].kept:
@@ -115,11 +139,27 @@ class _Run:
                 # torch is needed from here on only
                 from openvalle.codec.load import load_codec
                 from openvalle.prepare.tokenize import tokenize_all, with_speeds
-                from openvalle.text.symbols import arpabet
 
                 load = partial(load_codec, codec)
                 chosen = with_speeds(list(rows), self.options.speeds)
-                return tokenize_all(chosen, folder, audio, load, arpabet(), self.options.merge, *common)
+                return tokenize_all(
+                    chosen, folder, audio, load, self._table(rows), self.options.frames_per_entry, *common
+                )
+
+    def _table(self, rows: Sequence[Row]) -> SymbolTable:
+        """Return the table of phones, or of byte pairs: the one that was given or one learned from the rows."""
+        options = self.options
+        if options.text_unit is TextUnit.PHONEME:
+            return arpabet()
+        if options.symbols is not None:
+            table = SymbolTable.load(options.symbols)
+            if table.unit is not TextUnit.BPE:
+                raise ConfigError(f"{options.symbols} is a table of phones", "give one of byte pairs")
+            return table
+        from openvalle.text.bpe import SIZE, spoken, train
+
+        texts = [spoken(row["text"], row["language"]) for row in rows if row["split"] == "train"]
+        return train(texts or [spoken(row["text"], row["language"]) for row in rows], options.bpe_size or SIZE)
 
 
 def rows_of(out: Path, step: Step) -> list[Row]:

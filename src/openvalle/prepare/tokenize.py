@@ -1,4 +1,7 @@
-"""The tokenize step: codes by any codec, symbols and their durations in whole frames, as shards."""
+"""The tokenize step: codes by any codec, symbols and their durations in whole frames, as shards.
+
+Byte pairs have no durations: their rows come from the audio step, not from the alignment.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from openvalle.errors import AudioError, TextError
 from openvalle.listen.aligner import spans_to_durations
 from openvalle.prepare.align import read_spans
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
-from openvalle.text.symbols import SymbolTable
+from openvalle.text.bpe import pieces
+from openvalle.text.symbols import SymbolTable, TextUnit
 
 TRAIN = "train"  # the split whose rows may be copied at other speeds
 MERGE = 2  # frames that share an entry of codebook 1 (VALL-E R section 3.1)
@@ -29,7 +33,7 @@ MERGE = 2  # frames that share an entry of codebook 1 (VALL-E R section 3.1)
 
 @dataclass(frozen=True)
 class Tokens:
-    """One utterance as numbers: `codes` (T, Q), `symbols` (S,), `durations` (S,) in frames, sum T."""
+    """One utterance as numbers: `codes` (T, Q), `symbols` (S,), `durations` (S,) in frames, sum T (empty: none)."""
 
     codes: np.ndarray
     symbols: list[int]
@@ -62,7 +66,7 @@ class TokenizeWork:
             self.folder / shard,
             [item.codes for item in tokens],
             [item.symbols for item in tokens],
-            [item.durations for item in tokens],
+            [item.durations for item in tokens] if self.table.unit is TextUnit.PHONEME else None,
         )
         return [
             {key: row[key] for key in ("id", "speaker", "language", "split", "text", "seconds")}
@@ -72,7 +76,7 @@ class TokenizeWork:
         ], rejected
 
     def tokens(self, row: Row, samples: np.ndarray) -> Tokens:
-        """Return the tokens of one aligned row, (samples,) float32; `AudioError` if it is too short."""
+        """Return the tokens of one row, (samples,) float32; `AudioError` if it is too short."""
         spec, speed = self.codec.spec, row.get("speed", 1.0)
         if speed != 1:
             samples = at_speed(Audio(samples, RATE), speed).samples
@@ -84,6 +88,8 @@ class TokenizeWork:
             codes = self.codec.encode(torch.from_numpy(samples)[None], merge=self.merge)[0].numpy()  # (T, Q)
         assert codes.shape == (len(samples) // spec.hop, spec.codebooks), codes.shape
         assert codes.min() >= 0 and codes.max() < spec.entries, (codes.min(), codes.max())
+        if self.table.unit is TextUnit.BPE:
+            return Tokens(codes, self.table.encode(pieces(row["text"], self.table, row["language"])), [])
         spans = [replace(span, start=span.start / speed, end=span.end / speed) for span in read_spans(row)]
         symbols, durations = spans_to_durations(spans, len(codes), spec.frame_rate, self.merge)
         return Tokens(codes, self.table.encode(symbols), durations)
@@ -121,7 +127,9 @@ def tokenize_all(
     unit: int = UNIT,
     progress: Progress | None = None,
 ) -> Result:
-    """Tokenise every aligned row into shards that `TokenShards` reads, with `symbols.json` and `codec.json`.
+    """Tokenise every row into shards that `TokenShards` reads, with `symbols.json` and `codec.json`.
+
+    Rows are aligned, unless the table is of byte pairs.
 
     `load` makes the codec, once in each process, so it must pickle; `audio` is the folder of the rows' sound.
     """

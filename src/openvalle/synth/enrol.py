@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy as np
 from openvalle.audio import RATE, Audio, is_silent, normalize, read, resample, trim
 from openvalle.errors import AudioError, TextError
 from openvalle.synth.voice import Voice, now
+from openvalle.text.symbols import SymbolTable, TextUnit
 
 if TYPE_CHECKING:
     from openvalle.codec.base import Codec
@@ -34,26 +36,28 @@ def enrol(
     language: str = "en",
     consent: str = "",
     source: str = "",
+    merge: int = BLOCK,
+    table: SymbolTable | None = None,
 ) -> Voice:
     """Return the voice of `clip` (a file of any rate and channels, or an `Audio`).
 
-    `transcript`: what is said in the clip; without it, speech recognition finds it. Raises `AudioError` for a clip
+    `transcript`: what is said in the clip; without it, speech recognition finds it. `merge`: frames that
+    share an entry of codebook 1; `table`: one of byte pairs needs no alignment. Raises `AudioError` for a clip
     that is missing, unreadable, silent, not made of numbers, shorter than 1 s or longer than 30 s, and where words
     and sound do not match; `TextError` if no words are given or heard.
     """
-    from openvalle.listen.aligner import POOR_SCORE, Aligner, spans_to_durations
-    from openvalle.listen.edges import mark_edges
-
     label = "the recording" if isinstance(clip, Audio) else str(clip)
     audio = cleaned(clip, label)
     text = heard(audio, label) if transcript is None else transcript
-    words = spoken_words(text, label)
-    alignment = Aligner().align_scored(audio, [(word.text, word.phones) for word in words])
-    if alignment.score < POOR_SCORE:
-        log.warning("%s: the words do not fit the sound well; check the transcript: %r", label, text)
-    codes = encoded(audio, codec)
-    spans = mark_edges(alignment.spans, audio)
-    symbols, durations = spans_to_durations(spans, len(codes), codec.spec.frame_rate, BLOCK)
+    codes = encoded(audio, codec, merge)
+    symbols: Sequence[str]
+    durations: Sequence[int]
+    if table is not None and table.unit is TextUnit.BPE:
+        from openvalle.text.bpe import pieces
+
+        symbols, durations = pieces(text, table, language), ()
+    else:
+        symbols, durations = aligned(audio, text, label, len(codes), codec.spec.frame_rate)
     return Voice(
         codes=codes,
         symbols=tuple(symbols),
@@ -67,6 +71,18 @@ def enrol(
         created=now(),
         consent=consent,
     )
+
+
+def aligned(audio: Audio, text: str, label: str, frames: int, frame_rate: float) -> tuple[list[str], list[int]]:
+    """Return the symbols of the transcript (S,) and how many of the frames each lasts."""
+    from openvalle.listen.aligner import POOR_SCORE, Aligner, spans_to_durations
+    from openvalle.listen.edges import mark_edges
+
+    words = spoken_words(text, label)
+    alignment = Aligner().align_scored(audio, [(word.text, word.phones) for word in words])
+    if alignment.score < POOR_SCORE:
+        log.warning("%s: the words do not fit the sound well; check the transcript: %r", label, text)
+    return spans_to_durations(mark_edges(alignment.spans, audio), frames, frame_rate, BLOCK)
 
 
 def cleaned(clip: str | Path | Audio, label: str) -> Audio:
@@ -115,13 +131,13 @@ def spoken_words(text: str, label: str) -> list[Word]:
         raise TextError(f"the transcript of {label} cannot be used: {error.what}", error.hint) from None
 
 
-def encoded(audio: Audio, codec: Codec) -> np.ndarray:
+def encoded(audio: Audio, codec: Codec, merge: int = BLOCK) -> np.ndarray:
     """Return the codes (T, Q) uint16 of a clip."""
     import torch
 
     device = next(iter(codec.parameters())).device if isinstance(codec, torch.nn.Module) else torch.device("cpu")
     samples = torch.from_numpy(audio.samples)[None].to(device)  # (1, samples)
-    return codec.encode(samples, merge=BLOCK)[0].cpu().numpy().astype(np.uint16)
+    return codec.encode(samples, merge=merge)[0].cpu().numpy().astype(np.uint16)
 
 
 def _checked(audio: Audio) -> Audio:

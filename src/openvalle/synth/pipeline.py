@@ -12,12 +12,12 @@ import torch
 from openvalle import __version__
 from openvalle.audio import Audio
 from openvalle.codec.base import Codec
-from openvalle.codec.load import load_codec
+from openvalle.codec.load import ENCODEC, load_codec
 from openvalle.decode.ar import AROptions
 from openvalle.decode.windows import Windows
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, assets, find, names
-from openvalle.model.bundle import BundleConfig, load_bundle, require_same_codec
+from openvalle.model.bundle import BundleConfig, load_bundle, require_same_codec, require_same_symbols
 from openvalle.model.config import Alignment
 from openvalle.safety.provenance import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
@@ -78,21 +78,21 @@ class Synthesizer:
     ) -> Synthesizer:
         """Return the model called `model` (a name or a folder), ready to speak.
 
-        `codec`: a name or folder, by default the one in the model's folder (`codec/`) or the built-in one;
-        `device`: auto, cpu, cuda or mps; `windows`: in which codebooks 2 to Q are filled, streamed or not;
-        `watermark` False leaves the mark out of the sound (docs/protection.md). Raises `ModelError` if a file is
-        missing, damaged or does not fit.
+        `codec`: a name or folder, by default the one in the model's folder (`codec/`), the published EnCodec if the
+        model speaks that, or the built-in one; `device`: auto, cpu, cuda or mps; `windows`: in which codebooks 2 to Q
+        are filled, streamed or not; `watermark` False leaves the mark out of the sound (docs/protection.md). Raises
+        `ModelError` if a file is missing, damaged or does not fit.
         """
         place = chosen_device(device)
         folder = find(Kind.MODEL, model)
         bundle = load_bundle(folder)
-        own = folder / "codec"
-        spoken = load_codec(codec if codec is not None else own if own.is_dir() else BUILTIN)
+        spoken = load_codec(codec if codec is not None else codec_of(folder, bundle.config.codec.name))
         if isinstance(spoken, torch.nn.Module):
             spoken.to(place)
         spec = spoken.spec
         require_same_codec(bundle.config, spec.digest, f"the codec {spec.name}")
-        table = SymbolTable(bundle.symbols)
+        table = SymbolTable(bundle.symbols, bundle.merges)
+        require_same_symbols(bundle.config, table.digest, f"{folder / 'symbols.json'}, as it is now,")
         languages = bundle.config.languages
         utterer = Utterer(
             bundle.ar.to(place), bundle.nar.to(place), spoken, spec, table, languages, windows or Windows()
@@ -288,7 +288,16 @@ class Synthesizer:
 
     def _enrolled(self, clip: Path | Audio, prompt_text: str | None, consent: str) -> Voice:
         utterer = self.utterer
-        return enrol(clip, utterer.codec, utterer.table.digest, prompt_text, consent=consent)
+        merge, table = utterer.ar.config.merge, utterer.table
+        return enrol(clip, utterer.codec, table.digest, prompt_text, consent=consent, merge=merge, table=table)
+
+
+def codec_of(folder: Path, name: str) -> str | Path:
+    """Return the codec in a model's folder, else the published EnCodec if the model speaks it, else the built-in."""
+    own = folder / "codec"
+    if name.startswith(f"{ENCODEC}?"):
+        return f"{ENCODEC}:{own}{name.removeprefix(ENCODEC)}" if own.is_dir() else name
+    return own if own.is_dir() else BUILTIN
 
 
 def default_voice() -> Voice:

@@ -33,7 +33,8 @@ from openvalle.synth.lines import Line
 from openvalle.synth.render import Renderer
 from openvalle.synth.speech import Quality, Speech
 from openvalle.synth.voice import Voice
-from openvalle.text.symbols import SIL, SymbolTable
+from openvalle.text.bpe import pieces
+from openvalle.text.symbols import SIL, SymbolTable, TextUnit
 
 LANGUAGE = "en"  # of the text; the front end reads English
 USUAL_FRAMES = 8.0  # frames per phone of ordinary speech
@@ -84,7 +85,7 @@ class Prompt:
 
     symbols: tuple[str, ...]
     codes: Tensor  # (T, Q) int64
-    path: Tensor  # (T / merge,) index of each block's symbol
+    path: Tensor | None  # (T / merge,) index of each block's symbol; None for byte pairs
     language: str
 
 
@@ -190,13 +191,14 @@ class Utterer:
 
     def _renderer(self, job: Job) -> Renderer:
         prompt, merge = self._prompt(job), self.ar.config.merge
-        path = torch.zeros(0, dtype=torch.long) if prompt is None else prompt.path.repeat_interleave(merge)
+        path = None if prompt is None else prompt.path
+        frames = torch.zeros(0, dtype=torch.long) if path is None else path.repeat_interleave(merge)
         row = NARPromptRow(
             text=self._ids(job, prompt),
             first=torch.zeros(0, dtype=torch.long),
             prompt_symbols=0 if prompt is None else len(prompt.symbols),
             prompt=None if prompt is None else prompt.codes,
-            path=None if self.ar.config.alignment == Alignment.NONE else path,
+            path=None if self.ar.config.alignment == Alignment.NONE else frames,
             language=self._language(LANGUAGE),
             prompt_language=None if prompt is None else self._language(prompt.language),
         )
@@ -205,7 +207,8 @@ class Utterer:
     def _ids(self, job: Job, prompt: Prompt | None) -> Tensor:
         """Return the symbols of prompt, line and what follows, (S,)."""
         before = prompt.symbols if prompt else ()
-        return torch.tensor(self.table.encode([*before, *job.line.symbols, *job.following]))
+        own = pieces(job.line.text, self.table) if self.table.unit is TextUnit.BPE else job.line.symbols
+        return torch.tensor(self.table.encode([*before, *own, *job.following]))
 
     def _language(self, name: str) -> int:
         """Return the models' number of a language, 0 for one that they do not know by name."""
@@ -223,6 +226,9 @@ class Utterer:
                 f"the voice {voice.name!r} speaks {voice.language!r}, the text is {LANGUAGE!r}",
                 f"choose the prompt mode {PromptMode.CROSS_LINGUAL}",
             )
+        if not voice.durations:
+            whole = torch.from_numpy(voice.codes.astype(np.int64))
+            return Prompt(voice.symbols, whole[: len(whole) // merge * merge], None, voice.language)
         symbols, durations = list(voice.symbols), list(voice.durations)
         while job.mode is not PromptMode.CONTINUAL and len(symbols) > 1 and symbols[-1] == SIL:
             symbols.pop()

@@ -32,7 +32,7 @@ class Voice:
 
     codes: np.ndarray
     symbols: tuple[str, ...]
-    durations: tuple[int, ...]  # frames of each symbol
+    durations: tuple[int, ...]  # frames of each symbol; none for byte pairs, which are not aligned
     text: str
     codec_digest: str
     symbols_digest: str
@@ -46,8 +46,9 @@ class Voice:
     def __post_init__(self) -> None:
         assert self.codes.ndim == 2, self.codes.shape
         assert self.codes.dtype == np.uint16, self.codes.dtype
-        assert len(self.symbols) == len(self.durations), (len(self.symbols), len(self.durations))
-        assert sum(self.durations) == len(self.codes), (sum(self.durations), len(self.codes))
+        if self.durations:
+            assert len(self.symbols) == len(self.durations), (len(self.symbols), len(self.durations))
+            assert sum(self.durations) == len(self.codes), (sum(self.durations), len(self.codes))
 
     @property
     def seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""The frozen table of text symbols: ARPAbet phones with stress, a pause and padding."""
+"""The frozen table of text symbols: ARPAbet phones with stress, a pause and padding; or byte pairs and padding."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from openvalle.config import atomic_path
 from openvalle.errors import ModelError, TextError
@@ -22,11 +24,22 @@ CONSONANTS = (
 STRESSES = ("0", "1", "2")  # none, primary, secondary
 
 
+class TextUnit(StrEnum):
+    """What the models read."""
+
+    PHONEME = "phoneme"  # aligned with the sound
+    BPE = "bpe"  # byte pairs of the written text (VALL-E 2)
+
+
 @dataclass(frozen=True)
 class SymbolTable:
-    """Symbols in the order of their ids; id 0 is padding, id 1 the pause."""
+    """Symbols in the order of their ids; id 0 is padding. In a table of phones id 1 is the pause.
+
+    `merges`: of a table of byte pairs, "left right" in the order in which they are applied.
+    """
 
     symbols: tuple[str, ...]
+    merges: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.symbols)) != len(self.symbols):
@@ -38,7 +51,20 @@ class SymbolTable:
     @cached_property
     def digest(self) -> str:
         """Fingerprint that codes, models and voices must share: 16 hex digits."""
-        return hashlib.sha256("\n".join(self.symbols).encode()).hexdigest()[:16]
+        lines = [*self.symbols, "", *self.merges] if self.merges else self.symbols
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    @property
+    def unit(self) -> TextUnit:
+        """What the symbols are."""
+        return TextUnit.BPE if self.merges else TextUnit.PHONEME
+
+    @cached_property
+    def byte_pairs(self) -> Any:
+        """The `tokenizers.Tokenizer` of a table of byte pairs."""
+        from openvalle.text.bpe import tokenizer_of
+
+        return tokenizer_of(self)
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -64,6 +90,7 @@ class SymbolTable:
     def save(self, path: str | Path) -> None:
         """Write the table and its digest as JSON, atomically."""
         values = {"digest": self.digest, "symbols": list(self.symbols)}
+        values |= {"merges": list(self.merges)} if self.merges else {}
         with atomic_path(path) as part:
             part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
@@ -72,11 +99,12 @@ class SymbolTable:
         """Read a table; `ModelError` if it is missing, unreadable or altered since it was saved."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-            table = cls(tuple(str(symbol) for symbol in values["symbols"]))
+            merges = tuple(str(merge) for merge in values.get("merges", ()))
+            table = cls(tuple(str(symbol) for symbol in values["symbols"]), merges)
             digest = values["digest"]
         except OSError as error:
             raise ModelError(f"cannot read {path}: {error.strerror}", "give the path of a symbols.json") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ModelError(f"{path} is not a symbol table", "restore it from its source") from None
         if digest != table.digest:
             raise ModelError(

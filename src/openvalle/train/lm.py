@@ -17,7 +17,7 @@ from openvalle.codec.load import load_codec
 from openvalle.config import Config, atomic_path
 from openvalle.data import utterance as data
 from openvalle.data.batches import TokenBatches, fixed_batches
-from openvalle.data.shards import TokenShards, symbols_digest
+from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch, Loss, Utterance
@@ -64,7 +64,7 @@ class LanguageModelTask:
         self.part, self.recipe = part, recipe
         self.train = TokenShards.open(recipe.data, "train")
         self.valid = TokenShards.open(recipe.data, recipe.valid_split)
-        self.valid.require(codec=self.train.codec["digest"])
+        self.valid.require(symbols=self.train.symbols_digest, codec=self.train.codec["digest"])
         self.languages = {name: index + 1 for index, name in enumerate(languages_of(self.train))}
         self.network = make_network(part, recipe, len(self.train.symbols), recipe.loop.seed)
         self._check_data(self.network.config)
@@ -79,6 +79,11 @@ class LanguageModelTask:
         """Refuse tokens that are not what the configuration says."""
         if config.languages and config.languages < len(self.languages):
             raise ConfigError(f"the data has {len(self.languages)} languages, the model {config.languages}")
+        if config.alignment != Alignment.NONE and not self.train.is_aligned:
+            raise ConfigError(
+                "the data is of byte pairs, which are not aligned, and the model has alignment",
+                "prepare it with the text unit phoneme, or set model.alignment=none",
+            )
         merged = self.train.codec["merge"]
         needs_merge = isinstance(config, ARConfig) or config.alignment != Alignment.NONE
         if needs_merge and merged != config.merge:
@@ -208,7 +213,8 @@ def save_part(part: Part, network: AR | NAR, shards: TokenShards, out: Path) -> 
         config=network.config.model_dump(mode="json"),
         codec=shards.codec,
         symbols=shards.symbols,
-        symbols_digest=symbols_digest(shards.symbols),
+        merges=shards.merges,
+        symbols_digest=shards.symbols_digest,
         languages=tuple(languages_of(shards)),
     ).save(out / f"{part.value}.json")
 
@@ -220,5 +226,6 @@ class PartFile(Config):
     config: dict[str, Any]
     codec: dict[str, Any]
     symbols: tuple[str, ...]
+    merges: tuple[str, ...] = ()  # of byte pairs
     symbols_digest: str
     languages: tuple[str, ...]

@@ -17,6 +17,8 @@ from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
 from openvalle.train.lm import Part, PartFile
 
+BPE_MOST_FRAMES = 64.0  # per symbol before the decoder is cut off: a byte pair is about four phones long
+
 
 class PackRecipe(Config):
     """`openvalle train pack`: two trained networks -> one model folder."""
@@ -54,7 +56,8 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
         "nar": nar.config,
     }
     config = BundleConfig.parse(values, f"{recipe.ar} and {recipe.nar}")
-    save_bundle(Bundle(config, ar, nar, first.symbols, recipe.generation), out, recipe.storage)
+    generation = ({"most_frames": BPE_MOST_FRAMES} if first.merges else {}) | recipe.generation
+    save_bundle(Bundle(config, ar, nar, first.symbols, generation, first.merges), out, recipe.storage)
     return out
 
 

@@ -46,6 +46,8 @@ class PredictRecipe(Config):
 def predict(recipe: PredictRecipe, out: Path) -> Path:
     """Write token shards to `out`: codebook 1 as recorded, the others as the NAR model fills them."""
     shards = TokenShards.open(recipe.data, "train")
+    if not shards.is_aligned:
+        raise ConfigError("the data is of byte pairs, which are not aligned", "prepare it with the text unit phoneme")
     half = PartFile.load(recipe.nar / "nar.json")
     shards.require(symbols=half.symbols_digest, codec=half.codec["digest"])
     network = load_half(Part.NAR, half, recipe.nar)
@@ -120,7 +122,7 @@ def _write(out: Path, shards: TokenShards, rows: list[int], codes: list[Tensor])
         out / "tokens" / name,
         [each.cpu().numpy() for each in codes],
         [each.text.tolist() for each in found],
-        [each.durations.tolist() for each in found],
+        [each.durations.tolist() for each in found if each.durations is not None],
     )
     index: list[Row] = [
         shards.rows[row] | {"shard": name, "frame_start": frame, "symbol_start": place}
