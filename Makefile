@@ -16,7 +16,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-codec bench-speech bench-family clean
+.PHONY: help demo test check format bench bench-codec bench-speech bench-family bench-watermark clean
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ format: $(VENV)/.ready-check  ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-codec bench-speech  ## both benchmarks; ARGS="..." is passed on
+bench: bench-codec bench-speech bench-watermark  ## all benchmarks; ARGS="..." is passed on
 
 bench-codec: $(VENV)/.ready-test  ## the codec on unseen speakers
 	$(BIN)/python benchmarks/codec.py $(ARGS)
@@ -48,6 +48,9 @@ bench-speech: $(VENV)/.ready-test  ## zero-shot speech on unseen speakers
 
 bench-family: $(VENV)/.ready-test  ## the four systems: learning by heart, steps and time
 	$(BIN)/python benchmarks/family.py $(ARGS)
+
+bench-watermark: $(VENV)/.ready-test  ## the watermark: found, false alarms, attacks, cost
+	$(BIN)/python benchmarks/watermark.py $(ARGS)
 
 clean:  ## remove the environment and what the jobs wrote
 	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache
