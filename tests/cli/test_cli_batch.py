@@ -25,7 +25,7 @@ def spoken_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     real = Synthesizer.say_batch
 
     def recording(self, lines, *arguments, **named):
-        texts.extend(lines)
+        texts.extend("".join(passage.text for passage in line.passages) for line in lines)
         return real(self, lines, *arguments, **named)
 
     monkeypatch.setattr(Synthesizer, "say_batch", recording)
@@ -102,6 +102,26 @@ def test_only_what_changed_is_spoken_again(batch, spoken_texts) -> None:
     batch("a.csv", "--seed", 1, "--temperature", 0.5)
     batch("a.csv", "--seed", 1, "--temperature", 0.5, "--no-resume")
     assert spoken_texts == ["Saw.", "Sea."] * 3
+    spoken_texts.clear()
+    for option in (("--speed", 1.5), ("--attempts", 1), ("--window", 3), ("--top-p", 0.5), ("--format", "flac")):
+        batch("a.csv", *option)
+    assert spoken_texts == ["Saw.", "Sea."] * 5
+
+
+def test_rows_may_have_markup_and_a_lexicon(batch) -> None:
+    Path("a.csv").write_text('text\nSaw.\n"[pause:0.5s] Saw."\n[pause:soon] Saw.\nSaw. [voice:nobody] See.\n')
+    run = batch("a.csv")
+    assert (run.code, [entry["status"] for entry in entries().values()].count("failed")) == (2, 2)
+    assert "pause" in entries()["00003"]["error"]
+    plain, paused = (read(f"batch/0000{number}.wav").seconds for number in (1, 2))
+    assert paused == pytest.approx(plain + 0.5, abs=0.01)
+    assert "nobody" in entries()["00004"]["error"]
+    assert batch("a.csv", "-o", "literal", "--markup", "none").code == 0
+    assert read("literal/00002.wav").seconds != paused
+    Path("words.tsv").write_text("saw\tS IY1 S IY1 S IY1\n")
+    batch("a.csv", "-o", "lexicon", "--lexicon", "words.tsv")
+    assert Path("lexicon/00001.wav").read_bytes() != Path("batch/00001.wav").read_bytes()
+    assert "no.tsv" in batch("a.csv", "--lexicon", "no.tsv").err
 
 
 def test_a_bad_row_stops_no_other_and_is_tried_again(batch, voice_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_an_unknown_format_is_refused_before_anything_is_spoken(say) -> None:
     assert (run.code, run.out) == (2, "")
     assert run.err == "error: unknown format 'aiff'; use one of: wav, flac, mp3, ogg, opus, pcm\n"
     assert "need a sound file" in say("Hi.", "-o", "-", "--play").err
+    assert "raw PCM cannot be played" in say("Hi.", "-o", "a.pcm", "--play").err
 
 
 def test_watermark_embed_then_detect(openvalle, spoken: Audio) -> None:

@@ -34,6 +34,13 @@ def batch(
     seed: Annotated[int, typer.Option(min=0, help="The seed of rows that name none.")] = 0,
     temperature: Annotated[float | None, typer.Option(min=0.0, help="0 always takes the likeliest.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Sample from this likeliest mass.")] = None,
+    window: Annotated[int | None, typer.Option(min=1, help="Codes within which a repeat is drawn again.")] = None,
+    speed: Annotated[float | None, typer.Option(min=0.5, max=2.0, help="2 is twice as fast.")] = None,
+    attempts: Annotated[
+        int | None, typer.Option(min=1, max=10, help="Times a line is spoken at most, if it goes wrong.")
+    ] = None,
+    markup: Annotated[str, typer.Option(help="auto, tags such as [pause:1s], ssml, or none.")] = "auto",
+    lexicon: Annotated[Path | None, typer.Option(help="Pronunciations: a TSV file of word<TAB>phones.")] = None,
     resume: Annotated[bool, typer.Option(help="Keep the rows that an earlier run has spoken already.")] = True,
     model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
     codec: Annotated[str | None, typer.Option(help="A codec's name or folder; default: the model's.")] = None,
@@ -51,14 +58,15 @@ def batch(
         from openvalle.audio import format_ending
         from openvalle.synth.batch import Batch, read_table
         from openvalle.synth.pipeline import Synthesizer
+        from openvalle.synth.script import lexicon_of
 
-        rows = read_table(table)
+        rows, words = read_table(table), lexicon_of(lexicon)
         format_ending(None, file_format)
         if output.exists() and not output.is_dir():
             raise UserError(f"{output} is a file", "give the name of a folder")
         synthesizer = Synthesizer.load(model, codec=codec, device=device)
-        options = synthesizer.sampling(temperature, top_p)
-        jobs = Batch(synthesizer, output, table.parent, voice, prompt_text, seed, file_format, options)
+        options = synthesizer.sampling(temperature, top_p, window=window, speed=speed, attempts=attempts)
+        jobs = Batch(synthesizer, output, table.parent, voice, prompt_text, seed, file_format, options, markup, words)
         counts: Counter[str] = Counter()
         seconds = 0.0
         for outcome in jobs.run(rows, resume):

@@ -80,6 +80,8 @@ def say(
     path = chosen_output(output, file_format)
     if path is None and (plot or as_json or play):
         raise UserError("--plot, --play and --json need a sound file", "give -o a file name instead of -")
+    if play and (file_format == "pcm" or str(path).endswith(".pcm")):
+        raise UserError("raw PCM cannot be played: it does not tell its rate", "take another --format")
     check_timestamps(timestamps)
     started = time.monotonic()
     with progress(quiet) as show:

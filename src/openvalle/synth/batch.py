@@ -19,10 +19,12 @@ from openvalle.config import Config, atomic_path
 from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, ConfigError, ModelError, TextError
 from openvalle.hub import Kind, find, sha256
-from openvalle.synth.lines import lines_of
 from openvalle.synth.pipeline import BATCH, Synthesizer
+from openvalle.synth.script import Script, script_of
 from openvalle.synth.speech import Speech
 from openvalle.synth.voice import Voice
+from openvalle.text.markup import Markup
+from openvalle.text.phonemes import UserLexicon
 
 REPORT = "report.jsonl"
 TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}  # ending -> separator of the columns
@@ -117,6 +119,8 @@ class Batch:
     seed: int = 0
     file_format: str = "wav"
     options: AROptions | None = None
+    markup: Markup | str = Markup.AUTO
+    lexicon: UserLexicon = field(default_factory=dict)
     _voices: dict[tuple[str | None, str | None], Voice] = field(default_factory=dict)
 
     @property
@@ -133,7 +137,7 @@ class Batch:
         format_ending(None, self.file_format)
         done = self._done() if resume else {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        waiting: list[tuple[Row, str, Voice]] = []
+        waiting: list[tuple[Row, str, Script, Voice]] = []
         kept = []
         failed = []
         for row in rows:
@@ -143,8 +147,7 @@ class Batch:
                 if entry and entry.get("key") == key and (self.folder / entry["path"]).is_file():
                     kept.append(Outcome("kept", entry, entry["seconds"]))
                     continue
-                next(lines_of(row.text))
-                waiting.append((row, key, self._voice(row)))
+                waiting.append((row, key, self._script(row), self._voice(row)))
             except (TextError, ModelError, AudioError) as error:
                 failed.append(Outcome("failed", {"id": row.id, "status": "failed", "error": str(error)}))
         self._begin([outcome.entry for outcome in (*kept, *failed)])
@@ -152,10 +155,10 @@ class Batch:
         for start in range(0, len(waiting), BATCH):
             yield from self._speak(waiting[start : start + BATCH])
 
-    def _speak(self, group: Sequence[tuple[Row, str, Voice]]) -> Iterator[Outcome]:
-        rows, keys, voices = zip(*group, strict=True)
+    def _speak(self, group: Sequence[tuple[Row, str, Script, Voice]]) -> Iterator[Outcome]:
+        rows, keys, scripts, voices = zip(*group, strict=True)
         seeds = [self._seed(row) for row in rows]
-        spoken = self.synthesizer.say_batch([row.text for row in rows], voices, seed=seeds, options=self.options)
+        spoken = self.synthesizer.say_batch(scripts, voices, seed=seeds, options=self.options)
         for row, key, speech in zip(rows, keys, spoken, strict=True):
             path = speech.save(self.folder / f"{row.id}{format_ending(None, self.file_format)}", self.file_format)
             entry = self._entry(row, key, speech, path)
@@ -175,6 +178,13 @@ class Batch:
             "quality": speech.quality.as_dict(),
             "key": key,
         }
+
+    def _script(self, row: Row) -> Script:
+        """Return what a row wants spoken; `TextError` if that is nothing, or a voice in it is not known."""
+        script = script_of(row.text, self.markup, self.lexicon)
+        script.cast(self.synthesizer.voice)
+        next(script.lines())
+        return script
 
     def _seed(self, row: Row) -> int:
         return self.seed if row.seed is None else row.seed
@@ -196,7 +206,15 @@ class Batch:
     def _key(self, row: Row) -> str:
         """Return what tells whether a row must be spoken again."""
         voice, prompt_text = self._name(row)
-        what = [row.text, voice and sha256(find(Kind.VOICE, voice)), prompt_text, self._seed(row), self.file_format]
+        manner = [self.markup, dict(self.lexicon)]
+        what = [
+            row.text,
+            *manner,
+            voice and sha256(find(Kind.VOICE, voice)),
+            prompt_text,
+            self._seed(row),
+            self.file_format,
+        ]
         options = (self.options or self.synthesizer.options).model_dump(mode="json")
         mark = self.synthesizer.provenance.watermark
         facts = json.dumps([*what, options, mark, self.synthesizer.describe()], sort_keys=True)

@@ -215,7 +215,7 @@ class Synthesizer:
 
     def say_batch(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | Script],
         voice: VoiceLike | Sequence[VoiceLike] = None,
         prompt_text: str | None = None,
         seed: int | Sequence[int] = 0,
