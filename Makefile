@@ -16,7 +16,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-codec bench-speech bench-family bench-watermark clean
+.PHONY: help demo test check format bench bench-codec bench-speech bench-edit bench-family bench-watermark clean
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-family: $(VENV)/.ready-test  ## the four systems: learning by heart, steps
 
 bench-watermark: $(VENV)/.ready-test  ## the watermark: found, false alarms, attacks, cost
 	$(BIN)/python benchmarks/watermark.py $(ARGS)
+
+bench-edit: $(VENV)/.ready-test  ## words replaced in recordings of unseen speakers
+	$(BIN)/python benchmarks/edit.py $(ARGS)
 
 clean:  ## remove the environment and what the jobs wrote
 	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache

@@ -109,17 +109,26 @@ def format_ending(path: Path | None, file_format: str | None = None) -> str:
     return path.suffix.lower()
 
 
-def open_sound(path: Path, rate: int, ending: str, tags: Mapping[str, str] | None = None) -> Any:
-    """Return a `soundfile.SoundFile` to write mono samples to.
+def open_sound(
+    path: Path,
+    rate: int,
+    ending: str,
+    tags: Mapping[str, str] | None = None,
+    channels: int = 1,
+    coding: str | None = None,
+) -> Any:
+    """Return a `soundfile.SoundFile` to write samples to, mono by default.
 
+    `coding`: libsndfile's name of the sample format, taken where the container has it, else the usual one.
     `tags`: title, artist, comment, software, date, genre, copyright; written where the format has a place for them
     (INFO chunk, ID3, Vorbis comments).
     """
     import soundfile
 
-    container, coding = FORMATS[ending]
+    container, usual = FORMATS[ending]
     is_raw = container == "RAW"
-    file = soundfile.SoundFile(path, "w", rate, 1, coding, "LITTLE" if is_raw else None, container)
+    chosen = coding if coding and not is_raw and soundfile.check_format(container, coding) else usual
+    file = soundfile.SoundFile(path, "w", rate, channels, chosen, "LITTLE" if is_raw else None, container)
     for key, value in ({} if is_raw else tags or {}).items():
         if value:
             setattr(file, key, value)

@@ -20,6 +20,7 @@ from openvalle import __version__
 from openvalle.cli.batch import batch
 from openvalle.cli.dialogue import dialogue
 from openvalle.cli.doctor import doctor
+from openvalle.cli.edit import EditCommand, continue_, edit
 from openvalle.cli.listen import listen
 from openvalle.cli.model import model
 from openvalle.cli.prepare import prepare
@@ -112,6 +113,8 @@ app = typer.Typer(
 )
 app.command("say")(say)
 app.command("batch")(batch)
+app.command("continue")(continue_)
+app.command("edit", cls=EditCommand)(edit)
 app.command("dialogue")(dialogue)
 app.add_typer(voices, name="voice")
 app.command("detect")(detect)

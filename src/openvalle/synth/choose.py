@@ -12,7 +12,7 @@ import numpy as np
 
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, MissingExtra, ModelError
-from openvalle.synth.speech import Speech
+from openvalle.synth.speech import Quality, Speech
 from openvalle.synth.utter import Job, Utterer
 
 if TYPE_CHECKING:
@@ -46,17 +46,21 @@ class Chooser:
 
     def measured(self, speech: Speech, words: Sequence[str], wanted: np.ndarray | None) -> Speech:
         """Return the speech with `agreement` and `similarity` in its quality record."""
-        heard, similarity = self._words(speech.audio), None
-        voice = None if wanted is None else self._embedding(speech.audio)
-        if wanted is not None and self.encoder is not None:
-            similarity = 0.0 if voice is None else float(np.dot(voice, wanted))
-        quality = replace(speech.quality, agreement=agreement(" ".join(words), heard), similarity=similarity)
-        return replace(speech, quality=quality)
+        agrees, similarity = self.heard(speech.audio, " ".join(words), wanted)
+        return replace(speech, quality=replace(speech.quality, agreement=agrees, similarity=similarity))
+
+    def heard(self, audio: Audio, text: str, wanted: np.ndarray | None) -> tuple[float, float | None]:
+        """Return the share of the words that is heard, and the cosine with a voice if one is given."""
+        agrees = agreement(text, self._words(audio))
+        if wanted is None or self.encoder is None:
+            return agrees, None
+        voice = self.embedding(audio)
+        return agrees, 0.0 if voice is None else float(np.dot(voice, wanted))
 
     @staticmethod
     def best(takes: Sequence[Speech]) -> Speech:
         """Return the candidate with the highest score; the earliest of equals."""
-        best = max(takes, key=lambda take: score(take))
+        best = max(takes, key=lambda take: score(take.quality))
         return replace(best, quality=replace(best.quality, candidates=len(takes)))
 
     def _words(self, audio: Audio) -> str:
@@ -65,7 +69,8 @@ class Chooser:
         except AudioError:  # silent: nothing is heard
             return ""
 
-    def _embedding(self, audio: Audio) -> np.ndarray | None:
+    def embedding(self, audio: Audio) -> np.ndarray | None:
+        """Return the voice of a sound (D,), None without an encoder or if nobody speaks."""
         try:
             return None if self.encoder is None else self.encoder.embed(audio)
         except AudioError:  # nobody speaks
@@ -76,7 +81,7 @@ class Chooser:
         if voice is None or self.encoder is None:
             return None
         if id(voice) not in self._heard:
-            embedding = self._embedding(utterer.sound(voice.codes))
+            embedding = self.embedding(utterer.sound(voice.codes))
             self._heard[id(voice)] = voice, embedding  # the voice is kept, so that its id stays its own
         return self._heard[id(voice)][1]
 
@@ -101,7 +106,6 @@ def agreement(text: str, heard: str) -> float:
     return SequenceMatcher(None, normalize_words(text).split(), normalize_words(heard).split(), autojunk=False).ratio()
 
 
-def score(speech: Speech) -> float:
+def score(quality: Quality) -> float:
     """Return what to maximise among candidates."""
-    quality = speech.quality
     return (quality.agreement or 0.0) + SIMILARITY_WEIGHT * (quality.similarity or 0.0) - FLAG_COST * len(quality.flags)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openvalle.audio import FORMATS, RATE, Audio, is_silent, normalize, resample
+from openvalle.audio import RATE, Audio, format_ending, is_silent, normalize, open_sound, resample
 from openvalle.config import atomic_path
 from openvalle.errors import AudioError
 from openvalle.synth.enrol import BLOCK, encoded, heard, spoken_words
+from openvalle.synth.lines import line_of
+from openvalle.synth.speech import Speech
 from openvalle.synth.voice import Voice
+from openvalle.text.phonemes import Word, phonemize
 
 if TYPE_CHECKING:
     from openvalle.synth.utter import Utterer
-    from openvalle.text.phonemes import Word
 
 log = logging.getLogger(__name__)
 
@@ -83,20 +85,22 @@ class Clip:
         samples = resample(audio, self.rate).samples
         return (samples[:, None] * gains[None]).astype(np.float32)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the file, in the clip's own sample format where the container has it, atomically; return its path."""
-        import soundfile
+    def save(self, path: str | Path, tags: Mapping[str, str] | None = None) -> Path:
+        """Write the file, in the clip's own sample format where the container has it, atomically; return its path.
 
+        `tags`: see `openvalle.audio.open_sound`.
+        """
         path = Path(path)
-        if path.suffix.lower() not in FORMATS:
-            raise AudioError(
-                f"cannot write {path.name}: unknown format {path.suffix!r}", f"end it in {' '.join(FORMATS)}"
-            )
-        container, usual = FORMATS[path.suffix.lower()]
-        subtype = self.subtype if soundfile.check_format(container, self.subtype) else usual
-        with atomic_path(path) as part:
-            soundfile.write(part, np.clip(self.frames, -1, 1), self.rate, format=container, subtype=subtype)
+        ending = format_ending(path)
+        with (
+            atomic_path(path) as part,
+            open_sound(part, self.rate, ending, tags, self.frames.shape[1], self.subtype) as file,
+        ):
+            file.write(np.clip(self.frames, -1, 1))
         return path
+
+
+Source = str | Path | Audio | Clip | Speech
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,14 +156,17 @@ class Part:
         return Voice(self.codes, self.symbols, self.durations, text, **digests, name="recording")
 
 
-def record(utterer: Utterer, source: str | Path | Audio | Clip, transcript: str | None = None) -> Recording:
+def record(utterer: Utterer, source: Source, transcript: str | None = None) -> Recording:
     """Return a recording with its tokens and the time of every word; without `transcript` it is recognised.
 
-    Raises `AudioError` for a clip that cannot be used or does not fit its transcript, `TextError` without words.
+    A `Speech` of one sentence, as an aligned model spoke it, knows all that already. Raises `AudioError` for a clip
+    that cannot be used or does not fit its transcript, `TextError` without words.
     """
     from openvalle.listen.aligner import POOR_SCORE, Aligner, spans_to_durations
     from openvalle.listen.edges import mark_edges
 
+    if isinstance(source, Speech):
+        return _of_speech(source) or record(utterer, source.audio, source.text)
     label = str(source) if isinstance(source, str | Path) else "the recording"
     clip = source if isinstance(source, Clip) else Clip.read(source)
     sound = resample(clip.mono(), RATE)
@@ -178,6 +185,16 @@ def record(utterer: Utterer, source: str | Path | Audio | Clip, transcript: str 
     gain = float(levelled.samples[loudest] / sound.samples[loudest])
     owners = tuple(span.word for span in spans)
     return Recording(clip, gain, codes, tuple(symbols), tuple(durations), owners, tuple(words), " ".join(text.split()))
+
+
+def _of_speech(speech: Speech) -> Recording | None:
+    """Return generated speech as a recording, None if its sound is not exactly its codes."""
+    words = phonemize(speech.text)
+    line = line_of(speech.text, words)
+    if line.symbols != speech.symbols or len(speech.codes) * 320 != len(speech.audio.samples):
+        return None
+    clip = Clip.read(speech.audio)
+    return Recording(clip, 1.0, speech.codes, speech.symbols, speech.durations, line.owners, tuple(words), speech.text)
 
 
 def crossfade(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -1,0 +1,128 @@
+"""Continuing a recording (VALL-E 5.1, "continual"): the text goes on where the recording ends, in the same breath."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openvalle.audio import Audio
+from openvalle.errors import TextError
+from openvalle.synth.edit import PAD_FRAMES, decoded
+from openvalle.synth.long import between_silences, join_sentences
+from openvalle.synth.recording import FADE_SECONDS, Clip, Recording, Source, context_start, crossfade, record
+from openvalle.synth.script import LexiconLike, Script, script_of
+from openvalle.synth.speech import Speech, join_speech
+from openvalle.synth.utter import Job, PromptMode
+from openvalle.text.chunks import SENTENCE
+from openvalle.text.markup import Markup
+from openvalle.text.symbols import SIL
+
+if TYPE_CHECKING:
+    from openvalle.decode.ar import AROptions
+    from openvalle.synth.pipeline import Synthesizer
+
+PROMPT_SECONDS = 10.0  # of the recording's end that the model hears
+
+
+@dataclass(frozen=True, eq=False)
+class Continued:
+    """A recording and what follows: samples before `start` are the recording's own."""
+
+    clip: Clip
+    start: int
+    text: str
+    speech: Speech  # what was added, at the models' rate and level
+
+    @property
+    def added(self) -> Clip:
+        """What was added alone."""
+        return replace(self.clip, frames=self.clip.frames[self.start :])
+
+
+def continue_clip(
+    synthesizer: Synthesizer,
+    clip: Source,
+    text: str,
+    transcript: str | None = None,
+    seed: int = 0,
+    options: AROptions | None = None,
+    *,
+    candidates: int = 1,
+    markup: Markup | str = Markup.AUTO,
+    lexicon: LexiconLike = None,
+) -> Continued:
+    """Return the recording followed by `text`; it keeps every sample but its last 10 ms, where the two are joined.
+
+    Silence at the recording's end beyond a sentence's pause is left out. `transcript`: what is said in the clip;
+    without it, speech recognition finds it.
+    """
+    recording = record(synthesizer.utterer, clip, transcript)
+    end = _end(recording)
+    script = script_of(text, markup, lexicon)
+    if any(passage.voice for passage in script.passages):
+        raise TextError("a recording goes on in its own voice", "leave [voice:...] and [S1] out")
+    jobs = _jobs(synthesizer, recording, end, script, seed)
+    pieces = synthesizer.spoken(jobs, options or synthesizer.options, candidates)
+    first, pause = next(pieces)
+    first, lead = _with_context(synthesizer, recording, end, first)
+    sentences = synthesizer.finished(join_sentences(_chain(first, pause, pieces)))
+    joined = join_speech(list(between_silences(sentences, script.lead, script.tail)))
+    own = recording.clip
+    added = own.spread(Audio(joined.audio.samples / np.float32(recording.gain), joined.audio.rate))
+    stop = min(recording.sample(end), len(own.frames))
+    fade = min(round(FADE_SECONDS * own.rate), stop, len(lead))
+    join = crossfade(own.frames[stop - fade : stop], lead[len(lead) - fade :])
+    frames = np.concatenate([own.frames[: stop - fade], join, added])
+    said = f"{recording.text} {joined.text}"
+    return Continued(replace(own, frames=frames), stop - fade, said, joined)
+
+
+def _end(recording: Recording) -> int:
+    """Return the frame at which the recording is left: its end, or a sentence's pause after its last word."""
+    edges = recording.edges
+    if recording.symbols[-1] != SIL:
+        return int(edges[-1])
+    pause = int(SENTENCE * 75) // 2 * 2
+    return min(int(edges[-1]), int(edges[-2]) + pause)
+
+
+def _jobs(synthesizer: Synthesizer, recording: Recording, end: int, script: Script, seed: int) -> Iterator[Job]:
+    """Return the lines to speak: the first goes on from the recording's end, the others have it as their voice."""
+    count = len(recording.symbols)
+    part = recording.part(context_start(recording, count, PROMPT_SECONDS), count)
+    surplus = int(recording.edges[-1]) - end
+    part = replace(
+        part,
+        codes=part.codes[: len(part.codes) - surplus],
+        durations=(*part.durations[:-1], part.durations[-1] - surplus),
+    )
+    voice = part.voice(synthesizer.utterer, recording.text)
+    # a sentence that ended without a pause in the recording gets one from the line
+    paused = part.symbols[-1] == SIL or recording.text.rstrip()[-1:] not in tuple(".!?;:,")
+    for number, line in enumerate(script.lines()):
+        if number:
+            yield Job(line, voice, seed, number)
+        else:
+            yield Job(line.going_on() if paused else line, voice, seed, number, mode=PromptMode.CONTINUAL)
+
+
+def _with_context(
+    synthesizer: Synthesizer, recording: Recording, end: int, speech: Speech
+) -> tuple[Speech, np.ndarray]:
+    """Return the first line as the codec decodes it after the recording's own codes, and the sound of these
+    (samples, channels) at the clip's rate and level, for the join."""
+    before = recording.codes[max(0, end - PAD_FRAMES) : end]
+    both = np.concatenate([before, speech.codes])
+    sound = synthesizer.utterer.sound(both)
+    cut = len(before) * synthesizer.utterer.spec.hop
+    lead = decoded(synthesizer, recording, both)[: round(len(before) * recording.clip.rate / 75)]
+    audio = Audio(np.ascontiguousarray(sound.samples[cut:]), sound.rate)
+    return replace(speech, audio=audio), lead
+
+
+def _chain(first: Speech, pause: float, rest: Iterator[tuple[Speech, float]]) -> Iterator[tuple[Speech, float]]:
+    yield first, pause
+    yield from rest

@@ -1,0 +1,325 @@
+"""Speech editing: words of a recording are replaced, inserted or deleted; the rest of it stays as it is.
+
+Forced alignment finds the span. Only the span is spoken again, with what comes before and after it as prompt and,
+where the model is aligned, with the sounds that follow in its text. Outside the span and its joins, `FADE_SECONDS`
+long, no sample changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openvalle.audio import Audio
+from openvalle.errors import AudioError, TextError
+from openvalle.model.config import Alignment
+from openvalle.synth.lines import Line, line_of
+from openvalle.synth.recording import (
+    FADE_SECONDS,
+    Clip,
+    Recording,
+    Source,
+    context_end,
+    context_start,
+    crossfade,
+    record,
+)
+from openvalle.synth.speech import Quality, Speech
+from openvalle.synth.utter import Job, PromptMode
+from openvalle.text.phonemes import Word, phonemize
+from openvalle.text.symbols import SIL
+
+if TYPE_CHECKING:
+    from openvalle.decode.ar import AROptions
+    from openvalle.synth.pipeline import Synthesizer
+
+LEFT_SECONDS, RIGHT_SECONDS = 6.0, 4.0  # of what comes before and after that the model hears
+FOLLOWING = 12  # symbols after the span that the model reads
+PAD_FRAMES = 32  # of the recording's own codes on either side that the codec decodes along
+
+
+class EditKind(StrEnum):
+    """What is done to words."""
+
+    REPLACE = "replace"
+    INSERT = "insert"  # after the words
+    DELETE = "delete"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of the words `old`, which must be in the transcript exactly once."""
+
+    kind: EditKind
+    old: str
+    new: str = ""
+
+
+@dataclass(frozen=True)
+class Splice:
+    """Samples [start, end) of the recording that became [new_start, new_end); joins included."""
+
+    start: int
+    end: int
+    new_start: int
+    new_end: int
+
+
+@dataclass(frozen=True, eq=False)
+class Edited:
+    """A recording after its edits."""
+
+    clip: Clip
+    text: str
+    splices: tuple[Splice, ...]
+    quality: tuple[Quality, ...]  # of each span that was spoken
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values, times in seconds."""
+        rate = self.clip.rate
+        spans = [{key: round(value / rate, 3) for key, value in vars(splice).items()} for splice in self.splices]
+        return {
+            "seconds": round(self.clip.seconds, 3),
+            "text": self.text,
+            "spans": spans,
+            "quality": [quality.as_dict() for quality in self.quality],
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where an edit works: words [first, last), symbols [start, end), and the words that come instead."""
+
+    edit: Edit
+    first: int
+    last: int
+    start: int
+    end: int
+    words: tuple[Word, ...]
+
+
+def edit(
+    synthesizer: Synthesizer,
+    clip: Source,
+    edits: Sequence[Edit],
+    transcript: str | None = None,
+    seed: int = 0,
+    options: AROptions | None = None,
+    candidates: int = 1,
+) -> list[Edited]:
+    """Return the edited recording, `candidates` times with other seeds, the best first.
+
+    `transcript`: what is said in the clip; without it, speech recognition finds it. Raises `TextError` if the words
+    to edit are not in it, are in it twice, or if edits meet; `AudioError` if the clip cannot be used.
+    """
+    if not edits:
+        raise TextError("there is nothing to edit", "say which words to replace, to delete or to insert after")
+    recording = record(synthesizer.utterer, clip, transcript)
+    spans = located(recording, edits)
+    if sum(span.last - span.first for span in spans) >= len(recording.words):
+        raise AudioError("nothing of the recording would stay", "use `openvalle say` with the recording as the voice")
+    jobs = [job for take in range(candidates) for job in _jobs(synthesizer, recording, spans, seed, take)]
+    spoken = synthesizer.utterer.speak(jobs, options or synthesizer.options) if jobs else []
+    count = len(jobs) // candidates
+    text = edited_text(recording, spans)
+    takes = [
+        _assembled(synthesizer, recording, spans, spoken[take * count : (take + 1) * count], text, seed)
+        for take in range(candidates if count else 1)
+    ]
+    return takes if len(takes) == 1 else _ranked(takes, recording)
+
+
+def located(recording: Recording, edits: Sequence[Edit]) -> list[Span]:
+    """Return where each edit works, in order of time."""
+    spans = sorted((_located(recording, one) for one in edits), key=lambda span: (span.first, span.last))
+    for before, after in pairwise(spans):
+        if after.first <= before.last:
+            raise TextError(f"the edits of {before.edit.old!r} and {after.edit.old!r} meet", "make one edit of the two")
+    return spans
+
+
+def edited_text(recording: Recording, spans: Sequence[Span]) -> str:
+    """Return the words of the recording after the edits."""
+    words = [word.text for word in recording.words]
+    for span in sorted(spans, key=lambda span: -span.first):
+        words[span.first : span.last] = [word.text for word in span.words]
+    return " ".join(words)
+
+
+def _located(recording: Recording, one: Edit) -> Span:
+    wanted = [word.text.lower() for word in _words_of(one.old, "to look for")]
+    there = [word.text.lower() for word in recording.words]
+    places = [at for at in range(len(there)) if there[at : at + len(wanted)] == wanted]
+    if len(places) != 1:
+        found = "is not" if not places else f"is {len(places)} times"
+        hint = (
+            f"it says: {' '.join(there)}" if not places else "name the words around it, too, so that it is there once"
+        )
+        raise TextError(f"{one.old!r} {found} in the transcript", hint)
+    first, last = places[0], places[0] + len(wanted)
+    start, end = _symbols(recording, first, last)
+    if one.kind is EditKind.INSERT:
+        first, start = last, end
+    words = () if one.kind is EditKind.DELETE else _in_place(recording, first, last, one.new)
+    if one.kind is EditKind.DELETE:
+        start, end = _with_pause(recording, start, end)
+    return Span(one, first, last, start, end, words)
+
+
+def _words_of(text: str, what: str) -> list[Word]:
+    try:
+        return phonemize(text)
+    except TextError as error:
+        raise TextError(f"the words {what} cannot be read: {error.what}", error.hint) from None
+
+
+def _symbols(recording: Recording, first: int, last: int) -> tuple[int, int]:
+    """Return the symbols [start, end) of the words [first, last), pauses between them included."""
+    own = [index for index, owner in enumerate(recording.owners) if first <= owner < last]
+    if not own:
+        raise AudioError(
+            f"{recording.words[first].text!r} cannot be found in the sound", "check the transcript of the recording"
+        )
+    return own[0], own[-1] + 1
+
+
+def _with_pause(recording: Recording, start: int, end: int) -> tuple[int, int]:
+    """Return the span with the shorter of the pauses around it, so that only one of two stays."""
+    symbols, durations = recording.symbols, recording.durations
+    if start > 0 and end < len(symbols) and symbols[start - 1] == SIL == symbols[end]:
+        return (start - 1, end) if durations[start - 1] < durations[end] else (start, end + 1)
+    return start, end
+
+
+def _in_place(recording: Recording, first: int, last: int, new: str) -> tuple[Word, ...]:
+    """Return the new words as they sound between their neighbours ("the" knows the word after it)."""
+    alone = _words_of(new, "to say")
+    before = [word.text for word in recording.words[max(0, first - 2) : first]]
+    after = [word.text for word in recording.words[last : last + 1]]
+    whole = phonemize(" ".join([*before, new, *after]))
+    inside = whole[len(before) : len(whole) - len(after)]
+    fits = [word.text.lower() for word in inside] == [word.text.lower() for word in alone]
+    return tuple(inside if fits else alone)
+
+
+def line_between(words: Sequence[Word], keeps_pause: bool) -> Line:
+    """Return the line of words that stand inside an utterance: no pause before them and, mostly, none after."""
+    line = line_of(" ".join(word.text for word in words), words).going_on()
+    if not keeps_pause and line.symbols[-1] == SIL:
+        line = replace(line, symbols=line.symbols[:-1], owners=line.owners[:-1])
+    return line
+
+
+def _jobs(synthesizer: Synthesizer, recording: Recording, spans: Sequence[Span], seed: int, take: int) -> list[Job]:
+    """Return what is to be spoken for the spans that get words."""
+    utterer, jobs = synthesizer.utterer, []
+    is_aligned = utterer.ar.config.alignment is Alignment.PHONEME
+    for number, span in enumerate(spans):
+        if not span.words:
+            continue
+        left = recording.part(context_start(recording, span.start, LEFT_SECONDS), span.start)
+        right = recording.part(span.end, context_end(recording, span.end, RIGHT_SECONDS))
+        # what comes after is heard first: the span then goes on from what comes before it
+        prompt = right.then(left) if left.symbols and right.symbols else left if left.symbols else right
+        follows = recording.symbols[span.end : span.end + FOLLOWING]
+        keeps_pause = span.words[-1].pause and follows[:1] not in ((SIL,), ())
+        jobs.append(
+            Job(
+                line_between(span.words, keeps_pause),
+                prompt.voice(utterer, recording.text),
+                seed,
+                number,
+                take=take,
+                mode=PromptMode.CONTINUAL,
+                following=follows if is_aligned else (),
+            )
+        )
+    return jobs
+
+
+def _assembled(
+    synthesizer: Synthesizer,
+    recording: Recording,
+    spans: Sequence[Span],
+    spoken: Sequence[Speech],
+    text: str,
+    seed: int,
+) -> Edited:
+    """Return the recording with the spans put in."""
+    pieces, splices = [], []
+    speeches = iter(spoken)
+    at, length = 0, 0
+    for span in spans:
+        speech = next(speeches) if span.words else None
+        piece, start, end = _joined(synthesizer, recording, span, speech)
+        pieces += [recording.clip.frames[at:start], piece]
+        length += start - at
+        splices.append(Splice(start, end, length, length + len(piece)))
+        at, length = end, length + len(piece)
+    pieces.append(recording.clip.frames[at:])
+    clip = replace(recording.clip, frames=np.concatenate(pieces))
+    return Edited(clip, text, tuple(splices), tuple(speech.quality for speech in spoken), seed)
+
+
+def _joined(
+    synthesizer: Synthesizer, recording: Recording, span: Span, speech: Speech | None
+) -> tuple[np.ndarray, int, int]:
+    """Return the samples of a span with its joins, and the recording's samples [start, end) that they stand for."""
+    clip, edges = recording.clip, recording.edges
+    start, end = (recording.sample(int(edges[index])) for index in (span.start, span.end))
+    half = round(FADE_SECONDS / 2 * clip.rate)
+    left, right = min(half, start), min(half, len(clip.frames) - end)
+    if speech is None:
+        both = min(left, right)
+        piece = crossfade(clip.frames[start - both : start + both], clip.frames[end - both : end + both])
+        return piece, start - both, end + both
+    sound, before, after = _decoded(synthesizer, recording, span, speech)
+    spare = len(sound) - before - after
+    left, right = min(left, spare // 2), min(right, spare // 2)
+    inner = sound[before - left : len(sound) - after + right]
+    first = crossfade(clip.frames[start - left : start + left], inner[: 2 * left])
+    last = crossfade(inner[len(inner) - 2 * right :], clip.frames[end - right : end + right])
+    piece = np.concatenate([first, inner[2 * left : len(inner) - 2 * right], last])
+    return piece, start - left, end + right
+
+
+def _decoded(synthesizer: Synthesizer, recording: Recording, span: Span, speech: Speech) -> tuple[np.ndarray, int, int]:
+    """Return the span's sound with the recording's own around it, at the clip's rate and level, and how many samples
+    before and after the span these are."""
+    edges, clip = recording.edges, recording.clip
+    start, end = int(edges[span.start]), int(edges[span.end])
+    before = recording.codes[max(0, start - PAD_FRAMES) : start]
+    after = recording.codes[end : end + PAD_FRAMES]
+    codes = np.concatenate([before, speech.codes, after])
+    sound = decoded(synthesizer, recording, codes)
+    return sound, round(len(before) * clip.rate / 75), round(len(after) * clip.rate / 75)
+
+
+def decoded(synthesizer: Synthesizer, recording: Recording, codes: np.ndarray) -> np.ndarray:
+    """Return codes (T, Q) as (samples, channels) at the clip's rate and level."""
+    sound = synthesizer.utterer.sound(codes)
+    marked = synthesizer.marker.mark(sound) if synthesizer.marker else sound
+    return recording.clip.spread(Audio(marked.samples / np.float32(recording.gain), marked.rate))
+
+
+def _ranked(takes: Sequence[Edited], recording: Recording) -> list[Edited]:
+    """Return the candidates, the best first: by the words heard in them and the likeness to the recording's voice."""
+    from openvalle.synth.choose import Chooser, score
+
+    chooser = Chooser()
+    wanted = chooser.embedding(recording.clip.mono())
+    scored = []
+    for take in takes:
+        agreement, similarity = chooser.heard(take.clip.mono(), take.text, wanted)
+        quality = tuple(
+            replace(each, agreement=agreement, similarity=similarity, candidates=len(takes)) for each in take.quality
+        )
+        scored.append(replace(take, quality=quality))
+    return sorted(scored, key=lambda take: -sum(score(each) for each in take.quality))
