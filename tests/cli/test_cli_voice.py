@@ -99,7 +99,7 @@ def test_doctor_is_content(openvalle, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_train_and_prepare_refuse_what_is_missing(openvalle, tmp_path: Path) -> None:
-    for part in ("codec", "ar", "nar", "pack"):
+    for part in ("codec", "ar", "nar", "pack", "g2p"):
         run = openvalle("train", part, "none.yaml")
         assert (run.code, run.err.count("\n")) == (2, 1), run.err
     run = openvalle("prepare", tmp_path / "none", tmp_path / "out")

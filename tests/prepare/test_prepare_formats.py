@@ -45,6 +45,21 @@ def test_lists(tmp_path):
         list(read_clips(path))
 
 
+def test_seed_tts(tmp_path):
+    folder = tmp_path / "zh"
+    folder.mkdir()
+    path = folder / "meta.lst"
+    path.write_text("1|Said.|prompt-wavs/a.wav|To say.\n2|Said.|prompt-wavs/a.wav|More.|wavs/2.wav\n\n")
+    assert detect(folder) == (Format.SEED_TTS, path)
+    assert list(read_clips(folder)) == [
+        Clip("prompt-wavs/a", folder / "prompt-wavs/a.wav", "Said.", "a", "zh", "test"),
+        Clip("wavs/2", folder / "wavs/2.wav", "More.", "a", "zh", "test"),
+    ]
+    path.write_text("1|Said.|a.wav\n")
+    with pytest.raises(UserError, match="line 1 has 3 fields"):
+        list(read_clips(path))
+
+
 def test_ljspeech(tmp_path, write_sound):
     sound = write_sound(tmp_path / "wavs" / "LJ1.flac")
     (tmp_path / "metadata.csv").write_text("LJ1|Dr. A|Doctor A\nLJ2|Plain|\n")

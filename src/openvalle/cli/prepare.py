@@ -30,7 +30,9 @@ class LastStep(StrEnum):
 def prepare(
     source: Annotated[
         Path,
-        typer.Argument(help="A folder (LibriSpeech, LibriTTS, VCTK, LJSpeech, or audio with .txt/.lab) or manifest."),
+        typer.Argument(
+            help="A folder (LibriSpeech, LibriTTS, VCTK, LJSpeech, Seed-TTS, or audio with .txt/.lab) or manifest."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder for the result; what is already done there is kept.")],
     codec: Annotated[

@@ -52,6 +52,12 @@ def pack(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/mode
     launch("pack", recipe, overrides, out)
 
 
+@train.command("g2p")
+def g2p(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/g2p")) -> None:
+    """Train the model that pronounces words no lexicon lists; scores.json says how well, on words it never saw."""
+    launch("g2p", recipe, overrides, out)
+
+
 def launch(part: str, recipe: Path, overrides: list[str] | None, out: Path) -> None:
     """Run the training job and print where its result is."""
     from openvalle.train.run import run

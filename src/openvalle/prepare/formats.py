@@ -14,6 +14,7 @@ from openvalle.audio import FORMATS
 from openvalle.errors import UserError
 
 UNKNOWN_SPEAKER = "unknown"
+META = "meta.lst"  # of the Seed-TTS test sets, whose folders are named after the language
 AUDIO_ENDINGS = frozenset({*FORMATS, ".oga", ".aif", ".aiff", ".au", ".w64", ".caf", ".sph"} - {".pcm"})
 
 
@@ -38,6 +39,7 @@ class Format(StrEnum):
     MANIFEST = "manifest"  # JSON lines {audio, text, speaker?, language?, split?, id?}
     CUTS = "cuts"  # lhotse cuts, JSON lines, may be gzipped
     LIST = "list"  # audio|text or audio|speaker|language|text lines
+    SEED_TTS = "seed-tts"  # meta.lst: id|prompt text|prompt sound|text[|sound] lines
     LJSPEECH = "ljspeech"  # metadata.csv beside wavs/
     LIBRISPEECH = "librispeech"  # subset/speaker/chapter/*.trans.txt
     LIBRITTS = "libritts"  # subset/speaker/chapter/*.normalized.txt
@@ -51,7 +53,7 @@ def detect(source: Path) -> tuple[Format, Path]:
         return _detect_file(source), source
     if not source.is_dir():
         raise UserError(f"there is nothing at {source}", "give a manifest or a folder of speech and text")
-    for name in ("manifest.jsonl", "cuts.jsonl.gz", "cuts.jsonl", "metadata.csv"):
+    for name in ("manifest.jsonl", "cuts.jsonl.gz", "cuts.jsonl", "metadata.csv", META):
         if (source / name).is_file():
             return _detect_file(source / name), source / name
     if (source / "txt").is_dir() and any(source.glob("wav48*")):
@@ -66,6 +68,8 @@ def _detect_file(path: Path) -> Format:
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         first = next(iter(_json_lines(path)), {})
         return Format.CUTS if {"recording", "tracks"} & first.keys() else Format.MANIFEST
+    if path.name == META:
+        return Format.SEED_TTS
     return Format.LJSPEECH if path.suffix == ".csv" else Format.LIST
 
 
@@ -159,6 +163,28 @@ def _list(path: Path) -> Iterator[Clip]:
         yield clip if len(fields) == 2 else replace(clip, speaker=fields[1], language=fields[2].lower())
 
 
+def _seed_tts(path: Path) -> Iterator[Clip]:
+    """Yield each prompt once and, where a line has one, the recording of its text; all for testing."""
+    folder = path.resolve().parent
+    language = folder.name if folder.name in ("en", "zh") else "en"
+    seen: set[str] = set()
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        fields = [field.strip() for field in line.split("|")]
+        if len(fields) not in (4, 5):
+            raise UserError(
+                f"{path} line {number} has {len(fields)} fields", "id|prompt text|prompt sound|text[|sound]"
+            )
+        # A prompt is the only recording of its speaker that is known to be.
+        speaker = Path(fields[2]).stem
+        for sound, text in ((fields[2], fields[1]), (fields[4] if len(fields) == 5 else "", fields[3])):
+            if sound and sound not in seen:
+                seen.add(sound)
+                name = Path(sound).with_suffix("").as_posix()
+                yield Clip(name, path.parent / sound, text, speaker, language, split="test")
+
+
 def _ljspeech(path: Path) -> Iterator[Clip]:
     sounds = _sounds(path.parent / "wavs" if (path.parent / "wavs").is_dir() else path.parent)
     for number, line in enumerate(_lines(path), 1):
@@ -227,6 +253,7 @@ READERS: dict[Format, Callable[[Path], Iterator[Clip]]] = {
     Format.MANIFEST: _manifest,
     Format.CUTS: _cuts,
     Format.LIST: _list,
+    Format.SEED_TTS: _seed_tts,
     Format.LJSPEECH: _ljspeech,
     Format.LIBRISPEECH: _librispeech,
     Format.LIBRITTS: _libritts,

@@ -1,17 +1,17 @@
-"""Train the grapheme-to-phoneme model: `python -m openvalle.train.g2p recipes/g2p.yaml FOLDER`.
+"""Train the grapheme-to-phoneme model: `openvalle train g2p recipes/g2p.yaml`.
 
 `openvalle.text.g2p` is the same network on NumPy; here it is in torch, under the same names.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from openvalle.text.symbols import STRESSES, VOWELS, is_vowel
 from openvalle.train.spelling import CMU, MISAKI, Pair, align, bare, held_out, pairs
 
 log = logging.getLogger(__name__)
+Step = tuple[int, "Batch"]
 UNKNOWN = -100  # a target that no loss looks at
 
 
@@ -177,7 +178,7 @@ def _fit(recipe: SpellingRecipe, groups: dict[int, Batch], chunks: int) -> Spell
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, recipe))
     stream = batches(groups, recipe.batch, torch.Generator().manual_seed(recipe.seed))
     started, running = time.monotonic(), math.nan
-    for step, batch in zip(range(1, recipe.steps + 1), stream, strict=False):
+    for step, batch in shown(zip(range(1, recipe.steps + 1), stream, strict=False), recipe.steps):
         with torch.autocast("cpu", torch.bfloat16):
             loss = network.loss(batch)
         optimizer.zero_grad()
@@ -189,6 +190,15 @@ def _fit(recipe: SpellingRecipe, groups: dict[int, Batch], chunks: int) -> Spell
         if step % 100 == 0:
             log.info("step %d: loss %.4f, %.0f s", step, running, time.monotonic() - started)
     return network.eval()
+
+
+def shown(steps: Iterable[Step], total: int) -> Iterator[Step]:
+    """Yield the steps with a bar on stderr, if somebody watches."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        yield from bar.track(steps, total=total, description="g2p")
 
 
 def _schedule(step: int, recipe: SpellingRecipe) -> float:
@@ -258,19 +268,3 @@ def train(recipe: SpellingRecipe, folder: Path) -> dict[str, dict[str, float]]:
     with atomic_path(folder / "scores.json") as part:
         part.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     return scores
-
-
-def main() -> None:
-    """Run a recipe from the command line."""
-    parser = argparse.ArgumentParser(description="Train the grapheme-to-phoneme model.")
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("overrides", nargs="*", help="such as steps=100")
-    given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for source, scores in train(SpellingRecipe.load(given.recipe, tuple(given.overrides)), given.folder).items():
-        log.info("%s: %s", source, ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
-
-
-if __name__ == "__main__":
-    main()

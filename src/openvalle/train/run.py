@@ -8,11 +8,16 @@ from openvalle.errors import ConfigError
 
 
 def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Path("runs")) -> Path:
-    """Train `part` (codec, ar, nar, predict or pack) by the recipe into `out`; return the path of what was made."""
+    """Train `part` (codec, ar, nar, predict, pack or g2p) by the recipe into `out`; return what was made."""
     if part == "codec":
         from openvalle.train.codec import CodecRecipe, train_codec
 
         return train_codec(CodecRecipe.load(recipe, overrides), out)
+    if part == "g2p":
+        from openvalle.train.g2p import SpellingRecipe, train
+
+        train(SpellingRecipe.load(recipe, overrides), out)
+        return out
     from openvalle.train.recipe import read_job
 
     if part in ("ar", "nar"):
@@ -28,4 +33,4 @@ def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Pa
         from openvalle.train.pack import PackRecipe, pack
 
         return pack(PackRecipe.parse(read_job(part, recipe, overrides), str(recipe)), out)
-    raise ConfigError(f"cannot train {part!r}", "train codec, ar, nar, predict or pack")
+    raise ConfigError(f"cannot train {part!r}", "train codec, ar, nar, predict, pack or g2p")
