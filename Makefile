@@ -38,7 +38,7 @@ format: $(VENV)/.ready-check  ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-codec bench-speech bench-watermark  ## all benchmarks; ARGS="..." is passed on
+bench: bench-codec bench-speech bench-edit bench-watermark  ## all benchmarks; ARGS="..." is passed on
 
 bench-codec: $(VENV)/.ready-test  ## the codec on unseen speakers
 	$(BIN)/python benchmarks/codec.py $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +160,15 @@ def test_bad_recordings_are_refused(synthesizer: Synthesizer, spoken: Audio, tmp
         edit(synthesizer, spoken, [], TEXT)
     with pytest.raises(AudioError, match="more than 120 s"):
         Clip.read(silence(130.0))
+
+
+def test_a_prompt_is_in_the_model_s_text_unit(synthesizer: Synthesizer, recording: Recording) -> None:
+    count = len(recording.symbols)
+    part = recording.part(0, count)
+    assert part.text == "saw see saw see"
+    voice = part.voice(synthesizer.utterer)
+    assert voice.symbols == recording.symbols
+    twice = part.then(part)
+    assert twice.text == "saw see saw see saw see saw see"
+    assert len(twice.codes) == sum(twice.durations)
+    assert all(one != other for one, other in pairwise(twice.symbols))

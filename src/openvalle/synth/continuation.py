@@ -99,7 +99,7 @@ def _jobs(synthesizer: Synthesizer, recording: Recording, end: int, script: Scri
         codes=part.codes[: len(part.codes) - surplus],
         durations=(*part.durations[:-1], part.durations[-1] - surplus),
     )
-    voice = part.voice(synthesizer.utterer, recording.text)
+    voice = part.voice(synthesizer.utterer)
     # a sentence that ended without a pause in the recording gets one from the line
     paused = part.symbols[-1] == SIL or recording.text.rstrip()[-1:] not in tuple(".!?;:,")
     for number, line in enumerate(script.lines()):

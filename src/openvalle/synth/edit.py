@@ -233,7 +233,7 @@ def _jobs(synthesizer: Synthesizer, recording: Recording, spans: Sequence[Span],
         jobs.append(
             Job(
                 line_between(span.words, keeps_pause),
-                prompt.voice(utterer, recording.text),
+                prompt.voice(utterer),
                 seed,
                 number,
                 take=take,

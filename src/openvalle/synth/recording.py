@@ -17,7 +17,9 @@ from openvalle.synth.enrol import BLOCK, encoded, heard, spoken_words
 from openvalle.synth.lines import line_of
 from openvalle.synth.speech import Speech
 from openvalle.synth.voice import Voice
+from openvalle.text.bpe import pieces
 from openvalle.text.phonemes import Word, phonemize
+from openvalle.text.symbols import TextUnit
 
 if TYPE_CHECKING:
     from openvalle.synth.utter import Utterer
@@ -124,7 +126,9 @@ class Recording:
     def part(self, start: int, end: int) -> Part:
         """Return the symbols [start, end)."""
         edges = self.edges
-        return Part(self.codes[edges[start] : edges[end]], self.symbols[start:end], self.durations[start:end])
+        words = dict.fromkeys(owner for owner in self.owners[start:end] if owner >= 0)
+        text = " ".join(self.words[word].text for word in words)
+        return Part(self.codes[edges[start] : edges[end]], self.symbols[start:end], self.durations[start:end], text)
 
     def sample(self, frame: int) -> int:
         """Return the clip's sample at the beginning of a frame."""
@@ -138,6 +142,7 @@ class Part:
     codes: np.ndarray
     symbols: tuple[str, ...]
     durations: tuple[int, ...]
+    text: str  # its words
 
     def then(self, other: Part) -> Part:
         """Return both, one after the other; equal symbols that meet become one, as models expect."""
@@ -148,12 +153,16 @@ class Part:
             else:
                 symbols.append(symbol)
                 durations.append(frames)
-        return Part(np.concatenate([self.codes, other.codes]), tuple(symbols), tuple(durations))
+        text = f"{self.text} {other.text}".strip()
+        return Part(np.concatenate([self.codes, other.codes]), tuple(symbols), tuple(durations), text)
 
-    def voice(self, utterer: Utterer, text: str) -> Voice:
-        """Return the part as a prompt."""
+    def voice(self, utterer: Utterer) -> Voice:
+        """Return the part as a prompt, in the model's text unit."""
+        symbols, durations = self.symbols, self.durations
+        if utterer.table.unit is TextUnit.BPE:
+            symbols, durations = tuple(pieces(self.text, utterer.table)), ()
         digests = {"codec_digest": utterer.spec.digest, "symbols_digest": utterer.table.digest}
-        return Voice(self.codes, self.symbols, self.durations, text, **digests, name="recording")
+        return Voice(self.codes, symbols, durations, self.text, **digests, name="recording")
 
 
 def record(utterer: Utterer, source: Source, transcript: str | None = None) -> Recording:
@@ -179,7 +188,7 @@ def record(utterer: Utterer, source: Source, transcript: str | None = None) -> R
     alignment = Aligner().align_scored(levelled, [(word.text, word.phones) for word in words])
     if alignment.score < POOR_SCORE:
         log.warning("%s: the words do not fit the sound well; check the transcript: %r", label, text)
-    codes = encoded(levelled, utterer.codec)
+    codes = encoded(levelled, utterer.codec, utterer.ar.config.merge)
     spans = mark_edges(alignment.spans, levelled)
     symbols, durations = spans_to_durations(spans, len(codes), utterer.spec.frame_rate, BLOCK)
     gain = float(levelled.samples[loudest] / sound.samples[loudest])
