@@ -21,8 +21,9 @@ class Verdict(StrEnum):
 
 
 MEANINGS = {
-    Verdict.MARKED: "very likely synthetic speech, made by openvalle or by another program that uses the Perth "
-    "watermark; by which person, or with whose consent, cannot be told",
+    Verdict.MARKED: "if this is speech, it is very likely synthetic, made by openvalle or by another program that uses "
+    "the Perth watermark; by which person, or with whose consent, cannot be told (steady tones, as in music, may be "
+    "mistaken for the mark)",
     Verdict.TAGGED: "the file says that openvalle made it, but the sound carries no watermark; anyone can write or "
     "remove such tags",
     Verdict.UNKNOWN: "nothing can be concluded: marks can be removed, and most programs that make speech leave none, "
