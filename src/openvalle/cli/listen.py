@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 listen = typer.Typer(
     help="Make listening tests with people, take them in a browser, collect the results.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="The folder of the test.")]
@@ -47,7 +46,7 @@ def new(
 ) -> None:
     """Make a listening test in the folder STUDY from one folder of clips per system.
 
-    [bold]openvalle listen new study -k cmos -s ours=out/ours -s theirs=out/theirs --baseline theirs[/bold]
+    openvalle listen new study -k cmos -s ours=out/ours -s theirs=out/theirs --baseline theirs
 
     Settings of the design: title, question, introduction, consent, code, step, per_rater, training, catches,
     headphones, must_hear, show_text, max_raters, seed (docs/listening-tests.md).
