@@ -106,7 +106,7 @@ def synthesizer(tiny_model: Path):
 @pytest.fixture(scope="session")
 def tiny_voice(synthesizer, spoken: Audio):
     """A voice for the tiny model."""
-    return synthesizer.voice(spoken, "saw, see, saw, see")
+    return synthesizer.voice(spoken, "saw, see, saw, see", consent="nobody's: made of buzz and hiss")
 
 
 @pytest.fixture(autouse=True)

@@ -42,6 +42,10 @@ class Audio:
         """Length in seconds."""
         return len(self.samples) / self.rate
 
+    def pcm(self) -> bytes:
+        """Return the samples as 16-bit little-endian integers."""
+        return (np.clip(self.samples, -1, 1) * 32767).round().astype("<i2").tobytes()
+
     def save(self, path: str | Path, file_format: str | None = None) -> Path:
         """Write the file (format by its ending, or by name), atomically; return its path."""
         return write(path, self, file_format)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -40,6 +41,68 @@ def test_list_and_show(openvalle, anna: Path) -> None:
     facts = json.loads(openvalle("voice", "show", "anna", "--json").out)
     assert (facts["text"], facts["consent"]) == (SAID, "Anna")
     assert SAID in openvalle("voice", "show", str(anna)).out
+
+
+def test_voice_without_consent(openvalle, tiny_model: Path, clip_path: Path, own_home: Path, monkeypatch) -> None:
+    arguments = ("voice", "add", "bob", clip_path, "--transcript", SAID, "--model", tiny_model)
+    refused = openvalle(*arguments, "--policy", "require")
+    assert refused.code == 2
+    assert "--consent" in refused.err
+    assert not (own_home / "voices").exists()
+    assert openvalle(*arguments, "--policy", "sometimes").code == 2
+    assert openvalle(*arguments).code == 0
+    assert Voice.load(own_home / "voices" / "bob.safetensors").consent == ""
+    monkeypatch.setenv("OPENVALLE_CONSENT", "require")
+    said = ("say", "Hi.", "--voice", "bob", "--model", tiny_model, "-o", "a.wav")
+    assert openvalle(*said).code == 2
+    assert openvalle(*said, "--consent", "Bob, today").code == 0
+
+
+def test_exported_and_imported_is_the_same(openvalle, anna: Path, tiny_model: Path, own_home: Path) -> None:
+    assert openvalle("voice", "export", "anna").out == "anna.safetensors\n"
+    assert openvalle("voice", "export", "anna").code == 2, "it does not overwrite unasked"
+    assert openvalle("voice", "export", "anna", "-o", "anna.wav").code == 2
+    anna.unlink()
+    run = openvalle("voice", "import", "anna.safetensors", "--model", tiny_model)
+    assert (run.code, run.out.strip()) == (0, str(anna)), run.err
+    one, other = Voice.load(anna), Voice.load("anna.safetensors")
+    assert one.codes.tolist() == other.codes.tolist()
+    assert dataclasses.replace(one, codes=other.codes).__dict__ == other.__dict__
+    assert openvalle("voice", "import", "anna.safetensors", "--name", "eve", "--model", tiny_model).code == 0
+    assert Voice.load(own_home / "voices" / "eve.safetensors").name == "eve"
+
+
+def test_voice_of_another_codec_is_not_imported(openvalle, anna: Path) -> None:
+    openvalle("voice", "export", "anna")
+    run = openvalle("voice", "import", "anna.safetensors", "--name", "eve")  # for the built-in model
+    assert (run.code, run.err.count("\n")) == (2, 1)
+    assert "another codec" in run.err
+
+
+def test_newer_voice_and_other_files_are_not_imported(openvalle, anna: Path, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("openvalle.synth.voice.VERSION", 9)
+    openvalle("voice", "export", "anna")
+    monkeypatch.undo()
+    (tmp_path / "text.safetensors").write_text("no voice")
+    for file, said in (("anna.safetensors", "version 9"), (tmp_path / "text.safetensors", "cannot be read")):
+        run = openvalle("voice", "import", file, "--name", "eve")
+        assert (run.code, run.err.count("\n")) == (2, 1)
+        assert said in run.err
+
+
+def test_picture_of_a_voice(openvalle, anna: Path, tiny_model: Path) -> None:
+    run = openvalle("voice", "show", "anna", "--plot", "anna.png", "--json", "--model", tiny_model)
+    assert json.loads(run.out)["plot"] == "anna.png"
+    assert Path("anna.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_blend(openvalle, anna: Path, tiny_model: Path, own_home: Path) -> None:
+    openvalle("voice", "invent", "nobody", "--model", tiny_model, "--text", "Hello there.")
+    assert openvalle("voice", "blend", "mix", "anna", "nobody", "--share", 0.4).code == 0
+    mix = Voice.load(own_home / "voices" / "mix.safetensors")
+    assert "anna: Anna; nobody: synthetic" in mix.consent
+    assert openvalle("say", "Hi.", "--voice", "mix", "--model", tiny_model, "-o", "a.wav").code == 0
+    assert openvalle("voice", "blend", "mix", "anna", "nobody", "--share", 1.5, "--replace").code == 2
 
 
 def test_second_voice_of_a_name_needs_replace(openvalle, anna: Path, tiny_model: Path, clip_path: Path) -> None:

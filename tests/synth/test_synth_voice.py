@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from openvalle.errors import ModelError
@@ -56,10 +57,10 @@ def test_other_safetensors_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_newer_version_is_refused(voice: Voice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voice_module, "VERSION", 2)
+    monkeypatch.setattr(voice_module, "VERSION", 3)
     path = voice.save(tmp_path / "ann.safetensors")
     monkeypatch.undo()
-    with pytest.raises(ModelError, match=r"version 2.*update"):
+    with pytest.raises(ModelError, match=r"version 3.*update"):
         Voice.load(path)
 
 
@@ -70,11 +71,22 @@ def test_inconsistent_file_is_refused(voice: Voice, tmp_path: Path) -> None:
 
 
 def test_voice_of_another_codec_or_table_is_refused(voice: Voice) -> None:
-    assert voice.check("c0dec", "5ymb0l5") is voice
+    known = {"SIL", "HH", "AY1", "B"}
+    assert voice.check("c0dec", known) is voice, "another table will do if it has the symbols"
     with pytest.raises(ModelError, match=r"another codec .c0dec. than the model's .new."):
-        voice.check("new", "5ymb0l5")
-    with pytest.raises(ModelError, match="another set of text symbols"):
-        voice.check("c0dec", "new")
+        voice.check("new", known)
+    with pytest.raises(ModelError, match=r"does not know .HH AY1."):
+        voice.check("c0dec", {"SIL"})
+
+
+def test_file_of_the_first_version_is_read(voice: Voice, tmp_path: Path) -> None:
+    path = voice.save(tmp_path / "new.safetensors")
+    with safe_open(path, framework="numpy") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in ("codes", "durations")}
+    old = {key: value for key, value in metadata.items() if key not in ("clip_digest", "checks")} | {"version": "1"}
+    save_file(tensors, tmp_path / "old.safetensors", metadata=old)
+    found = Voice.load(tmp_path / "old.safetensors")
+    assert (found.name, found.consent, found.checks, found.clip_digest) == ("ann", "Ann, 2026", "", "")
 
 
 def test_failed_write_leaves_the_old_file(voice: Voice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

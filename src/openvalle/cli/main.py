@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from openvalle import __version__
 from openvalle.cli.batch import batch
+from openvalle.cli.book import book
 from openvalle.cli.dialogue import dialogue
 from openvalle.cli.doctor import doctor
 from openvalle.cli.edit import EditCommand, continue_, edit
@@ -26,6 +27,7 @@ from openvalle.cli.model import model
 from openvalle.cli.prepare import prepare
 from openvalle.cli.say import say
 from openvalle.cli.spoofing import spoofing
+from openvalle.cli.stream import stream
 from openvalle.cli.train import train
 from openvalle.cli.voice import voices
 from openvalle.cli.watermark import detect, watermark
@@ -116,6 +118,8 @@ app.command("batch")(batch)
 app.command("continue")(continue_)
 app.command("edit", cls=EditCommand)(edit)
 app.command("dialogue")(dialogue)
+app.command("stream")(stream)
+app.command("book")(book)
 app.add_typer(voices, name="voice")
 app.command("detect")(detect)
 app.add_typer(watermark, name="watermark")

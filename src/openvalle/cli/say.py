@@ -31,6 +31,7 @@ def say(
     prompt_text: Annotated[
         str | None, typer.Option(help="What the clip says; without it the clip is transcribed.")
     ] = None,
+    consent: Annotated[str, typer.Option(help="Who agreed to the use of a clip's voice, and when.")] = "",
     output: Annotated[
         str | None,
         typer.Option(
@@ -91,7 +92,7 @@ def say(
         synthesizer = Synthesizer.load(model, codec=codec, device=device)
         options = synthesizer.sampling(temperature, top_p, window=window, speed=speed, attempts=attempts)
         show("reading the voice")
-        speaker = synthesizer.voice(voice, prompt_text)
+        speaker = synthesizer.voice(voice, prompt_text, consent=consent)
         manner = {"markup": markup, "lexicon": lexicon, "candidates": candidates, "mode": prompt_mode}
         pieces = synthesizer.sentences(words, speaker, seed=seed, options=options, **manner)  # type: ignore[arg-type]
         summary, shown = spoken(pieces, path, file_format, synthesizer, show, timestamps)

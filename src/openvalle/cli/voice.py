@@ -1,4 +1,4 @@
-"""`openvalle voice add|list|show|remove`: voices kept under a name."""
+"""`openvalle voice add|invent|blend|list|show|export|import|remove`: voices kept under a name."""
 
 from __future__ import annotations
 
@@ -24,17 +24,80 @@ Name = Annotated[str, typer.Argument(help="The voice's name.")]
 def add(
     name: Name,
     clip: Annotated[Path, typer.Argument(help="3 to 15 s of one speaker, or a .safetensors voice.")],
-    prompt_text: Annotated[str | None, typer.Option(help="What the clip says; else it is transcribed.")] = None,
+    transcript: Annotated[
+        str | None, typer.Option("--transcript", "--prompt-text", help="What the clip says; else it is transcribed.")
+    ] = None,
     consent: Annotated[str, typer.Option(help="Who agreed to the use of this voice, and when.")] = "",
+    policy: Annotated[
+        str | None, typer.Option(help="Without consent: off, warn or require. Default: $OPENVALLE_CONSENT, else warn.")
+    ] = None,
+    language: Annotated[str, typer.Option(help="What the clip speaks.")] = "en",
+    licence: Annotated[str, typer.Option(help="Terms of the recording.")] = "",
     model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
 ) -> None:
-    """Keep the voice of a clip as NAME."""
+    """Check a clip, say what may spoil it, and keep its voice as NAME."""
     path = free_path(name, replace)
     from openvalle.synth.pipeline import Synthesizer
 
-    voice = Synthesizer.load(model).voice(str(clip), prompt_text, consent=consent)
+    synthesizer = Synthesizer.load(model, consent_policy=policy)
+    voice = synthesizer.voice(str(clip), transcript, consent=consent, language=language, licence=licence)
     print(dataclasses.replace(voice, name=name).save(path))
+
+
+@voices.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A .safetensors voice.")],
+    name: Annotated[str | None, typer.Option(help="Its name here; default: the one it has.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="The model that is to speak with it.")] = "builtin",
+    policy: Annotated[str | None, typer.Option(help="Without consent: off, warn or require.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
+) -> None:
+    """Keep a voice that was exported elsewhere, if the model can use it."""
+    from openvalle.synth.voice import Voice
+
+    chosen = name if name is not None else Voice.load(file).name
+    path = free_path(chosen, replace)
+    from openvalle.synth.pipeline import Synthesizer
+
+    voice = Synthesizer.load(model, consent_policy=policy).voice(Path(file).resolve())
+    print(dataclasses.replace(voice, name=chosen).save(path))
+
+
+@voices.command("export")
+def export(
+    name: Name,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; default: NAME.safetensors here.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file.")] = False,
+) -> None:
+    """Write a voice to a file that `voice import` reads elsewhere."""
+    from openvalle.synth.voice import Voice
+
+    path = output or Path(f"{name}{VOICE_SUFFIX}")
+    if path.suffix != VOICE_SUFFIX:
+        raise UserError(f"{path} is no name of a voice file", f"end it in {VOICE_SUFFIX}")
+    if path.exists() and not replace:
+        raise UserError(f"{path} is there already", "add --replace, or take another name")
+    print(Voice.load(find(Kind.VOICE, check_name(name, Kind.VOICE))).save(path))
+
+
+@voices.command("blend")
+def blend(
+    name: Name,
+    first: Annotated[str, typer.Argument(help="A voice's name or file.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    share: Annotated[float, typer.Option(help="Part of the prompt that is the second's, between 0 and 1.")] = 0.5,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
+) -> None:
+    """Keep a prompt made of two voices as NAME: the model hears both. It is no average of them."""
+    path = free_path(name, replace)
+    from openvalle.synth.blend import blend as blended
+    from openvalle.synth.voice import Voice
+
+    both = [Voice.load(find(Kind.VOICE, voice)) for voice in (first, second)]
+    print(blended(*both, share=share, name=name).save(path))
 
 
 @voices.command("invent")
@@ -75,13 +138,26 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @voices.command("show")
-def show(name: Annotated[str, typer.Argument(help="A voice's name or file.")], as_json: AsJson = False) -> None:
-    """Show what a voice holds: text, length, origin, consent."""
+def show(
+    name: Annotated[str, typer.Argument(help="A voice's name or file.")],
+    as_json: AsJson = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the prompt with its phones into this picture.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="Whose codec decodes the picture's sound.")] = "builtin",
+) -> None:
+    """Show what a voice holds: text, length, origin, consent, and what the checks of its clip found."""
     from openvalle.synth.voice import Voice
 
     path = find(Kind.VOICE, name)
     voice = Voice.load(path)
     facts: dict[str, Any] = {"name": voice.name, "path": str(path)} | voice.facts()
+    if plot is not None:
+        from openvalle.synth.blend import speech_of
+        from openvalle.synth.pipeline import Synthesizer
+        from openvalle.synth.plot import plot_speech
+
+        synthesizer = Synthesizer.load(model, consent_policy="off")
+        speech = speech_of(synthesizer.voice(voice), synthesizer.utterer.codec)
+        facts["plot"] = str(plot_speech(speech, plot, f"{voice.name}: {voice.text}"))
     if as_json:
         print(json.dumps(facts))
         return

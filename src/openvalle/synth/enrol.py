@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ import numpy as np
 
 from openvalle.audio import RATE, Audio, is_silent, normalize, read, resample, trim
 from openvalle.errors import AudioError, TextError
+from openvalle.synth.check import problems
 from openvalle.synth.voice import Voice, now
+from openvalle.text.language import language as spoken_language
 from openvalle.text.symbols import SymbolTable, TextUnit
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ def enrol(
     language: str = "en",
     consent: str = "",
     source: str = "",
+    licence: str = "",
     merge: int = BLOCK,
     table: SymbolTable | None = None,
 ) -> Voice:
@@ -46,8 +50,11 @@ def enrol(
     that is missing, unreadable, silent, not made of numbers, shorter than 1 s or longer than 30 s, and where words
     and sound do not match; `TextError` if no words are given or heard.
     """
+    language = spoken_language(language).value
     label = "the recording" if isinstance(clip, Audio) else str(clip)
-    audio = cleaned(clip, label)
+    recording = recorded(clip, label)
+    audio = cleaned(recording, label)
+    found = problems(recording)
     text = heard(audio, label) if transcript is None else transcript
     codes = encoded(audio, codec, merge)
     symbols: Sequence[str]
@@ -57,7 +64,10 @@ def enrol(
 
         symbols, durations = pieces(text, table, language), ()
     else:
-        symbols, durations = aligned(audio, text, label, len(codes), codec.spec.frame_rate)
+        symbols, durations, doubt = aligned(audio, text, label, len(codes), codec.spec.frame_rate)
+        found += doubt
+    for problem in found:
+        log.warning("%s: %s", label, problem)
     return Voice(
         codes=codes,
         symbols=tuple(symbols),
@@ -68,28 +78,38 @@ def enrol(
         name=name or ("unnamed" if isinstance(clip, Audio) else Path(clip).stem),
         language=language,
         source=source or ("" if isinstance(clip, Audio) else Path(clip).name),
+        clip_digest=hashlib.sha256(recording.samples.tobytes()).hexdigest()[:16],
         created=now(),
         consent=consent,
+        licence=licence,
+        checks="; ".join(found),
     )
 
 
-def aligned(audio: Audio, text: str, label: str, frames: int, frame_rate: float) -> tuple[list[str], list[int]]:
-    """Return the symbols of the transcript (S,) and how many of the frames each lasts."""
+def aligned(
+    audio: Audio, text: str, label: str, frames: int, frame_rate: float
+) -> tuple[list[str], list[int], list[str]]:
+    """Return the symbols of the transcript (S,), how many of the frames each lasts, and what is doubtful about it."""
     from openvalle.listen.aligner import POOR_SCORE, Aligner, spans_to_durations
     from openvalle.listen.edges import mark_edges
 
     words = spoken_words(text, label)
     alignment = Aligner().align_scored(audio, [(word.text, word.phones) for word in words])
-    if alignment.score < POOR_SCORE:
-        log.warning("%s: the words do not fit the sound well; check the transcript: %r", label, text)
-    return spans_to_durations(mark_edges(alignment.spans, audio), frames, frame_rate, BLOCK)
+    doubt = f"the words do not fit the sound well, or are of another language: check the transcript {text!r}"
+    symbols, durations = spans_to_durations(mark_edges(alignment.spans, audio), frames, frame_rate, BLOCK)
+    return symbols, durations, [doubt] if alignment.score < POOR_SCORE else []
 
 
-def cleaned(clip: str | Path | Audio, label: str) -> Audio:
-    """Return the clip's speech as 24 kHz mono, trimmed and levelled, whole blocks long."""
+def recorded(clip: str | Path | Audio, label: str) -> Audio:
+    """Return the clip as 24 kHz mono."""
     audio = resample(_checked(clip), RATE) if isinstance(clip, Audio) else read(clip, max_seconds=READ_SECONDS)
     if is_silent(audio):
         raise AudioError(f"{label} is silent", "record it again, closer to the microphone")
+    return audio
+
+
+def cleaned(audio: Audio, label: str) -> Audio:
+    """Return the recording's speech, trimmed and levelled, whole blocks long."""
     whole = audio.seconds
     audio = normalize(trim(audio))
     if audio.seconds < MIN_SECONDS:

@@ -41,7 +41,7 @@ def sound_file(
     except (soundfile.LibsndfileError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise _refusal(path, error) from None
+        raise refusal(path, error) from None
 
 
 @contextmanager
@@ -55,15 +55,17 @@ def _for_stdout() -> Iterator[Path]:
         sys.stdout.buffer.flush()
 
 
-def _refusal(path: Path | None, error: BaseException) -> AudioError:
+def refusal(path: Path | None, error: BaseException, then: str = "") -> AudioError:
+    """Return what to tell a person about a failed write; `then`: what to do once it is mended."""
     folder = path.parent if path else Path(tempfile.gettempdir())
-    vague = not isinstance(error, OSError) or error.errno == errno.ENOSPC  # libsndfile says "System error."
-    if vague and folder.is_dir() and shutil.disk_usage(folder).free < FULL_BYTES:
-        return AudioError(
+    number = getattr(error, "errno", None)  # libsndfile has none and says "System error."
+    is_short = number is None and folder.is_dir() and shutil.disk_usage(folder).free < FULL_BYTES
+    if is_short or number in (errno.ENOSPC, errno.EDQUOT):
+        what, hint = (
             f"cannot write {path or 'standard output'}: the disk is full",
-            "free some space or write to another disk",
+            "free some space or use another disk",
         )
-    reason = getattr(error, "strerror", None) or error
-    return AudioError(
-        f"cannot write {path or 'standard output'} ({reason})", "check the folder, its permissions and the free space"
-    )
+    else:
+        what = f"cannot write {path or 'standard output'} ({getattr(error, 'strerror', None) or error})"
+        hint = "check the folder, its permissions and the free space"
+    return AudioError(what, f"{hint}, {then}" if then else hint)

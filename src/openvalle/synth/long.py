@@ -17,13 +17,13 @@ from openvalle.synth.edges import EdgeTrimmer
 from openvalle.synth.speech import Speech
 
 
-def join_sentences(pieces: Iterable[tuple[Speech, float]]) -> Iterator[Speech]:
+def join_sentences(pieces: Iterable[tuple[Speech, float]], lead: float | None = None) -> Iterator[Speech]:
     """Yield each piece with its edges made for the joints; a single piece comes back as it is.
 
-    `pieces`: speech and the pause wanted after it, in seconds. Holds two pieces at most.
+    `pieces`: speech and the pause wanted after it, in seconds; `lead`: the pause after what was spoken before them,
+    None if nothing was. Holds two pieces at most.
     """
     held: tuple[Speech, float] | None = None
-    lead: float | None = None
     for piece, pause in pieces:
         if held is not None:
             yield trimmed(held[0], lead, held[1])

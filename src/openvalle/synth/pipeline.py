@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
@@ -19,6 +20,7 @@ from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, assets, find, names
 from openvalle.model.bundle import BundleConfig, load_bundle, require_same_codec, require_same_symbols
 from openvalle.model.config import Alignment
+from openvalle.safety.consent import ConsentPolicy, ask, chosen_policy
 from openvalle.safety.provenance import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
 from openvalle.synth.enrol import enrol
@@ -65,6 +67,7 @@ class Synthesizer:
     utterer: Utterer
     options: AROptions
     marker: Marker | None  # lays the watermark on all that is spoken; None: none
+    policy: ConsentPolicy = ConsentPolicy.WARN  # what happens to voices without a record of consent
 
     @classmethod
     def load(
@@ -75,15 +78,17 @@ class Synthesizer:
         *,
         windows: Windows | None = None,
         watermark: bool = True,
+        consent_policy: str | None = None,
     ) -> Synthesizer:
         """Return the model called `model` (a name or a folder), ready to speak.
 
         `codec`: a name or folder, by default the one in the model's folder (`codec/`), the published EnCodec if the
         model speaks that, or the built-in one; `device`: auto, cpu, cuda or mps; `windows`: in which codebooks 2 to Q
-        are filled, streamed or not; `watermark` False leaves the mark out of the sound (docs/protection.md). Raises
+        are filled, streamed or not; `watermark` False leaves the mark out of the sound (docs/protection.md);
+        `consent_policy`: off, warn or require, by default what $OPENVALLE_CONSENT says, else warn. Raises
         `ModelError` if a file is missing, damaged or does not fit.
         """
-        place = chosen_device(device)
+        policy, place = chosen_policy(consent_policy), chosen_device(device)
         folder = find(Kind.MODEL, model)
         bundle = load_bundle(folder)
         spoken = load_codec(codec if codec is not None else codec_of(folder, bundle.config.codec.name))
@@ -98,7 +103,7 @@ class Synthesizer:
             bundle.ar.to(place), bundle.nar.to(place), spoken, spec, table, languages, windows or Windows()
         )
         options = watchful(options_of(bundle.generation, str(folder)), spoken)
-        return cls(bundle.config, utterer, options, Marker() if watermark else None)
+        return cls(bundle.config, utterer, options, Marker() if watermark else None, policy)
 
     @property
     def rate(self) -> int:
@@ -135,20 +140,28 @@ class Synthesizer:
         values |= _given(speed=speed, attempts=attempts)
         return AROptions.parse(values, "the sampling options")
 
-    def voice(self, voice: VoiceLike = None, prompt_text: str | None = None, *, consent: str = "") -> Voice:
+    def voice(
+        self,
+        voice: VoiceLike = None,
+        prompt_text: str | None = None,
+        *,
+        consent: str = "",
+        language: str = "en",
+        licence: str = "",
+    ) -> Voice:
         """Return `voice` as a `Voice` that fits this model.
 
-        None is the built-in default; a string a voice's name, a clip or a `.safetensors` file; `prompt_text` says
-        what is spoken in a clip, which is transcribed otherwise.
+        None is the built-in default; a string a voice's name, a clip or a `.safetensors` file. For a clip,
+        `prompt_text` says what is spoken in it (else it is transcribed), and `consent` who agreed to its use. A file or
+        clip without consent is treated as the policy says (`openvalle.safety.consent`).
         """
-        if voice is None:
-            voice = default_voice()
-        elif isinstance(voice, str | Path):
-            path = find(Kind.VOICE, voice)
-            voice = Voice.load(path) if path.suffix == VOICE_SUFFIX else self._enrolled(path, prompt_text, consent)
-        elif isinstance(voice, Audio):
-            voice = self._enrolled(voice, prompt_text, consent)
-        return voice.check(self.utterer.spec.digest, self.utterer.table.digest)
+        if isinstance(voice, Voice):
+            found, is_new = voice, self.policy is ConsentPolicy.REQUIRE  # others were asked when they were read
+        else:
+            found, is_new = self._read_voice(voice, prompt_text, consent, language, licence), True
+        if is_new:
+            ask(found.consent, found.name, self.policy)
+        return found.check(self.utterer.spec.digest, frozenset(self.utterer.table.symbols))
 
     def say(
         self,
@@ -179,15 +192,19 @@ class Synthesizer:
         options: AROptions | None = None,
         *,
         candidates: int = 1,
+        skip: int = 0,
         **manner: Unpack[Manner],
     ) -> Iterator[Speech]:
         """Yield the speech sentence by sentence; joined end to end it is what `say` returns.
 
-        Memory does not grow with the length of the text: every sentence is spoken with the same prompt.
+        Memory does not grow with the length of the text: every sentence is spoken with the same prompt. `skip`: lines
+        that are left out at the beginning, because they were spoken before.
         """
-        order = self._order(text, self.voice(voice, prompt_text), seed, manner)
-        pieces = self.spoken(order.jobs, options or self.options, candidates)
-        return between_silences(self.finished(join_sentences(pieces)), order.lead, order.tail)
+        order, pause = self._order(text, self.voice(voice, prompt_text), seed, manner), None
+        for job in islice(order.jobs, skip):
+            pause = job.line.pause
+        pieces = join_sentences(self.spoken(order.jobs, options or self.options, candidates), pause)
+        return between_silences(self.finished(pieces), 0.0 if skip else order.lead, order.tail)
 
     def stream(
         self,
@@ -286,10 +303,20 @@ class Synthesizer:
             else:
                 yield chooser.speak(self.utterer, job, options, candidates), job.line.pause
 
-    def _enrolled(self, clip: Path | Audio, prompt_text: str | None, consent: str) -> Voice:
+    def _read_voice(
+        self, voice: Audio | str | Path | None, prompt_text: str | None, consent: str, language: str, licence: str
+    ) -> Voice:
+        if voice is None:
+            return default_voice()
+        if not isinstance(voice, Audio):
+            voice = find(Kind.VOICE, voice)
+            if voice.suffix == VOICE_SUFFIX:
+                found = Voice.load(voice)
+                return replace(found, consent=consent) if consent else found
         utterer = self.utterer
         merge, table = utterer.ar.config.merge, utterer.table
-        return enrol(clip, utterer.codec, table.digest, prompt_text, consent=consent, merge=merge, table=table)
+        known = {"consent": consent, "language": language, "licence": licence}
+        return enrol(voice, utterer.codec, table.digest, prompt_text, merge=merge, table=table, **known)
 
 
 def codec_of(folder: Path, name: str) -> str | Path:

@@ -1,13 +1,15 @@
 """`Voice`: a few seconds of someone's speech as tokens with their phones, in memory and on disk.
 
 One `.safetensors` file per voice. Tensors: `codes` (T, Q) uint16 and `durations` (S,) uint16 in frames, summing to
-T. Metadata, all strings: the symbols spoken (by name, so that the file can be read without a table), the transcript,
-and the digests of the codec and the symbol table, without which tokens turn to noise unnoticed.
+T. Metadata, all strings: the symbols spoken (by name, so that the file can be read without a table, and with every
+table that has them), the transcript, the codec's digest, without which tokens turn to noise unnoticed, where the clip
+comes from, who agreed to its use, and what the checks of the clip found.
 """
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
     from openvalle.synth.speech import Speech
 
 FORMAT = "openvalle-voice"
-VERSION = 1
+VERSION = 2
 FRAME_RATE = 75.0  # frames per second of every codec we use
-STRINGS = ("text", "codec_digest", "symbols_digest", "name", "language", "source", "created", "consent", "licence")
+STRINGS = (
+    *("text", "codec_digest", "symbols_digest", "name", "language", "source", "clip_digest", "created", "consent"),
+    *("licence", "checks"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +44,11 @@ class Voice:
     name: str = "unnamed"
     language: str = "en"
     source: str = ""  # where the recording comes from
+    clip_digest: str = ""  # of the recording's samples: what the consent was given for
     created: str = ""  # date and time, ISO 8601, UTC
     consent: str = ""  # who agreed to the use of this voice, and when
     licence: str = ""
+    checks: str = ""  # what is wrong with the recording, in sentences; empty: nothing was found
 
     def __post_init__(self) -> None:
         assert self.codes.ndim == 2, self.codes.shape
@@ -55,17 +62,17 @@ class Voice:
         """Length of the prompt in seconds."""
         return len(self.codes) / FRAME_RATE
 
-    def check(self, codec_digest: str, symbols_digest: str) -> Voice:
-        """Return the voice if it fits codec and symbols; `ModelError` says which does not."""
-        for what, own, needed in (
-            ("codec", self.codec_digest, codec_digest),
-            ("set of text symbols", self.symbols_digest, symbols_digest),
-        ):
-            if own != needed:
-                raise ModelError(
-                    f"the voice {self.name!r} was made with another {what} ({own}) than the model's ({needed})",
-                    "make it again from its clip with this model: openvalle voice add",
-                )
+    def check(self, codec_digest: str, known: Container[str]) -> Voice:
+        """Return the voice if it fits the codec and all its symbols are `known`; `ModelError` says what does not."""
+        hint = "make it again from its clip with this model: openvalle voice add"
+        if self.codec_digest != codec_digest:
+            made = f"with another codec ({self.codec_digest}) than the model's ({codec_digest})"
+            raise ModelError(f"the voice {self.name!r} was made {made}", hint)
+        unknown = [symbol for symbol in dict.fromkeys(self.symbols) if symbol not in known]
+        if unknown:
+            raise ModelError(
+                f"the voice {self.name!r} has text symbols that the model does not know ({' '.join(unknown[:5])})", hint
+            )
         return self
 
     def facts(self) -> dict[str, Any]:
@@ -78,6 +85,8 @@ class Voice:
             **origin,
             "codec": self.codec_digest,
             "symbols": self.symbols_digest,
+            "clip": self.clip_digest,
+            "checks": self.checks,
         }
 
     def save(self, path: str | Path) -> Path:
@@ -109,13 +118,13 @@ class Voice:
                 f"the voice {path} cannot be read ({' '.join(str(error).split())})",
                 "it is damaged or no voice: make it again with `openvalle voice add`",
             ) from None
-        _check_format(path, metadata)
+        metadata = _upgraded(metadata, _version(path, metadata))
         try:
             return cls(
                 codes=tensors["codes"],
                 symbols=tuple(metadata["symbols"].split()),
                 durations=tuple(tensors["durations"].tolist()),
-                **{key: metadata[key] for key in STRINGS},
+                **{key: metadata[key] for key in STRINGS},  # of an older file: `_upgraded`
             )
         except (KeyError, AssertionError):
             raise ModelError(f"the voice {path} is incomplete", "make it again with `openvalle voice add`") from None
@@ -142,7 +151,14 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _check_format(path: Path, metadata: dict[str, str]) -> None:
+def _upgraded(metadata: dict[str, str], version: int) -> dict[str, str]:
+    """Return the metadata of the present version."""
+    if version < 2:  # had no digest of the clip, and no checks
+        return {"clip_digest": "", "checks": ""} | metadata
+    return metadata
+
+
+def _version(path: Path, metadata: dict[str, str]) -> int:
     if metadata.get("format") != FORMAT:
         raise ModelError(f"{path} is not a voice", "give a voice made by `openvalle voice add`, or a clip")
     try:
@@ -154,3 +170,4 @@ def _check_format(path: Path, metadata: dict[str, str]) -> None:
             f"the voice {path} has format version {version}; this openvalle reads up to {VERSION}",
             "update: pip install --upgrade openvalle",
         )
+    return version
