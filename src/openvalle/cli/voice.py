@@ -96,8 +96,8 @@ def blend(
     from openvalle.synth.blend import blend as blended
     from openvalle.synth.voice import Voice
 
-    both = [Voice.load(find(Kind.VOICE, voice)) for voice in (first, second)]
-    print(blended(*both, share=share, name=name).save(path))
+    one, other = (Voice.load(find(Kind.VOICE, voice)) for voice in (first, second))
+    print(blended(one, other, share, name).save(path))
 
 
 @voices.command("invent")

@@ -24,6 +24,7 @@ from openvalle.safety.consent import ConsentPolicy, ask, chosen_policy
 from openvalle.safety.provenance import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
 from openvalle.synth.enrol import enrol
+from openvalle.synth.heap import give_back
 from openvalle.synth.lines import lines_of
 from openvalle.synth.long import between_silences, join_sentences
 from openvalle.synth.script import LexiconLike, Script, lexicon_of, script_of
@@ -302,6 +303,7 @@ class Synthesizer:
                 yield self.utterer.speak([job], options)[0], job.line.pause
             else:
                 yield chooser.speak(self.utterer, job, options, candidates), job.line.pause
+            give_back()
 
     def _read_voice(
         self, voice: Audio | str | Path | None, prompt_text: str | None, consent: str, language: str, licence: str

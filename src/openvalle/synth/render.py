@@ -20,6 +20,8 @@ from openvalle.model.nar import NAR
 from openvalle.synth.lines import Line, times_of
 from openvalle.synth.speech import Quality, Speech
 
+BLOCK = 32  # frames decoded at a time: convolutions prepare themselves for every size they meet, and keep that
+
 
 class Renderer:
     """One line on its way from codebook 1 to samples."""
@@ -72,7 +74,8 @@ class Renderer:
 
     def _decoded(self, windows: Iterable[Tensor]) -> Iterator[np.ndarray]:
         for codes in windows:
-            yield self._kept(self.decoder.push(codes[None].to(self.device)))
+            for block in codes.split(BLOCK):
+                yield self._kept(self.decoder.push(block[None].to(self.device)))
 
     def _kept(self, decoded: Tensor) -> np.ndarray:
         self.blocks.append(np.ascontiguousarray(decoded[0].float().cpu().numpy(), np.float32))

@@ -13,6 +13,7 @@ from openvalle.decode.ar import AROptions
 from openvalle.safety.provenance import Provenance
 from openvalle.safety.watermark import Marker, MarkStream
 from openvalle.synth.edges import EdgeTrimmer
+from openvalle.synth.heap import give_back
 from openvalle.synth.long import moved, trimmer_of
 from openvalle.synth.speech import Speech
 from openvalle.synth.utter import Job, Utterer
@@ -56,6 +57,7 @@ def blocks_of(
         yield Block(Audio(given[-1], rate), begun / rate, job.number, job.line.text, whole)
         start, lead = start + len(whole.audio.samples), job.line.pause
         job = following
+        give_back()
 
 
 def blocks_between(blocks: Iterator[Block], lead: float, tail: float, rate: int) -> Iterator[Block]:
