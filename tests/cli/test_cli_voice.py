@@ -80,9 +80,9 @@ def test_voice_of_another_codec_is_not_imported(openvalle, anna: Path) -> None:
 
 
 def test_newer_voice_and_other_files_are_not_imported(openvalle, anna: Path, monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("openvalle.synth.voice.VERSION", 9)
-    openvalle("voice", "export", "anna")
-    monkeypatch.undo()
+    with monkeypatch.context() as newer:
+        newer.setattr("openvalle.synth.voice.VERSION", 9)
+        openvalle("voice", "export", "anna")
     (tmp_path / "text.safetensors").write_text("no voice")
     for file, said in (("anna.safetensors", "version 9"), (tmp_path / "text.safetensors", "cannot be read")):
         run = openvalle("voice", "import", file, "--name", "eve")

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import crude_speech
 from openvalle.audio import Audio, concatenate
 from openvalle.listen import speaker
 from openvalle.synth import check
@@ -66,7 +65,7 @@ def test_voice_keeps_what_was_found(
     assert "clipped" in voice.checks
     assert "clipped" in caplog.text
     assert voice.facts()["checks"] == voice.checks
-    clean = enrol(crude_speech(2), tiny_codec, "table", SAID)
+    clean = enrol(spoken, tiny_codec, "table", SAID)
     assert clean.checks == ""
     assert len(clean.clip_digest) == 16
     assert clean.clip_digest != voice.clip_digest
