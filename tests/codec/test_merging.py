@@ -15,13 +15,6 @@ def quantizer() -> ResidualQuantizer:
     return made
 
 
-def test_the_builtin_codec_merges_alike() -> None:
-    made, x = quantizer(), torch.randn(2, 11, 4, generator=torch.Generator().manual_seed(1))
-    for merge in (1, 2, 3):
-        codes = encode_residual(x, made.codebooks, made.nearest, (merge,))
-        assert torch.equal(codes, made.encode(x, merge))
-
-
 def test_any_codebook_can_be_merged() -> None:
     made, x = quantizer(), torch.randn(1, 12, 4, generator=torch.Generator().manual_seed(1))
     codes = encode_residual(x, made.codebooks, made.nearest, (4, 2))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from openvalle.codec.quantize import ResidualQuantizer, merge_frames
+from openvalle.codec.merging import merge_frames
+from openvalle.codec.quantize import ResidualQuantizer
 
 
 def trained(steps: int = 60, entries: int = 16) -> tuple[ResidualQuantizer, torch.Tensor]:

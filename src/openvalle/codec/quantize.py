@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openvalle.codec.merging import encode_residual, merge_frames
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -19,15 +21,6 @@ class Quantized:
     values: Tensor  # (B, T, D), straight-through
     codes: Tensor  # (B, T, Q)
     commitment: Tensor  # scalar, mean squared distance of the encoder's output to its quantised value
-
-
-def merge_frames(x: Tensor, merge: int) -> Tensor:
-    """Average (B, T, D) over blocks of `merge` frames and repeat; the last block is filled by its last frame."""
-    if merge == 1:
-        return x
-    frames = x.shape[1]
-    padded = F.pad(x.transpose(1, 2), (0, -frames % merge), mode="replicate")
-    return F.avg_pool1d(padded, merge).transpose(1, 2).repeat_interleave(merge, dim=1)[:, :frames]
 
 
 class ResidualQuantizer(nn.Module):
@@ -53,12 +46,7 @@ class ResidualQuantizer(nn.Module):
     def encode(self, x: Tensor, merge: int = 1, levels: int | None = None) -> Tensor:
         """Return codes (B, T, levels) for x (B, T, D); codebook 1 is chosen on averages over `merge` frames, and
         what the averaging lost stays in the residual for the later ones."""
-        residual, codes = x, []
-        for level in range(levels or len(self.codebooks)):
-            index = self.nearest(merge_frames(residual, merge) if level == 0 else residual, level)
-            residual = residual - self.codebooks[level][index]
-            codes.append(index)
-        return torch.stack(codes, dim=-1)
+        return encode_residual(x, self.codebooks[:levels], self.nearest, (merge,))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the sum (B, T, D) of the entries of codes (B, T, q), q <= Q."""
