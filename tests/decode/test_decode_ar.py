@@ -7,12 +7,13 @@ import dataclasses
 import pytest
 import torch
 
-from lm_samples import AR_KINDS, ENTRIES, SYMBOLS, ar_of
+from lm_samples import AR_KINDS, ENTRIES, SMALL, SYMBOLS, ar_of, shaken
 from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate, stream
 from openvalle.decode.pointer import Pointer
 from openvalle.decode.sampling import SamplingOptions, row_generators
 from openvalle.errors import ModelError
-from openvalle.model.config import Alignment
+from openvalle.model.ar import AR
+from openvalle.model.config import Alignment, ARConfig
 
 EVERY = pytest.mark.parametrize("kind", AR_KINDS)
 ALIGNED = pytest.mark.parametrize("kind", [k for k, v in AR_KINDS.items() if v.get("alignment") == "phoneme"])
@@ -204,6 +205,17 @@ def test_the_limit_ends_every_row():
         result = generate(model, [prompt(model, 1)], options, row_generators([1]))[0]
         assert result.stopped_by == StoppedBy.LIMIT
         assert len(result.codes) == max(1, 4 // model.config.block) * model.config.group
+
+
+def test_rows_end_where_learnt_positions_do():
+    model = AR(ARConfig.parse({**SMALL, "positions": "learnt", "max_positions": 20}))
+    shaken(model)
+    options = OPTIONS.model_copy(update={"least_frames": 16.0, "most_frames": 16.0})
+    prompts = [prompt(model, 1, frames=15), prompt(model, 2, frames=3)]
+    together = generate(model, prompts, options, row_generators([1, 2]))
+    assert [len(result.codes) for result in together] == [4, 16]  # <BOS> has a position too
+    assert all(result.stopped_by == StoppedBy.LIMIT for result in together)
+    assert_same(generate(model, prompts[:1], options, row_generators([1]))[0], together[0])
 
 
 def test_the_prompt_counts_as_history():

@@ -132,3 +132,21 @@ def test_copies_at_other_speeds_are_shorter_or_longer_and_by_other_speakers(tmp_
     assert len(fast.codes) == pytest.approx(len(slow.codes) / 1.25, abs=2)
     assert fast.text.tolist() == slow.text.tolist()
     assert fast.durations.sum() == len(fast.codes)
+
+
+def test_the_command_hands_over_the_merging_rate(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from openvalle.cli.main import app
+    from openvalle.prepare.run import Report
+
+    seen = []
+
+    def note(source, out, codec, jobs, **settings):
+        seen.append(settings["options"].merge)
+        return Report({"tokens": 1}, [], 1.0)
+
+    monkeypatch.setattr("openvalle.prepare.run.prepare", note)
+    for arguments in ([], ["--merge", "1"]):
+        assert CliRunner().invoke(app, ["prepare", str(tmp_path), str(tmp_path / "out"), *arguments]).exit_code == 0
+    assert seen == [2, 1]

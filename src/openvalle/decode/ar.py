@@ -146,6 +146,10 @@ class _Loop:
         self.history = history[rows.to(self.device)]
         self.pointer = self._pointer(None if paths is None else [paths[int(row)] for row in rows])
         self.least, self.most = self._limits(paths is not None)
+        if self.config.max_positions is not None:  # learnt positions have an end: a row stops there
+            left = self.config.max_positions - int(self.config.begin) - inputs.group_lens.cpu()[rows]
+            self.most = torch.minimum(self.most, left.clamp(min=1))
+            self.least = torch.minimum(self.least, self.most)
         self.logits, self.state = model.prefill(inputs, int(self.most.max()) + 1)
         if fan > 1:
             index = rows.to(self.device)

@@ -127,7 +127,10 @@ class AR(nn.Module):
         """
         vectors = self._group_vectors(groups[:, None])
         path = None if aligned is None else aligned[:, None]
-        x = self._audio(vectors, state.position[:, None], path, languages[:, None], state.symbols)
+        at = state.position[:, None]
+        if self.config.max_positions is not None:  # a row that has ended may run past the last one beside the others
+            at = at.clamp(max=self.config.max_positions - 1)
+        x = self._audio(vectors, at, path, languages[:, None], state.symbols)
         hidden = self.stack.step(x, state.cache)
         return self._logits(hidden), ARState(state.cache, state.symbols, state.position + 1)
 

@@ -25,8 +25,8 @@ from openvalle.decode.sampling import row_generators
 from openvalle.decode.watch import Finding
 from openvalle.decode.windows import Windows
 from openvalle.errors import ModelError
-from openvalle.model.alignment import merge_path
 from openvalle.model.ar import AR
+from openvalle.model.batch import Utterance, whole_blocks
 from openvalle.model.config import Alignment
 from openvalle.model.nar import NAR
 from openvalle.synth.lines import Line
@@ -218,7 +218,7 @@ class Utterer:
     def _prompt(self, job: Job) -> Prompt | None:
         """Return the voice as the mode wants it: whole if the line goes on from it, else without its last pause,
         because the line begins with one and no two neighbours may be equal."""
-        voice, merge = job.voice, self.ar.config.merge
+        voice, config = job.voice, self.ar.config
         if voice is None:
             return None
         if voice.language != LANGUAGE and job.mode is not PromptMode.CROSS_LINGUAL:
@@ -226,17 +226,16 @@ class Utterer:
                 f"the voice {voice.name!r} speaks {voice.language!r}, the text is {LANGUAGE!r}",
                 f"choose the prompt mode {PromptMode.CROSS_LINGUAL}",
             )
-        if not voice.durations:
-            whole = torch.from_numpy(voice.codes.astype(np.int64))
-            return Prompt(voice.symbols, whole[: len(whole) // merge * merge], None, voice.language)
         symbols, durations = list(voice.symbols), list(voice.durations)
-        while job.mode is not PromptMode.CONTINUAL and len(symbols) > 1 and symbols[-1] == SIL:
+        while durations and job.mode is not PromptMode.CONTINUAL and len(symbols) > 1 and symbols[-1] == SIL:
             symbols.pop()
             durations.pop()
-        frames = sum(durations) // merge * merge
-        durations[-1] -= sum(durations) - frames
+        frames = sum(durations) if durations else len(voice.codes)
         codes = torch.from_numpy(voice.codes[:frames].astype(np.int64))
-        return Prompt(tuple(symbols), codes, merge_path(torch.tensor(durations), merge), voice.language)
+        # Both networks get the same whole groups, so that grouped models see one prompt (VALL-E 2 3.1).
+        row = Utterance(torch.zeros(len(symbols)), codes, torch.tensor(durations) if durations else None)
+        kept, path = whole_blocks(row, config.merge, config.group)
+        return Prompt(tuple(symbols), kept, None if path is None else path[:: config.merge], voice.language)
 
 
 def seeded(jobs: Sequence[Job], attempt: int) -> list[torch.Generator]:

@@ -1,0 +1,62 @@
+"""The family benchmark: one length of speech for all, codes counted at their place, the page's pictures."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from lm_samples import AR_KINDS, NAR_KINDS, ar_of, nar_of, utterance
+from openvalle.train.recipe import read_pair
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SYSTEMS = ("valle", "vallex", "valler", "valle2")
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("family")
+
+
+def test_all_systems_speak_ten_seconds_and_two_take_half_the_steps(family, monkeypatch):
+    def tiny(path: Path):
+        ar, nar = read_pair(path)
+        stack = ar.stack.model_copy(update={"width": 8, "heads": 2, "depth": 1, "feedforward": 8})
+        return ar.model_copy(update={"stack": stack}), nar.model_copy(update={"stack": stack})
+
+    monkeypatch.setattr(family, "read_pair", tiny)
+    steps = {system: family.measure_pace(system, "small", 1).steps for system in SYSTEMS}
+    assert steps == {"valle": 750, "vallex": 750, "valler": 375, "valle2": 375}
+
+
+@pytest.mark.parametrize("kind", AR_KINDS)
+def test_codes_are_compared_with_the_ones_after_the_prompt(family, kind):
+    model = ar_of(kind)
+    row = utterance(6, 45, 0)
+    right, places = family.recall_first(model, row)
+    rest = 45 // model.config.merge
+    rest -= rest % model.config.group
+    assert 0 <= right <= places
+    assert places >= rest // 2
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NAR_KINDS if kind in SYSTEMS])
+def test_frames_that_the_prompt_shows_are_not_counted(family, kind):
+    class Shards:
+        rows = ({"id": "a"},)
+
+        def neighbour(self, name):
+            return None
+
+    row = utterance(6, 40, 0)
+    right, frames = family.recall_others(nar_of(kind), row, Shards(), 0)
+    assert frames == (40 if kind == "vallex" else 20)
+    assert right.shape == (7,)
+    assert bool((right <= frames).all())
+
+
+def test_prompts_are_three_seconds_at_most_half_and_whole_blocks(family):
+    assert family.prompt_frames(1000, 2) == 224
+    assert family.prompt_frames(100, 4) == 48
