@@ -173,13 +173,14 @@ class Utterer:
         for job in jobs:
             prompt = self._prompt(job)
             text = self._ids(job, prompt)
-            manner = {"rate": job.line.rate, "following_symbols": len(job.following)}
+            rate, following = job.line.rate, len(job.following)
             if prompt is None:
-                prompts.append(ARPrompt(text, language=language, **manner))
+                prompts.append(ARPrompt(text, language=language, rate=rate, following_symbols=following))
                 continue
             merged = prompt.codes[:: self.ar.config.merge, 0]
             spoken = self._language(prompt.language)
-            prompts.append(ARPrompt(text, len(prompt.symbols), merged, prompt.path, language, spoken, **manner))
+            before = len(prompt.symbols)
+            prompts.append(ARPrompt(text, before, merged, prompt.path, language, spoken, rate, following))
         return prompts
 
     def _complete(self, job: Job, draft: Draft) -> Speech:
