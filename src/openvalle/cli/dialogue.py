@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,8 +56,7 @@ def dialogue(
         turns = parse_dialogue(chosen_text(script, None)) if is_text else read_dialogue(script)
         synthesizer = Synthesizer.load(model, device=device)
         pieces = speak_dialogue(synthesizer, turns, voices, seed, lexicon=lexicon, candidates=candidates)
-        tracks = track_files(path, turns.speakers, synthesizer) if per_speaker else nullcontext(([], None))
-        with tracks as (paths, append):
+        with track_files(path, turns.speakers if per_speaker else [], synthesizer) as (paths, append):
             summary, _ = spoken(copied(pieces, append), path, None, synthesizer, show, timestamps)
     announce(summary | {"speakers": turns.speakers, "tracks": [str(track) for track in paths]}, as_json)
     if not as_json:
@@ -66,11 +64,10 @@ def dialogue(
             print(track)
 
 
-def copied(pieces: Iterable[Speech], append: Any) -> Iterator[Speech]:
-    """Yield the pieces and hand each to `append`, if there is one."""
+def copied(pieces: Iterable[Speech], append: Callable[[Speech], None]) -> Iterator[Speech]:
+    """Yield the pieces and hand each to `append`."""
     for piece in pieces:
-        if append is not None:
-            append(piece)
+        append(piece)
         yield piece
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -173,7 +173,9 @@ def cast_of(dialogue: Dialogue, voices: Mapping[str, VoiceLike]) -> dict[str, Vo
 
 
 @contextmanager
-def track_files(path: Path, speakers: list[str], synthesizer: Synthesizer) -> Iterator[tuple[list[Path], Any]]:
+def track_files(
+    path: Path, speakers: list[str], synthesizer: Synthesizer
+) -> Iterator[tuple[list[Path], Callable[[Speech], None]]]:
     """Yield the paths of a track for each speaker (`talk-S1.wav`) and a function that appends a piece to them.
 
     Where one speaks the others are silent, so that the tracks are of one length and add up to the dialogue.
