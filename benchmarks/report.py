@@ -4,54 +4,17 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from openvalle.config import atomic_path
-from openvalle.listen.scoring import WordErrors
 
 WIDTH = 144  # characters that the widest table needs
-DRAWS = 2000  # bootstrap samples per interval
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A measured value with its 95 % bootstrap interval over utterances."""
-
-    value: float
-    low: float
-    high: float
-
-    def text(self, percent: bool = False, digits: int = 2) -> str:
-        """Return `value [low, high]`."""
-        scale, digits = (100, 1) if percent else (1, digits)
-        low, value, high = (f"{number * scale:.{digits}f}" for number in (self.low, self.value, self.high))
-        return f"{value} [{low}, {high}]"
-
-
-def mean(values: Sequence[float], seed: int = 0) -> Figure:
-    """Return the mean."""
-    numbers = np.asarray(values, float)
-    return _bootstrap(len(numbers), lambda rows: numbers[rows].mean(axis=-1), seed)
-
-
-def error_rate(errors: Sequence[WordErrors], seed: int = 0) -> Figure:
-    """Return the corpus word error rate: all errors over all reference words."""
-    wrong = np.array([item.errors for item in errors], float)
-    words = np.array([item.words for item in errors], float)
-    return _bootstrap(len(words), lambda rows: wrong[rows].sum(axis=-1) / words[rows].sum(axis=-1), seed)
-
-
-def _bootstrap(count: int, statistic: Callable[[np.ndarray], np.ndarray], seed: int) -> Figure:
-    draws = np.random.default_rng(seed).integers(0, count, (DRAWS, count))
-    low, high = np.quantile(statistic(draws), [0.025, 0.975])
-    return Figure(float(statistic(np.arange(count))), float(low), float(high))
 
 
 @dataclass

@@ -22,6 +22,7 @@ from openvalle.cli.book import book
 from openvalle.cli.dialogue import dialogue
 from openvalle.cli.doctor import doctor
 from openvalle.cli.edit import EditCommand, continue_, edit
+from openvalle.cli.evaluate import evaluate, report
 from openvalle.cli.listen import listen
 from openvalle.cli.model import model
 from openvalle.cli.prepare import prepare
@@ -125,6 +126,8 @@ app.command("detect")(detect)
 app.add_typer(watermark, name="watermark")
 app.command("prepare")(prepare)
 app.add_typer(train, name="train")
+app.command("evaluate")(evaluate)
+app.command("report")(report)
 app.add_typer(listen, name="listen")
 app.add_typer(model, name="model")
 app.command("spoofing")(spoofing)

@@ -88,6 +88,7 @@ class TestList:
     corpus: str  # name of the corpus' folder
     items: tuple[Item, ...]
     notes: tuple[str, ...] = field(default=())  # what a reader has to know, such as missing files
+    request: str = ""  # what was asked for: the same request on the same corpus gives the same list
 
     @property
     def digest(self) -> str:
@@ -99,6 +100,7 @@ class TestList:
         """Write the list, atomically; return its path."""
         head = {"format": FORMAT, "version": VERSION, "protocol": self.protocol, "seed": self.seed}
         head |= {"corpus": self.corpus, "items": len(self.items), "digest": self.digest, "notes": list(self.notes)}
+        head["request"] = self.request
         with atomic_path(path) as part:
             lines = [head, *(asdict(item) for item in self.items)]
             part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
@@ -122,7 +124,14 @@ def read_list(path: Path) -> TestList:
         if head["version"] > VERSION:
             raise UserError(f"the list {path} has version {head['version']}", "update openvalle")
         items = tuple(_item(row) for row in rows)
-        found = TestList(head["protocol"], int(head["seed"]), head["corpus"], items, tuple(head.get("notes", ())))
+        found = TestList(
+            head["protocol"],
+            int(head["seed"]),
+            head["corpus"],
+            items,
+            tuple(head.get("notes", ())),
+            head.get("request", ""),
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a test list ({error})", "give an items.jsonl that was written here") from None
     if head.get("digest") not in (None, found.digest):

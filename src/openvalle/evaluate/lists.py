@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +14,11 @@ import numpy as np
 from openvalle.errors import UserError
 from openvalle.evaluate.corpus import Utterance, choose, in_turns, read_complete, read_corpus
 from openvalle.evaluate.cutting import Cutter
-from openvalle.evaluate.items import PROMPTS, Item, Stretch, TestList
+from openvalle.evaluate.items import PROMPTS, Item, Stretch, TestList, read_list
 from openvalle.evaluate.protocols import Corpus, Order, PromptRule, Protocol, Scored
+from openvalle.hub import sha256
+
+log = logging.getLogger(__name__)
 
 MARGIN_SECONDS = 1.0  # a recording that is cut for a prompt, or continued, is at least this much longer
 BEGINNING_MARGIN = 1.5  # the same for the first seconds of a recording
@@ -94,6 +99,46 @@ class Drawer:
         is_whole = self.protocol.scored is Scored.WHOLE
         reference = target.whole() if is_whole else rest
         return Item(target.id, rest.text, prompt, reference, continuation=True, scores_prompt=is_whole)
+
+
+def drawn_before(
+    path: Path,
+    protocol: Protocol,
+    folder: Path,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    split: str | None = None,
+    prompts: Path | None = None,
+    partial: bool = False,
+) -> TestList:
+    """Return what `make_list` gives; if the file at `path` holds the answer to the same request, from there.
+
+    Finding word boundaries takes longer than anything else in drawing a list.
+    """
+    request = _request(protocol, [folder, *([prompts] if prompts else [])], (seed, limit, split, partial))
+    if path.is_file():
+        try:
+            found = read_list(path)
+        except UserError as error:
+            log.warning("drawing the list again: %s", error)
+        else:
+            if found.request == request:
+                return found
+    options = {"seed": seed, "limit": limit, "split": split, "prompts": prompts, "partial": partial}
+    found = replace(make_list(protocol, folder, **options), request=request)  # type: ignore[arg-type]
+    found.write(path)
+    return found
+
+
+def _request(protocol: Protocol, folders: Sequence[Path], rest: tuple[object, ...]) -> str:
+    """Return what names a request: the protocol's own rules, the corpora's contents and the options."""
+    rules = protocol.model_dump_json(exclude={"judges", "said", "title", "paper", "runs"})
+    parts = [rules, repr(rest)]
+    for folder in folders:
+        manifest = folder / "manifest.jsonl" if folder.is_dir() else folder
+        parts += [str(folder.resolve()), sha256(manifest) if manifest.is_file() else ""]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def make_list(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +64,16 @@ class ModelSystem:
     digest: str
     name: str = SYNTHESISED
     voices: tuple[str, Any] = ("", None)  # the last prompt's voice: several seeds share it
+    is_warm: bool = False  # the first sentence is slower than all others and is not timed
 
     @classmethod
     def load(
-        cls, model: str | Path = BUILTIN, codec: str | Path | None = None, device: str = "cpu", threads: int = 1
+        cls,
+        model: str | Path = BUILTIN,
+        codec: str | Path | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+        name: str = SYNTHESISED,
     ) -> ModelSystem:
         """Return the model called `model`, loaded."""
         import torch
@@ -75,13 +82,16 @@ class ModelSystem:
 
         torch.set_num_threads(threads)
         logging.getLogger("openvalle.synth").setLevel(logging.ERROR)  # that prompts of 2.9 s are short is no news
-        return cls(Synthesizer.load(model, codec=codec, device=device), model_digest(model, codec))
+        return cls(Synthesizer.load(model, codec=codec, device=device), model_digest(model, codec), name)
 
     def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
         """Return the item's text, spoken."""
         key = f"{item.prompt.id} {item.prompt.start} {item.prompt.end} {item.condition}"
         if self.voices[0] != key:
             self.voices = key, self.synthesizer.voice(prompt, item.prompt.text)
+        if not self.is_warm:
+            self.synthesizer.say("one two three", voice=self.voices[1], seed=seed)
+            self.is_warm = True
         started, processor = time.perf_counter(), time.process_time()
         speech = self.synthesizer.say(item.text.lower(), voice=self.voices[1], seed=seed)
         took, processor = time.perf_counter() - started, time.process_time() - processor
@@ -116,11 +126,9 @@ def peak_memory() -> int:
 
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return 0
-    import sys
+    import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit

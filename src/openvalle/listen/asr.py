@@ -12,12 +12,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from openvalle.audio import Audio, is_silent, resample
-from openvalle.errors import AudioError, MissingExtra, ModelError
+from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
 
 log = logging.getLogger(__name__)
 
 RATE = 16_000  # rate of every model here, in hertz
 FRAME_SECONDS = 0.01  # pocketsphinx counts in these
+HUBERT = "facebook/hubert-large-ls960-ft"  # CTC without a language model: the measure of VALL-E
+WHISPER = "large-v3"  # what most later papers use
 VARIANT = re.compile(r"\(\d+\)$")  # "the(2)": the second pronunciation of "the"
 
 
@@ -99,22 +101,26 @@ class FasterWhisperRecognizer:
 
 
 class TransformersRecognizer:
-    """Any speech recognition model of transformers, for example HuBERT CTC for the papers' measure."""
+    """Any speech recognition model of transformers: a hub name or a folder. `words`: with times, where it can."""
 
-    def __init__(self, model: str = "facebook/hubert-large-ls960-ft") -> None:
+    def __init__(self, model: str = HUBERT, words: bool = True, device: str = "cpu") -> None:
         try:
             from transformers import pipeline
         except ImportError:
             raise MissingExtra("transformers", "eval") from None
-        self.name = f"transformers {model}"
+        self._words = words
         try:
-            self._pipeline: Any = pipeline("automatic-speech-recognition", model=model)
+            self._pipeline: Any = pipeline("automatic-speech-recognition", model=model, device=device)
         except (OSError, ValueError) as error:
             raise _unloadable(model, error) from None
+        revision = getattr(self._pipeline.model.config, "_commit_hash", None)
+        self.name = f"transformers {model}" + (f" {revision[:8]}" if revision else "")
 
     def transcribe(self, audio: Audio) -> Transcript:
-        """Return the words of `audio` and their times."""
+        """Return the words of `audio` and, if asked for, their times."""
         inputs = {"raw": _samples(audio), "sampling_rate": RATE}
+        if not self._words:
+            return Transcript(self._pipeline(inputs)["text"].strip())
         found = self._pipeline(inputs, return_timestamps="word")
         words = tuple(
             TimedWord(chunk["text"].strip(), start, audio.seconds if end is None else end)
@@ -122,6 +128,26 @@ class TransformersRecognizer:
             for start, end in [chunk["timestamp"]]
         )
         return Transcript(found["text"].strip(), words)
+
+
+def recognizer_named(name: str, device: str = "cpu") -> Recognizer:
+    """Return the recogniser called `name`; `UserError` lists the names.
+
+    `pocketsphinx`; `hubert-large`; `faster-whisper` or `faster-whisper:MODEL`; `transformers:MODEL`. MODEL is a hub
+    name or a folder.
+    """
+    kind, _, model = name.partition(":")
+    match kind, bool(model):
+        case "pocketsphinx", False:
+            return PocketsphinxRecognizer()
+        case "hubert-large", False:
+            return TransformersRecognizer(HUBERT, words=False, device=device)
+        case "faster-whisper", _:
+            return FasterWhisperRecognizer(model or WHISPER)
+        case "transformers", True:
+            return TransformersRecognizer(model, words=False, device=device)
+    hint = "use pocketsphinx, hubert-large, faster-whisper[:MODEL] or transformers:MODEL"
+    raise UserError(f"there is no recogniser {name!r}", hint)
 
 
 def best_available(model: str = "small.en") -> Recognizer:

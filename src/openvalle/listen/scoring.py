@@ -1,15 +1,15 @@
-"""Word errors between what should be said and what was heard, under a named text normaliser."""
+"""Word and character errors between what should be said and what was heard, under a named text normaliser."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from openvalle.errors import MissingExtra
+from openvalle.errors import MissingExtra, UserError
 
-NORMALIZER = "openvalle-en-1"  # print it beside every word error rate; a change of rules is a new name
+NORMALIZER = "openvalle-en-1"  # the default; print it beside every error rate; a change of rules is a new name
 SPELLED_OUT = {
     "mr": "mister",
     "mrs": "missus",
@@ -50,17 +50,29 @@ class WordErrors:
         )
 
 
-def word_errors(reference: str, hypothesis: str) -> WordErrors:
-    """Return the errors of `hypothesis` against `reference`, both normalised by `NORMALIZER`."""
+def word_errors(reference: str, hypothesis: str, normalizer: str = NORMALIZER) -> WordErrors:
+    """Return the word errors of `hypothesis` against `reference`, both normalised by `normalizer`."""
+    normalize = normalizer_named(normalizer)
+    expected, heard = normalize(reference), normalize(hypothesis)
+    return _counted("process_words", expected, heard, len(expected.split()), len(heard.split()))
+
+
+def character_errors(reference: str, hypothesis: str, normalizer: str = NORMALIZER) -> WordErrors:
+    """Return the character errors, without the spaces: the measure for languages that write none."""
+    normalize = normalizer_named(normalizer)
+    expected, heard = (normalize(text).replace(" ", "") for text in (reference, hypothesis))
+    return _counted("process_characters", expected, heard, len(expected), len(heard))
+
+
+def _counted(measure: str, expected: str, heard: str, count: int, heard_count: int) -> WordErrors:
     try:
         import jiwer
     except ImportError:
         raise MissingExtra("jiwer", "eval-offline") from None
-    expected, heard = normalize_words(reference), normalize_words(hypothesis)
     if not expected:
-        return WordErrors(insertions=len(heard.split()))
-    found = jiwer.process_words(expected, heard)
-    return WordErrors(found.substitutions, found.deletions, found.insertions, len(expected.split()))
+        return WordErrors(insertions=heard_count)
+    found = getattr(jiwer, measure)(expected, heard)
+    return WordErrors(found.substitutions, found.deletions, found.insertions, count)
 
 
 def total(errors: Iterable[WordErrors]) -> WordErrors:
@@ -79,6 +91,23 @@ def normalize_words(text: str) -> str:
     text = NUMBER.sub(lambda found: f" {_spelled(found[1], bool(found[2]))} ", text)
     tokens = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+|[&%]", text)
     return " ".join(SPELLED_OUT.get(token, token) for token in tokens)
+
+
+def plain_words(text: str) -> str:
+    """Return `text` in lower case without punctuation, by the rules named `plain-1`: nothing is spelled out."""
+    text = unicodedata.normalize("NFKC", text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower())
+    kept = (char if unicodedata.category(char)[0] in "LMN" or char == "'" else " " for char in text)
+    return " ".join("".join(kept).split())
+
+
+NORMALIZERS: dict[str, Callable[[str], str]] = {NORMALIZER: normalize_words, "plain-1": plain_words}
+
+
+def normalizer_named(name: str) -> Callable[[str], str]:
+    """Return the normaliser called `name`; `UserError` lists those there are."""
+    if name not in NORMALIZERS:
+        raise UserError(f"there is no text normaliser {name!r}", f"there are: {', '.join(NORMALIZERS)}")
+    return NORMALIZERS[name]
 
 
 def _spelled(number: str, ordinal: bool) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from openvalle.audio import Audio, is_silent, resample
-from openvalle.errors import AudioError, MissingExtra, ModelError
+from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
 from openvalle.hub import wheel_file
 from openvalle.listen.mel import power_mel
 
@@ -57,7 +57,7 @@ class ResemblyzerEncoder:
         """Return the embedding (256,) float32 of unit length."""
         import torch
 
-        samples = _voiced(_raise_level(_checked(audio)))
+        samples = _voiced(_raise_level(checked(audio)))
         starts = self._starts(len(samples))
         samples = np.pad(samples, (0, max(0, (starts[-1] + self.partial_frames) * 160 - len(samples))))
         mel = power_mel(samples, RATE, window=400, hop=160, bands=40)
@@ -87,7 +87,6 @@ class WavLMEncoder:
             from transformers import AutoFeatureExtractor, WavLMForXVector
         except ImportError:
             raise MissingExtra("transformers", "eval") from None
-        self.name = model
         try:
             self._features = AutoFeatureExtractor.from_pretrained(model)
             self._model: Any = WavLMForXVector.from_pretrained(model).eval()
@@ -96,18 +95,46 @@ class WavLMEncoder:
                 f"cannot load the speaker model {model} ({str(error).splitlines()[0]})",
                 "give a local folder, or go online for the first use",
             ) from None
+        revision = getattr(self._model.config, "_commit_hash", None)
+        self.name = model + (f" {revision[:8]}" if revision else "")
 
     def embed(self, audio: Audio) -> np.ndarray:
         """Return the x-vector (512,) float32 of unit length."""
         import torch
 
-        inputs = self._features(_checked(audio), sampling_rate=RATE, return_tensors="pt")
+        inputs = self._features(checked(audio), sampling_rate=RATE, return_tensors="pt")
         with torch.inference_mode():
             embeddings = self._model(**inputs).embeddings[0]
             return torch.nn.functional.normalize(embeddings, dim=0).numpy()
 
 
-def _checked(audio: Audio) -> np.ndarray:
+def encoder_named(name: str) -> SpeakerEncoder:
+    """Return the speaker encoder called `name`; `UserError` lists the names.
+
+    `resemblyzer`; `wavlm-sv` or `wavlm-sv:MODEL` (a hub name or a folder); `unispeech:PATH` (wavlm_large_finetune.pth).
+    """
+    kind, _, model = name.partition(":")
+    match kind, bool(model):
+        case "resemblyzer", False:
+            return ResemblyzerEncoder()
+        case "wavlm-sv", _:
+            return WavLMEncoder(model or WAVLM)
+        case "unispeech", True:
+            from openvalle.listen.unispeech import UniSpeechEncoder
+
+            return UniSpeechEncoder(model)
+        case "unispeech", False:
+            hint = (
+                "get wavlm_large_finetune.pth from https://github.com/microsoft/UniSpeech (downstreams/"
+                "speaker_verification) and give --speaker unispeech:PATH; or use wavlm-sv or resemblyzer"
+            )
+            raise UserError("the papers' speaker model is not downloaded by itself", hint)
+    hint = "use resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH"
+    raise UserError(f"there is no speaker model {name!r}", hint)
+
+
+def checked(audio: Audio) -> np.ndarray:
+    """Return the samples at `RATE`; `AudioError` if they are silent."""
     if not len(audio.samples) or is_silent(audio):
         raise AudioError("the recording is silent", "give a recording of someone speaking")
     return resample(audio, RATE).samples

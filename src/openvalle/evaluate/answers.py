@@ -1,0 +1,151 @@
+"""The answers of a system to a list: spoken once, kept on disk, spoken again only if something changed.
+
+Beside every sound lies a small file with what it took and a digest of system, item and seed. What is judged is always
+the sound as it was written (16 bits), so that an interrupted evaluation gives the figures of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openvalle.audio import Audio, read, write
+from openvalle.config import atomic_path
+from openvalle.errors import AudioError, UserError
+from openvalle.evaluate.conditions import in_condition
+from openvalle.evaluate.items import Folders, Item
+from openvalle.evaluate.judges import progress_bar
+from openvalle.evaluate.systems import Spoken, System
+
+log = logging.getLogger(__name__)
+Build = Callable[[], System]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One item for one seed, and where the answer goes."""
+
+    item: Item
+    seed: int  # of the run
+    path: Path  # of the sound; the file beside it has the same name with .json
+
+    @property
+    def beside(self) -> Path:
+        """Where it says what the answer took."""
+        return self.path.with_suffix(".json")
+
+    def key(self, digest: str) -> str:
+        """Return what the answer depends on."""
+        values = {"system": digest, "item": asdict(self.item), "seed": self.item.seed(self.seed)}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+    def is_done(self, digest: str) -> bool:
+        """Return True if an answer of this system is there."""
+        facts = self._facts()
+        return facts.get("key") == self.key(digest) and (bool(facts.get("error")) or self.path.is_file())
+
+    def _facts(self) -> dict[str, Any]:
+        try:
+            return json.loads(self.beside.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def result(self) -> Spoken | str:
+        """Return the answer, or why there is none."""
+        facts = self._facts()
+        if facts.get("error"):
+            return str(facts["error"])
+        values = {name: facts[name] for name in ("seconds", "processor", "ended", "memory")}
+        return Spoken(read(self.path), flags=tuple(facts["flags"]), **values)
+
+
+def prompt_of(item: Item, folders: Folders) -> Audio:
+    """Return an item's prompt in the item's condition."""
+    return in_condition(item.prompt.load(folders), item.condition)
+
+
+def answer(system: System, task: Task, folders: Folders) -> None:
+    """Let a system answer one task; what it cannot say is kept as a failure."""
+    facts: dict[str, Any] = {"key": task.key(system.digest)}
+    try:
+        prompt = prompt_of(task.item, folders)
+        spoken = system.say(task.item, prompt, task.item.seed(task.seed))
+        _check(spoken.audio)
+        write(task.path, spoken.audio)
+        facts |= {name: getattr(spoken, name) for name in ("seconds", "processor", "ended", "flags", "memory")}
+    except UserError as error:
+        task.path.unlink(missing_ok=True)
+        log.warning("%s failed on %s: %s", system.name, task.item.id, error)
+        facts["error"] = str(error)
+    with atomic_path(task.beside) as part:
+        part.write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _check(audio: Audio) -> None:
+    if not len(audio.samples):
+        raise AudioError("the system gave no sound")
+    if not np.isfinite(audio.samples).all():
+        raise AudioError("the system gave samples that are not numbers")
+
+
+_SYSTEM: list[System] = []  # of a worker process, filled by `_seat`
+
+
+def _seat(build: Build) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then lets its workers end
+    _SYSTEM.append(build())
+
+
+def _answer(task: Task, folders: Folders) -> None:
+    answer(_SYSTEM[0], task, folders)
+
+
+def speak_all(
+    build: Build,
+    digest: str,
+    tasks: Sequence[Task],
+    folders: Folders,
+    *,
+    jobs: int = 1,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Answer every task that is not answered yet (`fresh`: every task), in `jobs` processes.
+
+    `build` makes the system, once in each process, and has to pickle where there are several; `digest` is that of the
+    system, known beforehand so that nothing is loaded if all is done. Times are true only with one job.
+    """
+    todo = [task for task in tasks if fresh or not task.is_done(digest)]
+    if not todo:
+        return
+    with progress_bar("speaking", quiet) as bar:
+        place = bar.add_task("speaking", total=len(todo))
+        for _ in _done(build, todo, folders, jobs):
+            bar.advance(place)
+
+
+def _done(build: Build, todo: Sequence[Task], folders: Folders, jobs: int) -> Iterator[None]:
+    if jobs <= 1:
+        system = build()
+        for task in todo:
+            answer(system, task, folders)
+            yield
+        return
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), partial(_seat, build))
+    try:
+        for future in as_completed([pool.submit(_answer, task, folders) for task in todo]):
+            future.result()
+            yield
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,190 @@
+"""Judge many clips in worker processes: words heard, voice, quality, prosody, environment. Results are kept on disk,
+so that an interrupted evaluation goes on where it was and originals are judged once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from openvalle.audio import Audio
+from openvalle.config import atomic_path
+from openvalle.errors import AudioError, UserError
+from openvalle.evaluate.protocols import Judges
+from openvalle.listen.environment import Environment, environment
+from openvalle.listen.prosody import Prosody, prosody
+from openvalle.listen.quality import Quality
+
+FORMAT = "3"  # change it when a judge changes: older results on disk are then not used
+EVERYTHING = ("words", "voice", "quality", "manner")
+OF_PROMPTS = ("voice", "manner")  # what is asked of a prompt: its words and quality are nobody's result
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sound to judge, and what is asked of it."""
+
+    audio: Audio
+    wants: tuple[str, ...] = EVERYTHING
+
+    def key(self, judges: Judges) -> str:
+        """Return what names this clip's results on disk."""
+        used = judges.model_dump(exclude={"normalizer"})  # words are kept as heard
+        parts = (FORMAT, json.dumps(used, sort_keys=True), " ".join(self.wants), str(self.audio.rate))
+        return hashlib.sha256("\0".join(parts).encode() + self.audio.samples.tobytes()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the judges say of one clip; None for what was not asked or cannot be said. `voice`: (D,) of unit length."""
+
+    heard: str | None
+    voice: np.ndarray | None
+    quality: Quality | None
+    utmos: float | None
+    prosody: Prosody | None
+    environment: Environment | None
+    by: dict[str, str] = field(default_factory=dict)  # which judge (asr, speaker ...) was which model and revision
+
+    def likeness(self, other: Judgement) -> float:
+        """Return the cosine between two voices; 0 where nobody speaks."""
+        if self.voice is None or other.voice is None:
+            return 0.0
+        return float(np.dot(self.voice, other.voice))
+
+
+class Panel:
+    """The judges of one process, loaded once."""
+
+    def __init__(self, judges: Judges, device: str = "cpu") -> None:
+        from openvalle.listen.asr import recognizer_named
+        from openvalle.listen.quality import DNSMOS
+        from openvalle.listen.speaker import encoder_named
+
+        if judges.quality not in ("dnsmos", "none"):
+            raise UserError(f"there is no quality model {judges.quality!r}", "use dnsmos or none")
+        self.recognizer = recognizer_named(judges.asr, device)
+        self.encoder = encoder_named(judges.speaker)
+        self.dnsmos = DNSMOS(step=judges.step) if judges.quality == "dnsmos" else None
+        self.utmos = None
+        if judges.utmos:
+            from openvalle.listen.utmos import UTMOS
+
+            self.utmos = UTMOS(judges.utmos)
+        self.names = self._names()
+
+    def _names(self) -> dict[str, str]:
+        """Return the name of each judge with its revision."""
+        found = {"asr": _versioned(self.recognizer.name), "speaker": _versioned(self.encoder.name)}
+        found |= {"quality": f"{self.dnsmos.name} {version('speechmos')}"} if self.dnsmos else {}
+        return found | ({"utmos": self.utmos.name} if self.utmos else {})
+
+    def judge(self, clip: Clip) -> dict[str, Any]:
+        """Return the judgement as plain values."""
+        found: dict[str, Any] = dict.fromkeys(("heard", "voice", "quality", "utmos", "prosody", "environment"))
+        if "words" in clip.wants:
+            found["heard"] = _unless_silent(lambda: self.recognizer.transcribe(clip.audio).text, "")
+        if "voice" in clip.wants:
+            found["voice"] = _unless_silent(lambda: self.encoder.embed(clip.audio).tolist(), None)
+        if "quality" in clip.wants and self.dnsmos:
+            found["quality"] = _unless_silent(lambda: asdict(self.dnsmos.score(clip.audio)), None)
+        if "quality" in clip.wants and self.utmos:
+            found["utmos"] = _unless_silent(lambda: self.utmos.score(clip.audio), None)
+        if "manner" in clip.wants and len(clip.audio.samples):
+            found["prosody"] = asdict(prosody(clip.audio))
+            found["environment"] = asdict(environment(clip.audio))
+        return found | {"by": self.names}
+
+
+def _unless_silent(judge: Any, otherwise: Any) -> Any:
+    try:
+        return judge()
+    except AudioError:  # a silent clip: no words, no voice
+        return otherwise
+
+
+def _versioned(name: str) -> str:
+    """Return the name of a model in a wheel with the wheel's version; another's as it is."""
+    return f"{name} {version(name)}" if name in ("pocketsphinx", "resemblyzer") else name
+
+
+_PANEL: list[Panel] = []  # of a worker process, filled by `_seat`
+
+
+def _seat(judges: Judges, device: str) -> None:
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then lets its workers end
+    torch.set_num_threads(1)
+    _PANEL.append(Panel(judges, device))
+
+
+def _judge(clip: Clip) -> dict[str, Any]:
+    return _PANEL[0].judge(clip)
+
+
+def judge_all(
+    clips: Sequence[Clip], judges: Judges, folder: Path, workers: int = 1, device: str = "cpu", quiet: bool = False
+) -> list[Judgement]:
+    """Return a judgement for every clip; results are kept in `folder`, one small file each.
+
+    One worker judges in this process, more in processes of their own.
+    """
+    keys = [clip.key(judges) for clip in clips]
+    missing = {key: clip for key, clip in zip(keys, clips, strict=True) if not (folder / f"{key}.json").exists()}
+    if missing:
+        _judge_missing(missing, judges, folder, workers, device, quiet)
+    return [_read(folder / f"{key}.json") for key in keys]
+
+
+def _judge_missing(
+    missing: dict[str, Clip], judges: Judges, folder: Path, workers: int, device: str, quiet: bool
+) -> None:
+    def keep(key: str, found: dict[str, Any]) -> None:
+        with atomic_path(folder / f"{key}.json") as part:
+            part.write_text(json.dumps(found), encoding="utf-8")
+        bar.advance(task)
+
+    with progress_bar("judging", quiet) as bar:
+        task = bar.add_task("judging", total=len(missing))
+        if workers <= 1:
+            panel = Panel(judges, device)
+            for key, clip in missing.items():
+                keep(key, panel.judge(clip))
+            return
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the workers: each judge keeps to its own core
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), partial(_seat, judges, device))
+        try:
+            futures = {pool.submit(_judge, clip): key for key, clip in missing.items()}
+            for future in as_completed(futures):
+                keep(futures[future], future.result())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def progress_bar(what: str, quiet: bool) -> Progress:
+    """Return a bar on stderr, which shows only where a person looks."""
+    columns = (TextColumn(what), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())
+
+
+def _read(path: Path) -> Judgement:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    voice = None if values["voice"] is None else np.array(values["voice"], np.float32)
+    parts = {"quality": Quality, "prosody": Prosody, "environment": Environment}
+    built = {name: None if values[name] is None else kind(**values[name]) for name, kind in parts.items()}
+    return Judgement(values["heard"], voice, utmos=values["utmos"], by=values["by"], **built)

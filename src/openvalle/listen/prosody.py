@@ -1,0 +1,129 @@
+"""How something is said: pitch, energy and spectral tilt over time, and distances between two ways of saying it.
+
+Pitch is found by the difference function of YIN (de Cheveigné and Kawahara, 2002), with frames every 10 ms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from openvalle.audio import Audio, levels, resample
+
+RATE = 16_000  # rate that pitch is found at, in hertz
+HOP = 160  # 10 ms
+WINDOW = 640  # samples compared: 40 ms, two periods of the lowest voice
+LOWEST, HIGHEST = 60.0, 500.0  # hertz
+VOICED = 0.18  # a frame whose aperiodicity is lower than this is voiced
+ACTIVE_DB = 30.0  # frames this much under the loudest are pauses
+LOW_BAND, HIGH_BAND = (50.0, 1000.0), (1000.0, 5000.0)  # hertz: their ratio is the tilt ("alpha ratio")
+
+
+@dataclass(frozen=True)
+class Prosody:
+    """Figures of one clip; `nan` where nothing is voiced."""
+
+    seconds: float
+    active_seconds: float  # without pauses
+    pitch: float  # median, semitones over 1 Hz
+    pitch_range: float  # standard deviation, semitones
+    energy_range: float  # standard deviation of the active frames, dB
+    tilt: float  # energy under 1 kHz over energy above, dB: falls as the voice is raised (vocal effort)
+    contour: tuple[float, ...] = ()  # pitch at 50 places through the voiced part, semitones over the median
+
+
+def prosody(audio: Audio) -> Prosody:
+    """Return how `audio` is said."""
+    frames = levels(audio)
+    active = frames > frames.max() - ACTIVE_DB
+    semitones = pitch(audio)
+    count = min(len(semitones), len(active))
+    semitones = np.where(active[:count], semitones[:count], np.nan)
+    voiced = semitones[np.isfinite(semitones)]
+    middle = float(np.median(voiced)) if len(voiced) else float("nan")
+    return Prosody(
+        seconds=audio.seconds,
+        active_seconds=float(active.sum()) * 0.01,
+        pitch=middle,
+        pitch_range=float(voiced.std()) if len(voiced) else float("nan"),
+        energy_range=float(frames[active].std()),
+        tilt=tilt(audio),
+        contour=_contour(semitones - middle),
+    )
+
+
+def pitch(audio: Audio) -> np.ndarray:
+    """Return the pitch of every 10 ms in semitones over 1 Hz, (frames,) float64; nan where nothing is voiced."""
+    samples = resample(audio, RATE).samples.astype(np.float64)
+    longest, shortest = int(RATE / LOWEST), int(RATE / HIGHEST)
+    size = WINDOW + longest + 1
+    padded = np.pad(samples, (size // 2, size))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::HOP][: len(samples) // HOP]
+    if not len(frames):
+        return np.zeros(0)
+    normal = _normalised_difference(frames, longest)  # (frames, longest + 1)
+    inside = normal[:, shortest:longest]
+    best = inside.argmin(axis=1)
+    # The first dip that is deep enough, not the deepest: the deepest is often an octave too low.
+    dips = inside < np.maximum(VOICED, inside.min(axis=1) + 0.05)[:, None]
+    first = np.where(dips.any(axis=1), dips.argmax(axis=1), best)
+    lags = _bottom(inside, first) + shortest
+    aperiodic = inside[np.arange(len(inside)), first]
+    loud = np.square(frames).mean(axis=1) > 1e-9
+    voiced = (inside.min(axis=1) < VOICED) & (aperiodic < 2 * VOICED) & loud
+    return np.where(voiced, 12 * np.log2(RATE / lags), np.nan)
+
+
+def _normalised_difference(frames: np.ndarray, longest: int) -> np.ndarray:
+    """Return YIN's cumulative mean normalised difference for lags 0 to `longest`."""
+    size = frames.shape[1]
+    head = frames[:, :WINDOW]
+    length = 1 << (size + WINDOW).bit_length()
+    spectrum = np.fft.rfft(frames, length) * np.conj(np.fft.rfft(head, length))
+    cross = np.fft.irfft(spectrum, length)[:, : longest + 1]
+    squares = np.cumsum(np.pad(np.square(frames), ((0, 0), (1, 0))), axis=1)
+    energy = squares[:, WINDOW : WINDOW + longest + 1] - squares[:, : longest + 1]
+    difference = np.maximum(energy[:, :1] + energy - 2 * cross, 0)
+    difference[:, 0] = 0
+    mean = np.cumsum(difference, axis=1) / np.maximum(np.arange(longest + 1), 1)
+    normal = difference / np.maximum(mean, 1e-12)
+    normal[:, 0] = 1
+    return normal
+
+
+def _bottom(values: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Return the place of the first minimum at or after `start` in each row, refined by a parabola."""
+    rising = np.diff(values, axis=1) >= 0
+    columns = np.arange(rising.shape[1])
+    after = rising & (columns[None] >= start[:, None])
+    place = np.where(after.any(axis=1), after.argmax(axis=1), start)
+    place = np.clip(place, 1, values.shape[1] - 2)
+    rows = np.arange(len(values))
+    left, middle, right = (values[rows, place + shift] for shift in (-1, 0, 1))
+    bend = left - 2 * middle + right
+    shift = np.where(np.abs(bend) > 1e-12, 0.5 * (left - right) / np.where(bend == 0, 1, bend), 0)
+    return place + np.clip(shift, -0.5, 0.5)
+
+
+def _contour(semitones: np.ndarray, places: int = 50) -> tuple[float, ...]:
+    voiced = np.flatnonzero(np.isfinite(semitones))
+    if len(voiced) < 2:
+        return ()
+    at = np.linspace(voiced[0], voiced[-1], places)
+    return tuple(np.round(np.interp(at, voiced, semitones[voiced]), 3).tolist())
+
+
+def tilt(audio: Audio) -> float:
+    """Return the energy of 50 to 1000 Hz over that of 1 to 5 kHz, in decibels."""
+    power = np.abs(np.fft.rfft(audio.samples.astype(np.float64))) ** 2
+    hertz = np.fft.rfftfreq(len(audio.samples), 1 / audio.rate)
+    low, high = (float(power[(hertz >= a) & (hertz < b)].sum()) for a, b in (LOW_BAND, HIGH_BAND))
+    return float(10 * np.log10(max(low, 1e-20) / max(high, 1e-20)))
+
+
+def contour_distance(a: Prosody, b: Prosody) -> float:
+    """Return the RMS difference of two pitch contours, stretched to each other, in semitones; nan without pitch."""
+    if not a.contour or not b.contour:
+        return float("nan")
+    return float(np.sqrt(np.mean(np.square(np.array(a.contour) - np.array(b.contour)))))
