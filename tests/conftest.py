@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, and for processes that tests start
@@ -46,6 +47,12 @@ def crude_speech(repeats: int = 1, pitch: float = 110.0) -> Audio:
 def spoken() -> Audio:
     """Crude speech: "saw, see, saw, see", 3.8 s at 24 kHz."""
     return crude_speech(2)
+
+
+@pytest.fixture(scope="session")
+def speak() -> Callable[[float], Audio]:
+    """A function of pitch in hertz: the same words in another voice."""
+    return lambda pitch: crude_speech(2, pitch)
 
 
 @pytest.fixture

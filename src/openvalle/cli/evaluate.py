@@ -47,6 +47,7 @@ def evaluate(
     from openvalle.evaluate.lists import drawn_before
     from openvalle.evaluate.protocols import protocol as protocol_named
     from openvalle.evaluate.protocols import protocols
+    from openvalle.listen.scoring import normalizer_named
 
     if protocol == "list":
         for name, entry in protocols().items():
@@ -55,7 +56,9 @@ def evaluate(
     chosen = protocol_named(protocol)
     given = {"asr": asr, "speaker": speaker, "normalizer": normalizer, "utmos": utmos}
     judges = chosen.judges.model_copy(update={name: value for name, value in given.items() if value})
+    normalizer_named(judges.normalizer)
     chosen = chosen.model_copy(update={"judges": judges})
+    numbers = _seeds(seeds) or tuple(range(chosen.runs))
     folder = out or Path("out/evaluate") / protocol
     folders = _folders(data, prompts)
     if items is not None:
@@ -75,10 +78,6 @@ def evaluate(
     from openvalle.evaluate.models import candidate, codec_of
     from openvalle.evaluate.run import Options
     from openvalle.evaluate.run import evaluate as run_evaluation
-    from openvalle.listen.scoring import normalizer_named
-
-    normalizer_named(judges.normalizer)
-    numbers = _seeds(seeds) or tuple(range(chosen.runs))
     options = Options(folder, numbers, jobs, jobs, device, fresh, quiet)
     report = run_evaluation(
         tests, chosen, [candidate(run, codec, device=device)], folders, options, codec_of(run, codec)

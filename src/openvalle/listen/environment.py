@@ -54,14 +54,14 @@ def noise_ratio(audio: Audio) -> float:
 
 
 def bandwidth(audio: Audio) -> float:
-    """Return the highest frequency within `BAND_DB` of the loudest in the average spectrum, in hertz."""
+    """Return the highest frequency within `BAND_DB` of the loudest in the average spectrum, in hertz; 0 in silence."""
     window = min(SPECTRUM_WINDOW, len(audio.samples))
     frames = np.lib.stride_tricks.sliding_window_view(audio.samples.astype(np.float64), window)[:: window // 2]
     power = np.square(np.abs(np.fft.rfft(frames * np.hanning(window), axis=1))).mean(axis=0)
     width = max(1, round(200 / (audio.rate / window)))
     smooth = np.convolve(power, np.ones(width) / width, mode="same")
     there = np.flatnonzero(smooth > smooth.max() * 10 ** (-BAND_DB / 10))
-    return float(there[-1] * audio.rate / window)
+    return float(there[-1] * audio.rate / window) if len(there) else 0.0
 
 
 def reverberation_time(audio: Audio) -> float:

@@ -31,6 +31,10 @@ RENAMES = [
 ]
 
 
+# What reading a file that is no checkpoint may raise.
+BROKEN = (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AssertionError, AttributeError)
+
+
 def renamed(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors under `prefix`, by transformers' names."""
     return {_renamed(key.removeprefix(prefix)): value for key, value in state.items() if key.startswith(prefix)}
@@ -55,7 +59,7 @@ def read_state(path: str | Path, what: str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"there is no {what} at {path}", "check the path") from None
-    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
+    except (*BROKEN, UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path} cannot be read as {what} ({reason})", "fetch the file again") from None
     state = state.get("model", state) if isinstance(state, dict) else state

@@ -62,7 +62,9 @@ class SpeakerNetwork(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """Return the embedding of (1, n) samples."""
         heard = F.layer_norm(samples, samples.shape)  # WavLM-large was trained on samples of unit variance
-        states = torch.stack(self.encoder(heard, output_hidden_states=True).hidden_states)  # (layers, 1, T, D)
+        found = self.encoder(heard, output_hidden_states=True)
+        # Every layer's input and the normalised output; not every version of transformers lists the latter last.
+        states = torch.stack([*found.hidden_states[:-1], found.last_hidden_state])  # (layers + 1, 1, T, D)
         weights = torch.softmax(self.feature_weight, dim=0)
         features = (weights[:, None, None, None] * states).sum(dim=0).transpose(1, 2) + 1e-6
         return self.head(F.instance_norm(features))
