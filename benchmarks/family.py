@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from command import run
-from corpus import Utterance, choose, read_corpus
 from openvalle.data.shards import TokenShards
 from openvalle.decode.ar import AROptions, ARPrompt, generate
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.decode.prompt import CONTINUED_FRAMES, continual
 from openvalle.decode.sampling import SamplingOptions, row_generators
 from openvalle.errors import UserError
+from openvalle.evaluate.corpus import Utterance, choose, read_corpus
 from openvalle.model.ar import AR
 from openvalle.model.batch import Utterance as Row
 from openvalle.model.batch import whole_blocks

@@ -94,6 +94,12 @@ def test_all_seeds_of_an_item_are_one_observation():
     assert together.value == alone.value
     assert (together.low, together.high) == pytest.approx((alone.low, alone.high))  # copies add no certainty
     assert set(per_seed(rows)) == {0, 1, 2}
+    conditions = [
+        row(f"i{item}{end}", 0, condition=name, dnsmos=float(item))
+        for item in range(10)
+        for name, end in (("clean", ""), ("noise-10", "-noise-10"))
+    ]
+    assert figures(conditions)["dnsmos"].count == 10
 
 
 def test_error_rates_and_real_time_factors_are_quotients_of_sums():

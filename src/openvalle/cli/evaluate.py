@@ -78,6 +78,7 @@ def evaluate(
     from openvalle.evaluate.models import candidate, codec_of
     from openvalle.evaluate.run import Options
     from openvalle.evaluate.run import evaluate as run_evaluation
+
     options = Options(folder, numbers, jobs, jobs, device, fresh, quiet)
     report = run_evaluation(
         tests, chosen, [candidate(run, codec, device=device)], folders, options, codec_of(run, codec)

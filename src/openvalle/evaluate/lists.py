@@ -172,10 +172,8 @@ def make_list(
     items = list(_items(drawer, _targets(protocol, utterances, seed, limit), limit))
     if not items:
         raise UserError(f"{folder} holds no pair of utterances that {protocol.name} can use", _needs(protocol))
-    numbered = [
-        replace(item, id=f"{number:03d}-{item.id}", number=number)
-        for number, item in enumerate(_with_others(_in_conditions(items, protocol), seed))
-    ]
+    pairs = [replace(item, id=f"{number:03d}-{item.id}") for number, item in enumerate(_with_others(items, seed))]
+    numbered = [replace(item, number=number) for number, item in enumerate(_in_conditions(pairs, protocol))]
     return TestList(protocol.name, seed, folder.name, tuple(numbered), notes)
 
 

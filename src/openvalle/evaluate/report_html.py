@@ -20,10 +20,10 @@ WIDTH, BAND, LEFT, RIGHT = 420, 30, 150, 60  # of a plot, in pixels
 MAX_ITEMS = 200  # items shown with players; all of them are in rows.jsonl
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; --a: #2f6f9f; --b: #c2571a; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 92rem; padding: 0 1rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; } .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { border-bottom: 1px solid var(--line); padding: .35rem .7rem; text-align: right; white-space: nowrap; }
+th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { vertical-align: bottom; white-space: normal; }
 caption { caption-side: bottom; text-align: left; font-size: .85rem; opacity: .8; padding-top: .4rem; }
 .plots { display: flex; flex-wrap: wrap; gap: 1.5rem; } figure { margin: 0; } figcaption { font-weight: 600; }

@@ -37,6 +37,11 @@ class Row:
     notes: tuple[str, ...] = ()
 
     @property
+    def cluster(self) -> str:
+        """The item without its condition: what is resampled, since conditions of one prompt are not independent."""
+        return self.item.removesuffix(f"-{self.condition}")
+
+    @property
     def failed(self) -> bool:
         """True if the system gave no sound."""
         return self.status != "ok"

@@ -47,13 +47,13 @@ class Compared:
 
 
 def pairs_of(rows: Iterable[Row], metric: str) -> dict[str, Pair]:
-    """Return (above, below) of each item, all its seeds together; items without the metric are left out."""
+    """Return (above, below) of each item with the metric, all its seeds and conditions together."""
     above, below = SUMS.get(metric, (metric, None))
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row in rows:
         if above in row.metrics and (below is None or below in row.metrics):
-            sums[row.item][0] += row.metrics[above]
-            sums[row.item][1] += row.metrics[below] if below else 1.0
+            sums[row.cluster][0] += row.metrics[above]
+            sums[row.cluster][1] += row.metrics[below] if below else 1.0
     return {item: (top, bottom) for item, (top, bottom) in sums.items()}
 
 

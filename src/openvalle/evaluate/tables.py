@@ -10,7 +10,7 @@ import numpy as np
 from openvalle.evaluate.metrics import METRICS
 from openvalle.evaluate.published import PublishedTable
 from openvalle.evaluate.report import Report, cell, comparable
-from openvalle.evaluate.rows import ORIGINAL
+from openvalle.evaluate.rows import ORIGINAL, RECONSTRUCTED
 from openvalle.evaluate.summary import Compared, kept_share, per_seed, preservation
 
 MANNER = (
@@ -24,6 +24,7 @@ MANNER = (
     "seed_contour",
     "seed_duration",
 )
+RECORDINGS = (ORIGINAL, RECONSTRUCTED)
 COST = ("rtf", "processor_per_second", "memory_mb", "ended")
 UNITS = {"reverberation": ("reverberation time, s", 2), "noise": ("speech over noise, dB", 1)}
 UNITS["bandwidth"] = ("bandwidth, Hz", 0)
@@ -78,7 +79,7 @@ def environment_table(report: Report) -> Table | None:
     """Return what became of the prompts' rooms, noise and bandwidth."""
     rows = []
     for item in preservation(report.rows):
-        if item.system == ORIGINAL and item.condition != "clean":
+        if item.system in RECORDINGS and item.condition != "clean":
             continue  # the recording was made elsewhere: it follows no prompt
         title, digits = UNITS[item.measure]
         put_in = "-" if item.put_in is None else f"{item.put_in:g}"
@@ -88,8 +89,8 @@ def environment_table(report: Report) -> Table | None:
     for system in report.systems:
         for measure in UNITS:
             slope = kept_share(report.of(system), measure)
-            if slope is not None and system != ORIGINAL:
-                kept.append(f"{system}, {measure}: {slope:.2f}")
+            if slope is not None and system not in RECORDINGS:
+                kept.append(f"{system}, {measure}: {slope + 0.0:.2f}")
     caption = (
         f"Share of a change in the prompt that is found in the answer (1: kept) - {'; '.join(kept)}" if kept else ""
     )
