@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from command import JUDGES, parser, run, splits_of
+from command import JUDGES, parser, run
 from openvalle.audio import Audio
 from openvalle.codec.base import Codec
 from openvalle.codec.load import load_codec
-from openvalle.evaluate.corpus import Utterance, choose
+from openvalle.evaluate.corpus import Utterance, choose, read_corpus
 from openvalle.evaluate.judges import Clip, Judgement, judge_all
 from openvalle.evaluate.statistics import error_rate, mean
-from openvalle.listen.scoring import word_errors
 from report import Report
 
 COLUMNS = ["", "clips", "similarity", "DNSMOS OVRL", "SIG", "BAK", "P.808", "WER %"]
@@ -31,7 +30,6 @@ COLUMNS = ["", "clips", "similarity", "DNSMOS OVRL", "SIG", "BAK", "P.808", "WER
 class Coded:
     """The clips of a split and what the codec made of them. `codes`: (T, Q) each."""
 
-    texts: list[str]
     originals: list[Clip]
     codes: list[torch.Tensor]
     encode_seconds: float
@@ -46,12 +44,12 @@ class Coded:
     def decoded(self, codec: Codec, codebooks: int, count: int) -> list[Clip]:
         """Return the first `count` clips decoded from their first codebooks."""
         pairs = list(zip(self.originals, self.codes, strict=True))[:count]
-        return [Clip(_decode(codec, codes[:, :codebooks], clip.audio)) for clip, codes in pairs]
+        return [Clip(_decode(codec, codes[:, :codebooks], clip.audio), clip.text) for clip, codes in pairs]
 
 
 def encode_split(codec: Codec, utterances: Sequence[Utterance], merge: int) -> Coded:
     """Return the split coded, with the time it took both ways."""
-    originals = [Clip(utterance.audio()) for utterance in utterances]
+    originals = [Clip(utterance.audio(), utterance.text) for utterance in utterances]
     codec.decode(codec.encode(torch.zeros(1, codec.spec.rate)))  # warm-up
     started, processor = time.perf_counter(), time.process_time()
     codes = [codec.encode(torch.from_numpy(clip.audio.samples)[None], merge)[0] for clip in originals]
@@ -59,9 +57,7 @@ def encode_split(codec: Codec, utterances: Sequence[Utterance], merge: int) -> C
     for item in codes:
         codec.decode(item[None])
     ended, processor = time.perf_counter(), time.process_time() - processor
-    return Coded(
-        [utterance.text for utterance in utterances], originals, codes, encoded - started, ended - encoded, processor
-    )
+    return Coded(originals, codes, encoded - started, ended - encoded, processor)
 
 
 def _decode(codec: Codec, codes: torch.Tensor, like: Audio) -> Audio:
@@ -80,13 +76,12 @@ def usage(codes: Sequence[torch.Tensor], entries: int) -> tuple[list[float], lis
     return shares, perplexities
 
 
-def summarize(found: Sequence[Judgement], originals: Sequence[Judgement], texts: Sequence[str]) -> dict[str, Any]:
+def summarize(found: Sequence[Judgement], originals: Sequence[Judgement]) -> dict[str, Any]:
     """Return the figures of one row."""
     figures = {"similarity": mean([a.likeness(b) for a, b in zip(found, originals, strict=True)])}
     for key in ("overall", "signal", "background", "p808"):
         figures[key] = mean([getattr(item.quality, key) for item in found])
-    errors = [word_errors(text, item.heard or "") for text, item in zip(texts, found, strict=True)]
-    return figures | {"wer": error_rate(errors)}
+    return figures | {"wer": error_rate([item.errors for item in found])}
 
 
 def row(name: str, count: int, figures: dict[str, Any]) -> list[str]:
@@ -104,15 +99,13 @@ def measure(codec: Codec, split: str, coded: Coded, options: Any, report: Report
     clips = [*coded.originals, *(clip for decoded in rows.values() for clip in decoded)]
     judged = iter(judge_all(clips, JUDGES, options.out / "judged", options.workers))
     originals = [next(judged) for _ in coded.originals]
-    figures = {"original": summarize(originals, originals, coded.texts)}
+    figures = {"original": summarize(originals, originals)}
     table = [row("original", count, figures["original"])]
     if fewer < count:
-        figures[f"original, first {fewer}"] = summarize(originals[:fewer], originals[:fewer], coded.texts[:fewer])
+        figures[f"original, first {fewer}"] = summarize(originals[:fewer], originals[:fewer])
     for q, decoded in rows.items():
         name = f"{q} codebook{'s' * (q > 1)}"
-        count_here = len(decoded)
-        found = [next(judged) for _ in decoded]
-        figures[name] = summarize(found, originals[:count_here], coded.texts[:count_here])
+        figures[name] = summarize([next(judged) for _ in decoded], originals[: len(decoded)])
         table.append(row(name, len(decoded), figures[name]))
         if q == levels[0] and fewer < count:
             table.append(row(f"original, first {fewer}", fewer, figures[f"original, first {fewer}"]))
@@ -201,6 +194,7 @@ def main() -> None:
     )
     options = options_parser.parse_args()
     torch.set_num_threads(options.threads)
+    corpus = read_corpus(options.data)
     codec = load_codec(options.codec)
     settings = {
         "codec": f"{codec.spec.name} {codec.spec.digest}",
@@ -211,10 +205,12 @@ def main() -> None:
         "intervals": "95 % bootstrap over clips",
     }
     report = Report("codec", settings)
-    for split, utterances, limit in splits_of(options):
-        chosen = choose(utterances, limit, options.seed)
-        measure(codec, split, encode_split(codec, chosen, options.merge), options, report)
-    done = list(report.values)
+    splits = {"dev-clean": options.limit, "dev-other": options.other_limit}
+    for split, limit in splits.items():
+        chosen = choose([item for item in corpus if item.split == split], limit, options.seed)
+        if chosen:
+            measure(codec, split, encode_split(codec, chosen, options.merge), options, report)
+    done = [split for split in splits if split in report.values]
     speeds = [[report.values[s][f"{way}_times_real_time"] for way in ("encode", "decode")] for s in done]
     table = [[split, *(f"{speed:.1f}" for speed in pair)] for split, pair in zip(done, speeds, strict=True)]
     report.table(f"Speed on {options.threads} threads, times real time", ["", "encode", "decode"], table)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from openvalle.errors import UserError
-from openvalle.evaluate.corpus import Utterance, read_corpus
 from openvalle.evaluate.protocols import Judges, protocol
 
 JUDGES: Judges = protocol("quick").judges
@@ -25,24 +24,6 @@ def parser(description: str, out: str) -> argparse.ArgumentParser:
     result.add_argument("--threads", type=int, default=2, help="threads of the models (default: %(default)s)")
     result.add_argument("--workers", type=int, default=2, help="processes of the judges (default: %(default)s)")
     return result
-
-
-def splits_of(options: argparse.Namespace) -> Iterator[tuple[str, list[Utterance], int]]:
-    """Yield each split that was asked for and that the data hold, its utterances and how many to take."""
-    wanted = {"dev-clean": options.limit, "dev-other": options.other_limit}
-    found = 0
-    for split, limit in wanted.items():
-        if limit < 1:
-            continue
-        try:
-            utterances = read_corpus(options.data, split)
-        except UserError as error:
-            missing = error
-            continue
-        found += 1
-        yield split, utterances, limit
-    if not found:
-        raise missing if any(limit > 0 for limit in wanted.values()) else UserError("nothing to do", "raise --limit")
 
 
 def run(main: Callable[[], None]) -> None:

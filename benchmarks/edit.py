@@ -17,13 +17,14 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from command import parser, run
-from corpus import Utterance, choose, read_corpus
-from judging import JUDGES, Clip, Judgement, judge_all
+from command import JUDGES, parser, run
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, UserError
+from openvalle.evaluate.corpus import Utterance, choose, read_corpus
+from openvalle.evaluate.judges import Clip, Judgement, judge_all
+from openvalle.evaluate.statistics import Figure, error_rate, mean
 from openvalle.synth.edit import Edit, Edited, EditKind, edit
-from report import Figure, Report, error_rate, mean
+from report import Report
 
 if TYPE_CHECKING:
     from openvalle.synth.pipeline import Synthesizer
@@ -116,7 +117,9 @@ def measure(done: Sequence[Done], options: Any) -> tuple[dict[str, dict[str, Fig
         ROWS[1]: [Clip(item.edited.clip.mono(), item.edited.text) for item in done],
         ROWS[2]: [Clip(item.whole, item.edited.text) for item in done],
     }
-    judged = judge_all([clip for clips in sounds.values() for clip in clips], options.out / "judged", options.workers)
+    judged = judge_all(
+        [clip for clips in sounds.values() for clip in clips], JUDGES, options.out / "judged", options.workers
+    )
     found = {name: judged[at * len(done) : (at + 1) * len(done)] for at, name in enumerate(ROWS)}
     figures = {name: summarize(found[name], found[ROWS[0]], sounds[name], done, name) for name in ROWS}
     each = [
@@ -170,7 +173,7 @@ def main() -> None:
     done = work(synthesizer, tasks, options)
     figures, each = measure(done, options)
     settings = {"model": synthesizer.describe(), "seed": options.seed, "candidates": options.candidates}
-    report = Report("edit", settings | {"judges": JUDGES, "intervals": "95 % bootstrap over recordings"})
+    report = Report("edit", settings | {"judges": JUDGES.model_dump(), "intervals": "95 % bootstrap over recordings"})
     keys = (("wer", True), ("word", True), ("similarity", False), ("overall", False))
     rows = [
         [name, *(values[key].text(percent=share) for key, share in keys), f"{values['seconds'].value:.1f}"]

@@ -16,15 +16,16 @@ import numpy as np
 import torch
 
 from attacks import attacks, recoded
-from command import parser, run
-from corpus import choose, read_corpus
-from judging import JUDGES, Clip, judge_all
+from command import JUDGES, parser, run
 from openvalle.audio import RATE, Audio
 from openvalle.codec.base import Codec
 from openvalle.codec.load import load_codec
 from openvalle.errors import AudioError, UserError
+from openvalle.evaluate.corpus import choose, read_corpus
+from openvalle.evaluate.judges import Clip, judge_all
+from openvalle.evaluate.statistics import error_rate, mean
 from openvalle.safety.watermark import FOUND, NAME, Detector, Marker
-from report import Report, error_rate, mean
+from report import Report
 
 SECONDS = 6.0  # of each recording; its start
 COLUMNS = ["after", "found %", "lowest score", "false alarms %", "highest score"]
@@ -118,7 +119,7 @@ def measure_cost(clean: Sequence[Clip], options: Any, report: Report) -> None:
     finding = time.process_time() - started - marking
     seconds = sum(clip.audio.seconds for clip in clean)
     ratios = [_ratio(a.audio, b.audio) for a, b in zip(clean, marked, strict=True)]
-    judged = judge_all([*clean, *marked], options.out / "judged", options.workers)
+    judged = judge_all([*clean, *marked], JUDGES, options.out / "judged", options.workers)
     before, after = judged[: len(clean)], judged[len(clean) :]
     figures = {
         "level": mean(ratios),
@@ -204,7 +205,13 @@ def main() -> None:
         raise UserError("the data hold no dev-clean or dev-other utterances", "check --data")
     sounds = [utterance.audio() for utterance in chosen]
     starts = [Audio(sound.samples[: round(SECONDS * RATE)], RATE) for sound in sounds]
-    settings = {"mark": NAME, "threshold": FOUND, "seed": options.seed, "seconds": SECONDS, "judges": JUDGES}
+    settings = {
+        "mark": NAME,
+        "threshold": FOUND,
+        "seed": options.seed,
+        "seconds": SECONDS,
+        "judges": JUDGES.model_dump(),
+    }
     report = Report("watermark", settings)
     detector, codec = Detector(), load_codec("builtin")
     measure_attacks("recordings", starts, detector, options, report)

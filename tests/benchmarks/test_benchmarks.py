@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
-
-from openvalle.errors import UserError
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -30,16 +27,6 @@ def test_report_is_written_as_json_and_markdown(load, tmp_path, capsys):
     assert json.loads(values.read_text())["targets"][0]["met"] is False
     assert "| original | 27.0 |" in text.read_text()
     assert "MISSED" in capsys.readouterr().out
-
-
-def test_splits_that_are_not_wanted_or_not_there_are_left_out(load, tmp_path):
-    module = load("command")
-    (tmp_path / "manifest.jsonl").write_text("")
-    options = argparse.Namespace(data=str(tmp_path), limit=4, other_limit=0)
-    with pytest.raises(UserError, match="no usable speech of dev-clean"):
-        list(module.splits_of(options))
-    with pytest.raises(UserError, match="nothing to do"):
-        list(module.splits_of(argparse.Namespace(data=str(tmp_path), limit=0, other_limit=0)))
 
 
 def test_targets_hold_synthesis_against_the_reconstruction(load):

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -28,6 +28,7 @@ from openvalle.evaluate.protocols import Judges
 from openvalle.listen.environment import Environment, environment
 from openvalle.listen.prosody import Prosody, prosody
 from openvalle.listen.quality import Quality
+from openvalle.listen.scoring import WordErrors, word_errors
 
 FORMAT = "3"  # change it when a judge changes: older results on disk are then not used
 EVERYTHING = ("words", "voice", "quality", "manner")
@@ -36,9 +37,10 @@ OF_PROMPTS = ("voice", "manner")  # what is asked of a prompt: its words and qua
 
 @dataclass(frozen=True)
 class Clip:
-    """A sound to judge, and what is asked of it."""
+    """A sound to judge, the text that should be heard in it, and what is asked."""
 
     audio: Audio
+    text: str = ""
     wants: tuple[str, ...] = EVERYTHING
 
     def key(self, judges: Judges) -> str:
@@ -50,7 +52,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judges say of one clip; None for what was not asked or cannot be said. `voice`: (D,) of unit length."""
+    """What the judges say of one clip; None for what was not asked or cannot be said. `voice`: (D,) of unit length.
+
+    `errors`: of the words against the clip's text.
+    """
 
     heard: str | None
     voice: np.ndarray | None
@@ -58,6 +63,7 @@ class Judgement:
     utmos: float | None
     prosody: Prosody | None
     environment: Environment | None
+    errors: WordErrors = field(default_factory=WordErrors)
     by: dict[str, str] = field(default_factory=dict)  # which judge (asr, speaker ...) was which model and revision
 
     def likeness(self, other: Judgement) -> float:
@@ -148,7 +154,14 @@ def judge_all(
     missing = {key: clip for key, clip in zip(keys, clips, strict=True) if not (folder / f"{key}.json").exists()}
     if missing:
         _judge_missing(missing, judges, folder, workers, device, quiet)
-    return [_read(folder / f"{key}.json") for key in keys]
+    found = [_read(folder / f"{key}.json") for key in keys]
+    return [_with_errors(one, clip, judges) for clip, one in zip(clips, found, strict=True)]
+
+
+def _with_errors(found: Judgement, clip: Clip, judges: Judges) -> Judgement:
+    if "words" not in clip.wants:
+        return found
+    return replace(found, errors=word_errors(clip.text, found.heard or "", judges.normalizer))
 
 
 def _judge_missing(

@@ -136,12 +136,12 @@ def _task(out: Path, system: str, item: Item, seed: int) -> Task:
 def _judge(sounds: Sounds, judges: Judges, options: Options) -> dict[Any, list[Judgement | None]]:
     """Return the judgements of every kind of sound; None where there is no sound."""
     wanted: dict[Any, list[Clip | None]] = {
-        "prompt": [Clip(audio, OF_PROMPTS) for audio in sounds.prompts],
-        "other": [Clip(audio, OF_PROMPTS) if audio else None for audio in sounds.others],
+        "prompt": [Clip(audio, wants=OF_PROMPTS) for audio in sounds.prompts],
+        "other": [Clip(audio, wants=OF_PROMPTS) if audio else None for audio in sounds.others],
         ORIGINAL: [Clip(audio) for audio in sounds.originals],
     }
     if sounds.coded_prompts is not None:
-        wanted["coded prompt"] = [Clip(audio, OF_PROMPTS) for audio in sounds.coded_prompts]
+        wanted["coded prompt"] = [Clip(audio, wants=OF_PROMPTS) for audio in sounds.coded_prompts]
     if sounds.reconstructed is not None:
         wanted[RECONSTRUCTED] = [Clip(audio) for audio in sounds.reconstructed]
     for key, answers in sounds.answers.items():
