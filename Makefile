@@ -74,6 +74,7 @@ $(VENV)/.ready-demo: $(VENV)/.ready-venv $(NEEDS)
 $(VENV)/.ready-test: $(VENV)/.ready-venv $(NEEDS)
 	$(PIP) --editable '.[train,eval-offline,encodec,bpe]' pytest hypothesis
 	$(PIP) --no-deps resemblyzer speechmos
+	$(PIP) espeakng-loader  # GPL-3: only the tests speak with it, to compare with another system
 	@touch $@
 
 $(VENV)/.ready-check: $(VENV)/.ready-test

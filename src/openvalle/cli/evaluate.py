@@ -43,8 +43,6 @@ def evaluate(
 
     Writes rows, Markdown, JSON and a page with players. The same command goes on after any stop.
     """
-    from openvalle.evaluate.corpus import corpus_folder
-    from openvalle.evaluate.lists import drawn_before
     from openvalle.evaluate.protocols import protocol as protocol_named
     from openvalle.evaluate.protocols import protocols
     from openvalle.listen.scoring import normalizer_named
@@ -58,20 +56,9 @@ def evaluate(
     judges = chosen.judges.model_copy(update={name: value for name, value in given.items() if value})
     normalizer_named(judges.normalizer)
     chosen = chosen.model_copy(update={"judges": judges})
-    numbers = _seeds(seeds) or tuple(range(chosen.runs))
+    numbers = seeds_of(seeds) or tuple(range(chosen.runs))
     folder = out or Path("out/evaluate") / protocol
-    folders = _folders(data, prompts)
-    if items is not None:
-        tests = _given_list(items, chosen, limit)
-    else:
-        drawing: dict[str, Any] = {
-            "seed": list_seed,
-            "limit": limit,
-            "split": split,
-            "prompts": prompts,
-            "partial": partial,
-        }
-        tests = drawn_before(folder / "items.jsonl", chosen, corpus_folder(data), **drawing)
+    tests = chosen_tests(chosen, folder, data, prompts, split, limit, items, partial, list_seed)
     if list_only:
         print(tests.write(folder / "items.jsonl"))
         return
@@ -81,9 +68,9 @@ def evaluate(
 
     options = Options(folder, numbers, jobs, jobs, device, fresh, quiet)
     report = run_evaluation(
-        tests, chosen, [candidate(run, codec, device=device)], folders, options, codec_of(run, codec)
+        tests, chosen, [candidate(run, codec, device=device)], folders_of(data, prompts), options, codec_of(run, codec)
     )
-    _show(report, report.save(folder), as_json)
+    show_report(report, report.save(folder), as_json)
 
 
 def report(
@@ -104,7 +91,7 @@ def report(
 
     one = load_report(first)
     if second is None:
-        _show(one, [], as_json)
+        show_report(one, [], as_json)
         return
     two = load_report(second)
     found = compare(one.of(system), two.of(other or system))
@@ -117,7 +104,28 @@ def report(
     print("\n".join(markdown_table(table)))
 
 
-def _folders(data: Path | None, prompts: Path | None) -> dict[str, Path]:
+def chosen_tests(
+    protocol: Protocol,
+    out: Path,
+    data: Path | None,
+    prompts: Path | None,
+    split: str | None,
+    limit: int | None,
+    items: Path | None,
+    partial: bool,
+    seed: int = 0,
+) -> TestList:
+    """Return the test list of a file, or the one drawn now or by an earlier run into `out`."""
+    from openvalle.evaluate.corpus import corpus_folder
+    from openvalle.evaluate.lists import drawn_before
+
+    if items is not None:
+        return _given_list(items, protocol, limit)
+    drawing: dict[str, Any] = {"seed": seed, "limit": limit, "split": split, "prompts": prompts, "partial": partial}
+    return drawn_before(out / "items.jsonl", protocol, corpus_folder(data), **drawing)
+
+
+def folders_of(data: Path | None, prompts: Path | None) -> dict[str, Path]:
     """Return the folders that test lists refer to."""
     from openvalle.evaluate.corpus import corpus_folder
     from openvalle.evaluate.items import CORPUS, PROMPTS
@@ -138,7 +146,7 @@ def _given_list(path: Path, protocol: Protocol, limit: int | None) -> TestList:
     return found.limited(limit) if limit else found
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def seeds_of(text: str) -> tuple[int, ...]:
     from openvalle.errors import UserError
 
     try:
@@ -147,7 +155,7 @@ def _seeds(text: str) -> tuple[int, ...]:
         raise UserError(f"{text!r} are no seeds", "give whole numbers, as 0,1,2") from None
 
 
-def _show(report: Report, paths: list[Path], as_json: bool) -> None:
+def show_report(report: Report, paths: list[Path], as_json: bool) -> None:
     """Print the figures and where the files are."""
     from openvalle.evaluate.report_markdown import markdown_table
     from openvalle.evaluate.tables import tables

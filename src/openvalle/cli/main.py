@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from openvalle import __version__
 from openvalle.cli.batch import batch
 from openvalle.cli.book import book
+from openvalle.cli.compare import compare
 from openvalle.cli.dialogue import dialogue
 from openvalle.cli.doctor import doctor
 from openvalle.cli.edit import EditCommand, continue_, edit
@@ -130,6 +131,7 @@ app.command("evaluate")(evaluate)
 app.command("report")(report)
 app.add_typer(listen, name="listen")
 app.add_typer(model, name="model")
+app.command("compare")(compare)
 app.command("spoofing")(spoofing)
 app.command("doctor")(doctor)
 

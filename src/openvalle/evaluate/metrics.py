@@ -158,12 +158,14 @@ def _known(value: float) -> float | None:
 def cost(spoken: Spoken) -> dict[str, float | None]:
     """Return what the answer took."""
     seconds = max(spoken.audio.seconds, 0.01)
+    if np.isnan(spoken.seconds):  # made elsewhere: nobody knows
+        return {"spoken_seconds": spoken.audio.seconds}
     return {
         "spoken_seconds": spoken.audio.seconds,
         "wall_seconds": spoken.seconds,
         "rtf": spoken.seconds / seconds,
-        "processor_seconds": spoken.processor,
-        "processor_per_second": spoken.processor / seconds,
+        "processor_seconds": spoken.processor or None,  # another process or machine may have done the work
+        "processor_per_second": spoken.processor / seconds or None,
         "memory_mb": spoken.memory / 2**20 if spoken.memory else None,
         "ended": None if spoken.ended is None else float(spoken.ended),
     }

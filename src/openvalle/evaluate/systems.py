@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Spoken:
     """An answer: the sound and what it took.
 
-    `seconds`: wall clock; `processor`: processor seconds; `ended`: False if it was cut off at a limit, None if the
-    system does not say; `memory`: peak bytes, 0 if unknown.
+    `seconds`: wall clock, NaN if unknown; `processor`: processor seconds, 0 if unknown; `ended`: False if it was
+    cut off at a limit, None if the system does not say; `memory`: peak bytes, 0 if unknown.
     """
 
     audio: Audio
