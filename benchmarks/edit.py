@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,24 +154,9 @@ def summarize(
     }
 
 
-def main() -> None:
-    """Run the benchmark."""
-    options_parser = parser(__doc__.splitlines()[0], "out/bench-edit")
-    options_parser.set_defaults(limit=30)
-    options_parser.add_argument("--model", default="builtin", help="a model's name or folder")
-    options_parser.add_argument("--candidates", type=int, default=1, help="edits to choose from (default: 1)")
-    options = options_parser.parse_args()
-    torch.set_num_threads(options.threads)
-    corpus = read_corpus(options.data)
-    tasks = make_tasks([item for item in corpus if item.split == "dev-clean"], options.limit, options.seed)
-    if not tasks:
-        raise UserError("the data hold no dev-clean utterances of 4 to 10 s with words to replace", "check --data")
-    from openvalle.synth.pipeline import Synthesizer
-
-    synthesizer = Synthesizer.load(options.model, device="cpu")
-    done = work(synthesizer, tasks, options)
+def tell(done: Sequence[Done], settings: dict[str, Any], options: Any) -> Report:
+    """Judge all clips and return the report."""
     figures, each = measure(done, options)
-    settings = {"model": synthesizer.describe(), "seed": options.seed, "candidates": options.candidates}
     report = Report("edit", settings | {"judges": JUDGES.model_dump(), "intervals": "95 % bootstrap over recordings"})
     keys = (("wer", True), ("word", True), ("similarity", False), ("overall", False))
     rows = [
@@ -192,7 +176,27 @@ def main() -> None:
             ("WER above that of the same text synthesised whole", apart, f"<= {WITHIN}", apart <= WITHIN),
         ]
     )
-    print("wrote", *report.write(Path(options.out)))
+    return report
+
+
+def main() -> None:
+    """Run the benchmark."""
+    options_parser = parser(__doc__.splitlines()[0], "out/bench-edit")
+    options_parser.set_defaults(limit=30)
+    options_parser.add_argument("--model", default="builtin", help="a model's name or folder")
+    options_parser.add_argument("--candidates", type=int, default=1, help="edits to choose from (default: 1)")
+    options = options_parser.parse_args()
+    torch.set_num_threads(options.threads)
+    corpus = read_corpus(options.data)
+    tasks = make_tasks([item for item in corpus if item.split == "dev-clean"], options.limit, options.seed)
+    if not tasks:
+        raise UserError("the data hold no dev-clean utterances of 4 to 10 s with words to replace", "check --data")
+    from openvalle.synth.pipeline import Synthesizer
+
+    synthesizer = Synthesizer.load(options.model, device="cpu")
+    done = work(synthesizer, tasks, options)
+    settings = {"model": synthesizer.describe(), "seed": options.seed, "candidates": options.candidates}
+    print("wrote", *tell(done, settings, options).write(options.out))
 
 
 if __name__ == "__main__":

@@ -46,3 +46,19 @@ def test_codebook_usage_counts_entries(load):
     shares, perplexities = load("codec").usage([codes[:4], codes[4:]], entries=8)
     assert shares == [0.25, 1.0]
     assert perplexities == pytest.approx([2, 8])
+
+
+def test_words_to_replace_occur_once_inside_and_new_ones_not_at_all(load):
+    from openvalle.evaluate.corpus import Utterance
+
+    module = load("edit")
+    texts = ["THE HOUSE STANDS BEHIND THE RIVER", "SOME HORSE DRANK WATER THEN", "A A A A"]
+    corpus = [Utterance(f"u{n}", Path("x.wav"), text, f"s{n}", "F", 5.0, "dev-clean") for n, text in enumerate(texts)]
+    tasks = module.make_tasks(corpus, 30, seed=0)
+    assert len(tasks) == 2, "the third has no word to replace"
+    for task in tasks:
+        words = task.source.text.lower().split()
+        assert words[1:-1].count(task.old) == words.count(task.old) == 1
+        assert task.new not in words
+    assert module.make_tasks(corpus, 30, seed=0) == tasks
+    assert len(module.make_tasks(corpus, 1, seed=0)) == 1
