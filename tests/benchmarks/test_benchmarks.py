@@ -53,7 +53,10 @@ def test_words_to_replace_occur_once_inside_and_new_ones_not_at_all(load):
 
     module = load("edit")
     texts = ["THE HOUSE STANDS BEHIND THE RIVER", "SOME HORSE DRANK WATER THEN", "A A A A"]
-    corpus = [Utterance(f"u{n}", Path("x.wav"), text, f"s{n}", "F", 5.0, "dev-clean") for n, text in enumerate(texts)]
+    corpus = [
+        Utterance(f"u{n}", Path("data"), "x.wav", text, f"s{n}", "F", seconds=5.0, split="dev-clean")
+        for n, text in enumerate(texts)
+    ]
     tasks = module.make_tasks(corpus, 30, seed=0)
     assert len(tasks) == 2, "the third has no word to replace"
     for task in tasks:
