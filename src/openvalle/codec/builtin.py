@@ -23,7 +23,7 @@ from openvalle.config import Config, atomic_path
 from openvalle.errors import ModelError
 
 LOOKAHEAD = 3  # frames of the future that the decoder sees: 40 ms
-MEL_MEAN, MEL_SCALE = -5.0, 2.5  # brings log-mel of levelled speech to about zero mean, unit spread
+MEL_MEAN, MEL_SCALE = -3.0, 2.3  # brings log-mel of levelled speech to about zero mean, unit spread
 
 
 class BuiltinCodecConfig(Config):
@@ -34,6 +34,7 @@ class BuiltinCodecConfig(Config):
     hop: int = Field(320, description="samples per frame")
     n_fft: int = Field(1280, description="samples per analysis and synthesis window; a multiple of the hop")
     mel_bins: int = Field(100, description="log-mel bins the encoder sees")
+    mel_floor: float = Field(2e-3, gt=0, description="magnitude that counts as silence; hides the rounding of 16 bits")
     codebooks: int = Field(8, ge=1, le=32)
     entries: int = Field(1024, ge=2, le=65536)
     latent: int = Field(64, description="dimensions of a codebook entry")
@@ -53,7 +54,7 @@ class Encoder(nn.Module):
     def __init__(self, config: BuiltinCodecConfig) -> None:
         super().__init__()
         width = config.encoder_width
-        self.mel = LogMel(config.rate, config.n_fft, config.hop, config.mel_bins)
+        self.mel = LogMel(config.rate, config.n_fft, config.hop, config.mel_bins, config.mel_floor)
         self.enter = nn.Conv1d(config.mel_bins, width, config.kernel, padding=config.kernel // 2)
         self.body = Backbone(width, width * config.expansion, config.encoder_depth, config.kernel, causal=False)
         self.norm = nn.LayerNorm(width)
@@ -169,8 +170,8 @@ class BuiltinCodec(nn.Module):
         return self.quantizer.codebooks
 
     def digest(self) -> str:
-        """Return the identity of the tokens: a hash of the encoder and the codebooks (16 hex digits)."""
-        hasher = hashlib.sha256()
+        """Return the identity of the tokens: a hash of what makes them, encoder and codebooks (16 hex digits)."""
+        hasher = hashlib.sha256(repr(self.config.mel_floor).encode())
         for name, value in sorted({**self.encoder.state_dict(), "codebooks": self.quantizer.codebooks}.items()):
             hasher.update(name.encode())
             hasher.update(value.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())

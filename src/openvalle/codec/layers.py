@@ -22,10 +22,15 @@ def mel_filters(rate: int, n_fft: int, bins: int) -> Tensor:
 
 
 class LogMel(nn.Module):
-    """(B, samples) -> log-mel (B, T, bins), one frame a hop, window centred on the frame."""
+    """(B, samples) -> log-mel (B, T, bins), one frame a hop, window centred on the frame.
 
-    def __init__(self, rate: int, n_fft: int, hop: int, bins: int) -> None:
+    Magnitudes below `floor` count as silence. The rounding of 16-bit audio reaches about 2e-4 in bands that hold
+    nothing else; a floor above it makes a signal the same to the network whether it was stored in between or not.
+    """
+
+    def __init__(self, rate: int, n_fft: int, hop: int, bins: int, floor: float) -> None:
         super().__init__()
+        self.floor = floor
         self.window: Tensor
         self.filters: Tensor
         self.n_fft, self.hop = n_fft, hop
@@ -39,7 +44,7 @@ class LogMel(nn.Module):
         padded = F.pad(samples, (side, side))
         frames = torch.stft(padded, self.n_fft, self.hop, window=self.window, center=False, return_complex=True)
         magnitude = torch.view_as_real(frames).pow(2).sum(-1).clamp(min=1e-12).sqrt()  # (B, F, T)
-        return (magnitude.transpose(1, 2) @ self.filters).clamp(min=1e-5).log()
+        return (magnitude.transpose(1, 2) @ self.filters).clamp(min=self.floor).log()
 
 
 class DepthwiseConv(nn.Module):

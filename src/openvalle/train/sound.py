@@ -39,7 +39,8 @@ class SoundTask(CodecTask):
             self.predicted.require(codec=codec.digest())
         self.coded: CodedCrops | None = None
         self.mels = [
-            LogMel(codec.config.rate, n_fft, n_fft // 4, bins) for n_fft, bins in ((2048, 120), (1024, 80), (512, 40))
+            LogMel(codec.config.rate, n_fft, n_fft // 4, bins, codec.config.mel_floor)
+            for n_fft, bins in ((2048, 120), (1024, 80), (512, 40))
         ]
 
     def batch(self, index: int, rank: int, world: int) -> Crops:
