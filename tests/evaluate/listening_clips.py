@@ -18,12 +18,12 @@ QUALITY = {REFERENCE: 2.0, "ours": 1.0, "base": 0.0, "third": -1.0}  # what the 
 RATE = 8000
 
 
-def tone(hertz: float, seconds: float = 0.1) -> Audio:
+def tone(hertz: float, seconds: float = 0.06) -> Audio:
     times = np.arange(round(seconds * RATE)) / RATE
     return Audio((0.3 * np.sin(2 * np.pi * hertz * times)).astype(np.float32), RATE)
 
 
-def folders(root: Path, names: tuple[str, ...], items: int = 6, seconds: float = 0.1) -> dict[str, Path]:
+def folders(root: Path, names: tuple[str, ...], items: int = 6, seconds: float = 0.06) -> dict[str, Path]:
     """Write one folder of tones per name."""
     for place, name in enumerate(names):
         for item in range(items):
