@@ -27,8 +27,9 @@ def book(
 ) -> None:
     """Speak a book and print the paths of its chapters and its playlist.
 
-    [bold]openvalle book novel.txt --voice anna[/bold]             into the folder novel/
-    [bold]openvalle book novel.txt --voice anna --resume[/bold]    goes on where it was interrupted
+    \b
+    openvalle book novel.txt --voice anna             into the folder novel/
+    openvalle book novel.txt --voice anna --resume    goes on where it was interrupted
     """
     from openvalle.text.chapters import chapters_of
 

@@ -31,8 +31,9 @@ def stream(
 ) -> None:
     """Write sound to standard output while it is being made.
 
-    [bold]openvalle stream "Hello there." | ffplay -nodisp -autoexit -[/bold]
-    [bold]language-model | openvalle stream | aplay[/bold]    sentence by sentence
+    \b
+    openvalle stream "Hello there." | ffplay -nodisp -autoexit -
+    language-model | openvalle stream | aplay    sentence by sentence
     """
     if file_format not in ("wav", "pcm"):
         raise UserError(f"cannot stream {file_format!r}", "use wav or pcm")
