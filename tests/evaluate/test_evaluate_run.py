@@ -109,6 +109,16 @@ def test_the_codec_adds_a_row_and_the_similarity_to_its_prompts(run, tiny_codec)
     assert "sim_r" not in run(Echo()).figures("echo")
 
 
+def test_several_processes_give_what_one_gives(tests, corpus, tmp_path):
+    found = []
+    for jobs in (1, 2):
+        options = Options(tmp_path / str(jobs), workers=jobs, jobs=jobs, quiet=True)
+        candidate = Candidate("echo", "1", partial(_same, Echo(fails=(tests.items[0].id,))))
+        found.append(evaluate(tests, QUICK, [candidate], {CORPUS: corpus}, options))
+    assert found[0].rows == found[1].rows
+    assert "2 processes spoke" in found[1].notes[0]
+
+
 def test_what_was_said_is_not_said_again_unless_something_changed(run, tests):
     count: list[str] = []
     run(Echo(count=count))

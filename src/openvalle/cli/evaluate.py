@@ -65,7 +65,9 @@ def evaluate(
     from openvalle.evaluate.models import candidate, codec_of
     from openvalle.evaluate.run import Options
     from openvalle.evaluate.run import evaluate as run_evaluation
+    from openvalle.synth.pipeline import chosen_device
 
+    device = str(chosen_device(device))
     options = Options(folder, numbers, jobs, jobs, device, fresh, quiet)
     report = run_evaluation(
         tests, chosen, [candidate(run, codec, device=device)], folders_of(data, prompts), options, codec_of(run, codec)

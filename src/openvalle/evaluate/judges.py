@@ -84,7 +84,7 @@ class Panel:
         if judges.quality not in ("dnsmos", "none"):
             raise UserError(f"there is no quality model {judges.quality!r}", "use dnsmos or none")
         self.recognizer = recognizer_named(judges.asr, device)
-        self.encoder = encoder_named(judges.speaker)
+        self.encoder = encoder_named(judges.speaker, device)
         self.dnsmos = DNSMOS(step=judges.step) if judges.quality == "dnsmos" else None
         self.utmos = None
         if judges.utmos:
@@ -199,5 +199,7 @@ def _read(path: Path) -> Judgement:
     values = json.loads(path.read_text(encoding="utf-8"))
     voice = None if values["voice"] is None else np.array(values["voice"], np.float32)
     parts = {"quality": Quality, "prosody": Prosody, "environment": Environment}
-    built = {name: None if values[name] is None else kind(**values[name]) for name, kind in parts.items()}
+    built: dict[str, Any] = {
+        name: None if values[name] is None else kind(**values[name]) for name, kind in parts.items()
+    }
     return Judgement(values["heard"], voice, utmos=values["utmos"], by=values["by"], **built)

@@ -157,8 +157,9 @@ def make_list(
     the protocol takes them from another language; `partial`: allow an incomplete corpus. `UserError` if the corpus
     is not what the protocol needs.
     """
+    notes: tuple[str, ...] = ()
     if protocol.corpus is Corpus.ANY:
-        utterances, notes = read_corpus(folder, split), ()
+        utterances = read_corpus(folder, split)
     else:
         utterances, notes = read_complete(folder, protocol, partial)
     foreign: list[Utterance] = []

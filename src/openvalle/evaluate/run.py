@@ -207,11 +207,12 @@ def _around(judged: dict[Any, list[Judgement | None]], place: int, is_recording:
 
 
 def _row(item: Item, name: str, seed: int, found: Judgement | None, around: Around, judges: Judges) -> Row:
+    notes: tuple[str, ...] = ()
     if found is None:
-        values, notes, heard = errors_of_failure(item, judges.normalizer), (), ""
+        values = errors_of_failure(item, judges.normalizer)
     else:
         values, notes = measure(item, found, around, judges.normalizer)
-        heard = found.heard or ""
+    heard = found.heard or "" if found else ""
     metrics, bad = finite(values)
     common = {"text": item.judged_text, "condition": item.condition, "speaker": item.prompt.speaker}
     return Row(name, item.id, seed, **common, heard=heard, metrics=metrics, notes=(*notes, *bad))
@@ -232,9 +233,8 @@ def _record(
 ) -> dict[str, Any]:
     """Return everything that somebody needs to do the same again."""
     by: dict[str, str] = {}
-    for own in judged.values():
-        for found in own:
-            by |= found.by if found else {}
+    for judgement in (one for own in judged.values() for one in own if one):
+        by |= judgement.by
     return {
         "openvalle": __version__,
         "commit": commit(),

@@ -127,6 +127,6 @@ def compare(first: Sequence[Row], second: Sequence[Row], seed: int = 0) -> list[
         left, right = [a[item] for item in common], [b[item] for item in common]
         if not common or not sum(pair[1] for pair in left) or not sum(pair[1] for pair in right):
             continue
-        values = [sum(pair[0] for pair in side) / sum(pair[1] for pair in side) for side in (left, right)]
-        found.append(Compared(metric, *values, paired(left, right, seed)))
+        one, two = (sum(pair[0] for pair in side) / sum(pair[1] for pair in side) for side in (left, right))
+        found.append(Compared(metric, one, two, paired(left, right, seed)))
     return found

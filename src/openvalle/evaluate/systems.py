@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from openvalle.codec.base import Codec
     from openvalle.synth.pipeline import Synthesizer
 
+PURPOSE = "a recording of a test corpus, used for measurement only"  # noted as consent in voices that are not kept
+
 
 @dataclass(frozen=True)
 class Spoken:
@@ -88,7 +90,7 @@ class ModelSystem:
         """Return the item's text, spoken."""
         key = f"{item.prompt.id} {item.prompt.start} {item.prompt.end} {item.condition}"
         if self.voices[0] != key:
-            self.voices = key, self.synthesizer.voice(prompt, item.prompt.text)
+            self.voices = key, self.synthesizer.voice(prompt, item.prompt.text, consent=PURPOSE)
         if not self.is_warm:
             self.synthesizer.say("one two three", voice=self.voices[1], seed=seed)
             self.is_warm = True

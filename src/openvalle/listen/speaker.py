@@ -82,14 +82,14 @@ class WavLMEncoder:
     `model` is a hub name (downloaded on first use) or a local folder.
     """
 
-    def __init__(self, model: str = WAVLM) -> None:
+    def __init__(self, model: str = WAVLM, device: str = "cpu") -> None:
         try:
             from transformers import AutoFeatureExtractor, WavLMForXVector
         except ImportError:
             raise MissingExtra("transformers", "eval") from None
         try:
             self._features = AutoFeatureExtractor.from_pretrained(model)
-            self._model: Any = WavLMForXVector.from_pretrained(model).eval()
+            self._model: Any = WavLMForXVector.from_pretrained(model).eval().to(device)
         except OSError as error:
             raise ModelError(
                 f"cannot load the speaker model {model} ({str(error).splitlines()[0]})",
@@ -104,11 +104,11 @@ class WavLMEncoder:
 
         inputs = self._features(checked(audio), sampling_rate=RATE, return_tensors="pt")
         with torch.inference_mode():
-            embeddings = self._model(**inputs).embeddings[0]
-            return torch.nn.functional.normalize(embeddings, dim=0).numpy()
+            embeddings = self._model(**inputs.to(self._model.device)).embeddings[0]
+            return torch.nn.functional.normalize(embeddings, dim=0).cpu().numpy()
 
 
-def encoder_named(name: str) -> SpeakerEncoder:
+def encoder_named(name: str, device: str = "cpu") -> SpeakerEncoder:
     """Return the speaker encoder called `name`; `UserError` lists the names.
 
     `resemblyzer`; `wavlm-sv` or `wavlm-sv:MODEL` (a hub name or a folder); `unispeech:PATH` (wavlm_large_finetune.pth).
@@ -118,11 +118,11 @@ def encoder_named(name: str) -> SpeakerEncoder:
         case "resemblyzer", False:
             return ResemblyzerEncoder()
         case "wavlm-sv", _:
-            return WavLMEncoder(model or WAVLM)
+            return WavLMEncoder(model or WAVLM, device)
         case "unispeech", True:
             from openvalle.listen.unispeech import UniSpeechEncoder
 
-            return UniSpeechEncoder(model)
+            return UniSpeechEncoder(model, device)
         case "unispeech", False:
             hint = (
                 "get wavlm_large_finetune.pth from https://github.com/microsoft/UniSpeech (downstreams/"

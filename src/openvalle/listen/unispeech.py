@@ -29,18 +29,19 @@ DILATIONS = {"layer2": 2, "layer3": 3, "layer4": 4}
 class UniSpeechEncoder:
     """The released checkpoint, from a path; nothing is downloaded."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, device: str = "cpu") -> None:
         state = read_state(path, "UniSpeech speaker model")
         if "feature_weight" not in state or f"{ENCODER}layer_norm.weight" not in state:
             raise ModelError(f"{path} is no speaker model of UniSpeech", "give its wavlm_large_finetune.pth")
         self.name = f"unispeech {sha256(Path(path))[:16]}"
-        self._network = SpeakerNetwork(state, path).eval().requires_grad_(False)
+        self._network = SpeakerNetwork(state, path).eval().requires_grad_(False).to(device)
+        self._device = device
 
     def embed(self, audio: Audio) -> np.ndarray:
         """Return the embedding (256,) float32 of unit length."""
-        samples = torch.from_numpy(checked(audio))[None]
+        samples = torch.from_numpy(checked(audio))[None].to(self._device)
         with torch.inference_mode():
-            return F.normalize(self._network(samples)[0], dim=0).numpy()
+            return F.normalize(self._network(samples)[0], dim=0).cpu().numpy()
 
 
 class SpeakerNetwork(nn.Module):
