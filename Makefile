@@ -16,7 +16,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-codec bench-speech bench-edit bench-family bench-watermark clean
+.PHONY: help demo test check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-watermark clean
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ format: $(VENV)/.ready-check  ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-codec bench-speech bench-edit bench-watermark  ## all benchmarks; ARGS="..." is passed on
+bench: bench-codec bench-speech bench-edit bench-watermark bench-stream  ## all benchmarks; ARGS="..." is passed on
 
 bench-codec: $(VENV)/.ready-test  ## the codec on unseen speakers
 	$(BIN)/python benchmarks/codec.py $(ARGS)
@@ -54,6 +54,9 @@ bench-watermark: $(VENV)/.ready-test  ## the watermark: found, false alarms, att
 
 bench-edit: $(VENV)/.ready-test  ## words replaced in recordings of unseen speakers
 	$(BIN)/python benchmarks/edit.py $(ARGS)
+
+bench-stream: $(VENV)/.ready-test  ## streaming: first sound, gaps, speed, memory over a long text
+	$(BIN)/python benchmarks/stream.py $(ARGS)
 
 clean:  ## remove the environment and what the jobs wrote
 	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache

@@ -85,6 +85,13 @@ def test_speed_makes_it_shorter(say) -> None:
     assert say("Hi.", "--speed", 3).code == 2
 
 
+def test_prosody_of_a_recording(say, clip_path: Path) -> None:
+    run = say("saw, see, saw, see", "--prosody", clip_path, "-o", "a.wav", "--json")
+    assert run.code == 0, run.err
+    assert json.loads(run.out)["seconds"] == pytest.approx(read(clip_path).seconds, abs=0.6), "but for its edges"
+    assert say("saw", "--prosody", "none.wav").code == 2
+
+
 def test_window_and_attempts_reach_the_decoder(say) -> None:
     for name, options in (("a.wav", ("--attempts", 1)), ("b.wav", ("--attempts", 1, "--window", 1))):
         assert say("Hello there.", "-o", name, "--temperature", 0.3, *options).code == 0

@@ -62,6 +62,9 @@ def say(
     timestamps: Annotated[
         Path | None, typer.Option(help="Write word and phone times: .json, .srt, .vtt or .TextGrid.")
     ] = None,
+    prosody: Annotated[
+        Path | None, typer.Option(help="A recording of TEXT whose timing is taken over, in the voice asked for.")
+    ] = None,
     play: Annotated[bool, typer.Option("--play", help="Play it, too.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Write a picture beside the sound file.")] = False,
     model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
@@ -94,7 +97,12 @@ def say(
         show("reading the voice")
         speaker = synthesizer.voice(voice, prompt_text, consent=consent)
         manner = {"markup": markup, "lexicon": lexicon, "candidates": candidates, "mode": prompt_mode}
-        pieces = synthesizer.sentences(words, speaker, seed=seed, options=options, **manner)  # type: ignore[arg-type]
+        if prosody is not None:
+            from openvalle.synth.prosody import speak_like
+
+            pieces = iter([speak_like(synthesizer, prosody, words, speaker, seed, options)])
+        else:
+            pieces = synthesizer.sentences(words, speaker, seed=seed, options=options, **manner)  # type: ignore[arg-type]
         summary, shown = spoken(pieces, path, file_format, synthesizer, show, timestamps)
     summary |= {"elapsed": round(time.monotonic() - started, 3), "seed": seed, "voice": speaker.name}
     if path is None:

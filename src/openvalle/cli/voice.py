@@ -156,7 +156,7 @@ def show(
         from openvalle.synth.plot import plot_speech
 
         synthesizer = Synthesizer.load(model, consent_policy="off")
-        speech = speech_of(synthesizer.voice(voice), synthesizer.utterer.codec)
+        speech = speech_of(synthesizer.voice(voice), synthesizer.utterer)
         facts["plot"] = str(plot_speech(speech, plot, f"{voice.name}: {voice.text}"))
     if as_json:
         print(json.dumps(facts))

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from openvalle.audio import Audio
-from openvalle.codec.base import Codec
 from openvalle.errors import ModelError, UserError
 from openvalle.synth.lines import Line, times_of
 from openvalle.synth.speech import Quality, Speech
+from openvalle.synth.utter import Utterer
 from openvalle.synth.voice import Voice, now
 from openvalle.text.symbols import SIL
 
 BLEND_SECONDS = 10.0  # of the prompt that comes out, at most
 
 
-def speech_of(voice: Voice, codec: Codec) -> Speech:
+def speech_of(voice: Voice, utterer: Utterer) -> Speech:
     """Return a voice's prompt as it sounds through its codec, with its phones in time."""
-    codes = torch.from_numpy(voice.codes.astype(np.int64))[None]
-    device = next(codec.parameters()).device if isinstance(codec, torch.nn.Module) else codes.device
-    samples = codec.decode(codes.to(device))[0].float().cpu().numpy()
-    audio = Audio(np.ascontiguousarray(samples, np.float32), codec.spec.rate)
+    audio = utterer.sound(voice.codes)
     line = Line(voice.text, (), voice.symbols, (-1,) * len(voice.symbols))
-    _, phones = times_of(line, voice.durations, codec.spec.frame_rate, audio.seconds)
+    _, phones = times_of(line, voice.durations, utterer.spec.frame_rate, audio.seconds) if voice.durations else ((), ())
     pace = len(voice.codes) / max(1, line.phones)
     return Speech(audio, voice.text, (), phones, Quality("end", pace), voice.codes, voice.symbols, voice.durations)
 
@@ -40,6 +35,8 @@ def blend(first: Voice, second: Voice, share: float = 0.5, name: str = "blend") 
         raise ModelError(
             f"the voices {first.name!r} and {second.name!r} were made with two codecs", "blend voices of one codec"
         )
+    if not (first.durations and second.durations):
+        raise ModelError("a voice without alignment cannot be cut", "blend voices made with a model with alignment")
     if first.language != second.language:
         raise UserError(
             f"{first.name!r} speaks {first.language}, {second.name!r} {second.language}", "blend voices of one language"
