@@ -20,8 +20,9 @@ import torch
 from command import run
 from openvalle.decode.windows import Windows
 from openvalle.errors import UserError
+from openvalle.evaluate.statistics import mean
 from openvalle.listen.quality import DNSMOS
-from report import Report, mean
+from report import Report
 
 if TYPE_CHECKING:
     from openvalle.synth.pipeline import Synthesizer
