@@ -116,8 +116,8 @@ def test_voice_of_another_codec(refused, tiny_voice, tmp_path: Path) -> None:
 
     path = replace(tiny_voice, codec_digest="0ther").save(tmp_path / "v.safetensors")
     assert "another codec (0ther)" in refused("Hello.", "--voice", path)
-    path = replace(tiny_voice, symbols_digest="0ther").save(tmp_path / "v.safetensors")
-    assert "another set of text symbols (0ther)" in refused("Hello.", "--voice", path)
+    path = replace(tiny_voice, symbols=("QQ", *tiny_voice.symbols[1:])).save(tmp_path / "v.safetensors")
+    assert "symbols that the model does not know (QQ)" in refused("Hello.", "--voice", path)
 
 
 def changed(model: Path, tmp_path: Path) -> Path:
@@ -155,7 +155,7 @@ def test_full_disk(refused, voice_path: Path, monkeypatch: pytest.MonkeyPatch) -
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(soundfile.SoundFile, "write", full)
-    assert "No space left on device" in refused("Hello.", "--voice", voice_path)
+    assert "the disk is full; free some space" in refused("Hello.", "--voice", voice_path)
 
 
 def test_full_disk_while_a_voice_is_saved(openvalle, tiny_model, clip_path, own_home, monkeypatch) -> None:

@@ -21,7 +21,7 @@ def speech(text: str = 'One "two" <three>.', speaker: str = "") -> Speech:
     words = tuple(Timed(word, at, at + 0.4) for at, word in enumerate(("One", "two", "three")))
     phones = (Timed("SIL", 0.4, 1.0), Timed("T", 1.0, 1.4))
     codes = np.zeros((300, 8), np.uint16)
-    return Speech(silence(4.0), text, words, phones, Quality("end", 8.0), codes, (), (), speaker)
+    return Speech(silence(4.0), text, words, phones, Quality("end", 8.0), codes, (), (), speaker=speaker)
 
 
 def timeline() -> Timeline:

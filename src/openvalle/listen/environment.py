@@ -50,7 +50,8 @@ def noise_ratio(audio: Audio) -> float:
     # The active part is within 25 dB of the loudest, as in openvalle.audio.normalize, and louder than the pauses.
     active = power[(power > power.max() * 10**-2.5) & (power > PAUSE_MARGIN * quiet)]
     loud = active.mean() if len(active) else quiet
-    return float(np.clip(10 * np.log10(max(loud - quiet, 1e-12) / max(quiet, 1e-12)), -10.0, MAX_SNR))
+    ratio = (loud - quiet) / max(quiet, 1e-12)
+    return float(np.clip(10 * np.log10(max(ratio, 0.1)), -10.0, MAX_SNR))
 
 
 def bandwidth(audio: Audio) -> float:
