@@ -48,11 +48,21 @@ NAR_KINDS = {
         "merge": 2,
         "text_prenet": "conv",
         "stage_width": 4,
-        "stage_draw": "sample",
         "frame_prenet": "conv",
         "code_weight": 0.0,
-        "distance_weight": 4.0,
-        "choice": "nearest",
+        "distance_weight": 1.0,
+        "choice": "rest",
+        "passes": 1,
+        "latent": 6,
+        "first_noise": 0.3,
+        **SHORT,
+    },
+    "rests in passes": {
+        "distance_weight": 1.0,
+        "code_weight": 0.2,
+        "choice": "rest",
+        "stage_draw": "sample",
+        "latent": 12,
         **SHORT,
     },
     "aligned sentence": {"alignment": "phoneme", "text": "target", "prompt": "sentence", "tie_output": False},
@@ -90,6 +100,14 @@ def shaken(network: nn.Module, std: float = 0.3) -> nn.Module:
 def ar_of(kind: str) -> AR:
     """Return a tiny AR model of `AR_KINDS`."""
     return shaken(AR(ARConfig.parse({**SMALL, **AR_KINDS[kind]})))
+
+
+def as_quantiser(model: NAR) -> NAR:
+    """Return a model whose fixed code vectors shrink from codebook to codebook, as those of a codec do."""
+    if model.config.latent is not None:
+        sizes = 0.3 ** torch.arange(len(model.codes))
+        model.codes.data *= sizes[:, None, None]
+    return model
 
 
 def nar_of(kind: str) -> NAR:

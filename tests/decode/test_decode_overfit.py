@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lm_samples import AR_KINDS, NAR_KINDS, SMALL, STACK, batch_for, utterance
+from lm_samples import AR_KINDS, NAR_KINDS, SMALL, STACK, as_quantiser, batch_for, utterance
 from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.decode.sampling import SamplingOptions, row_generators
@@ -79,8 +79,10 @@ def test_the_ar_model_repeats_what_it_learnt_and_ends_there(kind):
 def test_the_nar_model_fills_in_what_it_learnt(kind):
     torch.manual_seed(0)
     rows = [utterance(6, 24, 0, BOOKS), utterance(9, 20, 1, BOOKS)]
-    config = NARConfig.parse({**WIDER, **NAR_KINDS[kind], "codebooks": BOOKS, "stage_draw": "sample"})
-    model = NAR(config)
+    config = NARConfig.parse(
+        {**WIDER, **NAR_KINDS[kind], "codebooks": BOOKS, "stage_draw": "sample", "first_noise": 0.0}
+    )
+    model = as_quantiser(NAR(config))
     learn_by_heart(model, rows, 160)
     for row in rows:
         codes, path = batch_for(config, [row]).codes[0], batch_for(config, [row]).path[0]

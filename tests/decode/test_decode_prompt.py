@@ -109,7 +109,12 @@ def test_every_system_speaks_in_both_modes(system, mode):
 
 
 def test_every_nar_kind_speaks_with_an_ar_model_it_fits():
-    partners = {"builtin": "builtin", "aligned sentence": "causal alignment", "separate languages": "vallex"}
+    partners = {
+        "builtin": "builtin",
+        "aligned sentence": "causal alignment",
+        "separate languages": "vallex",
+        "rests in passes": "valle",
+    }
     for kind in NAR_KINDS:
         ar = ar_of(partners.get(kind, kind))
         prompt = zero_shot(ar.config, utterance(5, 36, 0), torch.tensor([7, 8, 9]), 1)

@@ -141,14 +141,3 @@ def test_other_codecs_and_symbols_are_refused(bundle):
         require_same_codec(bundle.config, "beef", "anna.safetensors")
     with pytest.raises(ModelError, match=r"anna.safetensors uses the symbol table beef"):
         require_same_symbols(bundle.config, "beef", "anna.safetensors")
-
-
-def test_small_storage_keeps_the_code_tables_in_eight_bits(bundle, tmp_path):
-    save_bundle(bundle, tmp_path / "half", Storage.FLOAT16)
-    save_bundle(bundle, tmp_path / "small", Storage.SMALL)
-    sizes = [(tmp_path / name / "nar.safetensors").stat().st_size for name in ("half", "small")]
-    assert sizes[0] - sizes[1] == pytest.approx(bundle.nar.codes.numel(), abs=200)
-    loaded = load_bundle(tmp_path / "small").nar.codes
-    assert loaded.dtype == torch.float32
-    error = (loaded - bundle.nar.codes).pow(2).mean() / bundle.nar.codes.pow(2).mean()
-    assert 0 < error < 0.04**2

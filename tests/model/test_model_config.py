@@ -28,6 +28,12 @@ from openvalle.model.nar import NAR
         (NARConfig, {"conditioning": "token", "stage_width": 8}, "adaptive"),
         (NARConfig, {"stage_weights": [1.0, 1.0]}, "7 numbers"),
         (NARConfig, {"stage_weights": [0.0] * 7}, "positive"),
+        (NARConfig, {"choice": "rest"}, "nothing is expected"),
+        (NARConfig, {"code_weight": 0.0}, "no entry is scored"),
+        (NARConfig, {"passes": 2}, "belongs to choice rest"),
+        (NARConfig, {"gain": 2.0}, "belongs to choice rest"),
+        (NARConfig, {"choice": "rest", "distance_weight": 1.0, "passes": 8}, "7 codebooks to fill"),
+        (NARConfig, {"first_noise": 0.1}, "needs alignment"),
         (NARConfig, {"prompt_min": 5, "prompt_max": 4}, "exceeds"),
         (NARConfig, {"text": "target"}, "must be `both`"),
         (NARConfig, {"prompt": "sentence"}, "must be `target`"),
@@ -71,6 +77,7 @@ def test_every_field_is_described(kind):
 ALIGNED = {"alignment": "phoneme"}
 SPOKEN = {"languages": 2, "language_on": "audio-and-text"}
 PROMPT = {"prompt_min": 3, "prompt_max": 5}
+REST = {"distance_weight": 1.0, "choice": "rest"}
 AR_CHANGES = {
     "stack": ({}, {"stack": {**STACK, "depth": 1}}),
     "symbols": ({}, {"symbols": 13}),
@@ -105,6 +112,9 @@ NAR_CHANGES = {
     "prompt_min": ({"prompt_max": 9, "prompt_min": 9}, {"prompt_max": 9, "prompt_min": 1}),
     "prompt_max": ({"prompt_max": 5, "prompt_min": 5}, {"prompt_max": 9, "prompt_min": 5}),
     "distance_weight": ({}, {"distance_weight": 1.0}),
+    "passes": ({**REST, "stage_draw": "sample"}, {**REST, "stage_draw": "sample", "passes": 1}),
+    "latent": (REST, {**REST, "latent": 5}),
+    "first_noise": ({**ALIGNED, **PROMPT}, {**ALIGNED, **PROMPT, "first_noise": 0.9}),
     "code_weight": ({}, {"code_weight": 0.5}),
     "frame_prenet": ({}, {"frame_prenet": "conv"}),
     "prompt_none": (PROMPT, {**PROMPT, "prompt_none": 0.99}),
@@ -148,7 +158,7 @@ def test_every_nar_field_changes_something(name):
 
 def test_all_fields_are_covered():
     assert set(AR_CHANGES) == set(ARConfig.model_fields)
-    assert set(NAR_CHANGES) | {"text", "choice"} == set(
+    assert set(NAR_CHANGES) | {"text", "choice", "gain"} == set(
         NARConfig.model_fields
     )  # those are tested where rows are filled
     assert NAR_KINDS

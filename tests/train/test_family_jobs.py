@@ -18,7 +18,8 @@ from openvalle.model.batch import Utterance
 from openvalle.model.bundle import load_bundle, save_bundle
 from openvalle.synth.pipeline import options_of
 from openvalle.text.symbols import arpabet
-from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask, Part
+from openvalle.train.halves import Part
+from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask
 from openvalle.train.recipe import read_job
 from openvalle.train.run import run
 

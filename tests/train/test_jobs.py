@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
 from openvalle.codec.load import load_codec
@@ -186,6 +187,56 @@ def test_the_decoder_trains_on_what_the_nar_model_predicts(prepared: Path) -> No
     assert not torch.equal(first, second)
 
 
+def test_a_decoder_trained_on_keeps_the_tokens(prepared: Path) -> None:
+    codec = BuiltinCodec.load(train_codec(prepared))
+    values = {"data": str(prepared), "start": str(prepared / "codec-run" / "codec")}
+    sound = {"sound": {"loop": LOOP, "crops": {"seconds": 0.4, "batch": 2}, "adversarial_from": 1, "channels": 4}}
+    again = BuiltinCodec.load(run("codec", write_recipe(prepared / "on.yaml", values | sound), (), prepared / "on"))
+    assert again.digest() == codec.digest()
+    codes = torch.zeros(1, 3, 8, dtype=torch.long)
+    assert not torch.equal(again.decode(codes), codec.decode(codes))
+    for wrong in (values | sound | {"tokens": {"loop": LOOP}}, {"data": str(prepared)} | sound):
+        with pytest.raises(ConfigError, match="either `tokens`"):
+            run("codec", write_recipe(prepared / "wrong.yaml", wrong), (), prepared / "wrong")
+
+
+def test_training_goes_on_from_a_model_or_a_run(prepared: Path) -> None:
+    codec = load_codec(train_codec(prepared))
+    assert isinstance(codec, BuiltinCodec)
+    tokenize(prepared, codec)
+    rests = {"latent": 4, "distance_weight": 1.0, "choice": "rest", "passes": 1, "code_weight": 0.0}
+    ar, nar = train_part(prepared, "ar"), train_part(prepared, "nar", prompt_min=2, prompt_max=4, **rests)
+    packed = write_recipe(
+        prepared / "pack.yaml",
+        {"ar": str(ar), "nar": str(nar), "name": "tiny", "licence": "CC0-1.0", "storage": "float32"},
+    )
+    model = run("pack", packed, (), prepared / "model")
+    bundle = load_bundle(model)
+    torch.testing.assert_close(bundle.nar.codes, codec.codebooks)
+    still = {**LOOP, "optim": {"learning_rate": 1e-9}}
+    for place in (nar, model):
+        values = {"data": str(prepared), "start": str(place), "loop": still, "batches": {"frames": 80}}
+        again = load_file(
+            run("nar", write_recipe(prepared / "on.yaml", values), (), prepared / place.name / "on") / "nar.safetensors"
+        )
+        for name, value in bundle.nar.state_dict().items():
+            torch.testing.assert_close(again[name], value, rtol=1e-4, atol=1e-6)
+    other = values | {"model": {"stack": {**STACK, "depth": 2}}}
+    with pytest.raises(ConfigError, match="has another stack"):
+        run("nar", write_recipe(prepared / "other.yaml", other), (), prepared / "other")
+
+
+def test_fixed_code_vectors_need_their_codec(prepared: Path) -> None:
+    codec = load_codec(train_codec(prepared))
+    assert isinstance(codec, BuiltinCodec)
+    tokenize(prepared, codec)
+    with pytest.raises(ConfigError, match="latent is 5 and the codec's code vectors have 4"):
+        train_part(prepared, "nar", prompt_min=2, prompt_max=4, latent=5)
+    recipe = {"data": str(prepared), "loop": LOOP, "model": {"latent": 4}}
+    with pytest.raises(ConfigError, match="say with `codec` whose"):
+        run("nar", write_recipe(prepared / "none.yaml", recipe), (), prepared / "none")
+
+
 def test_a_decoder_started_from_its_own_codec_is_that_decoder(prepared: Path) -> None:
     codec = BuiltinCodec.load(train_codec(prepared))
     again = BuiltinCodec.load(prepared / "codec-run" / "codec")
@@ -204,7 +255,7 @@ def test_embeddings_start_with_the_codebooks_geometry(prepared: Path) -> None:
     from openvalle.model.ar import AR
     from openvalle.model.config import ARConfig, NARConfig
     from openvalle.model.nar import NAR
-    from openvalle.train.lm import start_from_codebooks
+    from openvalle.train.start import start_from_codebooks
 
     books = torch.randn(8, 32, 4, generator=torch.Generator().manual_seed(0))
     shared = {"stack": STACK, "symbols": 9, "entries": 32}

@@ -1,4 +1,4 @@
-"""The passes after the autoregressive loop: codebooks 2..Q, greedy, one pass each (VALL-E 4.3)."""
+"""The passes after the autoregressive loop: codebooks 2..Q, greedy, one pass each (VALL-E 4.3) or fewer."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ def fill(model: NAR, rows: Sequence[NARPromptRow]) -> list[Tensor]:
     prompts = [_prompt(row, config) for row in rows]
     inputs = _inputs(config, rows, prompts, device)
     codes, is_target = inputs.frames.codes, inputs.frames.scored
-    for stage in range(1, config.codebooks):
+    for stage in range(1, config.stages + 1):
         hidden = model(inputs, torch.tensor([stage], device=device))
-        codes[..., stage][is_target] = model.choose(hidden[is_target], stage)
+        chosen = model.choose(hidden[is_target], stage)
+        codes[..., stage : stage + chosen.shape[-1]][is_target] = chosen
     return [
         codes[index, len(prompt) : len(prompt) + len(row.first)]
         for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True))

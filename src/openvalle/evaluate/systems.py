@@ -9,6 +9,8 @@ import hashlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -83,14 +85,14 @@ class ModelSystem:
         from openvalle.synth.pipeline import Synthesizer
 
         torch.set_num_threads(threads)
-        logging.getLogger("openvalle.synth").setLevel(logging.ERROR)  # that prompts of 2.9 s are short is no news
         return cls(Synthesizer.load(model, codec=codec, device=device), model_digest(model, codec), name)
 
     def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
         """Return the item's text, spoken."""
         key = f"{item.prompt.id} {item.prompt.start} {item.prompt.end} {item.condition}"
         if self.voices[0] != key:
-            self.voices = key, self.synthesizer.voice(prompt, item.prompt.text, consent=PURPOSE)
+            with hushed("openvalle.synth"):  # that prompts of 2.9 s are short is no news
+                self.voices = key, self.synthesizer.voice(prompt, item.prompt.text, consent=PURPOSE)
         if not self.is_warm:
             self.synthesizer.say("one two three", voice=self.voices[1], seed=seed)
             self.is_warm = True
@@ -99,6 +101,18 @@ class ModelSystem:
         took, processor = time.perf_counter() - started, time.process_time() - processor
         ended = speech.quality.stopped_by == "end"
         return Spoken(speech.audio, took, processor, ended, speech.quality.flags, peak_memory())
+
+
+@contextmanager
+def hushed(name: str) -> Iterator[None]:
+    """Let a part of the package log errors only, for a while."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def reconstruct(codec: Codec, audio: Audio) -> Audio:

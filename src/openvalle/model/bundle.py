@@ -33,15 +33,10 @@ FORMAT_VERSION = 1
 FILES = ("config.json", "ar.safetensors", "nar.safetensors", "symbols.json", "generation.json")
 
 
-CODE_TABLES = "codes"  # embeddings of the NAR model's code entries, (Q, V, D)
-EIGHT_BIT_SCALE = 64.0  # values of about 0.05 would lie below the normal range of float8_e4m3fn
-
-
 class Storage(StrEnum):
     """How weights are stored; they are always used in float32."""
 
     FLOAT16 = "float16"  # half the size
-    SMALL = "small"  # float16, but the NAR model's tables of code vectors in 8 bits (float8_e4m3fn, scaled)
     FLOAT32 = "float32"  # exact
 
 
@@ -108,19 +103,13 @@ def save_bundle(bundle: Bundle, folder: str | Path, storage: Storage = Storage.F
 def _write(bundle: Bundle, part: Path, storage: Storage) -> None:
     bundle.config.save(part / "config.json")
     for name, network in (("ar", bundle.ar), ("nar", bundle.nar)):
-        weights = {key: _stored(key, value.detach().cpu(), storage) for key, value in network.state_dict().items()}
+        kept = torch.float32 if storage == Storage.FLOAT32 else torch.float16
+        weights = {key: value.detach().cpu().to(kept).contiguous() for key, value in network.state_dict().items()}
         save_file(weights, part / f"{name}.safetensors", metadata={"format": "pt"})
     table = SymbolsFile(symbols=bundle.symbols, merges=bundle.merges, digest=bundle.config.symbols_digest)
     table.save(part / "symbols.json")
     text = json.dumps(dict(bundle.generation), indent=2) + "\n"
     (part / "generation.json").write_text(text, encoding="utf-8")
-
-
-def _stored(key: str, value: torch.Tensor, storage: Storage) -> torch.Tensor:
-    if storage == Storage.SMALL and key == CODE_TABLES and value.dim() == 3:
-        # No factor is lost: a power of two that brings the values into the range of 8 bits is part of the format.
-        return (value * EIGHT_BIT_SCALE).to(torch.float8_e4m3fn).contiguous()
-    return value.to(torch.float32 if storage == Storage.FLOAT32 else torch.float16).contiguous()
 
 
 def _swap(part: Path, folder: Path) -> None:
@@ -215,9 +204,6 @@ def _load_weights(network: nn.Module, path: Path) -> None:
             f"{path} has a weight {extra[0]} that the model does not", "its config.json is of another model"
         )
     values = {key: weights[key].to(value.dtype) for key, value in expected.items()}
-    for key, stored in weights.items():
-        if stored.dtype == torch.float8_e4m3fn:
-            values[key] /= EIGHT_BIT_SCALE
     network.load_state_dict(values)
 
 

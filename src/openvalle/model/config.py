@@ -83,7 +83,7 @@ class EntryChoice(StrEnum):
     """Which codebook entry the NAR model takes from its scores."""
 
     LIKELIEST = "likeliest"  # the papers' greedy choice
-    NEAREST = "nearest"  # the entry nearest to the expected embedding: ours, needs distance_weight
+    REST = "rest"  # what the codec's quantiser makes of the expected rest of the frame: ours, needs distance_weight
 
 
 class StackConfig(Config):
@@ -196,11 +196,31 @@ class NARConfig(LanguageModelConfig):
     prompt_max: int = Field(2250, ge=1, description="longest prompt drawn, in frames, before the cap of T/2")
     frame_prenet: Prenet = Field(Prenet.NONE, description="context for the vectors of frames")
     choice: EntryChoice = Field(EntryChoice.LIKELIEST, description="which entry is taken when speaking")
+    passes: int | None = Field(
+        None,
+        ge=1,
+        description="passes when speaking, one codebook each but for the last, which with choice `rest` takes all that "
+        "are left; one pass per codebook by default",
+    )
+    gain: float = Field(1.0, gt=0, description="factor on the expected rest: averages are duller than speech")
+    latent: int | None = Field(
+        None,
+        gt=0,
+        description="dimensions of fixed code vectors, the codec's own, that one layer projects to the width; learnt "
+        "vectors of the model's width by default",
+    )
     distance_weight: float = Field(
         0.0,
         ge=0,
-        description="weight of the distance between the right entry's embedding and one that the model expects, "
-        "beside the cross-entropy. Ours, for small data: a near miss sounds right",
+        description="weight of the distance between the rest of the frame (the sum of the code vectors that are not "
+        "known yet) and the one that the model expects, beside the cross-entropy. Ours, for small data",
+    )
+    first_noise: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="up to this share of a row's blocks of codebook 1 is taken from other frames of the same symbol, "
+        "so that the model corrects what the AR model gets wrong. Ours; needs alignment",
     )
     code_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy; 0 trains the expectation alone")
     prompt_none: float = Field(0.0, ge=0, lt=1, description="share of training batches without any prompt")
@@ -210,20 +230,30 @@ class NARConfig(LanguageModelConfig):
         if self.stage_width is not None and self.conditioning != StageConditioning.ADAPTIVE:
             raise ValueError("stage_width belongs to adaptive conditioning")
         if self.stage_weights is not None:
-            if len(self.stage_weights) != self.codebooks - 1:
-                raise ValueError(f"stage_weights needs {self.codebooks - 1} numbers, one per codebook from 2 on")
+            if len(self.stage_weights) != self.stages:
+                raise ValueError(f"stage_weights needs {self.stages} numbers, one per pass, from codebook 2 on")
             if min(self.stage_weights) < 0 or sum(self.stage_weights) <= 0:
                 raise ValueError("stage_weights must not be negative, and one must be positive")
         if self.prompt_min > self.prompt_max:
             raise ValueError(f"prompt_min {self.prompt_min} exceeds prompt_max {self.prompt_max}")
-        if self.choice == EntryChoice.NEAREST and not self.distance_weight:
-            raise ValueError("choice nearest needs a distance_weight: without it nothing is expected")
+        self._check_rest()
         if self.choice == EntryChoice.LIKELIEST and not self.code_weight:
             raise ValueError("choice likeliest needs a code_weight: without it no entry is scored")
         self._check_prompt()
         if self.alignment == Alignment.NONE and self.merge > 1:
             raise ValueError("merge means nothing to the NAR model without alignment: its codes come merged")
         return self
+
+    def _check_rest(self) -> None:
+        if self.choice == EntryChoice.REST and not self.distance_weight:
+            raise ValueError("choice rest needs a distance_weight: without it nothing is expected")
+        if self.choice != EntryChoice.REST:
+            for name in _changed(self, "passes", "gain"):
+                raise ValueError(f"{name} belongs to choice rest: the likeliest entry of each codebook needs its pass")
+        if self.stages >= self.codebooks:
+            raise ValueError(f"there are {self.codebooks - 1} codebooks to fill: passes cannot be {self.passes}")
+        if self.first_noise and self.alignment == Alignment.NONE:
+            raise ValueError("first_noise needs alignment: else nobody knows which frames share a symbol")
 
     def _check_prompt(self) -> None:
         if self.prompt in (NARPrompt.NONE, NARPrompt.SENTENCE):
@@ -235,6 +265,11 @@ class NARConfig(LanguageModelConfig):
             raise ValueError("with prompt prefix the training text holds the prompt's words: text must be `both`")
         if self.prompt == NARPrompt.SENTENCE and self.text == NARText.BOTH:
             raise ValueError("with prompt sentence the prompt's words are never read: text must be `target`")
+
+    @property
+    def stages(self) -> int:
+        """Passes when speaking, and stages in training."""
+        return self.passes or self.codebooks - 1
 
     @property
     def block(self) -> int:

@@ -31,7 +31,8 @@ PARTS = (  # what the name of a parameter begins with -> part; the first that fi
     ("stack.norm", "norms"),
     ("head", "code heads"),
     ("prenet", "frame prenet"),
-    ("expect", "expected embedding"),
+    ("project", "code embeddings"),
+    ("expect", "expected rest"),
     ("phoneme_head", "phoneme head"),
 )
 BLOCKS = "attention and feed-forward"  # of all layers: 12 L (D^2) at the papers' shape
@@ -88,7 +89,7 @@ def describe(ar: ARConfig, nar: NARConfig, seconds: float = 10.0) -> Numbers:
         codes_per_second=FRAME_RATE * nar.codebooks,
         ar_codes_per_second=FRAME_RATE / ar.merge,
         ar_steps=steps,
-        nar_passes=nar.codebooks - 1,
+        nar_passes=nar.stages,
         positions=positions,
         weights=(first.total + second.total) * FLOAT,
         cache=2 * ar.stack.depth * ar.stack.width * positions * FLOAT,

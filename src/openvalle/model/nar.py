@@ -28,6 +28,7 @@ from openvalle.model.embeddings import (
     take,
 )
 from openvalle.model.layers import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack, dropout
+from openvalle.model.noise import noisy_first
 from openvalle.model.prompts import Frames, prompted_frames
 
 FRAME_KERNEL = 9  # frames that the frame prenet sees: four on either side, 53 ms
@@ -53,11 +54,17 @@ class NAR(nn.Module):
         width, books = config.stack.width, config.codebooks
         self.is_token = config.conditioning == StageConditioning.TOKEN
         self.text = TextEmbedding(config, end=self.is_token)
-        self.codes = nn.Parameter(torch.randn(books, config.entries, width) * width**-0.5)
+        size = config.latent or width
+        # Vectors of the codec are not the model's to change: `train.lm.start_from_codebooks` puts them here.
+        is_learnt = config.latent is None
+        self.codes = nn.Parameter(torch.randn(books, config.entries, size) * size**-0.5, requires_grad=is_learnt)
+        self.project = None if is_learnt else nn.Linear(size, width, bias=False)
+        if self.project is not None:
+            nn.init.orthogonal_(self.project.weight)
         self.head = None
         if not config.tie_output:
             self.head = nn.Parameter(torch.randn(books - 1, config.entries, width) * width**-0.5)
-        self.expect = nn.Linear(width, width) if config.distance_weight else None
+        self.expect = nn.Linear(width, size) if config.distance_weight else None
         if self.expect is not None:  # at first it expects nothing, which costs 1
             nn.init.zeros_(self.expect.weight)
             nn.init.zeros_(self.expect.bias)
@@ -69,7 +76,7 @@ class NAR(nn.Module):
         self.stage = None
         if config.conditioning != StageConditioning.SEPARATE:
             stage_width = config.stage_width or width
-            self.stage = nn.Embedding(books - 1, stage_width)
+            self.stage = nn.Embedding(config.stages, stage_width)
         self.stack = Stack(config.stack, _norms(config))
 
     def forward(self, inputs: NARInputs, stages: Tensor) -> Tensor:
@@ -101,34 +108,54 @@ class NAR(nn.Module):
 
         A tied head is the embedding table of the same codebook.
         """
-        table = self.codes[stage] if self.head is None else self.head[stage - 1]
-        return F.linear(hidden, table)
+        if self.head is not None:
+            return F.linear(hidden, self.head[stage - 1])
+        return F.linear(hidden, self._projected(self.codes[stage]))
 
     def choose(self, hidden: Tensor, stage: int) -> Tensor:
-        """Return the entries (...) of codebook `stage` to take for hidden states (..., D)."""
+        """Return the entries (..., n) that the pass `stage` takes, from codebook `stage` on, for states (..., D).
+
+        One codebook a pass; with choice `rest` the last pass takes all that are left.
+        """
         if self.config.choice == EntryChoice.LIKELIEST:
-            return self.logits(hidden, stage).argmax(-1)
-        table = self.codes[stage].float()
-        return (self._expected(hidden, stage) @ table.T - 0.5 * table.square().sum(-1)).argmax(-1)  # nearest
+            return self.logits(hidden, stage).argmax(-1, keepdim=True)
+        left, entries = self._expected(hidden, stage) * self.config.gain, []
+        last = self.config.codebooks if stage == self.config.stages else stage + 1
+        for table in self.codes[stage:last].float():  # as the codec's quantiser does: nearest, then what is left
+            entry = (left @ table.T - 0.5 * table.square().sum(-1)).argmax(-1)
+            entries.append(entry)
+            left = left - table[entry]
+        return torch.stack(entries, dim=-1)
 
     def _expected(self, hidden: Tensor, stage: int) -> Tensor:
-        """Return the embedding (..., D) expected of codebook `stage`, in units of the size of its entries."""
+        """Return the expected sum of the code vectors from codebook `stage` on, for hidden states (..., D)."""
         assert self.expect is not None
-        size = self.codes[stage].detach().float().square().mean().sqrt()
+        size = self.codes[stage:].detach().float().square().mean((1, 2)).sum().sqrt()
         return self.expect(hidden).float() * size
+
+    def _projected(self, vectors: Tensor) -> Tensor:
+        """Return code vectors (..., L or D) in the model's width."""
+        if self.project is None:
+            return vectors
+        # Codebook 1's are about as long as learnt ones begin.
+        return self.project(vectors / self.codes[0].square().sum(-1).mean().sqrt())
 
     def _frame_vectors(self, frames: Frames, stages: Tensor) -> Tensor:
         """Return the sum of known codebooks' embeddings, (B, T, D)."""
-        rows, length, books = frames.codes.shape
-        known = torch.arange(books, device=stages.device) < stages[:, None, None]  # (B or 1, 1, Q)
+        books = torch.arange(frames.codes.shape[2], device=stages.device)
+        known = books < stages[:, None, None]  # (B or 1, 1, Q)
         known = known | frames.is_prompt[..., None]  # (B, T, Q)
-        offsets = torch.arange(books, device=stages.device) * self.config.entries
+        return self._projected(self._sum(frames.codes, known)) * self.scale
+
+    def _sum(self, codes: Tensor, counted: Tensor) -> Tensor:
+        """Return the sum (B, T, L or D) of the vectors of those codes (B, T, Q) that are `counted`."""
+        rows, length, books = codes.shape
+        offsets = torch.arange(books, device=codes.device) * self.config.entries
         table = self.codes.flatten(0, 1)
-        # A table row of unknown codes is read too, with weight 0: one lookup for all books.
-        weights = known.to(table.dtype) * self.scale
-        bags = (frames.codes + offsets).view(rows * length, books)
-        flat = F.embedding_bag(bags, table, mode="sum", per_sample_weights=weights.view(rows * length, books))
-        return flat.view(rows, length, -1)
+        # A table row of codes that do not count is read too, with weight 0: one lookup for all books.
+        weights = counted.to(table.dtype).expand(codes.shape).reshape(rows * length, books)
+        bags = (codes + offsets).view(rows * length, books)
+        return F.embedding_bag(bags, table, mode="sum", per_sample_weights=weights).view(rows, length, -1)
 
     def _token(self, stages: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         assert self.stage is not None and self.end is not None
@@ -149,7 +176,11 @@ class NAR(nn.Module):
     def loss(self, batch: Batch, rng: torch.Generator, stage: int | None = None) -> Loss:
         """Return cross-entropy of the stage's codebook over target frames; prompt (and stage, if None) are drawn."""
         config = self.config
-        frames = prompted_frames(config, batch, rng).to(batch.text.device)
+        right = prompted_frames(config, batch, rng)
+        frames = right
+        if config.first_noise and self.training:
+            frames = noisy_first(right, batch.text, config.first_noise, config.block, rng)
+        right, frames = right.to(batch.text.device), frames.to(batch.text.device)
         stages = self._draw_stages(len(batch.text), rng) if stage is None else torch.tensor([stage])
         stages = stages.to(batch.text.device)
         share = config.language_dropout if self.training else 0.0
@@ -160,33 +191,38 @@ class NAR(nn.Module):
         distances, parts = hidden.new_zeros(()), dict[str, Tensor]()
         for each in sorted(set(row_stages.tolist())):
             scored = frames.scored & (row_stages == each)[:, None]
-            target = frames.codes[..., each][scored]
+            states, target = hidden[scored], right.codes[scored]
             if config.code_weight:
-                logits = self.logits(hidden[scored], each).float()
-                total = total + F.cross_entropy(logits, target, reduction="sum")
-            distance = self._distance(hidden[scored], target, each)
-            distances = distances + len(target) * distance
-            right = (self.choose(hidden[scored].detach(), each) == target).sum()
-            parts[f"accuracy_{each + 1}"] = right / max(1, len(target))
+                logits = self.logits(states, each).float()
+                total = total + F.cross_entropy(logits, target[:, each], reduction="sum")
             if self.expect is not None:
+                distance = self._distance(states, target, frames.codes[scored], each)
+                distances = distances + len(target) * distance
                 parts[f"distance_{each + 1}"] = distance.detach()
-            hits = hits + right
+            chosen = (self.choose(states.detach(), each)[:, 0] == target[:, each]).sum()
+            parts[f"accuracy_{each + 1}"] = chosen / max(1, len(target))
+            hits = hits + chosen
         mean = total / max(1, count)
         loss = config.code_weight * mean + config.distance_weight * distances / max(1, count)
         if config.code_weight:
             parts["code"] = mean.detach()
         return Loss(loss, {"code_accuracy": hits / max(1, count), **parts})
 
-    def _distance(self, hidden: Tensor, target: Tensor, stage: int) -> Tensor:
-        """Return the squared distance of expected to right embeddings over the size of the right ones; knowing
-        nothing costs 1. The table gets no gradient: it would learn to hold one and the same vector."""
-        if self.expect is None:
-            return hidden.new_zeros(())
-        right = self.codes[stage].detach().float()[target]
-        return (self._expected(hidden, stage) - right).square().sum() / right.square().sum().clamp(min=1e-9)
+    def _distance(self, hidden: Tensor, right: Tensor, given: Tensor, stage: int) -> Tensor:
+        """Return the squared distance of expected to right rests over the size of the right ones; knowing nothing
+        costs 1.
+
+        The right rest is the frame's whole vector, of the codes `right` (N, Q), less that of the codes before the
+        stage that were `given`. The tables get no gradient: they would learn to hold one and the same vector.
+        """
+        before = torch.arange(right.shape[1], device=right.device) < stage
+        with torch.no_grad():
+            whole = self._sum(right[None], torch.ones_like(before))[0].float()
+            rest = whole - self._sum(given[None], before)[0].float()
+        return (self._expected(hidden, stage) - rest).square().sum() / rest.square().sum().clamp(min=1e-9)
 
     def _draw_stages(self, rows: int, rng: torch.Generator) -> Tensor:
-        weights = torch.tensor(self.config.stage_weights or [1.0] * (self.config.codebooks - 1))
+        weights = torch.tensor(self.config.stage_weights or [1.0] * self.config.stages)
         count = rows if self.config.stage_draw == StageDraw.SAMPLE else 1
         return torch.multinomial(weights, count, replacement=True, generator=rng) + 1
 
@@ -196,5 +232,5 @@ def _norms(config: NARConfig) -> Callable[[], nn.Module]:
     if config.conditioning == StageConditioning.ADAPTIVE:
         return lambda: AdaptiveNorm(width, config.stage_width or width)
     if config.conditioning == StageConditioning.SEPARATE:
-        return lambda: SeparateNorm(width, config.codebooks - 1)
+        return lambda: SeparateNorm(width, config.stages)
     return lambda: PlainNorm(width)

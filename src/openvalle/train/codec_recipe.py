@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
@@ -72,8 +72,21 @@ class CodecRecipe(Config):
     data: Path = Field(..., description="folder made by `openvalle prepare`")
     valid_split: str = Field("dev-clean", description="split of unseen speakers that validation uses")
     codec: BuiltinCodecConfig = BuiltinCodecConfig()
-    tokens: TokensConfig
+    start: str | None = Field(
+        None,
+        description="codec (name or folder) that keeps its encoder and codebooks, so that tokens stay valid, and whose "
+        "decoder is trained on: the second stage alone",
+    )
+    tokens: TokensConfig | None = Field(None, description="the first stage, unless there is a `start`")
     sound: SoundConfig
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.start is None) == (self.tokens is None):
+            raise ValueError("give either `tokens`, to train the first stage, or `start`, to keep a codec's tokens")
+        if self.start is not None and self.codec != BuiltinCodecConfig():
+            raise ValueError("with `start` the codec has the sizes of the one it starts from: leave out `codec`")
+        return self
 
 
 @dataclass(frozen=True)

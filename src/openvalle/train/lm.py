@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from openvalle.codec.load import load_codec
-from openvalle.config import Config, atomic_path
+from openvalle.config import Config
 from openvalle.data import utterance as data
 from openvalle.data.batches import TokenBatches, fixed_batches
 from openvalle.data.shards import TokenShards
@@ -23,16 +21,11 @@ from openvalle.model.ar import AR
 from openvalle.model.batch import Batch, Loss, Utterance
 from openvalle.model.config import Alignment, ARConfig, NARConfig, NARPrompt
 from openvalle.model.nar import NAR
+from openvalle.train.halves import Part, languages_of, save_part
 from openvalle.train.loop import LoopConfig, Losses, Validation, fit
+from openvalle.train.start import load_start, start_from_codebooks, take_weights
 
 log = logging.getLogger(__name__)
-
-
-class Part(StrEnum):
-    """Which network is trained."""
-
-    AR = "ar"  # codebook 1
-    NAR = "nar"  # codebooks 2 and up
 
 
 class TokenBatchConfig(Config):
@@ -51,6 +44,9 @@ class LanguageModelRecipe(Config):
     codec: str | None = Field(
         None, description="codec (name or folder) whose codebooks the code embeddings start from; random without"
     )
+    start: str | None = Field(
+        None, description="model (name or folder) or run of this job whose weights, and `model`, training starts from"
+    )
     model: dict[str, Any] = Field(default_factory=dict, description="fields of ARConfig or NARConfig")
     loop: LoopConfig
     batches: TokenBatchConfig = TokenBatchConfig()
@@ -66,9 +62,12 @@ class LanguageModelTask:
         self.valid = TokenShards.open(recipe.data, recipe.valid_split)
         self.valid.require(symbols=self.train.symbols_digest, codec=self.train.codec["digest"])
         self.languages = {name: index + 1 for index, name in enumerate(languages_of(self.train))}
-        self.network = make_network(part, recipe, len(self.train.symbols), recipe.loop.seed)
+        before = load_start(part, recipe.start, self.train) if recipe.start else None
+        self.network = make_network(part, recipe, len(self.train.symbols), recipe.loop.seed, before)
         self._check_data(self.network.config)
-        if recipe.codec:
+        if before is None and recipe.codec is None and getattr(self.network.config, "latent", None) is not None:
+            raise ConfigError("model.latent takes the codec's own code vectors", "say with `codec` whose")
+        if recipe.codec and before is None:
             codec = load_codec(recipe.codec)
             self.train.require(codec=codec.spec.digest)
             start_from_codebooks(self.network, codec.codebooks, recipe.loop.seed)
@@ -129,7 +128,7 @@ class LanguageModelTask:
     def _each(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> list[Loss]:
         """Return the losses of a validation batch: one, or one per stage."""
         if isinstance(network, NAR):
-            return [network.loss(batch, rng, stage) for stage in range(1, network.config.codebooks)]
+            return [network.loss(batch, rng, stage) for stage in range(1, network.config.stages + 1)]
         assert isinstance(network, AR)
         return [network.loss(batch, rng)]
 
@@ -151,43 +150,24 @@ class LanguageModelTask:
         return Utterance(row.text, row.codes, row.durations, self.languages[row.language], elsewhere, start)
 
 
-def make_network(part: Part, recipe: LanguageModelRecipe, symbols: int, seed: int) -> AR | NAR:
-    """Build the network with weights drawn from the seed."""
+def make_network(
+    part: Part, recipe: LanguageModelRecipe, symbols: int, seed: int, before: AR | NAR | None = None
+) -> AR | NAR:
+    """Build the network with weights drawn from the seed, or with those of the one `before` it."""
     expected = recipe.model.get("symbols", symbols)
     if expected != symbols:
         raise ConfigError(
             f"the data has a table of {symbols} symbols and the recipe says {expected}",
             "prepare the data with the text unit of the recipe, or leave model.symbols out",
         )
-    values = {**recipe.model, "symbols": symbols}
+    known = {} if before is None else before.config.model_dump(mode="json")
+    values = {**known, **recipe.model, "symbols": symbols}
     torch.manual_seed(seed)
-    if part is Part.AR:
-        return AR(ARConfig.parse(values, "model"))
-    return NAR(NARConfig.parse(values, "model"))
-
-
-@torch.no_grad()
-def start_from_codebooks(network: AR | NAR, codebooks: Tensor, seed: int) -> None:
-    """Give the code embeddings the geometry of codebooks (Q, V, L), by one random projection for all of them.
-
-    Entries that sound alike start alike, and a sum of embeddings starts as the frame's latent. Without this a NAR
-    model first has to discover thousands of unrelated vectors, which takes it most of a small training run.
-    """
-    table = network.codes.weight if isinstance(network, AR) else network.codes
-    width = table.shape[-1]
-    rng = torch.Generator().manual_seed(seed)
-    projection = torch.linalg.qr(torch.randn(max(width, codebooks.shape[-1]), codebooks.shape[-1], generator=rng)).Q
-    projected = codebooks.cpu() @ projection[:width].T  # (Q, V, D)
-    projected = projected * (width**-0.5 / projected[0].pow(2).mean().sqrt())
-    if isinstance(network, AR):
-        table[: len(projected[0])] = projected[0]  # a tied table has one more row, for <EOS>
-    else:
-        table.copy_(projected[: len(table)])
-
-
-def languages_of(shards: TokenShards) -> list[str]:
-    """Return the languages of the rows, sorted: the order of their embeddings."""
-    return sorted({row["language"] for row in shards.rows})
+    network: AR | NAR
+    network = AR(ARConfig.parse(values, "model")) if part is Part.AR else NAR(NARConfig.parse(values, "model"))
+    if before is not None:
+        take_weights(network, before)
+    return network
 
 
 def _numbers(loss: Loss) -> dict[str, float]:
@@ -201,31 +181,3 @@ def train_language_model(part: Part, recipe: LanguageModelRecipe, out: Path) -> 
     assert isinstance(network, AR | NAR)
     save_part(part, network, task.train, out)
     return out
-
-
-def save_part(part: Part, network: AR | NAR, shards: TokenShards, out: Path) -> None:
-    """Write `ar.safetensors` or `nar.safetensors` with a JSON file that says what the network needs."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with atomic_path(out / f"{part.value}.safetensors") as path:
-        save_file(weights, path)
-    PartFile(
-        part=part,
-        config=network.config.model_dump(mode="json"),
-        codec=shards.codec,
-        symbols=shards.symbols,
-        merges=shards.merges,
-        symbols_digest=shards.symbols_digest,
-        languages=tuple(languages_of(shards)),
-    ).save(out / f"{part.value}.json")
-
-
-class PartFile(Config):
-    """Half a model: what `pack` must know of a trained network."""
-
-    part: Part
-    config: dict[str, Any]
-    codec: dict[str, Any]
-    symbols: tuple[str, ...]
-    merges: tuple[str, ...] = ()  # of byte pairs
-    symbols_digest: str
-    languages: tuple[str, ...]

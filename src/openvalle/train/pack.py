@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from openvalle.config import Config
 from openvalle.errors import ModelError
 from openvalle.model.ar import AR
 from openvalle.model.bundle import Bundle, BundleConfig, CodecIdentity, Storage, save_bundle
-from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
-from openvalle.train.lm import Part, PartFile
+from openvalle.train.halves import Part, PartFile, load_half
 
 BPE_MOST_FRAMES = 64.0  # per symbol before the decoder is cut off: a byte pair is about four phones long
 
@@ -59,18 +56,3 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
     generation = ({"most_frames": BPE_MOST_FRAMES} if first.merges else {}) | recipe.generation
     save_bundle(Bundle(config, ar, nar, first.symbols, generation, first.merges), out, recipe.storage)
     return out
-
-
-def load_half(part: Part, half: PartFile, folder: Path) -> AR | NAR:
-    """Return a trained network with its weights; `ModelError` if they cannot be read."""
-    network: AR | NAR
-    if part is Part.AR:
-        network = AR(ARConfig.parse(half.config, str(folder)))
-    else:
-        network = NAR(NARConfig.parse(half.config, str(folder)))
-    path = folder / f"{part.value}.safetensors"
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelError(f"cannot read {path} ({str(error).splitlines()[0][:120]})", "train it again") from None
-    return network

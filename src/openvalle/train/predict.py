@@ -26,8 +26,7 @@ from openvalle.data.utterance import Utterance, crop
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.errors import ConfigError
 from openvalle.model.nar import NAR
-from openvalle.train.lm import Part, PartFile
-from openvalle.train.pack import load_half
+from openvalle.train.halves import Part, PartFile, load_half
 
 log = logging.getLogger(__name__)
 

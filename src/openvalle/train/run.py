@@ -21,7 +21,8 @@ def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Pa
     from openvalle.train.recipe import read_job
 
     if part in ("ar", "nar"):
-        from openvalle.train.lm import LanguageModelRecipe, Part, train_language_model
+        from openvalle.train.halves import Part
+        from openvalle.train.lm import LanguageModelRecipe, train_language_model
 
         values = read_job(part, recipe, overrides)
         return train_language_model(Part(part), LanguageModelRecipe.parse(values, str(recipe)), out)
