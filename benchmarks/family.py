@@ -21,6 +21,7 @@ from openvalle.decode.ar import AROptions, ARPrompt, generate
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.decode.prompt import CONTINUED_FRAMES, continual
 from openvalle.decode.sampling import SamplingOptions, row_generators
+from openvalle.decode.watch import WatchOptions
 from openvalle.errors import UserError
 from openvalle.evaluate.corpus import Utterance, choose, read_corpus
 from openvalle.model.ar import AR
@@ -38,6 +39,7 @@ SYSTEMS = {"valle": "VALL-E", "vallex": "VALL-E X", "valler": "VALL-E R", "valle
 RECIPES = Path(__file__).parents[1] / "recipes"
 SECONDS = (3.0, 8.0)  # of the utterances that are learnt
 SPEECH_SECONDS, FRAME_RATE = 10.0, 75
+TO_THE_END = WatchOptions(ends=False)  # nothing is broken off, however it sounds
 BY_HEART = AROptions(
     sampling=SamplingOptions(temperature=0.0),
     path_temperature=0.0,
@@ -45,6 +47,7 @@ BY_HEART = AROptions(
     pause_frames=300,
     least_frames=0.0,
     most_frames=60.0,
+    watch=TO_THE_END,
 )
 COLOURS = {"valle": "tab:blue", "vallex": "tab:orange", "valler": "tab:green", "valle2": "tab:red"}
 
@@ -281,7 +284,7 @@ def _pace(ar: AR, nar: NAR, rng: torch.Generator) -> Pace:
         torch.arange(224 // config.merge) * 36 // (224 // config.merge) if aligned else None,
     )
     per_symbol = frames / len(text)
-    options = AROptions(least_frames=per_symbol, most_frames=per_symbol)
+    options = AROptions(least_frames=per_symbol, most_frames=per_symbol, watch=TO_THE_END)
     steps = frames // config.block
     paths = [torch.arange(steps) * len(text) // steps] if aligned else None
     started, processor = time.perf_counter(), time.process_time()
