@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,7 @@ def test_control_c(tiny_model: Path, voice_path: Path, tmp_path: Path, own_home:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a test in the background ignores Ctrl-C
     )
     assert process.stdin is not None
     process.stdin.write("This goes on for ever and ever. " * 4000)
@@ -216,7 +218,10 @@ def test_control_c(tiny_model: Path, voice_path: Path, tmp_path: Path, own_home:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     process.stdin = None
-    out, err = process.communicate(timeout=30)
+    try:
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert out == ""
     assert err.splitlines() == ["stopped; nothing half-written was left behind"]

@@ -14,7 +14,8 @@ from openvalle.data.batches import TokenBatches
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError, ModelError
 from openvalle.prepare.run import Options, Step, prepare
-from openvalle.synth.pipeline import Synthesizer, codec_of
+from openvalle.synth.loading import codec_of
+from openvalle.synth.pipeline import Synthesizer
 from openvalle.text.bpe import pieces
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.train.run import run

@@ -16,7 +16,7 @@ from openvalle.decode.sampling import row_generators
 from openvalle.errors import ConfigError
 from openvalle.model.batch import Utterance
 from openvalle.model.bundle import load_bundle, save_bundle
-from openvalle.synth.pipeline import options_of
+from openvalle.synth.loading import options_of
 from openvalle.text.symbols import arpabet
 from openvalle.train.halves import Part
 from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask

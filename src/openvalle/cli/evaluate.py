@@ -65,7 +65,7 @@ def evaluate(
     from openvalle.evaluate.models import candidate, codec_of
     from openvalle.evaluate.run import Options
     from openvalle.evaluate.run import evaluate as run_evaluation
-    from openvalle.synth.pipeline import chosen_device
+    from openvalle.synth.loading import chosen_device
 
     device = str(chosen_device(device))
     options = Options(folder, numbers, jobs, jobs, device, fresh, quiet)

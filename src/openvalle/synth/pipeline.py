@@ -6,19 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, cast
-
-import torch
+from typing import TypedDict, Unpack, cast
 
 from openvalle import __version__
 from openvalle.audio import Audio
-from openvalle.codec.base import Codec
-from openvalle.codec.load import ENCODEC, load_codec
 from openvalle.decode.ar import AROptions
 from openvalle.decode.windows import Windows
 from openvalle.errors import ConfigError, ModelError
-from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, assets, find, names
-from openvalle.model.bundle import BundleConfig, load_bundle, require_same_codec, require_same_symbols
+from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
+from openvalle.model.bundle import BundleConfig
 from openvalle.model.config import Alignment
 from openvalle.safety.consent import ConsentPolicy, ask, chosen_policy
 from openvalle.safety.provenance import GENERATOR, Provenance
@@ -26,16 +22,15 @@ from openvalle.safety.watermark import Marker
 from openvalle.synth.enrol import enrol
 from openvalle.synth.heap import give_back
 from openvalle.synth.lines import lines_of
+from openvalle.synth.loading import chosen_device, load_utterer
 from openvalle.synth.long import between_silences, join_sentences
 from openvalle.synth.script import LexiconLike, Script, lexicon_of, script_of
 from openvalle.synth.speech import Speech, join_speech
 from openvalle.synth.stream import Block, blocks_between, blocks_of
-from openvalle.synth.utter import Job, PromptMode, Utterer, jobs_of, silent_entries
-from openvalle.synth.voice import Voice, voice_from_speech
+from openvalle.synth.utter import Job, PromptMode, Utterer, jobs_of
+from openvalle.synth.voice import Voice, default_voice, voice_from_speech
 from openvalle.text.markup import Markup
-from openvalle.text.symbols import SymbolTable
 
-DEFAULT_VOICE = "default"  # the built-in voice to use when none is asked for; else the first one there is
 BATCH = 8  # lines spoken at a time by `say_batch`
 
 Text = str | Script | Iterable[str]  # whole, marked up, or in pieces as it arrives
@@ -89,22 +84,9 @@ class Synthesizer:
         `consent_policy`: off, warn or require, by default what $OPENVALLE_CONSENT says, else warn. Raises
         `ModelError` if a file is missing, damaged or does not fit.
         """
-        policy, place = chosen_policy(consent_policy), chosen_device(device)
-        folder = find(Kind.MODEL, model)
-        bundle = load_bundle(folder)
-        spoken = load_codec(codec if codec is not None else codec_of(folder, bundle.config.codec.name))
-        if isinstance(spoken, torch.nn.Module):
-            spoken.to(place)
-        spec = spoken.spec
-        require_same_codec(bundle.config, spec.digest, f"the codec {spec.name}")
-        table = SymbolTable(bundle.symbols, bundle.merges)
-        require_same_symbols(bundle.config, table.digest, f"{folder / 'symbols.json'}, as it is now,")
-        languages = bundle.config.languages
-        utterer = Utterer(
-            bundle.ar.to(place), bundle.nar.to(place), spoken, spec, table, languages, windows or Windows()
-        )
-        options = watchful(options_of(bundle.generation, str(folder)), spoken)
-        return cls(bundle.config, utterer, options, Marker() if watermark else None, policy)
+        policy = chosen_policy(consent_policy)
+        config, utterer, options = load_utterer(model, codec, chosen_device(device), windows or Windows())
+        return cls(config, utterer, options, Marker() if watermark else None, policy)
 
     @property
     def rate(self) -> int:
@@ -321,43 +303,6 @@ class Synthesizer:
         return enrol(voice, utterer.codec, table.digest, prompt_text, merge=merge, table=table, **known)
 
 
-def codec_of(folder: Path, name: str) -> str | Path:
-    """Return the codec in a model's folder, else the published EnCodec if the model speaks it, else the built-in."""
-    own = folder / "codec"
-    if name.startswith(f"{ENCODEC}?"):
-        return f"{ENCODEC}:{own}{name.removeprefix(ENCODEC)}" if own.is_dir() else name
-    return own if own.is_dir() else BUILTIN
-
-
-def default_voice() -> Voice:
-    """Return the built-in voice; `ModelError` if this installation has none."""
-    folder = assets() / "voices"
-    built_in = sorted(folder.glob(f"*{VOICE_SUFFIX}"), key=lambda path: (path.stem != DEFAULT_VOICE, path.stem))
-    if built_in:
-        return Voice.load(built_in[0])
-    there = ", ".join(names(Kind.VOICE))
-    raise ModelError("there is no built-in voice", f"give one with --voice: a clip{' or ' + there if there else ''}")
-
-
-def chosen_device(device: str) -> torch.device:
-    """Return the device called `device`; `auto` takes the fastest there is."""
-    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if has[name]))
-    if not has.get(device.split(":")[0], False):
-        there = ", ".join(name for name, is_there in has.items() if is_there)
-        raise ModelError(f"there is no device {device!r} here", f"use auto or one of: {there}")
-    return torch.device(device)
-
-
-def options_of(values: Mapping[str, Any], source: str) -> AROptions:
-    """Return a bundle's default options."""
-    try:
-        return AROptions.parse(dict(values), f"{source}/generation.json")
-    except ConfigError as error:
-        raise ModelError(error.what, "copy or train the model again") from None
-
-
 def _given(**values: float | None) -> dict[str, float]:
     """Return the values that are not None."""
     return {key: value for key, value in values.items() if value is not None}
@@ -369,10 +314,3 @@ def chosen_mode(mode: PromptMode | str) -> PromptMode:
         return PromptMode(mode)
     except ValueError:
         raise ConfigError(f"there is no prompt mode {mode!r}", f"use one of: {', '.join(PromptMode)}") from None
-
-
-def watchful(options: AROptions, codec: Codec) -> AROptions:
-    """Return options that know what silence looks like in the tokens of a codec."""
-    if options.watch.silent:
-        return options
-    return options.model_copy(update={"watch": options.watch.model_copy(update={"silent": silent_entries(codec)})})

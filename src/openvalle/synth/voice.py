@@ -18,12 +18,14 @@ import numpy as np
 
 from openvalle.config import atomic_path
 from openvalle.errors import ModelError
+from openvalle.hub import VOICE_SUFFIX, Kind, assets, names
 
 if TYPE_CHECKING:
     from openvalle.synth.speech import Speech
 
 FORMAT = "openvalle-voice"
 VERSION = 2
+DEFAULT_VOICE = "default"  # the built-in voice to use when none is asked for; else the first one there is
 FRAME_RATE = 75.0  # frames per second of every codec we use
 STRINGS = (
     *("text", "codec_digest", "symbols_digest", "name", "language", "source", "clip_digest", "created", "consent"),
@@ -128,6 +130,16 @@ class Voice:
             )
         except (KeyError, AssertionError):
             raise ModelError(f"the voice {path} is incomplete", "make it again with `openvalle voice add`") from None
+
+
+def default_voice() -> Voice:
+    """Return the built-in voice; `ModelError` if this installation has none."""
+    folder = assets() / "voices"
+    built_in = sorted(folder.glob(f"*{VOICE_SUFFIX}"), key=lambda path: (path.stem != DEFAULT_VOICE, path.stem))
+    if built_in:
+        return Voice.load(built_in[0])
+    there = ", ".join(names(Kind.VOICE))
+    raise ModelError("there is no built-in voice", f"give one with --voice: a clip{' or ' + there if there else ''}")
 
 
 def voice_from_speech(speech: Speech, codec_digest: str, symbols_digest: str, name: str, source: str) -> Voice:

@@ -1,0 +1,74 @@
+"""A model folder and a codec -> the networks that speak, checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from openvalle.codec.base import Codec
+from openvalle.codec.load import ENCODEC, load_codec
+from openvalle.decode.ar import AROptions
+from openvalle.decode.windows import Windows
+from openvalle.errors import ConfigError, ModelError
+from openvalle.hub import BUILTIN, Kind, find
+from openvalle.model.bundle import BundleConfig, load_bundle, require_same_codec, require_same_symbols
+from openvalle.synth.utter import Utterer, silent_entries
+from openvalle.text.symbols import SymbolTable
+
+
+def load_utterer(
+    model: str | Path, codec: str | Path | None, device: torch.device, windows: Windows
+) -> tuple[BundleConfig, Utterer, AROptions]:
+    """Return what a model says of itself, its networks with its codec on `device`, and its own decoding options.
+
+    Raises `ModelError` if a file is missing, damaged or does not fit.
+    """
+    folder = find(Kind.MODEL, model)
+    bundle = load_bundle(folder)
+    config = bundle.config
+    spoken = load_codec(codec if codec is not None else codec_of(folder, config.codec.name))
+    if isinstance(spoken, torch.nn.Module):
+        spoken.to(device)
+    spec = spoken.spec
+    require_same_codec(config, spec.digest, f"the codec {spec.name}")
+    table = SymbolTable(bundle.symbols, bundle.merges)
+    require_same_symbols(config, table.digest, f"{folder / 'symbols.json'}, as it is now,")
+    utterer = Utterer(bundle.ar.to(device), bundle.nar.to(device), spoken, spec, table, config.languages, windows)
+    return config, utterer, watchful(options_of(bundle.generation, str(folder)), spoken)
+
+
+def codec_of(folder: Path, name: str) -> str | Path:
+    """Return the codec in a model's folder, else the published EnCodec if the model speaks it, else the built-in."""
+    own = folder / "codec"
+    if name.startswith(f"{ENCODEC}?"):
+        return f"{ENCODEC}:{own}{name.removeprefix(ENCODEC)}" if own.is_dir() else name
+    return own if own.is_dir() else BUILTIN
+
+
+def chosen_device(device: str) -> torch.device:
+    """Return the device called `device`; `auto` takes the fastest there is."""
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if has[name]))
+    if not has.get(device.split(":")[0], False):
+        there = ", ".join(name for name, is_there in has.items() if is_there)
+        raise ModelError(f"there is no device {device!r} here", f"use auto or one of: {there}")
+    return torch.device(device)
+
+
+def options_of(values: Mapping[str, Any], source: str) -> AROptions:
+    """Return a bundle's default options."""
+    try:
+        return AROptions.parse(dict(values), f"{source}/generation.json")
+    except ConfigError as error:
+        raise ModelError(error.what, "copy or train the model again") from None
+
+
+def watchful(options: AROptions, codec: Codec) -> AROptions:
+    """Return options that know what silence looks like in the tokens of a codec."""
+    if options.watch.silent:
+        return options
+    return options.model_copy(update={"watch": options.watch.model_copy(update={"silent": silent_entries(codec)})})
