@@ -20,6 +20,7 @@ SPOKEN = [
     ("$3.5bn or $5 million or -$5", "three point five billion dollars or five million dollars or minus five dollars"),
     ("20 EUR", "twenty euros"),
     ("on 3/15/2024 and 2024-03-15", "on March fifteenth, twenty twenty-four and March fifteenth, twenty twenty-four"),
+    ("Page 5 may be read; 3 march on.", "Page five may be read; three march on."),
     ("15 March 2024, the 4th of July", "the fifteenth of March, twenty twenty-four, the fourth of July"),
     ("Feb. 3rd, 1999", "February third, nineteen ninety-nine"),
     ("in 1984, 2005 and the 1990s", "in nineteen eighty-four, two thousand and five and the nineteen nineties"),

@@ -159,7 +159,8 @@ def _date(match: re.Match[str], spelled_year: str, month: str, day: str) -> str:
 
 
 def _named(match: re.Match[str], form: str) -> str:
-    if not 1 <= int(match["day"]) <= 31:
+    is_verb = match["month"] in ("may", "march") and not match["year"]  # page 5 may be read
+    if is_verb or not 1 <= int(match["day"]) <= 31:
         return match[0]
     spoken = form.format(month=match["month"], day=ordinal(int(match["day"])))
     return spoken + (f", {year(int(match['year'][-4:]))}" if match["year"] else "")
