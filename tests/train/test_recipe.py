@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from openvalle.codec.builtin import BuiltinCodecConfig
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError
+from openvalle.hub import assets
+from openvalle.model.bundle import BundleConfig
 from openvalle.model.config import ARConfig, NARConfig
+from openvalle.text.symbols import arpabet
+from openvalle.train.codec_recipe import CodecRecipe
 from openvalle.train.lm import LanguageModelRecipe
 from openvalle.train.pack import PackRecipe
+from openvalle.train.predict import PredictRecipe
 from openvalle.train.recipe import read_job, read_pair
 
 SHIPPED = Path(__file__).parents[2] / "recipes"
@@ -75,6 +82,20 @@ def test_every_shipped_recipe_is_complete(name):
     for part in ("ar", "nar"):
         LanguageModelRecipe.parse(read_job(part, path))
     AROptions.parse(PackRecipe.parse(read_job("pack", path)).generation)
+
+
+def test_the_built_in_model_is_what_its_recipes_say():
+    built = BundleConfig.load(assets() / "model" / "config.json")
+    for part in ("ar", "nar"):
+        network = getattr(built, part)
+        recipe = LanguageModelRecipe.load(SHIPPED / f"{part}.yaml")
+        assert type(network).parse({**recipe.model, "symbols": len(arpabet())}) == network
+    packed = PackRecipe.load(SHIPPED / "model.yaml")
+    generation = json.loads((assets() / "model" / "generation.json").read_text())
+    assert AROptions.parse(packed.generation) == AROptions.parse(generation)
+    assert CodecRecipe.load(SHIPPED / "codec.yaml").codec == BuiltinCodecConfig.load(assets() / "codec" / "config.json")
+    assert CodecRecipe.load(SHIPPED / "decoder.yaml").start == "builtin"
+    PredictRecipe.load(SHIPPED / "predict.yaml")
 
 
 @pytest.mark.parametrize("name", ["valle", "vallex", "valler", "valle2"])

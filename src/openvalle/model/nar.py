@@ -55,7 +55,7 @@ class NAR(nn.Module):
         self.is_token = config.conditioning == StageConditioning.TOKEN
         self.text = TextEmbedding(config, end=self.is_token)
         size = config.latent or width
-        # Vectors of the codec are not the model's to change: `train.lm.start_from_codebooks` puts them here.
+        # Vectors of the codec are not the model's to change: training puts them here at its start.
         is_learnt = config.latent is None
         self.codes = nn.Parameter(torch.randn(books, config.entries, size) * size**-0.5, requires_grad=is_learnt)
         self.project = None if is_learnt else nn.Linear(size, width, bias=False)
@@ -176,8 +176,7 @@ class NAR(nn.Module):
     def loss(self, batch: Batch, rng: torch.Generator, stage: int | None = None) -> Loss:
         """Return cross-entropy of the stage's codebook over target frames; prompt (and stage, if None) are drawn."""
         config = self.config
-        right = prompted_frames(config, batch, rng)
-        frames = right
+        right = frames = prompted_frames(config, batch, rng)
         if config.first_noise and self.training:
             frames = noisy_first(right, batch.text, config.first_noise, config.block, rng)
         right, frames = right.to(batch.text.device), frames.to(batch.text.device)
@@ -187,26 +186,32 @@ class NAR(nn.Module):
         languages = drop_languages(batch.languages, share, rng)[:, None]
         hidden = self(NARInputs(batch.text, batch.text_lens, frames, languages, languages), stages)
         row_stages = stages.expand(len(batch.text))
-        total, hits, count = hidden.new_zeros(()), hidden.new_zeros(()), int(frames.scored.sum())
-        distances, parts = hidden.new_zeros(()), dict[str, Tensor]()
+        count, parts = max(1, int(frames.scored.sum())), dict[str, Tensor]()
+        sums = torch.zeros(3, device=hidden.device)  # cross-entropy, distance, entries that were right
         for each in sorted(set(row_stages.tolist())):
             scored = frames.scored & (row_stages == each)[:, None]
-            states, target = hidden[scored], right.codes[scored]
-            if config.code_weight:
-                logits = self.logits(states, each).float()
-                total = total + F.cross_entropy(logits, target[:, each], reduction="sum")
-            if self.expect is not None:
-                distance = self._distance(states, target, frames.codes[scored], each)
-                distances = distances + len(target) * distance
-                parts[f"distance_{each + 1}"] = distance.detach()
-            chosen = (self.choose(states.detach(), each)[:, 0] == target[:, each]).sum()
-            parts[f"accuracy_{each + 1}"] = chosen / max(1, len(target))
-            hits = hits + chosen
-        mean = total / max(1, count)
-        loss = config.code_weight * mean + config.distance_weight * distances / max(1, count)
-        if config.code_weight:
-            parts["code"] = mean.detach()
-        return Loss(loss, {"code_accuracy": hits / max(1, count), **parts})
+            found = self._stage_sums(hidden[scored], right.codes[scored], frames.codes[scored], each)
+            sums = sums + found
+            means = found.detach() / max(1, int(scored.sum()))
+            parts |= {f"accuracy_{each + 1}": means[2]}
+            parts |= {f"distance_{each + 1}": means[1]} if self.expect is not None else {}
+        code, distance, right_share = sums / count
+        parts |= {"code": code.detach()} if config.code_weight else {}
+        loss = config.code_weight * code + config.distance_weight * distance
+        return Loss(loss, {"code_accuracy": right_share.detach(), **parts})
+
+    def _stage_sums(self, hidden: Tensor, right: Tensor, given: Tensor, stage: int) -> Tensor:
+        """Return cross-entropy, distance and entries that were right, (3,), summed over frames of one stage.
+
+        `hidden`: (N, D); `right` and `given`: codes (N, Q), of which those before the stage were given.
+        """
+        code = distance = hidden.new_zeros((), dtype=torch.float32)
+        if self.config.code_weight:
+            code = F.cross_entropy(self.logits(hidden, stage).float(), right[:, stage], reduction="sum")
+        if self.expect is not None:
+            distance = self._distance(hidden, right, given, stage) * len(right)
+        hits = (self.choose(hidden.detach(), stage)[:, 0] == right[:, stage]).sum()
+        return torch.stack([code, distance, hits.float()])
 
     def _distance(self, hidden: Tensor, right: Tensor, given: Tensor, stage: int) -> Tensor:
         """Return the squared distance of expected to right rests over the size of the right ones; knowing nothing
