@@ -30,7 +30,7 @@ from openvalle.listen.prosody import Prosody, prosody
 from openvalle.listen.quality import Quality
 from openvalle.listen.scoring import WordErrors, word_errors
 
-FORMAT = "3"  # change it when a judge changes: older results on disk are then not used
+FORMAT = "4"  # change it when a judge changes: older results on disk are then not used
 EVERYTHING = ("words", "voice", "quality", "manner")
 OF_PROMPTS = ("voice", "manner")  # what is asked of a prompt: its words and quality are nobody's result
 

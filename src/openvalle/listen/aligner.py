@@ -115,6 +115,7 @@ class Aligner:
         return entries
 
     def _listen(self, pcm: bytes) -> None:
+        self._decoder.reinit_feat()  # else the mean and the noise of earlier clips colour this one
         self._decoder.start_utt()
         try:
             self._decoder.process_raw(pcm, full_utt=True)

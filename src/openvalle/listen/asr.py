@@ -69,6 +69,7 @@ class PocketsphinxRecognizer:
         """Return the words of `audio` and their times."""
         pcm = (np.clip(_samples(audio), -1, 1) * 32767).astype("<i2").tobytes()
         with self._lock:
+            self._decoder.reinit_feat()  # else the mean and the noise of earlier clips colour this one
             self._decoder.start_utt()
             self._decoder.process_raw(pcm, full_utt=True)
             self._decoder.end_utt()
