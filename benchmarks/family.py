@@ -39,6 +39,7 @@ SYSTEMS = {"valle": "VALL-E", "vallex": "VALL-E X", "valler": "VALL-E R", "valle
 RECIPES = Path(__file__).parents[1] / "recipes"
 SECONDS = (3.0, 8.0)  # of the utterances that are learnt
 SPEECH_SECONDS, FRAME_RATE = 10.0, 75
+STAGE_WEIGHTS = [4, 1, 1, 1, 1, 1, 1]  # codebook 2 is the hardest to learn by heart, and the other passes build on it
 TO_THE_END = WatchOptions(ends=False)  # nothing is broken off, however it sounds
 BY_HEART = AROptions(
     sampling=SamplingOptions(temperature=0.0),
@@ -103,6 +104,7 @@ def learn(system: str, data: Path, options: argparse.Namespace) -> tuple[Bundle,
             f"loop.optim={{learning_rate: {options.rate}, warmup: {max(1, count // 20)}, weight_decay: 0.0, ema: 0.0}}",
             f"batches={{frames: {options.frames}, max_seconds: 60, speaker_power: 1.0}}",
         )
+        overrides += (f"model.stage_weights={STAGE_WEIGHTS}",) if part == "nar" else ()
         train(part, recipe, overrides, folder / part)
     cpu, clock = time.process_time() - cpu, time.monotonic() - clock
     parts = tuple(f"pack.{part}={folder / part}" for part in steps)
