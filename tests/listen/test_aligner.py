@@ -74,6 +74,18 @@ def test_too_many_words_do_not_match(aligner, clip):
         aligner.align(clip, [("catbuckdoyta", ("K", "AE1", "T", "B", "UH0", "K", "D", "OY2"))] * 12)
 
 
+def test_what_the_first_search_loses_a_wider_one_finds(aligner, clip, words):
+    class Hasty(Aligner):
+        def _decode(self, pcm, pronunciations):
+            raise AudioError("lost", "")
+
+    hasty = Hasty()
+    found = hasty.align_scored(clip, words)
+    assert [span.symbol for span in found.spans] == [span.symbol for span in aligner.align(clip, words)]
+    with pytest.raises(AudioError, match="do not match"):  # a wider search also finds what is not there
+        hasty.align_scored(clip, [("catbuckdoyta", ("K", "AE1", "T", "B", "UH0", "K", "D", "OY2"))] * 12)
+
+
 @pytest.mark.parametrize("audio", [silence(1.0), Audio(np.zeros(0, np.float32))])
 def test_silence_is_refused(aligner, audio, words):
     with pytest.raises(AudioError, match="silent"):

@@ -19,6 +19,7 @@ HOP_SECONDS = 0.01  # one feature frame
 WINDOW_OFFSET = 0.0078  # a 25.6 ms window starts this long before the 10 ms that it stands for
 MIN_SILENCE = 0.06  # shorter silences, in seconds, are closures and belong to the phone before them
 POOR_SCORE = -4.0  # right transcripts of clean speech score -1 to -2.5 per frame, wrong ones -5.5 or less
+WIDE_BEAM = 1e-100  # of a second try; pocketsphinx gives up at 1e-48
 SCORE_NATS = 1024 * math.log(1.0001)  # pocketsphinx's scores are logs to base 1.0001, shifted by 10 bits
 VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"
 CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH"
@@ -65,13 +66,17 @@ class Alignment:
 class Aligner:
     """A decoder kept for many utterances. Calls are serialised by a lock; give each process its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, beam: float | None = None) -> None:
+        """`beam`: what may be given up of the likelihood on the way; pocketsphinx's own by default."""
         from pocketsphinx import Decoder
 
+        self._beam = beam
         # The dictionary starts empty: each pronunciation becomes an entry of its own (named by its phones),
         # so that exactly the given phones are aligned. The best path through the lattice must stay off: it
         # gives phones of one frame, which the second pass cannot place.
-        self._decoder: Any = Decoder(lm=None, dict=None, bestpath=False, loglevel="FATAL")
+        beams = dict.fromkeys(("beam", "pbeam", "wbeam"), self._beam) if self._beam else {}
+        self._decoder: Any = Decoder(lm=None, dict=None, bestpath=False, loglevel="FATAL", **beams)
+        self._wider: Aligner | None = None  # made when it is first needed
         self._lock = threading.Lock()
 
     def align(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> list[Span]:
@@ -90,9 +95,23 @@ class Aligner:
             raise TextError("there are no words to align", "give the words that are spoken in the recording")
         if not len(audio.samples) or is_silent(audio):
             raise AudioError("the recording is silent", "record it again, closer to the microphone")
-        with self._lock:
-            entries = self._decode(_pcm(audio), [words[index][1] for index in spoken])
+        try:
+            with self._lock:
+                entries = self._decode(_pcm(audio), [words[index][1] for index in spoken])
+        except AudioError:
+            if self._beam is not None:
+                raise
+            return self._second_try(audio, words)
         return _alignment(entries, words, spoken, audio.seconds)
+
+    def _second_try(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> Alignment:
+        """Return an alignment that a wider search finds, which is slower and finds one for wrong words too."""
+        with self._lock:
+            self._wider = self._wider or Aligner(WIDE_BEAM)
+        found = self._wider.align_scored(audio, words)
+        if found.score < POOR_SCORE:
+            raise _mismatch()
+        return found
 
     def _decode(self, pcm: bytes, pronunciations: list[tuple[str, ...]]) -> list[_Entry]:
         """Run both passes (words with optional silences, then phones within them)."""
