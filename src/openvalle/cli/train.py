@@ -15,7 +15,7 @@ train = typer.Typer(
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe, YAML or JSON; recipes/ holds ours.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Settings to change, as key=value: train.steps=100 data.batch=4")
+    list[str] | None, typer.Argument(help="Settings to change, as key=value: loop.steps=100 start=builtin")
 ]
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="Folder of the run; a run found there is taken up where it stopped.")
