@@ -69,7 +69,7 @@ def override(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, An
     for item in overrides:
         key, equals, text = item.partition("=")
         if not equals or not key:
-            raise ConfigError(f"cannot read the override {item!r}", "write key=value, for example train.steps=100")
+            raise ConfigError(f"cannot read the override {item!r}", "write key=value, for example loop.steps=100")
         node = values
         *parents, last = key.split(".")
         for parent in parents:
