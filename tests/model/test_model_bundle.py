@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
@@ -141,3 +142,9 @@ def test_other_codecs_and_symbols_are_refused(bundle):
         require_same_codec(bundle.config, "beef", "anna.safetensors")
     with pytest.raises(ModelError, match=r"anna.safetensors uses the symbol table beef"):
         require_same_symbols(bundle.config, "beef", "anna.safetensors")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX")
+def test_every_file_has_the_same_permissions(bundle, tmp_path):
+    save_bundle(bundle, tmp_path / "model")
+    assert len({path.stat().st_mode for path in (tmp_path / "model").iterdir()}) == 1

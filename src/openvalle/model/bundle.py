@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from openvalle.config import Config
+from openvalle.config import Config, atomic_path
 from openvalle.errors import ConfigError, ModelError
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig, check_pair
@@ -105,7 +105,8 @@ def _write(bundle: Bundle, part: Path, storage: Storage) -> None:
     for name, network in (("ar", bundle.ar), ("nar", bundle.nar)):
         kept = torch.float32 if storage == Storage.FLOAT32 else torch.float16
         weights = {key: value.detach().cpu().to(kept).contiguous() for key, value in network.state_dict().items()}
-        save_file(weights, part / f"{name}.safetensors", metadata={"format": "pt"})
+        with atomic_path(part / f"{name}.safetensors") as file:  # with the permissions of any other file
+            save_file(weights, file, metadata={"format": "pt"})
     table = SymbolsFile(symbols=bundle.symbols, merges=bundle.merges, digest=bundle.config.symbols_digest)
     table.save(part / "symbols.json")
     text = json.dumps(dict(bundle.generation), indent=2) + "\n"
