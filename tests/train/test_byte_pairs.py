@@ -23,7 +23,7 @@ from openvalle.train.run import run
 TEXTS = ["the thing that they think", "then the other thing"]
 STACK = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32}
 LEARNT = {"positions": "learnt", "max_positions": 2000}
-LOOP = {"steps": 2, "precision": "no", "optim": {"warmup": 1}}
+LOOP = {"steps": 2, "precision": "float32", "optim": {"warmup": 1}}
 PARTS = {"ar": {"text_attention": "causal", "group": 2}, "nar": {"conditioning": "token"}}
 
 

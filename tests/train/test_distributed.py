@@ -35,7 +35,7 @@ class Task:
     def validate(self, averages):
         return Validation({})
 
-fit(Task(), LoopConfig(steps=6, precision="no", accumulate=int(sys.argv[2])), Path(sys.argv[1]))
+fit(Task(), LoopConfig(steps=6, precision="float32", accumulate=int(sys.argv[2])), Path(sys.argv[1]))
 quantizer = ResidualQuantizer(4, 1, 8).train()
 rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 x = torch.randn(1, 40, 4, generator=torch.Generator().manual_seed(rank))

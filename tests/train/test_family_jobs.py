@@ -56,7 +56,7 @@ def settings(data: Path) -> tuple[str, ...]:
         "valid_split=train",
         "valid_batches=1",
         f"model.stack={TINY}",
-        "loop={steps: 2, precision: 'no', optim: {warmup: 1}}",
+        "loop={steps: 2, precision: float32, optim: {warmup: 1}}",
         "batches={frames: 120, max_seconds: 0.4}",
     )
 

@@ -22,7 +22,7 @@ from openvalle.text.symbols import arpabet
 from openvalle.train.run import run
 from openvalle.train.sound import start_decoder
 
-LOOP = {"steps": 2, "precision": "no", "optim": {"warmup": 1}}
+LOOP = {"steps": 2, "precision": "float32", "optim": {"warmup": 1}}
 SMALL_CODEC = {
     "encoder_width": 8,
     "encoder_depth": 1,

@@ -60,7 +60,7 @@ class Regression:
 def config(**values: Any) -> LoopConfig:
     optim = OptimConfig(learning_rate=0.01, warmup=3)
     return LoopConfig(
-        **({"steps": 12, "precision": "no", "optim": optim, "log_every": 2, "validate_every": 5} | values)
+        **({"steps": 12, "precision": "float32", "optim": optim, "log_every": 2, "validate_every": 5} | values)
     )
 
 

@@ -24,6 +24,7 @@ from torch.nn import functional
 from openvalle.config import Config, atomic_path
 from openvalle.text.g2p import LETTERS, MAX_LETTERS, NO_STRESS, SpellingConfig, SpellingModel
 from openvalle.text.symbols import STRESSES, VOWELS, is_vowel
+from openvalle.train.precision import Precision, multiplying
 from openvalle.train.spelling import CMU, MISAKI, Pair, align, bare, held_out, pairs
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,9 @@ class SpellingRecipe(Config):
     warmup: int = Field(default=200, ge=0, description="steps until the peak; a cosine leads to zero after it")
     decay: float = Field(default=0.01, ge=0, description="weight decay of AdamW")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="after every sublayer")
-    threads: int = Field(default=1, gt=0, description="CPU threads; the weights repeat exactly for the same number")
+    threads: int = Field(
+        default=1, gt=0, description="CPU threads; the same number on the same machine gives the same weights"
+    )
     judged: int = Field(default=20000, gt=0, description="most held-out words of a source that are judged at the end")
     width: int = Field(default=160, description="D, the width of every layer")
     heads: int = Field(default=5, description="attention heads")
@@ -179,7 +182,7 @@ def _fit(recipe: SpellingRecipe, groups: dict[int, Batch], chunks: int) -> Spell
     stream = batches(groups, recipe.batch, torch.Generator().manual_seed(recipe.seed))
     started, running = time.monotonic(), math.nan
     for step, batch in shown(zip(range(1, recipe.steps + 1), stream, strict=False), recipe.steps):
-        with torch.autocast("cpu", torch.bfloat16):
+        with multiplying(Precision.AUTO, torch.device("cpu")):
             loss = network.loss(batch)
         optimizer.zero_grad()
         loss.backward()

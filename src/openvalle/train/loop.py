@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from openvalle.config import Config
 from openvalle.errors import ConfigError
 from openvalle.train.optim import OptimConfig, clip_gradients, learning_rate, make_optimizer, update_average
+from openvalle.train.precision import Precision, multiplying
 from openvalle.train.progress import TrainingLog
 from openvalle.train.state import TrainState, latest_checkpoint, load_checkpoint, save_checkpoint
 
@@ -37,7 +38,9 @@ class LoopConfig(Config):
 
     steps: int = Field(..., gt=0, description="updates in all")
     seed: int = 0
-    precision: str = Field("bf16", pattern="^(no|bf16|fp16)$", description="autocast type; `no` is float32")
+    precision: Precision = Field(
+        Precision.AUTO, description="of products: float32, bf16, or auto: bf16 where the machine is fast at it"
+    )
     accumulate: int = Field(1, ge=1, description="batches per update")
     optim: OptimConfig = OptimConfig()
     log_every: int = Field(20, ge=1, description="steps between points of the curves")
@@ -80,7 +83,7 @@ class Task(Protocol):
 
 def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, nn.Module]:
     """Train until `config.steps`, resuming from `out` if it holds checkpoints; return the averaged networks."""
-    accelerator = Accelerator(mixed_precision=config.precision)
+    accelerator = Accelerator(mixed_precision="no")  # whatever `accelerate launch` says: the recipe decides
     state = _start(task, config, accelerator, out)
     with TrainingLog(out, config.steps, state.step, quiet=not accelerator.is_main_process) as curves:
         saved = time.monotonic()
@@ -142,7 +145,7 @@ def _update(task: Task, config: LoopConfig, accelerator: Accelerator, state: Tra
         network.train()
     for micro in range(config.accumulate):
         batch = task.batch(state.step * config.accumulate + micro, rank, world).to(accelerator.device)
-        with accelerator.autocast():
+        with multiplying(config.precision, accelerator.device):
             losses = task.losses(batch, state.step, rng)
         for loss in losses.minimise.values():
             accelerator.backward(loss / config.accumulate)

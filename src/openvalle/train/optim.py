@@ -41,7 +41,9 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW
         {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas)
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, fused=True
+    )
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
