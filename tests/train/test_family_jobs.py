@@ -108,7 +108,15 @@ def test_the_prompt_of_valle_is_from_the_recording_that_was_cropped(tmp_path):
     assert torch.equal(row.speaker_codes, whole.codes)
     assert torch.equal(row.codes, whole.codes[row.speaker_start :][: len(row.codes)])
     assert row.speaker_start == 10
-    assert made._row(whole, made.train).speaker_start == 0
+    assert made._row(whole, made.train).speaker_start == 0  # cleo said nothing else
+
+
+def test_the_recording_of_a_whole_row_goes_on_in_what_the_speaker_said_before(tmp_path):
+    made = task("valle", tokens(tmp_path, 1), Part.NAR)
+    row, before = made.train[2], made.train[0]
+    given = made._row(row, made.train)
+    assert torch.equal(given.speaker_codes, torch.cat([before.codes, row.codes]))
+    assert given.speaker_start == len(before.codes)
 
 
 def test_tokens_that_are_merged_otherwise_are_refused(tmp_path):

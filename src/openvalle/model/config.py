@@ -67,7 +67,7 @@ class NARPrompt(StrEnum):
     """Where the 8-codebook prompt of a training row comes from."""
 
     PREFIX = "prefix"  # the beginning of the utterance; frame positions run on (VALL-E 2, R)
-    SEGMENT = "segment"  # a piece of the same recording, unscored where it overlaps; positions restart (VALL-E)
+    SEGMENT = "segment"  # a piece of the recording, unscored where it overlaps; positions restart (VALL-E)
     SENTENCE = "sentence"  # another sentence of the speaker, given by the data; positions restart (VALL-E X)
     NONE = "none"  # no prompt
 

@@ -142,11 +142,14 @@ class LanguageModelTask:
         """Return the row as the network trains on it, with the recording that its NAR prompt comes from."""
         prompt = getattr(self.network.config, "prompt", None)
         elsewhere, start = None, None
-        if prompt == NARPrompt.SEGMENT:
-            elsewhere, start = row.codes if row.recording is None else row.recording, row.start
-        elif prompt == NARPrompt.SENTENCE:
+        if prompt in (NARPrompt.SEGMENT, NARPrompt.SENTENCE):
             neighbour = shards.neighbour(row.id)
             elsewhere = row.codes[:0] if neighbour is None else neighbour.codes
+        if prompt == NARPrompt.SEGMENT:
+            if row.recording is not None:
+                elsewhere, start = row.recording, row.start
+            else:  # a corpus cut at its sentences: the recording goes on in the one beside it
+                elsewhere, start = torch.cat([elsewhere, row.codes]), len(elsewhere)
         return Utterance(row.text, row.codes, row.durations, self.languages[row.language], elsewhere, start)
 
 
