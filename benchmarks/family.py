@@ -37,9 +37,11 @@ from report import Report
 
 SYSTEMS = {"valle": "VALL-E", "vallex": "VALL-E X", "valler": "VALL-E R", "valle2": "VALL-E 2"}
 RECIPES = Path(__file__).parents[1] / "recipes"
-SECONDS = (3.0, 8.0)  # of the utterances that are learnt
+SECONDS = (4.0, 6.0)  # of the utterances that are learnt
+NAR_STEPS = {"valle": 1900, "vallex": 1550, "valler": 1900, "valle2": 1900}  # X's prompts, sentences, are the longest
+EACH = 4  # utterances of a speaker
 SPEECH_SECONDS, FRAME_RATE = 10.0, 75
-STAGE_WEIGHTS = [4, 1, 1, 1, 1, 1, 1]  # codebook 2 is the hardest to learn by heart, and the other passes build on it
+STAGE_WEIGHTS = [2.5, 1, 1, 1, 1, 1, 1]  # codebook 2 is the hardest to learn by heart, and the other passes build on it
 TO_THE_END = WatchOptions(ends=False)  # nothing is broken off, however it sounds
 BY_HEART = AROptions(
     sampling=SamplingOptions(temperature=0.0),
@@ -67,12 +69,15 @@ class Learnt:
 def prepared(options: argparse.Namespace, merge: int) -> Path:
     """Return the tokens of a few minutes of speech, whose codebook 1 is merged by `merge`."""
     corpus = [item for item in read_corpus(options.data) if SECONDS[0] <= item.seconds <= SECONDS[1]]
-    chosen: list[Utterance] = []
+    said: dict[str, list[Utterance]] = {}
     for item in choose(corpus, len(corpus), options.seed):
-        if sum(each.seconds for each in chosen) < options.minutes * 60:
-            chosen.append(item)
+        said.setdefault(item.speaker, []).append(item)
+    chosen: list[Utterance] = []
+    for items in said.values():  # of a few speakers: the prompts of VALL-E and VALL-E X come from what else one said
+        if len(items) >= EACH and sum(each.seconds for each in chosen) < options.minutes * 60:
+            chosen += items[:EACH]
     if not chosen:
-        raise UserError(f"no recording of {SECONDS[0]:g} to {SECONDS[1]:g} s in the data", "give other speech")
+        raise UserError(f"no speaker with {EACH} recordings of {SECONDS[0]:g} to {SECONDS[1]:g} s", "give other speech")
     manifest = options.out / "speech.jsonl"
     manifest.parent.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -88,7 +93,7 @@ def prepared(options: argparse.Namespace, merge: int) -> Path:
 def learn(system: str, data: Path, options: argparse.Namespace) -> tuple[Bundle, float, float]:
     """Train both networks by the system's small recipe, without dropout; return them with CPU and clock minutes."""
     recipe, folder = RECIPES / f"{system}-small.yaml", options.out / system
-    steps = {"ar": options.steps, "nar": options.nar_steps}
+    steps = {"ar": options.steps, "nar": options.nar_steps or NAR_STEPS[system]}
     cpu, clock = time.process_time(), time.monotonic()
     for part, count in steps.items():
         overrides = (
@@ -156,16 +161,14 @@ def recall_others(nar: NAR, row: Row, shards: TokenShards, index: int) -> tuple[
     if config.prompt == NARPrompt.PREFIX:
         given = NARPromptRow(row.text, codes[shown:, 0], 0, codes[:shown], path, row.language)
         true = codes[shown:]
-    elif config.prompt == NARPrompt.SEGMENT:  # the segment shows its own frames, which are not counted
-        given = NARPromptRow(row.text, codes[:, 0], 0, codes[:shown], path, row.language)
-        true = codes
     else:
         neighbour = shards.neighbour(shards.rows[index]["id"])
         voice = None if neighbour is None else neighbour.codes
+        if voice is not None and config.prompt == NARPrompt.SEGMENT:
+            voice = voice[-CONTINUED_FRAMES:]
         given, true = NARPromptRow(row.text, codes[:, 0], 0, voice, path, row.language), codes
     filled = fill(nar, [given])[0]
-    counted = slice(shown, None) if config.prompt == NARPrompt.SEGMENT else slice(None)
-    same = filled[counted, 1:] == true[counted, 1:]
+    same = filled[:, 1:] == true[:, 1:]
     return same.sum(0), len(same)
 
 
@@ -353,14 +356,14 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--only", choices=("overfit", "pace"), help="one of the two parts")
     parser.add_argument("--minutes", type=float, default=2.0, help="of speech to learn (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=500, help="updates of each AR network (default: %(default)s)")
-    parser.add_argument("--nar-steps", type=int, default=700, help="of each NAR network (default: %(default)s)")
-    parser.add_argument("--frames", type=int, default=2000, help="frames a batch (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=1000, help="updates of each AR network (default: %(default)s)")
+    parser.add_argument("--nar-steps", type=int, help="of each NAR network (default: what ten minutes hold)")
+    parser.add_argument("--frames", type=int, default=500, help="frames a batch (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate (default: %(default)s)")
-    parser.add_argument("--judged", type=int, default=12, help="utterances that are said again (default: %(default)s)")
+    parser.add_argument("--judged", type=int, default=30, help="utterances that are said again (default: %(default)s)")
     parser.add_argument("--size", choices=("small", "paper"), default="small", help="networks whose pace is measured")
     parser.add_argument("--repeats", type=int, default=2, help="times the pace is measured (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of the models (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the models (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.pictures = options.pictures or options.out
@@ -371,8 +374,10 @@ def main() -> None:
     """Run the benchmark."""
     options = read_options()
     torch.set_num_threads(options.threads)
-    names = ("codec", "minutes", "steps", "nar_steps", "frames", "rate", "seed", "threads", "size")
-    report = Report("family", {name: getattr(options, name) for name in names})
+    names = ("codec", "minutes", "steps", "frames", "rate", "seed", "threads", "size")
+    report = Report(
+        "family", {name: getattr(options, name) for name in names} | {"nar_steps": options.nar_steps or NAR_STEPS}
+    )
     if options.only != "overfit":
         paces(options, report)
     if options.only != "pace":

@@ -141,14 +141,14 @@ class LanguageModelTask:
     def _row(self, row: data.Utterance, shards: TokenShards) -> Utterance:
         """Return the row as the network trains on it, with the recording that its NAR prompt comes from."""
         prompt = getattr(self.network.config, "prompt", None)
-        elsewhere, start = None, None
-        if prompt in (NARPrompt.SEGMENT, NARPrompt.SENTENCE):
+        if prompt not in (NARPrompt.SEGMENT, NARPrompt.SENTENCE):
+            elsewhere, start = None, None
+        elif prompt == NARPrompt.SEGMENT and row.recording is not None:
+            elsewhere, start = row.recording, row.start
+        else:
             neighbour = shards.neighbour(row.id)
-            elsewhere = row.codes[:0] if neighbour is None else neighbour.codes
-        if prompt == NARPrompt.SEGMENT:
-            if row.recording is not None:
-                elsewhere, start = row.recording, row.start
-            else:  # a corpus cut at its sentences: the recording goes on in the one beside it
+            elsewhere, start = row.codes[:0] if neighbour is None else neighbour.codes, None
+            if prompt == NARPrompt.SEGMENT:  # in a corpus cut at its sentences the recording goes on in the one beside
                 elsewhere, start = torch.cat([elsewhere, row.codes]), len(elsewhere)
         return Utterance(row.text, row.codes, row.durations, self.languages[row.language], elsewhere, start)
 
