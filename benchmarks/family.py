@@ -93,7 +93,7 @@ def prepared(options: argparse.Namespace, merge: int) -> Path:
 def learn(system: str, data: Path, options: argparse.Namespace) -> tuple[Bundle, float, float]:
     """Train both networks by the system's small recipe, without dropout; return them with CPU and clock minutes."""
     recipe, folder = RECIPES / f"{system}-small.yaml", options.out / system
-    steps = {"ar": options.steps, "nar": options.nar_steps or NAR_STEPS[system]}
+    steps = {"ar": options.steps, "nar": options.nar_steps[system]}
     cpu, clock = time.process_time(), time.monotonic()
     for part, count in steps.items():
         overrides = (
@@ -157,8 +157,8 @@ def recall_others(nar: NAR, row: Row, shards: TokenShards, index: int) -> tuple[
     """Return how many entries of each codebook after the first come back (Q - 1,), and of how many frames."""
     config = nar.config
     codes, path = whole_blocks(row, config.merge, 1)
-    shown = prompt_frames(len(codes), config.block)
     if config.prompt == NARPrompt.PREFIX:
+        shown = prompt_frames(len(codes), config.block)
         given = NARPromptRow(row.text, codes[shown:, 0], 0, codes[:shown], path, row.language)
         true = codes[shown:]
     else:
@@ -367,6 +367,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.pictures = options.pictures or options.out
+    options.nar_steps = {system: options.nar_steps or NAR_STEPS[system] for system in options.systems}
     return options
 
 
@@ -374,10 +375,8 @@ def main() -> None:
     """Run the benchmark."""
     options = read_options()
     torch.set_num_threads(options.threads)
-    names = ("codec", "minutes", "steps", "frames", "rate", "seed", "threads", "size")
-    report = Report(
-        "family", {name: getattr(options, name) for name in names} | {"nar_steps": options.nar_steps or NAR_STEPS}
-    )
+    names = ("codec", "minutes", "steps", "nar_steps", "frames", "rate", "seed", "threads", "size")
+    report = Report("family", {name: getattr(options, name) for name in names})
     if options.only != "overfit":
         paces(options, report)
     if options.only != "pace":
