@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,13 +90,20 @@ def test_serve_until_stopped(tmp_path: Path) -> None:
     made(tmp_path, "--baseline", "base", "--set", "headphones=false")
     command = [sys.executable, "-m", "openvalle", "listen", "serve", str(tmp_path / "study"), "--port", "0"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a test in the background ignores Ctrl-C
     ) as process:
-        assert process.stdout
-        url = process.stdout.readline().strip()
-        with urllib.request.urlopen(url, timeout=20) as reply:
-            assert b"<title>Listening test" in reply.read()
-        process.send_signal(signal.SIGINT)
-        assert "every answer is kept" in process.communicate(timeout=20)[1]
+        try:
+            assert process.stdout
+            url = process.stdout.readline().strip()
+            with urllib.request.urlopen(url, timeout=20) as reply:
+                assert b"<title>Listening test" in reply.read()
+            process.send_signal(signal.SIGINT)
+            assert "every answer is kept" in process.communicate(timeout=20)[1]
+        finally:
+            process.kill()  # one that did not stop would be waited for, for ever
     assert process.returncode == 0
     assert "no answers yet" in listen("collect", tmp_path / "study").stderr
