@@ -38,7 +38,7 @@ from report import Report
 SYSTEMS = {"valle": "VALL-E", "vallex": "VALL-E X", "valler": "VALL-E R", "valle2": "VALL-E 2"}
 RECIPES = Path(__file__).parents[1] / "recipes"
 SECONDS = (4.0, 6.0)  # of the utterances that are learnt
-NAR_STEPS = {"valle": 1900, "vallex": 1550, "valler": 1900, "valle2": 1900}  # X's prompts, sentences, are the longest
+NAR_STEPS = {"valle": 1900, "vallex": 1700, "valler": 1900, "valle2": 1900}  # X's prompts, sentences, are the longest
 EACH = 4  # utterances of a speaker
 SPEECH_SECONDS, FRAME_RATE = 10.0, 75
 STAGE_WEIGHTS = [2.5, 1, 1, 1, 1, 1, 1]  # codebook 2 is the hardest to learn by heart, and the other passes build on it

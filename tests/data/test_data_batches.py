@@ -58,6 +58,27 @@ def test_speakers_are_drawn_by_hours_to_the_power(make_tokens):
     assert found == pytest.approx(wanted, rel=0.1)
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_every_row_meets_every_stage_about_equally_often(make_tokens, world):
+    shards = TokenShards.open(make_tokens({"a": [20] * 10, "b": [20] * 10}))
+    ranks = [TokenBatches(shards, 1, rank=rank, world=world, speaker_power=1.0) for rank in range(world)]
+    met = np.zeros((len(shards), 7), int)
+    for step in range(1400 // world):  # ten times each; chance would let some meet three times and some eighteen
+        for batches in ranks:
+            (row,) = batches.rows(step)
+            met[row, int(7 * batches.share(step))] += 1
+    assert met.min() >= 7, met
+    assert met.max() <= 13, met
+
+
+def test_long_and_short_rows_are_met_equally_often(make_tokens):
+    shards = TokenShards.open(make_tokens({"a": [16] * 20 + [20] * 20}))
+    batches = TokenBatches(shards, int(shards.frames.max()))  # no two rows fit
+    met = np.bincount(np.concatenate([batches.rows(step) for step in range(2000)]), minlength=40)
+    assert met.min() >= 49, met
+    assert met.max() <= 51, met
+
+
 @pytest.mark.parametrize(("power", "share"), [(0.0, 0.5), (0.5, 2 / 3), (1.0, 0.8)])
 def test_row_weights(power, share):
     weights = row_weights(["a", "a", "b"], np.array([10, 30, 10]), power)

@@ -151,13 +151,28 @@ def test_noise_swaps_whole_blocks_of_targets_within_a_symbol(utterances):
     assert torch.equal(noisy_first(frames, batch.text, 0.0, 2, torch.Generator()).codes, tagged)
 
 
-def test_stages_are_drawn_from_all_with_the_given_weights():
-    config = NARConfig.parse({**SMALL, "stage_draw": "sample", "stage_weights": [4, 1, 1, 1, 1, 1, 1]})
-    drawn = NAR(config)._draw_stages(5000, torch.Generator().manual_seed(0))
-    counts = torch.bincount(drawn, minlength=8)
-    assert counts[0] == 0
-    assert bool((counts[1:] > 300).all())
-    assert 1800 < int(counts[1]) < 2200
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_every_stage_is_met_as_often_as_its_weight_says(rows):
+    model = NAR(NARConfig.parse({**SMALL, "stage_draw": "sample", "stage_weights": [4, 1, 1, 1, 1, 1, 1]}))
+    weights = [0, 4, 1, 1, 1, 1, 1, 1]
+    shares = (torch.arange(1000) / 1000).tolist()
+    drawn = torch.cat([model.stages_at(share, rows) for share in shares])
+    assert torch.bincount(drawn, minlength=8).div(rows * 100).tolist() == pytest.approx(weights, abs=0.02)
+    for share in shares[::100] if rows == 40 else []:  # and within a batch
+        in_batch = torch.bincount(model.stages_at(share, rows), minlength=8).tolist()
+        assert all(abs(found - 4 * weight) <= 1 for found, weight in zip(in_batch, weights, strict=True))
+
+
+def test_the_share_of_a_batch_decides_on_its_stage(utterances):
+    model = NAR(NARConfig.parse(SMALL)).eval()
+    batch = batch_for(model.config, utterances)
+    for share, stage in ((0.0, 1), (0.5, 4), (0.999, 7)):
+        losses = [
+            model.loss(dataclasses.replace(batch, share=torch.tensor(share)), torch.Generator().manual_seed(3)),
+            model.loss(dataclasses.replace(batch, share=torch.tensor(share)), torch.Generator().manual_seed(3), stage),
+        ]
+        assert torch.equal(losses[0].total, losses[1].total)
+        assert f"accuracy_{stage + 1}" in losses[0].parts
 
 
 def test_a_prefix_prompt_is_at_most_half_and_whole_blocks():

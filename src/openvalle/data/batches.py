@@ -1,14 +1,14 @@
 """`TokenBatches`: which utterances make up a batch, a pure function of (seed, step, rank).
 
 Nothing is remembered between steps, so a resumed run needs the step number only, and any number of ranks draw
-different batches from the same recipe.
+different batches from the same recipe. Still no row is met far more often than its weight says: `even_point`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from openvalle.data.sampling import draw_generator, row_weights
+from openvalle.data.sampling import draw_generator, even_point, row_weights
 from openvalle.data.shards import TokenShards
 from openvalle.data.utterance import Utterance, crop
 from openvalle.errors import ConfigError
@@ -38,7 +38,7 @@ class TokenBatches:
         assert 0 <= rank < world, (rank, world)
         self.shards = shards
         self.frames_per_batch = frames_per_batch
-        self.seed, self.rank, self.spread = seed, rank, spread
+        self.seed, self.rank, self.world, self.spread = seed, rank, world, spread
         rate = shards.codec["rate"] / shards.codec["hop"]
         self.block = shards.codec["merge"]
         self.max_frames = int(max_seconds * rate) if max_seconds else int(shards.frames.max())
@@ -55,21 +55,28 @@ class TokenBatches:
         self._log_weights = np.log(weights)
         # A batch around a long row has fewer rows, so long rows start batches more often: every row is then
         # drawn as often as its weight says.
-        self._anchors = np.cumsum(weights * self._frames)
+        self._anchors = np.cumsum(weights / np.clip(frames_per_batch // self._frames, 1, len(order)))
         self._anchors /= self._anchors[-1]
 
     def rows(self, step: int) -> list[int]:
         """Return the rows of the batch of a step on this rank."""
-        return self._draw(draw_generator(self.seed, step, self.rank))
+        return self._draw(step, draw_generator(self.seed, step, self.rank))
 
     def batch(self, step: int) -> list[Utterance]:
         """Return the utterances of a step on this rank, cropped where they are too long."""
         rng = draw_generator(self.seed, step, self.rank)
-        rows = self._draw(rng)
+        rows = self._draw(step, rng)
         return [crop(self.shards[row], self.max_frames, rng, self.block) for row in rows]
 
-    def _draw(self, rng: np.random.Generator) -> list[int]:
-        anchor = min(int(np.searchsorted(self._anchors, rng.random())), len(self._order) - 1)
+    def share(self, step: int) -> float:
+        """Return a number from [0, 1) that is even over steps and over those of any one row: what decides the stage."""
+        return self._point(step)[1]
+
+    def _point(self, step: int) -> tuple[float, float]:
+        return even_point(self.seed, step * self.world + self.rank)
+
+    def _draw(self, step: int, rng: np.random.Generator) -> list[int]:
+        anchor = min(int(np.searchsorted(self._anchors, self._point(step)[0])), len(self._order) - 1)
         low, high = self._window(anchor)
         # The k largest of log weight + Gumbel noise are a draw of k without replacement.
         keys = self._log_weights[low:high] + rng.gumbel(size=high - low)

@@ -44,6 +44,7 @@ class Batch:
     speaker_codes: Tensor | None = None  # (B, P, Q)
     speaker_lens: Tensor | None = None  # (B,)
     speaker_starts: Tensor | None = None  # (B,) frame of `speaker_codes` where `codes` begin; None: they are elsewhere
+    share: Tensor | None = None  # () from [0, 1): decides the NAR stages of the rows; None: drawn in training
 
     @classmethod
     def of(cls, rows: Sequence[Utterance], merge: int = 1, group: int = 1) -> Self:

@@ -174,16 +174,20 @@ class NAR(nn.Module):
     # training
 
     def loss(self, batch: Batch, rng: torch.Generator, stage: int | None = None) -> Loss:
-        """Return cross-entropy of the stage's codebook over target frames; prompt (and stage, if None) are drawn."""
+        """Return cross-entropy of the stage's codebook over target frames; the prompt is drawn.
+
+        Without `stage`, the batch's share decides on stages, or one that is drawn.
+        """
         config = self.config
         right = frames = prompted_frames(config, batch, rng)
         if config.first_noise and self.training:
             frames = noisy_first(right, batch.text, config.first_noise, config.block, rng)
         right, frames = right.to(batch.text.device), frames.to(batch.text.device)
-        stages = self._draw_stages(len(batch.text), rng) if stage is None else torch.tensor([stage])
+        share = torch.rand((), generator=rng) if batch.share is None else batch.share
+        stages = self.stages_at(float(share), len(batch.text)) if stage is None else torch.tensor([stage])
         stages = stages.to(batch.text.device)
-        share = config.language_dropout if self.training else 0.0
-        languages = drop_languages(batch.languages, share, rng)[:, None]
+        dropped = config.language_dropout if self.training else 0.0
+        languages = drop_languages(batch.languages, dropped, rng)[:, None]
         hidden = self(NARInputs(batch.text, batch.text_lens, frames, languages, languages), stages)
         row_stages = stages.expand(len(batch.text))
         count, parts = max(1, int(frames.scored.sum())), dict[str, Tensor]()
@@ -226,10 +230,17 @@ class NAR(nn.Module):
             rest = whole - self._sum(given[None], before)[0].float()
         return (self._expected(hidden, stage) - rest).square().sum() / rest.square().sum().clamp(min=1e-9)
 
-    def _draw_stages(self, rows: int, rng: torch.Generator) -> Tensor:
-        weights = torch.tensor(self.config.stage_weights or [1.0] * self.config.stages)
+    def stages_at(self, share: float, rows: int) -> Tensor:
+        """Return the stages (rows,) or, one for all rows, (1,) that `share` from [0, 1) decides on.
+
+        If it is even, a stage is as likely as its weight says. Rows of a batch are evenly apart: it has each stage
+        about as often as its weight says.
+        """
+        weights = torch.tensor(self.config.stage_weights or [1.0] * self.config.stages, dtype=torch.float64)
         count = rows if self.config.stage_draw == StageDraw.SAMPLE else 1
-        return torch.multinomial(weights, count, replacement=True, generator=rng) + 1
+        at = (share + torch.arange(count, dtype=torch.float64) / count) % 1
+        ends = weights.cumsum(0) / weights.sum()
+        return torch.searchsorted(ends[:-1].contiguous(), at, right=True) + 1
 
 
 def _norms(config: NARConfig) -> Callable[[], nn.Module]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class LanguageModelTask:
                 speaker_power=b.speaker_power,
                 max_seconds=b.max_seconds,
             )
-        return self._pad(self.source.batch(index), self.train)
+        return replace(self._pad(self.source.batch(index), self.train), share=torch.tensor(self.source.share(index)))
 
     def losses(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         loss = self.network.loss(batch, rng)
