@@ -15,27 +15,33 @@ SYSTEMS = ("valle", "vallex", "valler", "valle2")
 
 
 @pytest.fixture
-def family(monkeypatch: pytest.MonkeyPatch):
+def pace(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module("family")
+    return importlib.import_module("pace")
 
 
-def test_all_systems_speak_ten_seconds_and_two_take_half_the_steps(family, monkeypatch):
+@pytest.fixture
+def recall(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("recall")
+
+
+def test_all_systems_speak_ten_seconds_and_two_take_half_the_steps(pace, monkeypatch):
     def tiny(path: Path):
         ar, nar = read_pair(path)
         stack = ar.stack.model_copy(update={"width": 8, "heads": 2, "depth": 1, "feedforward": 8})
         return ar.model_copy(update={"stack": stack}), nar.model_copy(update={"stack": stack})
 
-    monkeypatch.setattr(family, "read_pair", tiny)
-    steps = {system: family.measure_pace(system, "small", 1).steps for system in SYSTEMS}
+    monkeypatch.setattr(pace, "read_pair", tiny)
+    steps = {system: pace.measure_pace(system, "small", 1).steps for system in SYSTEMS}
     assert steps == {"valle": 750, "vallex": 750, "valler": 375, "valle2": 375}
 
 
 @pytest.mark.parametrize("kind", AR_KINDS)
-def test_codes_are_compared_with_the_ones_after_the_prompt(family, kind):
+def test_codes_are_compared_with_the_ones_after_the_prompt(recall, kind):
     model = ar_of(kind)
     row = utterance(6, 45, 0)
-    right, places = family.recall_first(model, row)
+    right, places = recall.recall_first(model, row)
     rest = 45 // model.config.merge
     rest -= rest % model.config.group
     assert 0 <= right <= places
@@ -43,7 +49,7 @@ def test_codes_are_compared_with_the_ones_after_the_prompt(family, kind):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in NAR_KINDS if kind in SYSTEMS])
-def test_frames_that_the_prompt_shows_are_not_counted(family, kind):
+def test_frames_that_the_prompt_shows_are_not_counted(recall, kind):
     class Shards:
         rows = ({"id": "a"},)
 
@@ -51,12 +57,12 @@ def test_frames_that_the_prompt_shows_are_not_counted(family, kind):
             return None
 
     row = utterance(6, 40, 0)
-    right, frames = family.recall_others(nar_of(kind), row, Shards(), 0)
+    right, frames = recall.recall_others(nar_of(kind), row, Shards(), 0)
     assert frames == (40 if kind in ("valle", "vallex") else 20)  # their prompts come from other recordings
     assert right.shape == (7,)
     assert bool((right <= frames).all())
 
 
-def test_prompts_are_three_seconds_at_most_half_and_whole_blocks(family):
-    assert family.prompt_frames(1000, 2) == 224
-    assert family.prompt_frames(100, 4) == 48
+def test_prompts_are_three_seconds_at_most_half_and_whole_blocks(recall):
+    assert recall.prompt_frames(1000, 2) == 224
+    assert recall.prompt_frames(100, 4) == 48

@@ -1,0 +1,90 @@
+"""How much of what a model was trained on it says again: greedily, each NAR pass on what the pass before it wrote."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from openvalle.data.shards import TokenShards
+from openvalle.decode.ar import AROptions, generate
+from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.decode.prompt import CONTINUED_FRAMES, continual
+from openvalle.decode.sampling import SamplingOptions, row_generators
+from openvalle.decode.watch import WatchOptions
+from openvalle.model.ar import AR
+from openvalle.model.batch import Utterance as Row
+from openvalle.model.batch import whole_blocks
+from openvalle.model.bundle import Bundle
+from openvalle.model.config import NARPrompt
+from openvalle.model.nar import NAR
+
+SPARE_FRAMES = 75  # that an AR model may go on for after the end
+BY_HEART = AROptions(
+    sampling=SamplingOptions(temperature=0.0),
+    path_temperature=0.0,
+    symbol_frames=150,
+    pause_frames=300,
+    least_frames=0.0,
+    most_frames=60.0,
+    watch=WatchOptions(ends=False),
+)
+
+
+def recall(bundle: Bundle, shards: TokenShards, limit: int) -> tuple[float, list[float], int]:
+    """Return the shares of codebook 1 and of each codebook after it that come back, and of how many utterances."""
+    ar, nar = bundle.ar, bundle.nar
+    count = min(limit, len(shards))
+    found, wanted = 0, 0
+    right = torch.zeros(nar.config.codebooks - 1)
+    frames = 0
+    for index in range(count):
+        row = row_of(shards, index)
+        hits, places = recall_first(ar, row)
+        found, wanted = found + hits, wanted + places
+        hits_after, places = recall_others(nar, row, shards, index)
+        right, frames = right + hits_after, frames + places
+    return found / wanted, (right / frames).tolist(), count
+
+
+def row_of(shards: TokenShards, index: int) -> Row:
+    """Return a row as the networks were trained on it."""
+    item = shards[index]
+    return Row(item.text, item.codes, item.durations, language=1)
+
+
+def recall_first(ar: AR, row: Row) -> tuple[int, int]:
+    """Return how many codes after the prompt come back, and of how many."""
+    config = ar.config
+    codes, _ = whole_blocks(row, config.merge, config.group)
+    skipped = len(row.codes) // config.merge % config.group * config.merge  # the clipped start of training
+    prompt = continual(config, row, skipped + prompt_frames(len(codes), config.block))
+    assert prompt.codes is not None
+    true = codes[len(prompt.codes) :: config.merge, 0]
+    enough = BY_HEART.model_copy(update={"limit_frames": len(true) * config.merge + SPARE_FRAMES})
+    said = generate(ar, [prompt.ar(config)], enough, row_generators([0]))[0].codes
+    same = min(len(true), len(said))
+    return int((true[:same] == said[:same]).sum()), max(len(true), len(said))
+
+
+def recall_others(nar: NAR, row: Row, shards: TokenShards, index: int) -> tuple[Tensor, int]:
+    """Return how many entries of each codebook after the first come back (Q - 1,), and of how many frames."""
+    config = nar.config
+    codes, path = whole_blocks(row, config.merge, 1)
+    if config.prompt == NARPrompt.PREFIX:
+        shown = prompt_frames(len(codes), config.block)
+        given = NARPromptRow(row.text, codes[shown:, 0], 0, codes[:shown], path, row.language)
+        true = codes[shown:]
+    else:
+        neighbour = shards.neighbour(shards.rows[index]["id"])
+        voice = None if neighbour is None else neighbour.codes
+        if voice is not None and config.prompt == NARPrompt.SEGMENT:
+            voice = voice[-CONTINUED_FRAMES:]
+        given, true = NARPromptRow(row.text, codes[:, 0], 0, voice, path, row.language), codes
+    filled = fill(nar, [given])[0]
+    same = filled[:, 1:] == true[:, 1:]
+    return same.sum(0), len(same)
+
+
+def prompt_frames(frames: int, block: int) -> int:
+    """Return the length of a prompt: 3 s, at most half, in whole blocks."""
+    return min(CONTINUED_FRAMES, frames // 2) // block * block
