@@ -11,10 +11,10 @@ from openvalle.audio import Audio
 from openvalle.listen.asr import Transcript
 from openvalle.synth import choose
 from openvalle.synth.choose import Chooser, agreement, score
+from openvalle.synth.jobs import Job
 from openvalle.synth.lines import lines_of
 from openvalle.synth.pipeline import Synthesizer
 from openvalle.synth.speech import Quality
-from openvalle.synth.utter import Job
 from openvalle.synth.voice import Voice
 
 

@@ -13,10 +13,11 @@ from openvalle.audio import Audio, concatenate
 from openvalle.decode.ar import StoppedBy
 from openvalle.errors import ModelError, TextError
 from openvalle.synth import utter
+from openvalle.synth.jobs import Job, derived_seed
 from openvalle.synth.lines import line_of, lines_of, times_of
 from openvalle.synth.pipeline import Synthesizer
 from openvalle.synth.speech import Speech
-from openvalle.synth.utter import Job, Utterer, badness, derived_seed, judged
+from openvalle.synth.utter import Utterer, badness, judged
 from openvalle.synth.voice import Voice
 from openvalle.text.phonemes import phonemize, symbols_of
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, MissingExtra, ModelError
+from openvalle.synth.jobs import Job
 from openvalle.synth.speech import Quality, Speech
-from openvalle.synth.utter import Job, Utterer
+from openvalle.synth.utter import Utterer
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions

@@ -10,12 +10,12 @@ import numpy as np
 
 from openvalle.audio import Audio
 from openvalle.errors import TextError
-from openvalle.synth.edit import PAD_FRAMES, decoded
+from openvalle.synth.jobs import Job, PromptMode
 from openvalle.synth.long import between_silences, join_sentences
 from openvalle.synth.recording import FADE_SECONDS, Clip, Recording, Source, context_start, crossfade, record
 from openvalle.synth.script import LexiconLike, Script, script_of
 from openvalle.synth.speech import Speech, join_speech
-from openvalle.synth.utter import Job, PromptMode
+from openvalle.synth.splice import PAD_FRAMES, decoded
 from openvalle.text.chunks import SENTENCE
 from openvalle.text.markup import Markup
 from openvalle.text.symbols import SIL

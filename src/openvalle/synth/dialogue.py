@@ -24,7 +24,8 @@ from openvalle.text.markup import Markup, Passage, place_of
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions
-    from openvalle.synth.pipeline import Synthesizer, VoiceLike
+    from openvalle.synth.manner import VoiceLike
+    from openvalle.synth.pipeline import Synthesizer
 
 TURN_PAUSE = 0.4  # seconds between turns
 _SPEAKER = re.compile(r"\[(S\d+)\]")

@@ -15,22 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openvalle.audio import Audio
 from openvalle.errors import AudioError, TextError
 from openvalle.model.config import Alignment
+from openvalle.synth.jobs import Job, PromptMode
 from openvalle.synth.lines import Line, line_of
 from openvalle.synth.recording import (
-    FADE_SECONDS,
     Clip,
     Recording,
     Source,
     context_end,
     context_start,
-    crossfade,
     record,
 )
 from openvalle.synth.speech import Quality, Speech
-from openvalle.synth.utter import Job, PromptMode
+from openvalle.synth.splice import Splice, joined
 from openvalle.text.phonemes import Word, phonemize
 from openvalle.text.symbols import SIL
 
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 
 LEFT_SECONDS, RIGHT_SECONDS = 6.0, 4.0  # of what comes before and after that the model hears
 FOLLOWING = 12  # symbols after the span that the model reads
-PAD_FRAMES = 32  # of the recording's own codes on either side that the codec decodes along
 
 
 class EditKind(StrEnum):
@@ -58,16 +55,6 @@ class Edit:
     kind: EditKind
     old: str
     new: str = ""
-
-
-@dataclass(frozen=True)
-class Splice:
-    """Samples [start, end) of the recording that became [new_start, new_end); joins included."""
-
-    start: int
-    end: int
-    new_start: int
-    new_end: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,7 +245,7 @@ def _assembled(
     at, length = 0, 0
     for span in spans:
         speech = next(speeches) if span.words else None
-        piece, start, end = _joined(synthesizer, recording, span, speech)
+        piece, start, end = joined(synthesizer, recording, (span.start, span.end), speech)
         pieces += [recording.clip.frames[at:start], piece]
         length += start - at
         splices.append(Splice(start, end, length, length + len(piece)))
@@ -266,47 +253,6 @@ def _assembled(
     pieces.append(recording.clip.frames[at:])
     clip = replace(recording.clip, frames=np.concatenate(pieces))
     return Edited(clip, text, tuple(splices), tuple(speech.quality for speech in spoken), seed)
-
-
-def _joined(
-    synthesizer: Synthesizer, recording: Recording, span: Span, speech: Speech | None
-) -> tuple[np.ndarray, int, int]:
-    """Return the samples of a span with its joins, and the recording's samples [start, end) that they stand for."""
-    clip, edges = recording.clip, recording.edges
-    start, end = (recording.sample(int(edges[index])) for index in (span.start, span.end))
-    half = round(FADE_SECONDS / 2 * clip.rate)
-    left, right = min(half, start), min(half, len(clip.frames) - end)
-    if speech is None:
-        both = min(left, right)
-        piece = crossfade(clip.frames[start - both : start + both], clip.frames[end - both : end + both])
-        return piece, start - both, end + both
-    sound, before, after = _decoded(synthesizer, recording, span, speech)
-    spare = len(sound) - before - after
-    left, right = min(left, spare // 2), min(right, spare // 2)
-    inner = sound[before - left : len(sound) - after + right]
-    first = crossfade(clip.frames[start - left : start + left], inner[: 2 * left])
-    last = crossfade(inner[len(inner) - 2 * right :], clip.frames[end - right : end + right])
-    piece = np.concatenate([first, inner[2 * left : len(inner) - 2 * right], last])
-    return piece, start - left, end + right
-
-
-def _decoded(synthesizer: Synthesizer, recording: Recording, span: Span, speech: Speech) -> tuple[np.ndarray, int, int]:
-    """Return the span's sound with the recording's own around it, at the clip's rate and level, and how many samples
-    before and after the span these are."""
-    edges, clip = recording.edges, recording.clip
-    start, end = int(edges[span.start]), int(edges[span.end])
-    before = recording.codes[max(0, start - PAD_FRAMES) : start]
-    after = recording.codes[end : end + PAD_FRAMES]
-    codes = np.concatenate([before, speech.codes, after])
-    sound = decoded(synthesizer, recording, codes)
-    return sound, round(len(before) * clip.rate / 75), round(len(after) * clip.rate / 75)
-
-
-def decoded(synthesizer: Synthesizer, recording: Recording, codes: np.ndarray) -> np.ndarray:
-    """Return codes (T, Q) as (samples, channels) at the clip's rate and level."""
-    sound = synthesizer.utterer.sound(codes)
-    marked = synthesizer.marker.mark(sound) if synthesizer.marker else sound
-    return recording.clip.spread(Audio(marked.samples / np.float32(recording.gain), marked.rate))
 
 
 def _ranked(takes: Sequence[Edited], recording: Recording) -> list[Edited]:

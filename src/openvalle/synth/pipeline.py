@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TypedDict, Unpack, cast
+from typing import Unpack, cast
 
 from openvalle import __version__
 from openvalle.audio import Audio
 from openvalle.decode.ar import AROptions
 from openvalle.decode.windows import Windows
-from openvalle.errors import ConfigError, ModelError
+from openvalle.errors import ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
 from openvalle.model.bundle import BundleConfig
 from openvalle.model.config import Alignment
@@ -21,38 +21,19 @@ from openvalle.safety.provenance import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
 from openvalle.synth.enrol import enrol
 from openvalle.synth.heap import give_back
+from openvalle.synth.jobs import Job, PromptMode, jobs_of
 from openvalle.synth.lines import lines_of
 from openvalle.synth.loading import chosen_device, load_utterer
 from openvalle.synth.long import between_silences, join_sentences
-from openvalle.synth.script import LexiconLike, Script, lexicon_of, script_of
+from openvalle.synth.manner import Manner, Order, Text, VoiceLike, chosen_mode
+from openvalle.synth.script import Script, lexicon_of, script_of
 from openvalle.synth.speech import Speech, join_speech
 from openvalle.synth.stream import Block, blocks_between, blocks_of
-from openvalle.synth.utter import Job, PromptMode, Utterer, jobs_of
+from openvalle.synth.utter import Utterer
 from openvalle.synth.voice import Voice, default_voice, voice_from_speech
 from openvalle.text.markup import Markup
 
 BATCH = 8  # lines spoken at a time by `say_batch`
-
-Text = str | Script | Iterable[str]  # whole, marked up, or in pieces as it arrives
-VoiceLike = Voice | Audio | str | Path | None
-
-
-class Manner(TypedDict, total=False):
-    """How a text is to be read."""
-
-    markup: Markup | str  # of the text; auto by default. A text in pieces has none
-    lexicon: LexiconLike  # pronunciations that beat all others, or a TSV file of them
-    mode: PromptMode | str  # how the text follows on the voice; zero-shot by default
-    cast: Mapping[str, Voice]  # what names of voices in the text mean; else they are looked up
-
-
-@dataclass(frozen=True)
-class Order:
-    """The jobs of a text, and the seconds of silence that it wants around them."""
-
-    jobs: Iterator[Job]
-    lead: float
-    tail: float
 
 
 @dataclass(frozen=True)
@@ -306,11 +287,3 @@ class Synthesizer:
 def _given(**values: float | None) -> dict[str, float]:
     """Return the values that are not None."""
     return {key: value for key, value in values.items() if value is not None}
-
-
-def chosen_mode(mode: PromptMode | str) -> PromptMode:
-    """Return the prompt mode called by its name."""
-    try:
-        return PromptMode(mode)
-    except ValueError:
-        raise ConfigError(f"there is no prompt mode {mode!r}", f"use one of: {', '.join(PromptMode)}") from None

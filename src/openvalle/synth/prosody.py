@@ -13,12 +13,13 @@ from openvalle.errors import ModelError, UserError
 from openvalle.model.alignment import merge_path
 from openvalle.model.config import Alignment
 from openvalle.synth.enrol import cleaned, heard, recorded, spoken_words
+from openvalle.synth.jobs import Job
 from openvalle.synth.lines import Line
-from openvalle.synth.utter import Job
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions
-    from openvalle.synth.pipeline import Synthesizer, VoiceLike
+    from openvalle.synth.manner import VoiceLike
+    from openvalle.synth.pipeline import Synthesizer
     from openvalle.synth.speech import Speech
     from openvalle.synth.voice import Voice
 

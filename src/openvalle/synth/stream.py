@@ -14,9 +14,10 @@ from openvalle.safety.provenance import Provenance
 from openvalle.safety.watermark import Marker, MarkStream
 from openvalle.synth.edges import EdgeTrimmer
 from openvalle.synth.heap import give_back
+from openvalle.synth.jobs import Job
 from openvalle.synth.long import moved, trimmer_of
 from openvalle.synth.speech import Speech
-from openvalle.synth.utter import Job, Utterer
+from openvalle.synth.utter import Utterer
 
 
 @dataclass(frozen=True, eq=False)
