@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from command import run
@@ -36,6 +37,7 @@ STEPS = {"valle": (1000, 1900), "vallex": (1000, 1700), "valler": (2200, 2300), 
 RATES = {"valle": (2e-3, 2e-3), "vallex": (2e-3, 2e-3), "valler": (8e-4, 2e-3), "valle2": (5e-4, 2e-3)}
 EACH = 4  # utterances of a speaker
 STAGE_WEIGHTS = [2.5, 1, 1, 1, 1, 1, 1]  # codebook 2 is the hardest to learn by heart, and the other passes build on it
+SMOOTHED = 10  # points of the curves, of one batch each
 COLOURS = {"valle": "tab:blue", "vallex": "tab:orange", "valler": "tab:green", "valle2": "tab:red"}
 
 
@@ -144,26 +146,35 @@ def read_ar(system: str) -> ARConfig:
 
 
 def draw_curves(systems: Sequence[str], folder: Path, path: Path) -> None:
-    """Draw the accuracy of both networks on the batches they were trained on."""
+    """Draw the accuracy of both networks on the batches they were trained on, as running means."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(12, 4.2), layout="constrained", sharey=True)
-    for axis, part, title in zip(axes, ("ar", "nar"), ("AR: codebook 1", "NAR: codebooks 2 to 8, drawn"), strict=True):
+    figure, axes = pyplot.subplots(1, 3, figsize=(14, 4.2), layout="constrained", sharey=True)
+    panels = [("ar", ["code_accuracy"], "AR: codebook 1"), ("nar", ["accuracy_2"], "NAR: codebook 2")]
+    panels.append(("nar", [f"accuracy_{book}" for book in range(3, 9)], "NAR: codebooks 3 to 8"))
+    for axis, (part, names, title) in zip(axes, panels, strict=True):
         for system in systems:
-            lines = (folder / system / part / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            rows = [row for row in map(json.loads, lines) if row["group"] == "train"]
-            values = [100 * row["code_accuracy"] for row in rows]
-            axis.plot([row["step"] for row in rows], values, color=COLOURS[system], label=SYSTEMS[system], linewidth=1)
+            steps, shares = running_mean(folder / system / part / "metrics.jsonl", names)
+            axis.plot(steps, 100 * shares, color=COLOURS[system], label=SYSTEMS[system], linewidth=1.5)
         axis.set(title=title, xlabel="step", ylim=(0, 101))
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("% of codes right in a training batch")
+    axes[0].set_ylabel(f"% of codes right in training, mean of {SMOOTHED} batches")
     axes[0].legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def running_mean(path: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps (N,) and the means (N,) of the last `SMOOTHED` values of any of `names` in a run's curves."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    values = [(row["step"], row[name]) for row in rows if row["group"] == "train" for name in names if name in row]
+    steps, shares = np.array(values).T
+    width = min(SMOOTHED, len(shares))
+    return steps[width - 1 :], np.convolve(shares, np.full(width, 1 / width), mode="valid")
 
 
 def draw_masks(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ from openvalle.train.recipe import read_pair
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SYSTEMS = ("valle", "vallex", "valler", "valle2")
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("family")
 
 
 @pytest.fixture
@@ -66,3 +73,14 @@ def test_frames_that_the_prompt_shows_are_not_counted(recall, kind):
 def test_prompts_are_three_seconds_at_most_half_and_whole_blocks(recall):
     assert recall.prompt_frames(1000, 2) == 224
     assert recall.prompt_frames(100, 4) == 48
+
+
+def test_curves_are_running_means_of_the_named_values_in_training(family, tmp_path):
+    rows = [{"step": 10 * n, "group": "train", "accuracy_2" if n % 2 else "accuracy_3": n / 100} for n in range(1, 41)]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows, {"step": 400, "group": "valid", "accuracy_2": 9}])
+    )
+    steps, shares = family.running_mean(path, ["accuracy_2"])
+    assert steps.tolist() == list(range(190, 400, 20))
+    assert shares[0] == pytest.approx(sum(range(1, 20, 2)) / 1000)
