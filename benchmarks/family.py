@@ -29,6 +29,7 @@ from recall import recall
 from report import Report
 
 SECONDS = (4.0, 6.0)  # of the utterances that are learnt
+PARTS = ("ar", "nar")
 # Updates of the AR and the NAR network: what ten minutes of a processor hold. R and 2 learn from half as many codes in
 # an AR step, and from half of an utterance in a NAR step; X's prompts, sentences, are the longest.
 STEPS = {"valle": (1000, 1900), "vallex": (1000, 1700), "valler": (2200, 2300), "valle2": (2500, 2700)}
@@ -79,10 +80,8 @@ def prepared(options: argparse.Namespace, merge: int) -> Path:
 def learn(system: str, data: Path, options: argparse.Namespace) -> tuple[Bundle, float, float]:
     """Train both networks by the system's small recipe, without dropout; return them with CPU and clock minutes."""
     recipe, folder = RECIPES / f"{system}-small.yaml", options.out / system
-    steps = dict(zip(("ar", "nar"), options.updates[system], strict=True))
-    rates = dict(zip(("ar", "nar"), options.rates[system], strict=True))
     cpu, clock = time.process_time(), time.monotonic()
-    for part, count in steps.items():
+    for part, count, rate in zip(PARTS, options.updates[system], options.rates[system], strict=True):
         overrides = (
             f"data={data}",
             "valid_split=train",
@@ -93,13 +92,13 @@ def learn(system: str, data: Path, options: argparse.Namespace) -> tuple[Bundle,
             f"loop.validate_every={count}",
             "loop.log_every=10",
             "loop.save_minutes=60",
-            f"loop.optim={{learning_rate: {rates[part]}, warmup: {max(1, count // 20)}, weight_decay: 0.0, ema: 0.0}}",
+            f"loop.optim={{learning_rate: {rate}, warmup: {max(1, count // 20)}, weight_decay: 0.0, ema: 0.0}}",
             f"batches={{frames: {options.frames}, max_seconds: 60, speaker_power: 1.0}}",
         )
         overrides += (f"model.stage_weights={STAGE_WEIGHTS}",) if part == "nar" else ()
         train(part, recipe, overrides, folder / part)
     cpu, clock = time.process_time() - cpu, time.monotonic() - clock
-    parts = tuple(f"pack.{part}={folder / part}" for part in steps)
+    parts = tuple(f"pack.{part}={folder / part}" for part in PARTS)
     bundle = load_bundle(train("pack", recipe, (*parts, "storage=float32"), folder / "model"))
     return bundle, cpu / 60, clock / 60
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-
 import pytest
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch):
+def bench(load):
     """The benchmark as a module."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module("stream")
+    return load("stream")
 
 
 def test_gap_is_how_late_a_block_comes(bench) -> None:

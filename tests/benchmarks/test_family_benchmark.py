@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 
@@ -11,26 +10,22 @@ import pytest
 from lm_samples import AR_KINDS, NAR_KINDS, ar_of, nar_of, utterance
 from openvalle.train.recipe import read_pair
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 SYSTEMS = ("valle", "vallex", "valler", "valle2")
 
 
 @pytest.fixture
-def family(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module("family")
+def family(load):
+    return load("family")
 
 
 @pytest.fixture
-def pace(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module("pace")
+def pace(load):
+    return load("pace")
 
 
 @pytest.fixture
-def recall(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module("recall")
+def recall(load):
+    return load("recall")
 
 
 def test_all_systems_speak_ten_seconds_and_two_take_half_the_steps(pace, monkeypatch):

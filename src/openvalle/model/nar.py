@@ -183,11 +183,10 @@ class NAR(nn.Module):
         if config.first_noise and self.training:
             frames = noisy_first(right, batch.text, config.first_noise, config.block, rng)
         right, frames = right.to(batch.text.device), frames.to(batch.text.device)
-        share = torch.rand((), generator=rng) if batch.share is None else batch.share
-        stages = self.stages_at(float(share), len(batch.text)) if stage is None else torch.tensor([stage])
+        stages = self._stages(batch, rng) if stage is None else torch.tensor([stage])
         stages = stages.to(batch.text.device)
-        dropped = config.language_dropout if self.training else 0.0
-        languages = drop_languages(batch.languages, dropped, rng)[:, None]
+        share = config.language_dropout if self.training else 0.0
+        languages = drop_languages(batch.languages, share, rng)[:, None]
         hidden = self(NARInputs(batch.text, batch.text_lens, frames, languages, languages), stages)
         row_stages = stages.expand(len(batch.text))
         count, parts = max(1, int(frames.scored.sum())), dict[str, Tensor]()
@@ -229,6 +228,10 @@ class NAR(nn.Module):
             whole = self._sum(right[None], torch.ones_like(before))[0].float()
             rest = whole - self._sum(given[None], before)[0].float()
         return (self._expected(hidden, stage) - rest).square().sum() / rest.square().sum().clamp(min=1e-9)
+
+    def _stages(self, batch: Batch, rng: torch.Generator) -> Tensor:
+        share = torch.rand((), generator=rng) if batch.share is None else batch.share
+        return self.stages_at(float(share), len(batch.text))
 
     def stages_at(self, share: float, rows: int) -> Tensor:
         """Return the stages (rows,) or, one for all rows, (1,) that `share` from [0, 1) decides on.
