@@ -168,11 +168,16 @@ def draw_curves(systems: Sequence[str], folder: Path, path: Path) -> None:
 
 
 def running_mean(path: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return steps (N,) and the means (N,) of the last `SMOOTHED` values of any of `names` in a run's curves."""
+    """Return steps (N,) and the means (N,) of the last `SMOOTHED` values of any of `names` in a run's curves.
+
+    N is 0 where a short run has none: not every batch tells of every codebook.
+    """
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     values = [(row["step"], row[name]) for row in rows if row["group"] == "train" for name in names if name in row]
-    steps, shares = np.array(values).T
-    width = min(SMOOTHED, len(shares))
+    steps, shares = np.array(values).reshape(-1, 2).T
+    if not values:
+        return steps, shares
+    width = min(SMOOTHED, len(values))
     return steps[width - 1 :], np.convolve(shares, np.full(width, 1 / width), mode="valid")
 
 

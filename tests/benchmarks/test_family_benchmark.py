@@ -79,3 +79,4 @@ def test_curves_are_running_means_of_the_named_values_in_training(family, tmp_pa
     steps, shares = family.running_mean(path, ["accuracy_2"])
     assert steps.tolist() == list(range(190, 400, 20))
     assert shares[0] == pytest.approx(sum(range(1, 20, 2)) / 1000)
+    assert [len(each) for each in family.running_mean(path, ["accuracy_8"])] == [0, 0]
