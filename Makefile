@@ -16,7 +16,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-watermark clean
+.PHONY: help demo test test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-watermark clean
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,11 @@ demo: $(VENV)/.ready-demo  ## say TEXT in the voice of VOICE (a clip or a name);
 	@printf '%s' "$$DEMO_TEXT" | $(BIN)/openvalle say - $${DEMO_VOICE:+--voice "$$DEMO_VOICE"} \
 		--seed $(SEED) --plot --output out/demo.wav
 
-test: $(VENV)/.ready-test  ## run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.ready-test  ## run the tests, but for the slow ones; ARGS="..." is passed on
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.ready-test  ## run the slow tests: a browser, clean environments, minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: $(VENV)/.ready-check  ## formatting, lint and types
 	$(BIN)/ruff format --check .

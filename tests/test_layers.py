@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import openvalle
 
 ROOT = Path(openvalle.__file__).parent
@@ -53,29 +51,32 @@ def imported(tree: ast.AST) -> Iterator[tuple[str, bool]]:
             yield node.module or "", id(node) in hidden
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_only_go_down(path: Path) -> None:
-    room = room_of(path)
-    if room in ("__init__", "__main__"):
-        pytest.skip("the package's own door")
-    own = floor_of(room)
-    for module, _ in imported(ast.parse(path.read_text(encoding="utf-8"))):
-        parts = module.split(".")
-        if parts[0] != "openvalle" or len(parts) == 1 or parts[1] == room:
-            continue
-        assert floor_of(parts[1]) <= own, f"{room} imports {parts[1]}, which is above it"
-        if own > 0 and floor_of(parts[1]) == own:
-            assert (room, parts[1]) in WITHIN, f"{room} and {parts[1]} are on one floor"
+def test_imports_only_go_down() -> None:
+    wrong = []
+    for path in FILES:
+        room = room_of(path)
+        if room in ("__init__", "__main__"):
+            continue  # the package's own door
+        own = floor_of(room)
+        for module, _ in imported(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = module.split(".")
+            if parts[0] != "openvalle" or len(parts) == 1 or parts[1] == room:
+                continue
+            is_above = floor_of(parts[1]) > own
+            is_beside = own > 0 and floor_of(parts[1]) == own and (room, parts[1]) not in WITHIN
+            if is_above or is_beside:
+                where = "above it" if is_above else "on its floor"
+                wrong.append(f"{path.relative_to(ROOT)} imports {module}, which is {where}")
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if room_of(p) in LIGHT], ids=lambda p: str(p.relative_to(ROOT)))
-def test_light_rooms_import_nothing_heavy_at_the_top(path: Path) -> None:
+def test_light_rooms_import_nothing_heavy_at_the_top() -> None:
     heavy = {"torch", "lhotse", "accelerate", "matplotlib", "pocketsphinx", "transformers", "soundfile", "soxr"}
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for module, _ in imported(node):
-                assert module.split(".")[0] not in heavy, f"{module} at the top of {path.name}"
+    for path in (path for path in FILES if room_of(path) in LIGHT):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                found = heavy & {module.split(".")[0] for module, _ in imported(node)}
+                assert not found, f"{found} at the top of {path.relative_to(ROOT)}"
 
 
 def test_every_room_has_its_floor() -> None:

@@ -20,9 +20,12 @@ from openvalle.evaluate.listening.results import results
 from openvalle.evaluate.listening.server import ListeningServer
 from openvalle.evaluate.listening.study import Study, Trial
 
-pytestmark = pytest.mark.skipif(
-    programs() is None, reason="no browser: install chromium and chromium-driver, or set CHROME and CHROMEDRIVER"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        programs() is None, reason="no browser: install chromium and chromium-driver, or set CHROME and CHROMEDRIVER"
+    ),
+]
 NEXT = "document.getElementById('next')"
 HEARD = "document.querySelector(`[data-clip='${arguments[0]}']`).classList.contains('done')"
 
