@@ -1,5 +1,7 @@
 """Batches are a pure function of (seed, step, rank), fit their budget, waste little and follow the weights."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -137,3 +139,22 @@ def test_a_crop_never_splits_a_merged_frame():
 def test_an_utterance_that_fits_is_not_cropped():
     whole = _utterance([2, 4, 6])
     assert crop(whole, 12, np.random.default_rng(0)) is whole
+
+
+def test_building_batches_is_linear_in_the_rows(tmp_path):
+    """Four times the rows cost less than five times the time, and a corpus' worth of them is a matter of seconds."""
+    codec = {"rate": 24_000, "hop": 320, "merge": 1}
+
+    def seconds(count: int) -> float:
+        rows = [{"id": str(n), "speaker": f"s{n % 50}", "frames": 100 + n % 900} for n in range(count)]
+        shards = TokenShards(tmp_path, rows, ("<pad>",), codec)
+        taken = []
+        for _ in range(3):
+            start = time.process_time()
+            TokenBatches(shards, 2000).rows(0)
+            fixed_batches(shards, 2000)
+            taken.append(time.process_time() - start)
+        return min(taken)
+
+    few, many = seconds(8_000), seconds(32_000)
+    assert many < 5 * few, (few, many)

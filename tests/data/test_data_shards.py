@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -112,3 +114,32 @@ def test_a_damaged_manifest_line_is_named(tmp_path):
     path.write_text('{"id": 1}\n{"id": \n')
     with pytest.raises(ModelError, match="line 2"):
         read_rows(path)
+
+
+def test_thousands_of_shards_are_read_with_few_open_files(tmp_path):
+    """Each shard is read twice, in two orders, by a process that may open 256 files."""
+    clip, count = to_int16(np.zeros(8, np.float32)), 3000
+    rows = [{"id": str(n), "speaker": "a", "split": "train", "start": 0, "samples": 8} for n in range(count)]
+    for n, row in enumerate(rows):
+        row["shard"] = f"audio-{n:05d}.npy"
+        np.save(tmp_path / row["shard"], clip)
+    write_rows(tmp_path / "index.jsonl", rows)
+    code = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+from openvalle.data.shards import AudioShards
+shards = AudioShards.open(sys.argv[1])
+for row in [*range(len(shards)), *reversed(range(len(shards)))]:
+    assert len(shards.crop(row, 0, 8)) == 8
+print(len(shards))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == str(count), done.stderr
+
+
+def test_token_shards_hold_few_maps(make_tokens, monkeypatch):
+    monkeypatch.setattr("openvalle.data.shards.MOST_OPEN", 3)
+    shards = TokenShards.open(make_tokens({f"s{n}": [4] for n in range(9)}))
+    first = [shards[row].codes for row in range(9)]
+    assert len(shards._files._shards) == 3
+    assert all(torch.equal(shards[row].codes, first[row]) for row in reversed(range(9)))

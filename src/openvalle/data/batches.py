@@ -41,17 +41,17 @@ class TokenBatches:
         self.seed, self.rank, self.world, self.spread = seed, rank, world, spread
         rate = shards.codec["rate"] / shards.codec["hop"]
         self.block = shards.codec["merge"]
-        self.max_frames = int(max_seconds * rate) if max_seconds else int(shards.frames.max())
-        usable = np.flatnonzero(shards.is_aligned | (shards.frames <= self.max_frames))
+        every, speakers = shards.frames, shards.speakers  # each is made of all rows: read once
+        self.max_frames = int(max_seconds * rate) if max_seconds else int(every.max())
+        usable = np.flatnonzero(shards.is_aligned | (every <= self.max_frames))
         if not len(usable):
             raise ConfigError(
                 f"every utterance is longer than {max_seconds:g} s", "raise max_seconds: byte pairs cannot be cropped"
             )
-        frames = np.minimum(shards.frames[usable], self.max_frames)
+        frames = np.minimum(every[usable], self.max_frames)
         order = np.argsort(frames, kind="stable")  # (rows,)
         self._order, self._frames = usable[order], frames[order]
-        speakers = [shards.speakers[row] for row in usable]
-        weights = row_weights(speakers, shards.frames[usable], speaker_power)[order]
+        weights = row_weights([speakers[row] for row in usable], every[usable], speaker_power)[order]
         self._log_weights = np.log(weights)
         # A batch around a long row has fewer rows, so long rows start batches more often: every row is then
         # drawn as often as its weight says.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,30 @@ if TYPE_CHECKING:
     from openvalle.data.utterance import Utterance
 
 FULL_SCALE = 32768.0  # int16 value of 1.0
+MOST_OPEN = 64  # shards at a time: each open one costs a file descriptor or a memory map, and both are limited
+
+
+class OpenShards:
+    """The shards read last, at most `MOST_OPEN` of them; the one that was not read for longest is let go.
+
+    They stay behind when this is pickled: a memory map would carry its samples to the other process.
+    """
+
+    def __init__(self, open_: Callable[[Path], Any]) -> None:
+        self._open = open_
+        self._shards: OrderedDict[Path, Any] = OrderedDict()
+
+    def __getitem__(self, path: Path) -> Any:
+        """Return the shard, opened if it is not; whatever opening it raises."""
+        if path not in self._shards:
+            self._shards[path] = self._open(path)
+            if len(self._shards) > MOST_OPEN:
+                self._shards.popitem(last=False)
+        self._shards.move_to_end(path)
+        return self._shards[path]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_shards": OrderedDict()}
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
@@ -45,7 +70,7 @@ class AudioShards:
     def __init__(self, folder: Path, rows: list[Row]) -> None:
         self.folder = folder
         self.rows = rows
-        self._maps: dict[str, np.ndarray] = {}
+        self._maps = OpenShards(_map)
 
     @classmethod
     def open(cls, folder: str | Path, split: str | None = None) -> AudioShards:
@@ -59,10 +84,6 @@ class AudioShards:
     def __getitem__(self, index: int) -> Audio:
         """Return a whole row."""
         return Audio(self.crop(index, 0, self.rows[index]["samples"]), RATE)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A memory map pickled to another process would carry the samples with it.
-        return self.__dict__ | {"_maps": {}}
 
     @property
     def lengths(self) -> np.ndarray:
@@ -78,16 +99,15 @@ class AudioShards:
         """Return (samples,) float32 of one row from sample `start`; shorter only where the row ends."""
         row = self.rows[index]
         end = row["start"] + min(start + samples, row["samples"])
-        return self._map(row["shard"])[row["start"] + start : end].astype(np.float32) / np.float32(FULL_SCALE)
+        shard = self._maps[self.folder / row["shard"]]
+        return shard[row["start"] + start : end].astype(np.float32) / np.float32(FULL_SCALE)
 
-    def _map(self, shard: str) -> np.ndarray:
-        if shard not in self._maps:
-            path = self.folder / shard
-            try:
-                self._maps[shard] = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise ModelError(f"cannot read {path} ({error})", "run `openvalle prepare` again") from None
-        return self._maps[shard]
+
+def _map(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ModelError(f"cannot read {path} ({error})", "run `openvalle prepare` again") from None
 
 
 def write_tokens(
@@ -135,7 +155,7 @@ class TokenShards:
         self.rows = rows
         self.symbols, self.merges = symbols, merges
         self.codec = codec
-        self._files: dict[str, Any] = {}
+        self._files = OpenShards(_tensors)
         self._neighbours: dict[str, int | None] = {}  # made when first asked for
 
     @classmethod
@@ -184,9 +204,6 @@ class TokenShards:
             durations=None if durations is None else torch.from_numpy(durations),
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": {}}
-
     def neighbour(self, name: str) -> Utterance | None:
         """Return what the speaker of row `name` said before it, or after it if it is the first (VALL-E X 3.2).
 
@@ -218,18 +235,22 @@ class TokenShards:
         return [row["speaker"] for row in self.rows]
 
     def _read(self, row: Row, name: str, start: int, end: int) -> np.ndarray:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         path = self.folder / row["shard"]
         try:
-            if row["shard"] not in self._files:
-                self._files[row["shard"]] = safe_open(path, framework="numpy")
-            values = self._files[row["shard"]].get_slice(name)[start:end]
+            values = self._files[path].get_slice(name)[start:end]
         except (SafetensorError, OSError) as error:
             raise ModelError(f"cannot read {path} ({error})", "run `openvalle prepare` again") from None
         if len(values) != end - start:
             raise ModelError(f"{path} does not hold all of {row['id']}", "run `openvalle prepare` again")
         return values.astype(np.int64)
+
+
+def _tensors(path: Path) -> Any:
+    from safetensors import safe_open
+
+    return safe_open(path, framework="numpy")
 
 
 def symbols_digest(symbols: Sequence[str], merges: Sequence[str] = ()) -> str:
