@@ -1,5 +1,6 @@
 """Every layout of a corpus is recognised and read as the same clips."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -108,16 +109,18 @@ def test_sidecars(tmp_path, write_sound):
     ]
 
 
+LHOTSE = """\
+{"id": "c", "start": 3.0, "duration": 5.0, "channel": 1, "supervisions": [{"id": "s0", "recording_id": "call", \
+"start": 0.5, "duration": 1.0, "channel": 1, "text": "one", "language": "English", "speaker": "ben"}, {"id": "s1", \
+"recording_id": "call", "start": 2.0, "duration": 1.5, "channel": 1, "text": "two", "language": "English", \
+"speaker": "ben"}], "recording": {"id": "call", "sources": [{"type": "file", "channels": [0, 1], \
+"source": "call.wav"}], "sampling_rate": 8000, "num_samples": 80000, "duration": 10.0, "channel_ids": [0, 1]}, \
+"custom": {"split": "dev"}, "type": "MonoCut"}
+"""  # written by lhotse 1.33
+
+
 def test_lhotse_cuts_of_parts_and_channels(tmp_path):
-    lhotse = pytest.importorskip("lhotse")
-    source = lhotse.AudioSource(type="file", channels=[0, 1], source="call.wav")
-    recording = lhotse.Recording("call", [source], 8000, 80_000, 10.0, channel_ids=[0, 1])
-    said = [
-        lhotse.SupervisionSegment("s0", "call", 0.5, 1.0, 1, "one", "English", "ben"),
-        lhotse.SupervisionSegment("s1", "call", 2.0, 1.5, 1, "two", "English", "ben"),
-    ]
-    cut = lhotse.MonoCut("c", 3.0, 5.0, 1, said, recording=recording, custom={"split": "dev"})
-    lhotse.CutSet.from_cuts([cut]).to_file(tmp_path / "cuts.jsonl.gz")
+    (tmp_path / "cuts.jsonl.gz").write_bytes(gzip.compress(LHOTSE.encode()))
     common = {"speaker": "ben", "split": "dev", "channels": (1,)}
     assert list(read_clips(tmp_path)) == [
         Clip("s0", tmp_path / "call.wav", "one", start=3.5, seconds=1.0, **common),

@@ -1,5 +1,7 @@
 """The scan lists what can be used, says why the rest cannot, and gives every clip a split."""
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -39,19 +41,21 @@ def test_a_source_without_anything_usable_is_one_clear_error(tmp_path):
         scan(tmp_path / "out", tmp_path / "out2")
 
 
+LHOTSE = (  # what lhotse 1.33 writes when it has read the scan of this clip: SOURCE stands for the file
+    '{"id": "anna/1", "start": 0.0, "duration": 1.5, "channel": 0, "supervisions": [{"id": "anna/1", "recording_id": '
+    '"anna/1", "start": 0.0, "duration": 1.5, "channel": 0, "text": "hello there", "language": "en", "speaker": '
+    '"anna"}], "recording": {"id": "anna/1", "sources": [{"type": "file", "channels": [0], "source": "SOURCE"}], '
+    '"sampling_rate": 16000, "num_samples": 24000, "duration": 1.5, "channel_ids": [0]}, "custom": {"split": '
+    '"train"}, "type": "MonoCut"}'
+)
+
+
 def test_the_scan_is_a_lhotse_manifest_that_reads_back_as_itself(tmp_path, write_sound):
-    lhotse = pytest.importorskip("lhotse")
-    write_sound(tmp_path / "in" / "anna" / "1.wav", 1.5)
-    write_sound(tmp_path / "in" / "ben" / "2.wav", 2.0)
-    for name in ("anna/1", "ben/2"):
-        (tmp_path / "in" / f"{name}.txt").write_text("hello there")
+    sound = write_sound(tmp_path / "in" / "anna" / "1.wav", 1.5)
+    sound.with_suffix(".txt").write_text("hello there")
     rows = scan(tmp_path / "in", tmp_path / "scan").kept
-    cuts = list(lhotse.CutSet.from_file(tmp_path / "scan" / CUTS))
-    assert [cut.id for cut in cuts] == [row["id"] for row in rows]
-    for cut, row in zip(cuts, rows, strict=True):
-        assert cut.duration == row["seconds"] and cut.sampling_rate == 16_000
-        assert cut.supervisions[0].text == row["text"] and cut.supervisions[0].speaker == row["speaker"]
-        assert cut.custom["split"] == row["split"]
+    written = gzip.decompress((tmp_path / "scan" / CUTS).read_bytes()).decode()
+    assert json.loads(written) == json.loads(LHOTSE.replace("SOURCE", str(sound.resolve())))
     again = scan(tmp_path / "scan" / CUTS, tmp_path / "again").kept
     assert again == rows == read_cuts(tmp_path / "scan" / CUTS)
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from openvalle.hub import assets
 from openvalle.text.english import DEFAULT, cmu_lexicon, from_misaki, letter, lexicon
 from openvalle.text.symbols import arpabet
+
+SOURCES = {  # SHA-256 of misaki 0.9.4's two files and of pocketsphinx 5.1.1's dictionary
+    "us_gold.json": "dc414872a49a28ae6c141463d502fd945f3b2fde040484fdc47d00cc4612686f",
+    "us_silver.json": "de8f67be911bb6c659187b4a65fd966b6a30e56350e0f790d763210b053ac475",
+    "cmudict.dict": "20b5c293e1f311fb375fe067e500ec5636f4fc7af5594967263696def9b23bfe",
+}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +69,27 @@ def test_letters() -> None:
     assert letter("ab") is letter("é") is letter("1") is None
 
 
-def test_the_lexicon_does_not_import_its_package() -> None:
-    lexicon()
-    assert "misaki" not in sys.modules
+def test_misakis_alphabet() -> None:
     assert from_misaki("k\u02c8æməɹə") == ("K", "AE1", "M", "ER0", "AH0")
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_the_carried_lexicons_are_byte_for_byte_what_notice_says() -> None:
+    """Unpacked they are their sources, so that every word gives what it gives there."""
+    folder = assets() / "lexicon"
+    unpacked = {path.name.removesuffix(".gz"): gzip.decompress(path.read_bytes()) for path in folder.glob("*.gz")}
+    assert set(unpacked) == set(SOURCES)
+    for name, data in unpacked.items():
+        if name.endswith(".json"):  # the source is indented
+            data = json.dumps(json.loads(data), ensure_ascii=False, indent=2).encode("utf-8")
+        assert digest(data) == SOURCES[name], name
+    notice = Path(__file__).parents[2] / "NOTICE"
+    assert all(known in notice.read_text() for known in SOURCES.values())
+
+
+def test_the_lexicons_are_read_when_a_word_asks_for_them() -> None:
+    code = "import openvalle.text.phonemes, openvalle.text.english as e; print(e.lexicon.cache_info().currsize)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "0\n"

@@ -16,13 +16,12 @@ from openvalle import __version__
 from openvalle.errors import UserError
 from openvalle.hub import BUILTIN, Kind, assets, damaged, home, names
 
-DATA = ("pocketsphinx", "misaki", "resemble-perth")  # for their models and lexicons
+DATA = ("pocketsphinx", "resemble-perth")  # for their models
 CORE = ("torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", *DATA)
 EXTRAS = {  # extra -> the modules it brings
     "plot": ("matplotlib",),
     "espeak": ("espeakng_loader", "phonemizer"),
-    "data": ("lhotse",),
-    "train": ("accelerate", "tensorboard"),
+    "train": ("matplotlib", "tensorboard"),
     "asr": ("faster_whisper",),
     "eval": ("transformers", "jiwer"),
     "eval-offline": ("jiwer", "onnxruntime", "webrtcvad"),

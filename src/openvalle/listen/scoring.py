@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from openvalle.errors import MissingExtra, UserError
+from openvalle.number_words import NAMED, cardinal_words, figure_words, ordinal_words
 
 NORMALIZER = "openvalle-en-1"  # the default; print it beside every error rate; a change of rules is a new name
 SPELLED_OUT = {
@@ -111,8 +112,10 @@ def normalizer_named(name: str) -> Callable[[str], str]:
 
 
 def _spelled(number: str, ordinal: bool) -> str:
-    from num2words import num2words
-
-    digits = number.replace(",", "")
-    value = float(digits) if "." in digits else int(digits)
-    return num2words(value, ordinal=ordinal and isinstance(value, int)).replace("-", " ")
+    whole, _, part = number.replace(",", "").partition(".")
+    is_whole, part = not part, part.rstrip("0")  # 2.50 is two point five, 2.00 is two
+    if len(whole) > NAMED:
+        words = figure_words(whole)
+    else:
+        words = ordinal_words(int(whole)) if ordinal and is_whole else cardinal_words(int(whole))
+    return f"{words} point {figure_words(part)}" if part else words

@@ -127,8 +127,7 @@ def _check(clip: Clip, seen: set[str]) -> Any:
 def _cut(clip: Clip, info: Any) -> Row:
     """Return the clip as a lhotse cut over its recording, as lhotse writes it.
 
-    The format is small and stable, and lhotse takes seconds and a dozen packages to import: it reads what is
-    written here (a test holds that), but is not needed to write it.
+    The format is small and stable; lhotse reads what is written here and is not needed to write it.
     """
     channels = list(range(info.channels))
     chosen = list(clip.channels) if clip.channels else channels

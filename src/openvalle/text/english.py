@@ -1,15 +1,14 @@
-"""English pronunciations from misaki's Apache-2.0 lexicons, read as data without importing misaki."""
+"""English pronunciations: misaki's American lexicons and the CMU dictionary, carried as data (see NOTICE)."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
-from openvalle.errors import MissingExtra
+from openvalle.hub import assets
 from openvalle.text.symbols import is_vowel
 
 Phones = tuple[str, ...]
@@ -88,28 +87,21 @@ class Lexicon:
 
 @cache
 def lexicon() -> Lexicon:
-    """Return the American English lexicon; `MissingExtra` if misaki's data files are absent."""
-    spec = find_spec("misaki")
-    folders = [] if spec is None else [Path(place) / "data" for place in spec.submodule_search_locations or ()]
-    for folder in folders:
-        if (folder / "us_gold.json").is_file():
-            lists = [json.loads((folder / f"us_{name}.json").read_text("utf-8")) for name in ("gold", "silver")]
-            return Lexicon(*lists)
-    raise MissingExtra("misaki", "all")
+    """Return the American English lexicon."""
+    return Lexicon(json.loads(_unpacked("us_gold.json.gz")), json.loads(_unpacked("us_silver.json.gz")))
 
 
 @cache
 def cmu_lexicon() -> dict[str, Phones]:
-    """Return the CMU dictionary in pocketsphinx's wheel (BSD): lower-case words, phones without stress."""
-    spec = find_spec("pocketsphinx")
-    places = [] if spec is None else list(spec.submodule_search_locations or ())
-    path = Path(places[0]) / "model" / "en-us" / "cmudict-en-us.dict" if places else None
-    if path is None or not path.is_file():
-        raise MissingExtra("pocketsphinx", "all")
-    lines = path.read_text("utf-8").splitlines()
+    """Return the CMU dictionary's first readings: lower-case words, phones without stress."""
+    lines = _unpacked("cmudict.dict.gz").splitlines()
     return {
         word: tuple(phones.split()) for word, _, phones in (line.partition(" ") for line in lines) if word[-1:] != ")"
     }
+
+
+def _unpacked(name: str) -> str:
+    return gzip.decompress((assets() / "lexicon" / name).read_bytes()).decode("utf-8")
 
 
 def letter(spelling: str) -> Phones | None:

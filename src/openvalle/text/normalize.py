@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from openvalle.config import Config
-from openvalle.text import numerals, written
+from openvalle.text import numbers, written
 
 _LETTERS = {
     "ß": "ss",
@@ -146,17 +146,17 @@ _RULES: dict[str, Callable[[str], str]] = {
     "capitals": lower_capitals,
     "addresses": written.addresses,
     "abbreviations": written.abbreviations,
-    "telephone": numerals.telephone,
-    "money": numerals.money,
-    "dates": numerals.dates,
-    "times": numerals.times,
-    "percent": numerals.percent,
-    "units": numerals.units,
-    "fractions": numerals.fractions,
-    "ordinals": numerals.ordinals,
-    "roman": numerals.roman,
-    "years": numerals.years,
-    "numbers": numerals.numbers,
+    "telephone": numbers.telephone,
+    "money": numbers.money,
+    "dates": numbers.dates,
+    "times": numbers.times,
+    "percent": numbers.percent,
+    "units": numbers.units,
+    "fractions": numbers.fractions,
+    "ordinals": numbers.ordinals,
+    "roman": numbers.roman,
+    "years": numbers.years,
+    "numbers": numbers.numbers,
     "acronyms": written.acronyms,
     "symbols": written.symbols,
 }

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from openvalle.text.english import lexicon
-from openvalle.text.numerals import amount, digits
+from openvalle.text.numbers import amount, digits
 
 # fmt: off
 _TITLES = {  # a full stop after these never ends a sentence

@@ -8,6 +8,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from openvalle.number_words import cardinal_words, ordinal_words
+from openvalle.number_words import figure_words as digits
+from openvalle.number_words import year_words as year
+
 LONGEST = 15  # figures; a longer number is read figure by figure
 CURRENCIES = {
     "$": ("dollar", "dollars", "cent", "cents"),
@@ -52,31 +56,15 @@ _ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50}
 
 @lru_cache(maxsize=4096)
 def cardinal(number: int) -> str:
-    """Return a whole number in words, without commas."""
-    from num2words import num2words
-
+    """Return a whole number in words, one of more than `LONGEST` figures figure by figure."""
     if abs(number) >= 10**LONGEST:
         return ("minus " if number < 0 else "") + digits(str(abs(number)))
-    return str(num2words(number)).replace(",", "")
+    return cardinal_words(number)
 
 
 def ordinal(number: int) -> str:
-    """Return an ordinal number in words."""
-    from num2words import num2words
-
-    return str(num2words(number, to="ordinal")).replace(",", "") if number < 10**LONGEST else cardinal(number)
-
-
-def year(number: int) -> str:
-    """Return a year in words (1905: nineteen oh-five)."""
-    from num2words import num2words
-
-    return str(num2words(number, to="year")).replace(",", "")
-
-
-def digits(figures: str) -> str:
-    """Return figures read one by one."""
-    return " ".join(cardinal(int(figure)) for figure in figures if figure.isdecimal())
+    """Return an ordinal number in words; one of more than `LONGEST` figures as a cardinal."""
+    return ordinal_words(number) if number < 10**LONGEST else cardinal(number)
 
 
 def amount(figures: str) -> str:
@@ -253,9 +241,12 @@ def percent(text: str) -> str:
 
 def ordinals(text: str) -> str:
     """Read 1st, 22nd and 103rd."""
-    return re.sub(
-        r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", lambda m: ordinal(int(m[1].replace(",", ""))), text
-    )
+    return re.sub(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", _ordinal, text)
+
+
+def _ordinal(match: re.Match[str]) -> str:
+    figures = match[1].replace(",", "")
+    return digits(figures) if len(figures) > LONGEST else ordinal(int(figures))
 
 
 def roman(text: str) -> str:
