@@ -20,7 +20,7 @@ from openvalle.model.nar import NAR
 
 SPARE_FRAMES = 75  # that an AR model may go on for after the end
 BY_HEART = AROptions(
-    sampling=SamplingOptions(temperature=0.0),
+    sampling=SamplingOptions(temperature=0.0, repetition_aware=False),
     path_temperature=0.0,
     symbol_frames=150,
     pause_frames=300,

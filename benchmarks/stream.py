@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from command import run
-from openvalle.decode.windows import Windows
 from openvalle.errors import UserError
 from openvalle.evaluate.statistics import mean
 from openvalle.listen.quality import DNSMOS
+from openvalle.synth.pipeline import WINDOWS
+from openvalle.synth.speech import join_speech
 from report import Report
 
 if TYPE_CHECKING:
@@ -90,14 +91,15 @@ def text_of(count: int, seed: int = 0) -> str:
 
 def measure_streams(synthesizer: Synthesizer, options: Any, report: Report) -> None:
     """Add the table of texts and ways to stream them."""
-    whole = replace(synthesizer, utterer=replace(synthesizer.utterer, windows=Windows(first=0)))
-    ways = (("live", synthesizer, True), ("live=False", synthesizer, False), ("without windows", whole, False))
+    ways = (("live", True, WINDOWS), ("live=False", False, WINDOWS), ("whole lines", False, None))
     rows: list[list[str]] = []
     values: dict[str, Any] = {}
     for count in options.sentences:
-        for name, speaker, live in ways:
+        for name, live, windows in ways:
             heard = [
-                listened(timed(speaker.stream(text_of(count), seed=options.seed + number, live=live)))
+                listened(
+                    timed(synthesizer.stream(text_of(count), seed=options.seed + number, live=live, windows=windows))
+                )
                 for number in range(options.repeats)
             ]
             rate = sum(one.took for one in heard) / sum(one.seconds for one in heard)
@@ -112,12 +114,20 @@ def measure_streams(synthesizer: Synthesizer, options: Any, report: Report) -> N
 
 def measure_windows(synthesizer: Synthesizer, options: Any, report: Report) -> None:
     """Add what windows change, for the same codebook 1, and how many lines a live stream leaves unrepaired."""
-    whole = replace(synthesizer, utterer=replace(synthesizer.utterer, windows=Windows(first=0)))
     equal: list[list[float]] = []
     again: list[float] = []
     sounds: dict[str, list[Any]] = {"windows": [], "one go": []}
     for number, sentence in enumerate(SENTENCES):
-        said = [speaker.say(sentence, seed=options.seed + number) for speaker in (synthesizer, whole)]
+        said = [
+            join_speech(
+                [
+                    block.speech
+                    for block in synthesizer.stream(sentence, seed=options.seed + number, live=False, windows=windows)
+                    if block.speech is not None
+                ]
+            )
+            for windows in (WINDOWS, None)
+        ]
         equal.append((said[0].codes == said[1].codes).mean(axis=0).tolist())
         again.append(float(said[0].quality.attempts > 1))
         for name, speech in zip(sounds, said, strict=True):
@@ -211,7 +221,7 @@ def main() -> None:
 
     synthesizer = Synthesizer.load(options.model, device="cpu")
     synthesizer.say("Once to warm up.")
-    windows = synthesizer.utterer.windows.model_dump()
+    windows = WINDOWS.model_dump()
     settings = {"model": synthesizer.describe(), "seed": options.seed, "threads": options.threads, "windows": windows}
     report = Report("stream", settings)
     measure_streams(synthesizer, options, report)

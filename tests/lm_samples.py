@@ -66,7 +66,7 @@ NAR_KINDS = {
         **SHORT,
     },
     "aligned sentence": {"alignment": "phoneme", "text": "target", "prompt": "sentence", "tie_output": False},
-    "separate languages": {"conditioning": "separate", "prompt": "segment", "languages": 2, **SHORT},
+    "separate languages": {"conditioning": "separate", "prompt": "segment", "text": "target", "languages": 2, **SHORT},
 }
 
 

@@ -9,9 +9,10 @@ import torch
 
 from lm_samples import AR_KINDS, ENTRIES, SMALL, SYMBOLS, ar_of, shaken
 from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate, stream
-from openvalle.decode.pointer import Pointer
+from openvalle.decode.pointer import Pointer, stretched
 from openvalle.decode.sampling import SamplingOptions, row_generators
 from openvalle.errors import ModelError
+from openvalle.model.alignment import durations_of
 from openvalle.model.ar import AR
 from openvalle.model.config import Alignment, ARConfig
 
@@ -81,7 +82,7 @@ def test_greedy_decoding_equals_the_argmax_of_the_full_forward(kind):
     """What the loop feeds back is what training feeds: the path of symbols, the groups, the languages."""
     model = ar_of(kind)
     one = dataclasses.replace(prompt(model, 4, frames=10), prompt_language=None)
-    options = OPTIONS.model_copy(update={"sampling": SamplingOptions(temperature=0.0)})
+    options = OPTIONS.model_copy(update={"sampling": SamplingOptions(temperature=0.0, repetition_aware=False)})
     result = generate(model, [one], options, row_generators([0]))[0]
     group = model.config.group
     spoken = result.codes[: len(result.codes) // group * group]
@@ -125,7 +126,11 @@ def test_no_symbol_lasts_longer_than_its_cap(kind):
         model.phoneme_head.bias.zero_()
         model.stack.norm.weight.zero_()
         model.stack.norm.bias.zero_()
-    changes = {"pauses": (4,), "path_temperature": 0.0, "sampling": SamplingOptions(temperature=0.0)}
+    changes = {
+        "pauses": (4,),
+        "path_temperature": 0.0,
+        "sampling": SamplingOptions(temperature=0.0, repetition_aware=False),
+    }
     result = generate(model, [one], OPTIONS.model_copy(update=changes), row_generators([0]))[0]
     block = model.config.block
     counts = torch.bincount(result.path[:: model.config.group], minlength=4).tolist()
@@ -189,7 +194,9 @@ def test_eos_ends_a_row(kind):
             model.group_out.weight.fill_(1.0)
         head.copy_(-torch.rand(head.shape, generator=torch.Generator().manual_seed(0)))
         head[model.eos] = 1.0
-    options = OPTIONS.model_copy(update={"sampling": SamplingOptions(temperature=0.0), "least_frames": 3.0})
+    options = OPTIONS.model_copy(
+        update={"sampling": SamplingOptions(temperature=0.0, repetition_aware=False), "least_frames": 3.0}
+    )
     result = generate(model, [prompt(model, 1, target=4)], options, row_generators([1]))[0]
     assert result.stopped_by == StoppedBy.EOS
     if model.config.alignment == Alignment.NONE:
@@ -235,7 +242,9 @@ def test_the_prompt_counts_as_history():
 def test_the_language_of_the_target_changes_what_is_said():
     model = ar_of("vallex")
     one = prompt(model, 1)
-    greedy = OPTIONS.model_copy(update={"sampling": SamplingOptions(temperature=0.0), "least_frames": 6.0})
+    greedy = OPTIONS.model_copy(
+        update={"sampling": SamplingOptions(temperature=0.0, repetition_aware=False), "least_frames": 6.0}
+    )
     said = [
         generate(model, [dataclasses.replace(one, language=language)], greedy, row_generators([0]))[0].codes.tolist()
         for language in (0, 1, 2)
@@ -253,25 +262,43 @@ def test_prompts_that_cannot_be_used_are_refused():
 
 
 @ALIGNED
-def test_a_rate_makes_speech_shorter_and_is_the_speed_times_the_row_s(kind):
+@pytest.mark.parametrize("factor", [0.5, 1.6])
+def test_a_stretched_path_has_its_length_and_every_symbol(kind, factor):
     model = ar_of(kind)
-    prompts = [prompt(model, seed, target=9) for seed in range(6)]
-    generators = range(6)
-    plain, fast = (
-        generate(model, prompts, OPTIONS.model_copy(update={"speed": speed}), row_generators(generators))
-        for speed in (1.0, 2.0)
+    group = model.config.group
+    for seed in range(4):
+        one = prompt(model, seed, target=9)
+        path = generate(model, [one], OPTIONS, row_generators([seed]))[0].path[::group]
+        steps = max(9, round(len(path) * factor))
+        longer = stretched(path, steps)
+        said = generate(model, [one], OPTIONS, row_generators([seed]), [longer])[0]
+        assert len(said.codes) == steps * group
+        assert torch.equal(said.path[::group], longer)
+        assert longer.unique().tolist() == path.unique().tolist()
+        assert torch.equal(stretched(path, len(path)), path)
+        kept, wanted = durations_of(longer, 9), durations_of(path, 9) * steps / len(path)
+        assert float((kept - wanted).abs().max()) <= 9 * 1.0
+
+
+@ALIGNED
+def test_a_line_begins_with_a_short_pause_at_most(kind):
+    model = ar_of(kind)
+    block = model.config.block
+    one = dataclasses.replace(
+        prompt(model, 1), text=torch.tensor([1, 5, 1, 6]), prompt_symbols=0, codes=None, path=None
     )
-    assert sum(len(row.codes) for row in fast) < 0.8 * sum(len(row.codes) for row in plain)
-    own = generate(model, [dataclasses.replace(p, rate=2.0) for p in prompts], OPTIONS, row_generators(generators))
-    for one, other in zip(fast, own, strict=True):
-        assert_same(one, other)
+    longest = {}
+    for lead in (block, 2 * block, 60):
+        options = OPTIONS.model_copy(update={"pauses": (1,), "pause_frames": 24, "lead_frames": lead})
+        results = [generate(model, [one], options, row_generators([seed]))[0] for seed in range(8)]
+        stays = [[int((result.path == place).sum()) * model.config.merge for place in (0, 2)] for result in results]
+        longest[lead] = [max(stay) for stay in zip(*stays, strict=True)]
+        assert longest[lead][0] <= min(lead, 24)
+    assert longest[60][0] > longest[block][0], "the cap is what makes it short"
+    assert max(stay[1] for stay in longest.values()) > block, "other pauses are not cut"
 
 
-def test_speed_needs_alignment():
+def test_a_path_needs_alignment():
     model = ar_of("valle")
-    for one, options in (
-        (dataclasses.replace(prompt(model, 1), rate=0.5), OPTIONS),
-        (prompt(model, 1), AROptions(speed=2)),
-    ):
-        with pytest.raises(ModelError, match="no alignment"):
-            generate(model, [one], options, row_generators([1]))
+    with pytest.raises(ModelError, match="no alignment"):
+        generate(model, [prompt(model, 1)], OPTIONS, row_generators([1]), [torch.tensor([0, 1])])

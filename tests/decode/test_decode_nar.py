@@ -50,15 +50,15 @@ def test_the_prompt_changes_the_voice(kind):
 
 
 def test_a_model_without_prompts_ignores_them():
-    model = NAR(NARConfig.parse({**SMALL, "prompt": "none"})).eval()
+    model = NAR(NARConfig.parse({**SMALL, "prompt": "none", "text": "target"})).eval()
     assert torch.equal(fill(model, [ROWS[0]])[0], fill(model, [dataclasses.replace(ROWS[0], prompt=None)])[0])
 
 
-def test_the_prompts_words_are_read_only_with_text_both():
-    """VALL-E X gives the NAR model the target's words only."""
+def test_the_prompts_words_are_read_only_if_training_had_them():
+    """They are the beginning of the text with prompt `prefix`; else the text was the target's alone."""
     other = dataclasses.replace(ROWS[0], text=torch.cat([ROWS[0].text[:2] % 5 + 6, ROWS[0].text[2:]]))
-    for text, is_read in (("both", True), ("target", False)):
-        model = NAR(NARConfig.parse({**SMALL, "prompt": "segment", "text": text}))
+    for kind, is_read in ({"prompt": "prefix"}, True), ({"prompt": "segment", "text": "target"}, False):
+        model = NAR(NARConfig.parse({**SMALL, **kind}))
         shaken(model, std=1.0)
         assert torch.equal(fill(model, [ROWS[0]])[0], fill(model, [other])[0]) is not is_read
 

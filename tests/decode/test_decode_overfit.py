@@ -19,7 +19,7 @@ from openvalle.model.nar import NAR
 
 WIDER = {**SMALL, "stack": {**STACK, "width": 48, "heads": 3, "feedforward": 96, "dropout": 0.0}}
 BEST = AROptions(
-    sampling=SamplingOptions(temperature=0.0),
+    sampling=SamplingOptions(temperature=0.0, repetition_aware=False),
     path_temperature=0.0,
     symbol_frames=60,
     most_frames=30.0,

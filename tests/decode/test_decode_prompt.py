@@ -19,7 +19,9 @@ from openvalle.model.config import Alignment, ARConfig
 SYSTEMS = ("valle", "vallex", "valler", "valle2")
 EVERY = pytest.mark.parametrize("kind", AR_KINDS)
 OPTIONS = AROptions(symbol_frames=8, pause_frames=16, most_frames=6.0)
-GREEDY = OPTIONS.model_copy(update={"sampling": SamplingOptions(temperature=0.0), "path_temperature": 0.0})
+GREEDY = OPTIONS.model_copy(
+    update={"sampling": SamplingOptions(temperature=0.0, repetition_aware=False), "path_temperature": 0.0}
+)
 
 
 @EVERY

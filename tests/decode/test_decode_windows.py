@@ -13,9 +13,10 @@ from lm_samples import ENTRIES, NAR_KINDS, SMALL, nar_of
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.decode.windows import WindowFiller, Windows
 from openvalle.model.config import NARConfig
-from openvalle.model.nar import NAR
+from openvalle.model.nar import NAR, NARInputs
 
-SMALL_WINDOWS = Windows(first=4, look_ahead=2, context=5)
+SMALL_WINDOWS = Windows(first=4, look_ahead=2)
+PREFIX = [kind for kind, values in NAR_KINDS.items() if values.get("prompt", "prefix") == "prefix"]
 
 
 def row(frames: int, prompt: int) -> NARPromptRow:
@@ -32,7 +33,9 @@ def row(frames: int, prompt: int) -> NARPromptRow:
     )
 
 
-def windowed(model: NAR, whole: NARPromptRow, windows: Windows, sizes: Sequence[int], spoken: int = 0) -> list[Tensor]:
+def windowed(
+    model: NAR, whole: NARPromptRow, windows: Windows | None, sizes: Sequence[int], spoken: int = 0
+) -> list[Tensor]:
     """Return the windows of a row whose frames come in pieces of these sizes."""
     before = 0 if whole.prompt is None else len(whole.prompt)
     filler = WindowFiller(model, replace(whole, first=whole.first[:0], path=whole.path[:before]), windows, spoken)
@@ -44,7 +47,7 @@ def windowed(model: NAR, whole: NARPromptRow, windows: Windows, sizes: Sequence[
     return [*parts, *filler.flush()]
 
 
-@pytest.mark.parametrize("kind", NAR_KINDS)
+@pytest.mark.parametrize("kind", PREFIX)
 @pytest.mark.parametrize("prompt", [7, 0])
 def test_pieces_of_any_size_give_the_same_codes(kind: str, prompt: int) -> None:
     model, whole = nar_of(kind), row(31, prompt)
@@ -59,7 +62,7 @@ def test_pieces_of_any_size_give_the_same_codes(kind: str, prompt: int) -> None:
 @pytest.mark.parametrize("kind", NAR_KINDS)
 def test_one_window_is_the_whole(kind: str) -> None:
     model, whole = nar_of(kind), row(31, 7)
-    for windows in (Windows(first=0), Windows(first=31, look_ahead=0), Windows(first=100)):
+    for windows in (None, Windows(first=31, look_ahead=0), Windows(first=100)):
         (codes,) = windowed(model, whole, windows, [10, 21])
         assert torch.equal(codes, fill(model, [whole])[0])
 
@@ -69,12 +72,44 @@ def test_first_window_is_as_long_as_what_was_spoken_before() -> None:
     assert [len(part) for part in parts] == [10, 21]
 
 
+@pytest.mark.parametrize("kind", [kind for kind in NAR_KINDS if kind not in PREFIX])
+def test_a_model_whose_positions_restart_fills_in_one_go(kind: str) -> None:
+    (codes,) = windowed(nar_of(kind), row(31, 7), SMALL_WINDOWS, [31])
+    assert torch.equal(codes, fill(nar_of(kind), [row(31, 7)])[0])
+
+
 def test_model_without_prompts_fills_in_one_go() -> None:
-    model = NAR(NARConfig.parse({**SMALL, "prompt": "none"})).eval()
+    model = NAR(NARConfig.parse({**SMALL, "prompt": "none", "text": "target"})).eval()
     assert len(windowed(model, row(31, 7), SMALL_WINDOWS, [31])) == 1
 
 
-@pytest.mark.parametrize("change", [{"first": 6}, {"look_ahead": 0}, {"context": 0}])
+@pytest.mark.parametrize("kind", PREFIX)
+def test_a_frame_has_the_place_in_a_window_that_it_has_in_the_whole(kind: str, monkeypatch) -> None:
+    """Prompt and finished frames are one longer prefix, as in training: positions, symbols and languages stay."""
+    model, whole = nar_of(kind), row(31, 7)
+    seen: list[NARInputs] = []
+    forward = NAR.forward
+    monkeypatch.setattr(
+        NAR, "forward", lambda self, inputs, stages: (seen.append(inputs), forward(self, inputs, stages))[1]
+    )
+    fill(model, [whole])
+    reference = seen[-1]
+    seen.clear()
+    windowed(model, whole, SMALL_WINDOWS, [31])
+    assert len({int(inputs.frames.prompt_lens) for inputs in seen}) == 4
+    for inputs in seen:
+        length = int(inputs.frames.lens)
+        assert torch.equal(inputs.text, reference.text)
+        for given, wanted in (
+            (inputs.frames.positions, reference.frames.positions),
+            (inputs.frames.path, reference.frames.path),
+            (inputs.languages, reference.languages),
+            (inputs.frames.codes[..., 0], reference.frames.codes[..., 0]),
+        ):
+            assert given is wanted is None or torch.equal(given, wanted[:, :length])
+
+
+@pytest.mark.parametrize("change", [{"first": 6}, {"look_ahead": 0}])
 def test_every_setting_changes_the_codes(change: dict[str, int]) -> None:
     model, whole = nar_of("valler"), row(31, 7)
     codes = torch.cat(windowed(model, whole, SMALL_WINDOWS, [31]))

@@ -188,7 +188,7 @@ def test_a_prefix_prompt_is_at_most_half_and_whole_blocks():
 
 
 def test_a_segment_is_not_scored_where_it_shows_the_answer(utterances):
-    config = NARConfig.parse({**SMALL, "prompt": "segment", "prompt_min": 4, "prompt_max": 9})
+    config = NARConfig.parse({**SMALL, "prompt": "segment", "text": "target", "prompt_min": 4, "prompt_max": 9})
     rows = [dataclasses.replace(row, speaker_codes=None) for row in utterances]
     for index, row in enumerate(rows):  # every frame is recognisable
         rows[index] = dataclasses.replace(row, codes=torch.arange(len(row.codes))[:, None].expand(-1, 8))
@@ -214,7 +214,9 @@ def pieces_of(recording, starts, frames=20):
 
 
 def test_a_segment_comes_from_elsewhere_in_the_recording_if_there_is_room():
-    config = NARConfig.parse({**SMALL, "prompt": "segment", "alignment": "phoneme", "prompt_min": 9, "prompt_max": 9})
+    config = NARConfig.parse(
+        {**SMALL, "prompt": "segment", "text": "target", "alignment": "phoneme", "prompt_min": 9, "prompt_max": 9}
+    )
     recording = torch.arange(60)[:, None].expand(-1, 8)  # every frame is recognisable
     batch = batch_for(config, pieces_of(recording, (0, 10, 25, 40)))
     seen = set()
@@ -232,7 +234,9 @@ def test_a_segment_comes_from_elsewhere_in_the_recording_if_there_is_room():
 
 def test_a_segment_that_must_overlap_is_not_scored_there():
     """A prompt of 9 frames has no room beside 20 of 25 frames."""
-    config = NARConfig.parse({**SMALL, "prompt": "segment", "alignment": "phoneme", "prompt_min": 9, "prompt_max": 9})
+    config = NARConfig.parse(
+        {**SMALL, "prompt": "segment", "text": "target", "alignment": "phoneme", "prompt_min": 9, "prompt_max": 9}
+    )
     recording = torch.arange(25)[:, None].expand(-1, 8)
     batch = batch_for(config, pieces_of(recording, (3,)))
     for seed in range(20):
@@ -252,7 +256,7 @@ def test_pieces_cut_to_whole_groups_keep_their_place_in_the_recording():
 
 
 def test_the_rest_of_the_recording_is_a_prompt_that_hides_nothing(utterances):
-    config = NARConfig.parse({**SMALL, "prompt": "segment", "prompt_min": 4, "prompt_max": 9})
+    config = NARConfig.parse({**SMALL, "prompt": "segment", "text": "target", "prompt_min": 4, "prompt_max": 9})
     batch = batch_for(config, utterances)
     frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
     assert torch.equal(frames.scored.sum(1), batch.code_lens)

@@ -146,7 +146,7 @@ def test_unknown_device_lists_those_there(tiny_model) -> None:
 def test_bad_lines_are_spoken_again_with_derived_seeds(synthesizer, tiny_voice, monkeypatch) -> None:
     attempts: list[int] = []
 
-    def always_bad(frames: int, phones: int, stopped_by: StoppedBy, attempt: int, noticed: object):
+    def always_bad(frames: int, phones: int, stopped_by: StoppedBy, attempt: int, noticed: object, spare: int):
         attempts.append(attempt)
         return replace(judged(frames, phones, stopped_by, attempt), flags=("slow",) if attempt < 3 else ())
 

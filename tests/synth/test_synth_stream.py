@@ -15,6 +15,8 @@ from openvalle.audio import RATE, concatenate
 from openvalle.decode import ar
 from openvalle.decode.windows import Windows
 from openvalle.errors import TextError
+from openvalle.model.config import NARConfig
+from openvalle.model.nar import NAR
 from openvalle.synth import utter
 from openvalle.synth.edges import EdgeTrimmer
 from openvalle.synth.pipeline import Synthesizer
@@ -23,32 +25,51 @@ from openvalle.synth.voice import Voice
 from openvalle.text.chunks import split, split_arriving
 
 TEXT = "Hello, my friend. I see.\n\nAnd another."
-SMALL = Windows(first=8, look_ahead=3, context=10)  # many windows in little speech
-
-
-@pytest.fixture(scope="module")
-def eager(synthesizer: Synthesizer) -> Synthesizer:
-    """The tiny model with small windows."""
-    return replace(synthesizer, utterer=replace(synthesizer.utterer, windows=SMALL))
+SMALL = Windows(first=8, look_ahead=3)  # many windows in little speech
 
 
 def sound(blocks: list[Block]) -> np.ndarray:
     return concatenate([block.audio for block in blocks]).samples
 
 
-@pytest.mark.parametrize("windows", [SMALL, Windows(), Windows(first=0)])
-def test_live_stream_is_the_whole_spoken_once(synthesizer: Synthesizer, tiny_voice: Voice, windows: Windows) -> None:
-    chosen = replace(synthesizer, utterer=replace(synthesizer.utterer, windows=windows))
-    once = synthesizer.sampling(attempts=1)
-    whole = chosen.say(TEXT, tiny_voice, seed=3, options=once)
-    blocks = list(chosen.stream(TEXT, tiny_voice, seed=3))
+def test_live_stream_line_by_line_is_what_say_gives_spoken_once(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
+    whole = synthesizer.say(TEXT, tiny_voice, seed=3, options=synthesizer.sampling(attempts=1))
+    blocks = list(synthesizer.stream(TEXT, tiny_voice, seed=3, windows=None))
     np.testing.assert_array_equal(sound(blocks), whole.audio.samples)
     assert [block.speech.text for block in blocks if block.speech] == [
-        piece.text for piece in chosen.sentences(TEXT, tiny_voice)
+        piece.text for piece in synthesizer.sentences(TEXT, tiny_voice)
     ]
 
 
-def test_stream_that_waits_is_the_whole(eager: Synthesizer, tiny_voice: Voice, monkeypatch) -> None:
+@pytest.mark.parametrize("windows", [SMALL, Windows()])
+def test_windows_leave_codebook_1_alone_and_give_one_sound_live_or_not(
+    synthesizer: Synthesizer, tiny_voice: Voice, windows: Windows
+) -> None:
+    once = synthesizer.sampling(attempts=1)
+    pieces = list(synthesizer.sentences(TEXT, tiny_voice, seed=3, options=once))
+    live = list(synthesizer.stream(TEXT, tiny_voice, seed=3, windows=windows))
+    waiting = list(synthesizer.stream(TEXT, tiny_voice, None, 3, once, live=False, windows=windows))
+    np.testing.assert_array_equal(sound(live), sound(waiting))
+    streamed = [block.speech for block in live if block.speech]
+    for whole, piece in zip(pieces, streamed, strict=True):
+        np.testing.assert_array_equal(whole.codes[:, 0], piece.codes[:, 0])
+        assert whole.durations == piece.durations
+    changed = np.concatenate([whole.codes != piece.codes for whole, piece in zip(pieces, streamed, strict=True)])
+    assert changed[:, 1:].any()
+
+
+@pytest.mark.parametrize("prompt", ["segment", "sentence", "none"])
+def test_a_model_that_met_no_longer_prefixes_streams_line_by_line(
+    synthesizer: Synthesizer, tiny_voice: Voice, prompt: str
+) -> None:
+    values = synthesizer.utterer.nar.config.model_dump() | {"prompt": prompt, "text": "target"}
+    nar = NAR(NARConfig.parse(values)).eval()
+    other = replace(synthesizer, utterer=replace(synthesizer.utterer, nar=nar))
+    whole = other.say(TEXT, tiny_voice, seed=3, options=other.sampling(attempts=1))
+    np.testing.assert_array_equal(sound(list(other.stream(TEXT, tiny_voice, seed=3))), whole.audio.samples)
+
+
+def test_stream_that_waits_is_the_whole(synthesizer: Synthesizer, tiny_voice: Voice, monkeypatch) -> None:
     judged = utter.judged
 
     def picky(*arguments, **keywords):
@@ -56,25 +77,27 @@ def test_stream_that_waits_is_the_whole(eager: Synthesizer, tiny_voice: Voice, m
         return replace(quality, flags=("slow",) if quality.attempts < 3 else ())
 
     monkeypatch.setattr(utter, "judged", picky)
-    blocks = list(eager.stream(TEXT, tiny_voice, seed=1, live=False))
-    np.testing.assert_array_equal(sound(blocks), eager.say(TEXT, tiny_voice, seed=1).audio.samples)
+    blocks = list(synthesizer.stream(TEXT, tiny_voice, seed=1, live=False, windows=None))
+    np.testing.assert_array_equal(sound(blocks), synthesizer.say(TEXT, tiny_voice, seed=1).audio.samples)
     assert {block.speech.quality.attempts for block in blocks if block.speech} == {3}
 
 
-def test_blocks_follow_each_other_and_tell_their_sentence(eager: Synthesizer, tiny_voice: Voice) -> None:
-    blocks = list(eager.stream(TEXT, tiny_voice))
+def test_blocks_follow_each_other_and_tell_their_sentence(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
+    blocks = list(synthesizer.stream(TEXT, tiny_voice, windows=SMALL))
     ends = np.cumsum([len(block.audio.samples) for block in blocks]) / RATE
     np.testing.assert_allclose([block.start for block in blocks], [0.0, *ends[:-1]])
     assert [block.sentence for block in blocks] == sorted(block.sentence for block in blocks)
     spoken = [block.speech for block in blocks if block.speech is not None]
     assert len(spoken) == blocks[-1].sentence + 1 == 2
     assert sum(piece.seconds for piece in spoken) == pytest.approx(ends[-1])
-    whole = list(eager.sentences(TEXT, tiny_voice, options=eager.sampling(attempts=1)))
+    whole = list(synthesizer.sentences(TEXT, tiny_voice, options=synthesizer.sampling(attempts=1)))
     assert [piece.words for piece in spoken] == [piece.words for piece in whole]
     assert len(blocks) > 4, "a sentence comes in several blocks"
 
 
-def test_first_block_comes_while_the_model_still_speaks(eager: Synthesizer, tiny_voice: Voice, monkeypatch) -> None:
+def test_first_block_comes_while_the_model_still_speaks(
+    synthesizer: Synthesizer, tiny_voice: Voice, monkeypatch
+) -> None:
     steps = 0
     step = ar._Loop.step
 
@@ -84,14 +107,14 @@ def test_first_block_comes_while_the_model_still_speaks(eager: Synthesizer, tiny
         return step(self)
 
     monkeypatch.setattr(ar._Loop, "step", counted)
-    stream = eager.stream("Hello, my friend, this is one line and nothing else.", tiny_voice)
+    stream = synthesizer.stream("Hello, my friend, this is one line and nothing else.", tiny_voice, windows=SMALL)
     next(stream)
     first = steps
     list(stream)
     assert first < 0.7 * steps, (first, steps)
 
 
-def test_reader_who_stops_ends_it(eager: Synthesizer, tiny_voice: Voice, monkeypatch) -> None:
+def test_reader_who_stops_ends_it(synthesizer: Synthesizer, tiny_voice: Voice, monkeypatch) -> None:
     loops: list[weakref.ref] = []
     begin = ar._Loop.__init__
 
@@ -110,7 +133,7 @@ def test_reader_who_stops_ends_it(eager: Synthesizer, tiny_voice: Voice, monkeyp
             closed.append(True)
 
     threads = threading.active_count()
-    stream = eager.stream(words(), tiny_voice)
+    stream = synthesizer.stream(words(), tiny_voice)
     next(stream)
     stream.close()
     gc.collect()
@@ -120,16 +143,16 @@ def test_reader_who_stops_ends_it(eager: Synthesizer, tiny_voice: Voice, monkeyp
     assert threading.active_count() == threads
 
 
-def test_text_may_arrive_in_any_pieces(eager: Synthesizer, tiny_voice: Voice) -> None:
-    whole = sound(list(eager.stream([TEXT], tiny_voice)))
+def test_text_may_arrive_in_any_pieces(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
+    whole = sound(list(synthesizer.stream([TEXT], tiny_voice, windows=SMALL)))
     for size in (1, 5, 1000):
         pieces = (TEXT[start : start + size] for start in range(0, len(TEXT), size))
-        np.testing.assert_array_equal(sound(list(eager.stream(pieces, tiny_voice))), whole)
-    said = eager.say([TEXT], tiny_voice, options=eager.sampling(attempts=1))
-    np.testing.assert_array_equal(said.audio.samples, whole)
+        np.testing.assert_array_equal(sound(list(synthesizer.stream(pieces, tiny_voice, windows=SMALL))), whole)
+    said = synthesizer.say([TEXT], tiny_voice, options=synthesizer.sampling(attempts=1))
+    np.testing.assert_array_equal(said.audio.samples, sound(list(synthesizer.stream([TEXT], tiny_voice, windows=None))))
 
 
-def test_sentence_is_spoken_before_the_next_is_complete(eager: Synthesizer, tiny_voice: Voice) -> None:
+def test_sentence_is_spoken_before_the_next_is_complete(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
     read: list[str] = []
 
     def words() -> Iterator[str]:
@@ -137,14 +160,14 @@ def test_sentence_is_spoken_before_the_next_is_complete(eager: Synthesizer, tiny
             read.append(word)
             yield word + " "
 
-    next(eager.stream(words(), tiny_voice))
+    next(synthesizer.stream(words(), tiny_voice))
     assert " ".join(read) == "Hello, my friend. I"
 
 
 @pytest.mark.parametrize("text", ["", "  ", "!?", ["", " "], ["...", " !"]])
-def test_nothing_to_say(eager: Synthesizer, tiny_voice: Voice, text: object) -> None:
+def test_nothing_to_say(synthesizer: Synthesizer, tiny_voice: Voice, text: object) -> None:
     with pytest.raises(TextError):
-        list(eager.stream(text, tiny_voice))
+        list(synthesizer.stream(text, tiny_voice))
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 10_000])

@@ -132,5 +132,5 @@ def test_the_four_systems_are_what_the_papers_say():
     assert [config.alignment for config in nar.values()] == ["none", "none", "phoneme", "none"]
     assert [config.conditioning for config in nar.values()] == ["adaptive", "separate", "adaptive", "token"]
     assert [config.prompt for config in nar.values()] == ["segment", "sentence", "prefix", "prefix"]
-    assert [config.text for config in nar.values()] == ["both", "target", "both", "both"]
+    assert [config.text for config in nar.values()] == ["target", "target", "both", "both"]
     assert all(config.tie_output for pair in found.values() for config in pair)

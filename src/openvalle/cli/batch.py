@@ -19,7 +19,7 @@ def batch(
     table: Annotated[
         Path,
         typer.Argument(
-            help="A .csv or .tsv with a header, or .jsonl: text, and if wanted id, voice, prompt_text, seed."
+            help="A .csv or .tsv with a header, or .jsonl: text, and if wanted id, voice, prompt_text, seed, duration."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the files and report.jsonl.")] = Path(
@@ -32,7 +32,9 @@ def batch(
     prompt_text: Annotated[str | None, typer.Option(help="What that clip says; else it is transcribed.")] = None,
     file_format: Annotated[str, typer.Option("--format", help="wav, flac, mp3, ogg, opus or pcm.")] = "wav",
     seed: Annotated[int, typer.Option(min=0, help="The seed of rows that name none.")] = 0,
-    temperature: Annotated[float | None, typer.Option(min=0.0, help="0 always takes the likeliest.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, help="0 takes the likeliest, and draws where that repeats.")
+    ] = None,
     top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Sample from this likeliest mass.")] = None,
     window: Annotated[int | None, typer.Option(min=1, help="Codes within which a repeat is drawn again.")] = None,
     speed: Annotated[float | None, typer.Option(min=0.5, max=2.0, help="2 is twice as fast.")] = None,

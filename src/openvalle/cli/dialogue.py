@@ -29,6 +29,8 @@ def dialogue(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same sound.")] = 0,
     candidates: Annotated[int, typer.Option(min=1, max=20, help="Speak each sentence so often, keep the best.")] = 1,
+    speed: Annotated[float | None, typer.Option(min=0.5, max=2.0, help="2 is twice as fast.")] = None,
+    duration: Annotated[float | None, typer.Option(min=0.1, help="Seconds that all of it is to last.")] = None,
     lexicon: Annotated[Path | None, typer.Option(help="Pronunciations: a TSV file of word<TAB>phones.")] = None,
     timestamps: Annotated[Path | None, typer.Option(help="Write times: .json, .srt, .vtt or .TextGrid.")] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
@@ -55,7 +57,8 @@ def dialogue(
         is_text = script == "-" or script.lstrip().startswith("[")
         turns = parse_dialogue(chosen_text(script, None)) if is_text else read_dialogue(script)
         synthesizer = Synthesizer.load(model, device=device)
-        pieces = speak_dialogue(synthesizer, turns, voices, seed, lexicon=lexicon, candidates=candidates)
+        how: dict[str, Any] = {"lexicon": lexicon, "candidates": candidates, "duration": duration}
+        pieces = speak_dialogue(synthesizer, turns, voices, seed, synthesizer.sampling(speed=speed), **how)
         with track_files(path, turns.speakers if per_speaker else [], synthesizer) as (paths, append):
             summary, _ = spoken(copied(pieces, append), path, None, synthesizer, show, timestamps)
     announce(summary | {"speakers": turns.speakers, "tracks": [str(track) for track in paths]}, as_json)

@@ -46,12 +46,19 @@ def say(
         typer.Option("--format", help="wav, flac, mp3, ogg, opus or pcm; default: what the file's name says, or wav."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same sound.")] = 0,
-    temperature: Annotated[float | None, typer.Option(min=0.0, help="0 always takes the likeliest.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, help="0 takes the likeliest, and draws where that repeats.")
+    ] = None,
     top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Sample from this likeliest mass.")] = None,
     window: Annotated[int | None, typer.Option(min=1, help="Codes within which a repeat is drawn again.")] = None,
     speed: Annotated[float | None, typer.Option(min=0.5, max=2.0, help="2 is twice as fast.")] = None,
+    duration: Annotated[float | None, typer.Option(min=0.1, help="Seconds that all of it is to last.")] = None,
     attempts: Annotated[
         int | None, typer.Option(min=1, max=10, help="Times a line is spoken at most, if it goes wrong.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other decoding option as name=value (path_temperature=0.5); repeatable."),
     ] = None,
     candidates: Annotated[
         int, typer.Option(min=1, max=20, help="Speak each sentence so often and keep the best by words and voice.")
@@ -93,11 +100,21 @@ def say(
         from openvalle.synth.pipeline import Synthesizer
 
         synthesizer = Synthesizer.load(model, codec=codec, device=device)
-        options = synthesizer.sampling(temperature, top_p, window=window, speed=speed, attempts=attempts)
+        options = synthesizer.sampling(
+            temperature, top_p, window=window, speed=speed, attempts=attempts, settings=settings or ()
+        )
         show("reading the voice")
         speaker = synthesizer.voice(voice, prompt_text, consent=consent)
-        manner = {"markup": markup, "lexicon": lexicon, "candidates": candidates, "mode": prompt_mode}
+        manner = {
+            "markup": markup,
+            "lexicon": lexicon,
+            "candidates": candidates,
+            "mode": prompt_mode,
+            "duration": duration,
+        }
         if prosody is not None:
+            if duration is not None:
+                raise UserError("a recording's prosody has its own duration", "leave --duration away")
             from openvalle.synth.prosody import speak_like
 
             pieces = iter([speak_like(synthesizer, prosody, words, speaker, seed, options)])

@@ -25,6 +25,9 @@ def stream(
     patient: Annotated[
         bool, typer.Option("--patient", help="Hear each line only when it is known to be right: later, but repaired.")
     ] = False,
+    whole_lines: Annotated[
+        bool, typer.Option("--whole-lines", help="Fill each line in one go, as `say` does: later, but the same sound.")
+    ] = False,
     file_format: Annotated[str, typer.Option("--format", help="wav, or pcm: 16 bit, 24 kHz, mono.")] = "wav",
     model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -39,7 +42,7 @@ def stream(
         raise UserError(f"cannot stream {file_format!r}", "use wav or pcm")
     if sys.stdout.isatty():
         raise UserError("the sound would go to the terminal", "pipe it into a player or a file")
-    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.pipeline import WINDOWS, Synthesizer
 
     synthesizer = Synthesizer.load(model, device=device)
     blocks = synthesizer.stream(
@@ -49,6 +52,7 @@ def stream(
         seed,
         synthesizer.sampling(speed=speed),
         live=not patient,
+        windows=None if whole_lines else WINDOWS,
     )
     out = sys.stdout.buffer
     for number, block in enumerate(blocks):

@@ -33,10 +33,13 @@ class AROptions(Config):
     symbol_frames: int = Field(30, ge=1, description="longest stay at a symbol with alignment (30 = 0.4 s)")
     pause_frames: int = Field(75, ge=1, description="longest stay at one of `pauses`")
     pauses: tuple[int, ...] = Field((1,), description="symbols that may last as long as `pause_frames`")
+    lead_frames: int = Field(18, ge=1, description="longest pause before the first sound (18 = 0.24 s); with alignment")
     least_frames: float = Field(2.0, ge=0, description="frames per symbol before <EOS>, without alignment")
     most_frames: float = Field(16.0, gt=0, description="frames per symbol at most, without alignment")
     limit_frames: int = Field(4500, ge=1, description="frames in all (4500 = one minute)")
-    speed: float = Field(1.0, ge=0.5, le=2, description="how fast to speak; 1: as the model would; needs alignment")
+    speed: float = Field(
+        1.0, ge=0.5, le=2, description="how fast to speak: 1 as the model would; else along its own path, stretched"
+    )
     attempts: int = Field(3, ge=1, le=10, description="times a line is spoken at most, if it goes wrong")
     accent: Accent = Field(Accent.NATIVE, description="language id of what is spoken; for models with languages")
     watch: WatchOptions = WatchOptions()
@@ -83,7 +86,8 @@ def stream(
     """Yield steps until every row has ended. The last step may emit nothing: it says why rows ended.
 
     With n times as many generators as prompts, each prompt is read once and spoken n times (rows of a prompt are
-    neighbours). `paths`: per prompt, the preset symbol index of each step.
+    neighbours). `paths`: per prompt, the preset symbol index of each step. `options.speed` is not looked at: who wants
+    another pace draws a path first and gives it back `stretched` (`openvalle.synth.utter`).
     """
     loop = _Loop(model, prompts, options, generators, paths)
     while not all(loop.stopped):
@@ -142,7 +146,6 @@ class _Loop:
         self.offsets = torch.tensor([prompt.prompt_symbols for prompt in spread], device=self.device)
         self.languages = torch.tensor([prompt.spoken(options.accent) for prompt in spread], device=self.device)
         self.begun = torch.tensor([_begun(prompt, self.config) for prompt in spread])
-        self.rates = [options.speed * prompt.rate for prompt in spread]
         self.history = history[rows.to(self.device)]
         self.pointer = self._pointer(None if paths is None else [paths[int(row)] for row in rows])
         self.least, self.most = self._limits(paths is not None)
@@ -165,7 +168,7 @@ class _Loop:
 
     def _pointer(self, paths: Sequence[Tensor] | None) -> Pointer | PresetPointer | None:
         if self.config.alignment == Alignment.NONE:
-            if paths is not None or any(rate != 1 for rate in self.rates):
+            if paths is not None:
                 raise ModelError(
                     "this model has no alignment: its prosody cannot be given", "leave speed and prosody as they are"
                 )
@@ -176,11 +179,12 @@ class _Loop:
             return PresetPointer([path.to(self.device) for path in paths])
         options, block = self.options, self.config.block
         pauses = torch.tensor(options.pauses, dtype=torch.long, device=self.device)
-        caps = []
-        for row, rate in zip(self.targets, self.rates, strict=True):
-            long, short = steps_of(options.pause_frames / rate, block), steps_of(options.symbol_frames / rate, block)
-            caps.append(torch.where(torch.isin(row, pauses), long, short))
-        return Pointer(self.targets, caps, self.rates)
+        long, short = steps_of(options.pause_frames, block), steps_of(options.symbol_frames, block)
+        caps = [torch.where(torch.isin(row, pauses), long, short) for row in self.targets]
+        for row, longest in zip(self.targets, caps, strict=True):
+            if int(row[0]) in options.pauses:
+                longest[0] = min(long, steps_of(options.lead_frames, block))
+        return Pointer(self.targets, caps)
 
     def _limits(self, is_preset: bool) -> tuple[Tensor, Tensor]:
         """Return the fewest and the most steps of each row."""
@@ -228,8 +232,7 @@ class _Loop:
             return None
         symbols = self.targets[row][: self.ends[row]].tolist()
         pauses = sum(symbol in options.pauses for symbol in symbols)
-        frames = options.watch.runaway_frames * (len(symbols) - pauses) + options.pause_frames * pauses
-        return frames / self.rates[row]
+        return options.watch.runaway_frames * (len(symbols) - pauses) + options.pause_frames * pauses
 
     def _look(self, codes: Tensor, is_emitted: Tensor) -> None:
         """Note what goes wrong in rows that go on, and end them if that is wanted."""

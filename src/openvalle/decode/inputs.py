@@ -51,7 +51,6 @@ class ARPrompt:
     path: Tensor | None = None  # (Tp,) index of each code's symbol; needed with alignment
     language: int = 0  # of the target; 0 = null
     prompt_language: int | None = None  # None: the same
-    rate: float = 1.0  # of speaking: 2 is twice as fast; needs alignment
     following_symbols: int = 0  # how many of the last ones are read, but not spoken; needs alignment
     is_beginning: bool = False  # `codes` are how `text` begins, whose border nobody knows: `prompt_symbols` is 0
 

@@ -25,7 +25,7 @@ class NARPromptRow:
     path: Tensor | None = None  # (Tp + T,) index of each frame's symbol in `text`; needed with alignment
     language: int = 0
     prompt_language: int | None = None
-    context: int = 0  # last frames of `prompt` that are the target's own
+    own: int = 0  # last frames of `prompt` that are the target's
 
 
 @torch.inference_mode()
@@ -57,7 +57,7 @@ def _inputs(
 ) -> NARInputs:
     texts, paths, codes, languages, text_languages = [], [], [], [], []
     for row, prompt in zip(rows, prompts, strict=True):
-        dropped = row.prompt_symbols if config.text == NARText.TARGET else 0
+        dropped = row.prompt_symbols if config.text == NARText.TARGET else 0  # as in training: see `NARText`
         texts.append(row.text[dropped:].long().cpu())
         target = torch.zeros(len(row.first), config.codebooks, dtype=torch.long)
         target[:, 0] = row.first.cpu()
@@ -65,7 +65,7 @@ def _inputs(
         if config.alignment == Alignment.PHONEME:
             paths.append(_path(row, len(prompt), dropped))
         before = row.language if row.prompt_language is None else row.prompt_language
-        languages.append(_spread(before, max(0, len(prompt) - row.context), row.language, len(codes[-1])))
+        languages.append(_spread(before, max(0, len(prompt) - row.own), row.language, len(codes[-1])))
         text_languages.append(_spread(before, row.prompt_symbols, row.language, len(row.text))[dropped:])
     frames = frames_of(
         pad_sequence(codes, batch_first=True),

@@ -10,20 +10,19 @@ from torch.nn.utils.rnn import pad_sequence
 
 from openvalle.decode.sampling import advances
 from openvalle.errors import ModelError
+from openvalle.model.alignment import merge_path
 
 
 class Pointer:
     """Per row, the symbol of the next step: it stays or moves on by one, never back, and leaves none out."""
 
-    def __init__(self, symbols: Sequence[Tensor], caps: Sequence[Tensor], rates: Sequence[float] = ()) -> None:
-        """`symbols` (L,), the longest stay in steps, `caps` (L,), and how fast it goes (1: as the model would) of
-        each row."""
+    def __init__(self, symbols: Sequence[Tensor], caps: Sequence[Tensor]) -> None:
+        """`symbols` (L,) and the longest stay in steps, `caps` (L,), of each row."""
         self.symbols = pad_sequence(list(symbols), batch_first=True)  # (B, L)
         self.caps = pad_sequence(list(caps), batch_first=True)
         self.last = torch.tensor([len(row) - 1 for row in symbols], device=self.symbols.device)
         self.current = torch.full_like(self.last, -1)
         self.held = torch.zeros_like(self.last)  # steps emitted at `current`
-        self.rates = torch.tensor(list(rates) or [1.0] * len(symbols), device=self.symbols.device)
 
     def move(self, scores: Tensor | None, uniform: Tensor, temperature: float) -> None:
         """Choose the symbol of the next step from phoneme scores (B, symbols); the first step takes the first."""
@@ -35,7 +34,7 @@ class Pointer:
         difference = (scores.gather(1, there[:, None]) - scores.gather(1, here[:, None]))[:, 0]
         # Equal neighbours have one score, which tells nothing: they are passed in one step each, and the last of them
         # stays as long as the model wants, as if they were one.
-        wants = advances(difference, uniform, temperature, self.rates) | (here == there) | self._is_held_long()
+        wants = advances(difference, uniform, temperature) | (here == there) | self._is_held_long()
         moves = wants & (self.current < self.last)
         self.current = self.current + moves.long()
         self.held = torch.where(moves, 0, self.held)
@@ -93,6 +92,13 @@ class PresetPointer:
     def must_end(self) -> Tensor:
         """Rows (B,) at the end of their path."""
         return self.step >= self.lens
+
+
+def stretched(path: Tensor, steps: int) -> Tensor:
+    """Return a path (N,) through the symbols 0 to n without a gap as one of `steps` steps, all stays longer or shorter
+    by the same factor; each symbol keeps one step at least."""
+    durations = torch.bincount(path.cpu())
+    return merge_path(durations * max(steps, len(durations)), len(path))
 
 
 def check_path(path: Tensor, symbols: int) -> None:

@@ -1,13 +1,15 @@
-"""Prompt modes (VALL-E 4.3): a recording and a text as both networks read them. Text first, always.
+"""Prompts (VALL-E 4.3): a recording and a text as both networks read them. The one place where they are put together.
 
-`zero_shot`: symbols of the prompt's transcript, then of the target; the prompt's codes come before the target's.
-`continual`: symbols of a whole transcript; the prompt is how its recording begins. Nothing but the inputs differs.
+`zero_shot`: symbols of the prompt's transcript, then of another text; the prompt's codes come before the target's.
+`continued`: the text goes on where the recording ends, in the same breath. Nothing but the inputs differs.
+
+Law: text, prompt and positions that a frame of the NAR model gets here are those it had in training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,13 +32,14 @@ class SpeechPrompt:
     """What both networks speak from. The prompt is cut to whole groups of the AR model's codes, for the NAR model
     too, so that both see the same speech (VALL-E 2 3.1)."""
 
-    text: Tensor  # (S,) symbols of the prompt, then of the target
+    text: Tensor  # (S,) symbols of the prompt, then of the target, then of what follows it
     prompt_symbols: int  # how many of them are the prompt's
     codes: Tensor | None  # (T, Q) of the prompt; None: the model makes up a voice
     path: Tensor | None  # (T,) symbol of each of its frames
     language: int
     prompt_language: int
     is_beginning: bool = False  # the prompt's words are in `text`, nobody knows how many
+    following_symbols: int = 0  # how many of the last ones are read, but not spoken; needs alignment
 
     def ar(self, config: ARConfig) -> ARPrompt:
         """Return what the AR model starts from."""
@@ -48,18 +51,24 @@ class SpeechPrompt:
             path=None if self.path is None else self.path[::merge],
             language=self.language,
             prompt_language=self.prompt_language,
+            following_symbols=self.following_symbols,
             is_beginning=self.is_beginning,
         )
 
-    def nar(self, result: ARResult, config: ARConfig, accent: Accent = Accent.NATIVE) -> NARPromptRow:
-        """Return what the NAR model fills in, given what the AR model said."""
+    def nar(self, result: ARResult | None, config: ARConfig, accent: Accent = Accent.NATIVE) -> NARPromptRow:
+        """Return what the NAR model fills in, given what the AR model said; None: nothing yet.
+
+        What follows the target is left out: in training every symbol of the text is spoken in the frames.
+        """
+        first = torch.zeros(0, dtype=torch.long) if result is None else result.codes.cpu()
         path = None
-        if result.path is not None:
-            spoken = result.path.cpu().repeat_interleave(config.merge) + self.prompt_symbols
+        if config.alignment == Alignment.PHONEME:
+            spoken = first if result is None or result.path is None else result.path.cpu() + self.prompt_symbols
+            spoken = spoken.repeat_interleave(config.merge)
             path = spoken if self.path is None else torch.cat([self.path, spoken])
         return NARPromptRow(
-            text=self.text,
-            first=result.codes.cpu().repeat_interleave(config.merge),
+            text=self.text[: len(self.text) - self.following_symbols],
+            first=first.repeat_interleave(config.merge),
             prompt_symbols=self.prompt_symbols,
             prompt=self.codes,
             path=path,
@@ -68,16 +77,34 @@ class SpeechPrompt:
         )
 
 
-def zero_shot(config: ARConfig, recording: Utterance | None, text: Tensor, language: int = 0) -> SpeechPrompt:
+def zero_shot(
+    config: ARConfig, recording: Utterance | None, text: Tensor, language: int = 0, *, following: int = 0
+) -> SpeechPrompt:
     """Return the prompt for speaking `text` (S,) in the voice of `recording`, in its own language or another.
 
-    Without durations an aligned model refuses the recording when it speaks.
+    A recording that ends with the symbol that the text begins with (a pause) is cut before it, because no two
+    neighbours are equal in training. Without durations an aligned model refuses the recording when it speaks.
+    `following`: how many of the last symbols are read, but not spoken.
     """
     if recording is None:
-        return SpeechPrompt(text, 0, None, None, language, language)
-    codes, path = _whole(config, recording)
-    together = torch.cat([recording.text.long(), text.long()])
-    return SpeechPrompt(together, len(recording.text), codes, path, language, recording.language)
+        return SpeechPrompt(text, 0, None, None, language, language, following_symbols=following)
+    return _joined(
+        config, _without_last(recording, int(text[0])) if len(text) else recording, text, language, following
+    )
+
+
+def continued(
+    config: ARConfig, recording: Utterance, text: Tensor, language: int = 0, *, following: int = 0
+) -> SpeechPrompt:
+    """Return the prompt for `text` (S,) as what comes next in `recording`, without a pause (VALL-E 4.3, "continual").
+
+    A sound that ends the one and begins the other is one symbol, as everywhere; the target goes on with it.
+    """
+    prompt = _joined(config, recording, text, language, following)
+    last = len(recording.text) - 1
+    if recording.durations is None or last < 0 or not len(text) or int(recording.text[last]) != int(text[0]):
+        return prompt
+    return replace(prompt, text=torch.cat([prompt.text[:last], prompt.text[last + 1 :]]), prompt_symbols=last)
 
 
 def continual(config: ARConfig, recording: Utterance, frames: int = CONTINUED_FRAMES) -> SpeechPrompt:
@@ -94,9 +121,26 @@ def continual(config: ARConfig, recording: Utterance, frames: int = CONTINUED_FR
     ends = recording.durations.long().cumsum(0)
     begun = int((ends < frames).sum()) + 1  # symbols of which something is heard
     durations = cut_durations(recording.durations.long(), 0, frames)[:begun]
-    codes, path = _whole(config, Utterance(text[:begun], codes, durations))
-    finished = begun if int(ends[begun - 1]) == frames else begun - 1
-    return SpeechPrompt(text, finished, codes, path, language, language)
+    beginning = Utterance(text[:begun], codes, durations, language)
+    rest = text[begun:] if int(ends[begun - 1]) == frames else text[begun - 1 :]
+    return continued(config, beginning, rest, language)
+
+
+def _joined(config: ARConfig, recording: Utterance, text: Tensor, language: int, following: int) -> SpeechPrompt:
+    codes, path = _whole(config, recording)
+    together = torch.cat([recording.text.long(), text.long()])
+    count = len(recording.text)
+    return SpeechPrompt(together, count, codes, path, language, recording.language, following_symbols=following)
+
+
+def _without_last(recording: Utterance, symbol: int) -> Utterance:
+    """Return the recording without the last symbol, and its frames, if it is `symbol`."""
+    if recording.durations is None or len(recording.text) < 2 or int(recording.text[-1]) != symbol:
+        return recording
+    frames = len(recording.codes) - int(recording.durations[-1])
+    return replace(
+        recording, text=recording.text[:-1], codes=recording.codes[:frames], durations=recording.durations[:-1]
+    )
 
 
 def _whole(config: ARConfig, recording: Utterance) -> tuple[Tensor, Tensor | None]:

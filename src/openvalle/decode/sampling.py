@@ -17,7 +17,7 @@ DRAWS = 2  # uniform numbers that one code uses: the nucleus draw and the draw t
 class SamplingOptions(Config):
     """How a code is drawn."""
 
-    temperature: float = Field(1.0, ge=0, description="divides the scores; 0 takes the best always")
+    temperature: float = Field(1.0, ge=0, description="divides the scores; 0 is the likeliest code, as top_p 0")
     top_k: int = Field(0, ge=0, description="keep this many of the likeliest codes; 0 keeps all")
     top_p: float = Field(1.0, ge=0, le=1, description="keep the likeliest mass; 1 keeps all, 0 only the best")
     repetition_aware: bool = Field(True, description="replace a code that repeats by a draw from all codes")
@@ -31,10 +31,13 @@ def draw(logits: Tensor, history: Tensor, uniforms: Tensor, options: SamplingOpt
     """Return one class per row, (B,), for scores (B, V), codes so far (B, H; -1 = none) and uniforms (B, 2).
 
     Algorithm 1 of VALL-E 2: a candidate is drawn from the truncated distribution; if it is too frequent among the
-    last K codes it is replaced by a draw from the full one (which may give it again). No score is penalised.
+    last K codes it is replaced by a draw from the full one (which may give it again). No score is penalised. At
+    temperature 0 the candidate is the likeliest code and the full distribution that of temperature 1 (its v = 0).
     """
     if options.temperature == 0:
-        return logits.argmax(-1)
+        if not options.repetition_aware:
+            return logits.argmax(-1)
+        options = options.model_copy(update={"temperature": 1.0, "top_p": 0.0})
     masses = torch.softmax(logits.float() / options.temperature, -1)
     mass, classes = masses.sort(dim=-1, descending=True, stable=True)
     candidate = _pick(mass * _kept(mass, options), classes, uniforms[:, 0])
@@ -69,14 +72,11 @@ def uniforms(generators: Sequence[torch.Generator], count: int, device: torch.de
     return torch.stack([torch.rand(count, generator=rng) for rng in generators]).to(device)
 
 
-def advances(difference: Tensor, uniform: Tensor, temperature: float, rates: Tensor | float = 1.0) -> Tensor:
-    """Return which rows move to the next symbol: the two-way softmax of its score minus the current one's (B,).
-
-    `rates` (B,): how many times as likely a row moves on, so that its stays are as many times shorter.
-    """
+def advances(difference: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    """Return which rows move to the next symbol: the two-way softmax of its score minus the current one's (B,)."""
     if temperature == 0:
-        return torch.sigmoid(difference.float()) * rates > 0.5
-    return uniform < torch.sigmoid(difference.float() / temperature) * rates
+        return difference > 0
+    return uniform < torch.sigmoid(difference.float() / temperature)
 
 
 def row_generators(seeds: Sequence[int]) -> list[torch.Generator]:

@@ -57,10 +57,10 @@ class StageConditioning(StrEnum):
 
 
 class NARText(StrEnum):
-    """Whose text the NAR model reads when it speaks."""
+    """Whose text the NAR model reads when it speaks: what it read in training, which the prompt's kind decides."""
 
-    BOTH = "both"  # prompt and target (VALL-E, R, 2)
-    TARGET = "target"  # target only (VALL-E X)
+    BOTH = "both"  # prompt and target: the prompt is part of the utterance (R, 2)
+    TARGET = "target"  # target only: the prompt comes from elsewhere (VALL-E, X), or there is none
 
 
 class NARPrompt(StrEnum):
@@ -263,8 +263,10 @@ class NARConfig(LanguageModelConfig):
             raise ValueError("prompt_none means nothing when there is never a prompt")
         if self.prompt == NARPrompt.PREFIX and self.text == NARText.TARGET:
             raise ValueError("with prompt prefix the training text holds the prompt's words: text must be `both`")
-        if self.prompt == NARPrompt.SENTENCE and self.text == NARText.BOTH:
-            raise ValueError("with prompt sentence the prompt's words are never read: text must be `target`")
+        if self.prompt != NARPrompt.PREFIX and self.text == NARText.BOTH:
+            raise ValueError(
+                f"with prompt {self.prompt} training never shows the prompt's words: text must be `target`"
+            )
 
     @property
     def stages(self) -> int:

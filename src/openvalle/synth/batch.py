@@ -19,7 +19,8 @@ from openvalle.config import Config, atomic_path
 from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, ConfigError, ModelError, TextError
 from openvalle.hub import Kind, find, sha256
-from openvalle.synth.pipeline import BATCH, Synthesizer
+from openvalle.synth.jobs import BATCH
+from openvalle.synth.pipeline import Synthesizer
 from openvalle.synth.script import Script, script_of
 from openvalle.synth.speech import Speech
 from openvalle.synth.voice import Voice
@@ -39,6 +40,7 @@ class Row(Config):
     voice: str | None = Field(None, description="a name, or a file (relative paths count from the table's folder)")
     prompt_text: str | None = Field(None, description="what the voice's clip says")
     seed: int | None = Field(None, ge=0, description="same seed, same sound")
+    duration: float | None = Field(None, gt=0, description="seconds that it is to last")
 
     @field_validator("id")
     @classmethod
@@ -157,8 +159,8 @@ class Batch:
 
     def _speak(self, group: Sequence[tuple[Row, str, Script, Voice]]) -> Iterator[Outcome]:
         rows, keys, scripts, voices = zip(*group, strict=True)
-        seeds = [self._seed(row) for row in rows]
-        spoken = self.synthesizer.say_batch(scripts, voices, seed=seeds, options=self.options)
+        seeds, durations = [self._seed(row) for row in rows], [row.duration for row in rows]
+        spoken = self.synthesizer.say_batch(scripts, voices, seed=seeds, options=self.options, duration=durations)
         for row, key, speech in zip(rows, keys, spoken, strict=True):
             path = speech.save(self.folder / f"{row.id}{format_ending(None, self.file_format)}", self.file_format)
             entry = self._entry(row, key, speech, path)
@@ -213,6 +215,7 @@ class Batch:
             voice and sha256(find(Kind.VOICE, voice)),
             prompt_text,
             self._seed(row),
+            row.duration,
             self.file_format,
         ]
         options = (self.options or self.synthesizer.options).model_dump(mode="json")

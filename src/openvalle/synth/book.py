@@ -111,7 +111,6 @@ def _settings(synthesizer: Synthesizer, chapters: Sequence[Chapter], reading: Re
     parts = [
         synthesizer.describe(),
         synthesizer.provenance.watermark,
-        synthesizer.utterer.windows.model_dump_json(),
         reading.options.model_dump_json(),
         f"{reading.seed} {reading.file_format} {voice.text} {voice.durations}",
         hashlib.sha256(voice.codes.tobytes()).hexdigest(),

@@ -115,17 +115,21 @@ def speak_dialogue(
     *,
     lexicon: LexiconLike = None,
     candidates: int = 1,
+    duration: float | None = None,
 ) -> Iterator[Speech]:
     """Yield the speech sentence by sentence, each with its `speaker`; joined end to end it is the dialogue.
 
-    `dialogue`: a `Dialogue`, or a text `[S1] ... [S2] ...`; `voices`: of the speakers. Those without one take the
-    built-in voices that are left. Raises `TextError` for a speaker without a voice.
+    `dialogue`: a `Dialogue`, or a text `[S1] ... [S2] ...`; `voices`: of the speakers; `duration`: seconds that all of
+    it is to last. Those without a voice take the built-in ones that are left. Raises `TextError` for a speaker without
+    a voice.
     """
     found = parse_dialogue(dialogue) if isinstance(dialogue, str) else dialogue
     cast = {name: synthesizer.voice(voice) for name, voice in cast_of(found, voices or {}).items()}
     script = script_of_turns(found, lexicon)
     first = next(iter(cast.values()))
-    return synthesizer.sentences(script, first, None, seed, options, candidates=candidates, cast=cast)
+    return synthesizer.sentences(
+        script, first, None, seed, options, candidates=candidates, duration=duration, cast=cast
+    )
 
 
 def script_of_turns(dialogue: Dialogue, lexicon: LexiconLike = None) -> Script:

@@ -14,6 +14,7 @@ from openvalle.decode.sampling import row_generators
 from openvalle.synth.lines import Line
 from openvalle.synth.voice import Voice
 
+BATCH = 8  # lines that are spoken at a time, where there are several
 USUAL_FRAMES = 8.0  # frames per phone of ordinary speech
 MOST_ATTEMPTS = 10  # seeds of a candidate; the next one has others
 
@@ -34,7 +35,7 @@ class Job:
     voice: Voice | None
     seed: int
     number: int = 0
-    spoken: int = 0  # frames spoken before it in the text, about: windows begin as long as that
+    spoken: int = 0  # frames spoken before it in the text, about: a stream's windows begin as long as that
     path: tuple[int, ...] | None = None  # preset index of the symbol of each step of codebook 1; needs alignment
     take: int = 0  # number of the candidate
     mode: PromptMode = PromptMode.ZERO_SHOT

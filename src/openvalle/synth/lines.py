@@ -9,7 +9,7 @@ import numpy as np
 
 from openvalle.errors import TextError
 from openvalle.synth.speech import Timed
-from openvalle.text.chunks import split, split_arriving
+from openvalle.text.chunks import NONE, Chunk, split, split_arriving
 from openvalle.text.phonemes import UserLexicon, Word, phonemize, symbols_of
 from openvalle.text.symbols import SIL
 
@@ -39,15 +39,25 @@ class Line:
 
 
 def lines_of(
-    text: str | Iterable[str], lexicon: UserLexicon | None = None, shown: Mapping[str, str] | None = None
+    text: str | Iterable[str],
+    lexicon: UserLexicon | None = None,
+    shown: Mapping[str, str] | None = None,
+    *,
+    as_one: bool = False,
 ) -> Iterator[Line]:
     """Yield the lines of a text one after the other; `TextError` if nothing in it can be spoken.
 
     A text that arrives in pieces gives a line for every sentence, as soon as it is complete. `lexicon`:
-    pronunciations that beat all others; `shown`: what made-up words of the text stand for.
+    pronunciations that beat all others; `shown`: what made-up words of the text stand for; `as_one`: the text is one
+    line.
     """
     is_empty = True
-    for chunk in split(text, MAX_CHARACTERS) if isinstance(text, str) else split_arriving(text, MAX_CHARACTERS):
+    if as_one:
+        whole = text if isinstance(text, str) else "".join(text)
+        chunks: Iterable[Chunk] = [Chunk(whole, NONE)]
+    else:
+        chunks = split(text, MAX_CHARACTERS) if isinstance(text, str) else split_arriving(text, MAX_CHARACTERS)
+    for chunk in chunks:
         try:
             words = phonemize(chunk.text, lexicon=lexicon)
         except TextError:  # signs that turned out to be silent, between chunks that are not
@@ -60,6 +70,12 @@ def lines_of(
         yield line_of(written, words, chunk.pause)
     if is_empty:
         raise TextError("the text holds nothing that can be spoken", "write at least one word")
+
+
+def faster(lines: Iterable[Line], speed: float) -> Iterator[Line]:
+    """Yield the lines with the pauses between them as fast as what is said."""
+    for line in lines:
+        yield line if speed == 1 else replace(line, pause=line.pause / speed)
 
 
 def line_of(text: str, words: Sequence[Word], pause: float = 0.0) -> Line:

@@ -12,7 +12,6 @@ import torch
 from openvalle.codec.base import Codec
 from openvalle.codec.load import ENCODEC, load_codec
 from openvalle.decode.ar import AROptions
-from openvalle.decode.windows import Windows
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, Kind, find
 from openvalle.model.bundle import BundleConfig, load_bundle, require_same_codec, require_same_symbols
@@ -25,7 +24,7 @@ KEPT_SHAPES = "32"
 
 
 def load_utterer(
-    model: str | Path, codec: str | Path | None, device: torch.device, windows: Windows
+    model: str | Path, codec: str | Path | None, device: torch.device
 ) -> tuple[BundleConfig, Utterer, AROptions]:
     """Return what a model says of itself, its networks with its codec on `device`, and its own decoding options.
 
@@ -42,7 +41,7 @@ def load_utterer(
     require_same_codec(config, spec.digest, f"the codec {spec.name}")
     table = SymbolTable(bundle.symbols, bundle.merges)
     require_same_symbols(config, table.digest, f"{folder / 'symbols.json'}, as it is now,")
-    utterer = Utterer(bundle.ar.to(device), bundle.nar.to(device), spoken, spec, table, config.languages, windows)
+    utterer = Utterer(bundle.ar.to(device), bundle.nar.to(device), spoken, spec, table, config.languages)
     return config, utterer, watchful(options_of(bundle.generation, str(folder)), spoken)
 
 

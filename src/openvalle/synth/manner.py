@@ -25,6 +25,7 @@ class Manner(TypedDict, total=False):
     lexicon: LexiconLike  # pronunciations that beat all others, or a TSV file of them
     mode: PromptMode | str  # how the text follows on the voice; zero-shot by default
     cast: Mapping[str, Voice]  # what names of voices in the text mean; else they are looked up
+    as_one: bool  # speak the whole text as one line, however long: what a protocol measures
 
 
 @dataclass(frozen=True)

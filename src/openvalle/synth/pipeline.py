@@ -6,13 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Unpack, cast
+from typing import Any, Unpack, cast
+
+import numpy as np
 
 from openvalle import __version__
 from openvalle.audio import Audio
+from openvalle.config import override
 from openvalle.decode.ar import AROptions
+from openvalle.decode.sampling import SamplingOptions
 from openvalle.decode.windows import Windows
-from openvalle.errors import ModelError
+from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
 from openvalle.model.bundle import BundleConfig
 from openvalle.model.config import Alignment
@@ -21,8 +25,8 @@ from openvalle.safety.provenance import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
 from openvalle.synth.enrol import enrol
 from openvalle.synth.heap import give_back
-from openvalle.synth.jobs import Job, PromptMode, jobs_of
-from openvalle.synth.lines import lines_of
+from openvalle.synth.jobs import BATCH, Job, PromptMode, jobs_of
+from openvalle.synth.lines import faster, lines_of
 from openvalle.synth.loading import chosen_device, load_utterer
 from openvalle.synth.long import between_silences, join_sentences
 from openvalle.synth.manner import Manner, Order, Text, VoiceLike, chosen_mode
@@ -30,10 +34,10 @@ from openvalle.synth.script import Script, lexicon_of, script_of
 from openvalle.synth.speech import Speech, join_speech
 from openvalle.synth.stream import Block, blocks_between, blocks_of
 from openvalle.synth.utter import Utterer
-from openvalle.synth.voice import Voice, default_voice, voice_from_speech
+from openvalle.synth.voice import FRAME_RATE, Voice, default_voice, voice_from_speech
 from openvalle.text.markup import Markup
 
-BATCH = 8  # lines spoken at a time by `say_batch`
+WINDOWS = Windows()  # of a stream
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,18 @@ class Synthesizer:
         codec: str | Path | None = None,
         device: str = "auto",
         *,
-        windows: Windows | None = None,
         watermark: bool = True,
         consent_policy: str | None = None,
     ) -> Synthesizer:
         """Return the model called `model` (a name or a folder), ready to speak.
 
         `codec`: a name or folder, by default the one in the model's folder (`codec/`), the published EnCodec if the
-        model speaks that, or the built-in one; `device`: auto, cpu, cuda or mps; `windows`: in which codebooks 2 to Q
-        are filled, streamed or not; `watermark` False leaves the mark out of the sound (docs/protection.md);
-        `consent_policy`: off, warn or require, by default what $OPENVALLE_CONSENT says, else warn. Raises
-        `ModelError` if a file is missing, damaged or does not fit.
+        model speaks that, or the built-in one; `device`: auto, cpu, cuda or mps; `watermark` False leaves the mark out
+        of the sound (docs/protection.md); `consent_policy`: off, warn or require, by default what $OPENVALLE_CONSENT
+        says, else warn. Raises `ModelError` if a file is missing, damaged or does not fit.
         """
         policy = chosen_policy(consent_policy)
-        config, utterer, options = load_utterer(model, codec, chosen_device(device), windows or Windows())
+        config, utterer, options = load_utterer(model, codec, chosen_device(device))
         return cls(config, utterer, options, Marker() if watermark else None, policy)
 
     @property
@@ -93,16 +95,24 @@ class Synthesizer:
         window: int | None = None,
         speed: float | None = None,
         attempts: int | None = None,
+        detectors: bool = True,
+        settings: Sequence[str] = (),
+        **others: Any,
     ) -> AROptions:
         """Return the model's own options with what is given changed; `ConfigError` for a value out of range.
 
         `window`: how many of the last codes repetition-aware sampling looks at; `speed`: 2 is twice as fast, for
-        models with alignment; `attempts`: times a line is spoken at most, if it goes wrong.
+        models with alignment; `attempts`: times a line is spoken at most, if it goes wrong; `detectors` False: nobody
+        looks for loops, silences and runaways; `others`: any field of `AROptions` or `SamplingOptions` by its name
+        (`path_temperature=0.5`); `settings`: the same as text, `a.b=value` ("sampling.top_k=5").
         """
-        values = self.options.model_dump()
-        values["sampling"] |= _given(temperature=temperature, top_p=top_p, window=window)
-        values |= _given(speed=speed, attempts=attempts)
-        return AROptions.parse(values, "the sampling options")
+        values = self.options.model_dump(mode="json")
+        given = _given(temperature=temperature, top_p=top_p, window=window, speed=speed, attempts=attempts, **others)
+        for name, value in given.items():
+            (values["sampling"] if name in SamplingOptions.model_fields else values)[name] = value
+        if not detectors:
+            values["watch"] |= {"ends": False, "loop_frames": 0, "silence_frames": 0, "runaway_frames": 0}
+        return AROptions.parse(override(values, tuple(settings)), "the sampling options")
 
     def voice(
         self,
@@ -136,16 +146,19 @@ class Synthesizer:
         options: AROptions | None = None,
         *,
         candidates: int = 1,
+        duration: float | None = None,
         **manner: Unpack[Manner],
     ) -> Speech:
         """Return `text` spoken by `voice`; the same seed gives the same samples.
 
-        `options`: see `sampling`; `candidates`: speak every sentence so often and keep the best; `manner`: see
-        `Manner`. Raises `TextError` if nothing in the text can be spoken, or if its markup cannot be read.
+        `options`: see `sampling`; `candidates`: speak every sentence so often and keep the best; `duration`: seconds
+        that all of it is to last, for models with alignment; `manner`: see `Manner`. Raises `TextError` if nothing in
+        the text can be spoken, or if its markup cannot be read.
         """
-        return join_speech(
-            list(self.sentences(text, voice, prompt_text, seed, options, candidates=candidates, **manner))
+        pieces = self.sentences(
+            text, voice, prompt_text, seed, options, candidates=candidates, duration=duration, **manner
         )
+        return join_speech(list(pieces))
 
     def sentences(
         self,
@@ -156,18 +169,22 @@ class Synthesizer:
         options: AROptions | None = None,
         *,
         candidates: int = 1,
+        duration: float | None = None,
         skip: int = 0,
         **manner: Unpack[Manner],
     ) -> Iterator[Speech]:
         """Yield the speech sentence by sentence; joined end to end it is what `say` returns.
 
-        Memory does not grow with the length of the text: every sentence is spoken with the same prompt. `skip`: lines
-        that are left out at the beginning, because they were spoken before.
+        Memory does not grow with the length of the text, but where a `duration` is given: every sentence is spoken
+        with the same prompt. `skip`: lines that are left out at the beginning, because they were spoken before.
         """
-        order, pause = self._order(text, self.voice(voice, prompt_text), seed, manner), None
+        options = options or self.options
+        order, pause = self._order(text, self.voice(voice, prompt_text), seed, manner, options), None
+        if duration is not None:
+            order = self._fitted(order, options, duration)
         for job in islice(order.jobs, skip):
             pause = job.line.pause
-        pieces = join_sentences(self.spoken(order.jobs, options or self.options, candidates), pause)
+        pieces = join_sentences(self.spoken(order.jobs, options, candidates), pause)
         return between_silences(self.finished(pieces), 0.0 if skip else order.lead, order.tail)
 
     def stream(
@@ -179,19 +196,22 @@ class Synthesizer:
         options: AROptions | None = None,
         *,
         live: bool = True,
+        windows: Windows | None = WINDOWS,
         **manner: Unpack[Manner],
     ) -> Iterator[Block]:
-        """Yield the sound in blocks while it is being made; joined end to end they are what `say` returns.
+        """Yield the sound in blocks while it is being made; joined end to end they are one speech.
 
         `text` may arrive in pieces. What was heard cannot be taken back, so a `live` line is spoken once: as `say`
         does with `attempts=1` among its options. Else codebook 1 of a line is complete, and spoken again if it went
-        wrong, before its first block comes: as `say` does with the same options. Who stops reading (`close`) ends it.
+        wrong, before its first block comes: as `say` does with the same options. Codebook 1 is that of `say`; the
+        others are filled in `windows`, None: line by line, and then the samples are those of `say`. A model whose NAR
+        network is not of the `prefix` kind always fills line by line. Who stops reading (`close`) ends it.
         """
         speaker, chosen = self.voice(voice, prompt_text), options or self.options
         if live:
             chosen = chosen.model_copy(update={"attempts": 1})
-        order = self._order(text, speaker, seed, manner)
-        blocks = blocks_of(self.utterer, order.jobs, chosen, self.marker, self.provenance)
+        order = self._order(text, speaker, seed, manner, chosen)
+        blocks = blocks_of(self.utterer, order.jobs, chosen, self.marker, self.provenance, windows)
         return blocks_between(blocks, order.lead, order.tail, self.rate)
 
     def say_batch(
@@ -201,26 +221,36 @@ class Synthesizer:
         prompt_text: str | None = None,
         seed: int | Sequence[int] = 0,
         options: AROptions | None = None,
+        *,
+        duration: Sequence[float | None] | None = None,
         **manner: Unpack[Manner],
     ) -> list[Speech]:
         """Return each text spoken, several lines at a time: what `say` gives for each, sooner.
 
-        `voice`, `seed`: one for all texts, or one for each.
+        `voice`, `seed`: one for all texts, or one for each; `duration`: of each text, in seconds.
         """
+        options = options or self.options
         is_one = voice is None or isinstance(voice, Voice | Audio | str | Path)
         voices = cast(Sequence[VoiceLike], [voice] * len(texts) if is_one else voice)
         seeds = [seed] * len(texts) if isinstance(seed, int) else list(seed)
         known = {id(each): self.voice(each, prompt_text) for each in voices}
         orders = [
-            self._order(text, known[id(each)], own_seed, manner)
+            self._order(text, known[id(each)], own_seed, manner, options)
             for text, each, own_seed in zip(texts, voices, seeds, strict=True)
+        ]
+        orders = [
+            order if seconds is None else self._fitted(order, options, seconds)
+            for order, seconds in zip(orders, duration or [None] * len(orders), strict=True)
         ]
         own = [list(order.jobs) for order in orders]
         jobs = [job for each in own for job in each]
-        spoken: list[Speech] = []
-        for start in range(0, len(jobs), BATCH):
-            spoken += self.utterer.speak(jobs[start : start + BATCH], options or self.options)
-        pieces = iter(spoken)
+        spoken: dict[int, Speech] = {}
+        for is_preset in (False, True):  # lines that go along a path and those that do not never share a batch
+            chosen = [index for index, job in enumerate(jobs) if (job.path is not None) is is_preset]
+            for start in range(0, len(chosen), BATCH):
+                part = chosen[start : start + BATCH]
+                spoken |= zip(part, self.utterer.speak([jobs[index] for index in part], options), strict=True)
+        pieces = iter(spoken[index] for index in range(len(jobs)))
         timed = [[(next(pieces), job.line.pause) for job in each] for each in own]
         return [
             join_speech(list(between_silences(self.finished(join_sentences(each)), order.lead, order.tail)))
@@ -242,17 +272,54 @@ class Synthesizer:
         source = f"{self.config.name}, seed {seed}"
         return voice_from_speech(speech, self.utterer.spec.digest, self.utterer.table.digest, name, source)
 
-    def _order(self, text: Text, voice: Voice, seed: int, manner: Manner) -> Order:
-        """Return what is to be spoken; voices are found before the first word is."""
-        mode = chosen_mode(manner.get("mode", PromptMode.ZERO_SHOT))
+    def with_prompt(self, speech: Speech, voice: Voice) -> Audio:
+        """Return a voice's prompt and what was said after it (mode `continual`) as one sound, through the codec."""
+        return self.utterer.sound(np.concatenate([voice.codes, speech.codes]))
+
+    def _order(self, text: Text, voice: Voice, seed: int, manner: Manner, options: AROptions) -> Order:
+        """Return what is to be spoken; voices are found before the first word is. Silences are as fast as words."""
+        mode, as_one = chosen_mode(manner.get("mode", PromptMode.ZERO_SHOT)), manner.get("as_one", False)
         lexicon, known = manner.get("lexicon"), manner.get("cast", {})
         if not isinstance(text, str | Script):
-            return Order(jobs_of(lines_of(text, lexicon_of(lexicon)), voice, seed, None, mode), 0.0, 0.0)
+            lines = faster(lines_of(text, lexicon_of(lexicon), as_one=as_one), options.speed)
+            return Order(jobs_of(lines, voice, seed, None, mode), 0.0, 0.0)
         script = text if isinstance(text, Script) else script_of(text, manner.get("markup", Markup.AUTO), lexicon)
         if self.utterer.ar.config.alignment is Alignment.NONE:
             script = script.without_rates()
         voices = script.cast(lambda name: known.get(name) or self.voice(name))
-        return Order(jobs_of(script.lines(), voice, seed, voices, mode), script.lead, script.tail)
+        jobs = jobs_of(faster(script.lines(as_one=as_one), options.speed), voice, seed, voices, mode)
+        return Order(jobs, script.lead / options.speed, script.tail / options.speed)
+
+    def _fitted(self, order: Order, options: AROptions, seconds: float) -> Order:
+        """Return the order with lines and silences that last so many seconds together, all stretched alike.
+
+        Inside the text a line's own silent edges do not count: they become the pauses.
+        """
+        if options.speed != 1:
+            raise ConfigError("a speed and a duration contradict each other", "give one of them")
+        jobs, merge = list(order.jobs), self.utterer.ar.config.merge
+        drafts = [
+            draft
+            for start in range(0, len(jobs), BATCH)
+            for draft in self.utterer.at_own_pace(jobs[start : start + BATCH], options)
+        ]
+        natural = order.lead + order.tail + sum(job.line.pause for job in jobs)
+        for number, (job, draft) in enumerate(zip(jobs, drafts, strict=True)):
+            edges = draft.edges(job.line, is_first=number == 0, is_last=number == len(jobs) - 1)
+            natural += (len(draft.result.codes) - edges) * merge / FRAME_RATE / job.line.rate
+        rate = natural / seconds if seconds > 0 else np.inf
+        if not 0.5 <= rate <= 2:
+            raise ConfigError(
+                f"{seconds:g} s do not fit a text that takes {natural:.1f} s",
+                f"give a duration from {natural / 2:.1f} to {natural * 2:.1f} s",
+            )
+        fitted = [
+            self.utterer.fitted(job, draft, len(draft.result.codes) * merge / job.line.rate / rate)
+            for job, draft in zip(jobs, drafts, strict=True)
+        ]
+        lines = faster([job.line for job in fitted], rate)
+        paused = (replace(job, line=line) for job, line in zip(fitted, lines, strict=True))
+        return Order(paused, order.lead / rate, order.tail / rate)
 
     def spoken(self, jobs: Iterable[Job], options: AROptions, candidates: int = 1) -> Iterator[tuple[Speech, float]]:
         """Yield the speech of each job, the best of `candidates`, and the pause wanted after it."""
@@ -284,6 +351,6 @@ class Synthesizer:
         return enrol(voice, utterer.codec, table.digest, prompt_text, merge=merge, table=table, **known)
 
 
-def _given(**values: float | None) -> dict[str, float]:
+def _given(**values: Any) -> dict[str, Any]:
     """Return the values that are not None."""
     return {key: value for key, value in values.items() if value is not None}

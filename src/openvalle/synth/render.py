@@ -1,6 +1,6 @@
-"""Codebook 1 of a line, as it comes -> its sound: codebooks 2..Q in windows, the codec with its state carried along.
+"""Codebook 1 of a line, as it comes -> its sound: codebooks 2..Q in one go or in windows, the codec in blocks.
 
-A line that is complete goes through the same windows in the same blocks, so the stream and the whole are one sound.
+With the same windows, or none, the samples are the same whether codebook 1 comes step by step or is complete.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ BLOCK = 32  # frames decoded at a time: convolutions prepare themselves for ever
 class Renderer:
     """One line on its way from codebook 1 to samples."""
 
-    def __init__(self, nar: NAR, codec: Codec, row: NARPromptRow, windows: Windows, merge: int, spoken: int) -> None:
-        """`row`: the line's text and prompt; `merge`: frames per code of codebook 1; `spoken`: frames before it."""
+    def __init__(
+        self, nar: NAR, codec: Codec, row: NARPromptRow, windows: Windows | None, merge: int, spoken: int
+    ) -> None:
+        """`row`: the line's text and prompt; `windows` None: the line in one go; `merge`: frames per code of codebook
+        1; `spoken`: frames before it."""
         self.filler = WindowFiller(nar, row, windows, spoken)
         self.decoder, self.merge, self.device = codec.stream(), merge, nar.codes.device
         self.path = torch.zeros(0, dtype=torch.long)  # (T / merge,) symbol of each step, counted in the line

@@ -37,13 +37,13 @@ class Script:
         """Seconds of silence after the last passage."""
         return self.passages[-1].pause or 0.0
 
-    def lines(self) -> Iterator[Line]:
-        """Yield the lines; `TextError` if nothing can be spoken."""
+    def lines(self, *, as_one: bool = False) -> Iterator[Line]:
+        """Yield the lines, `as_one` for each passage; `TextError` if nothing can be spoken."""
         held: Line | None = None
         for passage in self.passages:
             spoken = False
             try:
-                for line in lines_of(passage.text, self.lexicon, self.shown):
+                for line in lines_of(passage.text, self.lexicon, self.shown, as_one=as_one):
                     if held is not None:
                         yield held
                     held, spoken = replace(line, voice=passage.voice, rate=passage.rate), True

@@ -39,7 +39,7 @@ class Quality:
     """How the decoding went. One per sentence; joined speech takes the worst of each."""
 
     stopped_by: str  # "end" (the last symbol was spoken) or "limit" (the decoder was cut off)
-    frames_per_phone: float  # codec frames (1/75 s) per phone, pauses included; ordinary speech has 5 to 12
+    frames_per_phone: float  # codec frames (1/75 s) per phone, known pauses left out; ordinary speech has 5 to 12
     attempts: int = 1
     flags: tuple[str, ...] = ()  # "fast", "slow", "cut", "loop", "silence", "runaway": what a listener may notice
     retries: tuple[str, ...] = ()  # what was wrong with the attempts that were thrown away

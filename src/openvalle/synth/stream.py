@@ -10,6 +10,7 @@ import numpy as np
 
 from openvalle.audio import Audio, silence
 from openvalle.decode.ar import AROptions
+from openvalle.decode.windows import Windows
 from openvalle.safety.provenance import Provenance
 from openvalle.safety.watermark import Marker, MarkStream
 from openvalle.synth.edges import EdgeTrimmer
@@ -40,6 +41,7 @@ def blocks_of(
     options: AROptions,
     marker: Marker | None = None,
     provenance: Provenance | None = None,
+    windows: Windows | None = None,
 ) -> Iterator[Block]:
     """Yield the blocks of all jobs, each sentence with its edges made for the pauses between them, and marked."""
     job, lead, start = next(jobs, None), None, 0
@@ -48,7 +50,7 @@ def blocks_of(
         trimmer = trimmer_of(rate, lead, job.line.pause)
         mark = marker.stream(rate) if marker else None
         given: list[np.ndarray] = []
-        with closing(_finished(utterer.stream(job, options), trimmer, mark)) as samples:
+        with closing(_finished(utterer.stream(job, options, windows), trimmer, mark)) as samples:
             speech = yield from _counted(samples, given, job, start, rate)
         following = next(jobs, None)  # may have to wait for its text
         begun = start + sum(map(len, given))

@@ -7,26 +7,26 @@ a batch, and in the middle of a book.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from openvalle.audio import Audio
 from openvalle.codec.base import Codec, CodecSpec
 from openvalle.decode.ar import AROptions, ARPrompt, ARResult, ARStep, StoppedBy, collect, generate, stream
-from openvalle.decode.nar import NARPromptRow
+from openvalle.decode.pointer import stretched
+from openvalle.decode.prompt import SpeechPrompt, continued, zero_shot
 from openvalle.decode.watch import Finding
 from openvalle.decode.windows import Windows
 from openvalle.errors import ModelError
 from openvalle.model.ar import AR
-from openvalle.model.batch import Utterance, whole_blocks
-from openvalle.model.config import Alignment
+from openvalle.model.batch import Utterance
 from openvalle.model.nar import NAR
 from openvalle.synth.jobs import USUAL_FRAMES, Job, PromptMode, paths_of, seeded
+from openvalle.synth.lines import Line
 from openvalle.synth.render import Renderer
 from openvalle.synth.speech import Quality, Speech
 from openvalle.text.bpe import pieces
@@ -35,6 +35,8 @@ from openvalle.text.symbols import SIL, SymbolTable, TextUnit
 LANGUAGE = "en"  # of the text; the front end reads English
 SILENT_FRAMES = 16  # enough for the codec's edges to be left behind
 FAST_FRAMES, SLOW_FRAMES = 3.0, 20.0  # frames per phone (1/75 s) outside of which speech is hardly natural
+LAST_FRAMES = 30  # more that a line's last sounds take: a word alone is drawn out
+EDGE_FRAMES = 75  # of silence around a line, where nobody knows which frames they are
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,13 @@ class Draft:
         """What to minimise among attempts."""
         return badness(self.quality, self.result.stopped_by is StoppedBy.WATCH)
 
-
-@dataclass(frozen=True)
-class Prompt:
-    """A voice as the models read it."""
-
-    symbols: tuple[str, ...]
-    codes: Tensor  # (T, Q) int64
-    path: Tensor | None  # (T / merge,) index of each block's symbol; None for byte pairs
-    language: str
+    def edges(self, line: Line, *, is_first: bool, is_last: bool) -> int:
+        """Return how many codes are silence at a line's edges inside a text."""
+        if self.result.path is None:
+            return 0
+        last = len(line.symbols) - 1
+        ends = [place for place, is_outer in ((0, is_first), (last, is_last)) if not is_outer]
+        return sum(int((self.result.path == place).sum()) for place in ends if line.symbols[place] == SIL)
 
 
 @dataclass(frozen=True)
@@ -70,19 +70,22 @@ class Utterer:
     spec: CodecSpec
     table: SymbolTable
     languages: tuple[str, ...] = ("en",)  # language n of the models, counted from 1, is the n-th
-    windows: Windows = field(default_factory=Windows)  # in which codebooks 2 to Q are filled, streamed or not
 
     def speak(self, jobs: Sequence[Job], options: AROptions) -> list[Speech]:
         """Return the speech of each job; a line that went wrong is tried again and the best attempt kept."""
-        return [self._complete(job, draft) for job, draft in zip(jobs, self.drafts(jobs, options), strict=True)]
+        drafts = self.drafts(jobs, options)
+        return [self._complete(job, draft, options) for job, draft in zip(jobs, drafts, strict=True)]
 
-    def stream(self, job: Job, options: AROptions) -> Generator[np.ndarray, None, Speech]:
-        """Yield the samples of a line as they become final; the generator's value is what `speak` returns for it.
+    def stream(
+        self, job: Job, options: AROptions, windows: Windows | None = None
+    ) -> Generator[np.ndarray, None, Speech]:
+        """Yield the samples of a line as they become final; without windows the generator's value is what `speak`
+        returns for it.
 
         With one attempt they come while codebook 1 is still being drawn. With more, the kept one is known only after
-        the last, and they come from then on.
+        the last, and they come from then on. `windows`: in which codebooks 2 to Q are filled.
         """
-        renderer = self._renderer(job)
+        renderer = self._renderer(job, options, windows)
         if options.attempts == 1:
             draft = yield from self._live(job, options, renderer)
         else:
@@ -94,8 +97,38 @@ class Utterer:
     def drafts(self, jobs: Sequence[Job], options: AROptions) -> list[Draft]:
         """Return codebook 1 of each job, the best of as many attempts as it took.
 
-        A bad draw is broken off as soon as it shows, except in the last attempt: something has to be said.
+        A bad draw is broken off as soon as it shows, except in the last attempt: something has to be said. What is
+        to be faster or slower than the model would say it is then drawn again along its own path, stretched.
         """
+        drafts = self.at_own_pace(jobs, options)
+        paced = [self.paced(job, draft, options) for job, draft in zip(jobs, drafts, strict=True)]
+        again = [index for index, job in enumerate(paced) if job is not jobs[index]]
+        if again:
+            results = self._codebook_1([paced[index] for index in again], 0, enduring(options))
+            for index, result in zip(again, results, strict=True):
+                drafts[index] = self._in_place(jobs[index], drafts[index], result)
+        return drafts
+
+    def paced(self, job: Job, draft: Draft, options: AROptions) -> Job:
+        """Return the job with the path of a draft, as fast as the options and its line want it; itself at rate 1."""
+        rate = options.speed * job.line.rate
+        if rate == 1 or job.path is not None:
+            return job
+        return self.fitted(job, draft, len(draft.result.codes) * self.ar.config.merge / rate)
+
+    def fitted(self, job: Job, draft: Draft, frames: float) -> Job:
+        """Return the job with the path of a draft, stretched to `frames`; `ModelError` without alignment."""
+        config = self.ar.config
+        if draft.result.path is None:
+            raise ModelError(
+                f"the model has no alignment: its pace cannot be changed (line {job.number + 1})",
+                "leave speed and duration away, or use a model with alignment",
+            )
+        path = stretched(draft.result.path[:: config.group], max(1, round(frames / config.block)))
+        return replace(job, path=tuple(path.tolist()))
+
+    def at_own_pace(self, jobs: Sequence[Job], options: AROptions) -> list[Draft]:
+        """Return codebook 1 of each job, as fast as the model says it or its path is."""
         best: dict[int, Draft] = {}
         tried: dict[int, list[str]] = {index: [] for index in range(len(jobs))}
         open_jobs = list(range(len(jobs)))
@@ -120,104 +153,97 @@ class Utterer:
         return Audio(np.ascontiguousarray(samples.float().cpu().numpy(), np.float32), self.spec.rate)
 
     def _draft(self, job: Job, result: ARResult, attempt: int) -> Draft:
-        frames = len(result.codes) * self.ar.config.merge
-        quality = judged(frames, job.line.phones, result.stopped_by, attempt + 1, result.noticed)
+        frames, spare = len(result.codes) * self.ar.config.merge, EDGE_FRAMES + LAST_FRAMES
+        if result.path is not None:  # pauses and edges are known, and tell nothing about the pace
+            pauses = torch.tensor([symbol == SIL for symbol in job.line.symbols])
+            frames -= int(pauses[result.path.cpu()].sum()) * self.ar.config.merge
+            spare = LAST_FRAMES
+        quality = judged(frames, job.line.phones, result.stopped_by, attempt + 1, result.noticed, spare)
+        return Draft(result, quality)
+
+    def _in_place(self, job: Job, natural: Draft, result: ARResult) -> Draft:
+        """Return a draft at another pace with what was wrong with the one whose path it took."""
+        found = self._draft(job, result, 0).quality
+        noticed = tuple(flag for flag in found.flags if flag not in ("fast", "slow", "cut"))
+        flags = tuple(dict.fromkeys([*natural.quality.flags, *noticed]))
+        quality = replace(natural.quality, frames_per_phone=found.frames_per_phone, flags=flags)
         return Draft(result, quality)
 
     def _live(self, job: Job, options: AROptions, renderer: Renderer) -> Generator[np.ndarray, None, Draft]:
-        """Yield samples while codebook 1 is drawn."""
+        """Yield samples while codebook 1 is drawn; at another pace than the model's own, its path comes first."""
+        natural = None
+        if options.speed * job.line.rate != 1 and job.path is None:
+            natural = self.at_own_pace([job], options)[0]
+            job = self.paced(job, natural, options)
         steps: list[ARStep] = []
-        for step in stream(self.ar, self._prompts([job]), enduring(options), seeded([job], 0), paths_of([job])):
+        prompts = [self.prompt(job).ar(self.ar.config)]
+        for step in stream(self.ar, prompts, enduring(options), seeded([job], 0), paths_of([job])):
             steps.append(step)
             kept = step.is_emitted[0]  # (G,)
             path = None if step.path is None else step.path.expand(len(kept))[kept]
             yield from renderer.push(step.codes[0][kept], path)
-        return self._draft(job, collect(steps)[0], 0)
+        result = collect(steps)[0]
+        return self._draft(job, result, 0) if natural is None else self._in_place(job, natural, result)
 
     def _codebook_1(self, jobs: Sequence[Job], attempt: int, options: AROptions) -> list[ARResult]:
         """Speak all jobs in one batch."""
-        return generate(self.ar, self._prompts(jobs), options, seeded(jobs, attempt), paths_of(jobs))
+        prompts: list[ARPrompt] = [self.prompt(job).ar(self.ar.config) for job in jobs]
+        return generate(self.ar, prompts, options, seeded(jobs, attempt), paths_of(jobs))
 
-    def _prompts(self, jobs: Sequence[Job]) -> list[ARPrompt]:
-        prompts = []
-        language = self._language(LANGUAGE)
-        for job in jobs:
-            prompt = self._prompt(job)
-            text = self._ids(job, prompt)
-            rate, following = job.line.rate, len(job.following)
-            if prompt is None:
-                prompts.append(ARPrompt(text, language=language, rate=rate, following_symbols=following))
-                continue
-            merged = prompt.codes[:: self.ar.config.merge, 0]
-            spoken = self._language(prompt.language)
-            before = len(prompt.symbols)
-            prompts.append(ARPrompt(text, before, merged, prompt.path, language, spoken, rate, following))
-        return prompts
-
-    def _complete(self, job: Job, draft: Draft) -> Speech:
-        """Add codebooks 2 to Q and turn the codes into sound. Rows go alone, so that a batch changes no sample."""
-        renderer = self._renderer(job)
+    def _complete(self, job: Job, draft: Draft, options: AROptions) -> Speech:
+        """Add codebooks 2 to Q in one go and turn the codes into sound. Rows go alone: a batch changes no sample."""
+        renderer = self._renderer(job, options, None)
         for _ in chain(renderer.push(draft.result.codes, draft.result.path), renderer.flush()):
             pass  # the renderer keeps what it yields
         return renderer.speech(job.line, self.spec, draft.quality)
 
-    def _renderer(self, job: Job) -> Renderer:
-        prompt, merge = self._prompt(job), self.ar.config.merge
-        path = None if prompt is None else prompt.path
-        frames = torch.zeros(0, dtype=torch.long) if path is None else path.repeat_interleave(merge)
-        row = NARPromptRow(
-            text=self._ids(job, prompt),
-            first=torch.zeros(0, dtype=torch.long),
-            prompt_symbols=0 if prompt is None else len(prompt.symbols),
-            prompt=None if prompt is None else prompt.codes,
-            path=None if self.ar.config.alignment == Alignment.NONE else frames,
-            language=self._language(LANGUAGE),
-            prompt_language=None if prompt is None else self._language(prompt.language),
-        )
-        return Renderer(self.nar, self.codec, row, self.windows, merge, job.spoken)
+    def _renderer(self, job: Job, options: AROptions, windows: Windows | None) -> Renderer:
+        row = self.prompt(job).nar(None, self.ar.config, options.accent)
+        return Renderer(self.nar, self.codec, row, windows, self.ar.config.merge, job.spoken)
 
-    def _ids(self, job: Job, prompt: Prompt | None) -> Tensor:
-        """Return the symbols of prompt, line and what follows, (S,)."""
-        before = prompt.symbols if prompt else ()
+    def prompt(self, job: Job) -> SpeechPrompt:
+        """Return what both networks read for a job: `ModelError` if the voice speaks another language than its mode
+        says."""
+        config, voice, following = self.ar.config, job.voice, len(job.following)
         own = pieces(job.line.text, self.table) if self.table.unit is TextUnit.BPE else job.line.symbols
-        return torch.tensor(self.table.encode([*before, *own, *job.following]))
+        text, language = torch.tensor(self.table.encode([*own, *job.following])), self._language(LANGUAGE)
+        if voice is None:
+            return zero_shot(config, None, text, language, following=following)
+        if voice.language != LANGUAGE and job.mode is not PromptMode.CROSS_LINGUAL:
+            raise ModelError(
+                f"the voice {voice.name!r} speaks {voice.language!r}, the text is {LANGUAGE!r}",
+                f"choose the prompt mode {PromptMode.CROSS_LINGUAL}",
+            )
+        recording = Utterance(
+            torch.tensor(self.table.encode(voice.symbols)),
+            torch.from_numpy(voice.codes.astype(np.int64)),
+            torch.tensor(voice.durations) if voice.durations else None,
+            self._language(voice.language),
+        )
+        build = continued if job.mode is PromptMode.CONTINUAL else zero_shot
+        return build(config, recording, text, language, following=following)
 
     def _language(self, name: str) -> int:
         """Return the models' number of a language, 0 for one that they do not know by name."""
         is_told = self.ar.config.languages > 0 and name in self.languages
         return self.languages.index(name) + 1 if is_told else 0
 
-    def _prompt(self, job: Job) -> Prompt | None:
-        """Return the voice as the mode wants it: whole if the line goes on from it, else without its last pause,
-        because the line begins with one and no two neighbours may be equal."""
-        voice, config = job.voice, self.ar.config
-        if voice is None:
-            return None
-        if voice.language != LANGUAGE and job.mode is not PromptMode.CROSS_LINGUAL:
-            raise ModelError(
-                f"the voice {voice.name!r} speaks {voice.language!r}, the text is {LANGUAGE!r}",
-                f"choose the prompt mode {PromptMode.CROSS_LINGUAL}",
-            )
-        symbols, durations = list(voice.symbols), list(voice.durations)
-        while durations and job.mode is not PromptMode.CONTINUAL and len(symbols) > 1 and symbols[-1] == SIL:
-            symbols.pop()
-            durations.pop()
-        frames = sum(durations) if durations else len(voice.codes)
-        codes = torch.from_numpy(voice.codes[:frames].astype(np.int64))
-        # Both networks get the same whole groups, so that grouped models see one prompt (VALL-E 2 3.1).
-        row = Utterance(torch.zeros(len(symbols)), codes, torch.tensor(durations) if durations else None)
-        kept, path = whole_blocks(row, config.merge, config.group)
-        return Prompt(tuple(symbols), kept, None if path is None else path[:: config.merge], voice.language)
 
-
-def judged(frames: int, phones: int, stopped_by: StoppedBy, attempts: int, noticed: Finding | None = None) -> Quality:
-    """Return the quality record of a line of `frames` frames."""
+def judged(
+    frames: int,
+    phones: int,
+    stopped_by: StoppedBy,
+    attempts: int,
+    noticed: Finding | None = None,
+    spare: int = LAST_FRAMES,
+) -> Quality:
+    """Return the quality record of a line whose phones take `frames` frames, up to `spare` of them for its end."""
     pace = frames / max(1, phones)
     is_whole = stopped_by is not StoppedBy.WATCH  # the pace of half a line says nothing
     checks: dict[str, Any] = {
         "cut": stopped_by is StoppedBy.LIMIT,
         "fast": is_whole and pace < FAST_FRAMES,
-        "slow": is_whole and pace > SLOW_FRAMES,
+        "slow": is_whole and frames > SLOW_FRAMES * phones + spare,
     } | {finding.value: finding is noticed for finding in Finding}
     flags = tuple(flag for flag, is_set in checks.items() if is_set)
     return Quality("limit" if checks["cut"] else "end", pace, attempts, flags)

@@ -1,0 +1,225 @@
+"""The law of prompts: what a frame of the NAR model reads when users speak is what it read in training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from lm_samples import AR_KINDS, NAR_KINDS, shaken
+from openvalle.decode.ar import AROptions
+from openvalle.errors import ModelError
+from openvalle.model.ar import AR
+from openvalle.model.batch import Batch, Utterance
+from openvalle.model.config import ARConfig, NARConfig
+from openvalle.model.nar import NAR, NARInputs
+from openvalle.synth.lines import lines_of
+from openvalle.synth.pipeline import Synthesizer
+from openvalle.synth.voice import Voice
+from openvalle.text.phonemes import phonemize, symbols_of
+
+FAMILY = {"valle": "segment", "vallex": "sentence", "valler": "prefix", "valle2": "prefix"}
+REST = "and went on."
+
+
+@dataclass
+class Spied:
+    """What the NAR model read in one pass: (T,) of the frames that it fills, and of its prompt."""
+
+    text: list[int]
+    positions: list[int]
+    symbols: list[int]  # of each frame in `text`; empty without alignment
+    languages: list[int]
+    prompt: np.ndarray  # (P, Q)
+    prompt_positions: list[int]
+    prompt_symbols: list[int]
+
+    @classmethod
+    def of(cls, inputs: NARInputs) -> Spied:
+        frames, shown = inputs.frames, int(inputs.frames.prompt_lens[0])
+        length, text = int(frames.lens[0]), int(inputs.text_lens[0])
+        positions = frames.positions.expand(len(frames.codes), -1)[0, :length].tolist()
+        path = [] if frames.path is None else frames.path[0, :length].tolist()
+        languages = inputs.languages.expand(-1, length)[0, :length].tolist()
+        prompt = frames.codes[0, :shown].numpy()
+        return cls(
+            *(inputs.text[0, :text].tolist(), positions[shown:], path[shown:], languages[shown:]),
+            *(prompt, positions[:shown], path[:shown]),
+        )
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> list[Spied]:
+    """What every pass of a NAR model reads, in training and in speaking."""
+    seen: list[Spied] = []
+    forward = NAR.forward
+
+    def noted(self: NAR, inputs: NARInputs, stages: torch.Tensor) -> torch.Tensor:
+        seen.append(Spied.of(inputs))
+        return forward(self, inputs, stages)
+
+    monkeypatch.setattr(NAR, "forward", noted)
+    return seen
+
+
+def of_family(synthesizer: Synthesizer, system: str, prompt: str | None = None) -> Synthesizer:
+    """Return the tiny synthesizer with networks of a paper's recipe, small; `prompt`: another kind of NAR prompt."""
+    size = {"symbols": len(synthesizer.utterer.table), "entries": 1024}
+    stack = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32, "dropout": 0.1}
+    reach = {"max_positions": 4096} if system == "valle2" else {}
+    ar = ARConfig.parse({**AR_KINDS[system], **size, **reach, "stack": stack})
+    nar = {**NAR_KINDS[system], **size, **reach, "stack": stack}
+    if prompt is not None:
+        nar = {key: value for key, value in nar.items() if key not in ("prompt_min", "prompt_max")}
+        nar |= {"prompt": prompt, "text": "target"}
+    networks = shaken(AR(ar), 0.1), shaken(NAR(NARConfig.parse(nar)), 0.1)
+    languages = ("zh", "en") if ar.languages else ("en",)
+    utterer = replace(synthesizer.utterer, ar=networks[0], nar=networks[1], languages=languages)
+    options = AROptions(symbol_frames=6, pause_frames=8, most_frames=4.0)
+    return replace(synthesizer, utterer=utterer, options=options)
+
+
+def trained_on(synthesizer: Synthesizer, voice: Voice, symbols: tuple[str, ...], codes: np.ndarray, path: list[int],
+               spy: list[Spied]) -> Spied:  # fmt: skip
+    """Return what the NAR model reads in training of the row that was spoken, with the voice where its kind has it."""
+    utterer = synthesizer.utterer
+    config = utterer.nar.config
+    merge, language = utterer.ar.config.merge, utterer._language("en")
+    table = utterer.table
+    target = torch.from_numpy(codes.astype(np.int64))
+    durations = None if not path else torch.bincount(torch.tensor(path), minlength=len(symbols)) * merge
+    row = Utterance(torch.tensor(table.encode(symbols)), target, durations, language)
+    heard = torch.from_numpy(voice.codes.astype(np.int64))
+    if config.prompt == "prefix":  # the voice's recording goes on: one utterance, of which it is the beginning
+        whole = None if durations is None else torch.cat([torch.tensor(voice.durations), durations])
+        text = torch.cat([torch.tensor(table.encode(voice.symbols)), row.text])
+        row = Utterance(text, torch.cat([heard, target]), whole, language)
+        batch = replace(Batch.of([row], config.merge), prompt_lens=torch.tensor([len(heard)]))
+    elif config.prompt == "none":
+        batch = Batch.of([row], config.merge)
+    else:  # it is another piece of speech, given by the data
+        batch = Batch.of([replace(row, speaker_codes=heard)], config.merge)
+    utterer.nar.loss(batch, torch.Generator().manual_seed(0), stage=1)
+    return spy[-1]
+
+
+@pytest.mark.parametrize("system", FAMILY)
+@pytest.mark.parametrize("mode", ["zero-shot", "continual"])
+def test_a_frame_reads_when_spoken_what_it_read_in_training(
+    synthesizer: Synthesizer, tiny_voice: Voice, spy: list[Spied], system: str, mode: str
+) -> None:
+    check(of_family(synthesizer, system), tiny_voice, spy, mode)
+
+
+@pytest.mark.parametrize("system", ["valle", "valler"])
+def test_so_it_is_without_prompts(synthesizer: Synthesizer, tiny_voice: Voice, spy: list[Spied], system: str) -> None:
+    check(of_family(synthesizer, system, "none"), tiny_voice, spy, "zero-shot")
+
+
+def check(speaker: Synthesizer, voice: Voice, spy: list[Spied], mode: str) -> None:
+    """Speak, then train on what was said, and compare what the NAR model read."""
+    config = speaker.utterer.ar.config
+    cut = len(voice.codes) // config.block * config.block  # whole groups, so that nothing is cut from the start
+    voice = replace(
+        voice, codes=voice.codes[:cut], durations=(*voice.durations[:-1], voice.durations[-1] - len(voice.codes) + cut)
+    )
+    speech = speaker.say(REST, voice, seed=2, mode=mode)
+    said = spy[-1]
+    symbols = next(iter(lines_of(REST))).symbols
+    if mode == "continual":
+        symbols = symbols[1:]
+    elif voice.symbols[-1] == "SIL":  # it makes room for the pause that the text begins with
+        frames = len(voice.codes) - voice.durations[-1]
+        voice = replace(voice, codes=voice.codes[:frames], symbols=voice.symbols[:-1], durations=voice.durations[:-1])
+    path = (
+        [] if not speech.durations else np.repeat(np.arange(len(symbols)), speech.durations)[:: config.merge].tolist()
+    )
+    assert len(speech.codes) > 0
+    learnt = trained_on(speaker, voice, symbols, speech.codes, path, spy)
+    assert said.text == learnt.text
+    assert said.positions == learnt.positions[: len(said.positions)]
+    assert len(learnt.positions) >= len(said.positions) > 0
+    assert said.symbols == learnt.symbols[: len(said.symbols)]
+    assert set(said.languages) == set(learnt.languages)
+    shown = len(learnt.prompt)
+    if speaker.utterer.nar.config.prompt == "segment":  # a piece, from anywhere, of at most half the row
+        pieces = np.lib.stride_tricks.sliding_window_view(said.prompt, (shown, 8))[:, 0]
+        assert (pieces == learnt.prompt).all((1, 2)).any()
+    else:
+        np.testing.assert_array_equal(said.prompt, learnt.prompt)
+    assert said.prompt_positions[:shown] == learnt.prompt_positions
+    assert said.prompt_symbols[:shown] == learnt.prompt_symbols
+
+
+@pytest.mark.parametrize("system", ["valle", "valler", "valle2"])
+def test_words_go_on_in_the_same_breath(synthesizer: Synthesizer, tiny_voice: Voice, system: str) -> None:
+    """Continual mode (VALL-E 4.3): the whole transcript, no pause between what was heard and what follows."""
+    speaker = of_family(synthesizer, system)
+    table, last = speaker.utterer.table, len(tiny_voice.symbols) - 1
+    assert tiny_voice.symbols[last] == "SIL"
+    cut = len(tiny_voice.codes) - tiny_voice.durations[last]  # the recording breaks off after its last word
+    voice = replace(
+        tiny_voice,
+        codes=tiny_voice.codes[:cut],
+        symbols=tiny_voice.symbols[:last],
+        durations=tiny_voice.durations[:last],
+    )
+    prompts = []
+    prompt = type(speaker.utterer).prompt
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            type(speaker.utterer), "prompt", lambda self, job: (prompts.append(prompt(self, job)), prompts[-1])[1]
+        )
+        speech = speaker.say(REST, voice, mode="continual", options=speaker.sampling(attempts=1, detectors=False))
+    symbols = table.symbols
+    rest = symbols_of(phonemize(REST))[1:]
+    assert [symbols[index] for index in prompts[0].text] == [*voice.symbols, *rest]
+    assert prompts[0].prompt_symbols == len(voice.symbols)
+    assert speech.quality.attempts == 1
+    whole = speaker.with_prompt(speech, voice)
+    assert len(whole.samples) == 320 * (len(voice.codes) + len(speech.codes))
+
+
+def test_a_sound_that_ends_one_word_and_begins_the_next_is_one_symbol(
+    synthesizer: Synthesizer, tiny_voice: Voice
+) -> None:
+    """Training texts have no equal neighbours: "see eels" is one long vowel, and the target goes on with it."""
+    last = len(tiny_voice.symbols) - 1
+    cut = len(tiny_voice.codes) - tiny_voice.durations[last]
+    voice = replace(
+        tiny_voice,
+        codes=tiny_voice.codes[:cut],
+        symbols=tiny_voice.symbols[:last],
+        durations=tiny_voice.durations[:last],
+    )
+    assert voice.symbols[-1] == "IY1"
+    speaker = of_family(synthesizer, "valler")
+    speech = speaker.say("Eels.", voice, mode="continual")
+    assert speech.symbols[0] == "IY1"
+    assert sum(speech.durations) == len(speech.codes)
+
+
+def test_a_text_may_be_spoken_as_one_line_however_long(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
+    text = "see saw " * 40
+    once = synthesizer.sampling(attempts=1, symbol_frames=2, pause_frames=2, detectors=False)
+    assert len(list(synthesizer.sentences(text, tiny_voice, options=once))) > 1
+    (whole,) = synthesizer.sentences(text, tiny_voice, options=once, as_one=True)
+    assert len(whole.words) == 80
+
+
+def test_a_voice_of_another_language_needs_the_cross_lingual_mode(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
+    speaker = of_family(synthesizer, "vallex")
+    foreign = replace(tiny_voice, language="zh")
+    with pytest.raises(ModelError, match="prompt mode cross-lingual"):
+        speaker.say(REST, foreign)
+    assert speaker.say(REST, foreign, mode="cross-lingual").seconds > 0
+
+
+def test_detectors_and_every_option_can_be_set_from_outside(synthesizer: Synthesizer) -> None:
+    options = synthesizer.sampling(path_temperature=0.5, top_k=7, settings=("sampling.window=4", "lead_frames=9"))
+    assert (options.path_temperature, options.sampling.top_k) == (0.5, 7)
+    assert (options.sampling.window, options.lead_frames) == (4, 9)
+    off = synthesizer.sampling(attempts=1, detectors=False).watch
+    assert (off.ends, off.loop_frames, off.silence_frames, off.runaway_frames) == (False, 0, 0, 0)
