@@ -16,6 +16,7 @@ from openvalle.audio import RATE, Audio, write
 
 torch.set_num_threads(1)
 
+KEPT = ("OPENVALLE_SPEECH",)  # of the caller's environment; its other settings would change what is tested
 VOWELS = {"AA": (730, 1090, 2440), "IY": (270, 2290, 3010)}  # formants in hertz (Peterson and Barney, 1952)
 SAW_SEE = [("SIL", 0.3), ("S", 0.2), ("AA", 0.3), ("SIL", 0.2), ("S", 0.2), ("IY", 0.4), ("SIL", 0.3)]
 
@@ -118,7 +119,9 @@ def tiny_voice(synthesizer, spoken: Audio):
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has an empty folder of voices and models of its own."""
+    """Every test has an empty folder of voices, models and settings of its own."""
     home = tmp_path / "home"
+    for name in [name for name in os.environ if name.startswith("OPENVALLE_") and name not in KEPT]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("OPENVALLE_HOME", str(home))
     return home

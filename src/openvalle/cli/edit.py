@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from openvalle.cli.say import progress
+from openvalle.cli.settings import Command
 from openvalle.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-class EditCommand(TyperCommand):
+class EditCommand(Command):
     """A command some of whose options take two values and may be given again, which Typer cannot declare."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

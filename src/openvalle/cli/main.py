@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,7 @@ from openvalle.cli.listen import listen
 from openvalle.cli.model import model
 from openvalle.cli.prepare import prepare
 from openvalle.cli.say import say
+from openvalle.cli.settings import Command
 from openvalle.cli.spoofing import spoofing
 from openvalle.cli.stream import stream
 from openvalle.cli.train import train
@@ -50,6 +52,13 @@ ADVICE = {
 
 class Guarded(TyperGroup):
     """The root group: every command runs inside its `invoke`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Show the commands in their sections."""
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn what it raises into one line and an exit code."""
@@ -104,42 +113,61 @@ def is_debugging(ctx: Any) -> bool:
     return bool(ctx.params.get("debug")) or os.environ.get("OPENVALLE_DEBUG", "") not in ("", "0")
 
 
+def version() -> None:
+    """Print the version."""
+    print(f"openvalle {__version__}")
+
+
+def _version_asked(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit(DONE)
+
+
 app = typer.Typer(
     name="openvalle",
     cls=Guarded,
     help="Speak any text in a voice given as a few seconds of audio, and train the models that do it.",
     epilog='Start with: openvalle say "Hello there." --voice clip.wav --plot',
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # the boxes cost 0.2 s of start-up for every command
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("say")(say)
-app.command("batch")(batch)
-app.command("continue")(continue_)
-app.command("edit", cls=EditCommand)(edit)
-app.command("dialogue")(dialogue)
-app.command("stream")(stream)
-app.command("book")(book)
-app.add_typer(voices, name="voice")
-app.command("detect")(detect)
-app.add_typer(watermark, name="watermark")
-app.command("prepare")(prepare)
-app.add_typer(train, name="train")
-app.command("evaluate")(evaluate)
-app.command("report")(report)
-app.add_typer(listen, name="listen")
-app.add_typer(model, name="model")
-app.command("compare")(compare)
-app.command("spoofing")(spoofing)
-app.command("doctor")(doctor)
+# In the order of use. A command takes its defaults from the environment and from openvalle.toml; what is a group of
+# commands sees to that itself.
+SECTIONS: dict[str, dict[str, Any]] = {
+    "Speak": {"say": say, "stream": stream, "dialogue": dialogue},
+    "Voices": {"voice": voices},
+    "Long texts and recordings": {"book": book, "batch": batch, "edit": edit, "continue": continue_},
+    "Train": {"prepare": prepare, "train": train, "model": model},
+    "Evaluate": {
+        "evaluate": evaluate,
+        "report": report,
+        "compare": compare,
+        "listen": listen,
+        "spoofing": spoofing,
+    },
+    "Tools": {"detect": detect, "watermark": watermark, "doctor": doctor, "version": version},
+}
+for _names in SECTIONS.values():
+    for _name, _command in _names.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name)
+        else:
+            app.command(_name, cls=EditCommand if _command is edit else Command)(_command)
 
 
 @app.callback()
 def root(
     ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (or set OPENVALLE_DEBUG=1).")] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Defaults of options, in place of ./openvalle.toml and the user's own.")
+    ] = None,
+    is_version: Annotated[
+        bool, typer.Option("--version", callback=_version_asked, is_eager=True, help="Print the version and leave.")
+    ] = False,
 ) -> None:
     """Speak any text in a voice given as a few seconds of audio, and train the models that do it."""
     is_loud = is_debugging(ctx)
@@ -149,12 +177,6 @@ def root(
         format="%(levelname)s: %(name)s: %(message)s" if is_loud else "%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
-
-
-@app.command("version")
-def version() -> None:
-    """Print the version."""
-    print(f"openvalle {__version__}")
 
 
 def main() -> None:

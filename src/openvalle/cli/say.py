@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openvalle.cli.settings import is_chosen
 from openvalle.errors import TextError, UserError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ PLOT_SECONDS = 20.0  # a picture of more than this shows nothing
 
 
 def say(
+    ctx: typer.Context,
     text: Annotated[str | None, typer.Argument(help="What to say; - reads it from standard input.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the text from a file.")] = None,
     voice: Annotated[
@@ -88,6 +90,8 @@ def say(
     openvalle say - -o book.mp3 < book.txt                  a long text
     """
     words = chosen_text(text, file)
+    if output is not None and Path(output).suffix and not is_chosen(ctx, "file_format"):
+        file_format = None  # a name says more than a setting for all files
     path = chosen_output(output, file_format)
     if path is None and (plot or as_json or play):
         raise UserError("--plot, --play and --json need a sound file", "give -o a file name instead of -")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from openvalle.cli.settings import Command
+
 train = typer.Typer(
     help="Train the codec or the language models by a recipe, and pack them into a model.",
     no_args_is_help=True,
@@ -22,37 +24,37 @@ Out = Annotated[
 ]
 
 
-@train.command("codec")
+@train.command("codec", cls=Command)
 def codec(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/codec")) -> None:
     """Train the codec: audio -> tokens -> audio."""
     launch("codec", recipe, overrides, out)
 
 
-@train.command("ar")
+@train.command("ar", cls=Command)
 def ar(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/ar")) -> None:
     """Train the autoregressive model: text and a voice -> codebook 1."""
     launch("ar", recipe, overrides, out)
 
 
-@train.command("nar")
+@train.command("nar", cls=Command)
 def nar(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/nar")) -> None:
     """Train the non-autoregressive model: codebook 1 -> codebooks 2 to 8."""
     launch("nar", recipe, overrides, out)
 
 
-@train.command("predict")
+@train.command("predict", cls=Command)
 def predict(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/predicted")) -> None:
     """Fill recorded codebook 1 with a trained NAR model: codes that the codec's decoder is then tuned on."""
     launch("predict", recipe, overrides, out)
 
 
-@train.command("pack")
+@train.command("pack", cls=Command)
 def pack(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/model")) -> None:
     """Put trained networks together into a model folder that `openvalle say --model` speaks with."""
     launch("pack", recipe, overrides, out)
 
 
-@train.command("g2p")
+@train.command("g2p", cls=Command)
 def g2p(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/g2p")) -> None:
     """Train the model that pronounces words no lexicon lists; scores.json says how well, on words it never saw."""
     launch("g2p", recipe, overrides, out)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from openvalle.cli.settings import Command
 from openvalle.errors import UserError
 from openvalle.hub import VOICE_SUFFIX, Kind, check_name, find, is_builtin, names, user_folder
 
@@ -20,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The voice's name.")]
 
 
-@voices.command("add")
+@voices.command("add", cls=Command)
 def add(
     name: Name,
     clip: Annotated[Path, typer.Argument(help="3 to 15 s of one speaker, or a .safetensors voice.")],
@@ -45,7 +46,7 @@ def add(
     print(dataclasses.replace(voice, name=name).save(path))
 
 
-@voices.command("import")
+@voices.command("import", cls=Command)
 def import_(
     file: Annotated[Path, typer.Argument(help="A .safetensors voice.")],
     name: Annotated[str | None, typer.Option(help="Its name here; default: the one it has.")] = None,
@@ -64,7 +65,7 @@ def import_(
     print(dataclasses.replace(voice, name=chosen).save(path))
 
 
-@voices.command("export")
+@voices.command("export", cls=Command)
 def export(
     name: Name,
     output: Annotated[
@@ -83,7 +84,7 @@ def export(
     print(Voice.load(find(Kind.VOICE, check_name(name, Kind.VOICE))).save(path))
 
 
-@voices.command("blend")
+@voices.command("blend", cls=Command)
 def blend(
     name: Name,
     first: Annotated[str, typer.Argument(help="A voice's name or file.")],
@@ -100,7 +101,7 @@ def blend(
     print(blended(one, other, share, name).save(path))
 
 
-@voices.command("invent")
+@voices.command("invent", cls=Command)
 def invent(
     name: Name,
     seed: Annotated[int, typer.Option(min=0, help="Every seed is another voice.")] = 0,
@@ -123,7 +124,7 @@ def free_path(name: str, replace: bool) -> Path:
     return path
 
 
-@voices.command("list")
+@voices.command("list", cls=Command)
 def list_(as_json: AsJson = False) -> None:
     """List the voices that can be used by name."""
     rows = [
@@ -137,7 +138,7 @@ def list_(as_json: AsJson = False) -> None:
         print(f"{row['name']}\t{row['kind']}\t{row['path']}")
 
 
-@voices.command("show")
+@voices.command("show", cls=Command)
 def show(
     name: Annotated[str, typer.Argument(help="A voice's name or file.")],
     as_json: AsJson = False,
@@ -165,7 +166,7 @@ def show(
         print(f"{key:>8}: {value}")
 
 
-@voices.command("remove")
+@voices.command("remove", cls=Command)
 def remove(name: Name) -> None:
     """Delete one of your voices."""
     path = find(Kind.VOICE, check_name(name, Kind.VOICE))

@@ -1,0 +1,3 @@
+from openvalle.threads import wait_asleep
+
+wait_asleep()  # here, before anything of this room loads torch
