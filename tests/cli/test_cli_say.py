@@ -106,3 +106,15 @@ def test_long_text_comes_sentence_by_sentence(say) -> None:
     assert len(result["words"]) == 120
     starts = [word["start"] for word in result["words"]]
     assert starts == sorted(starts)
+
+
+def test_a_duration_is_kept_and_any_option_can_be_set(say) -> None:
+    run = say("Hello there, my friend.", "-o", "a.wav", "--duration", 1.2, "--json")
+    assert abs(json.loads(run.out)["seconds"] / 1.2 - 1) < 0.03
+    refused = say("Hello there, my friend.", "--duration", 90)
+    assert refused.code == 2
+    assert "give a duration from" in refused.err
+    assert say("Hi.", "-o", "b.wav", "--set", "path_temperature=0", "--set", "sampling.top_k=3").code == 0
+    unknown = say("Hi.", "--set", "path_temprature=0")
+    assert unknown.code == 2
+    assert "path_temprature" in unknown.err

@@ -184,7 +184,10 @@ class Synthesizer:
             order = self._fitted(order, options, duration)
         for job in islice(order.jobs, skip):
             pause = job.line.pause
-        pieces = join_sentences(self.spoken(order.jobs, options, candidates), pause)
+        spoken = self.spoken(order.jobs, options, candidates)
+        if duration is not None:
+            spoken, order = _in_time(list(spoken), order, duration)
+        pieces = join_sentences(spoken, pause)
         return between_silences(self.finished(pieces), 0.0 if skip else order.lead, order.tail)
 
     def stream(
@@ -251,7 +254,10 @@ class Synthesizer:
                 part = chosen[start : start + BATCH]
                 spoken |= zip(part, self.utterer.speak([jobs[index] for index in part], options), strict=True)
         pieces = iter(spoken[index] for index in range(len(jobs)))
-        timed = [[(next(pieces), job.line.pause) for job in each] for each in own]
+        timed = [iter([(next(pieces), job.line.pause) for job in each]) for each in own]
+        for index, seconds in enumerate(duration or ()):
+            if seconds is not None:
+                timed[index], orders[index] = _in_time(list(timed[index]), orders[index], seconds)
         return [
             join_speech(list(between_silences(self.finished(join_sentences(each)), order.lead, order.tail)))
             for each, order in zip(timed, orders, strict=True)
@@ -349,6 +355,19 @@ class Synthesizer:
         merge, table = utterer.ar.config.merge, utterer.table
         known = {"consent": consent, "language": language, "licence": licence}
         return enrol(voice, utterer.codec, table.digest, prompt_text, merge=merge, table=table, **known)
+
+
+def _in_time(
+    pieces: list[tuple[Speech, float]], order: Order, seconds: float
+) -> tuple[Iterator[tuple[Speech, float]], Order]:
+    """Return lines that were spoken to last about so long, with silences between and around them that make it exact."""
+    silences = order.lead + order.tail + sum(pause for _, pause in pieces)
+    if not silences:
+        return iter(pieces), order
+    said = sum(piece.seconds for piece in join_sentences(pieces)) - silences + order.lead + order.tail
+    factor = min(2.0, max(0.0, (seconds - said) / silences))
+    timed = [(speech, pause * factor) for speech, pause in pieces]
+    return iter(timed), replace(order, lead=order.lead * factor, tail=order.tail * factor)
 
 
 def _given(**values: Any) -> dict[str, Any]:
