@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from openvalle.config import atomic_path
+from openvalle.files import write_text
 
 WIDTH = 144  # characters that the widest table needs
 
@@ -52,10 +52,8 @@ class Report:
         machine = {"python": platform.python_version(), "machine": platform.machine()}
         data = {"benchmark": self.name, "settings": self.settings, "machine": machine, **self.values}
         paths = [folder / f"{self.name}.json", folder / f"{self.name}.md"]
-        with atomic_path(paths[0]) as part:
-            part.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-        with atomic_path(paths[1]) as part:
-            part.write_text(self._markdown(), encoding="utf-8")
+        write_text(paths[0], json.dumps(data, indent=2) + "\n")
+        write_text(paths[1], self._markdown())
         return paths
 
     def _markdown(self) -> str:

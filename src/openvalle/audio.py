@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from openvalle.config import atomic_path
 from openvalle.errors import AudioError
+from openvalle.files import Place, atomic_path, first_path, is_stdout, written_path
 
 RATE = 24_000  # every model works at this rate, in hertz
 MAX_SECONDS = 3 * 3600  # longest file read whole; longer ones belong in `openvalle prepare`
@@ -46,7 +48,7 @@ class Audio:
         """Return the samples as 16-bit little-endian integers."""
         return (np.clip(self.samples, -1, 1) * 32767).round().astype("<i2").tobytes()
 
-    def save(self, path: str | Path, file_format: str | None = None) -> Path:
+    def save(self, path: Place, file_format: str | None = None) -> Path:
         """Write the file (format by its ending, or by name), atomically; return its path."""
         return write(path, self, file_format)
 
@@ -62,7 +64,7 @@ def read(path: str | Path, rate: int | None = RATE, max_seconds: float = MAX_SEC
     if not path.is_file():
         raise AudioError(f"no audio file at {path}", "check the path")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(sound_name(path)) as file:
             if file.frames > max_seconds * file.samplerate:
                 raise AudioError(
                     f"{path} lasts {file.frames / file.samplerate:.0f} s, more than {max_seconds:.0f} s",
@@ -79,25 +81,22 @@ def read(path: str | Path, rate: int | None = RATE, max_seconds: float = MAX_SEC
     return resample(Audio(samples, source_rate), rate or source_rate)
 
 
-def write(
-    path: str | Path, audio: Audio, file_format: str | None = None, tags: Mapping[str, str] | None = None
-) -> Path:
+def write(path: Place, audio: Audio, file_format: str | None = None, tags: Mapping[str, str] | None = None) -> Path:
     """Write `audio` to `path`, atomically; return the path.
 
     `file_format`: wav, flac, mp3, ogg, opus or pcm, by default what the path's ending says; `tags`: see `open_sound`.
     """
     import soundfile
 
-    path = Path(path)
-    ending = format_ending(path, file_format)
+    ending = format_ending(first_path(path), file_format)
     try:
         with atomic_path(path) as part, open_sound(part, audio.rate, ending, tags) as file:
             file.write(np.clip(audio.samples, -1, 1))
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(
-            f"cannot write {path} ({error})", "check the folder, its permissions and the free space"
+            f"cannot write {first_path(path)} ({error})", "check the folder, its permissions and the free space"
         ) from None
-    return path
+    return written_path(path)
 
 
 def format_ending(path: Path | None, file_format: str | None = None) -> str:
@@ -106,7 +105,7 @@ def format_ending(path: Path | None, file_format: str | None = None) -> str:
         if f".{file_format}" not in FORMATS:
             raise AudioError(f"unknown format {file_format!r}", f"use one of: {', '.join(key[1:] for key in FORMATS)}")
         return f".{file_format}"
-    if path is None:
+    if path is None or is_stdout(path):
         return ".wav"
     if path.suffix.lower() not in FORMATS:
         raise AudioError(f"cannot write {path.name}: unknown format {path.suffix!r}", f"end it in {' '.join(FORMATS)}")
@@ -132,11 +131,16 @@ def open_sound(
     container, usual = FORMATS[ending]
     is_raw = container == "RAW"
     chosen = coding if coding and not is_raw and soundfile.check_format(container, coding) else usual
-    file = soundfile.SoundFile(path, "w", rate, channels, chosen, "LITTLE" if is_raw else None, container)
+    file = soundfile.SoundFile(sound_name(path), "w", rate, channels, chosen, "LITTLE" if is_raw else None, container)
     for key, value in ({} if is_raw else tags or {}).items():
         if value:
             setattr(file, key, value)
     return file
+
+
+def sound_name(path: Path) -> str | bytes:
+    """Return a path as libsndfile takes it, whatever bytes its name holds."""
+    return os.fspath(path) if sys.platform == "win32" else os.fsencode(path)
 
 
 def read_tags(path: str | Path) -> dict[str, str]:
@@ -147,7 +151,7 @@ def read_tags(path: str | Path) -> dict[str, str]:
     if not path.is_file():
         raise AudioError(f"no audio file at {path}", "check the path")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(sound_name(path)) as file:
             return {key: value for key, value in file.copy_metadata().items() if value}
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
         raise _unreadable(path, error) from None

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from openvalle.errors import ConfigError
+from openvalle.files import write_text
 
 
 class Config(BaseModel):
@@ -36,8 +33,7 @@ class Config(BaseModel):
 
     def save(self, path: str | Path) -> None:
         """Write JSON, atomically."""
-        with atomic_path(path) as part:
-            part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_text(path, self.model_dump_json(indent=2) + "\n")
 
 
 def _one_line(error: ValidationError) -> str:
@@ -78,27 +74,3 @@ def override(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, An
                 raise ConfigError(f"cannot override {key}: {parent} is not a group of settings")
         node[last] = yaml.safe_load(text)
     return values
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that replaces it only if the block succeeds."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        part.chmod(0o666 & ~_umask())
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

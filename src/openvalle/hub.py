@@ -6,7 +6,6 @@ Addresses on the Hugging Face hub become folders, too (`fetch`), and data files 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -17,12 +16,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from openvalle.errors import MissingExtra, ModelError, UserError
+from openvalle.files import expanded, sha256
 
 BUILTIN = "builtin"  # the model and codec that come with the package
 VOICE_SUFFIX = ".safetensors"
 SUMS = "SHA256SUMS"  # `sha256sum`'s format: hex digest, two spaces, file name
 _REPOSITORY = re.compile(r"hf://(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w.-]+))?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+class Homeless(UserError):
+    """There is no place for the user's own voices and models; the built-in ones can be used."""
 
 
 class Kind(Enum):
@@ -33,16 +37,29 @@ class Kind(Enum):
 
 
 def home() -> Path:
-    """Return the folder of the user's voices and models: $OPENVALLE_HOME, else the system's place for data."""
+    """Return the folder of the user's voices and models: $OPENVALLE_HOME, else the system's place for data.
+
+    `Homeless` for a user who has no place for data; `UserError` if it is a file.
+    """
+    place = _home()
+    if place.exists() and not place.is_dir():
+        named = "OPENVALLE_HOME=" if os.environ.get("OPENVALLE_HOME") else ""
+        raise UserError(f"{named}{place} is no folder", "set OPENVALLE_HOME to the folder of your voices and models")
+    return place
+
+
+def _home() -> Path:
     if chosen := os.environ.get("OPENVALLE_HOME"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "openvalle"
+        return expanded(chosen)
+    given = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_DATA_HOME")
+    base = os.environ.get(given) if given else None
+    if base:
+        return Path(base) / "openvalle"
+    usual = {"win32": "AppData/Local", "darwin": "Library/Application Support"}.get(sys.platform, ".local/share")
+    try:
+        return Path.home() / usual / "openvalle"
+    except RuntimeError:  # HOME is not set, and the system does not know the user, as in some containers
+        raise Homeless("this user has no home folder", "set OPENVALLE_HOME to a folder for voices and models") from None
 
 
 def assets() -> Path:
@@ -53,6 +70,13 @@ def assets() -> Path:
 def user_folder(kind: Kind) -> Path:
     """Return where the user's own voices or models lie; it may not exist yet."""
     return home() / f"{kind.value}s"
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `UserError` if files cannot be made in a folder of the user's own, which may not exist yet."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{there} cannot be written", "set OPENVALLE_HOME to a folder for your voices and models")
 
 
 def check_name(name: str, kind: Kind) -> str:
@@ -68,7 +92,7 @@ def check_name(name: str, kind: Kind) -> str:
 def names(kind: Kind) -> dict[str, Path]:
     """Return what can be asked for by name, sorted; the user's own hide built-in ones of the same name."""
     found: dict[str, Path] = {}
-    for folder in (assets() / f"{kind.value}s", user_folder(kind)):
+    for folder in (assets() / f"{kind.value}s", *_own(kind)):
         if kind is Kind.VOICE:
             found |= {path.stem: path for path in folder.glob(f"*{VOICE_SUFFIX}")}
         else:
@@ -76,6 +100,13 @@ def names(kind: Kind) -> dict[str, Path]:
     if kind is Kind.MODEL:
         found[BUILTIN] = assets() / "model"
     return {name: found[name] for name in sorted(found) if _NAME.fullmatch(name)}
+
+
+def _own(kind: Kind) -> list[Path]:
+    try:
+        return [user_folder(kind)]
+    except Homeless:
+        return []
 
 
 def find(kind: Kind, name: str | Path) -> Path:
@@ -86,7 +117,7 @@ def find(kind: Kind, name: str | Path) -> Path:
     known = names(kind)
     if str(name) in known:
         return known[str(name)]
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.exists():
         return path
     there = ", ".join(known) or "none yet"
@@ -98,15 +129,6 @@ def find(kind: Kind, name: str | Path) -> Path:
 def is_builtin(path: Path) -> bool:
     """Return True for a file of the package, which must not be removed."""
     return path.resolve().is_relative_to(assets().resolve())
-
-
-def sha256(path: Path) -> str:
-    """Return the file's SHA-256 as hex digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def damaged(folder: Path) -> list[str]:

@@ -63,7 +63,7 @@ def test_a_dialogue_with_tracks_and_subtitles(openvalle, tiny_model: Path, voice
         (("edit", "clip.wav", "--delete", "a", "-o", "clip.xyz"), "unknown format '.xyz'"),
         (("dialogue", "[S1] a", "-v", "S1"), "cannot read the voice 'S1'"),
         (("dialogue", "[S1] a", "-v", "S1=x", "-v", "S1=y"), "the speaker S1 has two voices"),
-        (("dialogue", "[S1] a", "-o", "-"), "a dialogue needs a sound file"),
+        (("dialogue", "[S1] a", "-o", "-", "--json"), "--json and --per-speaker need a sound file"),
         (("dialogue", "none.txt"), "cannot read the script none.txt"),
         (("say", "a", "--timestamps", "a.doc"), "unknown format '.doc'"),
     ],

@@ -10,6 +10,7 @@ import typer
 
 from openvalle.cli.say import announce, check_timestamps, chosen_output, chosen_text, progress, spoken
 from openvalle.errors import UserError
+from openvalle.files import first_path, is_special, written_path
 
 if TYPE_CHECKING:
     from openvalle.synth.speech import Speech
@@ -45,9 +46,11 @@ def dialogue(
     openvalle dialogue talk.yaml -o talk.flac --per-speaker
     """
     voices = chosen_voices(voice or [])
-    path = chosen_output(output)
-    if path is None:
-        raise UserError("a dialogue needs a sound file", "give -o a file name instead of -")
+    place = chosen_output(output)
+    if place is None and (as_json or per_speaker):
+        raise UserError("--json and --per-speaker need a sound file", "give -o a file name instead of -")
+    if per_speaker and place is not None and is_special(first_path(place)):
+        raise UserError("--per-speaker needs a sound file", f"{output} is none; give another name")
     check_timestamps(timestamps)
     with progress(quiet) as show:
         show("loading the model")
@@ -59,8 +62,11 @@ def dialogue(
         synthesizer = Synthesizer.load(model, device=device)
         how: dict[str, Any] = {"lexicon": lexicon, "candidates": candidates, "duration": duration}
         pieces = speak_dialogue(synthesizer, turns, voices, seed, synthesizer.sampling(speed=speed), **how)
-        with track_files(path, turns.speakers if per_speaker else [], synthesizer) as (paths, append):
-            summary, _ = spoken(copied(pieces, append), path, None, synthesizer, show, timestamps)
+        with track_files(place, turns.speakers if per_speaker else [], synthesizer) as (tracks, append):
+            summary, _ = spoken(copied(pieces, append), place, None, synthesizer, show, timestamps)
+    if place is None:
+        return
+    paths = [written_path(track) for track in tracks]
     announce(summary | {"speakers": turns.speakers, "tracks": [str(track) for track in paths]}, as_json)
     if not as_json:
         for track in paths:

@@ -14,7 +14,7 @@ import typer
 
 from openvalle import __version__
 from openvalle.errors import UserError
-from openvalle.hub import BUILTIN, Kind, assets, damaged, home, names
+from openvalle.hub import BUILTIN, Homeless, Kind, assets, damaged, home, names
 
 DATA = ("pocketsphinx", "resemble-perth")  # for their models
 CORE = ("torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", *DATA)
@@ -39,7 +39,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": {name: _version(name) for name in CORE},
         "device": _device(),
-        "data folder": str(home()),
+        "data folder": _data_folder(),
         "voices": sorted(names(Kind.VOICE)),
         "models": sorted(names(Kind.MODEL)),
         "codec": _state("codec"),
@@ -53,6 +53,13 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         _show(report)
     if problems:
         raise UserError("; ".join(problems), "mend that and run `openvalle doctor` again")
+
+
+def _data_folder() -> str:
+    try:
+        return str(home())
+    except Homeless as error:
+        return f"none: {error}"
 
 
 def _version(package: str) -> str | None:

@@ -11,6 +11,7 @@ import typer
 from openvalle.cli.say import progress
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
+from openvalle.files import Free, expanded, is_special, is_stdout
 
 if TYPE_CHECKING:
     from openvalle.synth.edit import Edit
@@ -75,7 +76,9 @@ def edit(
     openvalle edit clip.wav -t "I like tea." --insert-after "like" "cold" --delete "tea" -o new.wav
     """
     edits = chosen_edits(replace or [], insert_after or [], delete or [])
-    path = free_output(output, clip, "edited")
+    place = free_output(output, clip, "edited")
+    if not isinstance(place, Free) and is_special(place) and keep:
+        raise UserError("--keep writes several files", "give -o the name of a file")
     with progress(quiet) as show:
         show("loading the model")
         from openvalle.synth.edit import edit as edited_clip
@@ -85,9 +88,11 @@ def edit(
         show("speaking")
         takes = edited_clip(synthesizer, clip, edits, transcript, seed, candidates=candidates)
     kept = takes if keep else takes[:1]
-    names = [path, *(path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, len(kept) + 1))]
+    places = [_numbered(place, number) for number in range(1, len(kept) + 1)]
     tags = synthesizer.provenance.tags()
-    rows = [{"path": str(take.clip.save(name, tags))} | take.as_dict() for name, take in zip(names, kept, strict=True)]
+    rows = [
+        {"path": str(take.clip.save(where, tags))} | take.as_dict() for where, take in zip(places, kept, strict=True)
+    ]
     print_rows(rows if keep else rows[0], as_json)
 
 
@@ -110,7 +115,7 @@ def continue_(
     \b
     openvalle continue clip.wav --transcript "It was late," "and then the rest."
     """
-    path = free_output(output, clip, "continued")
+    place = free_output(output, clip, "continued")
     with progress(quiet) as show:
         show("loading the model")
         from openvalle.synth.continuation import continue_clip
@@ -121,7 +126,7 @@ def continue_(
         result = continue_clip(synthesizer, clip, text, transcript, seed, candidates=candidates, lexicon=lexicon)
     written = result.added if only_new else result.clip
     row = {
-        "path": str(written.save(path, synthesizer.provenance.tags())),
+        "path": str(written.save(place, synthesizer.provenance.tags())),
         "seconds": round(written.seconds, 3),
         "start": 0.0 if only_new else round(result.start / written.rate, 3),
         "text": result.text,
@@ -143,24 +148,31 @@ def chosen_edits(replace: list[str], insert_after: list[str], delete: list[str])
     return edits
 
 
-def free_output(output: Path | None, clip: Path, word: str) -> Path:
-    """Return the file to write: never the recording itself; without a choice, one beside it that is not there yet."""
+def free_output(output: Path | None, clip: Path, word: str) -> Path | Free:
+    """Return the file to write: never the recording itself; without a choice, one beside it with a free name."""
     from openvalle.audio import format_ending
 
     if output is None:
         suffix = clip.suffix if clip.suffix.lower() in (".wav", ".flac") else ".wav"
-        first = clip.with_name(f"{clip.stem}-{word}{suffix}")
-        taken = (first.with_name(f"{first.stem}-{number}{suffix}") for number in range(2, 100_000))
-        return next(path for path in (first, *taken) if not path.exists())
-    path = output.expanduser()
+        return Free(clip.with_name(f"{clip.stem}-{word}{suffix}"))
+    path = expanded(output)
     format_ending(path)
     if path.exists() and clip.exists() and path.samefile(clip):
         raise UserError("the output is the recording itself", "write to another file, so that the recording stays")
     return path
 
 
+def _numbered(place: Path | Free, number: int) -> Path | Free:
+    """Return where the `number`-th best of several goes: NAME, NAME-2 ..., or the next free name."""
+    if isinstance(place, Free):
+        return Free(place.first)
+    return place if number == 1 else place.with_name(f"{place.stem}-{number}{place.suffix}")
+
+
 def print_rows(rows: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
-    """Print the result to stdout: the paths, or everything as JSON."""
+    """Print the result to stdout: the paths, or everything as JSON; nothing where the sound went there."""
+    if not isinstance(rows, list) and is_stdout(rows["path"]):
+        return
     if as_json:
         print(json.dumps(rows))
         return

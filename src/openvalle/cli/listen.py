@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openvalle import stop
 from openvalle.errors import UserError
+from openvalle.files import expanded, json_lines
 
 if TYPE_CHECKING:
     from openvalle.evaluate.listening.build import Progress
@@ -85,7 +87,8 @@ def serve(
         if host not in ("127.0.0.1", "localhost", "::1"):
             print("others can reach this test; for the internet put a proxy with TLS before it", file=sys.stderr)
         try:
-            server.serve_forever()
+            with stop.unwinding():
+                server.serve_forever()
         except KeyboardInterrupt:
             print("stopped; every answer is kept", file=sys.stderr)
 
@@ -154,7 +157,7 @@ def named_folders(pairs: list[str]) -> dict[str, Path]:
             raise UserError(f"cannot read --system {pair!r}", "write --system NAME=FOLDER")
         if name in folders:
             raise UserError(f"the system {name!r} is there twice", "give every system its own name")
-        folders[name] = Path(path).expanduser()
+        folders[name] = expanded(path)
     return folders
 
 
@@ -163,8 +166,7 @@ def read_texts(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return {str(line["id"]): str(line["text"]) for line in lines}
+        return {str(row["id"]): str(row["text"]) for _, row in json_lines(path.read_text(encoding="utf-8"))}
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check the path") from None
     except (ValueError, KeyError, TypeError):

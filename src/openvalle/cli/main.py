@@ -1,12 +1,14 @@
 """The command `openvalle`: the groups of commands, and the one place where errors become exit codes.
 
-Exit codes: 0 done, 2 something the user can mend (one line on stderr), 130 stopped by Ctrl-C, 1 anything else.
+Exit codes: 0 done, 2 something the user can mend (one line on stderr), 130 stopped by Ctrl-C, 143 by SIGTERM, 1 any
+other failure.
 Results go to stdout, progress and messages to stderr.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -17,7 +19,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from openvalle import __version__
+from openvalle import __version__, stop
 from openvalle.cli.batch import batch
 from openvalle.cli.book import book
 from openvalle.cli.compare import compare
@@ -47,6 +49,13 @@ ADVICE = {
     errno.EROFS: "choose a folder that can be written",
     errno.ENOTDIR: "check the path",
     errno.EISDIR: "give a file, not a folder",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "a link leads back to itself; check the path",
+    errno.ENXIO: "nobody listens there; give a file",
+    errno.EEXIST: "give another name",
+    errno.EFBIG: "the system allows no larger file; check `ulimit -f`",
+    errno.EMFILE: "allow more open files, with `ulimit -n`",
+    errno.EIO: "check the disk",
 }
 
 
@@ -71,9 +80,12 @@ class Guarded(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from error
         except KeyboardInterrupt as error:
-            complain("stopped; nothing half-written was left behind")
-            raise typer.Exit(INTERRUPTED) from error
+            complain(stop.LEFT_NOTHING)
+            raise typer.Exit(stop.asked() or INTERRUPTED) from error
         except Exception as error:
+            if code := stop.asked():  # somebody made another error of the one that asked to end
+                complain(stop.LEFT_NOTHING)
+                raise typer.Exit(code) from error
             if type(error).__module__.split(".")[0] in ("click", "typer"):
                 raise  # a usage error: Typer shows it with a hint and leaves with exit code 2
             raise typer.Exit(explain(error, is_debugging(ctx))) from error
@@ -180,9 +192,13 @@ def root(
 
 
 def main() -> None:
-    """Entry point of the command `openvalle`."""
+    """Run the command; `openvalle.__main__` calls this, and hears signals before this file is read."""
+    stop.listen()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path is printed as it is, whatever bytes it holds
     try:
         app()
-    except KeyboardInterrupt:  # before a command began, or after it ended
-        complain("stopped")
-        sys.exit(INTERRUPTED)
+    except SystemExit as ended:
+        if stop.asked() is not None:  # all is unwound; what else runs at the end of Python may wait for others
+            stop.leave(int(ended.code or 0))
+        raise

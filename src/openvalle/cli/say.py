@@ -14,6 +14,7 @@ import typer
 
 from openvalle.cli.settings import is_chosen
 from openvalle.errors import TextError, UserError
+from openvalle.files import Free, expanded, first_path, is_special, is_stdout, written_path
 
 if TYPE_CHECKING:
     from openvalle.synth.pipeline import Synthesizer
@@ -92,10 +93,12 @@ def say(
     words = chosen_text(text, file)
     if output is not None and Path(output).suffix and not is_chosen(ctx, "file_format"):
         file_format = None  # a name says more than a setting for all files
-    path = chosen_output(output, file_format)
-    if path is None and (plot or as_json or play):
+    place = chosen_output(output, file_format)
+    if place is None and (plot or as_json or play):
         raise UserError("--plot, --play and --json need a sound file", "give -o a file name instead of -")
-    if play and (file_format == "pcm" or str(path).endswith(".pcm")):
+    if place is not None and (plot or play) and is_special(first_path(place)):
+        raise UserError("--plot and --play need a sound file", f"{output} is none; give another name")
+    if play and (file_format == "pcm" or str(output).endswith(".pcm")):
         raise UserError("raw PCM cannot be played: it does not tell its rate", "take another --format")
     check_timestamps(timestamps)
     started = time.monotonic()
@@ -124,10 +127,11 @@ def say(
             pieces = iter([speak_like(synthesizer, prosody, words, speaker, seed, options)])
         else:
             pieces = synthesizer.sentences(words, speaker, seed=seed, options=options, **manner)  # type: ignore[arg-type]
-        summary, shown = spoken(pieces, path, file_format, synthesizer, show, timestamps)
+        summary, shown = spoken(pieces, place, file_format, synthesizer, show, timestamps)
     summary |= {"elapsed": round(time.monotonic() - started, 3), "seed": seed, "voice": speaker.name}
-    if path is None:
+    if place is None:
         return
+    path = written_path(place)
     if plot:
         from openvalle.synth.plot import plot_speech
 
@@ -157,17 +161,16 @@ def chosen_text(text: str | None, file: Path | None) -> str:
         raise TextError("the text is not UTF-8", "save it as UTF-8 first") from None
 
 
-def chosen_output(output: str | None, file_format: str | None = None) -> Path | None:
-    """Return the file to write (None: standard output); without a choice, one that is not there yet."""
+def chosen_output(output: str | None, file_format: str | None = None) -> Path | Free | None:
+    """Return the file to write (None: standard output); without a choice, one that is not there when it is complete."""
     from openvalle.audio import format_ending
 
-    path = Path(output).expanduser() if output not in (None, "-") else None
+    path = None if output is None or is_stdout(output) else expanded(output)
     ending = format_ending(path, file_format)
-    if output == "-":
-        return None
+    if output is None:
+        return Free(Path(f"speech{ending}"))
     if path is None:
-        names = ("speech", *(f"speech-{number}" for number in range(2, 100_000)))
-        return next(path for path in (Path(name + ending) for name in names) if not path.exists())
+        return None
     if path.is_dir():
         raise UserError(f"{path} is a folder", "give the name of a file in it")
     return path
@@ -175,7 +178,7 @@ def chosen_output(output: str | None, file_format: str | None = None) -> Path | 
 
 def spoken(
     pieces: Iterable[Speech],
-    path: Path | None,
+    place: Path | Free | None,
     file_format: str | None,
     synthesizer: Synthesizer,
     show: Callable[[str], None],
@@ -189,7 +192,7 @@ def spoken(
     first: list[Speech] = []
     timeline = Timeline()
     quality: list[dict[str, Any]] = []
-    with sound_file(path, synthesizer.rate, file_format, synthesizer.provenance.tags()) as append:
+    with sound_file(place, synthesizer.rate, file_format, synthesizer.provenance.tags()) as append:
         for piece in pieces:
             append(piece.audio)
             if timeline.seconds < PLOT_SECONDS:
@@ -198,7 +201,8 @@ def spoken(
             timeline.add(with_times(piece) if timestamps else piece)
             show(f"{timeline.seconds:.1f} s of speech")
     words = [word.as_dict() for word in timeline.words]
-    summary = {"path": str(path), "seconds": round(timeline.seconds, 3), "words": words, "quality": quality}
+    path = None if place is None else str(written_path(place))
+    summary = {"path": path, "seconds": round(timeline.seconds, 3), "words": words, "quality": quality}
     if timestamps:
         summary["timestamps"] = str(timeline.write(timestamps))
     return summary, join_speech(first)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
-from openvalle.hub import VOICE_SUFFIX, Kind, check_name, find, is_builtin, names, user_folder
+from openvalle.files import locked
+from openvalle.hub import VOICE_SUFFIX, Kind, check_name, check_writable, find, is_builtin, names, user_folder
+
+if TYPE_CHECKING:
+    from openvalle.synth.voice import Voice
 
 INTRODUCTION = "This is a voice that belongs to nobody: it was made up, from nothing but these words."
 
@@ -38,12 +44,12 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
 ) -> None:
     """Check a clip, say what may spoil it, and keep its voice as NAME."""
-    path = free_path(name, replace)
-    from openvalle.synth.pipeline import Synthesizer
+    with place_of(name, replace) as keep:
+        from openvalle.synth.pipeline import Synthesizer
 
-    synthesizer = Synthesizer.load(model, consent_policy=policy)
-    voice = synthesizer.voice(str(clip), transcript, consent=consent, language=language, licence=licence)
-    print(dataclasses.replace(voice, name=name).save(path))
+        synthesizer = Synthesizer.load(model, consent_policy=policy)
+        voice = synthesizer.voice(str(clip), transcript, consent=consent, language=language, licence=licence)
+        print(keep(dataclasses.replace(voice, name=name)))
 
 
 @voices.command("import", cls=Command)
@@ -58,11 +64,11 @@ def import_(
     from openvalle.synth.voice import Voice
 
     chosen = name if name is not None else Voice.load(file).name
-    path = free_path(chosen, replace)
-    from openvalle.synth.pipeline import Synthesizer
+    with place_of(chosen, replace) as keep:
+        from openvalle.synth.pipeline import Synthesizer
 
-    voice = Synthesizer.load(model, consent_policy=policy).voice(Path(file).resolve())
-    print(dataclasses.replace(voice, name=chosen).save(path))
+        voice = Synthesizer.load(model, consent_policy=policy).voice(Path(file).resolve())
+        print(keep(dataclasses.replace(voice, name=chosen)))
 
 
 @voices.command("export", cls=Command)
@@ -79,9 +85,11 @@ def export(
     path = output or Path(f"{name}{VOICE_SUFFIX}")
     if path.suffix != VOICE_SUFFIX:
         raise UserError(f"{path} is no name of a voice file", f"end it in {VOICE_SUFFIX}")
-    if path.exists() and not replace:
-        raise UserError(f"{path} is there already", "add --replace, or take another name")
-    print(Voice.load(find(Kind.VOICE, check_name(name, Kind.VOICE))).save(path))
+    voice = Voice.load(find(Kind.VOICE, check_name(name, Kind.VOICE)))
+    try:
+        print(voice.save(path, replace=replace))
+    except FileExistsError:
+        raise UserError(f"{path} is there already", "add --replace, or take another name") from None
 
 
 @voices.command("blend", cls=Command)
@@ -93,12 +101,12 @@ def blend(
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
 ) -> None:
     """Keep a prompt made of two voices as NAME: the model hears both. It is no average of them."""
-    path = free_path(name, replace)
-    from openvalle.synth.blend import blend as blended
-    from openvalle.synth.voice import Voice
+    with place_of(name, replace) as keep:
+        from openvalle.synth.blend import blend as blended
+        from openvalle.synth.voice import Voice
 
-    one, other = (Voice.load(find(Kind.VOICE, voice)) for voice in (first, second))
-    print(blended(one, other, share, name).save(path))
+        one, other = (Voice.load(find(Kind.VOICE, voice)) for voice in (first, second))
+        print(keep(blended(one, other, share, name)))
 
 
 @voices.command("invent", cls=Command)
@@ -110,18 +118,34 @@ def invent(
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
 ) -> None:
     """Keep a voice that the model makes up, and that belongs to nobody, as NAME."""
-    path = free_path(name, replace)
-    from openvalle.synth.pipeline import Synthesizer
+    with place_of(name, replace) as keep:
+        from openvalle.synth.pipeline import Synthesizer
 
-    print(Synthesizer.load(model).invent_voice(text, seed, name).save(path))
+        print(keep(Synthesizer.load(model).invent_voice(text, seed, name)))
 
 
-def free_path(name: str, replace: bool) -> Path:
-    """Return the file of a voice that is to be made."""
-    path = user_folder(Kind.VOICE) / f"{check_name(name, Kind.VOICE)}{VOICE_SUFFIX}"
+@contextmanager
+def place_of(name: str, replace: bool) -> Iterator[Callable[[Voice], Path]]:
+    """Yield a function that keeps a voice under a name, which nobody else takes meanwhile.
+
+    What can be refused is refused before the work: `UserError` if the name is taken, or is being taken by another
+    process, or if nothing can be written there.
+    """
+    folder = user_folder(Kind.VOICE)
+    path = folder / f"{check_name(name, Kind.VOICE)}{VOICE_SUFFIX}"
+    taken = UserError(f"there is a voice called {name!r} already", "add --replace, or take another name")
     if path.exists() and not replace:
-        raise UserError(f"there is a voice called {name!r} already", "add --replace, or take another name")
-    return path
+        raise taken
+    check_writable(folder)
+
+    def keep(voice: Voice) -> Path:
+        try:
+            return voice.save(path, replace=replace)
+        except FileExistsError:
+            raise taken from None
+
+    with locked(folder, f".{name}.lock", f"the name {name!r}"):
+        yield keep
 
 
 @voices.command("list", cls=Command)

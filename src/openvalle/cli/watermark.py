@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,17 +24,20 @@ def detect(files: Files, as_json: AsJson = False) -> None:
     from openvalle.safety.watermark import Detector
 
     detector = Detector()
-    for path in files:
+
+    def look(path: Path) -> None:
         finding = inspect(path, detector)
         if as_json:
             print(json.dumps(finding.as_dict()))
-            continue
+            return
         made = finding.provenance
         tags = f"written by {made.generator}, model {made.model}" if made else "nothing about openvalle"
         print(path)
         print(f"  watermark: {described(finding.detection.as_dict())}")
         print(f"       tags: {tags}")
         print(f"    verdict: {finding.verdict.value}: {finding.meaning}")
+
+    look_at(files, look)
 
 
 @watermark.command("detect")
@@ -42,9 +47,27 @@ def find(files: Files, as_json: AsJson = False) -> None:
     from openvalle.safety.watermark import Detector
 
     detector = Detector()
-    for path in files:
+
+    def look(path: Path) -> None:
         facts = {"path": str(path)} | detector.detect(read(path)).as_dict()
         print(json.dumps(facts) if as_json else f"{path}\t{described(facts)}")
+
+    look_at(files, look)
+
+
+def look_at(files: list[Path], look: Callable[[Path], None]) -> None:
+    """Look at every file, also after one that cannot be read; `UserError` at the end if there was any."""
+    bad: list[UserError] = []
+    for path in files:
+        try:
+            look(path)
+        except UserError as error:
+            if len(files) == 1:
+                raise
+            bad.append(error)
+            print(f"error: {error}", file=sys.stderr, flush=True)
+    if bad:
+        raise UserError(f"{len(bad)} of {len(files)} files could not be looked at", bad[0].hint)
 
 
 @watermark.command("embed")

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from openvalle.codec.base import CodecSpec
 from openvalle.codec.layers import Backbone, InverseSTFT, LogMel
 from openvalle.codec.quantize import Quantized, ResidualQuantizer
-from openvalle.config import Config, atomic_path
+from openvalle.config import Config
 from openvalle.errors import ModelError
+from openvalle.files import atomic_path
 
 LOOKAHEAD = 3  # frames of the future that the decoder sees: 40 ms
 MEL_MEAN, MEL_SCALE = -3.0, 2.3  # brings log-mel of levelled speech to about zero mean, unit spread

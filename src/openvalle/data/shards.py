@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openvalle.audio import RATE, Audio
-from openvalle.config import atomic_path
 from openvalle.data.rows import Row, of_split, read_rows
 from openvalle.data.sampling import neighbours
 from openvalle.errors import ModelError
+from openvalle.files import atomic_path
 
 if TYPE_CHECKING:
     from openvalle.data.utterance import Utterance

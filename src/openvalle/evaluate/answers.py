@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from openvalle.audio import Audio, read, write
-from openvalle.config import atomic_path
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.conditions import in_condition
 from openvalle.evaluate.items import Folders, Item
 from openvalle.evaluate.judges import progress_bar
 from openvalle.evaluate.systems import Spoken, System
+from openvalle.files import write_text
 
 log = logging.getLogger(__name__)
 Build = Callable[[], System]
@@ -88,8 +88,7 @@ def answer(system: System, task: Task, folders: Folders) -> None:
         task.path.unlink(missing_ok=True)
         log.warning("%s failed on %s: %s", system.name, task.item.id, error)
         facts["error"] = str(error)
-    with atomic_path(task.beside) as part:
-        part.write_text(json.dumps(facts), encoding="utf-8")
+    write_text(task.beside, json.dumps(facts))
 
 
 def _check(audio: Audio) -> None:

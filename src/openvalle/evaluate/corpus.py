@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import defaultdict
@@ -12,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from openvalle.audio import Audio, normalize, read
+from openvalle.audio import Audio, normalize, read, sound_name
 from openvalle.errors import UserError
 from openvalle.evaluate.items import CORPUS, Stretch
 from openvalle.evaluate.protocols import Corpus, Protocol
+from openvalle.files import json_lines
 from openvalle.prepare.formats import Clip, Format, detect, read_clips
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def _read(root: Path, split: str | None, base: Path | None = None) -> tuple[list
         if split is not None and clip.split != split:
             continue
         try:
-            seconds = soundfile.info(clip.audio).duration
+            seconds = soundfile.info(sound_name(clip.audio)).duration
         except (soundfile.LibsndfileError, OSError):
             missing.append(str(clip.audio))
             continue
@@ -170,8 +170,7 @@ def _genders(root: Path) -> dict[str, str]:
     manifest = root / "manifest.jsonl" if root.is_dir() else root
     genders: dict[str, str] = {}
     if manifest.suffix == ".jsonl" and manifest.is_file():
-        for line in manifest.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line) if line.strip() else {}
+        for _, row in json_lines(manifest.read_text(encoding="utf-8")):
             if row.get("gender"):
                 genders[str(row.get("speaker"))] = str(row["gender"])
     for path in (root / "SPEAKERS.TXT", root.parent / "SPEAKERS.TXT"):

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from openvalle.audio import Audio, concatenate, fade, normalize, read
-from openvalle.config import atomic_path
 from openvalle.errors import UserError
+from openvalle.files import json_lines, write_json_lines
 
 FORMAT = "openvalle-test-list"
 VERSION = 1
@@ -101,10 +101,7 @@ class TestList:
         head = {"format": FORMAT, "version": VERSION, "protocol": self.protocol, "seed": self.seed}
         head |= {"corpus": self.corpus, "items": len(self.items), "digest": self.digest, "notes": list(self.notes)}
         head["request"] = self.request
-        with atomic_path(path) as part:
-            lines = [head, *(asdict(item) for item in self.items)]
-            part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-        return path
+        return write_json_lines(path, [head, *(asdict(item) for item in self.items)])
 
     def limited(self, count: int) -> TestList:
         """Return the first `count` items."""
@@ -114,11 +111,11 @@ class TestList:
 def read_list(path: Path) -> TestList:
     """Read a test list; `UserError` says what is wrong with the file."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path} ({error})", "check the path") from None
     try:
-        head, *rows = [json.loads(line) for line in lines if line.strip()]
+        head, *rows = [row for _, row in json_lines(text)]
         if head.get("format") != FORMAT:
             raise ValueError("the first line is not that of a test list")
         if head["version"] > VERSION:

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from openvalle.audio import Audio
-from openvalle.config import atomic_path
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.protocols import Judges
+from openvalle.files import write_text
 from openvalle.listen.environment import Environment, environment
 from openvalle.listen.prosody import Prosody, prosody
 from openvalle.listen.quality import Quality
@@ -168,8 +168,7 @@ def _judge_missing(
     missing: dict[str, Clip], judges: Judges, folder: Path, workers: int, device: str, quiet: bool
 ) -> None:
     def keep(key: str, found: dict[str, Any]) -> None:
-        with atomic_path(folder / f"{key}.json") as part:
-            part.write_text(json.dumps(found), encoding="utf-8")
+        write_text(folder / f"{key}.json", json.dumps(found))
         bar.advance(task)
 
     with progress_bar("judging", quiet) as bar:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openvalle.config import atomic_path
 from openvalle.errors import UserError
 from openvalle.evaluate.metrics import DOUBTFUL_WER, METRICS
 from openvalle.evaluate.protocols import Protocol, Reference
@@ -20,6 +19,7 @@ from openvalle.evaluate.published import PublishedTable, published_for
 from openvalle.evaluate.rows import ORIGINAL, Row, read_rows, write_rows
 from openvalle.evaluate.statistics import Figure
 from openvalle.evaluate.summary import figures, kept_share, per_seed, preservation
+from openvalle.files import write_text
 
 FORMAT = "openvalle-report"
 VERSION = 1
@@ -122,8 +122,7 @@ class Report:
         }
         paths = [write_rows(folder / ROWS, self.rows)]
         for name, text in texts.items():
-            with atomic_path(folder / name) as part:
-                part.write_text(text, encoding="utf-8")
+            write_text(folder / name, text)
             paths.append(folder / name)
         return paths
 

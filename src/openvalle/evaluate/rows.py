@@ -6,14 +6,14 @@ never zero and never NaN, and `notes` says why.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from openvalle.config import atomic_path
 from openvalle.errors import UserError
+from openvalle.files import BadLine, json_lines, write_json_lines
 
 ORIGINAL, RECONSTRUCTED, SYNTHESISED = "original", "codec-reconstructed", "synthesised"
 
@@ -56,23 +56,22 @@ def finite(values: dict[str, float | None]) -> tuple[dict[str, float], tuple[str
 
 def write_rows(path: Path, rows: Iterable[Row]) -> Path:
     """Write the rows, atomically; return the path."""
-    with atomic_path(path) as part:
-        lines = (json.dumps(asdict(row), ensure_ascii=False, allow_nan=False) for row in rows)
-        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return path
+    return write_json_lines(path, (asdict(row) for row in rows))
 
 
 def read_rows(path: Path) -> list[Row]:
     """Read a file of rows; `UserError` names the line that cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return [_row(number, values) for number, values in json_lines(path.read_text(encoding="utf-8"))]
+    except BadLine as error:
+        damage = f"{path} is damaged at line {error.number} ({error.reason})"
+        raise UserError(damage, "run the evaluation again") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path} ({error})", "give the folder that `openvalle evaluate` wrote") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            values = json.loads(line)
-            rows.append(Row(**{**values, "notes": tuple(values.get("notes", ()))}))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged at line {number} ({error})", "run the evaluation again") from None
-    return rows
+
+
+def _row(number: int, values: Any) -> Row:
+    try:
+        return Row(**{**values, "notes": tuple(values.get("notes", ()))})
+    except (AttributeError, TypeError) as error:
+        raise BadLine(number, str(error)) from None

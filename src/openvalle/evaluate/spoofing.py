@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from openvalle.audio import read, write
-from openvalle.config import atomic_path
 from openvalle.errors import UserError
 from openvalle.evaluate.items import read_list
 from openvalle.evaluate.rows import ORIGINAL, Row, read_rows
+from openvalle.files import atomic_path, write_text
 
 RATE = 16_000  # hertz of every ASVspoof edition
 PARTS = ("train", "dev", "eval")
@@ -174,8 +174,7 @@ def _write_protocols(folder: Path, trials: Sequence[Trial], layout: Layout, pref
     for part in PARTS:
         lines = [trial.line(layout) for trial in trials if trial.part == part]
         if lines:
-            with atomic_path(folder / protocol_path(part, layout, prefix)) as path:
-                path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            write_text(folder / protocol_path(part, layout, prefix), "".join(f"{line}\n" for line in lines))
 
 
 def _write_facts(folder: Path, trials: Sequence[Trial], attacks: Mapping[str, str], report: Path) -> None:
@@ -189,5 +188,4 @@ def _write_facts(folder: Path, trials: Sequence[Trial], attacks: Mapping[str, st
     record = report / "report.json"
     known = json.loads(record.read_text(encoding="utf-8")).get("record", {}) if record.is_file() else {}
     systems = {attack: {"system": name, **known.get("systems", {}).get(name, {})} for name, attack in attacks.items()}
-    with atomic_path(folder / "attacks.json") as path:
-        path.write_text(json.dumps({"attacks": systems, "record": known}, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "attacks.json", json.dumps({"attacks": systems, "record": known}, indent=2) + "\n")

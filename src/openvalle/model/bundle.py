@@ -23,8 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from openvalle.config import Config, atomic_path
+from openvalle.config import Config
 from openvalle.errors import ConfigError, ModelError
+from openvalle.files import atomic_path
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.model.nar import NAR

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from openvalle.config import atomic_path
 from openvalle.errors import ConfigError, MissingExtra
+from openvalle.files import atomic_path
 from openvalle.model.ar import attention_mask
 from openvalle.model.config import ARConfig, NARConfig, NARPrompt, StageConditioning
 from openvalle.model.layers import Mask

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from openvalle.audio import RATE, TARGET_DB, Audio, is_silent, normalize, read, resample, trim
+from openvalle.audio import RATE, TARGET_DB, Audio, is_silent, normalize, read, resample, sound_name, trim
 from openvalle.config import Config
 from openvalle.data.rows import Row
 from openvalle.data.shards import to_int16, write_audio
@@ -108,7 +108,7 @@ def _read_part(row: Row) -> Audio:
     import soundfile
 
     try:
-        with soundfile.SoundFile(row["audio"]) as file:
+        with soundfile.SoundFile(sound_name(Path(row["audio"]))) as file:
             rate = file.samplerate
             file.seek(min(file.frames, round(row["start"] * rate)))
             frames = file.read(round(row["seconds"] * rate), dtype="float32", always_2d=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import Any
 
 from openvalle.audio import FORMATS
 from openvalle.errors import UserError
+from openvalle.files import BadLine, json_lines
 
 UNKNOWN_SPEAKER = "unknown"
 META = "meta.lst"  # of the Seed-TTS test sets, whose folders are named after the language
@@ -89,15 +89,13 @@ def _lines(path: Path) -> list[str]:
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                assert isinstance(row, dict)
-            except (ValueError, AssertionError):
-                raise UserError(f"{path} line {number} is not a JSON object") from None
-            yield row
+        try:
+            for number, row in json_lines(file):
+                if not isinstance(row, dict):
+                    raise BadLine(number, "no object")
+                yield row
+        except BadLine as error:
+            raise UserError(f"{path} line {error.number} is not a JSON object", f"mend it ({error.reason})") from None
 
 
 def _manifest(path: Path) -> Iterator[Clip]:

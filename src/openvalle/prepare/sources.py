@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from openvalle.config import atomic_path
+from openvalle.audio import sound_name
 from openvalle.data.rows import Row, write_rows
 from openvalle.errors import UserError
+from openvalle.files import atomic_path
 from openvalle.prepare.executor import Result, writing
 from openvalle.prepare.formats import Clip, read_clips
 
@@ -114,7 +115,7 @@ def _check(clip: Clip, seen: set[str]) -> Any:
     if not clip.audio.stat().st_size:
         raise _Rejected("the audio file is empty")
     try:
-        info = soundfile.info(clip.audio)
+        info = soundfile.info(sound_name(clip.audio))
     except (soundfile.LibsndfileError, OSError) as error:
         raise _Rejected(f"not readable as audio ({error})") from None
     if not info.frames:

@@ -17,10 +17,10 @@ import torch
 
 from openvalle.audio import RATE, Audio, at_speed
 from openvalle.codec.base import Codec
-from openvalle.config import atomic_path
 from openvalle.data.rows import Row
 from openvalle.data.shards import AudioShards, write_tokens
 from openvalle.errors import AudioError, TextError
+from openvalle.files import write_text
 from openvalle.listen.aligner import spans_to_durations
 from openvalle.prepare.align import read_spans
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
@@ -139,6 +139,5 @@ def tokenize_all(
     build = partial(_build, folder, audio, load, table, merge, threads)
     result = run_step(folder, rows, build, settings, jobs, unit, progress)
     table.save(folder / "symbols.json")
-    with atomic_path(folder / "codec.json") as part:
-        part.write_text(json.dumps(codec, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / "codec.json", json.dumps(codec, indent=1) + "\n")
     return result

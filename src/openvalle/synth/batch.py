@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from openvalle.audio import format_ending
-from openvalle.config import Config, atomic_path
+from openvalle.config import Config
 from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, ConfigError, ModelError, TextError
+from openvalle.files import BadLine, json_lines, write_text
 from openvalle.hub import Kind, find, sha256
 from openvalle.synth.jobs import BATCH
 from openvalle.synth.pipeline import Synthesizer
@@ -97,16 +98,15 @@ def _values(path: Path, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
         except csv.Error as error:
             raise ConfigError(f"{path}, line {reader.line_num}: {error}", "check the quotes") from None
         return
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path}, line {number} is not JSON: {error.msg}", "write one object per line") from None
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}, line {number} is not an object", 'write lines like {"text": "Hello."}')
-        yield number, {key: value for key, value in values.items() if value is not None}
+    try:
+        for number, values in json_lines(text):
+            if not isinstance(values, dict):
+                raise ConfigError(f"{path}, line {number} is not an object", 'write lines like {"text": "Hello."}')
+            yield number, {key: value for key, value in values.items() if value is not None}
+    except BadLine as error:
+        raise ConfigError(
+            f"{path}, line {error.number} is not JSON: {error.reason}", "write one object per line"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -238,5 +238,4 @@ class Batch:
 
     def _begin(self, entries: Sequence[dict[str, Any]]) -> None:
         """Write the report's first lines: what needs no speaking."""
-        with atomic_path(self.report) as part:
-            part.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+        write_text(self.report, "".join(json.dumps(entry) + "\n" for entry in entries))

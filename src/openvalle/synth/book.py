@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openvalle.audio import Audio, format_ending
-from openvalle.config import Config, atomic_path
+from openvalle.config import Config
 from openvalle.errors import ConfigError, UserError
+from openvalle.files import write_text
 from openvalle.synth.file import refusal, sound_file
 from openvalle.text.chapters import Chapter
 
@@ -178,6 +179,5 @@ def _write_playlist(path: Path, chapters: Sequence[Chapter], files: Sequence[Pat
     lines = ["#EXTM3U"]
     for chapter, file, length in zip(chapters, files, seconds, strict=True):
         lines += [f"#EXTINF:{length:.0f},{' '.join(chapter.title.split())}", file.name]
-    with atomic_path(path) as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
     return path

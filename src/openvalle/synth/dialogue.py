@@ -16,6 +16,7 @@ from pydantic import Field
 from openvalle.audio import Audio, silence
 from openvalle.config import Config
 from openvalle.errors import ConfigError, TextError, UserError
+from openvalle.files import Free, expanded, written_path
 from openvalle.hub import VOICE_SUFFIX, assets
 from openvalle.synth.file import sound_file
 from openvalle.synth.script import LexiconLike, Script, script_of
@@ -72,7 +73,7 @@ class Dialogue:
 
 def read_dialogue(path: str | Path) -> Dialogue:
     """Read a script: .yaml or .toml with voices and turns, any other file as `[S1] ... [S2] ...`."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -179,24 +180,37 @@ def cast_of(dialogue: Dialogue, voices: Mapping[str, VoiceLike]) -> dict[str, Vo
 
 @contextmanager
 def track_files(
-    path: Path, speakers: list[str], synthesizer: Synthesizer
-) -> Iterator[tuple[list[Path], Callable[[Speech], None]]]:
-    """Yield the paths of a track for each speaker (`talk-S1.wav`) and a function that appends a piece to them.
+    place: Path | Free | None, speakers: list[str], synthesizer: Synthesizer
+) -> Iterator[tuple[list[Path | Free], Callable[[Speech], None]]]:
+    """Yield the places of a track for each speaker (`talk-S1.wav`) and a function that appends a piece to them.
 
-    Where one speaks the others are silent, so that the tracks are of one length and add up to the dialogue.
+    Where one speaks the others are silent, so that the tracks are of one length and add up to the dialogue. A dialogue
+    that gets a free name has to be complete before this ends: its tracks are named after it.
     """
-    paths = [path.with_name(f"{path.stem}-{re.sub(r'[^A-Za-z0-9_-]', '_', name)}{path.suffix}") for name in speakers]
-    if len(set(paths)) < len(paths):
+    endings = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in speakers]
+    if len(set(endings)) < len(endings):
         raise UserError("two speakers' names give one file name", "name them with letters and digits")
+    tracks_of = [_track(place, ending) for ending in endings if place is not None]
     with ExitStack() as stack:
         rate, tags = synthesizer.rate, synthesizer.provenance.tags()
-        tracks = [stack.enter_context(sound_file(track, rate, tags=tags)) for track in paths]
+        tracks = [stack.enter_context(sound_file(track, rate, tags=tags)) for track in tracks_of]
 
         def append(piece: Speech) -> None:
             for name, track in zip(speakers, tracks, strict=True):
                 track(piece.audio if name == piece.speaker else hush(piece.audio))
 
-        yield paths, append
+        yield tracks_of, append
+
+
+def _track(place: Path | Free, ending: str) -> Path | Free:
+    """Return where the track of a speaker goes."""
+
+    def beside(path: Path) -> Path:
+        return path.with_name(f"{path.stem}-{ending}{path.suffix}")
+
+    if isinstance(place, Free):
+        return Free(beside(place.first), lambda: beside(written_path(place)))
+    return beside(place)
 
 
 def hush(audio: Audio) -> Audio:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,28 +12,29 @@ from pathlib import Path
 import numpy as np
 
 from openvalle.audio import Audio, format_ending, open_sound
-from openvalle.config import atomic_path
 from openvalle.errors import AudioError
+from openvalle.files import STDOUT, Place, atomic_path, first_path
 
 FULL_BYTES = 1 << 20  # with less free space than this, a failed write is put down to the full disk
 
 
 @contextmanager
 def sound_file(
-    path: Path | None, rate: int, file_format: str | None = None, tags: Mapping[str, str] | None = None
+    place: Place | None, rate: int, file_format: str | None = None, tags: Mapping[str, str] | None = None
 ) -> Iterator[Callable[[Audio], None]]:
     """Yield a function that appends a block; the file gets its name only when the body ends well.
 
-    `path` None writes to standard output once it is complete; `file_format` is by default what the path's ending
-    says, and WAV for standard output; `tags`: see `openvalle.audio.open_sound`. Raises `AudioError` when the disk is
-    full, the folder cannot be written or the format is unknown.
+    `place` None is standard output; that, a device and a pipe are written once all is complete. `file_format` is by
+    default what the path's ending says, and WAV for standard output; `tags`: see `openvalle.audio.open_sound`. Raises
+    `AudioError` when the disk is full, the folder cannot be written or the format is unknown.
     """
     import soundfile
 
+    path = None if place is None else first_path(place)
     ending = format_ending(path, file_format)
     try:
         with (
-            atomic_path(path) if path else _for_stdout() as part,
+            atomic_path(STDOUT if place is None else place) as part,
             open_sound(part, rate, ending, tags) as file,
         ):
             yield lambda audio: file.write(np.clip(audio.samples, -1, 1))
@@ -42,17 +42,6 @@ def sound_file(
         if isinstance(error, BrokenPipeError):
             raise
         raise refusal(path, error) from None
-
-
-@contextmanager
-def _for_stdout() -> Iterator[Path]:
-    """Yield a temporary file that is copied to standard output if the block succeeds."""
-    with tempfile.TemporaryDirectory(prefix="openvalle-") as folder:
-        part = Path(folder) / "speech"
-        yield part
-        with part.open("rb") as written:
-            shutil.copyfileobj(written, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
 
 
 def refusal(path: Path | None, error: BaseException, then: str = "") -> AudioError:

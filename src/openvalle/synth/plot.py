@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openvalle.audio import Audio
-from openvalle.config import atomic_path
 from openvalle.errors import MissingExtra
+from openvalle.files import atomic_path
 from openvalle.synth.speech import Speech
 
 if TYPE_CHECKING:

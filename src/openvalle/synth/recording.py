@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openvalle.audio import RATE, Audio, format_ending, is_silent, normalize, open_sound, resample
-from openvalle.config import atomic_path
+from openvalle.audio import RATE, Audio, format_ending, is_silent, normalize, open_sound, resample, sound_name
 from openvalle.errors import AudioError
+from openvalle.files import Place, atomic_path, expanded, first_path, written_path
 from openvalle.synth.enrol import BLOCK, encoded, heard, spoken_words
 from openvalle.synth.lines import line_of
 from openvalle.synth.speech import Speech
@@ -45,11 +45,11 @@ class Clip:
 
         if isinstance(source, Audio):
             return cls(source.samples[:, None], source.rate, "FLOAT").checked("the recording")
-        path = Path(source).expanduser()
+        path = expanded(source)
         if not path.is_file():
             raise AudioError(f"no audio file at {path}", "check the path")
         try:
-            with soundfile.SoundFile(path) as file:
+            with soundfile.SoundFile(sound_name(path)) as file:
                 if file.frames > MAX_SECONDS * file.samplerate:
                     seconds = file.frames / file.samplerate
                     raise AudioError(f"{path} lasts {seconds:.0f} s, more than {MAX_SECONDS:.0f} s", "cut it first")
@@ -87,19 +87,18 @@ class Clip:
         samples = resample(audio, self.rate).samples
         return (samples[:, None] * gains[None]).astype(np.float32)
 
-    def save(self, path: str | Path, tags: Mapping[str, str] | None = None) -> Path:
+    def save(self, path: Place, tags: Mapping[str, str] | None = None) -> Path:
         """Write the file, in the clip's own sample format where the container has it, atomically; return its path.
 
         `tags`: see `openvalle.audio.open_sound`.
         """
-        path = Path(path)
-        ending = format_ending(path)
+        ending = format_ending(first_path(path))
         with (
             atomic_path(path) as part,
             open_sound(part, self.rate, ending, tags, self.frames.shape[1], self.subtype) as file,
         ):
             file.write(np.clip(self.frames, -1, 1))
-        return path
+        return written_path(path)
 
 
 Source = str | Path | Audio | Clip | Speech

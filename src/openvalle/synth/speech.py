@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from openvalle.audio import Audio, concatenate, write
+from openvalle.files import Place
 from openvalle.safety.provenance import Provenance
 
 
@@ -88,7 +89,7 @@ class Speech:
         """Length in seconds."""
         return self.audio.seconds
 
-    def save(self, path: str | Path, file_format: str | None = None) -> Path:
+    def save(self, path: Place, file_format: str | None = None) -> Path:
         """Write the sound (format by ending, or by name) with tags of its provenance, atomically; return the path."""
         return write(path, self.audio, file_format, self.provenance.tags() if self.provenance else None)
 

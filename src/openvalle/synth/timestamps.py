@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from openvalle.config import atomic_path
 from openvalle.errors import AudioError, TextError, UserError
+from openvalle.files import expanded, write_text
 from openvalle.synth.speech import Speech, Timed
 
 CUE_SECONDS, CUE_CHARACTERS = 6.0, 84  # a subtitle's longest stay, and two lines of 42
@@ -48,14 +48,13 @@ class Timeline:
     def write(self, path: str | Path) -> Path:
         """Write the file, in the format of its ending, atomically; `UserError` for another ending."""
         path = check_ending(path)
-        with atomic_path(path) as part:
-            part.write_text(WRITERS[path.suffix.lower()](self), encoding="utf-8")
+        write_text(path, WRITERS[path.suffix.lower()](self))
         return path
 
 
 def check_ending(path: str | Path) -> Path:
     """Return the path if its ending names a format of timestamps."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.suffix.lower() not in WRITERS:
         raise UserError(
             f"cannot write timestamps to {path.name}: unknown format {path.suffix!r}",

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openvalle.config import atomic_path
 from openvalle.errors import ModelError
+from openvalle.files import atomic_path
 from openvalle.hub import VOICE_SUFFIX, Kind, assets, names
 
 if TYPE_CHECKING:
@@ -91,15 +91,15 @@ class Voice:
             "checks": self.checks,
         }
 
-    def save(self, path: str | Path) -> Path:
-        """Write the file, atomically; return its path."""
+    def save(self, path: str | Path, *, replace: bool = True) -> Path:
+        """Write the file, atomically; return its path. `FileExistsError` if not to `replace` one that is there."""
         from safetensors.numpy import save
 
         path = Path(path)
         metadata = {key: getattr(self, key) for key in STRINGS}
         metadata |= {"format": FORMAT, "version": str(VERSION), "symbols": " ".join(self.symbols)}
         tensors = {"codes": self.codes, "durations": np.array(self.durations, np.uint16)}
-        with atomic_path(path) as part:
+        with atomic_path(path, replace=replace) as part:
             part.write_bytes(save(tensors, metadata))
         return path
 

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from openvalle.config import atomic_path
 from openvalle.errors import ModelError, TextError
+from openvalle.files import write_text
 
 PAD = "<pad>"
 SIL = "SIL"
@@ -91,8 +91,7 @@ class SymbolTable:
         """Write the table and its digest as JSON, atomically."""
         values = {"digest": self.digest, "symbols": list(self.symbols)}
         values |= {"merges": list(self.merges)} if self.merges else {}
-        with atomic_path(path) as part:
-            part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(values, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> SymbolTable:

@@ -21,7 +21,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from openvalle.config import Config, atomic_path
+from openvalle.config import Config
+from openvalle.files import atomic_path, write_text
 from openvalle.text.g2p import LETTERS, MAX_LETTERS, NO_STRESS, SpellingConfig, SpellingModel
 from openvalle.text.symbols import STRESSES, VOWELS, is_vowel
 from openvalle.train.precision import Precision, multiplying
@@ -268,6 +269,5 @@ def train(recipe: SpellingRecipe, folder: Path) -> dict[str, dict[str, float]]:
         name: evaluate(model, [item for item in unseen if item.source == source][: recipe.judged])
         for name, source in (("misaki", MISAKI), ("cmudict", CMU))
     }
-    with atomic_path(folder / "scores.json") as part:
-        part.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
     return scores

@@ -9,9 +9,10 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from openvalle.config import Config, atomic_path
+from openvalle.config import Config
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ModelError
+from openvalle.files import atomic_path
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR

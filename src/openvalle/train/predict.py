@@ -18,13 +18,14 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from openvalle.config import Config, atomic_path
+from openvalle.config import Config
 from openvalle.data.rows import Row, write_rows
 from openvalle.data.sampling import draw_generator
 from openvalle.data.shards import AudioShards, TokenShards, write_tokens
 from openvalle.data.utterance import Utterance, crop
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.errors import ConfigError
+from openvalle.files import write_text
 from openvalle.model.nar import NAR
 from openvalle.train.halves import Part, PartFile, load_half
 
@@ -128,6 +129,5 @@ def _write(out: Path, shards: TokenShards, rows: list[int], codes: list[Tensor])
         for row, frame, place in zip(rows, frames, places, strict=True)
     ]
     for file in ("symbols.json", "codec.json"):
-        with atomic_path(out / "tokens" / file) as part:
-            part.write_text((shards.folder / file).read_text(encoding="utf-8"), encoding="utf-8")
+        write_text(out / "tokens" / file, (shards.folder / file).read_text(encoding="utf-8"))
     write_rows(out / "tokens" / "index.jsonl", index)

@@ -17,6 +17,7 @@ from openvalle.evaluate.compare.config import CommandConfig, FolderConfig, diges
 from openvalle.evaluate.compare.placeholders import filled, values_of
 from openvalle.evaluate.items import Item
 from openvalle.evaluate.systems import Spoken
+from openvalle.files import expanded
 
 SHOWN = 300  # characters of a program's last words
 MAX_ANSWER_SECONDS = 600.0  # a longer answer to one sentence is a fault
@@ -93,7 +94,7 @@ class FolderSystem:
     @classmethod
     def load(cls, name: str, config: FolderConfig) -> FolderSystem:
         """Return the system; its digest knows names, sizes and times of the files: new clips are judged anew."""
-        folder = Path(config.path).expanduser()
+        folder = expanded(config.path)
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}", f"check the path of the system {name!r}")
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS)
@@ -102,7 +103,7 @@ class FolderSystem:
 
     def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
         """Return the clip of an item; `UserError` if there is none."""
-        folder = Path(self.config.path).expanduser()
+        folder = expanded(self.config.path)
         stem = filled(self.config.pattern, {"id": item.id, "seed": str(seed)})
         found = [path for ending in FORMATS if (path := folder / f"{stem}{ending}").is_file()]
         if not found:

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from openvalle.config import atomic_path
 from openvalle.errors import UserError
 from openvalle.evaluate.listening.answers import Ballot
 from openvalle.evaluate.listening.design import Exclusion, TestKind
 from openvalle.evaluate.listening.scores import Score, reasons, scores
 from openvalle.evaluate.listening.statistics import DRAWS, LEVEL, clustered_mean, krippendorff_alpha
 from openvalle.evaluate.listening.study import Study
+from openvalle.files import atomic_path, write_text
 
 Results = dict[str, Any]
 
@@ -96,10 +96,8 @@ def _agreement(counted: Sequence[Score]) -> Results:
 def write_results(folder: Path, study: Study, ballots: Sequence[Ballot], found: Results) -> list[Path]:
     """Write `results.json`, `results.md` and `scores.csv` (one row per rating, in the clear); return their paths."""
     paths = [folder / name for name in ("results.json", "results.md", "scores.csv")]
-    with atomic_path(paths[0]) as part:
-        part.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    with atomic_path(paths[1]) as part:
-        part.write_text(markdown(found), encoding="utf-8")
+    write_text(paths[0], json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    write_text(paths[1], markdown(found))
     with atomic_path(paths[2]) as part, part.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(("rater", "system", "item", "score", "answer_as_shown", "seconds", "counted"))

@@ -1,0 +1,461 @@
+"""Files and folders that appear whole or not at all, names that nobody else takes, locks, JSON lines, digests.
+
+Everything that the package writes for a person goes through here. A regular file is written beside its place, brought
+to the disk and then renamed, through symbolic links; a device, a pipe or an open descriptor (`/dev/stdout`) is written
+once all is complete, and never replaced. What a killed process left is removed by the next one that writes there: the
+writer holds a lock on its unfinished file, which ends with the process whatever ends it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from openvalle.errors import UserError
+from openvalle.stop import unfinished
+
+try:
+    import fcntl
+except ImportError:  # Windows: unfinished files are not held, and none is taken for a dead process's
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".openvalle-lock"
+STDOUT = "-"  # standard output, wherever a path is asked for
+_PART = re.compile(r"\.openvalle-[0-9a-f]{16}")
+_DESCRIPTORS = re.compile(r"/proc/(?P<process>\d+)(/task/\d+)?/fd|/dev/fd")
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL}
+_swept: set[str] = set()  # folders that were cleared of leftovers by this process
+
+
+class Free:
+    """A name that nobody has when the file is complete: `first`, or else `first-2`, `first-3` ...
+
+    `path` is the name that was taken, once it was. `base`: asked then, instead of `first`, for a name that depends on
+    another one that was free. The name is chosen as late as that because other programs choose names, too.
+    """
+
+    def __init__(self, first: Path, base: Callable[[], Path] | None = None) -> None:
+        self.first = first
+        self.path: Path | None = None
+        self._base = base
+
+    def names(self) -> Iterator[Path]:
+        """Yield the names in the order in which they are tried."""
+        base = self._base() if self._base else self.first
+        yield base
+        yield from (base.with_name(f"{base.stem}-{number}{base.suffix}") for number in range(2, 100_000))
+
+
+Place = str | Path | Free
+
+
+def first_path(place: Place) -> Path:
+    """Return the path of a place, or the one that a free name will most likely get."""
+    return place.first if isinstance(place, Free) else Path(place)
+
+
+def written_path(place: Place) -> Path:
+    """Return the path of a place that was written."""
+    return (place.path or place.first) if isinstance(place, Free) else Path(place)
+
+
+@contextmanager
+def atomic_path(place: Place, *, replace: bool = True) -> Iterator[Path]:
+    """Yield a temporary path; what is written there is at `place` when the block succeeds, whole and on the disk.
+
+    With `replace` False a file that is there is never touched: `FileExistsError`, before the block or, where another
+    process was quicker, after it. `OSError` where the place cannot be written.
+    """
+    path = first_path(place)
+    is_free = isinstance(place, Free)
+    if not replace and not is_free and os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "File exists", str(path))
+    if replace and not is_free and is_special(path):
+        with _part(Path(tempfile.gettempdir()), 0o600) as part:  # nobody else is to hear it meanwhile
+            yield part
+            _pour(part, path)
+        return
+    target = Path(os.path.realpath(path)) if replace and not is_free else path  # a link stays a link
+    before = _present(target)
+    with made_folder(target.parent):
+        is_closed = before is not None and not os.access(target.parent, os.W_OK)  # one file of a folder not ours
+        with _part(Path(tempfile.gettempdir()) if is_closed else target.parent, 0o600 if is_closed else 0o666) as part:
+            mode = stat.S_IMODE(part.stat().st_mode)  # as the umask wants it
+            yield part
+            if is_closed:
+                _pour(part, target)
+                return
+            part.chmod(mode)  # some libraries write a file of their own there
+            _to_disk(part)
+            if isinstance(place, Free):
+                place.path = _named(part, place.names())
+            elif not replace:
+                _link(part, target)
+            else:
+                _replace(part, target, before)
+            _folder_to_disk(target.parent)
+
+
+@contextmanager
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder`, whole and on the disk, when the block succeeds.
+
+    `FileExistsError` if something else than an empty folder is there, before the block or after it.
+    """
+    folder = Path(os.path.realpath(folder))
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(errno.EEXIST, "File exists", str(folder))
+    with made_folder(folder.parent), _part(folder.parent, 0o777, is_folder=True) as part:
+        yield part
+        tree_to_disk(part)
+        try:
+            part.rename(folder)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise FileExistsError(errno.EEXIST, "File exists", str(folder)) from None
+            raise
+        _folder_to_disk(folder.parent)
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder with its parents; those that were made here go again if the block fails and they are empty."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()
+        raise
+
+
+@contextmanager
+def locked(folder: Path, name: str = LOCK, what: str = "") -> Iterator[None]:
+    """Keep other processes (and threads) from working in a folder; `UserError` names the one that does already.
+
+    The folder is made, and goes again if it is empty at the end. The lock ends with its process, however that ends.
+    `what`: what is locked, for the message; by default the folder.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    with ExitStack() as stack:
+        for place in reversed(missing):  # callbacks run from the last to the first: the innermost goes first
+            stack.callback(_remove_empty, place)
+        handle = _locked(path, what or str(folder))
+        stack.callback(os.close, handle)
+        stack.callback(unfinished.discard, str(path))
+        stack.callback(path.unlink, missing_ok=True)
+        unfinished.add(str(path))
+        yield
+
+
+def _locked(path: Path, what: str) -> int:
+    """Return an open file that holds the lock at `path`."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _hold(handle):
+            holder = os.read(handle, 1000).decode("utf-8", "replace").strip()
+            os.close(handle)
+            raise UserError(
+                f"{what} is in use by {holder or 'another process'}", "wait until it is done, or end it and try again"
+            )
+        if _is_at(handle, path):
+            break
+        os.close(handle)  # its holder ended and removed it in between
+    os.ftruncate(handle, 0)
+    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    return handle
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def is_special(path: str | Path) -> bool:
+    """Return True for what is written into and never replaced: a device, pipe, socket or open descriptor."""
+    if is_stdout(path) or _descriptor(path) is not None:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def is_stdout(path: str | Path) -> bool:
+    """Return True for `-`, `/dev/stdout` and its other names."""
+    return str(path) == STDOUT or _descriptor(path) == 1
+
+
+def _descriptor(path: str | Path) -> int | None:
+    """Return the number of the open file that a path such as /dev/stdout stands for; -1 for another process's."""
+    place = os.fspath(path)
+    for _ in range(40):  # links to links
+        folder, name = os.path.split(os.path.abspath(place))
+        match = _DESCRIPTORS.fullmatch(os.path.realpath(folder)) if name.isdigit() else None
+        if match:
+            return int(name) if match["process"] in (None, str(os.getpid())) else -1
+        if not os.path.islink(place):
+            return None
+        place = os.path.join(folder, os.readlink(place))
+    return None
+
+
+def _pour(part: Path, path: Path) -> None:
+    """Write a complete file into what is there."""
+    if is_stdout(path):
+        with part.open("rb") as source:
+            shutil.copyfileobj(source, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    number = _descriptor(path)
+    if number is not None and number >= 0:
+        handle = os.dup(number)  # opened anew, a file that output was sent to would begin from its start
+    else:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+        handle = os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0) | (os.O_TRUNC if is_file else 0))
+    with part.open("rb") as source, os.fdopen(handle, "wb") as sink:
+        shutil.copyfileobj(source, sink)
+
+
+@contextmanager
+def _part(folder: Path, mode: int, is_folder: bool = False) -> Iterator[Path]:
+    """Yield a new file or folder that is gone at the end, and that the next process removes if this one is killed."""
+    sweep(folder)
+    handle = -1
+    try:
+        while True:
+            path = folder / f".openvalle-{secrets.token_hex(8)}"
+            unfinished.add(str(path))  # before it is there: a signal may come at any moment
+            if is_folder:
+                path.mkdir(mode)
+                handle = os.open(path, os.O_RDONLY) if fcntl else -1
+            else:
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+            if fcntl is None or (_hold(handle) and _is_at(handle, path)):
+                break
+            os.close(handle)  # another process took it for a leftover before it was held
+            handle = -1
+            unfinished.discard(str(path))
+        if fcntl is None and handle >= 0:
+            os.close(handle)  # Windows does not rename open files
+            handle = -1
+        yield path
+    finally:
+        if is_folder:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        if handle >= 0:
+            os.close(handle)
+        unfinished.discard(str(path))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder; each process looks once."""
+    key = os.path.abspath(folder)
+    if fcntl is None or key in _swept:
+        return
+    _swept.add(key)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _PART.fullmatch(entry.name):
+                with suppress(OSError):
+                    _sweep_one(Path(entry.path))
+
+
+def _sweep_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives, and where nobody can tell
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+    finally:
+        os.close(handle)
+
+
+def _hold(handle: int) -> bool:
+    """Lock an open file until it is closed; False if somebody else does. File systems without locks hold nothing."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            import msvcrt
+
+            os.lseek(handle, 1 << 20, os.SEEK_SET)  # beyond the text, which others read
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+            os.lseek(handle, 0, os.SEEK_SET)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Return True if the open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _present(target: Path) -> os.stat_result | None:
+    """Return what is at a place that is to be replaced; `OSError` where writing into it would be refused, too."""
+    try:
+        before = os.stat(target)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(before.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(target))
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "Permission denied", str(target))
+    return before
+
+
+def _replace(part: Path, target: Path, before: os.stat_result | None) -> None:
+    """Put a complete file where another one may be; that one's permissions, and owner if we may, stay."""
+    if before is not None:
+        if hasattr(os, "chown"):
+            with suppress(OSError):
+                os.chown(part, before.st_uid, before.st_gid)
+        part.chmod(stat.S_IMODE(before.st_mode))
+    try:
+        os.replace(part, target)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        _pour(part, target)  # a file that is mounted by itself, as into a container
+
+
+def _named(part: Path, names: Iterable[Path]) -> Path:
+    """Give a complete file the first of the names that is free."""
+    for path in names:
+        with suppress(FileExistsError):
+            _link(part, path)
+            return path
+    raise FileExistsError(errno.EEXIST, "all names are taken", str(part))
+
+
+def _link(part: Path, path: Path) -> None:
+    """Give a complete file a name; `FileExistsError` if it is taken."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # file systems without hard links
+        os.replace(part, path)
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb" if fcntl else "rb+") as written:  # Windows wants to be allowed to write
+        os.fsync(written.fileno())
+
+
+def _folder_to_disk(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def tree_to_disk(folder: Path) -> None:
+    """Bring a folder with all that is in it to the disk."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            _to_disk(Path(place, name))
+        _folder_to_disk(Path(place))
+
+
+def expanded(path: str | Path) -> Path:
+    """Return the path with `~` filled in; `UserError` if nobody knows whose home that is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"nobody knows where the home folder in {path} is", "write the whole path") from None
+
+
+def write_text(place: Place, text: str) -> Path:
+    """Write a UTF-8 text, atomically; return its path."""
+    with atomic_path(place) as part:
+        part.write_text(text, encoding="utf-8")
+    return written_path(place)
+
+
+class BadLine(ValueError):
+    """A line that is not JSON."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"line {number} is not JSON ({reason})")
+        self.number, self.reason = number, reason
+
+
+def json_lines(text: str | Iterable[str]) -> Iterator[tuple[int, Any]]:
+    """Yield the number and the value of every line that is not blank; `BadLine` names one that cannot be read.
+
+    `text`: as a whole, or an open file.
+
+    Lines end in a line feed alone: text may hold the other characters that `str.splitlines` cuts at.
+    """
+    for number, line in enumerate(text.split("\n") if isinstance(text, str) else text, 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise BadLine(number, error.msg) from None
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+                raise BadLine(number, " ".join(str(error).split())[:100]) from None
+
+
+def json_line(value: Any) -> str:
+    """Return a value as a line."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json_lines(place: Place, values: Iterable[Any]) -> Path:
+    """Write one value a line, atomically; return the path."""
+    with atomic_path(place) as part, part.open("w", encoding="utf-8") as file:
+        for value in values:
+            file.write(json_line(value))
+    return written_path(place)
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Add a line at the end of a file; it is on the disk when this returns."""
+    with path.open("ab") as file:
+        file.write(json_line(value).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sha256(path: str | Path) -> str:
+    """Return a file's SHA-256 as hex digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
