@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,7 @@ SMALL_CODEC = {
 }
 STACK = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32}
 SPLITS = ("train", "train", "dev-clean")
+ON_CPU = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
@@ -70,8 +74,8 @@ def write_recipe(path: Path, values: dict) -> Path:
     return path
 
 
-def train_codec(folder: Path, name: str = "codec-run", sound: dict | None = None) -> Path:
-    recipe = write_recipe(
+def codec_recipe(folder: Path, name: str = "codec-run", sound: dict | None = None) -> Path:
+    return write_recipe(
         folder / f"{name}.yaml",
         {
             "data": str(folder),
@@ -81,7 +85,29 @@ def train_codec(folder: Path, name: str = "codec-run", sound: dict | None = None
             | (sound or {}),
         },
     )
-    return run("codec", recipe, (), folder / name)
+
+
+def train_codec(folder: Path, name: str = "codec-run", sound: dict | None = None) -> Path:
+    return run("codec", codec_recipe(folder, name, sound), (), folder / name)
+
+
+def test_torchrun_trains_by_the_command_and_the_first_process_tells_how_many(prepared: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    job = ["-m", "openvalle", "train", "codec", str(codec_recipe(prepared)), "--out", str(prepared / "two")]
+    done = subprocess.run([*launch, *job], capture_output=True, text=True, timeout=240, env=ON_CPU)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stderr.count("training with 2 processes on cpu") == 2  # once for each of the two stages
+    rows = (prepared / "two" / "sound" / "metrics.jsonl").read_text().splitlines()
+    assert len([row for row in rows if json.loads(row)["group"] == "train"]) == 1  # written by one process
+    BuiltinCodec.load(prepared / "two" / "codec")
+
+
+def test_a_start_that_only_looks_like_many_processes_is_told(prepared, monkeypatch, caplog, capfd) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    train_codec(prepared)
+    assert "this process trains alone, though SLURM_NTASKS=4" in caplog.text
+    assert "torchrun" in caplog.text
+    assert "training with 1 process on" in capfd.readouterr().err
 
 
 def tokenize(folder: Path, codec: BuiltinCodec) -> None:

@@ -1,4 +1,4 @@
-"""`openvalle train codec|ar|nar`: a recipe file -> a trained model. `accelerate launch` starts the same command."""
+"""`openvalle train codec|ar|nar`: a recipe file -> a trained model. `torchrun` starts the same command."""
 
 from __future__ import annotations
 

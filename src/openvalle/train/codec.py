@@ -18,6 +18,7 @@ from openvalle.codec.builtin import BuiltinCodec
 from openvalle.codec.load import load_codec
 from openvalle.errors import ConfigError
 from openvalle.train.codec_recipe import CodecRecipe, CodecTask, Crops
+from openvalle.train.distributed import agreed, once
 from openvalle.train.loop import Losses, Validation, fit
 from openvalle.train.sound import SoundTask
 
@@ -34,7 +35,7 @@ class TokensTask(CodecTask):
         self.networks: dict[str, nn.Module] = {"codec": codec}
 
     def losses(self, batch: Crops, step: int, rng: torch.Generator) -> Losses:
-        config = self.tokens
+        config, rng = self.tokens, agreed(rng)  # all processes move the same codebooks
         merge, levels = self.draw(config.quantize, rng)
         mel = self.codec.encoder.mel(batch.samples)
         quantized = self.codec.quantize(mel, merge, levels, rng)
@@ -70,7 +71,7 @@ def train_codec(recipe: CodecRecipe, out: Path) -> Path:
     codec = _first_stage(recipe, out) if recipe.start is None else _started(recipe.start)
     decoder = fit(SoundTask(recipe, codec), recipe.sound.loop, out / "sound")["decoder"]
     codec.decoder.load_state_dict(decoder.state_dict())  # the averaged weights
-    codec.save(out / "codec")
+    once(lambda: codec.save(out / "codec"))
     log.info("the codec is in %s", out / "codec")
     return out / "codec"
 
@@ -82,7 +83,7 @@ def _first_stage(recipe: CodecRecipe, out: Path) -> BuiltinCodec:
     tokens = fit(TokensTask(recipe, codec), recipe.tokens.loop, out / "tokens")["codec"]
     assert isinstance(tokens, BuiltinCodec)
     # Tokens are made with the weights as they are stored (half precision), so the next stage starts from those.
-    tokens.save(out / "tokens" / "codec")
+    once(lambda: tokens.save(out / "tokens" / "codec"))
     return BuiltinCodec.load(out / "tokens" / "codec")
 
 

@@ -22,6 +22,7 @@ from openvalle.model.ar import AR
 from openvalle.model.batch import Batch, Loss, Utterance
 from openvalle.model.config import Alignment, ARConfig, NARConfig, NARPrompt
 from openvalle.model.nar import NAR
+from openvalle.train.distributed import once
 from openvalle.train.halves import Part, languages_of, save_part
 from openvalle.train.loop import LoopConfig, Losses, Validation, fit
 from openvalle.train.start import load_start, start_from_codebooks, take_weights
@@ -183,5 +184,5 @@ def train_language_model(part: Part, recipe: LanguageModelRecipe, out: Path) -> 
     task = LanguageModelTask(part, recipe)
     network = fit(task, recipe.loop, out)[part.value]
     assert isinstance(network, AR | NAR)
-    save_part(part, network, task.train, out)
+    once(lambda: save_part(part, network, task.train, out))
     return out

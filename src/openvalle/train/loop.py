@@ -2,7 +2,7 @@
 averages, validation, curves, checkpoints, resuming) happens here, once, for the codec and both language models.
 
 Batches and random draws are functions of (seed, step, rank), so a run that was interrupted and resumed is the same
-run. The same command works on one CPU, one GPU, or many through `accelerate launch`.
+run. The same command works on one CPU, one GPU, or many through `torchrun`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from pydantic import Field
 from torch import Tensor, nn
 
 from openvalle.config import Config
 from openvalle.errors import ConfigError
+from openvalle.train.distributed import Processes, join
 from openvalle.train.optim import OptimConfig, clip_gradients, learning_rate, make_optimizer, update_average
 from openvalle.train.precision import Precision, multiplying
 from openvalle.train.progress import TrainingLog
@@ -83,31 +83,31 @@ class Task(Protocol):
 
 def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, nn.Module]:
     """Train until `config.steps`, resuming from `out` if it holds checkpoints; return the averaged networks."""
-    accelerator = Accelerator(mixed_precision="no")  # whatever `accelerate launch` says: the recipe decides
-    state = _start(task, config, accelerator, out)
-    with TrainingLog(out, config.steps, state.step, quiet=not accelerator.is_main_process) as curves:
+    processes = join()
+    state = _start(task, config, processes.device, out)
+    with TrainingLog(out, config.steps, state.step, str(processes), quiet=not processes.is_first) as curves:
         saved = time.monotonic()
         while state.step < config.steps:
-            metrics = _update(task, config, accelerator, state)
+            metrics = _update(task, config, processes, state)
             if state.step % config.log_every == 0 or state.step == config.steps:
                 curves.point(state.step, metrics)
             last = state.step == config.steps
-            if (state.step % config.validate_every == 0 or last) and accelerator.is_main_process:
+            if (state.step % config.validate_every == 0 or last) and processes.is_first:
                 curves.validation(state.step, task.validate(state.averages))
-            if (time.monotonic() - saved > config.save_minutes * 60 or last) and accelerator.is_main_process:
+            if (time.monotonic() - saved > config.save_minutes * 60 or last) and processes.is_first:
                 save_checkpoint(state, out / "checkpoints", config.keep)
                 saved = time.monotonic()
             curves.advance(state.step, metrics)
-    accelerator.wait_for_everyone()
+    processes.wait()
     return state.averages
 
 
-def _start(task: Task, config: LoopConfig, accelerator: Accelerator, out: Path) -> TrainState:
+def _start(task: Task, config: LoopConfig, device: torch.device, out: Path) -> TrainState:
     """Build optimisers and averages, and resume where a run in `out` stopped."""
     _same_run(config, out)
     torch.manual_seed(config.seed)
     for network in task.networks.values():
-        network.to(accelerator.device)
+        network.to(device)
     averages = {name: copy.deepcopy(network).eval().requires_grad_(False) for name, network in task.networks.items()}
     optimizers = {name: make_optimizer(network, config.optim) for name, network in task.networks.items()}
     state = TrainState(task.networks, averages, optimizers)
@@ -135,24 +135,24 @@ def _same_run(config: LoopConfig, out: Path) -> None:
         config.save(path)
 
 
-def _update(task: Task, config: LoopConfig, accelerator: Accelerator, state: TrainState) -> dict[str, float]:
+def _update(task: Task, config: LoopConfig, processes: Processes, state: TrainState) -> dict[str, float]:
     """Do one update of every network; return the numbers of its last batch."""
-    rank, world = accelerator.process_index, accelerator.num_processes
+    rank, world, device = processes.rank, processes.world, processes.device
     # Dropout uses the global generator: seeding it per step makes it a function of (seed, step, rank) too.
     torch.manual_seed((config.seed * 1_000_003 + state.step) * 4096 + rank)
     rng = torch.Generator().manual_seed((config.seed * 1_000_003 + state.step) * 4096 + 2048 + rank)
     for network in state.networks.values():
         network.train()
     for micro in range(config.accumulate):
-        batch = task.batch(state.step * config.accumulate + micro, rank, world).to(accelerator.device)
-        with multiplying(config.precision, accelerator.device):
+        batch = task.batch(state.step * config.accumulate + micro, rank, world).to(device)
+        with multiplying(config.precision, device):
             losses = task.losses(batch, state.step, rng)
         for loss in losses.minimise.values():
-            accelerator.backward(loss / config.accumulate)
+            (loss / config.accumulate).backward()
     metrics = dict(losses.metrics)
     rate = learning_rate(config.optim, state.step, config.steps)
     for name, optimizer in state.optimizers.items():
-        _share_gradients(accelerator, state.networks[name])
+        _share_gradients(processes, state.networks[name])
         norm = clip_gradients(state.networks[name].parameters(), config.optim.clip)
         metrics[f"{name}/gradient"] = norm
         for group in optimizer.param_groups:
@@ -168,14 +168,13 @@ def _update(task: Task, config: LoopConfig, accelerator: Accelerator, state: Tra
     return metrics
 
 
-def _share_gradients(accelerator: Accelerator, network: nn.Module) -> None:
+def _share_gradients(processes: Processes, network: nn.Module) -> None:
     """Average gradients over processes in one flat reduction. Adversarial training calls networks several times a
     step and freezes some in between, which DistributedDataParallel's hooks do not allow."""
-    if accelerator.num_processes == 1:
+    if processes.world == 1:
         return
     gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters() if p.requires_grad]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    flat = accelerator.reduce(flat, reduction="mean")
+    flat = processes.mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
     parameters = [p for p in network.parameters() if p.requires_grad]
     for parameter, piece in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.grad = piece.view_as(parameter)

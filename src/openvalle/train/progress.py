@@ -11,14 +11,28 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from openvalle.errors import MissingExtra
+
 if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
     from openvalle.train.loop import Validation
+
+
+def need_tensorboard() -> type[SummaryWriter]:
+    """Return TensorBoard's writer; `MissingExtra` if it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtra("tensorboard", "train") from None
+    return SummaryWriter
 
 
 class TrainingLog:
     """Writes `metrics.jsonl` and TensorBoard events under the run's folder and shows progress."""
 
-    def __init__(self, out: Path, steps: int, step: int, quiet: bool = False) -> None:
+    def __init__(self, out: Path, steps: int, step: int, processes: str, quiet: bool = False) -> None:
+        """`processes`: who trains, said at the start; `quiet`: another process shows and writes everything."""
         self.quiet = quiet
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -29,15 +43,17 @@ class TrainingLog:
             disable=quiet,
         )
         self.bar = self.progress.add_task("training", total=steps, completed=step)
+        self.processes = processes
         self.started, self.first = time.monotonic(), step
         if not quiet:
-            from torch.utils.tensorboard import SummaryWriter
-
+            writer = need_tensorboard()
             out.mkdir(parents=True, exist_ok=True)
-            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step or None)
+            self.board = writer(str(out / "tensorboard"), purge_step=step or None)
             self.rows = (out / "metrics.jsonl").open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
+        if not self.quiet:
+            self.progress.console.print(f"training with {self.processes}")
         self.progress.start()
         return self
 

@@ -9,6 +9,12 @@ from openvalle.errors import ConfigError
 
 def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Path("runs")) -> Path:
     """Train `part` (codec, ar, nar, predict, pack or g2p) by the recipe into `out`; return what was made."""
+    if part in ("codec", "ar", "nar"):
+        from openvalle.train.distributed import warn_if_alone
+        from openvalle.train.progress import need_tensorboard
+
+        need_tensorboard()
+        warn_if_alone()
     if part == "codec":
         from openvalle.train.codec import CodecRecipe, train_codec
 

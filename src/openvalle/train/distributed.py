@@ -1,0 +1,113 @@
+"""The processes of a training run, as `torchrun` starts them: who this one is, and the one sum they share.
+
+    torchrun --nproc-per-node 4 -m openvalle train ar recipe.yaml
+
+Without `torchrun` there is one process. Processors talk through gloo, CUDA devices (one a process) through NCCL.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+
+from openvalle.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+PATIENCE = timedelta(hours=6)  # the others wait while the first process validates and saves
+LAUNCHERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")  # how many each has started
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that validates, writes and reports."""
+        return self.rank == 0
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the mean of x over the processes; x may be overwritten."""
+        if self.world > 1:
+            distributed.all_reduce(x)
+            x /= self.world
+        return x
+
+    def wait(self) -> None:
+        """Return when all processes are here."""
+        if self.world > 1:
+            distributed.barrier()
+
+    def __str__(self) -> str:
+        return f"{self.world} process{'' if self.world == 1 else 'es'} on {self.device.type}"
+
+
+def join() -> Processes:
+    """Return this process among those that `torchrun` started, connected with them; alone without `torchrun`."""
+    if "RANK" not in os.environ:
+        return Processes(0, 1, _device(0, 1))
+    world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
+    device = _device(local, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if world > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        atexit.register(distributed.destroy_process_group)
+    return Processes(int(os.environ["RANK"]), world, device)
+
+
+def once(act: Callable[[], object]) -> None:
+    """Let the first process do something, such as writing a file, and all go on when it is done."""
+    processes = join()
+    if processes.is_first:
+        act()
+    processes.wait()
+
+
+def agreed(rng: torch.Generator) -> torch.Generator:
+    """Return a generator that draws alike in all processes: what changes on all of them must not be drawn apart."""
+    processes = join()
+    if processes.world == 1:
+        return rng
+    seed = torch.randint(2**62, (1,), generator=rng).to(processes.device)
+    distributed.broadcast(seed, 0)
+    return torch.Generator().manual_seed(int(seed))
+
+
+def _device(local: int, here: int) -> torch.device:
+    """Return the device of process `local` of `here` on this machine."""
+    if torch.cuda.is_available():
+        if here > torch.cuda.device_count():
+            raise ConfigError(
+                f"{here} processes for {torch.cuda.device_count()} CUDA devices",
+                "start one process a device (torchrun --nproc-per-node), or hide them: CUDA_VISIBLE_DEVICES=",
+            )
+        torch.cuda.set_device(local)
+        return torch.device("cuda", local)
+    return torch.device("mps" if here == 1 and torch.backends.mps.is_available() else "cpu")
+
+
+def warn_if_alone() -> None:
+    """Say so where several processes seem to be wanted, but this one trains alone."""
+    if "RANK" in os.environ:
+        return
+    started = {name: os.environ[name] for name in (*LAUNCHERS, "WORLD_SIZE") if os.environ.get(name, "1") != "1"}
+    if started:
+        log.warning(
+            "this process trains alone, though %s: several would write one folder; start them with torchrun",
+            " ".join(f"{name}={value}" for name, value in started.items()),
+        )
+    elif (count := torch.cuda.device_count()) > 1:
+        log.warning(
+            "one of %d CUDA devices trains; all do with: torchrun --nproc-per-node %d -m openvalle", count, count
+        )
