@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,8 +82,8 @@ def read_table(path: Path) -> list[Row]:
         rows.append(row.model_copy(update={"id": row.id or f"{number:05}"}))
     if not rows:
         raise ConfigError(f"{path} holds no rows", "write one line for each text")
-    names = [row.id.casefold() for row in rows]
-    if twice := [row.id for row, name in zip(rows, names, strict=True) if names.count(name) > 1]:
+    met = Counter(row.id.casefold() for row in rows)
+    if twice := [row.id for row in rows if met[row.id.casefold()] > 1]:
         raise ConfigError(f"{path}: two rows have the id {twice[0]!r}", "give each row another id")
     return rows
 

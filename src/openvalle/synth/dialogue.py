@@ -19,9 +19,10 @@ from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.files import Free, expanded, written_path
 from openvalle.hub import VOICE_SUFFIX, assets
 from openvalle.synth.file import sound_file
-from openvalle.synth.script import LexiconLike, Script, script_of
+from openvalle.synth.script import LexiconLike, Script, lexicon_of, script_of
 from openvalle.synth.speech import Speech
-from openvalle.text.markup import Markup, Passage, place_of
+from openvalle.text.markup import Markup, Passage, Places
+from openvalle.text.phonemes import lower_keys
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions
@@ -91,14 +92,13 @@ def parse_dialogue(text: str) -> Dialogue:
     """Return the turns of `[S1] ... [S2] ...`; `TextError` if words come before the first speaker."""
     found = list(_SPEAKER.finditer(text))
     before = text[: found[0].start()] if found else text
+    places = Places(text)
     if before.strip() or not found:
         at = len(before) - len(before.lstrip())
-        raise TextError(
-            f"{place_of(text, at)}: nobody speaks yet", "begin the script with a speaker: [S1] Hello. [S2] Hi."
-        )
+        raise TextError(f"{places.at(at)}: nobody speaks yet", "begin the script with a speaker: [S1] Hello. [S2] Hi.")
     ends = [*(match.start() for match in found[1:]), len(text)]
     turns = [
-        Turn(match[1], text[match.end() : end], place=place_of(text, match.start()))
+        Turn(match[1], text[match.end() : end], place=places.at(match.start()))
         for match, end in zip(found, ends, strict=True)
     ]
     silent = next((turn for turn in turns if not turn.text.strip()), None)
@@ -140,6 +140,7 @@ def script_of_turns(dialogue: Dialogue, lexicon: LexiconLike = None) -> Script:
     words: dict[str, Any] = {}
     shown: dict[str, str] = {}
     lead = 0.0
+    lexicon = lexicon_of(lexicon)
     for turn in dialogue.turns:
         script = script_of(turn.text, Markup.AUTO, lexicon)
         if any(passage.voice for passage in script.passages):
@@ -153,9 +154,9 @@ def script_of_turns(dialogue: Dialogue, lexicon: LexiconLike = None) -> Script:
             own[-1] = replace(own[-1], pause=turn.pause)
         passages += own
         notes += script.notes
-        words |= script.lexicon
+        words |= {word: script.lexicon[word] for word in script.shown}
         shown |= script.shown
-    return Script(tuple(passages), words, shown, tuple(notes), lead)
+    return Script(tuple(passages), lower_keys({**lexicon, **words}), shown, tuple(notes), lead)
 
 
 def cast_of(dialogue: Dialogue, voices: Mapping[str, VoiceLike]) -> dict[str, VoiceLike]:

@@ -10,7 +10,8 @@ import numpy as np
 from openvalle.errors import TextError
 from openvalle.synth.speech import Timed
 from openvalle.text.chunks import NONE, Chunk, split, split_arriving
-from openvalle.text.phonemes import UserLexicon, Word, phonemize, symbols_of
+from openvalle.text.markup import written
+from openvalle.text.phonemes import UserLexicon, Word, lower_keys, phonemize, symbols_of
 from openvalle.text.symbols import SIL
 
 MAX_CHARACTERS = 200  # about 13 s of speech, as long as what the models were trained on
@@ -51,7 +52,7 @@ def lines_of(
     pronunciations that beat all others; `shown`: what made-up words of the text stand for; `as_one`: the text is one
     line.
     """
-    is_empty = True
+    is_empty, lexicon = True, lower_keys(lexicon or {})
     if as_one:
         whole = text if isinstance(text, str) else "".join(text)
         chunks: Iterable[Chunk] = [Chunk(whole, NONE)]
@@ -63,11 +64,8 @@ def lines_of(
         except TextError:  # signs that turned out to be silent, between chunks that are not
             continue
         is_empty = False
-        written = chunk.text
-        for stand_in, word in (shown or {}).items():
-            written = written.replace(stand_in, word)
         words = [replace(word, text=(shown or {}).get(word.text, word.text)) for word in words]
-        yield line_of(written, words, chunk.pause)
+        yield line_of(written(chunk.text, shown or {}), words, chunk.pause)
     if is_empty:
         raise TextError("the text holds nothing that can be spoken", "write at least one word")
 

@@ -14,7 +14,7 @@ from openvalle.synth.voice import Voice
 from openvalle.text.chunks import CLAUSE, NONE, PARAGRAPH, SENTENCE
 from openvalle.text.lexicon import read_lexicon
 from openvalle.text.markup import Markup, Passage, parse
-from openvalle.text.phonemes import UserLexicon
+from openvalle.text.phonemes import UserLexicon, lower_keys
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,9 @@ def script_of(text: str, markup: Markup | str = Markup.AUTO, lexicon: LexiconLik
     for note in marked.notes:
         log.warning("%s", note)
     passages = marked.passages or (Passage(""),)
-    return Script(passages, {**lexicon_of(lexicon), **marked.lexicon}, marked.shown, marked.notes, marked.lead)
+    words = lexicon_of(lexicon)
+    words = lower_keys({**words, **marked.lexicon} if marked.lexicon else words)
+    return Script(passages, words, marked.shown, marked.notes, marked.lead)
 
 
 def lexicon_of(lexicon: LexiconLike) -> UserLexicon:
@@ -103,9 +105,10 @@ def lexicon_of(lexicon: LexiconLike) -> UserLexicon:
 
 def pause_after(text: str) -> float:
     """Return the silence that the end of a passage asks for when another one follows."""
-    if re.search(r"\n\s*\n\s*$", text):
+    bare = text.rstrip()
+    if text.count("\n", len(bare)) > 1:
         return PARAGRAPH
-    end = text.rstrip().rstrip(_CLOSERS)[-1:]
+    end = bare.rstrip(_CLOSERS)[-1:]
     if end and end in ".!?\u2026\u3002":
         return SENTENCE
     return CLAUSE if end and end in ",;:\u2014\u2013" else NONE

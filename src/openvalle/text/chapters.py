@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from openvalle.errors import TextError
 
 # "# Title" (Markdown), or a short line of its own that begins with Chapter, Part, Prologue and so on
-_MARKED = re.compile(r"#{1,3}[ \t]+(\S[^\n]*?)[ \t]*#*")
+_MARKED = re.compile(r"#{1,3}[ \t]+(\S)([^\n]*)")
 _NAMED = re.compile(
     r"(?:(?:chapter|book|part)\s+(?:\d+|[ivxlcdm]+|[a-z]+(?:-[a-z]+)?)\b|prologue\b|epilogue\b|preface\b)[^\n]{0,60}",
     re.I,
@@ -45,7 +45,7 @@ def chapters_of(text: str, title: str = "Text") -> list[Chapter]:
 def heading_of(paragraph: str) -> str | None:
     """Return the title if the paragraph is a heading."""
     if match := _MARKED.fullmatch(paragraph):
-        return match.group(1)
+        return match[1] + match[2].rstrip("#").rstrip(" \t")
     is_sentence = _SENTENCE_END.search(paragraph) and len(paragraph.split()) > 2
     if _NAMED.fullmatch(paragraph) and not is_sentence:
         return paragraph.rstrip(".")

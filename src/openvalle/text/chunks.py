@@ -16,16 +16,19 @@ from openvalle.errors import TextError
 PARAGRAPH, SENTENCE, CLAUSE, NONE = 0.7, 0.4, 0.2, 0.0
 _OPENING = r"\"'(\[\u2018\u201c\u00ab"
 _CLOSING = r"\"')\]\u2019\u201d\u00bb"
+_CLOSERS = "\"')]\u2019\u201d\u00bb"
+# Every pattern here is read in time linear in the text: where one begins, no other part of it can begin again.
 _SENTENCE = re.compile(rf"(?<=[.!?\u2026\u3002])[{_CLOSING}]*\s+(?=[{_OPENING}]*[^\Wa-z_]|[{_OPENING}]+\w)")
-_CLAUSE = re.compile(rf"(?<=[,;:\u2014\u2013)])[{_CLOSING}]*\s+|\s+(?=[-\u2014\u2013(]\s?\w)")
-_PARAGRAPH = re.compile(r"\s*\n\s*\n\s*|\s*\u2029\s*")
-_END = re.compile(rf"(?:{_PARAGRAPH.pattern})(?=\S)|{_SENTENCE.pattern}")
+_CLAUSE_BEGINS = re.compile(r"\s+[-\u2014\u2013(]\s?\w")
+_SPACE = re.compile(r"\s+")
+_END = re.compile(rf"\n\n(?=\S)|{_SENTENCE.pattern}")  # of a sentence in a text whose spaces are `_even`
 RUN = 4  # budgets that a text may run on without a full stop while it arrives
 # a full stop after these, after one letter or after a number in a list does not end a sentence
 _NOT_AN_END = re.compile(
-    r"(?:^|[\s(\[\"'])(?:(?:Dr|Mr|Mrs|Ms|Prof|Rev|Gen|Col|Capt|Lt|Sgt|Sen|Rep|Gov|Hon|St|Mt|Ft|Fr|Maj|Messrs|vs|cf|"
+    r"(?<![^\s(\[\"'])(?:(?:Dr|Mr|Mrs|Ms|Prof|Rev|Gen|Col|Capt|Lt|Sgt|Sen|Rep|Gov|Hon|St|Mt|Ft|Fr|Maj|Messrs|vs|cf|"
     r"No|Nos|Vol|Fig|pp?|e\.g|i\.e|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec)|(?:[A-Z]\.)*[A-Z])\.$"
 )
+_LONGEST_SHORT = 64  # letters that are looked at for such an abbreviation
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def split(text: str, budget: int = 300) -> list[Chunk]:
     if budget < 1:
         raise TextError(f"a chunk cannot have {budget} characters", "give a budget of at least 1")
     chunks: list[Chunk] = []
-    for paragraph in _PARAGRAPH.split(text):
+    for paragraph in _paragraphs(text):
         packed = [chunk for chunk in _pack(_sentences(paragraph), budget) if _speakable(chunk.text)]
         if packed:
             chunks += [*packed[:-1], Chunk(packed[-1].text, PARAGRAPH)]
@@ -60,31 +63,84 @@ def split_arriving(pieces: Iterable[str], budget: int = 300) -> Iterator[Chunk]:
     A sentence is there as soon as the next one begins. How the text is cut into pieces changes nothing; unlike
     `split`, short sentences are not packed together, because nobody knows yet what follows. The last pause stays.
     """
-    waiting = ""
-    for piece in pieces:
+    limit = RUN * budget  # a text without a full stop is cut at a word all the same
+    waiting, seen = "", 0  # no sentence ends before `seen`
+    for piece in _even(pieces, limit):
         waiting += piece
-        while cut := _first_end(waiting, budget):
-            end, pause = cut
+        while True:
+            end, pause, seen = _first_end(waiting, limit, seen)
+            if not end:
+                break
             yield from _arrived(waiting[:end], pause, budget)
             waiting = waiting[end:]
     yield from _arrived(waiting, NONE, budget)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Yield what stands between blank lines and paragraph separators."""
+    start = 0
+    for space in _SPACE.finditer(text):
+        if _is_blank_line(space.group()):
+            yield text[start : space.start()]
+            start = space.end()
+    yield text[start:]
+
+
+def _is_blank_line(space: str) -> bool:
+    return space.count("\n") > 1 or "\u2029" in space
+
+
+def _even(pieces: Iterable[str], longest: int) -> Iterator[str]:
+    """Yield the text in pieces of up to `longest`, each run of space as a blank or, between paragraphs, "\\n\\n".
+
+    A run of space is given when the word after it begins: where it was cut changes nothing.
+    """
+    space = ""  # what is left of a run: at most two line breaks or a separator tell what it is
+    for piece in pieces:
+        at = 0
+        for found in _SPACE.finditer(piece):
+            if found.start() > at:
+                yield from _parts(_spaced(space) + piece[at : found.start()], longest)
+                space = ""
+            run = found.group()
+            space += "\u2029" if _is_blank_line(run) else "\n" if "\n" in run else " "
+            space = "\u2029" if _is_blank_line(space) else "\n" if "\n" in space else " "
+            at = found.end()
+        if at < len(piece):
+            yield from _parts(_spaced(space) + piece[at:], longest)
+            space = ""
+
+
+def _spaced(space: str) -> str:
+    return "\n\n" if space == "\u2029" else " " if space else ""
+
+
+def _parts(text: str, longest: int) -> Iterator[str]:
+    return (text[start : start + longest] for start in range(0, len(text), longest))
 
 
 def _arrived(text: str, pause: float, budget: int) -> list[Chunk]:
     return [chunk for chunk in _pack([Chunk(" ".join(text.split()), pause)], budget) if _speakable(chunk.text)]
 
 
-def _first_end(text: str, budget: int) -> tuple[int, float] | None:
-    """Return where the first sentence ends and the pause after it; None while that can still change."""
-    limit = RUN * budget  # a text without a full stop is cut at a word all the same
-    seen = text[:limit]
-    for match in _END.finditer(seen):
-        is_paragraph = "\u2029" in match.group() or match.group().count("\n") > 1
-        if is_paragraph or not _NOT_AN_END.search(seen[: match.start()]):
-            return match.end(), PARAGRAPH if is_paragraph else SENTENCE
+def _first_end(text: str, limit: int, seen: int) -> tuple[int, float, int]:
+    """Return where the first sentence after `seen` ends, the pause after it, and from where to look next time.
+
+    The end is 0 while it can still change.
+    """
+    for match in _END.finditer(text, seen, limit):
+        is_paragraph = _is_blank_line(match.group())
+        if is_paragraph or not _goes_on(text, match.start()):
+            return match.end(), PARAGRAPH if is_paragraph else SENTENCE, 0
+        seen = match.end()
     if len(text) < limit:
-        return None
-    return (seen.rfind(" ") + 1 or limit), NONE
+        return 0, NONE, seen
+    return (text.rfind(" ", 0, limit) + 1 or limit), NONE, 0
+
+
+def _goes_on(text: str, end: int) -> bool:
+    """Whether the full stop before `end` does not end the sentence."""
+    return _NOT_AN_END.search(text, max(0, end - _LONGEST_SHORT), end) is not None
 
 
 def _speakable(text: str) -> bool:
@@ -93,20 +149,33 @@ def _speakable(text: str) -> bool:
 
 
 def _sentences(paragraph: str) -> list[Chunk]:
-    pieces: list[str] = []
-    for piece in _cut(_SENTENCE, " ".join(paragraph.split())):
-        if pieces and _NOT_AN_END.search(pieces[-1]):
-            pieces[-1] += " " + piece
+    text = " ".join(paragraph.split())
+    groups: list[list[str]] = []
+    for piece in _cut(text, (match.end() - 1 for match in _SENTENCE.finditer(text))):
+        if groups and _goes_on(groups[-1][-1], len(groups[-1][-1])):
+            groups[-1].append(piece)
         else:
-            pieces.append(piece)
-    return [Chunk(piece, SENTENCE) for piece in pieces]
+            groups.append([piece])
+    return [Chunk(" ".join(group), SENTENCE) for group in groups]
 
 
-def _cut(boundary: re.Pattern[str], text: str) -> list[str]:
-    """Return the parts between boundaries; closing marks stay with what they close, empty parts are left out."""
+def _clauses(text: str) -> list[str]:
+    """Return the parts between commas and before dashes and brackets."""
+    start, ends = 0, []
+    for space in _SPACE.finditer(text):
+        word = text[start : space.start()]
+        bare = word.rstrip(_CLOSERS)
+        ends_here = bare[-1:] in (*",;:\u2014\u2013",) or ")" in word[len(bare) :]
+        if ends_here or _CLAUSE_BEGINS.match(text, space.start()):
+            ends.append(space.start())
+        start = space.end()
+    return _cut(text, ends)
+
+
+def _cut(text: str, ends: Iterable[int]) -> list[str]:
+    """Return the parts that end at the given places; empty ones are left out."""
     parts, start = [], 0
-    for match in boundary.finditer(text):
-        end = match.start() + len(match.group().rstrip())
+    for end in ends:
         parts.append(text[start:end].strip())
         start = end
     return [part for part in (*parts, text[start:].strip()) if part]
@@ -127,7 +196,7 @@ def _pack(pieces: Iterable[Chunk], budget: int) -> list[Chunk]:
 
 def _weaker(piece: Chunk, budget: int) -> list[Chunk]:
     """Return a long piece cut into clauses, else into words, else into runs of letters; its pause goes last."""
-    clauses = _cut(_CLAUSE, piece.text)
+    clauses = _clauses(piece.text)
     if len(clauses) > 1:
         parts, pause = clauses, CLAUSE
     elif " " in piece.text:

@@ -12,6 +12,7 @@ from openvalle.hub import assets
 from openvalle.text.symbols import is_vowel
 
 Phones = tuple[str, ...]
+LONGEST = 64  # letters of a word that is looked up; the longest listed one has fewer
 DEFAULT = "DEFAULT"  # the reading of an entry when no part of speech decides
 
 # misaki's alphabet (one character per phone) in ARPAbet; a flap and a glottal stop are spoken forms of T
@@ -60,6 +61,8 @@ class Lexicon:
 
     def lookup(self, word: str) -> Mapping[str, Phones] | None:
         """Return the readings of a word (`DEFAULT` among them), by rule if it is inflected, or None."""
+        if len(word) > LONGEST:
+            return None
         if word not in self._read:
             self._read[word] = self.entry(word) or inflected(self, word)
         return self._read[word]

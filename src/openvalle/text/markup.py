@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,6 +29,8 @@ _TOKEN = re.compile(
     r"|\[(?P<bare>pause)\]"
     rf"|\[(?P<sound>{'|'.join(SOUNDS.split())})\]"
 )
+_STAND_IN = re.compile(r"[Qq]z([a-p]{8,64})zq")
+_STAND_INS = re.compile(rf"(?={_STAND_IN.pattern})")
 _SECONDS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s)?")
 
 
@@ -86,7 +89,7 @@ class Builder:
     """Collects passages while markup is read."""
 
     def __init__(self, source: str) -> None:
-        self.source = source.lower()
+        self.taken = {found[1] for found in _STAND_INS.finditer(source.lower())}  # made-up words of the text itself
         self.voice: str | None = None
         self.rate = 1.0
         self.place = ""
@@ -140,15 +143,26 @@ class Builder:
         """Return a made-up word that the text does not hold, with a capital where the marked word has one."""
         letters = str.maketrans("0123456789", "ghijklmnop")
         digest = hashlib.sha256(f"{word} {' '.join(phones)}".encode()).hexdigest().translate(letters)
-        ends = (end for end in range(8, len(digest)) if f"qz{digest[:end]}zq" not in self.source)
+        ends = (end for end in range(8, len(digest)) if digest[:end] not in self.taken)
         made_up = f"qz{digest[: next(ends)]}zq"
         return made_up.capitalize() if word[:1].isupper() else made_up
 
 
-def place_of(text: str, offset: int) -> str:
-    """Return `line 2, column 5` for a place in a text."""
-    before = text[:offset]
-    return f"line {before.count(chr(10)) + 1}, column {offset - before.rfind(chr(10))}"
+class Places:
+    """Names the places of a text."""
+
+    def __init__(self, text: str) -> None:
+        self._breaks = [found.start() for found in re.finditer("\n", text)]
+
+    def at(self, offset: int) -> str:
+        """Return `line 2, column 5`."""
+        line = bisect_left(self._breaks, offset)
+        return f"line {line + 1}, column {offset - (self._breaks[line - 1] if line else -1)}"
+
+
+def written(text: str, shown: Mapping[str, str]) -> str:
+    """Return a text with the words for which made-up ones stand."""
+    return _STAND_IN.sub(lambda found: shown.get(found[0], found[0]), text) if shown else text
 
 
 def seconds_of(value: str) -> float | None:
@@ -182,12 +196,12 @@ def pronunciation(transcription: str, place: str) -> Phones:
 
 
 def _parse_tags(text: str) -> Marked:
-    builder = Builder(text)
+    builder, places = Builder(text), Places(text)
     at = 0
     for found in _TOKEN.finditer(text):
         builder.say(text[at : found.start()])
         at = found.end()
-        _apply(builder, found, place_of(text, found.start()))
+        _apply(builder, found, places.at(found.start()))
     builder.say(text[at:])
     return builder.marked()
 

@@ -88,7 +88,7 @@ class Normalized:
 def normalize(text: str, options: NormalizeOptions | None = None) -> Normalized:
     """Return the text in words and plain punctuation; line breaks are kept, other space is one blank."""
     options = options or NormalizeOptions()
-    dropped: list[str] = []
+    dropped: dict[str, None] = {}
     for name, rule in _RULES.items():
         if getattr(options, name):
             text = rule(text)
@@ -101,7 +101,7 @@ def normalize(text: str, options: NormalizeOptions | None = None) -> Normalized:
     return Normalized(re.sub(r" +(?=[.,;:!?])(?!\.\w)", "", text).strip(), tuple(dropped))
 
 
-def _take_out(text: str, unwanted: Callable[[str], bool], dropped: list[str]) -> str:
+def _take_out(text: str, unwanted: Callable[[str], bool], dropped: dict[str, None]) -> str:
     """Return the text with a blank for each unwanted character; visible ones are noted in `dropped`."""
     kept = []
     for sign in text:
@@ -109,8 +109,8 @@ def _take_out(text: str, unwanted: Callable[[str], bool], dropped: list[str]) ->
             kept.append(sign)
             continue
         kept.append(" ")
-        if unicodedata.category(sign)[0] not in "CZM" and sign not in dropped:
-            dropped.append(sign)
+        if unicodedata.category(sign)[0] not in "CZM":
+            dropped[sign] = None
     return "".join(kept)
 
 

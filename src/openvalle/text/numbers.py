@@ -49,6 +49,7 @@ _UNITS = {
 }
 # fmt: on
 _UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
+_FOLLOWING = re.compile(r"\s*(\S)")
 _UNCHANGED = frozenset({"hertz", "kilohertz", "megahertz", "gigahertz", "horsepower"})
 _FRACTIONS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 _ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50}
@@ -65,6 +66,11 @@ def cardinal(number: int) -> str:
 def ordinal(number: int) -> str:
     """Return an ordinal number in words; one of more than `LONGEST` figures as a cardinal."""
     return ordinal_words(number) if number < 10**LONGEST else cardinal(number)
+
+
+def is_over(text: str, end: int) -> bool:
+    """Whether nothing but space follows in the text."""
+    return _FOLLOWING.match(text, end) is None
 
 
 def amount(figures: str) -> str:
@@ -169,8 +175,8 @@ def times(text: str) -> str:
 
 def _half(match: re.Match[str]) -> str:
     # the full stop of "p.m." also ends the sentence if a capital or nothing follows
-    rest = match.string[match.end() :].lstrip()
-    stop = "." if match["dot"] and (not rest or rest[0].isupper()) else ""
+    following = _FOLLOWING.match(match.string, match.end())
+    stop = "." if match["dot"] and (following is None or following[1].isupper()) else ""
     return f"{match['half'].upper()}-M{stop}"
 
 
@@ -288,5 +294,5 @@ def numbers(text: str) -> str:
     text = re.sub(r"(?<=\d) - (?=\d)", " minus ", re.sub(r"(?<=[A-Za-z])-(?=\d)", " ", text))
     text = re.sub(r"#(?=\d)", "number ", text)
     text = re.sub(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " ", text)
-    text = re.sub(r"\d+(?:\.\d+){2,}", lambda m: " point ".join(amount(part) for part in m[0].split(".")), text)
+    text = re.sub(r"(?<!\d)\d+(?:\.\d+){2,}", lambda m: " point ".join(amount(part) for part in m[0].split(".")), text)
     return re.sub(_AMOUNT, lambda m: amount(m[0]), text)

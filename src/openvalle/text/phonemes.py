@@ -64,7 +64,7 @@ def phonemize(
     if normal.dropped:
         log.warning("left out what cannot be spoken: %s", " ".join(normal.dropped))
     tokens = _tokens(normal.text)
-    words = _pronounced(tokens, _lower_keys(lexicon or {}), source)
+    words = _pronounced(tokens, lower_keys(lexicon or {}), source)
     if not words:
         what = f"nothing in the text {text.strip()[:40]!r} can be spoken" if text.strip() else "the text is empty"
         raise TextError(what, "write at least one English word or number")
@@ -88,8 +88,15 @@ def _backend(name: str) -> Backend:
         raise TextError(f"there is no phoneme back end {name!r}", f"use {' or '.join(Backend)}") from None
 
 
-def _lower_keys(user: UserLexicon) -> UserLexicon:
-    return {**{word.lower(): phones for word, phones in user.items()}, **user}
+class _Lowered(dict[str, Phones]):
+    """Pronunciations that can be found in small letters, too."""
+
+
+def lower_keys(user: UserLexicon) -> UserLexicon:
+    """Return the pronunciations, to be found in small letters, too; as they are if that was done before."""
+    if isinstance(user, _Lowered):
+        return user
+    return _Lowered({**{word.lower(): phones for word, phones in user.items()}, **user})
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -195,13 +202,26 @@ def unlisted(word: str) -> Phones:
 
 
 def _part(word: str) -> Phones:
-    readings = english.lexicon().lookup(word) if len(word) > 1 else None
-    if readings:
-        return readings[english.DEFAULT]
+    if listed := _listed(word):
+        return listed
     if not re.search("[aeiouy]", word, re.IGNORECASE) or len(word) == 1:
         return tuple(phone for letter in word for phone in english.letter(letter) or ())
-    if word.lower().endswith("'s") and len(word) > 3:
-        return english.plural(_part(word[:-2]))
+    end = len(word)
+    while end > 3 and word[end - 2 : end].lower() == "'s" and not listed:
+        end -= 2
+        listed = _listed(word[:end]) if end <= english.LONGEST else None
+    phones = list(listed or _guessed(word[:end]))
+    for _ in range(end, len(word), 2):
+        phones += english.plural(tuple(phones[-1:]))[1:]
+    return tuple(phones)
+
+
+def _listed(word: str) -> Phones | None:
+    readings = english.lexicon().lookup(word) if len(word) > 1 else None
+    return readings[english.DEFAULT] if readings else None
+
+
+def _guessed(word: str) -> Phones:
     listed = english.cmu_lexicon().get(word.lower())
     return stressed(listed, g2p.spell(word.lower())) if listed else g2p.spell(word.lower())
 

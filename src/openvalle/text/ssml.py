@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from openvalle.errors import TextError
@@ -42,7 +42,7 @@ class _Element:
     rate: float
     is_hidden: bool
     ending: str = ""  # what `say-as` makes of the words
-    written: str = ""  # the words, while something else is said for them
+    written: list[str] = field(default_factory=list)  # the words, while something else is said for them
     phones: tuple[str, ...] = ()
 
 
@@ -55,7 +55,7 @@ class _Reader:
     """One document."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # half a character: dropped, with a word, as elsewhere
         self.builder = Builder(text)
         self.open: list[_Element] = []
         self.parser = expat.ParserCreate("utf-8")
@@ -70,7 +70,8 @@ class _Reader:
         """Read it all."""
         start = len(self.text) - len(self.text.lstrip())
         # an XML declaration may only stand first, and may name an encoding that a Python string no longer has
-        body = re.sub(r"<\?xml[^>]*\?>", lambda found: " " * len(found.group()), self.text[start:], count=1)
+        declaration = re.compile(r"<\?xml[^>]*\?>").match(self.text, start)
+        body = " " * len(declaration.group()) + self.text[declaration.end() :] if declaration else self.text[start:]
         try:
             self.parser.Parse((self.text[:start] + body).encode("utf-8"), True)
         except expat.ExpatError as error:
@@ -117,9 +118,9 @@ class _Reader:
         if element.is_hidden:
             return
         if element.phones:
-            builder.mark(" ".join(element.written.split()) or "?", element.phones)
+            builder.mark(" ".join("".join(element.written).split()) or "?", element.phones)
         elif element.ending:
-            builder.say(_said_as(element.written, element.ending))
+            builder.say(_said_as("".join(element.written), element.ending))
         if element.name in ("p", "s"):
             builder.pause(PARAGRAPH if element.name == "p" else SENTENCE, at_least=True)
         elif element.name in ("prosody", "voice"):
@@ -133,7 +134,7 @@ class _Reader:
             if element.name == "sub":  # its alias was said already
                 return
             if element.phones or element.ending:
-                element.written += text
+                element.written.append(text)
                 return
         self.builder.say(re.sub(r"\s+", " ", text))
 

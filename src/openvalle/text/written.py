@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from openvalle.text.english import lexicon
-from openvalle.text.numbers import amount, digits
+from openvalle.text.numbers import amount, digits, is_over
 
 # fmt: off
 _TITLES = {  # a full stop after these never ends a sentence
@@ -43,9 +43,12 @@ _IN_ADDRESSES = {
 _TOPS = "com|org|net|edu|gov|io|ai|co|uk|us|de|fr|eu|info|biz|dev|app|me|tv|ca|au|nz|in|int|mil"
 _MAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 _WEB = re.compile(
-    rf"(?i)\b(?:https?|ftp)://[^\s<>\"')\]]+|\bwww\.[^\s<>\"')\]]+|(?<![\w@.])[a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:{_TOPS})\b(?:/[^\s<>\"')\]]*)?"
+    rf"(?i)\b(?:https?|ftp)://[^\s<>\"')\]]+|\bwww\.[^\s<>\"')\]]+|(?<![^\W_]|[@.-])[a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:{_TOPS})\b(?:/[^\s<>\"')\]]*)?"
 )
 _LETTERS_IN_NAMES = re.compile(r"(?<![\w'.-])(?P<letters>[A-Z]{2,})(?P<plural>'?s)?(?![\w])")
+_CAPITALS_AFTER = re.compile(r"\W+([A-Z]{2,})\b")
+_CAPITAL_FOLLOWS = re.compile(r"[\"')\]]*\s+[A-Z]")
+_IN_WORD = re.compile(r"\w")
 LONGEST_SPELLED = 5  # an unlisted acronym of more letters is read as a word
 
 
@@ -83,10 +86,11 @@ def _cased(found: str, table: dict[str, str]) -> str:
 
 def _stop(match: re.Match[str]) -> str:
     """The full stop of an abbreviation also ends the sentence if the text ends or a new one seems to begin."""
-    rest = match.string[match.end() :]
-    ends = not rest.strip() or re.match(r"[\"')\]]*\s+[A-Z]", rest) is not None or rest.startswith("\n")
+    text, end = match.string, match.end()
+    is_last = is_over(text, end)
+    ends = is_last or _CAPITAL_FOLLOWS.match(text, end) is not None or text.startswith("\n", end)
     name = match[0].split(".")[0] in ("Co", "Bros", "Jan", "Feb", "Apr", "Aug", "Sept", "Oct", "Nov", "Dec")
-    return "." if ends and not (name and rest.strip()) else ""
+    return "." if ends and not (name and not is_last) else ""
 
 
 def _street(match: re.Match[str]) -> str:
@@ -96,10 +100,10 @@ def _street(match: re.Match[str]) -> str:
 def _dotted(match: re.Match[str]) -> str:
     """Spell U.S. and a.m.; initials such as J.R.R. before a name do not end a sentence."""
     letters = match[0].replace(".", "").upper()
-    if letters in ("AM", "PM") and re.search(r"\d ?$", match.string[: match.start()]):
+    text, start, end = match.string, match.start(), match.end()
+    if letters in ("AM", "PM") and re.search(r"\d ?$", text[max(0, start - 2) : start]):
         return match[0]  # a time of day
-    rest = match.string[match.end() :]
-    return "-".join(letters) + ("." if not rest.strip() or rest.startswith("\n") else "")
+    return "-".join(letters) + ("." if is_over(text, end) or text.startswith("\n", end) else "")
 
 
 def acronyms(text: str) -> str:
@@ -116,11 +120,23 @@ def _acronym(match: re.Match[str]) -> str:
 
 def _is_letters(match: re.Match[str]) -> bool:
     """Whether a word such as US or IT, said as letters when it is a noun, stands among words in small letters."""
-    near = re.findall(r"([A-Z]{2,})\W+$", match.string[: match.start()])
-    near += re.findall(r"^\W+([A-Z]{2,})\b", match.string[match.end() :])
+    near = [_capitals_before(match.string, match.start())]
+    if after := _CAPITALS_AFTER.match(match.string, match.end()):
+        near.append(after[1])
     words = lexicon()
-    shouted = any(words.is_checked(word.lower()) and not words.is_checked(word) for word in near)
+    shouted = any(words.is_checked(word.lower()) and not words.is_checked(word) for word in near if len(word) > 1)
     return words.noun_is_spelled(match["letters"]) and not shouted
+
+
+def _capitals_before(text: str, end: int) -> str:
+    """Return the capitals that stand before the signs and blanks before `end`."""
+    last = end
+    while last and not _IN_WORD.match(text, last - 1):
+        last -= 1
+    first = last if last < end else 0
+    while first and "A" <= text[first - 1] <= "Z":
+        first -= 1
+    return text[first:last] if last < end else ""
 
 
 def is_said_as_word(letters: str) -> bool:
