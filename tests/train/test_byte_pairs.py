@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from encodec_samples import small_encodec
-from openvalle.codec.load import load_codec
+from encodec_samples import small_encodec, write_vocos
+from openvalle.codec.load import kept_codec, load_codec
 from openvalle.data.batches import TokenBatches
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError, ModelError
+from openvalle.model.bundle import CodecIdentity, load_bundle
 from openvalle.prepare.run import Options, Step, prepare
-from openvalle.synth.loading import codec_of
 from openvalle.synth.pipeline import Synthesizer
 from openvalle.text.bpe import pieces
 from openvalle.text.symbols import SymbolTable, TextUnit
+from openvalle.train.pack import _kept
 from openvalle.train.run import run
 
 TEXTS = ["the thing that they think", "then the other thing"]
@@ -98,8 +101,6 @@ def test_long_rows_are_left_out_as_they_cannot_be_cropped(prepared: Path) -> Non
 
 
 def test_an_altered_table_is_refused(prepared: Path, model: Path, codec: str, tmp_path: Path) -> None:
-    import shutil
-
     for source, load in ((prepared / "tokens", TokenShards.open), (model, Synthesizer.load)):
         copy = tmp_path / source.name
         shutil.copytree(source, copy)
@@ -109,8 +110,9 @@ def test_an_altered_table_is_refused(prepared: Path, model: Path, codec: str, tm
             load(copy) if source != model else load(copy, codec=codec)
 
 
-def test_the_model_speaks(model: Path, codec: str, clip_path: Path) -> None:
-    synthesizer = Synthesizer.load(model, codec=codec)
+def test_the_model_speaks(model: Path, clip_path: Path) -> None:
+    """Its codec, a folder of this machine, came along: nobody has to say where it is."""
+    synthesizer = Synthesizer.load(model)
     voice = synthesizer.voice(clip_path, "saw, see, saw, see")
     assert voice.symbols == tuple(pieces("saw, see, saw, see", synthesizer.utterer.table)) and not voice.durations
     speech = synthesizer.say("The thing.", voice, seed=1)
@@ -126,12 +128,61 @@ def test_voices_of_phones_are_refused(model: Path, codec: str, tiny_voice) -> No
         synthesizer.voice(tiny_voice)
 
 
-def test_the_codec_is_found_beside_the_model(model: Path, folder: Path) -> None:
-    assert codec_of(model, "encodec?bandwidth=3") == "encodec?bandwidth=3"
-    assert codec_of(model, "builtin") == "builtin"
-    (folder / "with" / "codec").mkdir(parents=True)
-    assert codec_of(folder / "with", "encodec?bandwidth=3") == f"encodec:{folder / 'with' / 'codec'}?bandwidth=3"
-    assert codec_of(folder / "with", "mine") == folder / "with" / "codec"
+def packed(folder: Path, out: Path, codec: str | None) -> Path:
+    recipe = {"ar": str(folder / "ar"), "nar": str(folder / "nar"), "name": "pairs", "licence": "none"}
+    return run("pack", written(out.with_suffix(".yaml"), recipe | ({"codec": codec} if codec else {})), (), out)
+
+
+def test_a_model_decodes_through_the_head_that_its_recipe_names(model: Path, folder: Path, tmp_path: Path) -> None:
+    vocos_folder = write_vocos(tmp_path / "vocos")
+    plain = load_bundle(model).config.codec
+    assert plain.name == "encodec?bandwidth=3"
+    headed = packed(folder, tmp_path / "headed", f"encodec?bandwidth=3&vocos={vocos_folder}")
+    assert load_bundle(headed).config.codec == plain.model_copy(update={"name": "encodec?bandwidth=3&vocos="})
+    shutil.rmtree(vocos_folder)
+    codes = torch.zeros(1, 5, 8, dtype=torch.long)
+    through = [Synthesizer.load(each).utterer.codec for each in (model, headed)]
+    assert [codec.head is not None for codec in through] == [False, True]
+    assert not torch.equal(through[0].decode(codes), through[1].decode(codes))
+    assert through[0].spec.digest == through[1].spec.digest
+
+
+def test_a_codec_that_does_not_fit_is_refused_when_packing(
+    model: Path, folder: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="were trained on tokens of"):
+        packed(folder, tmp_path / "other", str(tiny_model / "codec"))
+    with pytest.raises(ConfigError, match="the networks speak the tokens of"):
+        _kept("encodec?vocos=", tmp_path / "codec", CodecIdentity(name="builtin", digest="1"))
+
+
+def test_a_codec_that_is_not_there_is_asked_for(
+    model: Path, folder: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    shutil.rmtree(copy / "codec")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match=r"is not there: .*--codec encodec:FOLDER; or put that into .*codec"):
+        Synthesizer.load(copy)
+    (folder / "encodec").rename(tmp_path / "moved")
+    try:
+        gone = packed(folder, tmp_path / "gone", None)
+        assert not (gone / "codec").exists()
+        assert load_bundle(gone).config.codec.name == "encodec?bandwidth=3"
+        found = packed(folder, tmp_path / "found", f"encodec:{tmp_path / 'moved'}?bandwidth=3")
+        assert Synthesizer.load(found).utterer.spec.name == "encodec?bandwidth=3"
+    finally:
+        (tmp_path / "moved").rename(folder / "encodec")
+
+
+def test_the_codec_is_found_beside_the_model(model: Path, folder: Path, tmp_path: Path) -> None:
+    nowhere = tmp_path / "codec"
+    assert kept_codec("encodec?bandwidth=3", nowhere) == "encodec?bandwidth=3"
+    assert kept_codec("builtin", nowhere) == "builtin"
+    own = model / "codec"
+    assert kept_codec("encodec?bandwidth=3", own) == f"encodec:{own}?bandwidth=3"
+    assert kept_codec("mine", own) == own
 
 
 def test_alignment_needs_phonemes(folder: Path, prepared: Path) -> None:

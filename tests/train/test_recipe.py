@@ -76,12 +76,31 @@ def test_a_missing_section_is_named(system, tmp_path):
         read_pair(path)
 
 
+@pytest.mark.parametrize("part", ["ar", "nar", "pack"])
+@pytest.mark.parametrize(
+    ("generation", "key"),
+    [
+        ({"smpling": {"window": 5}}, "smpling"),
+        ({"sampling": {"windw": 5}}, r"sampling\.windw"),
+        ({"watch": {"loop_frames": "many"}}, r"watch\.loop_frames"),
+    ],
+)
+def test_a_misspelt_decoding_option_is_refused_when_the_recipe_is_read(part, generation, key, tmp_path):
+    path = tmp_path / "system.yaml"
+    path.write_text(yaml.safe_dump({**SYSTEM, "pack": {**SYSTEM["pack"], "generation": generation}}))
+    with pytest.raises(ConfigError, match=rf"system\.yaml: pack\.generation: {key}: ") as refused:
+        read_job(part, path)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ConfigError, match=rf"generation\.{key}: "):
+        PackRecipe.parse({**SYSTEM["pack"], "generation": generation}, str(path))
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_shipped_recipe_is_complete(name):
     path = SHIPPED / f"{name}.yaml"
     for part in ("ar", "nar"):
         LanguageModelRecipe.parse(read_job(part, path))
-    AROptions.parse(PackRecipe.parse(read_job("pack", path)).generation)
+    PackRecipe.parse(read_job("pack", path))
 
 
 def test_the_built_in_model_is_what_its_recipes_say():
@@ -92,7 +111,7 @@ def test_the_built_in_model_is_what_its_recipes_say():
         assert type(network).parse({**recipe.model, "symbols": len(arpabet())}) == network
     packed = PackRecipe.load(SHIPPED / "model.yaml")
     generation = json.loads((assets() / "model" / "generation.json").read_text())
-    assert AROptions.parse(packed.generation) == AROptions.parse(generation)
+    assert packed.generation == AROptions.parse(generation)
     assert CodecRecipe.load(SHIPPED / "codec.yaml").codec == BuiltinCodecConfig.load(assets() / "codec" / "config.json")
     assert CodecRecipe.load(SHIPPED / "decoder.yaml").start == "builtin"
     PredictRecipe.load(SHIPPED / "predict.yaml")

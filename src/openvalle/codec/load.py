@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, urlencode
 
 from openvalle.codec.base import Codec
 from openvalle.codec.builtin import BuiltinCodec
@@ -22,6 +23,8 @@ from openvalle.hub import BUILTIN, assets, fetch, is_repository
 
 ENCODEC = "encodec"
 FILES = ("config.json", "model.safetensors")  # of the built-in kind and of EnCodec alike
+HEAD = "vocos"  # folder of the head beside a model's own EnCodec
+HEAD_FILES = ("config.yaml", "pytorch_model.bin", "model.safetensors")
 _ADDRESS = re.compile(rf"{ENCODEC}(?::(?P<place>[^?]+))?(?:\?(?P<query>.*))?")
 
 
@@ -44,6 +47,62 @@ def load_codec(name: str | Path = BUILTIN) -> Codec:
         f"no codec called {str(name)!r}",
         f"use {BUILTIN!r}, a folder made by `openvalle train codec`, {ENCODEC}:FOLDER?bandwidth=6 or hf://owner/name",
     )
+
+
+def found_again(name: str) -> str:
+    """Return a codec's name with the folders in it as absolute paths, so that it can be read from elsewhere."""
+    address = _ADDRESS.fullmatch(name)
+    if Path(name).is_dir():
+        return str(Path(name).resolve())
+    if address is None:
+        return name
+    place, settings = address["place"] or "", dict(parse_qsl(address["query"] or "", keep_blank_values=True))
+    if Path(settings.get("vocos") or "?").is_dir():
+        settings["vocos"] = str(Path(settings["vocos"]).resolve())
+    return _address(str(Path(place).resolve()) if place and Path(place).is_dir() else place, settings)
+
+
+def keep_codec(name: str, folder: Path) -> str:
+    """Copy what of the codec `name` lies in folders of this machine into `folder`, so that it travels with a model;
+    return the name by which `kept_codec` finds it there. A codec of the package or the hub is not copied."""
+    address = _ADDRESS.fullmatch(name)
+    if Path(name).is_dir():
+        _copy(Path(name), folder, FILES)
+        return f"{ENCODEC}?" if _is_encodec(folder) else ""
+    if address is None:
+        return name
+    place, settings = address["place"] or "", dict(parse_qsl(address["query"] or "", keep_blank_values=True))
+    if Path(place).is_dir() and place:
+        _copy(Path(place), folder, FILES)
+        place = ""
+    head = settings.get("vocos", "")
+    if head and Path(head).is_dir():
+        _copy(Path(head), folder / HEAD, HEAD_FILES)
+        settings["vocos"] = ""
+    return _address(place, settings)
+
+
+def kept_codec(name: str, folder: Path) -> str | Path:
+    """Return the codec that a model calls `name` and may have in its `folder`."""
+    if not name.startswith((f"{ENCODEC}?", f"{ENCODEC}:")):
+        return folder if folder.is_dir() else name if is_repository(name) else BUILTIN
+    address = _ADDRESS.fullmatch(name)
+    assert address is not None, name
+    settings = dict(parse_qsl(address["query"] or "", keep_blank_values=True))
+    if (folder / HEAD).is_dir() and "vocos" in settings:
+        settings["vocos"] = str(folder / HEAD)
+    return _address(str(folder) if (folder / FILES[0]).is_file() else address["place"] or "", settings)
+
+
+def _address(place: str, settings: dict[str, str]) -> str:
+    return f"{ENCODEC}{':' if place else ''}{place}?{urlencode(settings, safe='/:@', quote_via=quote)}"
+
+
+def _copy(source: Path, folder: Path, names: tuple[str, ...]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
 
 
 def place_of(place: str, files: tuple[str, ...]) -> Path:

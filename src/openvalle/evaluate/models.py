@@ -41,7 +41,10 @@ def candidate(
 
 def codec_of(model: str | Path = BUILTIN, codec: str | Path | None = None) -> Codec:
     """Return the codec that a model speaks through."""
-    from openvalle.codec.load import load_codec
+    from openvalle.codec.load import kept_codec, load_codec
+    from openvalle.model.bundle import OWN, BundleConfig
 
-    own = find(Kind.MODEL, model) / "codec"
-    return load_codec(codec if codec is not None else own if own.is_dir() else BUILTIN)
+    if codec is not None:
+        return load_codec(codec)
+    folder = find(Kind.MODEL, model)
+    return load_codec(kept_codec(BundleConfig.load(folder / "config.json").codec.name, folder / OWN))

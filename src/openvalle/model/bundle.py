@@ -2,6 +2,7 @@
 
 config.json       format, name, licence, languages, the codec it speaks, `ar` and `nar` configurations
 ar.safetensors    nar.safetensors      weights, stored in float16 or float32, used in float32
+codec/            the codec that it speaks, where that is not one that everybody has
 symbols.json      the frozen symbol table (and the merges of byte pairs) and its digest
 generation.json   default decoding options, as plain data
 """
@@ -31,6 +32,7 @@ from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.model.nar import NAR
 
 FORMAT_VERSION = 1
+OWN = "codec"  # folder of the model's own codec, if it has one
 FILES = ("config.json", "ar.safetensors", "nar.safetensors", "symbols.json", "generation.json")
 
 
@@ -44,7 +46,7 @@ class Storage(StrEnum):
 class CodecIdentity(Config):
     """The codec whose tokens the model speaks."""
 
-    name: str
+    name: str = Field(..., description="for a codec that is not in the model's folder: where it is found")
     digest: str = Field(..., description="of encoder and codebooks: equal digests mean interchangeable tokens")
     rate: int = Field(24_000, gt=0, description="samples a second")
     hop: int = Field(320, gt=0, description="samples a frame")

@@ -137,13 +137,20 @@ class _Run:
                 return align_all(list(rows), folder, audio, self.options.align, *common)
             case _:
                 # torch is needed from here on only
-                from openvalle.codec.load import load_codec
+                from openvalle.codec.load import found_again, load_codec
                 from openvalle.prepare.tokenize import tokenize_all, with_speeds
 
                 load = partial(load_codec, codec)
                 chosen = with_speeds(list(rows), self.options.speeds)
                 return tokenize_all(
-                    chosen, folder, audio, load, self._table(rows), self.options.frames_per_entry, *common
+                    chosen,
+                    folder,
+                    audio,
+                    load,
+                    self._table(rows),
+                    self.options.frames_per_entry,
+                    *common,
+                    source=found_again(codec),
                 )
 
     def _table(self, rows: Sequence[Row]) -> SymbolTable:

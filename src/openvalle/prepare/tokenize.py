@@ -21,6 +21,7 @@ from openvalle.data.rows import Row
 from openvalle.data.shards import AudioShards, write_tokens
 from openvalle.errors import AudioError, TextError
 from openvalle.files import write_text
+from openvalle.hub import BUILTIN
 from openvalle.listen.aligner import spans_to_durations
 from openvalle.prepare.align import read_spans
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
@@ -126,12 +127,15 @@ def tokenize_all(
     jobs: int = 1,
     unit: int = UNIT,
     progress: Progress | None = None,
+    *,
+    source: str = BUILTIN,
 ) -> Result:
     """Tokenise every row into shards that `TokenShards` reads, with `symbols.json` and `codec.json`.
 
     Rows are aligned, unless the table is of byte pairs.
 
-    `load` makes the codec, once in each process, so it must pickle; `audio` is the folder of the rows' sound.
+    `load` makes the codec, once in each process, so it must pickle; `audio` is the folder of the rows' sound;
+    `source`: where the codec was found, for the model that is to speak with it.
     """
     codec = asdict(load().spec) | {"merge": merge}
     settings = {"codec": codec, "symbols": table.digest}
@@ -139,5 +143,5 @@ def tokenize_all(
     build = partial(_build, folder, audio, load, table, merge, threads)
     result = run_step(folder, rows, build, settings, jobs, unit, progress)
     table.save(folder / "symbols.json")
-    write_text(folder / "codec.json", json.dumps(codec, indent=1) + "\n")
+    write_text(folder / "codec.json", json.dumps(codec | {"source": source}, indent=1) + "\n")
     return result

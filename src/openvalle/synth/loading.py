@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from openvalle.codec.base import Codec
-from openvalle.codec.load import ENCODEC, load_codec
+from openvalle.codec.load import ENCODEC, kept_codec, load_codec
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError, ModelError
-from openvalle.hub import BUILTIN, Kind, find
-from openvalle.model.bundle import BundleConfig, load_bundle, require_same_codec, require_same_symbols
+from openvalle.hub import Kind, find
+from openvalle.model.bundle import OWN, BundleConfig, load_bundle, require_same_codec, require_same_symbols
 from openvalle.synth.utter import Utterer, silent_entries
 from openvalle.text.symbols import SymbolTable
 
@@ -34,7 +34,7 @@ def load_utterer(
     folder = find(Kind.MODEL, model)
     bundle = load_bundle(folder)
     config = bundle.config
-    spoken = load_codec(codec if codec is not None else codec_of(folder, config.codec.name))
+    spoken = load_codec(codec) if codec is not None else _own_codec(folder, config)
     if isinstance(spoken, torch.nn.Module):
         spoken.to(device)
     spec = spoken.spec
@@ -45,12 +45,19 @@ def load_utterer(
     return config, utterer, watchful(options_of(bundle.generation, str(folder)), spoken)
 
 
-def codec_of(folder: Path, name: str) -> str | Path:
-    """Return the codec in a model's folder, else the published EnCodec if the model speaks it, else the built-in."""
-    own = folder / "codec"
-    if name.startswith(f"{ENCODEC}?"):
-        return f"{ENCODEC}:{own}{name.removeprefix(ENCODEC)}" if own.is_dir() else name
-    return own if own.is_dir() else BUILTIN
+def _own_codec(folder: Path, config: BundleConfig) -> Codec:
+    """Return the codec in a model's folder, else the one that it names; `ModelError` says how to give it another."""
+    try:
+        codec = load_codec(kept_codec(config.codec.name, folder / OWN))
+        require_same_codec(config, codec.spec.digest, f"the codec {codec.spec.name}")
+    except ModelError as error:
+        wanted = config.codec.name.partition("?")[0].partition(":")[0]
+        example = f"--codec {wanted}:FOLDER" if wanted == ENCODEC else "--codec FOLDER"
+        raise ModelError(
+            f"the codec of the model {config.name} is not there: {error.what}",
+            f"give the one that it was trained with: {example}; or put that into {folder / OWN}",
+        ) from None
+    return codec
 
 
 def chosen_device(device: str) -> torch.device:

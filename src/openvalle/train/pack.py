@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from openvalle.codec.load import ENCODEC, keep_codec, kept_codec, load_codec
 from openvalle.config import Config
-from openvalle.errors import ModelError
+from openvalle.decode.ar import AROptions
+from openvalle.errors import ConfigError, ModelError, UserError
+from openvalle.hub import BUILTIN, is_repository
 from openvalle.model.ar import AR
-from openvalle.model.bundle import Bundle, BundleConfig, CodecIdentity, Storage, save_bundle
+from openvalle.model.bundle import OWN, Bundle, BundleConfig, CodecIdentity, Storage, save_bundle
 from openvalle.model.nar import NAR
 from openvalle.train.halves import Part, PartFile, load_half
+
+log = logging.getLogger(__name__)
 
 BPE_MOST_FRAMES = 64.0  # per symbol before the decoder is cut off: a byte pair is about four phones long
 
@@ -25,7 +33,12 @@ class PackRecipe(Config):
     name: str
     licence: str
     storage: Storage = Field(Storage.FLOAT16, description="how weights are stored")
-    generation: dict[str, Any] = Field(default_factory=dict, description="default decoding options")
+    codec: str | None = Field(
+        None,
+        description="what the model speaks with, as `say --codec`: the codec of its tokens with another decoder "
+        "(encodec?bandwidth=6&vocos=), or where that codec is now; by default where the tokens were made",
+    )
+    generation: AROptions = Field(AROptions(), description="default decoding options")
 
 
 def pack(recipe: PackRecipe, out: Path) -> Path:
@@ -42,7 +55,72 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
     networks = {part: load_half(part, half, getattr(recipe, part.value)) for part, half in halves.items()}
     ar, nar = networks[Part.AR], networks[Part.NAR]
     assert isinstance(ar, AR) and isinstance(nar, NAR)
+    named = _address_of(recipe, first.codec)
     codec = CodecIdentity(**{name: first.codec[name] for name in ("name", "digest", "rate", "hop")})
+    with tempfile.TemporaryDirectory() as place:
+        own = Path(place) / OWN
+        name = _kept(named, own, codec)
+        codec = codec.model_copy(update={"name": name or codec.name})
+        config = _config(recipe, codec, first, ar, nar)
+        generation = ({"most_frames": BPE_MOST_FRAMES} if first.merges else {}) | recipe.generation.model_dump(
+            mode="json", exclude_unset=True
+        )
+        save_bundle(Bundle(config, ar, nar, first.symbols, generation, first.merges), out, recipe.storage)
+        if own.is_dir():
+            shutil.rmtree(out / OWN, ignore_errors=True)
+            shutil.copytree(own, out / OWN)
+    return out
+
+
+def _address_of(recipe: PackRecipe, tokens: dict[str, Any]) -> str:
+    """Return the codec that the model is to speak with: the recipe's, in the place where the tokens' codec was."""
+    source = str(tokens.get("source", tokens["name"]))
+    if recipe.codec is None:
+        return source
+    place, _, _ = source.partition("?")
+    is_placeless = recipe.codec.startswith(f"{ENCODEC}?")
+    return place + recipe.codec.removeprefix(ENCODEC) if is_placeless and place.startswith(ENCODEC) else recipe.codec
+
+
+def _kept(name: str, folder: Path, codec: CodecIdentity) -> str:
+    """Copy a codec of this machine into `folder`; return the name that the model keeps, empty for its tokens' own.
+
+    `ModelError` if it is another one than the tokens were made with.
+    """
+    wanted, _, query = codec.name.partition("?")
+    if name.partition("?")[0].partition(":")[0] == ENCODEC != wanted:
+        raise ConfigError(
+            f"the networks speak the tokens of the codec {codec.name}, which {name} cannot decode",
+            "leave `codec` out of the recipe, or prepare the speech with EnCodec",
+        )
+    kept = keep_codec(name, folder)
+    place = kept.partition("?")[0].removeprefix(f"{ENCODEC}:")
+    if place not in (ENCODEC, BUILTIN, "") and not is_repository(place):
+        if place != codec.name:
+            log.warning("the codec is no longer at %s: `say` will need --codec, or a copy in %s", place, OWN)
+        return ""
+    if not folder.is_dir():
+        return "" if kept == BUILTIN else kept
+    kept = kept if kept != f"{ENCODEC}?" else f"{ENCODEC}?{query}"
+    try:
+        found = kept_codec(kept, folder) if kept else folder
+        digest = load_codec(found).spec.digest if _is_whole(folder) else codec.digest
+    except UserError as error:
+        raise ModelError(f"the codec {name} cannot be packed: {error.what}", error.hint) from None
+    if digest != codec.digest:
+        raise ModelError(
+            f"the codec {name} is {digest}, and the networks were trained on tokens of {codec.digest}",
+            "give the codec of the prepared folder",
+        )
+    return kept
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether there is more than a head for a codec from elsewhere."""
+    return any(path.is_file() for path in folder.iterdir())
+
+
+def _config(recipe: PackRecipe, codec: CodecIdentity, first: PartFile, ar: AR, nar: NAR) -> BundleConfig:
     values = {
         "name": recipe.name,
         "licence": recipe.licence,
@@ -52,7 +130,4 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
         "ar": ar.config,
         "nar": nar.config,
     }
-    config = BundleConfig.parse(values, f"{recipe.ar} and {recipe.nar}")
-    generation = ({"most_frames": BPE_MOST_FRAMES} if first.merges else {}) | recipe.generation
-    save_bundle(Bundle(config, ar, nar, first.symbols, generation, first.merges), out, recipe.storage)
-    return out
+    return BundleConfig.parse(values, f"{recipe.ar} and {recipe.nar}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from openvalle.config import override, read_mapping
+from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError
 from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.text.symbols import arpabet
@@ -37,6 +38,8 @@ def read_job(part: str, path: Path, overrides: tuple[str, ...] = ()) -> dict[str
     values = {**values, part: override(_job(values, part, path), tuple(o for o in overrides if o not in in_sections))}
     if "ar" in values and "nar" in values:
         pair_of(values, path)
+    if isinstance(values.get("pack"), dict):  # what would be refused after days of training is refused before
+        AROptions.parse(values["pack"].get("generation") or {}, f"{path}: pack.generation")
     return values[part]
 
 
