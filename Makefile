@@ -16,7 +16,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-threads bench-watermark clean
+.PHONY: help demo test test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-watermark clean
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,9 +61,6 @@ bench-edit: $(VENV)/.ready-test  ## words replaced in recordings of unseen speak
 bench-stream: $(VENV)/.ready-test  ## streaming: first sound, gaps, speed, memory over a long text
 	$(BIN)/python benchmarks/stream.py $(ARGS)
 
-bench-threads: $(VENV)/.ready-demo  ## how threads wait: speaking beside nothing and beside busy loops
-	$(BIN)/python benchmarks/threads.py $(ARGS)
-
 clean:  ## remove the environment and what the jobs wrote
 	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache
 
@@ -81,7 +78,7 @@ $(VENV)/.ready-demo: $(VENV)/.ready-venv $(NEEDS)
 
 # The judges' weights come from wheels whose own requirements (librosa, a source-only webrtcvad) are not needed.
 $(VENV)/.ready-test: $(VENV)/.ready-venv $(NEEDS)
-	$(PIP) --editable '.[train,eval-offline,encodec,bpe]' pytest hypothesis
+	$(PIP) --editable '.[train,eval-offline,encodec,bpe,media]' pytest hypothesis
 	$(PIP) --no-deps resemblyzer speechmos
 	$(PIP) espeakng-loader  # GPL-3: only the tests speak with it, to compare with another system
 	@touch $@

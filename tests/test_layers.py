@@ -9,7 +9,7 @@ from pathlib import Path
 import openvalle
 
 ROOT = Path(openvalle.__file__).parent
-BASE = {"errors", "stop", "files", "config", "audio", "hub", "number_words", "threads"}
+BASE = {"errors", "stop", "files", "config", "media", "audio", "hub", "number_words", "threads"}
 PARTS = {"text", "codec", "data", "model", "listen", "safety"}
 JOBS = {"synth", "decode", "prepare", "train", "evaluate", "convert", "export"}
 SURFACES = {"cli", "serve"}

@@ -1,22 +1,40 @@
-"""`Audio`: mono float32 samples with their rate: read, write, resample, trim, level, join."""
+"""`Audio`: mono float32 samples with their rate: read, write, resample, trim, level, join.
+
+Every recording comes in through `read_frames`, the only place that refuses a file.
+"""
 
 from __future__ import annotations
 
+import io
+import logging
 import os
+import stat
+import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from openvalle.errors import AudioError
+from openvalle.errors import AudioError, ConfigError
 from openvalle.files import Place, atomic_path, first_path, is_stdout, written_path
+from openvalle.media import container_of, decode
+
+log = logging.getLogger(__name__)
 
 RATE = 24_000  # every model works at this rate, in hertz
 MAX_SECONDS = 3 * 3600  # longest file read whole; longer ones belong in `openvalle prepare`
 SILENCE_DB = -60.0  # a recording whose loudest 50 ms is quieter than this holds no speech
+UNKNOWN_FRAMES = 1 << 40  # libsndfile counts a FLAC from a pipe as more; no file is a year long
+UNKNOWN_BYTES = 0x7FFF0000  # programs that write WAV into a pipe say that it is larger, or 0
+BLOCK_FRAMES = 1 << 18  # read at a time from a file that does not tell its length
+CANCELLED = 0.25  # of the power of the loudest channel, that of the sum of all: less means opposite phases
+FAINT = 0.01  # of the louder channel's power: a second channel with less holds nothing of its own
+ALIKE = 0.7  # correlation of the levels of two channels over time: one voice 0.9 to 1, two people under 0.6
 TARGET_DB = -24.0  # RMS of the active part that every clip is brought to, in dBFS
 FORMATS = {  # ending -> libsndfile's container and coding
     ".wav": ("WAV", "PCM_16"),
@@ -53,32 +71,229 @@ class Audio:
         return write(path, self, file_format)
 
 
+class Channel(StrEnum):
+    """Which channel of a recording is heard."""
+
+    AUTO = "auto"  # the mix, or the louder one if they cancel; two different sounds are refused
+    MIX = "mix"
+    LEFT = "left"
+    RIGHT = "right"
+
+
+class Header(NamedTuple):
+    """What a sound file says about itself."""
+
+    frames: int  # samples of one channel
+    rate: int
+    channels: int
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.rate
+
+
 def read(path: str | Path, rate: int | None = RATE, max_seconds: float = MAX_SECONDS) -> Audio:
-    """Read any file libsndfile knows, mixed to mono and resampled to `rate` (None keeps the file's).
+    """Read any sound file (see `read_frames`), mixed to mono and resampled to `rate` (None keeps the file's)."""
+    frames, source_rate, _ = read_frames(path, max_seconds)
+    return resample(Audio(frames.mean(axis=1, dtype=np.float32), source_rate), rate or source_rate)
 
-    Raises `AudioError` for a missing, unreadable, empty or too long file and for NaN or infinite samples.
+
+def read_frames(
+    path: str | Path, max_seconds: float = MAX_SECONDS, start: float = 0.0, seconds: float | None = None
+) -> tuple[np.ndarray, int, str]:
+    """Return a sound file as (samples, channels) float32, its rate, and libsndfile's name of its sample format.
+
+    All that libsndfile reads is read, and what the extra `media` brings. `start`, `seconds`: the stretch that is
+    wanted. WAV and FLAC that a program wrote into a pipe, which do not tell their length, are read to their end; of a
+    file that was cut off, what is there is read, with a warning. Raises `AudioError` for a missing, unreadable, empty
+    or too long file and for NaN or infinite samples, `MissingExtra` without the extra that a file needs.
     """
-    import soundfile
-
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"no audio file at {path}", "check the path")
-    try:
-        with soundfile.SoundFile(sound_name(path)) as file:
-            if file.frames > max_seconds * file.samplerate:
-                raise AudioError(
-                    f"{path} lasts {file.frames / file.samplerate:.0f} s, more than {max_seconds:.0f} s",
-                    "cut it first",
-                )
-            frames, source_rate = file.read(dtype="float32", always_2d=True), file.samplerate
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(path, error) from None
+    with _opened(path) as file:
+        container = container_of(file.peek(16)[:16])
+        if container:
+            frames, rate = decode(file, container, str(path), max_seconds)
+            subtype, first = "PCM_16", round(start * rate)
+            frames = frames[first:] if seconds is None else frames[first : first + round(seconds * rate)]
+        else:
+            with _sound(path, file) as sound:
+                rate, subtype = sound.samplerate, sound.subtype
+                if UNKNOWN_FRAMES > sound.frames > max_seconds * rate:
+                    raise _too_long(path, sound.frames / rate, max_seconds)
+                if start:
+                    sound.seek(min(sound.frames, round(start * rate)))
+                wanted = round(seconds * rate) if seconds is not None else None
+                frames = _whole(sound, path, max_seconds) if wanted is None else _block(sound, wanted)
     if not len(frames):
         raise AudioError(f"{path} holds no samples", "record it again")
-    samples = frames.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(samples).all():
+    if not np.isfinite(frames).all():
         raise AudioError(f"{path} holds samples that are not numbers", "export it again from its source")
-    return resample(Audio(samples, source_rate), rate or source_rate)
+    return frames, rate, subtype
+
+
+def read_header(path: str | Path) -> Header:
+    """Return length, rate and channels of a sound file; raises as `read_frames` does."""
+    path = Path(path)
+    with _opened(path) as file:
+        if not container_of(file.peek(16)[:16]):
+            with _sound(path, file) as sound:
+                if sound.frames < UNKNOWN_FRAMES:
+                    return Header(sound.frames, sound.samplerate, sound.channels)
+    frames, rate, _ = read_frames(path)
+    return Header(len(frames), rate, frames.shape[1])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    """Yield a regular file, opened by Python: libsndfile knows no names that are not UTF-8."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            with path.open("rb") as file:
+                yield file
+            return
+    except FileNotFoundError:
+        raise AudioError(f"no audio file at {path}", "check the path") from None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or error) from None
+    if stat.S_ISDIR(mode):
+        raise AudioError(f"no audio file at {path}: it is a folder", "give the path of a sound file")
+    raise AudioError(f"{path} is a pipe or a device, not a file", "write the sound to a file first")
+
+
+@contextmanager
+def _sound(path: Path, file: io.BufferedReader) -> Iterator[Any]:
+    """Yield the file as a `soundfile.SoundFile`."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(_with_length(path, file)) as sound:
+            yield sound
+    except (soundfile.LibsndfileError, OSError, TypeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _whole(sound: Any, path: Path, max_seconds: float) -> np.ndarray:
+    """Return all that follows; a file that does not tell its length is read block by block."""
+    if sound.frames < UNKNOWN_FRAMES:
+        return _block(sound, -1)
+    sound.seekable = lambda: False  # soundfile seeks after each block, which libsndfile cannot do here
+    blocks, count = [], 0
+    while len(block := _block(sound, BLOCK_FRAMES)):
+        blocks.append(block)
+        count += len(block)
+        if count > max_seconds * sound.samplerate:
+            raise _too_long(path, count / sound.samplerate, max_seconds)
+    return np.concatenate(blocks) if blocks else _block(sound, 0)
+
+
+def _block(sound: Any, count: int) -> np.ndarray:
+    return sound.read(count, dtype="float32", always_2d=True)
+
+
+def _with_length(path: Path, file: io.BufferedReader) -> BinaryIO:
+    """Return the file; one whose WAV header says 0 bytes, as written into a pipe, with the true number in its place."""
+    place, said = _wav_data(file)
+    there = file.seek(0, io.SEEK_END) - place if place else 0
+    is_length_unknown = place and not said and there > 0 and not _is_chunk(file, place, there)
+    file.seek(0)
+    if is_length_unknown:
+        return _Patched(file, place - 4, struct.pack("<I", min(there, 0xFFFFFFFE)))  # type: ignore[return-value]
+    if 0 < there < said < UNKNOWN_BYTES:
+        log.warning("%s was cut off: %.0f %% of its sound is there, and is read", path, 100 * there / said)
+    return file
+
+
+def _wav_data(file: BinaryIO) -> tuple[int, int]:
+    """Return where the samples of a WAV file begin and how many bytes its header says they are; (0, 0) if there is
+    none."""
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return 0, 0
+    while len(head := file.read(8)) == 8:
+        size = int.from_bytes(head[4:], "little")
+        if head[:4] == b"data":
+            return file.tell(), size
+        file.seek(size + size % 2, io.SEEK_CUR)
+    return 0, 0
+
+
+def _is_chunk(file: BinaryIO, place: int, there: int) -> bool:
+    """Return True if what follows is a chunk that fills the rest of the file: then there are no samples."""
+    file.seek(place)
+    head = file.read(8)
+    return len(head) == 8 and there - 9 <= int.from_bytes(head[4:], "little") <= there - 8
+
+
+class _Patched:
+    """A file some bytes of which read as others."""
+
+    def __init__(self, file: BinaryIO, place: int, patch: bytes) -> None:
+        self._file, self._place, self._patch = file, place, patch
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, count: int) -> bytes:
+        """Return the next bytes."""
+        start = self._file.tell()
+        data = bytearray(self._file.read(count))
+        for at, byte in enumerate(self._patch, self._place - start):
+            if 0 <= at < len(data):
+                data[at] = byte
+        return bytes(data)
+
+
+def _too_long(path: Path, seconds: float, most: float) -> AudioError:
+    return AudioError(f"{path} lasts {seconds:.0f} s, more than {most:.0f} s", "cut it first")
+
+
+def chosen_channel(frames: np.ndarray, rate: int, wanted: Channel | str, label: str) -> int | None:
+    """Return which channel of (samples, channels) is to be heard, None for the mix of all.
+
+    Raises `AudioError` if there is no such channel, or if nothing was chosen and two channels hold different sounds.
+    """
+    try:
+        wanted = Channel(wanted)
+    except ValueError:
+        raise ConfigError(f"there is no channel {wanted!r}", f"use one of: {', '.join(Channel)}") from None
+    count = frames.shape[1]
+    if wanted in (Channel.LEFT, Channel.RIGHT):
+        if count < 2:
+            raise AudioError(f"{label} has one channel", f"leave --channel {wanted} out")
+        return int(wanted is Channel.RIGHT)
+    if wanted is Channel.MIX or count < 2:
+        return None
+    inner = frames - frames.mean(axis=0, dtype=np.float64).astype(np.float32)
+    power = np.square(inner).mean(axis=0, dtype=np.float64)
+    loudest = int(power.argmax())
+    if count == 2 and power.min() > FAINT * power.max() and _likeness(inner, rate) < ALIKE:
+        raise AudioError(
+            f"the two channels of {label} hold different sounds: two people, or one and noise?",
+            "choose with --channel left, right or mix (`say`, `voice add`, `edit`, `continue`)",
+        )
+    if np.square(inner.sum(axis=1)).mean(dtype=np.float64) < CANCELLED * power[loudest]:
+        name = ("left", "right")[loudest] if count == 2 else f"number {loudest + 1}"
+        log.warning("%s: the channels cancel each other when they are mixed; only one is heard (%s)", label, name)
+        return loudest
+    return loudest if count == 2 and power.min() <= FAINT * power.max() else None
+
+
+def _likeness(frames: np.ndarray, rate: int) -> float:
+    """Return the correlation of the levels of two channels over time, above -60 dB under the loudest."""
+    one, two = (levels(Audio(np.ascontiguousarray(channel), rate), 0.05).astype(np.float64) for channel in frames.T)
+    floor = max(one.max(), two.max()) + SILENCE_DB
+    one, two = np.maximum(one, floor), np.maximum(two, floor)
+    return float(np.corrcoef(one, two)[0, 1]) if min(one.std(), two.std()) > 0.5 else 1.0
+
+
+def mono(frames: np.ndarray, channel: int | None) -> np.ndarray:
+    """Return (samples,) of one channel of (samples, channels), or of the mix of all (None)."""
+    return frames.mean(axis=1, dtype=np.float32) if channel is None else np.ascontiguousarray(frames[:, channel])
+
+
+def centred(audio: Audio) -> Audio:
+    """Return the sound without its constant offset, which cheap recorders add: it is no level and nobody hears it."""
+    return Audio(audio.samples - np.float32(audio.samples.mean(dtype=np.float64)), audio.rate)
 
 
 def write(path: Place, audio: Audio, file_format: str | None = None, tags: Mapping[str, str] | None = None) -> Path:
@@ -145,19 +360,15 @@ def sound_name(path: Path) -> str | bytes:
 
 def read_tags(path: str | Path) -> dict[str, str]:
     """Return the tags of a sound file, as `open_sound` names them; `AudioError` if it cannot be read."""
-    import soundfile
-
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"no audio file at {path}", "check the path")
-    try:
-        with soundfile.SoundFile(sound_name(path)) as file:
-            return {key: value for key, value in file.copy_metadata().items() if value}
-    except (soundfile.LibsndfileError, OSError, TypeError) as error:
-        raise _unreadable(path, error) from None
+    with _opened(path) as file:
+        if container_of(file.peek(16)[:16]):
+            return {}  # nothing that was made here is in one of these
+        with _sound(path, file) as sound:
+            return {key: value for key, value in sound.copy_metadata().items() if value}
 
 
-def _unreadable(path: Path, error: Exception) -> AudioError:
+def _unreadable(path: Path, error: object) -> AudioError:
     if path.suffix.lower() == ".pcm":
         return AudioError(f"{path} is raw PCM, which does not tell its rate", "convert it to WAV first")
     return AudioError(f"cannot read {path} as audio ({error})", "convert it to WAV, FLAC, MP3, Ogg or Opus")

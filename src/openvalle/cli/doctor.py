@@ -27,6 +27,7 @@ EXTRAS = {  # extra -> the modules it brings
     "eval-offline": ("jiwer", "onnxruntime", "webrtcvad"),
     "encodec": ("transformers",),
     "bpe": ("tokenizers",),
+    "media": ("av",),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openvalle.cli.say import progress
+from openvalle.cli.say import Channel, progress
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
 from openvalle.files import Free, expanded, is_special, is_stdout
@@ -55,6 +55,7 @@ def paired(args: list[str]) -> list[str]:
 def edit(
     clip: Clip,
     transcript: Transcript = None,
+    channel: Channel = "auto",
     replace: Annotated[list[str] | None, typer.Option("--replace", metavar="OLD NEW", help="Say NEW for OLD.")] = None,
     insert_after: Annotated[
         list[str] | None, typer.Option("--insert-after", metavar="OLD NEW", help="Say NEW after OLD.")
@@ -86,7 +87,7 @@ def edit(
 
         synthesizer = Synthesizer.load(model, device=device)
         show("speaking")
-        takes = edited_clip(synthesizer, clip, edits, transcript, seed, candidates=candidates)
+        takes = edited_clip(synthesizer, clip, edits, transcript, seed, candidates=candidates, channel=channel)
     kept = takes if keep else takes[:1]
     places = [_numbered(place, number) for number in range(1, len(kept) + 1)]
     tags = synthesizer.provenance.tags()
@@ -100,6 +101,7 @@ def continue_(
     clip: Clip,
     text: Annotated[str, typer.Argument(help="What comes next.")],
     transcript: Transcript = None,
+    channel: Channel = "auto",
     output: Output = None,
     only_new: Annotated[bool, typer.Option("--only-new", help="Write what comes next alone.")] = False,
     seed: Seed = 0,
@@ -123,7 +125,9 @@ def continue_(
 
         synthesizer = Synthesizer.load(model, device=device)
         show("speaking")
-        result = continue_clip(synthesizer, clip, text, transcript, seed, candidates=candidates, lexicon=lexicon)
+        result = continue_clip(
+            synthesizer, clip, text, transcript, seed, candidates=candidates, lexicon=lexicon, channel=channel
+        )
     written = result.added if only_new else result.clip
     row = {
         "path": str(written.save(place, synthesizer.provenance.tags())),

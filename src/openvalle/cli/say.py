@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from openvalle.synth.pipeline import Synthesizer
     from openvalle.synth.speech import Speech
 
+Channel = Annotated[str, typer.Option(help="Of a stereo recording: auto, mix, left or right is heard.")]
 PLOT_SECONDS = 20.0  # a picture of more than this shows nothing
 
 
@@ -34,6 +35,7 @@ def say(
     prompt_text: Annotated[
         str | None, typer.Option(help="What the clip says; without it the clip is transcribed.")
     ] = None,
+    channel: Channel = "auto",
     consent: Annotated[str, typer.Option(help="Who agreed to the use of a clip's voice, and when.")] = "",
     output: Annotated[
         str | None,
@@ -111,7 +113,7 @@ def say(
             temperature, top_p, window=window, speed=speed, attempts=attempts, settings=settings or ()
         )
         show("reading the voice")
-        speaker = synthesizer.voice(voice, prompt_text, consent=consent)
+        speaker = synthesizer.voice(voice, prompt_text, consent=consent, channel=channel)
         manner = {
             "markup": markup,
             "lexicon": lexicon,
@@ -124,7 +126,7 @@ def say(
                 raise UserError("a recording's prosody has its own duration", "leave --duration away")
             from openvalle.synth.prosody import speak_like
 
-            pieces = iter([speak_like(synthesizer, prosody, words, speaker, seed, options)])
+            pieces = iter([speak_like(synthesizer, prosody, words, speaker, seed, options, channel)])
         else:
             pieces = synthesizer.sentences(words, speaker, seed=seed, options=options, **manner)  # type: ignore[arg-type]
         summary, shown = spoken(pieces, place, file_format, synthesizer, show, timestamps)

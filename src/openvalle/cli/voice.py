@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openvalle.cli.say import Channel
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
 from openvalle.files import locked
@@ -34,6 +35,7 @@ def add(
     transcript: Annotated[
         str | None, typer.Option("--transcript", "--prompt-text", help="What the clip says; else it is transcribed.")
     ] = None,
+    channel: Channel = "auto",
     consent: Annotated[str, typer.Option(help="Who agreed to the use of this voice, and when.")] = "",
     policy: Annotated[
         str | None, typer.Option(help="Without consent: off, warn or require. Default: $OPENVALLE_CONSENT, else warn.")
@@ -48,7 +50,8 @@ def add(
         from openvalle.synth.pipeline import Synthesizer
 
         synthesizer = Synthesizer.load(model, consent_policy=policy)
-        voice = synthesizer.voice(str(clip), transcript, consent=consent, language=language, licence=licence)
+        terms = {"consent": consent, "language": language, "licence": licence, "channel": channel}
+        voice = synthesizer.voice(str(clip), transcript, **terms)
         print(keep(dataclasses.replace(voice, name=name)))
 
 

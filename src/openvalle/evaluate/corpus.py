@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from openvalle.audio import Audio, normalize, read, sound_name
-from openvalle.errors import UserError
-from openvalle.evaluate.items import CORPUS, PART_OF_CORPUS, Stretch
+from openvalle.audio import Audio, normalize, read, read_header
+from openvalle.errors import AudioError, UserError
+from openvalle.evaluate.items import CORPUS, Stretch
 from openvalle.evaluate.protocols import Corpus, Protocol
 from openvalle.files import json_lines
 from openvalle.prepare.formats import Clip, Format, detect, read_clips
@@ -105,7 +105,7 @@ def read_complete(folder: Path, protocol: Protocol, partial: bool = False) -> tu
         raise UserError(what, f"{hint}, or allow it with --partial: the report will say so")
     if not found:
         raise UserError(f"{folder} holds no usable speech", hint)
-    return found, tuple(f"{PART_OF_CORPUS} {problem}" for problem in problems)
+    return found, tuple(f"partial corpus: {problem}" for problem in problems)
 
 
 def choose(utterances: Sequence[Utterance], limit: int, seed: int) -> list[Utterance]:
@@ -138,8 +138,6 @@ def _subset_folder(folder: Path, protocol: Protocol) -> Path:
 
 def _read(root: Path, split: str | None, base: Path | None = None) -> tuple[list[Utterance], list[str]]:
     """Return the utterances and the recordings that are missing or unreadable."""
-    import soundfile
-
     base = base or (root if root.is_dir() else root.parent)
     genders = _genders(root)
     found, missing = [], []
@@ -147,8 +145,8 @@ def _read(root: Path, split: str | None, base: Path | None = None) -> tuple[list
         if split is not None and clip.split != split:
             continue
         try:
-            seconds = soundfile.info(sound_name(clip.audio)).duration
-        except (soundfile.LibsndfileError, OSError):
+            seconds = read_header(clip.audio).seconds
+        except AudioError:
             missing.append(str(clip.audio))
             continue
         if clip.text.strip() and seconds > 0 and not clip.start:

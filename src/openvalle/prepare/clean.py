@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from openvalle.audio import RATE, TARGET_DB, Audio, is_silent, normalize, read, resample, sound_name, trim
+from openvalle.audio import RATE, TARGET_DB, Audio, centred, is_silent, normalize, read_frames, resample, trim
 from openvalle.config import Config
 from openvalle.data.rows import Row
 from openvalle.data.shards import to_int16, write_audio
 from openvalle.errors import AudioError
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
+
+MIN_READ_SECONDS = 1e-3  # of a row, so that at least one sample is read
 
 
 class CleanSettings(Config):
@@ -88,6 +90,7 @@ def clean(audio: Audio, settings: CleanSettings) -> Audio:
     """Return the clip at 24 kHz, trimmed and levelled; `AudioError` if silent, too short or too long."""
     if audio.seconds > settings.max_seconds:
         raise AudioError(f"too long: {audio.seconds:.1f} s, more than {settings.max_seconds:g} s")
+    audio = centred(audio)
     if is_silent(audio):
         raise AudioError("silent")
     audio = trim(resample(audio, RATE), settings.trim_db, settings.margin_seconds)
@@ -98,26 +101,9 @@ def clean(audio: Audio, settings: CleanSettings) -> Audio:
 
 def read_row(row: Row) -> Audio:
     """Return the sound of a scanned row at its own rate; `AudioError` if it cannot be read."""
-    if not row["start"] and not row["channels"]:
-        audio = read(row["audio"], rate=None)
-        return Audio(audio.samples[: max(1, round(row["seconds"] * audio.rate))], audio.rate)
-    return _read_part(row)
-
-
-def _read_part(row: Row) -> Audio:
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(sound_name(Path(row["audio"]))) as file:
-            rate = file.samplerate
-            file.seek(min(file.frames, round(row["start"] * rate)))
-            frames = file.read(round(row["seconds"] * rate), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"cannot read {row['audio']} as audio ({error})") from None
+    path = row["audio"]
+    frames, rate, _ = read_frames(path, start=row["start"], seconds=max(row["seconds"], MIN_READ_SECONDS))
     channels = row["channels"] or range(frames.shape[1])
     if max(channels) >= frames.shape[1]:
-        raise AudioError(f"{row['audio']} has no channel {max(channels)}")
-    samples = frames[:, list(channels)].mean(axis=1, dtype=np.float32)
-    if not len(samples) or not np.isfinite(samples).all():
-        raise AudioError(f"{row['audio']} holds no usable samples at {row['start']:.2f} s")
-    return Audio(samples, rate)
+        raise AudioError(f"{path} has no channel {max(channels)}")
+    return Audio(frames[:, list(channels)].mean(axis=1, dtype=np.float32), rate)

@@ -9,11 +9,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from openvalle.audio import sound_name
+from openvalle.audio import Header, read_header
 from openvalle.data.rows import Row, write_rows
-from openvalle.errors import UserError
+from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path
 from openvalle.prepare.executor import Result, writing
 from openvalle.prepare.formats import Clip, read_clips
@@ -29,7 +28,7 @@ def scan(source: Path, folder: Path) -> Result:
 
     Files that are missing, unreadable or empty, texts that are blank and ids that come twice are rejected.
     """
-    kept: list[tuple[Clip, Any]] = []
+    kept: list[tuple[Clip, Header]] = []
     rejected: list[Row] = []
     seen: set[str] = set()
     for clip in read_clips(source):
@@ -102,30 +101,26 @@ class _Rejected(Exception):
     """Why a clip is left out."""
 
 
-def _check(clip: Clip, seen: set[str]) -> Any:
-    """Return the file's `soundfile` header; raise `_Rejected` if the clip cannot be used."""
-    import soundfile
-
+def _check(clip: Clip, seen: set[str]) -> Header:
+    """Return the file's header; raise `_Rejected` if the clip cannot be used."""
     if clip.id in seen:
         raise _Rejected("the id was used before")
     if not clip.text.strip():
         raise _Rejected("no text")
-    if not clip.audio.is_file():
-        raise _Rejected(f"no audio file at {clip.audio}")
-    if not clip.audio.stat().st_size:
+    if clip.audio.is_file() and not clip.audio.stat().st_size:
         raise _Rejected("the audio file is empty")
     try:
-        info = soundfile.info(sound_name(clip.audio))
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _Rejected(f"not readable as audio ({error})") from None
-    if not info.frames:
+        header = read_header(clip.audio)
+    except AudioError as error:
+        raise _Rejected(error.what) from None
+    if not header.frames:
         raise _Rejected("the audio file holds no samples")
-    if clip.start >= info.duration:
+    if clip.start >= header.seconds:
         raise _Rejected(f"starts at {clip.start:.2f} s, after the end of the audio")
-    return info
+    return header
 
 
-def _cut(clip: Clip, info: Any) -> Row:
+def _cut(clip: Clip, info: Header) -> Row:
     """Return the clip as a lhotse cut over its recording, as lhotse writes it.
 
     The format is small and stable; lhotse reads what is written here and is not needed to write it.
@@ -133,12 +128,12 @@ def _cut(clip: Clip, info: Any) -> Row:
     channels = list(range(info.channels))
     chosen = list(clip.channels) if clip.channels else channels
     channel = chosen[0] if len(chosen) == 1 else chosen
-    duration = info.frames / info.samplerate
+    duration = info.frames / info.rate
     seconds = min(clip.seconds or duration, duration - clip.start)
     recording = {
         "id": clip.id,
         "sources": [{"type": "file", "channels": channels, "source": str(clip.audio.resolve())}],
-        "sampling_rate": info.samplerate,
+        "sampling_rate": info.rate,
         "num_samples": info.frames,
         "duration": duration,
         "channel_ids": channels,

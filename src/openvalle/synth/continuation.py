@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openvalle.audio import Audio
+from openvalle.audio import Audio, Channel
 from openvalle.errors import TextError
 from openvalle.synth.jobs import Job, PromptMode
 from openvalle.synth.long import between_silences, join_sentences
@@ -53,13 +53,14 @@ def continue_clip(
     candidates: int = 1,
     markup: Markup | str = Markup.AUTO,
     lexicon: LexiconLike = None,
+    channel: Channel | str = Channel.AUTO,
 ) -> Continued:
     """Return the recording followed by `text`; it keeps every sample but its last 10 ms, where the two are joined.
 
     Silence at the recording's end beyond a sentence's pause is left out. `transcript`: what is said in the clip;
-    without it, speech recognition finds it.
+    without it, speech recognition finds it; `channel`: of a recording of several, the one that is heard.
     """
-    recording = record(synthesizer.utterer, clip, transcript)
+    recording = record(synthesizer.utterer, clip, transcript, channel)
     end = _end(recording)
     script = script_of(text, markup, lexicon)
     if any(passage.voice for passage in script.passages):

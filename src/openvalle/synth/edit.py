@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openvalle.audio import Channel
 from openvalle.errors import AudioError, TextError
 from openvalle.model.config import Alignment
 from openvalle.synth.jobs import Job, PromptMode
@@ -100,15 +101,17 @@ def edit(
     seed: int = 0,
     options: AROptions | None = None,
     candidates: int = 1,
+    channel: Channel | str = Channel.AUTO,
 ) -> list[Edited]:
     """Return the edited recording, `candidates` times with other seeds, the best first.
 
-    `transcript`: what is said in the clip; without it, speech recognition finds it. Raises `TextError` if the words
+    `transcript`: what is said in the clip; without it, speech recognition finds it; `channel`: of a clip of several,
+    the one whose words these are. Raises `TextError` if the words
     to edit are not in it, are in it twice, or if edits meet; `AudioError` if the clip cannot be used.
     """
     if not edits:
         raise TextError("there is nothing to edit", "say which words to replace, to delete or to insert after")
-    recording = record(synthesizer.utterer, clip, transcript)
+    recording = record(synthesizer.utterer, clip, transcript, channel)
     spans = located(recording, edits)
     if sum(span.last - span.first for span in spans) >= len(recording.words):
         raise AudioError("nothing of the recording would stay", "use `openvalle say` with the recording as the voice")
@@ -257,9 +260,9 @@ def _assembled(
 
 def _ranked(takes: Sequence[Edited], recording: Recording) -> list[Edited]:
     """Return the candidates, the best first: by the words heard in them and the likeness to the recording's voice."""
-    from openvalle.synth.rerank import Reranker
+    from openvalle.synth.choose import Chooser, score
 
-    chooser = Reranker()
+    chooser = Chooser()
     wanted = chooser.embedding(recording.clip.mono())
     scored = []
     for take in takes:
@@ -268,4 +271,4 @@ def _ranked(takes: Sequence[Edited], recording: Recording) -> list[Edited]:
             replace(each, agreement=agreement, similarity=similarity, candidates=len(takes)) for each in take.quality
         )
         scored.append(replace(take, quality=quality))
-    return [scored[index] for index in chooser.ranked([take.quality for take in scored])]
+    return sorted(scored, key=lambda take: -sum(score(each) for each in take.quality))

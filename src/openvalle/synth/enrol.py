@@ -5,14 +5,27 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openvalle.audio import RATE, Audio, is_silent, normalize, read, resample, trim
+from openvalle.audio import (
+    RATE,
+    Audio,
+    Channel,
+    centred,
+    chosen_channel,
+    is_silent,
+    mono,
+    normalize,
+    read_frames,
+    resample,
+    trim,
+)
 from openvalle.errors import AudioError, TextError
-from openvalle.synth.check import problems
+from openvalle.synth.check import MISSED, MOSTLY_MISSED, holds_speech, impossible_pace, missed_share, noisy, problems
 from openvalle.synth.voice import Voice, now
 from openvalle.text.language import language as spoken_language
 from openvalle.text.symbols import SymbolTable, TextUnit
@@ -42,19 +55,23 @@ def enrol(
     licence: str = "",
     merge: int = BLOCK,
     table: SymbolTable | None = None,
+    channel: Channel | str = Channel.AUTO,
 ) -> Voice:
     """Return the voice of `clip` (a file of any rate and channels, or an `Audio`).
 
     `transcript`: what is said in the clip; without it, speech recognition finds it. `merge`: frames that
-    share an entry of codebook 1; `table`: one of byte pairs needs no alignment. Raises `AudioError` for a clip
-    that is missing, unreadable, silent, not made of numbers, shorter than 1 s or longer than 30 s, and where words
-    and sound do not match; `TextError` if no words are given or heard.
+    share an entry of codebook 1; `table`: one of byte pairs needs no alignment; `channel`: of a file of several, the
+    one that is heard. Raises `AudioError` for a clip that is missing, unreadable, silent, no speech, not made of
+    numbers, shorter than 1 s or longer than 30 s, and where words and sound do not match; `TextError` if no words are
+    given or heard.
     """
     language = spoken_language(language).value
     label = "the recording" if isinstance(clip, Audio) else str(clip)
-    recording = recorded(clip, label)
+    recording = recorded(clip, label, channel)
     audio = cleaned(recording, label)
     found = problems(recording)
+    for problem in found:
+        log.warning("%s: %s", label, problem)  # before the words are looked for: it may be why they are not found
     text = heard(audio, label) if transcript is None else transcript
     codes = encoded(audio, codec, merge)
     symbols: Sequence[str]
@@ -64,10 +81,11 @@ def enrol(
 
         symbols, durations = pieces(text, table, language), ()
     else:
-        symbols, durations, doubt = aligned(audio, text, label, len(codes), codec.spec.frame_rate)
-        found += doubt
-    for problem in found:
-        log.warning("%s: %s", label, problem)
+        aligned = align_transcript(audio, text, label, len(codes), codec.spec.frame_rate)
+        symbols, durations = aligned.symbols, aligned.durations
+        if aligned.doubt:
+            log.warning("%s: %s", label, aligned.doubt)
+            found.append(aligned.doubt)
     return Voice(
         codes=codes,
         symbols=tuple(symbols),
@@ -86,26 +104,85 @@ def enrol(
     )
 
 
-def aligned(
-    audio: Audio, text: str, label: str, frames: int, frame_rate: float
-) -> tuple[list[str], list[int], list[str]]:
-    """Return the symbols of the transcript (S,), how many of the frames each lasts, and what is doubtful about it."""
-    from openvalle.listen.aligner import POOR_SCORE, Aligner, spans_to_durations
+@dataclass(frozen=True)
+class Aligned:
+    """A transcript in time: the symbols, their frames, the word of each (-1 for a pause), and what is doubtful."""
+
+    words: tuple[Word, ...]
+    symbols: tuple[str, ...]
+    durations: tuple[int, ...]
+    owners: tuple[int, ...]
+    doubt: str
+
+
+def align_transcript(
+    audio: Audio,
+    text: str,
+    label: str,
+    frames: int,
+    frame_rate: float,
+    block: int = BLOCK,
+    *,
+    is_strict: bool = False,
+) -> Aligned:
+    """Return the transcript in time, over `frames` frames of the codec, in blocks.
+
+    Raises `AudioError` if it cannot be what is said: too few or too many words for the speech, speech that lies in no
+    word, or sounds that are not there. `is_strict`: also if the words fit badly, which else is a doubt.
+    """
+    from openvalle.listen.aligner import POOR_SCORE, SIL, Aligner, spans_to_durations
     from openvalle.listen.edges import mark_edges
 
     words = spoken_words(text, label)
-    alignment = Aligner().align_scored(audio, [(word.text, word.phones) for word in words])
+    wrong = impossible_pace(sum(len(word.phones) for word in words), audio)
+    if wrong:
+        raise _not_said(label, wrong)
+    try:
+        alignment = Aligner().align_scored(audio, [(word.text, word.phones) for word in words])
+    except AudioError as error:
+        noise = noisy(audio)
+        raise (_not_said(label, f"{error.what}, and {noise}") if noise else error) from None
+    missed = missed_share([(span.start, span.end) for span in alignment.spans if span.symbol == SIL], audio)
+    if missed > (MISSED if is_strict else MOSTLY_MISSED):
+        raise _not_said(label, f"{100 * missed:.0f} % of the speech lies in none of its words")
+    if is_strict and alignment.score < POOR_SCORE:
+        raise _not_said(label, f"its words fit the sound badly (score {alignment.score:.1f})")
+    is_doubtful = missed > MISSED or alignment.score < POOR_SCORE
     doubt = f"the words do not fit the sound well, or are of another language: check the transcript {text!r}"
-    symbols, durations = spans_to_durations(mark_edges(alignment.spans, audio), frames, frame_rate, BLOCK)
-    return symbols, durations, [doubt] if alignment.score < POOR_SCORE else []
+    spans = mark_edges(alignment.spans, audio)
+    symbols, durations = spans_to_durations(spans, frames, frame_rate, block)
+    owners = tuple(span.word for span in spans)
+    return Aligned(tuple(words), tuple(symbols), tuple(durations), owners, doubt if is_doubtful else "")
 
 
-def recorded(clip: str | Path | Audio, label: str) -> Audio:
-    """Return the clip as 24 kHz mono."""
-    audio = resample(_checked(clip), RATE) if isinstance(clip, Audio) else read(clip, max_seconds=READ_SECONDS)
+def _not_said(label: str, why: str) -> AudioError:
+    return AudioError(
+        f"the transcript of {label} cannot be what is said: {why}",
+        "give every word that is said in it, and no other",
+    )
+
+
+def recorded(clip: str | Path | Audio, label: str, channel: Channel | str = Channel.AUTO) -> Audio:
+    """Return the clip as 24 kHz mono without an offset; `AudioError` if it is silent or holds no speech."""
+    if isinstance(clip, Audio):
+        audio = _checked(clip)
+    else:
+        frames, rate, _ = read_frames(clip, READ_SECONDS)
+        audio = Audio(mono(frames, chosen_channel(frames, rate, channel, label)), rate)
+    audio = resample(centred(audio), RATE)
+    check_speech(audio, label)
+    return audio
+
+
+def check_speech(audio: Audio, label: str) -> None:
+    """Refuse silence, music, tones and noise."""
     if is_silent(audio):
         raise AudioError(f"{label} is silent", "record it again, closer to the microphone")
-    return audio
+    if not holds_speech(audio):
+        raise AudioError(
+            f"no speech can be made out in {label}: it sounds like music, tones or noise",
+            "give a recording of one person speaking in a quiet place",
+        )
 
 
 def cleaned(audio: Audio, label: str) -> Audio:

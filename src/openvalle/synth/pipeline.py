@@ -11,7 +11,7 @@ from typing import Any, Unpack, cast
 import numpy as np
 
 from openvalle import __version__
-from openvalle.audio import Audio
+from openvalle.audio import Audio, Channel
 from openvalle.config import override
 from openvalle.decode.ar import AROptions
 from openvalle.decode.sampling import SamplingOptions
@@ -122,17 +122,19 @@ class Synthesizer:
         consent: str = "",
         language: str = "en",
         licence: str = "",
+        channel: Channel | str = Channel.AUTO,
     ) -> Voice:
         """Return `voice` as a `Voice` that fits this model.
 
         None is the built-in default; a string a voice's name, a clip or a `.safetensors` file. For a clip,
-        `prompt_text` says what is spoken in it (else it is transcribed), and `consent` who agreed to its use. A file or
-        clip without consent is treated as the policy says (`openvalle.safety.consent`).
+        `prompt_text` says what is spoken in it (else it is transcribed), `consent` who agreed to its use, and
+        `channel` which one is heard of a stereo clip: auto, mix, left or right. A file or clip without
+        consent is treated as the policy says (`openvalle.safety.consent`).
         """
         if isinstance(voice, Voice):
             found, is_new = voice, self.policy is ConsentPolicy.REQUIRE  # others were asked when they were read
         else:
-            found, is_new = self._read_voice(voice, prompt_text, consent, language, licence), True
+            found, is_new = self._read_voice(voice, prompt_text, consent, language, licence, channel), True
         if is_new:
             ask(found.consent, found.name, self.policy)
         return found.check(self.utterer.spec.digest, frozenset(self.utterer.table.symbols))
@@ -331,9 +333,9 @@ class Synthesizer:
         """Yield the speech of each job, the best of `candidates`, and the pause wanted after it."""
         chooser = None
         if candidates > 1:
-            from openvalle.synth.rerank import Reranker
+            from openvalle.synth.choose import Chooser
 
-            chooser = Reranker()
+            chooser = Chooser()
         for job in jobs:
             if chooser is None:
                 yield self.utterer.speak([job], options)[0], job.line.pause
@@ -342,7 +344,13 @@ class Synthesizer:
             give_back()
 
     def _read_voice(
-        self, voice: Audio | str | Path | None, prompt_text: str | None, consent: str, language: str, licence: str
+        self,
+        voice: Audio | str | Path | None,
+        prompt_text: str | None,
+        consent: str,
+        language: str,
+        licence: str,
+        channel: Channel | str,
     ) -> Voice:
         if voice is None:
             return default_voice()
@@ -353,7 +361,7 @@ class Synthesizer:
                 return replace(found, consent=consent) if consent else found
         utterer = self.utterer
         merge, table = utterer.ar.config.merge, utterer.table
-        known = {"consent": consent, "language": language, "licence": licence}
+        known = {"consent": consent, "language": language, "licence": licence, "channel": channel}
         return enrol(voice, utterer.codec, table.digest, prompt_text, merge=merge, table=table, **known)
 
 

@@ -10,10 +10,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openvalle.audio import RATE, Audio, format_ending, is_silent, normalize, open_sound, resample, sound_name
+from openvalle.audio import (
+    RATE,
+    Audio,
+    Channel,
+    centred,
+    chosen_channel,
+    format_ending,
+    mono,
+    normalize,
+    open_sound,
+    read_frames,
+    resample,
+)
 from openvalle.errors import AudioError
 from openvalle.files import Place, atomic_path, expanded, first_path, written_path
-from openvalle.synth.enrol import BLOCK, encoded, heard, spoken_words
+from openvalle.synth.check import noisy
+from openvalle.synth.enrol import BLOCK, align_transcript, check_speech, encoded, heard
 from openvalle.synth.lines import line_of
 from openvalle.synth.speech import Speech
 from openvalle.synth.voice import Voice
@@ -37,37 +50,26 @@ class Clip:
     frames: np.ndarray
     rate: int
     subtype: str = "PCM_16"
+    channel: int | None = None  # the one that is heard; None: the mix of all
 
     @classmethod
-    def read(cls, source: str | Path | Audio) -> Clip:
-        """Read a file as it is; `AudioError` if it is missing, unreadable, empty, silent or too long."""
-        import soundfile
-
+    def read(cls, source: str | Path | Audio, channel: Channel | str = Channel.AUTO) -> Clip:
+        """Read a file as it is; `AudioError` if it is missing, unreadable, empty, without speech or too long."""
         if isinstance(source, Audio):
             return cls(source.samples[:, None], source.rate, "FLOAT").checked("the recording")
         path = expanded(source)
-        if not path.is_file():
-            raise AudioError(f"no audio file at {path}", "check the path")
-        try:
-            with soundfile.SoundFile(sound_name(path)) as file:
-                if file.frames > MAX_SECONDS * file.samplerate:
-                    seconds = file.frames / file.samplerate
-                    raise AudioError(f"{path} lasts {seconds:.0f} s, more than {MAX_SECONDS:.0f} s", "cut it first")
-                clip = cls(file.read(dtype="float32", always_2d=True), file.samplerate, file.subtype)
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise AudioError(f"cannot read {path} as audio ({error})", "convert it to WAV or FLAC") from None
-        return clip.checked(str(path))
+        frames, rate, subtype = read_frames(path, MAX_SECONDS)
+        return cls(frames, rate, subtype, chosen_channel(frames, rate, channel, str(path))).checked(str(path))
 
     def checked(self, label: str) -> Clip:
-        """Return the clip if it holds sound."""
+        """Return the clip if it holds speech."""
         if not len(self.frames):
             raise AudioError(f"{label} holds no samples", "record it again")
         if not np.isfinite(self.frames).all():
             raise AudioError(f"{label} holds samples that are not numbers", "export it again from its source")
         if len(self.frames) > MAX_SECONDS * self.rate:
             raise AudioError(f"{label} lasts more than {MAX_SECONDS:.0f} s", "cut it first")
-        if is_silent(self.mono()):
-            raise AudioError(f"{label} is silent", "record it again, closer to the microphone")
+        check_speech(self.mono(), label)
         return self
 
     @property
@@ -76,16 +78,18 @@ class Clip:
         return len(self.frames) / self.rate
 
     def mono(self) -> Audio:
-        """Return the sound as one channel at its own rate."""
-        return Audio(self.frames.mean(axis=1, dtype=np.float32), self.rate)
+        """Return what is heard of the clip, at its own rate, without an offset."""
+        return centred(Audio(mono(self.frames, self.channel), self.rate))
 
     def spread(self, audio: Audio) -> np.ndarray:
-        """Return a mono sound as (samples, channels) at the clip's rate, each channel as loud as in the clip."""
-        mono = self.mono().samples
-        power = float(np.dot(mono, mono))
-        gains = (mono @ self.frames) / power if power else np.ones(self.frames.shape[1])
+        """Return a mono sound as (samples, channels) at the clip's rate, as loud in each channel as what is heard of
+        the clip, and around the same offset."""
+        heard = self.mono().samples
+        power = float(np.dot(heard, heard))
+        offsets = self.frames.mean(axis=0, dtype=np.float64)
+        gains = (heard @ (self.frames - offsets.astype(np.float32))) / power if power else np.ones(len(offsets))
         samples = resample(audio, self.rate).samples
-        return (samples[:, None] * gains[None]).astype(np.float32)
+        return (samples[:, None] * gains[None] + offsets[None]).astype(np.float32)
 
     def save(self, path: Place, tags: Mapping[str, str] | None = None) -> Path:
         """Write the file, in the clip's own sample format where the container has it, atomically; return its path.
@@ -164,35 +168,35 @@ class Part:
         return Voice(self.codes, symbols, durations, self.text, **digests, name="recording")
 
 
-def record(utterer: Utterer, source: Source, transcript: str | None = None) -> Recording:
+def record(
+    utterer: Utterer, source: Source, transcript: str | None = None, channel: Channel | str = Channel.AUTO
+) -> Recording:
     """Return a recording with its tokens and the time of every word; without `transcript` it is recognised.
 
     A `Speech` of one sentence, as an aligned model spoke it, knows all that already. Raises `AudioError` for a clip
-    that cannot be used or does not fit its transcript, `TextError` without words.
+    that cannot be used, or whose transcript cannot be what is said, `TextError` without words.
     """
-    from openvalle.listen.aligner import POOR_SCORE, Aligner, spans_to_durations
-    from openvalle.listen.edges import mark_edges
-
     if isinstance(source, Speech):
         return _of_speech(source) or record(utterer, source.audio, source.text)
     label = str(source) if isinstance(source, str | Path) else "the recording"
-    clip = source if isinstance(source, Clip) else Clip.read(source)
+    clip = source if isinstance(source, Clip) else Clip.read(source, channel)
     sound = resample(clip.mono(), RATE)
     whole = len(sound.samples) // (BLOCK * 320) * BLOCK * 320
     sound = Audio(sound.samples[:whole], RATE)
     levelled = normalize(sound)
     loudest = int(np.abs(sound.samples).argmax())
+    noise = noisy(sound)
+    if noise:
+        log.warning("%s: %s", label, noise)
     text = heard(levelled, label) if transcript is None else transcript
-    words = spoken_words(text, label)
-    alignment = Aligner().align_scored(levelled, [(word.text, word.phones) for word in words])
-    if alignment.score < POOR_SCORE:
-        log.warning("%s: the words do not fit the sound well; check the transcript: %r", label, text)
     codes = encoded(levelled, utterer.codec, utterer.ar.config.merge)
-    spans = mark_edges(alignment.spans, levelled)
-    symbols, durations = spans_to_durations(spans, len(codes), utterer.spec.frame_rate, BLOCK)
+    is_given = transcript is not None  # a recogniser's mistakes are no reason to refuse
+    aligned = align_transcript(levelled, text, label, len(codes), utterer.spec.frame_rate, is_strict=is_given)
+    if aligned.doubt:
+        log.warning("%s: %s", label, aligned.doubt)
     gain = float(levelled.samples[loudest] / sound.samples[loudest])
-    owners = tuple(span.word for span in spans)
-    return Recording(clip, gain, codes, tuple(symbols), tuple(durations), owners, tuple(words), " ".join(text.split()))
+    said = " ".join(text.split())
+    return Recording(clip, gain, codes, aligned.symbols, aligned.durations, aligned.owners, aligned.words, said)
 
 
 def _of_speech(speech: Speech) -> Recording | None:
@@ -201,7 +205,7 @@ def _of_speech(speech: Speech) -> Recording | None:
     line = line_of(speech.text, words)
     if line.symbols != speech.symbols or len(speech.codes) * 320 != len(speech.audio.samples):
         return None
-    clip = Clip.read(speech.audio)
+    clip = Clip(speech.audio.samples[:, None], speech.audio.rate, "FLOAT")
     return Recording(clip, 1.0, speech.codes, speech.symbols, speech.durations, line.owners, tuple(words), speech.text)
 
 

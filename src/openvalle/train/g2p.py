@@ -1,4 +1,4 @@
-"""Train the grapheme-to-phoneme model: `openvalle train g2p g2p`.
+"""Train the grapheme-to-phoneme model: `openvalle train g2p recipes/g2p.yaml`.
 
 `openvalle.text.g2p` is the same network on NumPy; here it is in torch, under the same names.
 """
