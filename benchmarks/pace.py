@@ -20,7 +20,7 @@ from openvalle.model.nar import NAR
 from openvalle.train.recipe import read_pair
 from report import Report
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[1] / "src" / "openvalle" / "recipes"
 SYSTEMS = {"valle": "VALL-E", "vallex": "VALL-E X", "valler": "VALL-E R", "valle2": "VALL-E 2"}
 SPEECH_SECONDS, FRAME_RATE = 10.0, 75
 TO_THE_END = WatchOptions(ends=False)  # nothing is broken off, however it sounds

@@ -13,7 +13,7 @@ from openvalle.model.batch import Batch, Utterance
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[1] / "src" / "openvalle" / "recipes"
 SYMBOLS, ENTRIES = 12, 20
 STACK = {"width": 16, "heads": 2, "depth": 2, "feedforward": 32, "dropout": 0.1}
 SMALL = {"stack": STACK, "symbols": SYMBOLS, "entries": ENTRIES}

@@ -15,7 +15,7 @@ from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
-from openvalle.errors import MissingExtra, ModelError, UserError
+from openvalle.errors import ConfigError, MissingExtra, ModelError, UserError
 from openvalle.files import expanded, sha256
 
 BUILTIN = "builtin"  # the model and codec that come with the package
@@ -124,6 +124,23 @@ def find(kind: Kind, name: str | Path) -> Path:
     if _NAME.fullmatch(str(name)):
         raise ModelError(f"no {kind.value} called {str(name)!r}", f"there are: {there}; or give a path")
     raise ModelError(f"nothing at {path}", f"check the path, or use a {kind.value} by name ({there})")
+
+
+def recipes() -> dict[str, Path]:
+    """Return the recipes that come with the package by name, sorted."""
+    folder = assets().parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(name: str | Path) -> Path:
+    """Return the file of a recipe, one of ours by name or any by path. `ConfigError` lists the names there are."""
+    ours = recipes()
+    if str(name) in ours:
+        return ours[str(name)]
+    path = expanded(name)
+    if not path.exists():
+        raise ConfigError(f"no recipe at {path}", f"give a path, or one of ours: {', '.join(ours)}")
+    return path
 
 
 def is_builtin(path: Path) -> bool:

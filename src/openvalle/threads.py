@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-SPINS = "30000"  # about 0.1 ms, then a thread sleeps until it is called; see `make bench-threads`
+SPINS = "5000"  # some 20 us, then a thread sleeps until it is called; see `make bench-threads`
 # Whoever set one of these has chosen how threads wait, for GNU, LLVM or Intel OpenMP.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 
@@ -30,3 +34,37 @@ def set_threads(count: int | None) -> None:
     os.environ |= {name: str(count) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
+
+
+_noted: dict[str, int] = {}  # threads of torch when a model was last loaded: what `one_thread` goes back to
+
+
+def note_threads() -> None:
+    """Remember how many threads torch has: a model speaks with as many as there are when it is loaded."""
+    count = _torch().get_num_threads()
+    is_told = count > 1 or threading.current_thread() is threading.main_thread()
+    if is_told or not _noted:  # a new thread has one if it began while another caller was in `one_thread`
+        _noted["threads"] = count
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, then on as many as before.
+
+    Torch's number belongs in part to the process and a new thread begins with the last one set, so what is gone back to
+    is the number that was noted, not the one found here: another caller may just be inside.
+    """
+    torch = _torch()
+    whole = _noted.get("threads") or torch.get_num_threads()
+    if whole == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(whole)
+
+
+def _torch() -> Any:
+    return sys.modules["torch"]

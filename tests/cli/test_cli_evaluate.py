@@ -76,7 +76,7 @@ def test_a_model_is_measured_shown_and_compared(speech, tmp_path, tiny_model):
     assert str(tmp_path / "a" / "report.html") in said
     values = json.loads(run("report", tmp_path / "a", "--json"))
     assert values["systems"]["synthesised"]["figures"]["rtf"]["value"] > 0
-    assert values["record"]["systems"]["synthesised"]["sampling"]
+    assert values["record"]["systems"]["synthesised"]["options"]["sampling"]
     shown = run("report", tmp_path / "a", tmp_path / "a", "--other", "original")
     assert "| WER % |" in shown
     found = json.loads(run("report", tmp_path / "a", tmp_path / "a", "--json"))

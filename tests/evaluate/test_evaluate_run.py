@@ -238,6 +238,8 @@ def test_published_figures_say_why_they_cannot_be_compared(run):
 def test_lists_are_drawn_once_for_the_same_request(corpus, tmp_path, monkeypatch):
     path = tmp_path / "items.jsonl"
     first = drawn_before(path, QUICK, corpus, limit=2)
+    assert not path.exists()  # who draws a list has not begun yet
+    first.write(path)
     monkeypatch.setattr("openvalle.evaluate.lists.make_list", None)  # would fail if it were drawn again
     assert drawn_before(path, QUICK, corpus, limit=2) == first
     with pytest.raises(TypeError):

@@ -23,7 +23,7 @@ from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask
 from openvalle.train.recipe import read_job
 from openvalle.train.run import run
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPES = Path(__file__).parents[2] / "src" / "openvalle" / "recipes"
 TINY = "{width: 16, heads: 2, depth: 1, feedforward: 32, dropout: 0.1}"
 SPEAKERS = ("anna", "ben", "anna", "anna", "ben", "cleo")
 

@@ -21,7 +21,7 @@ from openvalle.train.pack import PackRecipe
 from openvalle.train.predict import PredictRecipe
 from openvalle.train.recipe import read_job, read_pair
 
-SHIPPED = Path(__file__).parents[2] / "recipes"
+SHIPPED = Path(__file__).parents[2] / "src" / "openvalle" / "recipes"
 SYSTEMS = [f"{name}-{size}" for name in ("valle", "vallex", "valler", "valle2") for size in ("paper", "small")]
 SYSTEM = {
     "data": "data",

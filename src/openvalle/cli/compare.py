@@ -31,6 +31,8 @@ def compare(
     items: Annotated[Path | None, typer.Option(help="A test list (items.jsonl) to use instead of drawing one.")] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Allow an incomplete corpus; the report says so.")] = False,
     seeds: Annotated[str, typer.Option(help="Seeds, as 0,1,2 (default: as many as the protocol asks for).")] = "",
+    samples: Annotated[int, typer.Option(min=1, help="Samples of each item and seed; 5 in VALL-E 2.")] = 1,
+    select: Annotated[str, typer.Option(help="Which sample counts: sorted (VALL-E 2, eq. 23) or metric-wise.")] = "",
     asr: Annotated[str, typer.Option(help="pocketsphinx, hubert-large, faster-whisper[:M], transformers:M.")] = "",
     speaker: Annotated[str, typer.Option(help="resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH.")] = "",
     codec: Annotated[str, typer.Option(help="A codec for the reconstructed row; none leaves it out.")] = "builtin",
@@ -48,7 +50,7 @@ def compare(
 
     What a system cannot say counts as a failure and is shown. Each system is compared with the first, pair by pair.
     """
-    from openvalle.cli.evaluate import chosen_tests, folders_of, seeds_of, show_report
+    from openvalle.cli.evaluate import chosen_tests, folders_of, seeds_of, selection_of, show_report
     from openvalle.evaluate.compare.candidates import candidate_of, forget_failures
     from openvalle.evaluate.protocols import protocol as protocol_named
     from openvalle.evaluate.run import Options
@@ -58,14 +60,15 @@ def compare(
     judges = chosen.judges.model_copy(
         update={key: value for key, value in (("asr", asr), ("speaker", speaker)) if value}
     )
-    chosen = chosen.model_copy(update={"judges": judges})
-    candidates = [candidate_of(name, config, device) for name, config in given_systems(systems, system).items()]
+    chosen, rule = chosen.model_copy(update={"judges": judges}), selection_of(samples, select)
+    given = given_systems(systems, system)
+    candidates = [candidate_of(name, config, device, chosen.decoding) for name, config in given.items()]
     tests = chosen_tests(chosen, out, data, prompts, split, limit, items, partial)
     numbers = seeds_of(seeds) or tuple(range(chosen.runs))
     if retry:
         for candidate in candidates:
             forget_failures(out, candidate.name)
-    options = Options(out, numbers, jobs, jobs, device, fresh, quiet, players=len(tests.items))
+    options = Options(out, numbers, samples, rule, jobs, jobs, device, fresh, quiet, players=len(tests.items))
     report = run_evaluation(tests, chosen, candidates, folders_of(data, prompts), options, codec_named(codec))
     show_report(report, report.save(out), as_json)
     failures(report)

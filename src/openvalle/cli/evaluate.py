@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from openvalle.evaluate.items import TestList
-    from openvalle.evaluate.protocols import Protocol
+    from openvalle.evaluate.protocols import Protocol, Selection
     from openvalle.evaluate.report import Report
 
 
@@ -27,6 +27,16 @@ def evaluate(
     partial: Annotated[bool, typer.Option("--partial", help="Allow an incomplete corpus; the report says so.")] = False,
     seeds: Annotated[str, typer.Option(help="Seeds, as 0,1,2 (default: as many as the protocol asks for).")] = "",
     list_seed: Annotated[int, typer.Option(help="Seed of the test list.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="Samples of each item and seed; 5 in VALL-E 2.")] = 1,
+    select: Annotated[str, typer.Option(help="Which sample counts: sorted (VALL-E 2, eq. 23) or metric-wise.")] = "",
+    decode: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Decode otherwise than the protocol: mode, attempts, detectors, windows, as_one, or an option of the "
+            "model such as path_temperature or sampling.top_p. Again for more.",
+        ),
+    ] = None,
     asr: Annotated[str, typer.Option(help="pocketsphinx, hubert-large, faster-whisper[:M], transformers:M.")] = "",
     speaker: Annotated[str, typer.Option(help="resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH.")] = "",
     normalizer: Annotated[str, typer.Option(help="Text normaliser: openvalle-en-1 or plain-1.")] = "",
@@ -55,7 +65,8 @@ def evaluate(
     given = {"asr": asr, "speaker": speaker, "normalizer": normalizer, "utmos": utmos}
     judges = chosen.judges.model_copy(update={name: value for name, value in given.items() if value})
     normalizer_named(judges.normalizer)
-    chosen = chosen.model_copy(update={"judges": judges})
+    chosen = chosen.model_copy(update={"judges": judges, "decoding": chosen.decoding.changed(decode or [])})
+    rule = selection_of(samples, select)
     numbers = seeds_of(seeds) or tuple(range(chosen.runs))
     folder = out or Path("out/evaluate") / protocol
     tests = chosen_tests(chosen, folder, data, prompts, split, limit, items, partial, list_seed)
@@ -68,10 +79,9 @@ def evaluate(
     from openvalle.synth.loading import chosen_device
 
     device = str(chosen_device(device))
-    options = Options(folder, numbers, jobs, jobs, device, fresh, quiet)
-    report = run_evaluation(
-        tests, chosen, [candidate(run, codec, device=device)], folders_of(data, prompts), options, codec_of(run, codec)
-    )
+    options = Options(folder, numbers, samples, rule, jobs, jobs, device, fresh, quiet)
+    ours = candidate(run, codec, device=device, decoding=chosen.decoding)
+    report = run_evaluation(tests, chosen, [ours], folders_of(data, prompts), options, codec_of(run, codec))
     show_report(report, report.save(folder), as_json)
 
 
@@ -86,7 +96,7 @@ def report(
     from dataclasses import asdict
 
     from openvalle.errors import UserError
-    from openvalle.evaluate.report import load_report
+    from openvalle.evaluate.report import differing_rules, load_report
     from openvalle.evaluate.report_markdown import markdown_table
     from openvalle.evaluate.summary import compare
     from openvalle.evaluate.tables import comparison_table
@@ -96,6 +106,9 @@ def report(
         show_report(one, [], as_json)
         return
     two = load_report(second)
+    if others := differing_rules(one, two):
+        hint = "compare reports on the same test list (--items), judged by the same rules"
+        raise UserError(f"{first} and {second} cannot be compared ({'; '.join(others)})", hint)
     found = compare(one.of(system), two.of(other or system))
     if not found:
         raise UserError(f"{first} and {second} have no item in common", "compare reports on the same test list")
@@ -157,10 +170,24 @@ def seeds_of(text: str) -> tuple[int, ...]:
         raise UserError(f"{text!r} are no seeds", "give whole numbers, as 0,1,2") from None
 
 
+def selection_of(samples: int, select: str) -> Selection | None:
+    """Return the rule that selects among samples; `UserError` if one of both is given without the other."""
+    from openvalle.errors import UserError
+    from openvalle.evaluate.protocols import Selection
+
+    if bool(select) != (samples > 1):
+        raise UserError("--samples and --select go together", "give for example --samples 5 --select sorted")
+    try:
+        return Selection(select) if select else None
+    except ValueError:
+        hint = f"use {' or '.join(Selection)}"
+        raise UserError(f"there is no rule {select!r} to select a sample", hint) from None
+
+
 def show_report(report: Report, paths: list[Path], as_json: bool) -> None:
     """Print the figures and where the files are."""
     from openvalle.evaluate.report_markdown import markdown_table
-    from openvalle.evaluate.tables import tables
+    from openvalle.evaluate.tables import SETTINGS, tables
 
     if as_json:
         print(json.dumps(report.as_dict()))
@@ -168,6 +195,7 @@ def show_report(report: Report, paths: list[Path], as_json: bool) -> None:
     for warning in report.warnings():
         print(f"warning: {warning}", file=sys.stderr)
     for table in tables(report):
-        print("\n".join(markdown_table(table)), end="\n\n")
+        if table.title != SETTINGS:  # they are in the files
+            print("\n".join(markdown_table(table)), end="\n\n")
     for path in paths:
         print(path)

@@ -30,6 +30,7 @@ from openvalle.cli.evaluate import evaluate, report
 from openvalle.cli.listen import listen
 from openvalle.cli.model import model
 from openvalle.cli.prepare import prepare
+from openvalle.cli.recipe import recipe
 from openvalle.cli.say import say
 from openvalle.cli.settings import Command
 from openvalle.cli.spoofing import spoofing
@@ -152,7 +153,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "Speak": {"say": say, "stream": stream, "dialogue": dialogue},
     "Voices": {"voice": voices},
     "Long texts and recordings": {"book": book, "batch": batch, "edit": edit, "continue": continue_},
-    "Train": {"prepare": prepare, "train": train, "model": model},
+    "Train": {"prepare": prepare, "recipe": recipe, "train": train, "model": model},
     "Evaluate": {
         "evaluate": evaluate,
         "report": report,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openvalle.hub import find_recipe, recipes
+
 if TYPE_CHECKING:
     from openvalle.model.config import ARConfig, NARConfig
     from openvalle.model.describe import Numbers
@@ -22,14 +24,16 @@ def group() -> None:
 
 @model.command("describe")
 def describe(
-    recipe: Annotated[str, typer.Argument(help="A recipe of a whole system (recipes/valle-paper.yaml), or a model.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe of a whole system, by name (valle-paper) or path, or a model.")
+    ],
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Speech that steps and memory are for.")] = 10.0,
     plot: Annotated[Path | None, typer.Option(help="Draw the attention masks into this .png, .pdf or .svg.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """Print parameters per part, tokens a second, and the steps and memory that speaking takes.
 
-    openvalle model describe recipes/valler-paper.yaml --plot mask.png
+    openvalle model describe valler-paper --plot mask.png
     """
     from openvalle.model.describe import describe as numbers_of
 
@@ -50,10 +54,10 @@ def describe(
 
 def networks(recipe: str) -> tuple[ARConfig, NARConfig]:
     """Return both configurations of a recipe file, or of a model by name or folder."""
-    if Path(recipe).suffix in (".yaml", ".yml", ".json"):
+    if recipe in recipes() or Path(recipe).suffix in (".yaml", ".yml", ".json"):
         from openvalle.train.recipe import read_pair
 
-        return read_pair(Path(recipe))
+        return read_pair(find_recipe(recipe))
     from openvalle.hub import Kind, find
     from openvalle.model.bundle import BundleConfig
 

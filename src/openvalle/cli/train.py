@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from openvalle.cli.settings import Command
+from openvalle.hub import find_recipe
 
 train = typer.Typer(
     help="Train the codec or the language models by a recipe, and pack them into a model.",
@@ -15,7 +16,7 @@ train = typer.Typer(
     rich_markup_mode=None,
 )
 
-Recipe = Annotated[Path, typer.Argument(help="A recipe, YAML or JSON; recipes/ holds ours.")]
+Recipe = Annotated[str, typer.Argument(help="One of our recipes (`openvalle recipe list`) or a YAML or JSON file.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Settings to change, as key=value: loop.steps=100 start=builtin")
 ]
@@ -60,8 +61,8 @@ def g2p(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/g2p")
     launch("g2p", recipe, overrides, out)
 
 
-def launch(part: str, recipe: Path, overrides: list[str] | None, out: Path) -> None:
+def launch(part: str, recipe: str, overrides: list[str] | None, out: Path) -> None:
     """Run the training job and print where its result is."""
     from openvalle.train.run import run
 
-    print(run(part, recipe, tuple(overrides or ()), out))
+    print(run(part, find_recipe(recipe), tuple(overrides or ()), out))

@@ -8,6 +8,7 @@ their own, so a row in a batch is the row alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -23,6 +24,9 @@ from openvalle.decode.watch import Finding, Watch, WatchOptions
 from openvalle.errors import ModelError
 from openvalle.model.ar import ARLogits
 from openvalle.model.config import Alignment, ARConfig
+from openvalle.threads import one_thread
+
+SMALL = 512  # width up to which a step is sooner done than handed out to other threads (benchmarks/threads.py)
 
 
 class AROptions(Config):
@@ -159,6 +163,7 @@ class _Loop:
             self.state = self.state.fork(index)
             phonemes = self.logits.phonemes
             self.logits = ARLogits(self.logits.codes[index], None if phonemes is None else phonemes[index])
+        self.is_small = self.device.type == "cpu" and self.config.stack.width <= SMALL
         self.count = 0
         self.stopped: list[StoppedBy | None] = [None] * len(generators)
         self.noticed: list[Finding | None] = [None] * len(generators)
@@ -221,7 +226,8 @@ class _Loop:
         if not all(self.stopped):
             aligned = None if self.pointer is None else self.pointer.current + self.offsets
             fed = codes.masked_fill(~is_emitted, 0)
-            self.logits, self.state = self.model.step(fed, aligned, self.languages, self.state)
+            with one_thread() if self.is_small else nullcontext():
+                self.logits, self.state = self.model.step(fed, aligned, self.languages, self.state)
         return ARStep(codes, is_emitted, path, tuple(self.stopped), tuple(self.noticed))
 
     def _budget(self, row: int) -> float | None:

@@ -1,7 +1,8 @@
 """The answers of a system to a list: spoken once, kept on disk, spoken again only if something changed.
 
-Beside every sound lies a small file with what it took and a digest of system, item and seed. What is judged is always
-the sound as it was written (16 bits), so that an interrupted evaluation gives the figures of an uninterrupted one.
+Beside every sound lies a small file with what it took and a digest of system (with all its settings), item and seed.
+What is judged is always the sound as it was written (16 bits), so that an interrupted evaluation gives the figures of
+an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.conditions import in_condition
 from openvalle.evaluate.items import Folders, Item
 from openvalle.evaluate.judges import progress_bar
-from openvalle.evaluate.systems import Spoken, System
+from openvalle.evaluate.systems import Spoken, System, forget_peak
 from openvalle.files import write_text
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Task:
     item: Item
     seed: int  # of the run
     path: Path  # of the sound; the file beside it has the same name with .json
+    sample: int = 0  # of several of this item in this run
 
     @property
     def beside(self) -> Path:
@@ -47,7 +49,7 @@ class Task:
 
     def key(self, digest: str) -> str:
         """Return what the answer depends on."""
-        values = {"system": digest, "item": asdict(self.item), "seed": self.item.seed(self.seed)}
+        values = {"system": digest, "item": asdict(self.item), "seed": self.item.seed(self.seed, self.sample)}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
     def is_done(self, digest: str) -> bool:
@@ -75,12 +77,12 @@ def prompt_of(item: Item, folders: Folders) -> Audio:
     return in_condition(item.prompt.load(folders), item.condition)
 
 
-def answer(system: System, task: Task, folders: Folders) -> None:
-    """Let a system answer one task; what it cannot say is kept as a failure."""
-    facts: dict[str, Any] = {"key": task.key(system.digest)}
+def answer(system: System, digest: str, task: Task, folders: Folders) -> None:
+    """Let the system of that digest answer one task; what it cannot say is kept as a failure."""
+    facts: dict[str, Any] = {"key": task.key(digest)}
     try:
         prompt = prompt_of(task.item, folders)
-        spoken = system.say(task.item, prompt, task.item.seed(task.seed))
+        spoken = system.say(task.item, prompt, task.item.seed(task.seed, task.sample))
         _check(spoken.audio)
         write(task.path, spoken.audio)
         facts |= {name: getattr(spoken, name) for name in ("seconds", "processor", "ended", "flags", "memory")}
@@ -106,8 +108,8 @@ def _seat(build: Build) -> None:
     _SYSTEM.append(build())
 
 
-def _answer(task: Task, folders: Folders) -> None:
-    answer(_SYSTEM[0], task, folders)
+def _answer(digest: str, task: Task, folders: Folders) -> None:
+    answer(_SYSTEM[0], digest, task, folders)
 
 
 def speak_all(
@@ -116,6 +118,7 @@ def speak_all(
     tasks: Sequence[Task],
     folders: Folders,
     *,
+    begin: Callable[[], object] = lambda: None,
     jobs: int = 1,
     fresh: bool = False,
     quiet: bool = False,
@@ -123,28 +126,27 @@ def speak_all(
     """Answer every task that is not answered yet (`fresh`: every task), in `jobs` processes.
 
     `build` makes the system, once in each process, and has to pickle where there are several; `digest` is that of the
-    system, known beforehand so that nothing is loaded if all is done. Times are true only with one job.
+    system, known beforehand so that nothing is loaded if all is done; `begin` is called when the system is there,
+    before it speaks. Times are true only with one job.
     """
     todo = [task for task in tasks if fresh or not task.is_done(digest)]
     if not todo:
         return
+    forget_peak()
+    system = build()  # where there are several processes too: there an error could not be told
+    begin()
     with progress_bar("speaking", quiet) as bar:
         place = bar.add_task("speaking", total=len(todo))
-        for _ in _done(build, todo, folders, jobs):
-            bar.advance(place)
-
-
-def _done(build: Build, todo: Sequence[Task], folders: Folders, jobs: int) -> Iterator[None]:
-    if jobs <= 1:
-        system = build()
-        for task in todo:
-            answer(system, task, folders)
-            yield
-        return
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), partial(_seat, build))
-    try:
-        for future in as_completed([pool.submit(_answer, task, folders) for task in todo]):
-            future.result()
-            yield
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        if jobs <= 1:
+            for task in todo:
+                answer(system, digest, task, folders)
+                bar.advance(place)
+            return
+        del system
+        pool = ProcessPoolExecutor(jobs, get_context("spawn"), partial(_seat, build))
+        try:
+            for future in as_completed([pool.submit(_answer, digest, task, folders) for task in todo]):
+                future.result()
+                bar.advance(place)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from openvalle.audio import Audio, normalize, read, read_header
 from openvalle.errors import AudioError, UserError
-from openvalle.evaluate.items import CORPUS, Stretch
+from openvalle.evaluate.items import CORPUS, PART_OF_CORPUS, Stretch
 from openvalle.evaluate.protocols import Corpus, Protocol
 from openvalle.files import json_lines
 from openvalle.prepare.formats import Clip, Format, detect, read_clips
@@ -105,7 +105,7 @@ def read_complete(folder: Path, protocol: Protocol, partial: bool = False) -> tu
         raise UserError(what, f"{hint}, or allow it with --partial: the report will say so")
     if not found:
         raise UserError(f"{folder} holds no usable speech", hint)
-    return found, tuple(f"partial corpus: {problem}" for problem in problems)
+    return found, tuple(f"{PART_OF_CORPUS} {problem}" for problem in problems)
 
 
 def choose(utterances: Sequence[Utterance], limit: int, seed: int) -> list[Utterance]:

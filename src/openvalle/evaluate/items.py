@@ -18,9 +18,10 @@ from openvalle.errors import UserError
 from openvalle.files import json_lines, write_json_lines
 
 FORMAT = "openvalle-test-list"
-VERSION = 1
+VERSION = 2  # in version 1 items had a field that nothing reads, and other digests
 CORPUS, PROMPTS = "corpus", "prompts"  # the folders that a list may refer to
 EDGE_SECONDS = 0.005  # faded where a recording is cut
+PART, PART_OF_CORPUS = "only", "partial corpus:"  # begin the notes of what is not complete
 Folders = Mapping[str, Path]
 
 
@@ -59,8 +60,7 @@ class Item:
     reference: Stretch  # a recording of what is judged: `text`, after the prompt's if both are judged
     other: Stretch | None = None  # a prompt by another speaker: the control
     condition: str = "clean"  # what is done to the prompt, see `conditions`
-    continuation: bool = False  # the prompt is the beginning of the same recording
-    scores_prompt: bool = False  # the real beginning is judged together with what follows
+    scores_prompt: bool = False  # the beginning as recorded is judged together with what follows
     number: int = 0  # place in the list
 
     @property
@@ -69,12 +69,12 @@ class Item:
         return f"{self.prompt.text} {self.text}" if self.scores_prompt else self.text
 
     def judged_audio(self, spoken: Audio, prompt: Audio) -> Audio:
-        """Return the part that is judged: what was spoken, or the prompt and what was spoken."""
+        """Return the sound whose words are `judged_text`: what was spoken, or the prompt and what was spoken."""
         return concatenate([prompt, spoken]) if self.scores_prompt else spoken
 
-    def seed(self, run: int) -> int:
-        """Return the seed of this item in the run with the seed `run`."""
-        return run * 10_007 + self.number
+    def seed(self, run: int, sample: int = 0) -> int:
+        """Return the seed of this item's sample in the run with the seed `run`."""
+        return run * 10_007 + self.number + sample * 10_000_019
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,19 @@ class TestList:
 
     def limited(self, count: int) -> TestList:
         """Return the first `count` items."""
-        return replace(self, items=self.items[:count])
+        if count >= len(self.items):
+            return self
+        return replace(self, items=self.items[:count], notes=(*self.notes, part_note(count, len(self.items))))
+
+
+def part_note(count: int, there: int) -> str:
+    """Return the note of a list that holds a part of the items there are."""
+    return f"{PART} {count} of {there} items"
+
+
+def is_partial(note: str) -> bool:
+    """Return True for a note that says that corpus or list are not complete."""
+    return note.startswith((PART, PART_OF_CORPUS))
 
 
 def read_list(path: Path) -> TestList:
@@ -131,7 +143,7 @@ def read_list(path: Path) -> TestList:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a test list ({error})", "give an items.jsonl that was written here") from None
-    if head.get("digest") not in (None, found.digest):
+    if head["version"] == VERSION and head.get("digest") not in (None, found.digest):
         raise UserError(f"the list {path} was changed after it was written", "remove `digest` from its first line")
     return found
 
@@ -139,6 +151,7 @@ def read_list(path: Path) -> TestList:
 def _item(row: dict[str, Any]) -> Item:
     stretches = {name: Stretch(**row[name]) for name in ("prompt", "reference")}
     other = Stretch(**row["other"]) if row.get("other") else None
+    row = {name: value for name, value in row.items() if name != "continuation"}  # of version 1
     return Item(**{**row, **stretches, "other": other})
 
 

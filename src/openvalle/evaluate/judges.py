@@ -8,10 +8,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,13 +21,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from openvalle.audio import Audio
+from openvalle.audio import RATE, Audio
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.protocols import Judges
 from openvalle.files import write_text
 from openvalle.listen.environment import Environment, environment
 from openvalle.listen.prosody import Prosody, prosody
-from openvalle.listen.quality import Quality
+from openvalle.listen.quality import DNSMOS, Quality
 from openvalle.listen.scoring import WordErrors, word_errors
 
 FORMAT = "4"  # change it when a judge changes: older results on disk are then not used
@@ -74,28 +74,40 @@ class Judgement:
 
 
 class Panel:
-    """The judges of one process, loaded once."""
+    """The judges of one process, loaded once. `UserError` names all of them that cannot be."""
 
     def __init__(self, judges: Judges, device: str = "cpu") -> None:
         from openvalle.listen.asr import recognizer_named
-        from openvalle.listen.quality import DNSMOS
         from openvalle.listen.speaker import encoder_named
 
-        if judges.quality not in ("dnsmos", "none"):
-            raise UserError(f"there is no quality model {judges.quality!r}", "use dnsmos or none")
-        self.recognizer = recognizer_named(judges.asr, device)
-        self.encoder = encoder_named(judges.speaker, device)
-        self.dnsmos = DNSMOS(step=judges.step) if judges.quality == "dnsmos" else None
-        self.utmos = None
-        if judges.utmos:
-            from openvalle.listen.utmos import UTMOS
-
-            self.utmos = UTMOS(judges.utmos)
+        loads: dict[str, tuple[str, Callable[[], Any]]] = {
+            "asr": (judges.asr, lambda: recognizer_named(judges.asr, device)),
+            "speaker": (judges.speaker, lambda: encoder_named(judges.speaker, device)),
+            "quality": (judges.quality, lambda: _quality(judges)),
+            "utmos": (judges.utmos, lambda: _utmos(judges)),
+        }
+        found: dict[str, Any] = {}
+        failed: dict[str, UserError] = {}
+        for what, (_, load) in loads.items():
+            try:
+                found[what] = load()
+            except UserError as error:
+                failed[what] = error
+        if failed:
+            raise UserError(
+                "; ".join(f"{what} {loads[what][0]}: {error.what}" for what, error in failed.items()),
+                "; ".join(dict.fromkeys(error.hint for error in failed.values())),
+            )
+        self.recognizer, self.encoder = found["asr"], found["speaker"]
+        self.dnsmos, self.utmos = found["quality"], found["utmos"]
         self.names = self._names()
 
     def _names(self) -> dict[str, str]:
         """Return the name of each judge with its revision."""
         found = {"asr": _versioned(self.recognizer.name), "speaker": _versioned(self.encoder.name)}
+        for what, judge in (("asr decoding", self.recognizer), ("speaker decoding", self.encoder)):
+            if told := getattr(judge, "decoding", ""):
+                found[what] = told
         found |= {"quality": f"{self.dnsmos.name} {version('speechmos')}"} if self.dnsmos else {}
         return found | ({"utmos": self.utmos.name} if self.utmos else {})
 
@@ -114,6 +126,39 @@ class Panel:
             found["prosody"] = asdict(prosody(clip.audio))
             found["environment"] = asdict(environment(clip.audio))
         return found | {"by": self.names}
+
+
+def _quality(judges: Judges) -> DNSMOS | None:
+    if judges.quality not in ("dnsmos", "none"):
+        raise UserError(f"there is no quality model {judges.quality!r}", "use dnsmos or none")
+    return DNSMOS(step=judges.step) if judges.quality == "dnsmos" else None
+
+
+def _utmos(judges: Judges) -> Any:
+    if not judges.utmos:
+        return None
+    from openvalle.listen.utmos import UTMOS
+
+    return UTMOS(judges.utmos)
+
+
+@cache
+def require_judges(judges: Judges, device: str = "cpu") -> None:
+    """Load every judge and let it judge a buzz, so that nothing is spoken that cannot be judged.
+
+    `UserError` names those that cannot, and what to give. They are not kept: whoever speaks next has the memory.
+    """
+    try:
+        panel = Panel(judges, device)
+        times = np.arange(RATE) / RATE
+        buzz = (0.1 * np.sign(np.sin(2 * np.pi * 120 * times)) * np.sin(2 * np.pi * 3 * times) ** 2).astype(np.float32)
+        panel.judge(Clip(Audio(buzz, RATE)))
+        word_errors("one", "one", judges.normalizer)
+    except UserError as error:
+        hint = (
+            "choose others by --asr and --speaker; pocketsphinx and resemblyzer judge offline, but not as a paper's do"
+        )
+        raise UserError(f"nothing can be judged: {error.what}", f"{error.hint}; or {hint}") from None
 
 
 def _unless_silent(judge: Any, otherwise: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from openvalle.errors import UserError
 from openvalle.evaluate.corpus import Utterance, choose, in_turns, read_complete, read_corpus
 from openvalle.evaluate.cutting import Cutter
-from openvalle.evaluate.items import PROMPTS, Item, Stretch, TestList, read_list
+from openvalle.evaluate.items import PROMPTS, Item, Stretch, TestList, part_note, read_list
 from openvalle.evaluate.protocols import Corpus, Order, PromptRule, Protocol, Scored
 from openvalle.hub import sha256
 
@@ -98,7 +98,7 @@ class Drawer:
         prompt, rest = halves
         is_whole = self.protocol.scored is Scored.WHOLE
         reference = target.whole() if is_whole else rest
-        return Item(target.id, rest.text, prompt, reference, continuation=True, scores_prompt=is_whole)
+        return Item(target.id, rest.text, prompt, reference, scores_prompt=is_whole)
 
 
 def drawn_before(
@@ -114,7 +114,8 @@ def drawn_before(
 ) -> TestList:
     """Return what `make_list` gives; if the file at `path` holds the answer to the same request, from there.
 
-    Finding word boundaries takes longer than anything else in drawing a list.
+    Finding word boundaries takes longer than anything else in drawing a list. Nothing is written: an evaluation writes
+    its list when it begins.
     """
     request = _request(protocol, [folder, *([prompts] if prompts else [])], (seed, limit, split, partial))
     if path.is_file():
@@ -126,14 +127,12 @@ def drawn_before(
             if found.request == request:
                 return found
     options = {"seed": seed, "limit": limit, "split": split, "prompts": prompts, "partial": partial}
-    found = replace(make_list(protocol, folder, **options), request=request)  # type: ignore[arg-type]
-    found.write(path)
-    return found
+    return replace(make_list(protocol, folder, **options), request=request)  # type: ignore[arg-type]
 
 
 def _request(protocol: Protocol, folders: Sequence[Path], rest: tuple[object, ...]) -> str:
     """Return what names a request: the protocol's own rules, the corpora's contents and the options."""
-    rules = protocol.model_dump_json(exclude={"judges", "said", "title", "paper", "runs"})
+    rules = protocol.model_dump_json(exclude={"decoding", "judges", "said", "similarity", "title", "paper", "runs"})
     parts = [rules, repr(rest)]
     for folder in folders:
         manifest = folder / "manifest.jsonl" if folder.is_dir() else folder
@@ -169,8 +168,10 @@ def make_list(
             raise UserError(f"{protocol.name} takes its prompts from another corpus", hint)
         drawn = choose(read_corpus(prompts), 10**9, seed)
         foreign = [replace(item, language=protocol.prompt.language) for item in drawn]
-    drawer = Drawer(protocol, utterances, foreign, seed)
-    items = list(_items(drawer, _targets(protocol, utterances, seed, limit), limit))
+    drawer, targets = Drawer(protocol, utterances, foreign, seed), _targets(protocol, utterances, seed, limit)
+    items = list(_items(drawer, targets, limit))
+    if protocol.paper and limit is not None and limit < len(targets):
+        notes = (*notes, part_note(limit, len(targets)))
     if not items:
         raise UserError(f"{folder} holds no pair of utterances that {protocol.name} can use", _needs(protocol))
     pairs = [replace(item, id=f"{number:03d}-{item.id}") for number, item in enumerate(_with_others(items, seed))]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openvalle import __version__
-from openvalle.config import read_mapping
+from openvalle.evaluate.protocols import Decoding
 from openvalle.evaluate.rows import SYNTHESISED
 from openvalle.evaluate.run import Candidate, commit
-from openvalle.evaluate.systems import ModelSystem, model_digest
-from openvalle.hub import BUILTIN, Kind, find
+from openvalle.evaluate.systems import ModelSystem
+from openvalle.hub import BUILTIN, Kind, find, sha256
 
 if TYPE_CHECKING:
     from openvalle.codec.base import Codec
@@ -24,19 +26,23 @@ def candidate(
     name: str = SYNTHESISED,
     device: str = "cpu",
     threads: int = 1,
+    decoding: Decoding | None = None,
 ) -> Candidate:
-    """Return a model as a candidate. Its answers are kept until weights or source change."""
-    folder = find(Kind.MODEL, model)
-    digest = f"{model_digest(model, codec)} {__version__} {commit()}"
-    generation = folder / "generation.json"
+    """Return a model as a candidate. Its answers are kept until weights, source or any setting changes.
+
+    The model is loaded once to ask: `ModelError` or `ConfigError` for what cannot speak.
+    """
+    build = partial(ModelSystem.load, model, codec, device, threads, name, decoding)
+    system = build()
     facts = {
-        "model": str(model),
-        "codec": str(codec or "the model's"),
-        "sampling": read_mapping(generation) if generation.is_file() else {},
+        "model": f"{model}, weights {folder_digest(find(Kind.MODEL, model))}",
+        **system.settings(),
+        "codec weights": codec_digest(system.synthesizer.utterer.codec),
         "device": device,
         "threads": threads,
     }
-    return Candidate(name, digest, partial(ModelSystem.load, model, codec, device, threads, name), facts)
+    identity = json.dumps([facts, __version__, commit()], sort_keys=True)
+    return Candidate(name, hashlib.sha256(identity.encode()).hexdigest()[:16], build, facts)
 
 
 def codec_of(model: str | Path = BUILTIN, codec: str | Path | None = None) -> Codec:
@@ -48,3 +54,22 @@ def codec_of(model: str | Path = BUILTIN, codec: str | Path | None = None) -> Co
         return load_codec(codec)
     folder = find(Kind.MODEL, model)
     return load_codec(kept_codec(BundleConfig.load(folder / "config.json").codec.name, folder / OWN))
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the identity of a model, from the bytes of its files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json")):
+        digest.update(f"{path.relative_to(folder)} {sha256(path)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def codec_digest(codec: Codec) -> str:
+    """Return the identity of all that a codec's sound depends on: its decoder too, unlike that of its tokens."""
+    import torch
+
+    digest = hashlib.sha256(codec.spec.digest.encode())
+    if isinstance(codec, torch.nn.Module):
+        for name, tensor in sorted(codec.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

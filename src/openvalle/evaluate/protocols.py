@@ -5,13 +5,15 @@ The file `protocols.yaml` beside this one holds them; a `Protocol` is one entry,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
-from openvalle.config import Config, read_mapping
+from openvalle.config import Config, override, read_mapping
 from openvalle.errors import UserError
 
 FILE = Path(__file__).with_name("protocols.yaml")
@@ -55,7 +57,7 @@ class Scored(StrEnum):
     """What of a continuation is judged."""
 
     GENERATED = "generated"  # only what the system made
-    WHOLE = "whole"  # the real beginning and what the system made, joined
+    WHOLE = "whole"  # the beginning as recorded and what the system made, joined
 
 
 class Reference(StrEnum):
@@ -72,6 +74,36 @@ class PromptChoice(Config):
     seconds: float = Field(0.0, ge=0, description="length of the prompt; 0 where the rule takes whole utterances")
     cut: Cut = Cut.WORD
     language: str = Field("en", description="language of the prompts; only the rule `foreign` takes another")
+
+
+class Decoding(Config):
+    """How models of ours speak the items. What other systems do is their own affair."""
+
+    mode: Literal["zero-shot", "continual", "cross-lingual"] = Field(
+        "zero-shot", description="how texts follow prompts"
+    )
+    attempts: int | None = Field(
+        None, ge=1, le=10, description="draws of a line that goes wrong; none: the model's own"
+    )
+    detectors: bool = Field(True, description="look for loops, silences and runaways while codebook 1 is drawn")
+    windows: bool = Field(False, description="fill codebooks 2 to Q in windows, as a stream does; else whole lines")
+    as_one: bool = Field(False, description="speak a text as one line, however long")
+    settings: tuple[str, ...] = Field((), description="other options of decoding, `a.b=value`")
+
+    def changed(self, given: Sequence[str]) -> Decoding:
+        """Return the same with `key=value` texts put in; what is no field here is an option of the AR model's."""
+        known = {item.partition("=")[0]: item for item in given if item.partition("=")[0] in type(self).model_fields}
+        others = tuple(item for item in given if item not in known.values())
+        override({}, others)  # `ConfigError` for what is not key=value
+        values: dict[str, Any] = override(self.model_dump(mode="json"), tuple(known.values()))
+        return Decoding.parse(values | {"settings": [*self.settings, *others]}, "--decode")
+
+
+class Selection(StrEnum):
+    """Which of several samples of an item counts (VALL-E 2, 4.1.4)."""
+
+    SORTED = "sorted"  # the largest [min(similarity, enough), 1 - WER], compared in that order (eq. 23)
+    METRIC_WISE = "metric-wise"  # the best of each measure, over all samples
 
 
 class Judges(Config):
@@ -100,6 +132,7 @@ class Protocol(Config):
     order: Order = Order.LIST
     scored: Scored = Scored.GENERATED
     conditions: tuple[str, ...] = Field(("clean",), description="what is done to each prompt, see `conditions`")
+    decoding: Decoding = Decoding()
     judges: Judges
     similarity: Reference = Reference.ORIGINAL
     runs: int = Field(1, ge=1, description="seeds that the figures are averaged over")

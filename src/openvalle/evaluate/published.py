@@ -37,6 +37,7 @@ class PublishedTable(Config):
     hand: Literal["first", "second"]
     columns: dict[str, str]
     samples: str
+    best_of: int = 1  # samples of each item of which one was selected
     rows: tuple[PublishedRow, ...]
 
     @model_validator(mode="after")

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from openvalle.errors import UserError
+from openvalle.evaluate.items import is_partial
 from openvalle.evaluate.metrics import DOUBTFUL_WER, METRICS
-from openvalle.evaluate.protocols import Protocol, Reference
+from openvalle.evaluate.protocols import Protocol, Reference, protocols
 from openvalle.evaluate.published import PublishedTable, published_for
 from openvalle.evaluate.rows import ORIGINAL, Row, read_rows, write_rows
 from openvalle.evaluate.statistics import Figure
@@ -23,6 +24,7 @@ from openvalle.files import write_text
 
 FORMAT = "openvalle-report"
 VERSION = 1
+RULES = ("asr", "asr decoding", "speaker", "speaker decoding", "normalizer", "quality", "DNSMOS every, s", "utmos")
 ROWS, VALUES, MARKDOWN, HTML = "rows.jsonl", "report.json", "report.md", "report.html"
 
 
@@ -144,7 +146,8 @@ def load_report(folder: Path) -> Report:
 
 def comparable(table: PublishedTable, report: Report) -> str:
     """Return why a published table and the report cannot be compared figure by figure; empty if they can."""
-    judges = report.record.get("judges", {})
+    record = report.record
+    judges = record.get("judges", {})
     heading = table.columns.get("wer", "")
     reasons = []
     if heading and not ("HuBERT" in heading and "hubert" in str(judges.get("asr", ""))):
@@ -154,7 +157,39 @@ def comparable(table: PublishedTable, report: Report) -> str:
     is_base = "base-plus" in similar and "base-plus" in str(judges.get("speaker"))
     if similar and not (is_large or is_base):
         reasons.append(f"their similarity is by {similar}, ours by {judges.get('speaker')}")
+    samples = record.get("samples", 1)
+    if heading or similar:
+        if samples != table.best_of:
+            reasons.append(f"theirs is {_samples(table.best_of)}, ours {_samples(samples)}")
+        known = protocols().get(report.protocol.name)
+        if known is not None and report.protocol.decoding != known.decoding:
+            reasons.append(f"ours was not decoded as the protocol says ({_changes(report.protocol, known)})")
+        reasons += [f"ours is of a part of the list ({note})" for note in report.notes if is_partial(note)]
     return "; ".join(reasons)
+
+
+def _samples(count: int) -> str:
+    return "one sample" if count == 1 else f"the best of {count}"
+
+
+def _changes(now: Protocol, known: Protocol) -> str:
+    ours, theirs = (one.decoding.model_dump(mode="json") for one in (now, known))
+    return ", ".join(f"{name} {value!r} for {theirs[name]!r}" for name, value in ours.items() if value != theirs[name])
+
+
+def differing_rules(first: Report, second: Report) -> list[str]:
+    """Return what keeps two reports from being compared pair by pair; none if one list was judged by the same rules.
+
+    How the systems spoke may differ: that is what is compared.
+    """
+
+    def rules(report: Report) -> dict[str, Any]:
+        judges = report.record.get("judges", {})
+        own = {"test list": report.record.get("list", {}).get("digest"), "scored": report.record.get("scored")}
+        return own | {name: judges.get(name) for name in RULES}
+
+    one, two = rules(first), rules(second)
+    return [f"{name}: {one[name]} and {two[name]}" for name in one if one[name] != two[name]]
 
 
 def cell(figure: Figure | None, metric: str) -> str:

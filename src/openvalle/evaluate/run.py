@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,12 @@ from openvalle.audio import Audio, write
 from openvalle.errors import UserError
 from openvalle.evaluate.answers import Task, prompt_of, speak_all
 from openvalle.evaluate.items import Folders, Item, TestList, check_files
-from openvalle.evaluate.judges import OF_PROMPTS, Clip, Judgement, judge_all
+from openvalle.evaluate.judges import OF_PROMPTS, Clip, Judgement, judge_all, require_judges
 from openvalle.evaluate.metrics import Around, cost, diversity, errors_of_failure, measure
-from openvalle.evaluate.protocols import Judges, Protocol
+from openvalle.evaluate.protocols import Judges, Protocol, Reference, Scored, Selection
 from openvalle.evaluate.report import Report
 from openvalle.evaluate.rows import ORIGINAL, RECONSTRUCTED, Row, finite
+from openvalle.evaluate.selection import Sample, rule_of, select
 from openvalle.evaluate.systems import Spoken, System, reconstruct
 from openvalle.synth.voice import now
 
@@ -28,7 +30,19 @@ if TYPE_CHECKING:
     from openvalle.codec.base import Codec
 
 LIST = "items.jsonl"
-PACKAGES = ("torch", "numpy", "jiwer", "transformers", "faster-whisper", "onnxruntime", "pocketsphinx", "soxr")
+SCORED = {Scored.GENERATED: "what the system made", Scored.WHOLE: "the prompt as recorded and what the system made"}
+SIMILAR = {Reference.ORIGINAL: "to the prompt as recorded", Reference.CODEC: "to the prompt after the codec"}
+PACKAGES = (
+    "torch",
+    "numpy",
+    "jiwer",
+    "transformers",
+    "faster-whisper",
+    "ctranslate2",
+    "onnxruntime",
+    "pocketsphinx",
+    "soxr",
+)
 
 
 @dataclass(frozen=True)
@@ -36,17 +50,19 @@ class Candidate:
     """A system to be measured: how to build it, and its identity without building it."""
 
     name: str
-    digest: str
+    digest: str  # of it and all its settings: answers are used again as long as it stays the same
     build: Callable[[], System]
     facts: dict[str, Any] = field(default_factory=dict)  # for the record: model, sampling ...
 
 
 @dataclass(frozen=True)
 class Options:
-    """How an evaluation is run; nothing here changes the figures but the seeds."""
+    """How an evaluation is run; nothing here changes the figures but seeds and samples."""
 
     out: Path
     seeds: tuple[int, ...] = (0,)
+    samples: int = 1  # of each item and seed, drawn with different seeds
+    select: Selection | None = None  # which of them counts; needed where there are several
     workers: int = 1  # processes that judge
     jobs: int = 1  # processes that speak; real-time factors are true only with one
     device: str = "cpu"  # of the judges
@@ -64,7 +80,7 @@ class Sounds:
     others: list[Audio | None]
     originals: list[Audio]
     reconstructed: list[Audio] | None
-    answers: dict[tuple[str, int], list[Spoken | str]]  # by system and seed
+    answers: dict[tuple[str, int, int], list[Spoken | str]]  # by system, seed and sample
 
 
 def evaluate(
@@ -82,12 +98,13 @@ def evaluate(
     """
     if not tests.items:
         raise UserError("the list holds no items", "make it from a larger corpus or raise the limit")
+    if (options.samples > 1) != (options.select is not None):
+        raise UserError("several samples and the rule that selects go together", "give --samples 5 --select sorted")
     check_files(tests.items, folders)
-    tests.write(options.out / LIST)
-    sounds = _sounds(tests.items, candidates, folders, options, codec)
-    judged = _judge(sounds, protocol.judges, options)
-    rows = _rows(tests.items, sounds, judged, protocol.judges, options)
-    record = _record(tests, protocol.judges, candidates, options, judged)
+    sounds = _sounds(tests, protocol.judges, candidates, folders, options, codec)
+    judged = _judge(tests.items, sounds, protocol.judges, options)
+    rows = _rows(tests.items, sounds, judged, protocol, options)
+    record = _record(tests, protocol, candidates, options, judged)
     notes = list(tests.notes)
     if options.jobs > 1:
         notes.append(f"{options.jobs} processes spoke at a time: real-time factors are larger than of one alone")
@@ -95,45 +112,55 @@ def evaluate(
 
 
 def _sounds(
-    items: Sequence[Item], candidates: Sequence[Candidate], folders: Folders, options: Options, codec: Codec | None
+    tests: TestList,
+    judges: Judges,
+    candidates: Sequence[Candidate],
+    folders: Folders,
+    options: Options,
+    codec: Codec | None,
 ) -> Sounds:
-    answers: dict[tuple[str, int], list[Spoken | str]] = {}
-    for candidate in candidates:
-        tasks = {seed: [_task(options.out, candidate.name, item, seed) for item in items] for seed in options.seeds}
-        flat = [task for own in tasks.values() for task in own]
-        speak_all(
-            candidate.build,
-            candidate.digest,
-            flat,
-            folders,
-            jobs=options.jobs,
-            fresh=options.fresh,
-            quiet=options.quiet,
-        )
-        answers |= {(candidate.name, seed): [task.result() for task in own] for seed, own in tasks.items()}
+    """Return everything that is judged; what is not there yet is spoken, once it is known that it can be judged."""
+    items = tests.items
+    tasks = {
+        (one.name, seed, sample): [_task(options.out, one.name, item, seed, sample) for item in items]
+        for one in candidates
+        for seed in options.seeds
+        for sample in range(options.samples)
+    }
+    flat = {one.name: [task for key, own in tasks.items() if key[0] == one.name for task in own] for one in candidates}
+    if any(options.fresh or not task.is_done(one.digest) for one in candidates for task in flat[one.name]):
+        require_judges(judges, options.device)
+    begin = partial(tests.write, options.out / LIST)
+    for one in candidates:
+        how: dict[str, Any] = {"jobs": options.jobs, "fresh": options.fresh, "quiet": options.quiet}
+        speak_all(one.build, one.digest, flat[one.name], folders, begin=begin, **how)
+    begin()
     prompts = [prompt_of(item, folders) for item in items]
     originals = [item.reference.load(folders) for item in items]
-    for item, prompt, original in list(zip(items, prompts, originals, strict=True))[: options.players]:
-        write(options.out / "audio" / "prompt" / f"{item.id}.wav", prompt)
-        write(options.out / "audio" / ORIGINAL / f"{item.id}.wav", original)
     coded = None if codec is None else [reconstruct(codec, audio) for audio in originals]
-    for item, audio in list(zip(items, coded or [], strict=False))[: options.players]:
-        write(options.out / "audio" / RECONSTRUCTED / f"{item.id}.wav", audio)
+    for place, item in enumerate(items[: options.players]):
+        write(options.out / "audio" / "prompt" / f"{item.id}.wav", prompts[place])
+        write(options.out / "audio" / ORIGINAL / f"{item.id}.wav", originals[place])
+        if coded:
+            write(options.out / "audio" / RECONSTRUCTED / f"{item.id}.wav", coded[place])
     return Sounds(
         prompts=prompts,
         coded_prompts=None if codec is None else [reconstruct(codec, audio) for audio in prompts],
         others=[item.other.load(folders) if item.other else None for item in items],
         originals=originals,
         reconstructed=coded,
-        answers=answers,
+        answers={key: [task.result() for task in own] for key, own in tasks.items()},
     )
 
 
-def _task(out: Path, system: str, item: Item, seed: int) -> Task:
-    return Task(item, seed, out / "audio" / system / str(seed) / f"{item.id}.wav")
+def _task(out: Path, system: str, item: Item, seed: int, sample: int) -> Task:
+    folder = str(seed) if not sample else f"{seed}-sample-{sample}"
+    return Task(item, seed, out / "audio" / system / folder / f"{item.id}.wav", sample)
 
 
-def _judge(sounds: Sounds, judges: Judges, options: Options) -> dict[Any, list[Judgement | None]]:
+def _judge(
+    items: Sequence[Item], sounds: Sounds, judges: Judges, options: Options
+) -> dict[Any, list[Judgement | None]]:
     """Return the judgements of every kind of sound; None where there is no sound."""
     wanted: dict[Any, list[Clip | None]] = {
         "prompt": [Clip(audio, wants=OF_PROMPTS) for audio in sounds.prompts],
@@ -145,7 +172,10 @@ def _judge(sounds: Sounds, judges: Judges, options: Options) -> dict[Any, list[J
     if sounds.reconstructed is not None:
         wanted[RECONSTRUCTED] = [Clip(audio) for audio in sounds.reconstructed]
     for key, answers in sounds.answers.items():
-        wanted[key] = [Clip(found.audio) if isinstance(found, Spoken) else None for found in answers]
+        wanted[key] = [
+            Clip(item.judged_audio(found.audio, prompt)) if isinstance(found, Spoken) else None
+            for item, found, prompt in zip(items, answers, sounds.prompts, strict=True)
+        ]
     clips = [clip for own in wanted.values() for clip in own if clip]
     folder = options.out / "judged"
     found = iter(judge_all(clips, judges, folder, options.workers, options.device, options.quiet))
@@ -156,46 +186,63 @@ def _rows(
     items: Sequence[Item],
     sounds: Sounds,
     judged: dict[Any, list[Judgement | None]],
-    judges: Judges,
+    protocol: Protocol,
     options: Options,
 ) -> list[Row]:
-    rows = []
-    seeds = [seed for _, seed in sounds.answers][:1] or [0]
+    rows, judges = [], protocol.judges
     fixed = [(ORIGINAL, judged[ORIGINAL])]
     fixed += [(RECONSTRUCTED, judged[RECONSTRUCTED])] if RECONSTRUCTED in judged else []
     for name, own in fixed:
         for place, item in enumerate(items):
             around = _around(judged, place, is_recording=name == ORIGINAL)
-            row = _row(item, name, seeds[0], own[place], around, judges)
-            kept = f"audio/{name}/{item.id}.wav"
-            rows.append(_with_sounds(row, item, kept, options))
-    systems = list(dict.fromkeys(name for name, _ in sounds.answers))
-    for name in systems:
-        for seed in options.seeds:
-            for place, item in enumerate(items):
-                rows.append(_answer_row(item, name, seed, place, sounds, judged, judges, options))
+            row = _row(item, name, options.seeds[0], own[place], around, judges)
+            rows.append(_with_sounds(row, item, f"audio/{name}/{item.id}.wav", options))
+    for name in dict.fromkeys(name for name, _, _ in sounds.answers):
+        taken = {  # by seed, the sample of each item that counts
+            seed: [
+                _selected(place, name, seed, items, sounds, judged, protocol, options) for place in range(len(items))
+            ]
+            for seed in options.seeds
+        }
+        for samples in taken.values():
+            for place, (item, sample) in enumerate(zip(items, samples, strict=True)):
+                row = sample.row
+                if not row.failed:
+                    extra, bad = finite(diversity([taken[other][place].judgement for other in options.seeds]))
+                    row = replace(row, metrics=row.metrics | extra, notes=(*row.notes, *bad))
+                rows.append(_with_sounds(row, item, sample.path, options))
     return rows
 
 
-def _answer_row(
-    item: Item,
+def _selected(
+    place: int,
     name: str,
     seed: int,
-    place: int,
+    items: Sequence[Item],
     sounds: Sounds,
     judged: dict[Any, list[Judgement | None]],
-    judges: Judges,
+    protocol: Protocol,
     options: Options,
-) -> Row:
-    spoken = sounds.answers[name, seed][place]
-    row = _row(item, name, seed, judged[name, seed][place], _around(judged, place), judges)
-    if isinstance(spoken, str):
-        return _with_sounds(replace(row, status="failed", error=spoken), item, "", options)
-    others = diversity([judged[name, other][place] for other in options.seeds])
-    extra, bad = finite(cost(spoken) | others)
-    kept = _task(Path(), name, item, seed).path.as_posix()
-    row = replace(row, metrics=row.metrics | extra, notes=(*row.notes, *spoken.flags, *bad))
-    return _with_sounds(row, item, kept, options)
+) -> Sample:
+    """Return the sample of an item that counts."""
+    item, around = items[place], _around(judged, place)
+    samples = []
+    for number in range(options.samples):
+        spoken, found = sounds.answers[name, seed, number][place], judged[name, seed, number][place]
+        row = _row(item, name, seed, found, around, protocol.judges)
+        if isinstance(spoken, str):
+            samples.append(Sample(replace(row, status="failed", error=spoken), None, ""))
+            continue
+        extra, bad = finite(cost(spoken))
+        row = replace(row, metrics=row.metrics | extra, notes=(*row.notes, *spoken.flags, *bad))
+        path = _task(Path(), name, item, seed, number).path
+        if item.scores_prompt:  # what was judged is more than what was spoken
+            path = path.with_name(f"{path.stem}-judged{path.suffix}")
+            write(options.out / path, item.judged_audio(spoken.audio, sounds.prompts[place]))
+        samples.append(Sample(row, found, path.as_posix()))
+    similarity = "sim_r" if protocol.similarity is Reference.CODEC and around.coded_prompt else "sim_o"
+    encoder = next((found.by["speaker"] for own in judged.values() for found in own if found), "")
+    return select(samples, options.select, similarity, encoder)
 
 
 def _around(judged: dict[Any, list[Judgement | None]], place: int, is_recording: bool = False) -> Around:
@@ -226,15 +273,16 @@ def _with_sounds(row: Row, item: Item, kept: str, options: Options) -> Row:
 
 def _record(
     tests: TestList,
-    judges: Judges,
+    protocol: Protocol,
     candidates: Sequence[Candidate],
     options: Options,
     judged: dict[Any, list[Judgement | None]],
 ) -> dict[str, Any]:
-    """Return everything that somebody needs to do the same again."""
+    """Return everything that shaped the figures, and so what somebody needs to do the same again."""
     by: dict[str, str] = {}
     for judgement in (one for own in judged.values() for one in own if one):
         by |= judgement.by
+    judges = protocol.judges
     return {
         "openvalle": __version__,
         "commit": commit(),
@@ -246,9 +294,15 @@ def _record(
             "seed": tests.seed,
             "digest": tests.digest,
         },
-        "judges": {**by, "normalizer": judges.normalizer, "DNSMOS every, s": judges.step},
+        "prompt": protocol.prompt.model_dump(mode="json"),
+        "scored": SCORED[protocol.scored],
+        "similarity": SIMILAR[protocol.similarity],
+        "judges": {**by, "normalizer": judges.normalizer, "DNSMOS every, s": judges.step, "device": options.device},
         "seeds": list(options.seeds),
+        "samples": options.samples,
+        "select": rule_of(options.select, by.get("speaker", "")),
         "systems": {item.name: {"digest": item.digest, **item.facts} for item in candidates},
+        "processes": {"speak": options.jobs, "judge": options.workers},
         "intervals": "95 % bootstrap over items, all seeds of an item together",
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",

@@ -1,26 +1,27 @@
 """Systems: whatever answers an item with sound. The model is one; so are the recording and its reconstruction.
 
-Anything with a `name`, a `digest` and `say` can be measured. A failure is an `UserError`: it is counted and shown.
+Anything with a `name` and `say` can be measured. A failure is an `UserError`: it is counted and shown.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from openvalle.audio import Audio
+from openvalle.audio import Audio, concatenate
 from openvalle.evaluate.items import Item
+from openvalle.evaluate.protocols import Decoding
 from openvalle.evaluate.rows import SYNTHESISED
-from openvalle.hub import BUILTIN, Kind, assets, find, sha256
+from openvalle.hub import BUILTIN
+from openvalle.synth.speech import Speech, join_speech
 
 if TYPE_CHECKING:
     from openvalle.codec.base import Codec
@@ -52,10 +53,6 @@ class System(Protocol):
     def name(self) -> str:
         """What the rows are called."""
 
-    @property
-    def digest(self) -> str:
-        """Identity: answers are kept and used again as long as it stays the same."""
-
     def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
         """Return the item's text in the prompt's voice; `UserError` if it cannot."""
 
@@ -65,7 +62,8 @@ class ModelSystem:
     """A model of ours. Build it in the process that uses it: `partial(ModelSystem.load, "builtin")` travels."""
 
     synthesizer: Synthesizer
-    digest: str
+    decoding: Decoding
+    options: Any  # `AROptions`: the model's own, changed as `decoding` says
     name: str = SYNTHESISED
     voices: tuple[str, Any] = ("", None)  # the last prompt's voice: several seeds share it
     is_warm: bool = False  # the first sentence is slower than all others and is not timed
@@ -78,29 +76,56 @@ class ModelSystem:
         device: str = "cpu",
         threads: int = 1,
         name: str = SYNTHESISED,
+        decoding: Decoding | None = None,
     ) -> ModelSystem:
-        """Return the model called `model`, loaded."""
+        """Return the model called `model`, loaded. `ConfigError` for a setting of decoding that it does not know."""
         import torch
 
         from openvalle.synth.pipeline import Synthesizer
 
         torch.set_num_threads(threads)
-        return cls(Synthesizer.load(model, codec=codec, device=device), model_digest(model, codec), name)
+        synthesizer, decoding = Synthesizer.load(model, codec=codec, device=device), decoding or Decoding()
+        options = synthesizer.sampling(
+            attempts=decoding.attempts, detectors=decoding.detectors, settings=decoding.settings
+        )
+        return cls(synthesizer, decoding, options, name)
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that shapes what is spoken, but for the weights."""
+        spec, marker = self.synthesizer.utterer.spec, self.synthesizer.marker
+        return {
+            "prompt mode": self.decoding.mode,
+            "codebooks 2 to Q": "in windows, as a stream" if self.decoding.windows else "a whole line at a time",
+            "lines": "one for each text" if self.decoding.as_one else "one for each sentence",
+            "options": self.options.model_dump(mode="json"),
+            "codec": f"{spec.name}, tokens {spec.digest}",
+            "watermark": marker.name if marker else "none",
+        }
 
     def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
         """Return the item's text, spoken."""
         key = f"{item.prompt.id} {item.prompt.start} {item.prompt.end} {item.condition}"
         if self.voices[0] != key:
+            about = {"consent": PURPOSE, "language": item.prompt.language}
             with hushed("openvalle.synth"):  # that prompts of 2.9 s are short is no news
-                self.voices = key, self.synthesizer.voice(prompt, item.prompt.text, consent=PURPOSE)
+                self.voices = key, self.synthesizer.voice(prompt, item.prompt.text, **about)
         if not self.is_warm:
-            self.synthesizer.say("one two three", voice=self.voices[1], seed=seed)
+            self._speech("one two three", seed)
             self.is_warm = True
         started, processor = time.perf_counter(), time.process_time()
-        speech = self.synthesizer.say(item.text.lower(), voice=self.voices[1], seed=seed)
+        speech = self._speech(item.text.lower(), seed)
         took, processor = time.perf_counter() - started, time.process_time() - processor
         ended = speech.quality.stopped_by == "end"
         return Spoken(speech.audio, took, processor, ended, speech.quality.flags, peak_memory())
+
+    def _speech(self, text: str, seed: int) -> Speech:
+        how: dict[str, Any] = {"seed": seed, "options": self.options}
+        how |= {"mode": self.decoding.mode, "as_one": self.decoding.as_one}
+        if not self.decoding.windows:
+            return self.synthesizer.say(text, voice=self.voices[1], **how)
+        blocks = list(self.synthesizer.stream(text, voice=self.voices[1], live=False, **how))
+        whole = join_speech([block.speech for block in blocks if block.speech])
+        return replace(whole, audio=concatenate([block.audio for block in blocks]))
 
 
 @contextmanager
@@ -124,16 +149,17 @@ def reconstruct(codec: Codec, audio: Audio) -> Audio:
     return Audio(decoded[: len(audio.samples)].astype(np.float32), audio.rate)
 
 
-def model_digest(model: str | Path, codec: str | Path | None = None) -> str:
-    """Return the identity of a model with its codec, from the bytes of their files."""
-    folders = [find(Kind.MODEL, model)]
-    own = folders[0] / "codec"
-    folders.append(Path(codec) if codec and Path(codec).is_dir() else own if own.is_dir() else assets() / "codec")
-    digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json")):
-            digest.update(f"{path.relative_to(folder)} {sha256(path)}\n".encode())
-    return digest.hexdigest()[:16]
+def forget_peak() -> None:
+    """Let the most memory that this process has held begin anew, where the system knows how (Linux, accelerators)."""
+    import torch
+
+    from openvalle.synth.heap import give_back
+
+    give_back()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory() -> int:

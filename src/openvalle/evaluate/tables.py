@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ MANNER = (
     "seed_contour",
     "seed_duration",
 )
+SETTINGS = "How it was done"
 RECORDINGS = (ORIGINAL, RECONSTRUCTED)
 COST = ("rtf", "processor_per_second", "memory_mb", "ended")
 UNITS = {"reverberation": ("reverberation time, s", 2), "noise": ("speech over noise, dB", 1)}
@@ -45,6 +47,7 @@ def tables(report: Report) -> list[Table]:
     found = [main_table(report), metric_table(report, "How it is said", MANNER), environment_table(report)]
     found += [metric_table(report, "What it takes", COST), seeds_table(report)]
     found += [published_table(table, report) for table in report.published()]
+    found.append(settings_table(report))
     return [table for table in found if table and table.rows]
 
 
@@ -124,6 +127,22 @@ def published_table(table: PublishedTable, report: Report) -> Table:
     differs = comparable(table, report)
     caption = f"Published: {table.caption()}." + (f" Not comparable figure by figure: {differs}." if differs else "")
     return Table(f"Published for this protocol: {table.id}", ["", *table.columns.values()], rows, caption)
+
+
+def settings_table(report: Report) -> Table:
+    """Return every setting that shaped a figure, one a line."""
+    shown = {name: value for name, value in report.record.items() if name not in ("made", "command")}
+    rows = [[name, value] for name, value in _flat(shown) if value]
+    return Table(SETTINGS, ["setting", "value"], rows)
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Return the leaves of nested settings with the names that lead to them."""
+    if isinstance(value, Mapping):
+        return [leaf for key, inner in value.items() for leaf in _flat(inner, f"{name}: {key}" if name else str(key))]
+    if isinstance(value, list | tuple):
+        return [(name, ", ".join(map(str, value)))]
+    return [(name, str(value))]
 
 
 def comparison_table(found: Sequence[Compared], first: str, second: str) -> Table:

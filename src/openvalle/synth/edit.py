@@ -260,9 +260,9 @@ def _assembled(
 
 def _ranked(takes: Sequence[Edited], recording: Recording) -> list[Edited]:
     """Return the candidates, the best first: by the words heard in them and the likeness to the recording's voice."""
-    from openvalle.synth.choose import Chooser, score
+    from openvalle.synth.rerank import Reranker
 
-    chooser = Chooser()
+    chooser = Reranker()
     wanted = chooser.embedding(recording.clip.mono())
     scored = []
     for take in takes:
@@ -271,4 +271,4 @@ def _ranked(takes: Sequence[Edited], recording: Recording) -> list[Edited]:
             replace(each, agreement=agreement, similarity=similarity, candidates=len(takes)) for each in take.quality
         )
         scored.append(replace(take, quality=quality))
-    return sorted(scored, key=lambda take: -sum(score(each) for each in take.quality))
+    return [scored[index] for index in chooser.ranked([take.quality for take in scored])]

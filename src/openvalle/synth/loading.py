@@ -17,6 +17,7 @@ from openvalle.hub import Kind, find
 from openvalle.model.bundle import OWN, BundleConfig, load_bundle, require_same_codec, require_same_symbols
 from openvalle.synth.utter import Utterer, silent_entries
 from openvalle.text.symbols import SymbolTable
+from openvalle.threads import note_threads
 
 # Of the shapes that oneDNN keeps compiled code for, 1024 by default. Each line of a text has its own lengths, so most
 # are never met again, and what is kept between them breaks the free memory to pieces: an hour of speech grew by 80 MB.
@@ -31,6 +32,7 @@ def load_utterer(
     Raises `ModelError` if a file is missing, damaged or does not fit.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # read when the first convolution runs
+    note_threads()
     folder = find(Kind.MODEL, model)
     bundle = load_bundle(folder)
     config = bundle.config

@@ -333,9 +333,9 @@ class Synthesizer:
         """Yield the speech of each job, the best of `candidates`, and the pause wanted after it."""
         chooser = None
         if candidates > 1:
-            from openvalle.synth.choose import Chooser
+            from openvalle.synth.rerank import Reranker
 
-            chooser = Chooser()
+            chooser = Reranker()
         for job in jobs:
             if chooser is None:
                 yield self.utterer.speak([job], options)[0], job.line.pause

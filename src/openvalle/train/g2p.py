@@ -1,4 +1,4 @@
-"""Train the grapheme-to-phoneme model: `openvalle train g2p recipes/g2p.yaml`.
+"""Train the grapheme-to-phoneme model: `openvalle train g2p g2p`.
 
 `openvalle.text.g2p` is the same network on NumPy; here it is in torch, under the same names.
 """

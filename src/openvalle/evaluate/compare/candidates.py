@@ -24,18 +24,20 @@ from openvalle.evaluate.compare.endpoint import HttpSystem, secret
 from openvalle.evaluate.compare.libraries import CoquiSystem, TransformersSystem
 from openvalle.evaluate.compare.placeholders import NAMES, filled
 from openvalle.evaluate.models import candidate
+from openvalle.evaluate.protocols import Decoding
 from openvalle.evaluate.rows import ORIGINAL, RECONSTRUCTED
 from openvalle.evaluate.run import Candidate
 
 
-def candidate_of(name: str, config: SystemConfig, device: str = "cpu") -> Candidate:
-    """Return the system `name`; heavy things are loaded when it first speaks. `device`: of our own models."""
+def candidate_of(name: str, config: SystemConfig, device: str = "cpu", decoding: Decoding | None = None) -> Candidate:
+    """Return the system `name`; heavy things are loaded when it first speaks. `device`, `decoding`: of our models."""
     if name in (ORIGINAL, RECONSTRUCTED, "prompt"):
         raise UserError(f"{name!r} is the name of a row that is always there", "call the system something else")
     check(config)
     facts = config.model_dump(mode="json")
     if isinstance(config, ModelConfig):
-        return candidate(config.model, config.codec, name=name, device=device)
+        how = (decoding or Decoding()).changed(config.decode)
+        return candidate(config.model, config.codec, name=name, device=device, decoding=how)
     if isinstance(config, FolderConfig):
         return Candidate(name, FolderSystem.load(name, config).digest, partial(FolderSystem.load, name, config), facts)
     if isinstance(config, CommandConfig):

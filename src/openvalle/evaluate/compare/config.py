@@ -23,6 +23,7 @@ class ModelConfig(Config):
     kind: Literal["model"] = "model"
     model: str = Field("builtin", description="its name or folder")
     codec: str | None = Field(None, description="a codec's name or folder; default: the model's")
+    decode: tuple[str, ...] = Field((), description="decode otherwise than the protocol, `key=value` each")
 
 
 class CommandConfig(Config):

@@ -9,12 +9,11 @@ import pytest
 
 from openvalle.audio import Audio
 from openvalle.listen.asr import Transcript
-from openvalle.synth import choose
-from openvalle.synth.choose import Chooser, agreement, score
+from openvalle.synth import rerank
 from openvalle.synth.jobs import Job
 from openvalle.synth.lines import lines_of
 from openvalle.synth.pipeline import Synthesizer
-from openvalle.synth.speech import Quality
+from openvalle.synth.rerank import Reranker, Scores, agreement, enough_for, rank
 from openvalle.synth.voice import Voice
 
 
@@ -40,11 +39,32 @@ def test_agreement_counts_words() -> None:
     assert agreement("one two three four", "one two four") == pytest.approx(6 / 7)
 
 
-def test_score_prefers_words_then_voice_and_minds_flags() -> None:
-    good = Quality("end", 8.0, agreement=1.0, similarity=0.8)
-    assert score(good) > score(replace(good, agreement=0.8))
-    assert score(good) > score(replace(good, similarity=0.6))
-    assert score(good) > score(replace(good, flags=("slow",)))
+FIVE = [Scores(0.28, 0.0), Scores(0.31, 0.4), Scores(0.6, 0.2), Scores(0.45, 0.2), Scores(0.1, 0.0)]
+
+
+def test_beyond_enough_similarity_the_words_decide() -> None:
+    assert rank(FIVE, 0.3) == [2, 3, 1, 0, 4]  # 0.31, 0.6 and 0.45 are all enough; the first with the fewest errors
+    assert rank(FIVE, 1.0) == [2, 3, 1, 0, 4]  # never enough: the voice decides
+    assert rank(FIVE, 0.05) == [0, 4, 2, 3, 1]  # everybody is alike enough: words only, the first of equals
+
+
+def test_it_is_equation_23_on_random_samples() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        five = [Scores(float(a), float(b)) for a, b in np.round(rng.random((5, 2)), 1)]
+        keys = [(min(one.similarity, 0.3), 1 - one.error_rate) for one in five]
+        assert rank(five, 0.3)[0] == keys.index(max(keys))
+
+
+def test_what_went_wrong_loses_first_and_without_an_encoder_words_decide() -> None:
+    assert rank([Scores(0.9, 0.0, flags=1), Scores(0.1, 1.0)], 0.3) == [1, 0]
+    assert rank([Scores(None, 0.5), Scores(None, 0.2)], 0.3) == [1, 0]
+
+
+def test_enough_is_on_the_scale_of_the_speaker_model() -> None:
+    assert enough_for("unispeech 0123") == 0.3
+    assert enough_for("resemblyzer 0.1.4") == 0.7
+    assert enough_for("microsoft/wavlm-base-plus-sv feb593a6") > 0.8
 
 
 def test_the_best_candidate_is_taken_and_told(
@@ -57,7 +77,7 @@ def test_the_best_candidate_is_taken_and_told(
     np.testing.assert_array_equal(takes[0].codes, plain.codes)
     LONGEST["samples"] = max(len(take.audio.samples) for take in takes)
     listener = Listener()
-    monkeypatch.setattr(choose, "Chooser", lambda: Chooser(listener, listener))
+    monkeypatch.setattr(rerank, "Reranker", lambda: Reranker(listener, listener))
     best = synthesizer.say("Hello there.", tiny_voice, candidates=3)
     assert len(best.audio.samples) == LONGEST["samples"]
     assert (best.quality.candidates, best.quality.agreement) == (3, 1.0)

@@ -1,10 +1,14 @@
-"""The best of several candidates: the words that speech recognition hears, and the likeness to the prompt's voice."""
+"""The best of several samples of one text, by the rule of VALL-E 2 (4.1.4, eq. 23): alike enough first, then the words.
+
+`rank` is that rule, for the candidates of `say` and `edit` and for the samples of an evaluation; `Reranker` hears
+candidates.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
@@ -24,12 +28,39 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SIMILARITY_WEIGHT = 0.5  # of a cosine beside the share of words heard: cosines of one voice differ by 0.1 or so
-FLAG_COST = 0.5  # of each flag of the quality record
+ENOUGH = 0.3  # similarity beyond which words decide, on the scale of the paper's speaker model
+# On other scales: where one reader's recordings part from another's.
+ENOUGH_OF = {"resemblyzer": 0.7, "microsoft/wavlm-base-plus-sv": 0.86}
 
 
-class Chooser:
-    """Listens to candidates. Not for several threads at once: it keeps the voices that it has heard."""
+@dataclass(frozen=True)
+class Scores:
+    """What was heard in one sample: cosine to the prompt's voice (None: nobody asked), word error rate, and how many
+    things went wrong while it was drawn."""
+
+    similarity: float | None
+    error_rate: float
+    flags: int = 0
+
+
+def enough_for(encoder: str) -> float:
+    """Return the similarity, on the scale of the speaker model of that name (and revision), that is enough."""
+    return next((value for name, value in ENOUGH_OF.items() if encoder.startswith(name)), ENOUGH)
+
+
+def rank(scores: Sequence[Scores], enough: float) -> list[int]:
+    """Return the indices of the samples, best first: the fewest flags, then the largest
+    [min(similarity, enough), 1 - error rate], compared in that order; the earlier of equals."""
+
+    def key(index: int) -> tuple[int, float, float]:
+        one = scores[index]
+        return one.flags, -min(one.similarity or 0.0, enough), one.error_rate
+
+    return sorted(range(len(scores)), key=key)
+
+
+class Reranker:
+    """Listens to candidates and takes the best. Not for several threads at once: it keeps the voices it has heard."""
 
     def __init__(self, recognizer: Recognizer | None = None, encoder: SpeakerEncoder | None = None) -> None:
         """By default the best recogniser that is installed, and the offline speaker encoder if it is."""
@@ -58,10 +89,14 @@ class Chooser:
         voice = self.embedding(audio)
         return agrees, 0.0 if voice is None else float(np.dot(voice, wanted))
 
-    @staticmethod
-    def best(takes: Sequence[Speech]) -> Speech:
-        """Return the candidate with the highest score; the earliest of equals."""
-        best = max(takes, key=lambda take: score(take.quality))
+    def ranked(self, takes: Sequence[Sequence[Quality]]) -> list[int]:
+        """Return the indices of candidates, best first, by the quality records of each one's parts."""
+        enough = enough_for(self.encoder.name) if self.encoder else ENOUGH
+        return rank([_scores(own) for own in takes], enough)
+
+    def best(self, takes: Sequence[Speech]) -> Speech:
+        """Return the best candidate."""
+        best = takes[self.ranked([[take.quality] for take in takes])[0]]
         return replace(best, quality=replace(best.quality, candidates=len(takes)))
 
     def _words(self, audio: Audio) -> str:
@@ -107,6 +142,8 @@ def agreement(text: str, heard: str) -> float:
     return SequenceMatcher(None, normalize_words(text).split(), normalize_words(heard).split(), autojunk=False).ratio()
 
 
-def score(quality: Quality) -> float:
-    """Return what to maximise among candidates."""
-    return (quality.agreement or 0.0) + SIMILARITY_WEIGHT * (quality.similarity or 0.0) - FLAG_COST * len(quality.flags)
+def _scores(parts: Sequence[Quality]) -> Scores:
+    heard = [part.agreement or 0.0 for part in parts]
+    likeness = [part.similarity for part in parts if part.similarity is not None]
+    flags = sum(len(part.flags) for part in parts)
+    return Scores(min(likeness, default=None), 1 - min(heard, default=0.0), flags)
