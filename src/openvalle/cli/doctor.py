@@ -16,19 +16,21 @@ from openvalle import __version__
 from openvalle.errors import UserError
 from openvalle.hub import BUILTIN, Homeless, Kind, assets, damaged, home, names
 
-DATA = ("pocketsphinx", "resemble-perth")  # for their models
+DATA = ("resemble-perth",) if sys.version_info >= (3, 14) else ("pocketsphinx", "resemble-perth")  # for their models
 CORE = ("torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", *DATA)
-EXTRAS = {  # extra -> the modules it brings
+EXTRAS = {  # extra -> the modules that work with it
     "plot": ("matplotlib",),
     "espeak": ("espeakng_loader", "phonemizer"),
     "train": ("matplotlib", "tensorboard"),
     "asr": ("faster_whisper",),
     "eval": ("transformers", "jiwer"),
-    "eval-offline": ("jiwer", "onnxruntime", "webrtcvad"),
-    "encodec": ("transformers",),
+    "eval-offline": ("jiwer", "onnxruntime", "webrtcvad", "resemblyzer", "speechmos"),
+    "encodec": ("transformers", "huggingface_hub"),
     "bpe": ("tokenizers",),
     "media": ("av",),
 }
+# extra -> what its judges are read from, installed without the packages that only their own code needs
+BARE = {"eval-offline": ("resemblyzer", "speechmos")}
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -123,5 +125,11 @@ def _show(report: dict[str, Any]) -> None:
             value = ", ".join(value) or "none"
         print(f"{key:>12}: {value}")
     for extra, missing in report["extras"].items():
-        mend = f"not installed; run: {sys.executable} -m pip install 'openvalle[{extra}]'"
-        print(f"{'[' + extra + ']':>14} {mend if missing else 'installed'}")
+        print(f"{'[' + extra + ']':>14} {f'not installed; run: {mend(extra)}' if missing else 'installed'}")
+
+
+def mend(extra: str) -> str:
+    """Return the command that brings all of an extra."""
+    install = f"{sys.executable} -m pip install"
+    bare = f" && {install} --no-deps {' '.join(BARE[extra])}" if extra in BARE else ""
+    return f"{install} 'openvalle[{extra}]'{bare}"

@@ -35,6 +35,10 @@ def describe(
 
     openvalle model describe valler-paper --plot mask.png
     """
+    if plot is not None:
+        from openvalle.synth.plot import need_matplotlib
+
+        need_matplotlib()
     from openvalle.model.describe import describe as numbers_of
 
     ar, nar = networks(recipe)

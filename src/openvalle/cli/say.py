@@ -103,6 +103,10 @@ def say(
     if play and (file_format == "pcm" or str(output).endswith(".pcm")):
         raise UserError("raw PCM cannot be played: it does not tell its rate", "take another --format")
     check_timestamps(timestamps)
+    if plot:
+        from openvalle.synth.plot import need_matplotlib
+
+        need_matplotlib()
     started = time.monotonic()
     with progress(quiet) as show:
         show("loading the model")

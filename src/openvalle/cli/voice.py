@@ -175,6 +175,10 @@ def show(
     """Show what a voice holds: text, length, origin, consent, and what the checks of its clip found."""
     from openvalle.synth.voice import Voice
 
+    if plot is not None:
+        from openvalle.synth.plot import need_matplotlib
+
+        need_matplotlib()
     path = find(Kind.VOICE, name)
     voice = Voice.load(path)
     facts: dict[str, Any] = {"name": voice.name, "path": str(path)} | voice.facts()

@@ -98,13 +98,19 @@ class EncodecCodec(nn.Module):
         return cls(model, bandwidth, head)
 
 
-def _load_model(folder: Path) -> EncodecModel:
+def need_transformers() -> None:
+    """Raise `MissingExtra` if EnCodec's code is not installed."""
     try:
-        from transformers import EncodecModel
-        from transformers.utils import logging as their_logging
+        import transformers  # noqa: F401
     except ImportError:
         raise MissingExtra("transformers", "encodec") from None
+
+
+def _load_model(folder: Path) -> EncodecModel:
+    need_transformers()
     from safetensors import SafetensorError
+    from transformers import EncodecModel
+    from transformers.utils import logging as their_logging
 
     has_bar = their_logging.is_progress_bar_enabled()
     their_logging.disable_progress_bar()

@@ -40,8 +40,9 @@ def load_codec(name: str | Path = BUILTIN) -> Codec:
         return _load_encodec(folder) if _is_encodec(folder) else BuiltinCodec.load(folder)
     address = _ADDRESS.fullmatch(str(name))
     if address:
-        from openvalle.codec.encodec import HUB
+        from openvalle.codec.encodec import HUB, need_transformers
 
+        need_transformers()  # before anything is downloaded for it
         return _load_encodec(place_of(address["place"] or HUB, FILES), address["query"] or "")
     raise ModelError(
         f"no codec called {str(name)!r}",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from openvalle.audio import Audio, is_silent, resample
-from openvalle.errors import AudioError, TextError
+from openvalle.errors import AudioError, MissingExtra, TextError
 
 SIL = "SIL"
 MODEL_RATE = 16_000  # rate of the acoustic model, in hertz
@@ -63,19 +63,31 @@ class Alignment:
         return times
 
 
+def pocketsphinx_decoder() -> Any:
+    """Return pocketsphinx's class of decoders; `MissingExtra` where it is not installed, as on Python 3.14."""
+    try:
+        from pocketsphinx import Decoder
+    except ImportError:
+        hint = (
+            "run: pip install pocketsphinx; it comes for Python 3.11 to 3.13: a voice made there "
+            "(openvalle voice add NAME CLIP) speaks on every Python, as built-in voices do"
+        )
+        raise MissingExtra("pocketsphinx, which finds where each sound of a recording is", "", hint) from None
+    return Decoder
+
+
 class Aligner:
     """A decoder kept for many utterances. Calls are serialised by a lock; give each process its own."""
 
     def __init__(self, beam: float | None = None) -> None:
         """`beam`: what may be given up of the likelihood on the way; pocketsphinx's own by default."""
-        from pocketsphinx import Decoder
-
+        decoder = pocketsphinx_decoder()
         self._beam = beam
         # The dictionary starts empty: each pronunciation becomes an entry of its own (named by its phones),
         # so that exactly the given phones are aligned. The best path through the lattice must stay off: it
         # gives phones of one frame, which the second pass cannot place.
         beams = dict.fromkeys(("beam", "pbeam", "wbeam"), self._beam) if self._beam else {}
-        self._decoder: Any = Decoder(lm=None, dict=None, bestpath=False, loglevel="FATAL", **beams)
+        self._decoder: Any = decoder(lm=None, dict=None, bestpath=False, loglevel="FATAL", **beams)
         self._wider: Aligner | None = None  # made when it is first needed
         self._lock = threading.Lock()
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from openvalle.audio import Audio, is_silent, resample
 from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
+from openvalle.listen.aligner import pocketsphinx_decoder
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,7 @@ class PocketsphinxRecognizer:
     name = "pocketsphinx"
 
     def __init__(self) -> None:
-        from pocketsphinx import Decoder
-
-        self._decoder: Any = Decoder(loglevel="FATAL")
+        self._decoder: Any = pocketsphinx_decoder()(loglevel="FATAL")
         self._lock = threading.Lock()
 
     def transcribe(self, audio: Audio) -> Transcript:

@@ -42,4 +42,6 @@ def _play_with_command(path: Path) -> None:
                 f"{path} is written, but {command[0]} cannot play it ({done.stderr.strip() or done.returncode})",
                 "open it in a player",
             )
-    raise UserError(f"{path} is written, but there is nothing to play it with", "install ffmpeg, or open it yourself")
+    raise UserError(
+        f"{path} is written, but there is nothing to play it with", "run: pip install sounddevice; or install ffmpeg"
+    )

@@ -79,7 +79,7 @@ class CoquiSystem:
         try:
             from TTS.api import TTS
         except ImportError:
-            raise UserError("this needs coqui TTS, which is not installed", "run: pip install coqui-tts") from None
+            raise MissingExtra("coqui TTS", "", "run: pip install coqui-tts") from None
         try:
             return cls(name, config, TTS(model_name=config.model, progress_bar=False).to(config.device))
         except FAULTS as error:

@@ -1,0 +1,233 @@
+"""Whatever optional package is missing, every use of it is refused in one line that says how to bring it, exit 2."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import openvalle as package
+from openvalle.audio import Audio
+from openvalle.cli.doctor import BARE, EXTRAS, mend
+from openvalle.cli.main import MENDABLE, explain
+from openvalle.errors import MissingExtra
+
+SOURCE = Path(package.__file__).parent
+PROJECT = Path(__file__).parents[2]
+REQUIRED = {"torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", "rich", "yaml"}
+MODULES = {"faster-whisper": "faster_whisper", "webrtcvad-wheels": "webrtcvad", "phonemizer-fork": "phonemizer"}
+FOR_TESTERS = {"pytest", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML"}
+
+
+def optional_imports() -> set[str]:
+    """Everything that the package imports somewhere and does not bring along by itself."""
+    found = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add((node.module or "").split(".")[0])
+    return found - sys.stdlib_module_names - REQUIRED - {"openvalle"}
+
+
+def use_espeak() -> None:
+    from openvalle.text.espeak import pronunciations
+
+    pronunciations({"hello"})
+
+
+def use_huggingface() -> None:
+    from openvalle.hub import fetch
+
+    fetch("hf://owner/name", ["config.json"])
+
+
+def use_jiwer() -> None:
+    from openvalle.listen.scoring import word_errors
+
+    word_errors("one", "one")
+
+
+def use_whisper() -> None:
+    from openvalle.listen.asr import recognizer_named
+
+    recognizer_named("faster-whisper")
+
+
+def use_pocketsphinx() -> None:
+    from openvalle.listen.asr import recognizer_named
+
+    recognizer_named("pocketsphinx")
+
+
+def use_dnsmos() -> None:
+    from openvalle.listen.quality import DNSMOS
+
+    DNSMOS()
+
+
+def use_resemblyzer() -> None:
+    import numpy as np
+
+    from openvalle.listen.speaker import encoder_named
+
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 24_000).astype(np.float32)
+    encoder_named("resemblyzer").embed(Audio(noise, 24_000))
+
+
+def use_byte_pairs() -> None:
+    from openvalle.text.bpe import train
+
+    train(["one two three"], 300)
+
+
+def use_coqui() -> None:
+    from openvalle.evaluate.compare.config import CoquiConfig
+    from openvalle.evaluate.compare.libraries import CoquiSystem
+
+    CoquiSystem.load("coqui", CoquiConfig())
+
+
+def use_transformers(what: str) -> Callable[[], None]:
+    def use() -> None:
+        from openvalle.evaluate.compare.config import TransformersConfig
+        from openvalle.evaluate.compare.libraries import TransformersSystem
+        from openvalle.listen.asr import recognizer_named
+        from openvalle.listen.speaker import encoder_named
+
+        if what == "recognizer":
+            recognizer_named("transformers:model")
+        elif what == "encoder":
+            encoder_named("wavlm-sv")
+        else:
+            TransformersSystem.load("theirs", TransformersConfig(model="model"))
+
+    return use
+
+
+def use_player() -> None:
+    from openvalle.synth.play import play_file
+
+    play_file(Path("speech.wav"))
+
+
+RECIPE = PROJECT / "recipes" / "valle-small.yaml"
+USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and a function or a command that needs it
+    ("TTS", use_coqui),
+    ("espeakng_loader", use_espeak),
+    ("faster_whisper", use_whisper),
+    ("huggingface_hub", use_huggingface),
+    ("jiwer", use_jiwer),
+    ("matplotlib", ("say", "Hi.", "--plot")),
+    ("matplotlib", ("voice", "show", "default", "--plot", "voice.png")),
+    ("matplotlib", ("model", "describe", str(RECIPE), "--plot", "mask.png")),
+    ("onnxruntime", use_dnsmos),
+    ("phonemizer", use_espeak),
+    ("pocketsphinx", ("say", "Hi.", "--voice", "CLIP", "--prompt-text", "saw see saw see")),
+    ("pocketsphinx", ("voice", "add", "me", "CLIP", "--prompt-text", "saw see saw see")),
+    ("pocketsphinx", use_pocketsphinx),
+    ("resemblyzer", use_resemblyzer),
+    ("sounddevice", use_player),
+    ("speechmos", use_dnsmos),
+    ("tensorboard", ("train", "ar", str(RECIPE), "--out", "run")),
+    ("tensorboard", ("train", "codec", str(PROJECT / "recipes" / "codec.yaml"), "--out", "run")),
+    ("tokenizers", use_byte_pairs),
+    ("transformers", ("say", "Hi.", "--codec", "encodec")),
+    ("transformers", use_transformers("recognizer")),
+    ("transformers", use_transformers("encoder")),
+    ("transformers", use_transformers("system")),
+    ("webrtcvad", use_resemblyzer),
+]
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Make every import of a package fail as if it was not installed."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] == module or name.startswith("torch.utils.tensorboard"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+
+
+def test_every_optional_import_has_a_case_here() -> None:
+    assert optional_imports() <= {module for module, _ in USES} | {"perth"}
+
+
+@pytest.mark.parametrize(
+    ("module", "use"),
+    USES,
+    ids=[f"{module}-{use.__name__ if callable(use) else '-'.join(use[:2])}" for module, use in USES],
+)
+def test_a_missing_package_is_one_line_with_the_command_that_brings_it(
+    module: str, use: Callable[[], None] | tuple[str, ...], openvalle, clip_path, monkeypatch, capsys
+) -> None:
+    if module == "webrtcvad":
+        pytest.importorskip("resemblyzer")
+    if module == "onnxruntime":
+        pytest.importorskip("speechmos")
+    hide(monkeypatch, module)
+    monkeypatch.setenv("PATH", "")  # nor a player
+    if callable(use):
+        with pytest.raises(Exception) as raised:
+            use()
+        assert module == "sounddevice" or isinstance(raised.value, MissingExtra)
+        code, shown = explain(raised.value, debug=False), capsys.readouterr().err
+    else:
+        run = openvalle(*(str(clip_path) if word == "CLIP" else word for word in use))
+        code, shown = run.code, run.err
+        assert not run.out
+        assert not [path for path in Path().iterdir() if path.suffix != ".safetensors"], "something was left behind"
+    assert code == MENDABLE
+    assert len(shown.splitlines()) == 1
+    assert re.search(r"run: (\S+ -m )?pip install \S+", shown)
+
+
+def test_built_in_voices_speak_without_pocketsphinx_and_words_are_read_alike(openvalle, monkeypatch) -> None:
+    from openvalle.text.phonemes import phonemize
+
+    unlisted = "Zhdanov's"  # the second dictionary has it
+    before = phonemize(unlisted)
+    hide(monkeypatch, "pocketsphinx")
+    assert phonemize(unlisted) == before
+    run = openvalle("say", "Hi.", "--attempts", "1", "--quiet")
+    assert run.code == 0
+    assert Path(run.out.strip()).stat().st_size > 1000
+
+
+def test_what_doctor_advises_brings_what_it_says() -> None:
+    """Each module is in the extra's requirements, or in the rest of the command that doctor prints."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert set(extras) - {"all", "dev"} == set(EXTRAS)
+    for extra, modules in EXTRAS.items():
+        brought = {MODULES.get(name, name.replace("-", "_")) for name in required(extras, extra)}
+        command = mend(extra)
+        assert f"openvalle[{extra}]" in command
+        for module in modules:
+            assert module in brought or module in command, f"{module} does not come with {command}"
+        assert brought <= set(modules), f"doctor does not look for all that {extra} brings"
+        assert all(name in command for name in BARE.get(extra, ()))
+
+
+def required(extras: dict[str, list[str]], extra: str) -> set[str]:
+    """The packages of an extra, with those of the extras it names."""
+    found = set()
+    for line in extras[extra]:
+        name = re.match(r"[A-Za-z0-9_.-]+", line)[0]  # type: ignore[index]
+        if name == "openvalle":
+            for inner in re.search(r"\[(.*)]", line)[1].split(","):  # type: ignore[index]
+                found |= required(extras, inner)
+        else:
+            found.add(name)
+    return found
+
+
+def test_the_installed_package_names_its_extras_and_licences() -> None:
+    about = metadata.metadata("openvalle")
+    assert {"plot", "train", "eval-offline"} <= set(about.get_all("Provides-Extra") or ())
