@@ -82,10 +82,10 @@ def tiny_model(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from openvalle.model.bundle import Bundle, BundleConfig, CodecIdentity, save_bundle
     from openvalle.model.config import Alignment, ARConfig, NARConfig, StackConfig
     from openvalle.model.nar import NAR
-    from openvalle.text.symbols import arpabet
+    from openvalle.text.symbols import inventory
 
     torch.manual_seed(1)
-    table, spec = arpabet(), tiny_codec.spec
+    table, spec = inventory(), tiny_codec.spec
     stack = StackConfig(width=32, heads=2, depth=1, feedforward=64)
     shared = {"stack": stack, "symbols": len(table), "alignment": Alignment.PHONEME, "merge": 2}
     config = BundleConfig(
@@ -93,7 +93,7 @@ def tiny_model(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
         licence="Apache-2.0",
         codec=CodecIdentity(name=spec.name, digest=spec.digest),
         symbols_digest=table.digest,
-        ar=ARConfig(**shared),
+        ar=ARConfig(**shared, marks=table.marks),
         nar=NARConfig(**shared),
     )
     folder = tmp_path_factory.mktemp("models") / "tiny"

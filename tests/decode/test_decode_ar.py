@@ -302,3 +302,21 @@ def test_a_path_needs_alignment():
     model = ar_of("valle")
     with pytest.raises(ModelError, match="no alignment"):
         generate(model, [prompt(model, 1)], OPTIONS, row_generators([1]), [torch.tensor([0, 1])])
+
+
+@ALIGNED
+def test_marks_last_no_time_and_every_sound_is_spoken(kind):
+    marks = (9, 10, 11)
+    values = {**SMALL, **AR_KINDS[kind], "marks": marks}
+    torch.manual_seed(3)
+    model = shaken(AR(ARConfig.parse(values))).eval()
+    text = torch.tensor([1, 3, 9, 4, 10, 11, 5, 1, 9, 6, 11, 1])
+    one = ARPrompt(text, 4, torch.randint(ENTRIES, (8,)), torch.tensor([0, 0, 1, 1, 3, 3, 3, 3]), 1, 1)
+    target = text[4:]
+    enduring = OPTIONS.model_copy(update={"watch": OPTIONS.watch.model_copy(update={"ends": False})})
+    for result in generate(model, [one], enduring, row_generators(range(6))):
+        spoken = target[result.path].tolist()
+        assert not set(spoken) & set(marks)
+        assert [symbol for symbol, before in zip(spoken, [None, *spoken], strict=False) if symbol != before] == [
+            symbol for symbol in target.tolist() if symbol not in marks
+        ]

@@ -29,7 +29,7 @@ from openvalle.evaluate.systems import ModelSystem, Spoken, forget_peak, peak_me
 from openvalle.listen import asr
 from openvalle.listen.asr import Transcript
 from openvalle.synth.pipeline import Synthesizer
-from openvalle.text.symbols import SIL
+from openvalle.text.phones import SIL
 
 NEEDED = ("jiwer", "resemblyzer", "webrtcvad")
 needs_judges = pytest.mark.skipif(

@@ -17,13 +17,13 @@ DURATIONS = st.lists(st.integers(0, 9), min_size=1, max_size=12).map(torch.tenso
 
 @settings(max_examples=200, deadline=None)
 @given(DURATIONS, st.integers(1, 4))
-def test_every_symbol_keeps_a_block_where_possible(durations, block):
-    blocks = block_durations(durations, block)
+def test_every_symbol_that_lasts_keeps_a_block_where_possible_and_no_other_has_one(durations, block):
+    blocks, lasting = block_durations(durations, block), durations > 0
     count = int(durations.sum()) // block
     assert int(blocks.sum()) == count
-    assert bool((blocks >= 0).all())
-    if count >= len(durations):
-        assert bool((blocks >= 1).all())
+    assert bool((blocks[lasting] >= 0).all()) and not blocks[~lasting].any()
+    if count >= int(lasting.sum()):
+        assert bool((blocks[lasting] >= 1).all())
 
 
 @settings(max_examples=100, deadline=None)

@@ -14,7 +14,7 @@ from openvalle.data.shards import AudioShards, TokenShards
 from openvalle.errors import ConfigError, UserError
 from openvalle.prepare.run import Options, Step, prepare, rows_of
 from openvalle.prepare.tokenize import tokenize_all, with_speeds
-from openvalle.text.symbols import arpabet
+from openvalle.text.symbols import inventory
 
 
 class ProjectionCodec:
@@ -86,7 +86,7 @@ def aligned(tmp_path, write_sound):
 
 def _tokenize(out: Path, rows: list[dict], digest: str = "projection"):
     load = partial(ProjectionCodec, digest)
-    return tokenize_all(rows, out / "tokens", out / "audio", load, arpabet(), merge=2, unit=4)
+    return tokenize_all(rows, out / "tokens", out / "audio", load, inventory(), merge=2, unit=4)
 
 
 def test_tokens_are_those_of_the_codec_and_durations_fill_them(aligned):
@@ -94,7 +94,7 @@ def test_tokens_are_those_of_the_codec_and_durations_fill_them(aligned):
     _tokenize(out, rows)
     shards, sounds, codec = TokenShards.open(out), AudioShards.open(out), ProjectionCodec()
     assert shards.codec["digest"] == "projection" and shards.codec["merge"] == 2
-    shards.require(symbols=arpabet().digest)
+    shards.require(symbols=inventory().digest)
     for index, row in enumerate(shards.rows):
         item = shards[index]
         samples = torch.from_numpy(sounds[index].samples)
@@ -103,8 +103,9 @@ def test_tokens_are_those_of_the_codec_and_durations_fill_them(aligned):
         assert torch.equal(item.codes, codec.encode(samples[None, : frames * 320], merge=2)[0])
         assert torch.equal(item.codes[::2, 0], item.codes[1::2, 0])
         assert int(item.durations.sum()) == frames
-        assert arpabet().decode(item.text.tolist()) == ["SIL", "S", "EH1", "V", "AH0", "N", "SIL"]
+        assert inventory().decode(item.text.tolist()) == ["SIL", "s", "ˈ", "ɛ", "v", "ə", "n", "SIL"]
         assert not (item.durations % 2).any()
+        assert item.durations.bool().tolist() == [True, True, False, True, True, True, True, True]
     assert len(TokenBatches(shards, 1000).batch(0)) > 1
 
 

@@ -66,10 +66,11 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[Spied]:
 
 def of_family(synthesizer: Synthesizer, system: str, prompt: str | None = None) -> Synthesizer:
     """Return the tiny synthesizer with networks of a paper's recipe, small; `prompt`: another kind of NAR prompt."""
-    size = {"symbols": len(synthesizer.utterer.table), "entries": 1024}
+    table = synthesizer.utterer.table
+    size = {"symbols": len(table), "entries": 1024}
     stack = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32, "dropout": 0.1}
     reach = {"max_positions": 4096} if system == "valle2" else {}
-    ar = ARConfig.parse({**AR_KINDS[system], **size, **reach, "stack": stack})
+    ar = ARConfig.parse({**AR_KINDS[system], **size, **reach, "stack": stack, "marks": table.marks})
     nar = {**NAR_KINDS[system], **size, **reach, "stack": stack}
     if prompt is not None:
         nar = {key: value for key, value in nar.items() if key not in ("prompt_min", "prompt_max")}
@@ -89,11 +90,16 @@ def trained_on(synthesizer: Synthesizer, voice: Voice, symbols: tuple[str, ...],
     merge, language = utterer.ar.config.merge, utterer._language("en")
     table = utterer.table
     target = torch.from_numpy(codes.astype(np.int64))
-    durations = None if not path else torch.bincount(torch.tensor(path), minlength=len(symbols)) * merge
+    frames = torch.bincount(torch.tensor(path, dtype=torch.long), minlength=len(symbols)) * merge
+    durations = torch.tensor(table.spread(symbols, frames.tolist())) if path else None
     row = Utterance(torch.tensor(table.encode(symbols)), target, durations, language)
     heard = torch.from_numpy(voice.codes.astype(np.int64))
     if config.prompt == "prefix":  # the voice's recording goes on: one utterance, of which it is the beginning
-        whole = None if durations is None else torch.cat([torch.tensor(voice.durations), durations])
+        whole = (
+            None
+            if durations is None
+            else torch.cat([torch.tensor(table.spread(voice.symbols, voice.durations)), durations])
+        )
         text = torch.cat([torch.tensor(table.encode(voice.symbols)), row.text])
         row = Utterance(text, torch.cat([heard, target]), whole, language)
         batch = replace(Batch.of([row], config.merge), prompt_lens=torch.tensor([len(heard)]))
@@ -173,10 +179,9 @@ def test_words_go_on_in_the_same_breath(synthesizer: Synthesizer, tiny_voice: Vo
             type(speaker.utterer), "prompt", lambda self, job: (prompts.append(prompt(self, job)), prompts[-1])[1]
         )
         speech = speaker.say(REST, voice, mode="continual", options=speaker.sampling(attempts=1, detectors=False))
-    symbols = table.symbols
     rest = symbols_of(phonemize(REST))[1:]
-    assert [symbols[index] for index in prompts[0].text] == [*voice.symbols, *rest]
-    assert prompts[0].prompt_symbols == len(voice.symbols)
+    assert prompts[0].text.tolist() == table.encode([*voice.symbols, *rest])
+    assert prompts[0].prompt_symbols == len(table.encode(voice.symbols))
     assert speech.quality.attempts == 1
     whole = speaker.with_prompt(speech, voice)
     assert len(whole.samples) == 320 * (len(voice.codes) + len(speech.codes))

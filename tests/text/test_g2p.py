@@ -11,7 +11,8 @@ import torch
 
 from openvalle.errors import ModelError
 from openvalle.text.g2p import LETTERS, SpellingConfig, SpellingModel, shipped, spell, with_one_primary
-from openvalle.text.symbols import arpabet, is_vowel
+from openvalle.text.phones import is_vowel
+from openvalle.text.symbols import arpabet
 from openvalle.train import g2p as training
 from openvalle.train.spelling import MISAKI, Pair, align, held_out, pairs
 

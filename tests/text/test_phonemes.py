@@ -11,7 +11,8 @@ import pytest
 
 from openvalle.errors import MissingExtra, TextError
 from openvalle.text.phonemes import Word, phonemize, stressed, symbols_of
-from openvalle.text.symbols import SIL, arpabet
+from openvalle.text.phones import SIL
+from openvalle.text.symbols import arpabet
 
 
 def phones(text: str, word: str) -> str:

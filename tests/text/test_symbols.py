@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from openvalle.errors import ModelError, TextError
-from openvalle.text.symbols import PAD, SIL, SymbolTable, arpabet
+from openvalle.text.phones import SIL
+from openvalle.text.symbols import PAD, SymbolTable, arpabet
 
 
 def test_the_default_table_never_changes() -> None:

@@ -17,7 +17,7 @@ from openvalle.errors import ConfigError
 from openvalle.model.batch import Utterance
 from openvalle.model.bundle import load_bundle, save_bundle
 from openvalle.synth.loading import options_of
-from openvalle.text.symbols import arpabet
+from openvalle.text.symbols import inventory
 from openvalle.train.halves import Part
 from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask
 from openvalle.train.recipe import read_job
@@ -31,20 +31,20 @@ SPEAKERS = ("anna", "ben", "anna", "anna", "ben", "cleo")
 def tokens(folder: Path, merge: int) -> Path:
     """Write six rows of three speakers; codebook 1 is merged."""
     rng = np.random.default_rng(0)
-    durations = [[6, 4, 8, 6, 12 + 2 * index] for index in range(len(SPEAKERS))]
+    durations = [[6, 4, 0, 8, 6, 12 + 2 * index] for index in range(len(SPEAKERS))]
     codes = [rng.integers(0, 1024, (sum(item), 8)) for item in durations]
     for item in codes:
         item[:, 0] = np.repeat(item[::merge, 0], merge)
-    symbols = [[1, 5, 9, 6, 1]] * len(SPEAKERS)
+    symbols = [[1, 45, 3, 49, 46, 1]] * len(SPEAKERS)
     frames, places = write_tokens(folder / "tokens" / "shard-00000.safetensors", codes, symbols, durations)
     rows = [
         {"id": f"{speaker}-{index}", "speaker": speaker, "language": "en", "split": "train", "text": "a"}
         | {"seconds": len(codes[index]) / 75, "shard": "shard-00000.safetensors", "frames": len(codes[index])}
-        | {"symbols": 5, "frame_start": frames[index], "symbol_start": places[index]}
+        | {"symbols": 6, "frame_start": frames[index], "symbol_start": places[index]}
         for index, speaker in enumerate(SPEAKERS)
     ]
     write_rows(folder / "tokens" / "index.jsonl", rows)
-    arpabet().save(folder / "tokens" / "symbols.json")
+    inventory().save(folder / "tokens" / "symbols.json")
     codec = {"name": "random", "digest": "c0dec", "rate": 24_000, "hop": 320, "codebooks": 8, "entries": 1024}
     (folder / "tokens" / "codec.json").write_text(json.dumps(codec | {"merge": merge}))
     return folder
@@ -72,7 +72,7 @@ def test_from_a_recipe_to_speech(system, tmp_path):
     item = TokenShards.open(data, "train")[5]
     row = Utterance(item.text, item.codes, item.durations, language=1)
     prompts = [
-        zero_shot(bundle.ar.config, row, torch.tensor([5, 9, 6]), language=1),
+        zero_shot(bundle.ar.config, row, torch.tensor([45, 3, 49, 46]), language=1),
         continual(bundle.ar.config, row, frames=12),
     ]
     spoken = speak(bundle.ar, bundle.nar, prompts, options, row_generators([1, 2]))

@@ -21,7 +21,7 @@ from openvalle.data.rows import write_rows
 from openvalle.data.shards import TokenShards, to_int16, write_audio, write_tokens
 from openvalle.errors import ConfigError, ModelError
 from openvalle.model.bundle import load_bundle
-from openvalle.text.symbols import arpabet
+from openvalle.text.symbols import inventory
 from openvalle.train.run import run
 from openvalle.train.sound import start_decoder
 
@@ -115,7 +115,7 @@ def tokenize(folder: Path, codec: BuiltinCodec) -> None:
     rng = np.random.default_rng(1)
     durations = [[6, 4, 8, 6, 12] for _ in SPLITS]
     codes = [rng.integers(0, codec.config.entries, (36, 8)) for _ in SPLITS]
-    symbols = [[1, 5, 9, 6, 1] for _ in SPLITS]
+    symbols = [[1, 45, 49, 46, 1] for _ in SPLITS]
     frames, places = write_tokens(folder / "tokens" / "shard-00000.safetensors", codes, symbols, durations)
     write_rows(
         folder / "tokens" / "index.jsonl",
@@ -136,7 +136,7 @@ def tokenize(folder: Path, codec: BuiltinCodec) -> None:
             for i, split in enumerate(SPLITS)
         ],
     )
-    arpabet().save(folder / "tokens" / "symbols.json")
+    inventory().save(folder / "tokens" / "symbols.json")
     spec = codec.spec
     identity = {
         "name": spec.name,
@@ -180,7 +180,7 @@ def test_from_cleaned_audio_to_a_model_that_loads(prepared: Path) -> None:
     )
     bundle = load_bundle(run("pack", recipe, (), prepared / "model"))
     assert bundle.config.codec.digest == codec.digest()
-    assert bundle.config.symbols_digest == arpabet().digest
+    assert bundle.config.symbols_digest == inventory().digest
     assert bundle.config.languages == ("en",)
     rows = [json.loads(line) for line in (prepared / "ar" / "metrics.jsonl").read_text().splitlines()]
     assert {"train", "valid"} == {row["group"] for row in rows}

@@ -41,7 +41,8 @@ def prepare(
     text_unit: Annotated[Unit, typer.Option(help="bpe: byte pairs of the text, without alignment.")] = Unit.PHONEME,
     bpe_size: Annotated[int | None, typer.Option(help="Byte pairs to learn; default 4096.")] = None,
     symbols: Annotated[
-        Path | None, typer.Option(help="A symbols.json whose byte pairs to use instead of learning them.")
+        str | None,
+        typer.Option(help="The table to use: a symbols.json, or the model to go on from. Default: all phones."),
     ] = None,
     merge: Annotated[
         int | None,
@@ -72,7 +73,11 @@ def prepare(
     from openvalle.text.symbols import TextUnit
 
     options = Options(
-        text_unit=TextUnit(text_unit.value), bpe_size=bpe_size, symbols=symbols, merge=merge, speeds=tuple(speed or ())
+        text_unit=TextUnit(text_unit.value),
+        bpe_size=bpe_size,
+        symbols=None if symbols is None else _table_file(symbols),
+        merge=merge,
+        speeds=tuple(speed or ()),
     )
     with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bars:
         tasks = {str(step): bars.add_task(str(step), total=None) for step in options.steps}
@@ -87,3 +92,10 @@ def prepare(
     print(out)
     summary = f"{report.kept[last.value]} utterances, {report.seconds / 3600:.2f} h; {len(report.rejected)} left out"
     print(summary + (f" (see {out / 'rejected.jsonl'})" if report.rejected else ""), file=sys.stderr)
+
+
+def _table_file(name: str) -> Path:
+    """Return the symbols.json at a path, or that of a model by its name or folder."""
+    from openvalle.hub import Kind, find
+
+    return Path(name) if name.endswith(".json") else find(Kind.MODEL, name) / "symbols.json"

@@ -178,7 +178,7 @@ class TokenShards:
             if wanted is not None and wanted != found:
                 raise ModelError(
                     f"the tokens in {self.folder} were made with another {kind} ({found}, not {wanted})",
-                    "run `openvalle prepare` with the one that the model uses",
+                    "run `openvalle prepare` with those of the model: --symbols MODEL, --codec",
                 )
 
     def __len__(self) -> int:

@@ -55,14 +55,16 @@ def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, block:
         return utterance
     assert utterance.durations is not None, "byte pairs cannot be cut"
     edges = np.concatenate([[0], np.cumsum(utterance.durations.numpy())])  # (S + 1,)
-    usable = np.flatnonzero(edges % block == 0)  # symbol boundaries at a block's edge
+    # Symbol boundaries at a block's edge; marks last no time and stay with the symbol after them.
+    usable = np.flatnonzero((edges % block == 0) & (np.diff(edges, prepend=-1) > 0))
     ends = np.searchsorted(edges[usable], edges[usable] + max_frames, side="right") - 1
     starts = np.flatnonzero(ends > np.arange(len(usable)))
     # Only starts from which no more fits at the end are left out: the rest are about `max_frames` long.
     full = starts[edges[usable[starts]] + max_frames <= edges[-1]]
     choice = full if len(full) else starts
     if not len(choice):
-        shortest = int(utterance.durations.argmin())
-        return utterance.part(shortest, shortest + 1)
+        lasting = np.flatnonzero(utterance.durations.numpy())
+        place = int(utterance.durations[lasting].argmin())
+        return utterance.part(int(lasting[place - 1]) + 1 if place else 0, int(lasting[place]) + 1)
     start = int(rng.choice(choice))
     return utterance.part(int(usable[start]), int(usable[ends[start]]))

@@ -189,12 +189,12 @@ class _Loop:
         for row, longest in zip(self.targets, caps, strict=True):
             if int(row[0]) in options.pauses:
                 longest[0] = min(long, steps_of(options.lead_frames, block))
-        return Pointer(self.targets, caps)
+        return Pointer(self.targets, caps, self.config.marks)
 
     def _limits(self, is_preset: bool) -> tuple[Tensor, Tensor]:
         """Return the fewest and the most steps of each row."""
         options, block = self.options, self.config.block
-        counts = torch.tensor([len(row) for row in self.targets])
+        counts = torch.tensor([self._lasting(row) for row in self.targets])
         limit = steps_of(options.limit_frames, block)
         if self.pointer is not None:
             longest = self.pointer.lens.cpu() if isinstance(self.pointer, PresetPointer) else None
@@ -238,7 +238,12 @@ class _Loop:
             return None
         symbols = self.targets[row][: self.ends[row]].tolist()
         pauses = sum(symbol in options.pauses for symbol in symbols)
-        return options.watch.runaway_frames * (len(symbols) - pauses) + options.pause_frames * pauses
+        sounds = self._lasting(self.targets[row][: self.ends[row]]) - pauses
+        return options.watch.runaway_frames * sounds + options.pause_frames * pauses
+
+    def _lasting(self, symbols: Tensor) -> int:
+        """Return how many of the symbols (S,) last."""
+        return len(symbols) - int(torch.isin(symbols, symbols.new_tensor(self.config.marks)).sum())
 
     def _look(self, codes: Tensor, is_emitted: Tensor) -> None:
         """Note what goes wrong in rows that go on, and end them if that is wanted."""

@@ -14,29 +14,35 @@ from openvalle.model.alignment import merge_path
 
 
 class Pointer:
-    """Per row, the symbol of the next step: it stays or moves on by one, never back, and leaves none out."""
+    """Per row, the symbol of the next step: it stays or moves on by one, never back, and leaves none out but marks."""
 
-    def __init__(self, symbols: Sequence[Tensor], caps: Sequence[Tensor]) -> None:
-        """`symbols` (L,) and the longest stay in steps, `caps` (L,), of each row."""
+    def __init__(self, symbols: Sequence[Tensor], caps: Sequence[Tensor], marks: Sequence[int] = ()) -> None:
+        """`symbols` (L,) and the longest stay in steps, `caps` (L,), of each row; `marks`: symbols that last no time,
+        which are passed over."""
         self.symbols = pad_sequence(list(symbols), batch_first=True)  # (B, L)
         self.caps = pad_sequence(list(caps), batch_first=True)
-        self.last = torch.tensor([len(row) - 1 for row in symbols], device=self.symbols.device)
+        places = [_lasting(row, marks) for row in symbols]
+        self.first = torch.stack([row[0] for row in places])  # (B,)
+        self.last = torch.stack([row[-1] for row in places])
+        after = [_following(len(row), where) for row, where in zip(symbols, places, strict=True)]
+        self.after = pad_sequence(after, batch_first=True)  # (B, L) the symbol that each is left for
         self.current = torch.full_like(self.last, -1)
         self.held = torch.zeros_like(self.last)  # steps emitted at `current`
 
     def move(self, scores: Tensor | None, uniform: Tensor, temperature: float) -> None:
         """Choose the symbol of the next step from phoneme scores (B, symbols); the first step takes the first."""
         if scores is None:
-            self.current = torch.zeros_like(self.current)
+            self.current = self.first
             return
+        following = self._at(self.after, self.current)
         here = self._at(self.symbols, self.current)
-        there = self._at(self.symbols, torch.minimum(self.current + 1, self.last))
+        there = self._at(self.symbols, following)
         difference = (scores.gather(1, there[:, None]) - scores.gather(1, here[:, None]))[:, 0]
         # Equal neighbours have one score, which tells nothing: they are passed in one step each, and the last of them
         # stays as long as the model wants, as if they were one.
         wants = advances(difference, uniform, temperature) | (here == there) | self._is_held_long()
         moves = wants & (self.current < self.last)
-        self.current = self.current + moves.long()
+        self.current = torch.where(moves, following, self.current)
         self.held = torch.where(moves, 0, self.held)
 
     def emit(self) -> None:
@@ -99,6 +105,20 @@ def stretched(path: Tensor, steps: int) -> Tensor:
     by the same factor; each symbol keeps one step at least."""
     durations = torch.bincount(path.cpu())
     return merge_path(durations * max(steps, len(durations)), len(path))
+
+
+def _lasting(symbols: Tensor, marks: Sequence[int]) -> Tensor:
+    """Return the places of the symbols (L,) that last, (N,); `ModelError` if none does."""
+    places = torch.nonzero(~torch.isin(symbols, symbols.new_tensor(list(marks))))[:, 0]
+    if not len(places):
+        raise ModelError("the text holds no sound", "give at least one phone")
+    return places
+
+
+def _following(length: int, places: Tensor) -> Tensor:
+    """Return, for each of `length` symbols, the next of `places` after it, or the last, (length,)."""
+    at = torch.searchsorted(places, torch.arange(length, device=places.device), right=True)
+    return places[at.clamp(max=len(places) - 1)]
 
 
 def check_path(path: Tensor, symbols: int) -> None:

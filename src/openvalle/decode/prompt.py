@@ -101,10 +101,11 @@ def continued(
     A sound that ends the one and begins the other is one symbol, as everywhere; the target goes on with it.
     """
     prompt = _joined(config, recording, text, language, following)
-    last = len(recording.text) - 1
-    if recording.durations is None or last < 0 or not len(text) or int(recording.text[last]) != int(text[0]):
+    size = _first_sound(config, text)
+    end, begun = len(recording.text), len(recording.text) - size
+    if recording.durations is None or not len(text) or not torch.equal(prompt.text[begun:end], text[:size].long()):
         return prompt
-    return replace(prompt, text=torch.cat([prompt.text[:last], prompt.text[last + 1 :]]), prompt_symbols=last)
+    return replace(prompt, text=torch.cat([prompt.text[:end], text[size:].long()]), prompt_symbols=begun)
 
 
 def continual(config: ARConfig, recording: Utterance, frames: int = CONTINUED_FRAMES) -> SpeechPrompt:
@@ -131,6 +132,12 @@ def _joined(config: ARConfig, recording: Utterance, text: Tensor, language: int,
     together = torch.cat([recording.text.long(), text.long()])
     count = len(recording.text)
     return SpeechPrompt(together, count, codes, path, language, recording.language, following_symbols=following)
+
+
+def _first_sound(config: ARConfig, text: Tensor) -> int:
+    """Return how many symbols the first sound of a text (S,) is: its marks and itself."""
+    lasting = ~torch.isin(text, text.new_tensor(config.marks))
+    return int(lasting.long().argmax()) + 1 if len(text) else 1
 
 
 def _without_last(recording: Utterance, symbol: int) -> Utterance:

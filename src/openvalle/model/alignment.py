@@ -10,13 +10,20 @@ def block_durations(durations: Tensor, block: int) -> Tensor:
     """Return how many blocks of `block` frames each symbol owns, (S,), summing to sum(durations) // block.
 
     A block goes to the symbol that overlaps it most (symbol borders are rounded to block borders); then borders are
-    moved as little as needed for every symbol to own at least one block. With fewer blocks than symbols the earliest
-    symbols own none.
+    moved as little as needed for every symbol that lasts to own at least one block. With fewer blocks than symbols
+    the earliest own none, and symbols of no frames (marks, and what lies outside of a cut) never own one.
     """
     assert durations.ndim == 1 and bool((durations >= 0).all()), durations
+    blocks = torch.zeros(len(durations), dtype=torch.long)
+    lasting = durations.cpu() > 0
+    blocks[lasting] = _lasting_blocks(durations.cpu()[lasting], block)
+    return blocks
+
+
+def _lasting_blocks(durations: Tensor, block: int) -> Tensor:
     count = int(durations.sum()) // block
     steps = torch.arange(1, len(durations) + 1)
-    ends = torch.div(2 * durations.cpu().cumsum(0) + block, 2 * block, rounding_mode="floor").clamp(max=count)
+    ends = torch.div(2 * durations.cumsum(0) + block, 2 * block, rounding_mode="floor").clamp(max=count)
     if len(ends) == 0:
         return ends
     ends = torch.cummax((ends - steps).clamp(min=0), 0).values + steps  # each end at least one after the last

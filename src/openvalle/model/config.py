@@ -158,6 +158,7 @@ class ARConfig(LanguageModelConfig):
         "drawn knowing its phoneme",
     )
     phoneme_weight: float = Field(1.0, gt=0, description="weight of the phoneme loss beside the code loss")
+    marks: tuple[int, ...] = Field((), description="ids of the text symbols that last no time; set by the data's table")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -15,7 +15,7 @@ from openvalle.prepare.align import AlignSettings, align_all
 from openvalle.prepare.clean import CleanSettings, clean_all
 from openvalle.prepare.executor import UNIT, Progress, Result
 from openvalle.prepare.sources import CUTS, read_cuts, scan
-from openvalle.text.symbols import SymbolTable, TextUnit, arpabet
+from openvalle.text.symbols import SymbolTable, TextUnit, inventory
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +37,15 @@ class Options:
     align: AlignSettings = field(default_factory=AlignSettings)
     text_unit: TextUnit = TextUnit.PHONEME
     bpe_size: int | None = None  # pieces of the table of byte pairs; None: `openvalle.text.bpe.SIZE`
-    symbols: Path | None = None  # table of byte pairs to use (symbols.json); None: one is learned from the corpus
+    symbols: Path | None = None  # table to use (symbols.json); None: the phone inventory, or byte pairs of the corpus
     merge: int | None = None  # frames that share an entry of codebook 1; None: 2 with phonemes, 1 with byte pairs
     speeds: tuple[float, ...] = ()  # further copies of the training utterances, each played at this speed
     unit: int = UNIT  # utterances in a unit of work
 
     def __post_init__(self) -> None:
-        chosen = {"bpe_size": self.bpe_size, "symbols": self.symbols}
-        given = [name for name, value in chosen.items() if value is not None]
-        if given and self.text_unit is TextUnit.PHONEME:
-            raise ConfigError(f"{given[0]} means nothing with phonemes", "choose the text unit bpe")
-        if len(given) > 1:
+        if self.bpe_size is not None and self.text_unit is TextUnit.PHONEME:
+            raise ConfigError("bpe_size means nothing with phonemes", "choose the text unit bpe")
+        if self.bpe_size is not None and self.symbols is not None:
             raise ConfigError("a table that is given has its size", "give bpe_size or symbols")
 
     @property
@@ -154,15 +152,18 @@ class _Run:
                 )
 
     def _table(self, rows: Sequence[Row]) -> SymbolTable:
-        """Return the table of phones, or of byte pairs: the one that was given or one learned from the rows."""
+        """Return the table that was given, the phone inventory, or byte pairs learned from the rows."""
         options = self.options
-        if options.text_unit is TextUnit.PHONEME:
-            return arpabet()
         if options.symbols is not None:
             table = SymbolTable.load(options.symbols)
-            if table.unit is not TextUnit.BPE:
-                raise ConfigError(f"{options.symbols} is a table of phones", "give one of byte pairs")
+            if table.unit is not options.text_unit:
+                raise ConfigError(
+                    f"{options.symbols} is a table of {table.unit}, and the text unit is {options.text_unit}",
+                    "choose its text unit, or another table",
+                )
             return table
+        if options.text_unit is TextUnit.PHONEME:
+            return inventory()
         from openvalle.text.bpe import SIZE, spoken, train
 
         texts = [spoken(row["text"], row["language"]) for row in rows if row["split"] == "train"]

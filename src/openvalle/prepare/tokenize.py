@@ -93,7 +93,7 @@ class TokenizeWork:
             return Tokens(codes, self.table.encode(pieces(row["text"], self.table, row["language"])), [])
         spans = [replace(span, start=span.start / speed, end=span.end / speed) for span in read_spans(row)]
         symbols, durations = spans_to_durations(spans, len(codes), spec.frame_rate, self.merge)
-        return Tokens(codes, self.table.encode(symbols), durations)
+        return Tokens(codes, self.table.encode(symbols), self.table.spread(symbols, durations))
 
 
 def with_speeds(rows: list[Row], speeds: Sequence[float]) -> list[Row]:

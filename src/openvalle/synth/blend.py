@@ -9,7 +9,7 @@ from openvalle.synth.lines import Line, times_of
 from openvalle.synth.speech import Quality, Speech
 from openvalle.synth.utter import Utterer
 from openvalle.synth.voice import Voice, now
-from openvalle.text.symbols import SIL
+from openvalle.text.phones import SIL
 
 BLEND_SECONDS = 10.0  # of the prompt that comes out, at most
 

@@ -18,7 +18,7 @@ from openvalle.synth.speech import Speech, join_speech
 from openvalle.synth.splice import PAD_FRAMES, decoded
 from openvalle.text.chunks import SENTENCE
 from openvalle.text.markup import Markup
-from openvalle.text.symbols import SIL
+from openvalle.text.phones import SIL
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions

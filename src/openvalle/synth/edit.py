@@ -31,7 +31,7 @@ from openvalle.synth.recording import (
 from openvalle.synth.speech import Quality, Speech
 from openvalle.synth.splice import Splice, joined
 from openvalle.text.phonemes import Word, phonemize
-from openvalle.text.symbols import SIL
+from openvalle.text.phones import SIL
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions

@@ -12,7 +12,7 @@ from openvalle.synth.speech import Timed
 from openvalle.text.chunks import NONE, Chunk, split, split_arriving
 from openvalle.text.markup import written
 from openvalle.text.phonemes import UserLexicon, Word, lower_keys, phonemize, symbols_of
-from openvalle.text.symbols import SIL
+from openvalle.text.phones import SIL
 
 MAX_CHARACTERS = 200  # about 13 s of speech, as long as what the models were trained on
 

@@ -137,7 +137,7 @@ class Synthesizer:
             found, is_new = self._read_voice(voice, prompt_text, consent, language, licence, channel), True
         if is_new:
             ask(found.consent, found.name, self.policy)
-        return found.check(self.utterer.spec.digest, frozenset(self.utterer.table.symbols))
+        return found.check(self.utterer.spec.digest, self.utterer.table.known)
 
     def say(
         self,

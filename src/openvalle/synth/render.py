@@ -27,14 +27,22 @@ class Renderer:
     """One line on its way from codebook 1 to samples."""
 
     def __init__(
-        self, nar: NAR, codec: Codec, row: NARPromptRow, windows: Windows | None, merge: int, spoken: int
+        self,
+        nar: NAR,
+        codec: Codec,
+        row: NARPromptRow,
+        windows: Windows | None,
+        merge: int,
+        spoken: int,
+        places: Tensor | None,
     ) -> None:
         """`row`: the line's text and prompt; `windows` None: the line in one go; `merge`: frames per code of codebook
-        1; `spoken`: frames before it."""
+        1; `spoken`: frames before it; `places` (L,): where the row's text holds each symbol of the line; None without
+        alignment."""
         self.filler = WindowFiller(nar, row, windows, spoken)
         self.decoder, self.merge, self.device = codec.stream(), merge, nar.codes.device
         self.path = torch.zeros(0, dtype=torch.long)  # (T / merge,) symbol of each step, counted in the line
-        self.offset = row.prompt_symbols
+        self.places = places
         self.blocks: list[np.ndarray] = []  # what was yielded
 
     @property
@@ -46,8 +54,9 @@ class Renderer:
         """Take steps of codebook 1 (n,) with their symbols (n,); yield the samples that are final."""
         spread = None
         if path is not None:
+            assert self.places is not None, "a model without alignment has no path"
             self.path = torch.cat([self.path, path.cpu()])
-            spread = (path.cpu() + self.offset).repeat_interleave(self.merge)
+            spread = self.places[path.cpu()].repeat_interleave(self.merge)
         yield from self._decoded(self.filler.push(first.cpu().repeat_interleave(self.merge), spread))
 
     def flush(self) -> Iterator[np.ndarray]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from openvalle.audio import Audio
 from openvalle.codec.base import Codec, CodecSpec
@@ -30,7 +31,8 @@ from openvalle.synth.lines import Line
 from openvalle.synth.render import Renderer
 from openvalle.synth.speech import Quality, Speech
 from openvalle.text.bpe import pieces
-from openvalle.text.symbols import SIL, SymbolTable, TextUnit
+from openvalle.text.phones import SIL
+from openvalle.text.symbols import SymbolTable, TextUnit
 
 LANGUAGE = "en"  # of the text; the front end reads English
 SILENT_FRAMES = 16  # enough for the codec's edges to be left behind
@@ -177,18 +179,33 @@ class Utterer:
             job = self.paced(job, natural, options)
         steps: list[ARStep] = []
         prompts = [self.prompt(job).ar(self.ar.config)]
-        for step in stream(self.ar, prompts, enduring(options), seeded([job], 0), paths_of([job])):
+        for step in stream(self.ar, prompts, enduring(options), seeded([job], 0), self._preset([job])):
             steps.append(step)
             kept = step.is_emitted[0]  # (G,)
             path = None if step.path is None else step.path.expand(len(kept))[kept]
-            yield from renderer.push(step.codes[0][kept], path)
+            yield from renderer.push(step.codes[0][kept], self._in_line(job, path))
         result = collect(steps)[0]
+        result = replace(result, path=self._in_line(job, result.path))
         return self._draft(job, result, 0) if natural is None else self._in_place(job, natural, result)
 
     def _codebook_1(self, jobs: Sequence[Job], attempt: int, options: AROptions) -> list[ARResult]:
         """Speak all jobs in one batch."""
         prompts: list[ARPrompt] = [self.prompt(job).ar(self.ar.config) for job in jobs]
-        return generate(self.ar, prompts, options, seeded(jobs, attempt), paths_of(jobs))
+        results = generate(self.ar, prompts, options, seeded(jobs, attempt), self._preset(jobs))
+        return [replace(it, path=self._in_line(job, it.path)) for job, it in zip(jobs, results, strict=True)]
+
+    def _preset(self, jobs: Sequence[Job]) -> list[Tensor] | None:
+        """Return the preset paths of the jobs, if they have any, in the symbols that the models read."""
+        paths = paths_of(jobs)
+        return paths and [self._places(job)[path] for job, path in zip(jobs, paths, strict=True)]
+
+    def _places(self, job: Job) -> Tensor:
+        """Return where the model's text holds each symbol of the line, (L,): a table may put marks before it."""
+        return (torch.tensor(self.table.spread(job.line.symbols, [1] * len(job.line.symbols))) > 0).nonzero()[:, 0]
+
+    def _in_line(self, job: Job, path: Tensor | None) -> Tensor | None:
+        """Return a path (N,) through the symbols that the models read as one through those of the line."""
+        return None if path is None else torch.tensor(self.table.owners(job.line.symbols))[path.cpu()]
 
     def _complete(self, job: Job, draft: Draft, options: AROptions) -> Speech:
         """Add codebooks 2 to Q in one go and turn the codes into sound. Rows go alone: a batch changes no sample."""
@@ -199,12 +216,13 @@ class Utterer:
 
     def _renderer(self, job: Job, options: AROptions, windows: Windows | None) -> Renderer:
         row = self.prompt(job).nar(None, self.ar.config, options.accent)
-        return Renderer(self.nar, self.codec, row, windows, self.ar.config.merge, job.spoken)
+        places = None if row.path is None else self._places(job) + row.prompt_symbols
+        return Renderer(self.nar, self.codec, row, windows, self.ar.config.merge, job.spoken, places)
 
     def prompt(self, job: Job) -> SpeechPrompt:
         """Return what both networks read for a job: `ModelError` if the voice speaks another language than its mode
         says."""
-        config, voice, following = self.ar.config, job.voice, len(job.following)
+        config, voice, following = self.ar.config, job.voice, len(self.table.encode(job.following))
         own = pieces(job.line.text, self.table) if self.table.unit is TextUnit.BPE else job.line.symbols
         text, language = torch.tensor(self.table.encode([*own, *job.following])), self._language(LANGUAGE)
         if voice is None:
@@ -217,7 +235,7 @@ class Utterer:
         recording = Utterance(
             torch.tensor(self.table.encode(voice.symbols)),
             torch.from_numpy(voice.codes.astype(np.int64)),
-            torch.tensor(voice.durations) if voice.durations else None,
+            torch.tensor(self.table.spread(voice.symbols, voice.durations)) if voice.durations else None,
             self._language(voice.language),
         )
         build = continued if job.mode is PromptMode.CONTINUAL else zero_shot

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from openvalle.hub import assets
-from openvalle.text.symbols import is_vowel
+from openvalle.text.phones import is_vowel
 
 Phones = tuple[str, ...]
 LONGEST = 64  # letters of a word that is looked up; the longest listed one has fewer

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from openvalle.text.symbols import CONSONANTS, STRESSES, VOWELS, is_vowel
+from openvalle.text.phones import CONSONANTS, STRESSES, VOWELS, is_vowel
 
 Phones = tuple[str, ...]
 # fmt: off

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openvalle.errors import TextError
-from openvalle.text.symbols import CONSONANTS, STRESSES, VOWELS, is_vowel
+from openvalle.text.phones import CONSONANTS, STRESSES, VOWELS, is_vowel
 
 Phones = tuple[str, ...]
 _PHONES = frozenset((*CONSONANTS, *(vowel + stress for vowel in VOWELS for stress in STRESSES)))

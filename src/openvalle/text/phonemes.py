@@ -12,7 +12,7 @@ from openvalle.errors import TextError
 from openvalle.text import context, english, g2p
 from openvalle.text.language import language as language_of
 from openvalle.text.normalize import NormalizeOptions, normalize
-from openvalle.text.symbols import SIL, VOWELS, is_vowel
+from openvalle.text.phones import SIL, VOWELS, is_vowel
 
 log = logging.getLogger(__name__)
 Phones = tuple[str, ...]

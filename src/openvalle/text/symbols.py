@@ -1,4 +1,4 @@
-"""The frozen table of text symbols: ARPAbet phones with stress, a pause and padding; or byte pairs and padding."""
+"""Tables of text symbols: the phone inventory, ARPAbet with stress, or byte pairs; frozen once a model has one."""
 
 from __future__ import annotations
 
@@ -13,15 +13,9 @@ from typing import Any
 
 from openvalle.errors import ModelError, TextError
 from openvalle.files import write_text
+from openvalle.text.phones import CONSONANTS, FROM_ARPABET, MARKS, SEGMENTS, SIL, STRESSES, VOWELS
 
 PAD = "<pad>"
-SIL = "SIL"
-VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
-CONSONANTS = (
-    *("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N"),
-    *("NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y", "Z", "ZH"),
-)
-STRESSES = ("0", "1", "2")  # none, primary, secondary
 
 
 class TextUnit(StrEnum):
@@ -34,6 +28,9 @@ class TextUnit(StrEnum):
 @dataclass(frozen=True)
 class SymbolTable:
     """Symbols in the order of their ids; id 0 is padding. In a table of phones id 1 is the pause.
+
+    The front end and the aligner of English speak ARPAbet; a table of the inventory takes each of its phones as the
+    marks and the segment that it stands for, so what is encoded may be longer than what was given.
 
     `merges`: of a table of byte pairs, "left right" in the order in which they are applied.
     """
@@ -70,15 +67,46 @@ class SymbolTable:
     def _ids(self) -> dict[str, int]:
         return {symbol: index for index, symbol in enumerate(self.symbols)}
 
+    @cached_property
+    def marks(self) -> tuple[int, ...]:
+        """Ids of the symbols that last no time: the marks of the inventory."""
+        if self.unit is TextUnit.BPE:
+            return ()
+        return tuple(self._ids[mark] for mark in MARKS if mark in self._ids)
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """What can be encoded: the symbols themselves and, in a table of the inventory, ARPAbet's phones."""
+        return frozenset((*self.symbols, *(phone for phone in FROM_ARPABET if self._spelled(phone))))
+
     def encode(self, symbols: Iterable[str]) -> list[int]:
-        """Return the id of each symbol; `TextError` names the first unknown one."""
-        try:
-            return [self._ids[symbol] for symbol in symbols]
-        except KeyError as error:
-            raise TextError(
-                f"unknown text symbol {error.args[0]!r}",
-                "use ARPAbet phones with stress, such as AH0, or SIL",
-            ) from None
+        """Return the ids of the symbols; `TextError` names the first unknown one."""
+        ids: list[int] = []
+        for symbol in symbols:
+            found = self._spelled(symbol)
+            if not found:
+                hint = "use ARPAbet phones with stress, such as AH0, or SIL"
+                raise TextError(f"unknown text symbol {symbol!r}", hint)
+            ids += found
+        return ids
+
+    def owners(self, symbols: Sequence[str]) -> list[int]:
+        """Return, for each id that `encode` gives for `symbols`, the place of the symbol that it comes from."""
+        return [place for place, symbol in enumerate(symbols) for _ in self._spelled(symbol)]
+
+    def spread(self, symbols: Sequence[str], durations: Sequence[int]) -> list[int]:
+        """Return a duration for each id that `encode` gives for `symbols`: marks last no time."""
+        spread: list[int] = []
+        for symbol, duration in zip(symbols, durations, strict=True):
+            spread += [0] * (len(self._spelled(symbol)) - 1) + [duration]
+        return spread
+
+    def _spelled(self, symbol: str) -> tuple[int, ...]:
+        """Return the ids of a symbol, or of what an ARPAbet phone stands for; nothing for an unknown one."""
+        if symbol in self._ids:
+            return (self._ids[symbol],)
+        parts = FROM_ARPABET.get(symbol, ()) if self.unit is TextUnit.PHONEME else ()
+        return tuple(self._ids[part] for part in parts) if all(part in self._ids for part in parts) else ()
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         """Return the symbol of each id; `TextError` names the first id outside the table."""
@@ -113,12 +141,12 @@ class SymbolTable:
         return table
 
 
+def inventory() -> SymbolTable:
+    """Return the table that models are trained with: `<pad>`, SIL, and the phone inventory of all languages."""
+    return SymbolTable((PAD, SIL, *MARKS, *SEGMENTS))
+
+
 def arpabet() -> SymbolTable:
-    """Return the default table: `<pad>`, SIL, then the 69 stressed phones in alphabetical order."""
+    """Return the table of English models older than the inventory: `<pad>`, SIL, then the 69 stressed phones sorted."""
     vowels = [vowel + stress for vowel in VOWELS for stress in STRESSES]
     return SymbolTable((PAD, SIL, *sorted([*vowels, *CONSONANTS])))
-
-
-def is_vowel(phone: str) -> bool:
-    """Whether the phone is a vowel (the only phones that end in a stress digit)."""
-    return phone[-1] in STRESSES

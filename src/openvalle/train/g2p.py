@@ -24,7 +24,7 @@ from torch.nn import functional
 from openvalle.config import Config
 from openvalle.files import atomic_path, write_text
 from openvalle.text.g2p import LETTERS, MAX_LETTERS, NO_STRESS, SpellingConfig, SpellingModel
-from openvalle.text.symbols import STRESSES, VOWELS, is_vowel
+from openvalle.text.phones import STRESSES, VOWELS, is_vowel
 from openvalle.train.precision import Precision, multiplying
 from openvalle.train.spelling import CMU, MISAKI, Pair, align, bare, held_out, pairs
 

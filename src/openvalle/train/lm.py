@@ -22,6 +22,7 @@ from openvalle.model.ar import AR
 from openvalle.model.batch import Batch, Loss, Utterance
 from openvalle.model.config import Alignment, ARConfig, NARConfig, NARPrompt
 from openvalle.model.nar import NAR
+from openvalle.text.symbols import SymbolTable
 from openvalle.train.distributed import once
 from openvalle.train.halves import Part, languages_of, save_part
 from openvalle.train.loop import LoopConfig, Losses, Validation, fit
@@ -65,7 +66,8 @@ class LanguageModelTask:
         self.valid.require(symbols=self.train.symbols_digest, codec=self.train.codec["digest"])
         self.languages = {name: index + 1 for index, name in enumerate(languages_of(self.train))}
         before = load_start(part, recipe.start, self.train) if recipe.start else None
-        self.network = make_network(part, recipe, len(self.train.symbols), recipe.loop.seed, before)
+        table = SymbolTable(self.train.symbols, self.train.merges)
+        self.network = make_network(part, recipe, table, recipe.loop.seed, before)
         self._check_data(self.network.config)
         if before is None and recipe.codec is None and getattr(self.network.config, "latent", None) is not None:
             raise ConfigError("model.latent takes the codec's own code vectors", "say with `codec` whose")
@@ -156,17 +158,17 @@ class LanguageModelTask:
 
 
 def make_network(
-    part: Part, recipe: LanguageModelRecipe, symbols: int, seed: int, before: AR | NAR | None = None
+    part: Part, recipe: LanguageModelRecipe, table: SymbolTable, seed: int, before: AR | NAR | None = None
 ) -> AR | NAR:
     """Build the network with weights drawn from the seed, or with those of the one `before` it."""
-    expected = recipe.model.get("symbols", symbols)
-    if expected != symbols:
+    expected = recipe.model.get("symbols", len(table))
+    if expected != len(table):
         raise ConfigError(
-            f"the data has a table of {symbols} symbols and the recipe says {expected}",
+            f"the data has a table of {len(table)} symbols and the recipe says {expected}",
             "prepare the data with the text unit of the recipe, or leave model.symbols out",
         )
     known = {} if before is None else before.config.model_dump(mode="json")
-    values = {**known, **recipe.model, "symbols": symbols}
+    values = {**known, **recipe.model, "symbols": len(table)} | ({"marks": table.marks} if part is Part.AR else {})
     torch.manual_seed(seed)
     network: AR | NAR
     network = AR(ARConfig.parse(values, "model")) if part is Part.AR else NAR(NARConfig.parse(values, "model"))

@@ -19,7 +19,7 @@ from openvalle.config import override, read_mapping
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError
 from openvalle.model.config import ARConfig, NARConfig, check_pair
-from openvalle.text.symbols import arpabet
+from openvalle.text.symbols import inventory
 
 SECTIONS = ("ar", "nar", "pack")
 
@@ -74,7 +74,7 @@ def _job(values: dict[str, Any], part: str, path: Path) -> dict[str, Any]:
 
 
 def _model(values: dict[str, Any], part: str, path: Path) -> dict[str, Any]:
-    return {"symbols": len(arpabet()), **(_section(values, part, path).get("model") or {})}
+    return {"symbols": len(inventory()), **(_section(values, part, path).get("model") or {})}
 
 
 def _section(values: dict[str, Any], part: str, path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openvalle.text.english import DEFAULT, Phones, cmu_lexicon, lexicon
 from openvalle.text.g2p import LETTERS, MAX_LETTERS
-from openvalle.text.symbols import CONSONANTS, VOWELS
+from openvalle.text.phones import CONSONANTS, VOWELS
 
 PHONES = (*VOWELS, *CONSONANTS)
 MISAKI, CMU = 0, 1  # where a pronunciation comes from; the second carries no stress
