@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from openvalle.data.shards import TokenShards
-from openvalle.decode.ar import AROptions, generate
-from openvalle.decode.nar import NARPromptRow, fill
-from openvalle.decode.prompt import CONTINUED_FRAMES, continual
+from openvalle.decode.ar import AROptions, ARResult, StoppedBy, generate
+from openvalle.decode.nar import fill
+from openvalle.decode.prompt import CONTINUED_FRAMES, continual, zero_shot
 from openvalle.decode.sampling import SamplingOptions, row_generators
 from openvalle.decode.watch import WatchOptions
 from openvalle.model.ar import AR
 from openvalle.model.batch import Utterance as Row
 from openvalle.model.batch import whole_blocks
 from openvalle.model.bundle import Bundle
-from openvalle.model.config import NARPrompt
+from openvalle.model.config import Alignment, NARPrompt
 from openvalle.model.nar import NAR
 
 SPARE_FRAMES = 75  # that an AR model may go on for after the end
@@ -41,7 +41,7 @@ def recall(bundle: Bundle, shards: TokenShards, limit: int) -> tuple[float, list
         row = row_of(shards, index)
         hits, places = recall_first(ar, row)
         found, wanted = found + hits, wanted + places
-        hits_after, places = recall_others(nar, row, shards, index)
+        hits_after, places = recall_others(ar, nar, row, shards, index)
         right, frames = right + hits_after, frames + places
     return found / wanted, (right / frames).tolist(), count
 
@@ -66,22 +66,26 @@ def recall_first(ar: AR, row: Row) -> tuple[int, int]:
     return int((true[:same] == said[:same]).sum()), max(len(true), len(said))
 
 
-def recall_others(nar: NAR, row: Row, shards: TokenShards, index: int) -> tuple[Tensor, int]:
+def recall_others(ar: AR, nar: NAR, row: Row, shards: TokenShards, index: int) -> tuple[Tensor, int]:
     """Return how many entries of each codebook after the first come back (Q - 1,), and of how many frames."""
-    config = nar.config
-    codes, path = whole_blocks(row, config.merge, 1)
-    if config.prompt == NARPrompt.PREFIX:
-        shown = prompt_frames(len(codes), config.block)
-        given = NARPromptRow(row.text, codes[shown:, 0], 0, codes[:shown], path, row.language)
-        true = codes[shown:]
+    config, kind = ar.config, nar.config.prompt
+    codes, path = whole_blocks(row, config.merge, config.group)
+    if kind == NARPrompt.PREFIX:
+        skipped = len(row.codes) // config.merge % config.group * config.merge
+        prompt = continual(config, row, skipped + prompt_frames(len(codes), config.block))
     else:
         neighbour = shards.neighbour(shards.rows[index]["id"])
         voice = None if neighbour is None else neighbour.codes
-        if voice is not None and config.prompt == NARPrompt.SEGMENT:
+        if voice is not None and kind == NARPrompt.SEGMENT:
             voice = voice[-CONTINUED_FRAMES:]
-        given, true = NARPromptRow(row.text, codes[:, 0], 0, voice, path, row.language), codes
-    filled = fill(nar, [given])[0]
-    same = filled[:, 1:] == true[:, 1:]
+        said = None if voice is None else Row(row.text[:0], voice, None, row.language)
+        prompt = zero_shot(config, said, row.text, row.language)
+    shown = len(prompt.codes) if kind == NARPrompt.PREFIX and prompt.codes is not None else 0
+    true, symbols = codes[shown:], None
+    if config.alignment == Alignment.PHONEME and path is not None:
+        symbols = path[shown :: config.merge] - prompt.prompt_symbols
+    given = prompt.nar(ARResult(true[:: config.merge, 0], symbols, StoppedBy.EOS), config)
+    same = fill(nar, [given])[0][:, 1:] == true[:, 1:]
     return same.sum(0), len(same)
 
 

@@ -59,7 +59,7 @@ def test_frames_that_the_prompt_shows_are_not_counted(recall, kind):
             return None
 
     row = utterance(6, 40, 0)
-    right, frames = recall.recall_others(nar_of(kind), row, Shards(), 0)
+    right, frames = recall.recall_others(ar_of(kind), nar_of(kind), row, Shards(), 0)
     assert frames == (40 if kind in ("valle", "vallex") else 20)  # their prompts come from other recordings
     assert right.shape == (7,)
     assert bool((right <= frames).all())
