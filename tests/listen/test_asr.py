@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from openvalle.audio import Audio, silence
-from openvalle.errors import AudioError, MissingExtra
+from openvalle.audio import Audio, read, silence
+from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
 from openvalle.listen.asr import (
-    FasterWhisperRecognizer,
+    WEIGHTS,
     PocketsphinxRecognizer,
     TransformersRecognizer,
+    WhisperRecognizer,
     best_available,
+    recognizer_named,
 )
+from openvalle.listen.scoring import word_errors
+
+
+@pytest.fixture(scope="module")
+def spoken_sentence(tmp_path_factory: pytest.TempPathFactory) -> tuple[Audio, str]:
+    """A sentence by another system, which every recogniser understands."""
+    pytest.importorskip("espeakng_loader", reason="needs the wheel espeakng-loader")
+    text = "the weather was fine and the whole family walked along the river"
+    path = tmp_path_factory.mktemp("espeak") / "sentence.wav"
+    command = [sys.executable, str(Path(__file__).parents[1] / "evaluate" / "espeak_command.py"), str(path)]
+    subprocess.run(command, input=text, text=True, check=True)
+    return read(path), text
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +66,7 @@ def test_silence_is_refused(recognizer):
 
 @pytest.mark.parametrize(
     ("package", "backend"),
-    [("faster_whisper", FasterWhisperRecognizer), ("transformers", TransformersRecognizer)],
+    [("faster_whisper", WhisperRecognizer), ("transformers", TransformersRecognizer)],
 )
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, package, backend):
     monkeypatch.setitem(sys.modules, package, None)
@@ -59,5 +75,34 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, package, backend
 
 
 def test_without_whisper_the_offline_model_is_used(monkeypatch):
+    monkeypatch.delenv("OPENVALLE_ASR", raising=False)
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     assert best_available().name == "pocketsphinx"
+
+
+def test_the_recogniser_of_prompts_can_be_chosen(monkeypatch):
+    monkeypatch.setenv("OPENVALLE_ASR", "pocketsphinx")
+    assert best_available().name == "pocketsphinx"
+    with pytest.raises(UserError, match="no recogniser 'ears'"):
+        best_available("ears")
+    monkeypatch.setenv("OPENVALLE_ASR", "ears")
+    with pytest.raises(UserError, match="no recogniser 'ears'"):
+        best_available()
+    assert best_available("pocketsphinx").name == "pocketsphinx"
+
+
+@pytest.mark.parametrize("size", ["tiny.en", "base"])
+def test_whisper_from_wheels_hears_a_sentence(size, spoken_sentence):
+    pytest.importorskip("faster_whisper", reason="optional: needs openvalle[asr]")
+    try:
+        WEIGHTS[size].find()
+    except ModelError as error:
+        pytest.skip(f"optional: {error}")
+    audio, text = spoken_sentence
+    recognizer = recognizer_named(f"whisper:{size}")
+    heard = recognizer.transcribe(audio)
+    assert word_errors(text, heard.text).rate <= 0.15
+    assert recognizer.transcribe(audio) == heard
+    assert recognizer.name == f"whisper {size}"
+    with pytest.raises(AudioError, match="silent"):
+        recognizer.transcribe(silence(1.0))

@@ -119,7 +119,7 @@ def ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_names_choose_the_judges():
     assert isinstance(recognizer_named("pocketsphinx"), PocketsphinxRecognizer)
     assert isinstance(encoder_named("resemblyzer"), ResemblyzerEncoder)
-    with pytest.raises(UserError, match="no recogniser 'sphinx'; use pocketsphinx, hubert-large"):
+    with pytest.raises(UserError, match=r"no recogniser 'sphinx'; use whisper\[:MODEL\], pocketsphinx, hubert-large"):
         recognizer_named("sphinx")
     with pytest.raises(UserError, match="no recogniser 'transformers'"):
         recognizer_named("transformers")

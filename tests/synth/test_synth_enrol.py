@@ -86,7 +86,7 @@ def test_nothing_heard(tiny_codec, spoken: Audio, monkeypatch: pytest.MonkeyPatc
         def transcribe(self, audio: Audio) -> asr.Transcript:
             return asr.Transcript("")
 
-    monkeypatch.setattr(asr, "best_available", Deaf)
+    monkeypatch.setattr(asr, "best_available", lambda name: Deaf())
     assert "--prompt-text" in refusal(spoken, tiny_codec, None)
 
 

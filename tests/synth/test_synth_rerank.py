@@ -77,7 +77,7 @@ def test_the_best_candidate_is_taken_and_told(
     np.testing.assert_array_equal(takes[0].codes, plain.codes)
     LONGEST["samples"] = max(len(take.audio.samples) for take in takes)
     listener = Listener()
-    monkeypatch.setattr(rerank, "Reranker", lambda: Reranker(listener, listener))
+    monkeypatch.setattr(rerank, "Reranker", lambda asr: Reranker(listener, listener))
     best = synthesizer.say("Hello there.", tiny_voice, candidates=3)
     assert len(best.audio.samples) == LONGEST["samples"]
     assert (best.quality.candidates, best.quality.agreement) == (3, 1.0)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from openvalle.cli.say import progress
+from openvalle.cli.say import Asr, progress
 from openvalle.errors import UserError
 
 
@@ -30,6 +30,7 @@ def batch(
         typer.Option("--voice", "-v", help="The voice of rows that name none: a name, a clip or a voice file."),
     ] = None,
     prompt_text: Annotated[str | None, typer.Option(help="What that clip says; else it is transcribed.")] = None,
+    asr: Asr = "",
     file_format: Annotated[str, typer.Option("--format", help="wav, flac, mp3, ogg, opus or pcm.")] = "wav",
     seed: Annotated[int, typer.Option(min=0, help="The seed of rows that name none.")] = 0,
     temperature: Annotated[
@@ -66,7 +67,7 @@ def batch(
         format_ending(None, file_format)
         if output.exists() and not output.is_dir():
             raise UserError(f"{output} is a file", "give the name of a folder")
-        synthesizer = Synthesizer.load(model, codec=codec, device=device)
+        synthesizer = Synthesizer.load(model, codec=codec, device=device, asr=asr)
         options = synthesizer.sampling(temperature, top_p, window=window, speed=speed, attempts=attempts)
         jobs = Batch(synthesizer, output, table.parent, voice, prompt_text, seed, file_format, options, markup, words)
         counts: Counter[str] = Counter()

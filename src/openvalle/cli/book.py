@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from openvalle.cli.say import chosen_text, progress
+from openvalle.cli.say import Asr, chosen_text, progress
 
 
 def book(
@@ -16,6 +16,7 @@ def book(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder; default: the file's name.")] = None,
     voice: Annotated[str | None, typer.Option("--voice", "-v", help="A voice's name, a clip or a voice file.")] = None,
     prompt_text: Annotated[str | None, typer.Option(help="What the clip says; else it is transcribed.")] = None,
+    asr: Asr = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a book that was interrupted.")] = False,
     file_format: Annotated[str, typer.Option("--format", help="wav, flac, mp3, ogg or opus.")] = "flac",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same sound.")] = 0,
@@ -39,7 +40,7 @@ def book(
         from openvalle.synth.book import Reading, speak_book
         from openvalle.synth.pipeline import Synthesizer
 
-        synthesizer = Synthesizer.load(model, device=device)
+        synthesizer = Synthesizer.load(model, device=device, asr=asr)
         reading = Reading(synthesizer.voice(voice, prompt_text), seed, synthesizer.sampling(speed=speed), file_format)
         folder = output or Path(file.stem)
         done = speak_book(synthesizer, chapters, folder, reading, resume=resume, show=show)

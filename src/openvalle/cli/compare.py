@@ -33,8 +33,10 @@ def compare(
     seeds: Annotated[str, typer.Option(help="Seeds, as 0,1,2 (default: as many as the protocol asks for).")] = "",
     samples: Annotated[int, typer.Option(min=1, help="Samples of each item and seed; 5 in VALL-E 2.")] = 1,
     select: Annotated[str, typer.Option(help="Which sample counts: sorted (VALL-E 2, eq. 23) or metric-wise.")] = "",
-    asr: Annotated[str, typer.Option(help="pocketsphinx, hubert-large, faster-whisper[:M], transformers:M.")] = "",
-    speaker: Annotated[str, typer.Option(help="resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH.")] = "",
+    asr: Annotated[str, typer.Option(help="whisper[:MODEL], pocketsphinx, hubert-large, transformers:M.")] = "",
+    speaker: Annotated[
+        str, typer.Option(help="campplus[:PATH], resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH.")
+    ] = "",
     codec: Annotated[str, typer.Option(help="A codec for the reconstructed row; none leaves it out.")] = "builtin",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps, for our models and the recogniser.")] = "cpu",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that speak and judge.")] = 1,

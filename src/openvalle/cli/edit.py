@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openvalle.cli.say import Channel, progress
+from openvalle.cli.say import Asr, Channel, progress
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
 from openvalle.files import Free, expanded, is_special, is_stdout
@@ -56,6 +56,7 @@ def edit(
     clip: Clip,
     transcript: Transcript = None,
     channel: Channel = "auto",
+    asr: Asr = "",
     replace: Annotated[list[str] | None, typer.Option("--replace", metavar="OLD NEW", help="Say NEW for OLD.")] = None,
     insert_after: Annotated[
         list[str] | None, typer.Option("--insert-after", metavar="OLD NEW", help="Say NEW after OLD.")
@@ -85,7 +86,7 @@ def edit(
         from openvalle.synth.edit import edit as edited_clip
         from openvalle.synth.pipeline import Synthesizer
 
-        synthesizer = Synthesizer.load(model, device=device)
+        synthesizer = Synthesizer.load(model, device=device, asr=asr)
         show("speaking")
         takes = edited_clip(synthesizer, clip, edits, transcript, seed, candidates=candidates, channel=channel)
     kept = takes if keep else takes[:1]
@@ -102,6 +103,7 @@ def continue_(
     text: Annotated[str, typer.Argument(help="What comes next.")],
     transcript: Transcript = None,
     channel: Channel = "auto",
+    asr: Asr = "",
     output: Output = None,
     only_new: Annotated[bool, typer.Option("--only-new", help="Write what comes next alone.")] = False,
     seed: Seed = 0,
@@ -123,7 +125,7 @@ def continue_(
         from openvalle.synth.continuation import continue_clip
         from openvalle.synth.pipeline import Synthesizer
 
-        synthesizer = Synthesizer.load(model, device=device)
+        synthesizer = Synthesizer.load(model, device=device, asr=asr)
         show("speaking")
         result = continue_clip(
             synthesizer, clip, text, transcript, seed, candidates=candidates, lexicon=lexicon, channel=channel

@@ -37,8 +37,10 @@ def evaluate(
             "model such as path_temperature or sampling.top_p. Again for more.",
         ),
     ] = None,
-    asr: Annotated[str, typer.Option(help="pocketsphinx, hubert-large, faster-whisper[:M], transformers:M.")] = "",
-    speaker: Annotated[str, typer.Option(help="resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH.")] = "",
+    asr: Annotated[str, typer.Option(help="whisper[:MODEL], pocketsphinx, hubert-large, transformers:M.")] = "",
+    speaker: Annotated[
+        str, typer.Option(help="campplus[:PATH], resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH.")
+    ] = "",
     normalizer: Annotated[str, typer.Option(help="Text normaliser: openvalle-en-1 or plain-1.")] = "",
     utmos: Annotated[str, typer.Option(help="Path of the UTMOS checkpoint.")] = "",
     codec: Annotated[str | None, typer.Option(help="A codec's name or folder (default: the model's).")] = None,

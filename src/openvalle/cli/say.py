@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from openvalle.synth.speech import Speech
 
 Channel = Annotated[str, typer.Option(help="Of a stereo recording: auto, mix, left or right is heard.")]
+Asr = Annotated[
+    str, typer.Option(help="Who transcribes clips: whisper:base, pocketsphinx ...; default: the best one installed.")
+]
 PLOT_SECONDS = 20.0  # a picture of more than this shows nothing
 
 
@@ -36,6 +39,7 @@ def say(
         str | None, typer.Option(help="What the clip says; without it the clip is transcribed.")
     ] = None,
     channel: Channel = "auto",
+    asr: Asr = "",
     consent: Annotated[str, typer.Option(help="Who agreed to the use of a clip's voice, and when.")] = "",
     output: Annotated[
         str | None,
@@ -112,7 +116,7 @@ def say(
         show("loading the model")
         from openvalle.synth.pipeline import Synthesizer
 
-        synthesizer = Synthesizer.load(model, codec=codec, device=device)
+        synthesizer = Synthesizer.load(model, codec=codec, device=device, asr=asr)
         options = synthesizer.sampling(
             temperature, top_p, window=window, speed=speed, attempts=attempts, settings=settings or ()
         )

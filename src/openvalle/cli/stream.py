@@ -11,6 +11,7 @@ from typing import Annotated, cast
 
 import typer
 
+from openvalle.cli.say import Asr
 from openvalle.errors import TextError, UserError
 
 UNKNOWN = 0xFFFFFFFF  # for sizes that nobody knows yet; players then read to the end, with 0 they read nothing
@@ -20,6 +21,7 @@ def stream(
     text: Annotated[str, typer.Argument(help="What to say; - reads standard input while it is being written.")] = "-",
     voice: Annotated[str | None, typer.Option("--voice", "-v", help="A voice's name, a clip or a voice file.")] = None,
     prompt_text: Annotated[str | None, typer.Option(help="What the clip says; else it is transcribed.")] = None,
+    asr: Asr = "",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same sound.")] = 0,
     speed: Annotated[float | None, typer.Option(min=0.5, max=2.0, help="2 is twice as fast.")] = None,
     patient: Annotated[
@@ -44,7 +46,7 @@ def stream(
         raise UserError("the sound would go to the terminal", "pipe it into a player or a file")
     from openvalle.synth.pipeline import WINDOWS, Synthesizer
 
-    synthesizer = Synthesizer.load(model, device=device)
+    synthesizer = Synthesizer.load(model, device=device, asr=asr)
     blocks = synthesizer.stream(
         arriving() if text == "-" else text,
         voice,

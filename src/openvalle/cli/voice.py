@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openvalle.cli.say import Channel
+from openvalle.cli.say import Asr, Channel
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
 from openvalle.files import locked
@@ -36,6 +36,7 @@ def add(
         str | None, typer.Option("--transcript", "--prompt-text", help="What the clip says; else it is transcribed.")
     ] = None,
     channel: Channel = "auto",
+    asr: Asr = "",
     consent: Annotated[str, typer.Option(help="Who agreed to the use of this voice, and when.")] = "",
     policy: Annotated[
         str | None, typer.Option(help="Without consent: off, warn or require. Default: $OPENVALLE_CONSENT, else warn.")
@@ -49,7 +50,7 @@ def add(
     with place_of(name, replace) as keep:
         from openvalle.synth.pipeline import Synthesizer
 
-        synthesizer = Synthesizer.load(model, consent_policy=policy)
+        synthesizer = Synthesizer.load(model, consent_policy=policy, asr=asr)
         terms = {"consent": consent, "language": language, "licence": licence, "channel": channel}
         voice = synthesizer.voice(str(clip), transcript, **terms)
         print(keep(dataclasses.replace(voice, name=name)))

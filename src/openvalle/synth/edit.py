@@ -111,7 +111,7 @@ def edit(
     """
     if not edits:
         raise TextError("there is nothing to edit", "say which words to replace, to delete or to insert after")
-    recording = record(synthesizer.utterer, clip, transcript, channel)
+    recording = record(synthesizer.utterer, clip, transcript, channel, synthesizer.asr)
     spans = located(recording, edits)
     if sum(span.last - span.first for span in spans) >= len(recording.words):
         raise AudioError("nothing of the recording would stay", "use `openvalle say` with the recording as the voice")
@@ -123,7 +123,7 @@ def edit(
         _assembled(synthesizer, recording, spans, spoken[take * count : (take + 1) * count], text, seed)
         for take in range(candidates if count else 1)
     ]
-    return takes if len(takes) == 1 else _ranked(takes, recording)
+    return takes if len(takes) == 1 else _ranked(takes, recording, synthesizer.asr)
 
 
 def located(recording: Recording, edits: Sequence[Edit]) -> list[Span]:
@@ -258,11 +258,11 @@ def _assembled(
     return Edited(clip, text, tuple(splices), tuple(speech.quality for speech in spoken), seed)
 
 
-def _ranked(takes: Sequence[Edited], recording: Recording) -> list[Edited]:
+def _ranked(takes: Sequence[Edited], recording: Recording, asr: str) -> list[Edited]:
     """Return the candidates, the best first: by the words heard in them and the likeness to the recording's voice."""
     from openvalle.synth.rerank import Reranker
 
-    chooser = Reranker()
+    chooser = Reranker(asr)
     wanted = chooser.embedding(recording.clip.mono())
     scored = []
     for take in takes:

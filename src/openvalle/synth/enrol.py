@@ -56,12 +56,13 @@ def enrol(
     merge: int = BLOCK,
     table: SymbolTable | None = None,
     channel: Channel | str = Channel.AUTO,
+    asr: str = "",
 ) -> Voice:
     """Return the voice of `clip` (a file of any rate and channels, or an `Audio`).
 
     `transcript`: what is said in the clip; without it, speech recognition finds it. `merge`: frames that
     share an entry of codebook 1; `table`: one of byte pairs needs no alignment; `channel`: of a file of several, the
-    one that is heard. Raises `AudioError` for a clip that is missing, unreadable, silent, no speech, not made of
+    one that is heard; `asr`: see `heard`. Raises `AudioError` for a clip that is missing, unreadable, silent, no speech, not made of
     numbers, shorter than 1 s or longer than 30 s, and where words and sound do not match; `TextError` if no words are
     given or heard.
     """
@@ -72,7 +73,7 @@ def enrol(
     found = problems(recording)
     for problem in found:
         log.warning("%s: %s", label, problem)  # before the words are looked for: it may be why they are not found
-    text = heard(audio, label) if transcript is None else transcript
+    text = heard(audio, label, asr) if transcript is None else transcript
     codes = encoded(audio, codec, merge)
     symbols: Sequence[str]
     durations: Sequence[int]
@@ -206,15 +207,15 @@ def cleaned(audio: Audio, label: str) -> Audio:
     return _in_blocks(audio)
 
 
-def heard(audio: Audio, label: str) -> str:
-    """Return what is said, by the best recogniser that is installed."""
+def heard(audio: Audio, label: str, asr: str = "") -> str:
+    """Return what is said, by the recogniser called `asr`, else the best one that is installed; stderr names it."""
     from openvalle.listen.asr import best_available
 
-    recognizer = best_available()
+    recognizer = best_available(asr)
     text = recognizer.transcribe(audio).text
     if not text.strip():
         raise TextError(f"no words were heard in {label}", "say what is spoken in it with --prompt-text")
-    log.info("%s: %s heard %r", label, recognizer.name, text)
+    log.warning("%s: transcribed by %s: %r; if that is wrong, say what is spoken", label, recognizer.name, text)
     return text
 
 

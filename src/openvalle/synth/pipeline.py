@@ -49,6 +49,7 @@ class Synthesizer:
     options: AROptions
     marker: Marker | None  # lays the watermark on all that is spoken; None: none
     policy: ConsentPolicy = ConsentPolicy.WARN  # what happens to voices without a record of consent
+    asr: str = ""  # the recogniser of clips without words, by name; empty: the best one that is installed
 
     @classmethod
     def load(
@@ -59,17 +60,19 @@ class Synthesizer:
         *,
         watermark: bool = True,
         consent_policy: str | None = None,
+        asr: str = "",
     ) -> Synthesizer:
         """Return the model called `model` (a name or a folder), ready to speak.
 
         `codec`: a name or folder, by default the one in the model's folder (`codec/`), the published EnCodec if the
         model speaks that, or the built-in one; `device`: auto, cpu, cuda or mps; `watermark` False leaves the mark out
         of the sound (docs/protection.md); `consent_policy`: off, warn or require, by default what $OPENVALLE_CONSENT
-        says, else warn. Raises `ModelError` if a file is missing, damaged or does not fit.
+        says, else warn; `asr`: the recogniser of clips without words, by default what $OPENVALLE_ASR says, else the
+        best one that is installed. Raises `ModelError` if a file is missing, damaged or does not fit.
         """
         policy = chosen_policy(consent_policy)
         config, utterer, options = load_utterer(model, codec, chosen_device(device))
-        return cls(config, utterer, options, Marker() if watermark else None, policy)
+        return cls(config, utterer, options, Marker() if watermark else None, policy, asr)
 
     @property
     def rate(self) -> int:
@@ -335,7 +338,7 @@ class Synthesizer:
         if candidates > 1:
             from openvalle.synth.rerank import Reranker
 
-            chooser = Reranker()
+            chooser = Reranker(self.asr)
         for job in jobs:
             if chooser is None:
                 yield self.utterer.speak([job], options)[0], job.line.pause
@@ -362,7 +365,7 @@ class Synthesizer:
         utterer = self.utterer
         merge, table = utterer.ar.config.merge, utterer.table
         known = {"consent": consent, "language": language, "licence": licence, "channel": channel}
-        return enrol(voice, utterer.codec, table.digest, prompt_text, merge=merge, table=table, **known)
+        return enrol(voice, utterer.codec, table.digest, prompt_text, merge=merge, table=table, asr=self.asr, **known)
 
 
 def _in_time(

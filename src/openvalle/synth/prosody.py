@@ -64,7 +64,7 @@ def job_like(
         raise ModelError("a model without alignment cannot take over prosody", "use one with alignment")
     label = "the recording" if isinstance(recording, Audio) else str(recording)
     audio = cleaned(recorded(recording, label, channel), label)
-    said = heard(audio, label) if text is None else text
+    said = heard(audio, label, synthesizer.asr) if text is None else text
     frames = len(audio.samples) // utterer.spec.hop // config.block * config.block
     aligned = align_transcript(audio, said, label, frames, utterer.spec.frame_rate, config.block)
     if aligned.doubt:

@@ -169,9 +169,13 @@ class Part:
 
 
 def record(
-    utterer: Utterer, source: Source, transcript: str | None = None, channel: Channel | str = Channel.AUTO
+    utterer: Utterer,
+    source: Source,
+    transcript: str | None = None,
+    channel: Channel | str = Channel.AUTO,
+    asr: str = "",
 ) -> Recording:
-    """Return a recording with its tokens and the time of every word; without `transcript` it is recognised.
+    """Return a recording with its tokens and the time of every word; without `transcript` it is recognised (`heard`).
 
     A `Speech` of one sentence, as an aligned model spoke it, knows all that already. Raises `AudioError` for a clip
     that cannot be used, or whose transcript cannot be what is said, `TextError` without words.
@@ -188,7 +192,7 @@ def record(
     noise = noisy(sound)
     if noise:
         log.warning("%s: %s", label, noise)
-    text = heard(levelled, label) if transcript is None else transcript
+    text = heard(levelled, label, asr) if transcript is None else transcript
     codes = encoded(levelled, utterer.codec, utterer.ar.config.merge)
     is_given = transcript is not None  # a recogniser's mistakes are no reason to refuse
     aligned = align_transcript(levelled, text, label, len(codes), utterer.spec.frame_rate, is_strict=is_given)

@@ -62,11 +62,11 @@ def rank(scores: Sequence[Scores], enough: float) -> list[int]:
 class Reranker:
     """Listens to candidates and takes the best. Not for several threads at once: it keeps the voices it has heard."""
 
-    def __init__(self, recognizer: Recognizer | None = None, encoder: SpeakerEncoder | None = None) -> None:
+    def __init__(self, recognizer: Recognizer | str = "", encoder: SpeakerEncoder | None = None) -> None:
         """By default the best recogniser that is installed, and the offline speaker encoder if it is."""
         from openvalle.listen.asr import best_available
 
-        self.recognizer = recognizer or best_available()
+        self.recognizer = best_available(recognizer) if isinstance(recognizer, str) else recognizer
         self.encoder = encoder or offline_encoder()
         self._heard: dict[int, tuple[Voice, np.ndarray | None]] = {}
 
