@@ -20,7 +20,7 @@ import soundfile
 from openvalle.audio import Audio
 from openvalle.evaluate.items import Item, Stretch
 
-ESPEAK = Path(__file__).with_name("espeak_command.py")
+ESPEAK = Path(__file__).parents[2] / "benchmarks" / "espeak_command.py"
 
 
 def item(text: str = "Hello there.", id_: str = "utt1") -> Item:

@@ -8,7 +8,7 @@ import pytest
 from openvalle.errors import UserError
 from openvalle.evaluate.conditions import in_condition, measured_by
 from openvalle.evaluate.rows import Row, finite, read_rows, write_rows
-from openvalle.evaluate.statistics import error_rate, mean, paired
+from openvalle.evaluate.statistics import error_rate, mean, paired, ratio
 from openvalle.evaluate.summary import compare, figures, kept_share, per_seed, preservation
 from openvalle.listen.environment import environment
 from openvalle.listen.scoring import WordErrors, character_errors, normalizer_named, word_errors
@@ -57,6 +57,34 @@ def test_ninety_five_per_cent_intervals_cover_the_truth_that_often():
         found = mean(rng.exponential(2.0, 60), seed=trial)
         covered += found.low <= 2.0 <= found.high
     assert 0.87 <= covered / 120 <= 1.0
+
+
+def test_intervals_resample_readers():
+    """Where items of a reader are alike, more of them make nobody surer of other readers."""
+    rng = np.random.default_rng(4)
+    covered = {"items": 0, "readers": 0}
+    for trial in range(100):
+        level = rng.normal(0, 1, 8)  # eight readers, ten items each
+        values = (level[:, None] + rng.normal(0, 0.3, (8, 10))).ravel()
+        names = np.repeat(np.arange(8), 10).tolist()
+        for how, readers in (("items", None), ("readers", names)):
+            found = ratio(values, np.ones(80), trial, readers)
+            assert found.value == pytest.approx(values.mean())
+            covered[how] += found.low <= 0 <= found.high
+    assert covered["readers"] >= 85
+    assert covered["items"] <= 60
+
+
+def test_reports_resample_the_readers_of_their_rows():
+    rows = [
+        Row("a", f"{reader}{n}", 0, "text", speaker=reader, metrics={"sim_o": value + 0.01 * n})
+        for reader, value in (("anna", 0.2), ("ben", 0.8))
+        for n in range(10)
+    ]
+    found = figures(rows)["sim_o"]
+    assert found.high - found.low > 0.5, "one of two readers may be drawn twice"
+    one = [row for row in rows if row.speaker == "anna"]
+    assert figures(one)["sim_o"].high - figures(one)["sim_o"].low < 0.05
 
 
 def test_corpus_error_rate_weighs_by_words():

@@ -28,7 +28,7 @@ def spoken_sentence(tmp_path_factory: pytest.TempPathFactory) -> tuple[Audio, st
     pytest.importorskip("espeakng_loader", reason="needs the wheel espeakng-loader")
     text = "the weather was fine and the whole family walked along the river"
     path = tmp_path_factory.mktemp("espeak") / "sentence.wav"
-    command = [sys.executable, str(Path(__file__).parents[1] / "evaluate" / "espeak_command.py"), str(path)]
+    command = [sys.executable, str(Path(__file__).parents[2] / "benchmarks" / "espeak_command.py"), str(path)]
     subprocess.run(command, input=text, text=True, check=True)
     return read(path), text
 

@@ -18,7 +18,10 @@ def markdown_of(report: Report) -> str:
     for table in tables(report):
         lines += ["", *markdown_table(table)]
     record = json.dumps(report.record, indent=2, ensure_ascii=False)
-    lines += ["", "Values are means over items with 95 % bootstrap intervals; WER and CER are of all words together."]
+    lines += [
+        "",
+        "Values are means over items with 95 % bootstrap intervals over readers; WER and CER are of all words together.",
+    ]
     lines += ["", "## Record", "", "```json", record, "```"]
     return "\n".join(lines) + "\n"
 

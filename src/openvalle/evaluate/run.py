@@ -303,7 +303,7 @@ def _record(
         "select": rule_of(options.select, by.get("speaker", "")),
         "systems": {item.name: {"digest": item.digest, **item.facts} for item in candidates},
         "processes": {"speak": options.jobs, "judge": options.workers},
-        "intervals": "95 % bootstrap over items, all seeds of an item together",
+        "intervals": "95 % bootstrap over readers and their items, all seeds of an item together",
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "packages": {name: found for name in PACKAGES if (found := _installed(name))},

@@ -1,8 +1,9 @@
-"""Intervals and tests: bootstrap over items (all seeds of an item together), permutation of paired items."""
+"""Intervals and tests: bootstrap over readers and their items (all seeds of an item together), permutation of paired
+items. Items of one reader are alike, so what is resampled first is who reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,46 +56,62 @@ def error_rate(errors: Sequence[WordErrors], seed: int = 0) -> Figure:
     return ratio([item.errors for item in errors], [item.words for item in errors], seed)
 
 
-def ratio(above: Sequence[float] | np.ndarray, below: Sequence[float] | np.ndarray, seed: int = 0) -> Figure:
-    """Return sum(above) / sum(below) over items."""
-    top, bottom = np.asarray(above, float), np.asarray(below, float)
-    return bootstrap(len(top), lambda rows: top[rows].sum(axis=-1) / np.maximum(bottom[rows].sum(axis=-1), 1e-9), seed)
+def ratio(
+    above: Sequence[float] | np.ndarray,
+    below: Sequence[float] | np.ndarray,
+    seed: int = 0,
+    readers: Sequence[Hashable] | None = None,
+) -> Figure:
+    """Return sum(above) / sum(below) over items; `readers`: who reads each, see `resampled`."""
+    sums = np.stack([np.asarray(above, float), np.asarray(below, float)], axis=1)  # (items, 2)
+    spread = _of_sums(resampled(len(sums), np.random.default_rng(seed), readers) @ sums)
+    low, high = np.quantile(spread, [0.025, 0.975])
+    return Figure(float(_of_sums(sums.sum(axis=0))), float(low), float(high), len(sums))
 
 
-def bootstrap(count: int, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> Figure:
-    """Return `statistic` of items 0 to `count` - 1 and the interval of its values on resampled items.
+def resampled(count: int, rng: np.random.Generator, readers: Sequence[Hashable] | None = None) -> np.ndarray:
+    """Return how often each bootstrap sample holds each item, (DRAWS, count).
 
-    `statistic` takes (..., count) indices and returns (...) values.
+    With the readers of the items, a sample draws as many readers as there are, and of each its number of items. That
+    errs on the wide side with few readers. One reader, or none named: items are drawn.
     """
-    draws = np.random.default_rng(seed).integers(0, count, (DRAWS, count))
-    low, high = np.quantile(statistic(draws), [0.025, 0.975])
-    return Figure(float(statistic(np.arange(count))), float(low), float(high), count)
+    names = list(dict.fromkeys(readers)) if readers is not None else []
+    if len(names) < 2 or readers is None:
+        return rng.multinomial(count, np.full(count, 1 / count), DRAWS)
+    assert len(readers) == count, (len(readers), count)
+    places = np.array([names.index(reader) for reader in readers])
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)  # (DRAWS, readers)
+    found = np.zeros((DRAWS, count), np.int64)
+    for number in range(len(names)):
+        own = np.flatnonzero(places == number)
+        found[:, own] = rng.multinomial(drawn[:, number] * len(own), np.full(len(own), 1 / len(own)))
+    return found
 
 
-def paired(first: Sequence[tuple[float, float]], second: Sequence[tuple[float, float]], seed: int = 0) -> Difference:
+def paired(
+    first: Sequence[tuple[float, float]],
+    second: Sequence[tuple[float, float]],
+    seed: int = 0,
+    readers: Sequence[Hashable] | None = None,
+) -> Difference:
     """Return how the ratio of sums differs between two systems measured on the same items.
 
     Each item gives (above, below): (value, 1) for a mean, (errors, words) for an error rate. The interval resamples
-    items; p swaps the two systems' results of random items.
+    readers and items (`resampled`); p swaps the two systems' results of random items.
     """
     a, b = np.asarray(first, float), np.asarray(second, float)  # (items, 2)
     assert a.shape == b.shape, (a.shape, b.shape)
     count = len(a)
     rng = np.random.default_rng(seed)
-    rows = rng.integers(0, count, (DRAWS, count))
-    spread = _ratio(b[rows]) - _ratio(a[rows])
-    observed = float(_ratio(b) - _ratio(a))
+    drawn = resampled(count, rng, readers)
+    spread = _of_sums(drawn @ b) - _of_sums(drawn @ a)
+    observed = float(_of_sums(b.sum(axis=0)) - _of_sums(a.sum(axis=0)))
     swap = rng.integers(0, 2, (PERMUTATIONS, count)).astype(np.float32)
     moved = swap @ (a - b)  # (permutations, 2): what the second takes from the first
     chance = _of_sums(b.sum(axis=0) + moved) - _of_sums(a.sum(axis=0) - moved)
     p = (1 + int(np.sum(np.abs(chance) >= abs(observed) - 1e-12))) / (1 + PERMUTATIONS)
     low, high = np.quantile(spread, [0.025, 0.975])
     return Difference(observed, float(low), float(high), p, count)
-
-
-def _ratio(pairs: np.ndarray) -> np.ndarray:
-    """Return the ratio of sums over the items, the last axis but one."""
-    return _of_sums(pairs.sum(axis=-2))
 
 
 def _of_sums(sums: np.ndarray) -> np.ndarray:

@@ -58,13 +58,19 @@ def pairs_of(rows: Iterable[Row], metric: str) -> dict[str, Pair]:
 
 
 def figures(rows: Sequence[Row], seed: int = 0) -> dict[str, Figure]:
-    """Return every metric that the rows hold, with 95 % intervals over items."""
-    found = {}
+    """Return every metric that the rows hold, with 95 % intervals over readers and their items."""
+    found, readers = {}, readers_of(rows)
     for metric in METRICS:
-        pairs = np.array(list(pairs_of(rows, metric).values()))
+        own = pairs_of(rows, metric)
+        pairs = np.array(list(own.values()))
         if len(pairs) and pairs[:, 1].sum() > 0:
-            found[metric] = ratio(pairs[:, 0], pairs[:, 1], seed)
+            found[metric] = ratio(pairs[:, 0], pairs[:, 1], seed, [readers[item] for item in own])
     return found
+
+
+def readers_of(rows: Iterable[Row]) -> dict[str, str]:
+    """Return whose voice each item asks for: what intervals resample first."""
+    return {row.cluster: row.speaker for row in rows}
 
 
 def per_seed(rows: Sequence[Row]) -> dict[int, dict[str, float]]:
@@ -120,7 +126,7 @@ def compare(first: Sequence[Row], second: Sequence[Row], seed: int = 0) -> list[
 
     Empty if they have no item in common.
     """
-    found = []
+    found, readers = [], readers_of(first)
     for metric in METRICS:
         a, b = pairs_of(first, metric), pairs_of(second, metric)
         common = [item for item in a if item in b]
@@ -128,5 +134,5 @@ def compare(first: Sequence[Row], second: Sequence[Row], seed: int = 0) -> list[
         if not common or not sum(pair[1] for pair in left) or not sum(pair[1] for pair in right):
             continue
         one, two = (sum(pair[0] for pair in side) / sum(pair[1] for pair in side) for side in (left, right))
-        found.append(Compared(metric, one, two, paired(left, right, seed)))
+        found.append(Compared(metric, one, two, paired(left, right, seed, [readers[item] for item in common])))
     return found

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 ENOUGH = 0.3  # similarity beyond which words decide, on the scale of the paper's speaker model
 # On other scales: where one reader's recordings part from another's.
-ENOUGH_OF = {"resemblyzer": 0.7, "microsoft/wavlm-base-plus-sv": 0.86}
+ENOUGH_OF = {"resemblyzer": 0.7, "campplus": 0.5, "microsoft/wavlm-base-plus-sv": 0.86}
 
 
 @dataclass(frozen=True)
