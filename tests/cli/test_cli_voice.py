@@ -34,6 +34,20 @@ def test_voice_is_kept_with_its_consent(openvalle, anna: Path, tiny_model: Path)
     assert run.code == 0, run.err
 
 
+def test_who_transcribed_a_clip_is_named(
+    openvalle, tiny_model: Path, clip_path: Path, own_home: Path, monkeypatch, caplog
+) -> None:
+    arguments = ("voice", "add", "carl", clip_path, "--consent", "Carl", "--model", tiny_model)
+    run = openvalle(*arguments, "--asr", "pocketsphinx")
+    assert run.code == 0, run.err
+    text = Voice.load(own_home / "voices" / "carl.safetensors").text
+    assert f"transcribed by pocketsphinx: {text!r}" in caplog.text
+    assert "no recogniser 'ears'" in openvalle(*arguments, "--replace", "--asr", "ears").err
+    monkeypatch.setenv("OPENVALLE_ASR", "ears")
+    assert openvalle(*arguments, "--replace").code == 2
+    assert openvalle(*arguments, "--replace", "--transcript", SAID).code == 0, "with the words nobody has to listen"
+
+
 def test_list_and_show(openvalle, anna: Path) -> None:
     rows = json.loads(openvalle("voice", "list", "--json").out)
     assert {"name": "anna", "kind": "yours", "path": str(anna)} in rows

@@ -49,7 +49,7 @@ def html_of(report: Report) -> str:
         *(f'<p class="warn">{escape(warning)}</p>' for warning in report.warnings()),
         "<h2>At a glance</h2>",
         f'<div class="plots">{"".join(_plots(report))}</div>',
-        "<h2>Figures</h2><p>Means over items with 95 % bootstrap intervals over readers; WER and CER are of all words together.</p>",
+        "<h2>Figures</h2><p>Means, 95 % bootstrap intervals over readers; WER and CER are of all words together.</p>",
         *(_table(table) for table in tables(report)),
         *_items(report),
         "<h2>Record</h2>",

@@ -20,7 +20,7 @@ def markdown_of(report: Report) -> str:
     record = json.dumps(report.record, indent=2, ensure_ascii=False)
     lines += [
         "",
-        "Values are means over items with 95 % bootstrap intervals over readers; WER and CER are of all words together.",
+        "Means over items with 95 % bootstrap intervals over readers; WER and CER are of all words together.",
     ]
     lines += ["", "## Record", "", "```json", record, "```"]
     return "\n".join(lines) + "\n"

@@ -158,7 +158,7 @@ def comparison_table(found: Sequence[Compared], first: str, second: str) -> Tabl
         values = [f"{value * scale:.{digits}f}" for value in (item.first, item.second)]
         change = f"{item.difference.value * scale:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
         rows.append([shown.title, *values, change, f"{item.difference.p:.4f}", str(item.difference.count), verdict])
-    caption = "Paired over items: 95 % bootstrap interval of the difference, over readers and their items, p by permutation (two-sided)."
+    caption = "Paired over items: 95 % bootstrap interval of the difference over readers, p by permutation (two-sided)."
     return Table("Comparison", ["", first, second, "difference", "p", "items", ""], rows, caption)
 
 
