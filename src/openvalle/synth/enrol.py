@@ -62,9 +62,9 @@ def enrol(
 
     `transcript`: what is said in the clip; without it, speech recognition finds it. `merge`: frames that
     share an entry of codebook 1; `table`: one of byte pairs needs no alignment; `channel`: of a file of several, the
-    one that is heard; `asr`: see `heard`. Raises `AudioError` for a clip that is missing, unreadable, silent, no speech, not made of
-    numbers, shorter than 1 s or longer than 30 s, and where words and sound do not match; `TextError` if no words are
-    given or heard.
+    one that is heard; `asr`: see `heard`. Raises `AudioError` for a clip that is missing, unreadable, silent, no
+    speech, not made of numbers, shorter than 1 s or longer than 30 s, and where words and sound do not match;
+    `TextError` if no words are given or heard.
     """
     language = spoken_language(language).value
     label = "the recording" if isinstance(clip, Audio) else str(clip)
