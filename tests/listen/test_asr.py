@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from openvalle.audio import Audio, read, silence
-from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
+from openvalle.errors import AudioError, MissingExtra, UserError
 from openvalle.listen.asr import (
     WEIGHTS,
     PocketsphinxRecognizer,
@@ -96,7 +96,7 @@ def test_whisper_from_wheels_hears_a_sentence(size, spoken_sentence):
     pytest.importorskip("faster_whisper", reason="optional: needs openvalle[asr]")
     try:
         WEIGHTS[size].find()
-    except ModelError as error:
+    except MissingExtra as error:
         pytest.skip(f"optional: {error}")
     audio, text = spoken_sentence
     recognizer = recognizer_named(f"whisper:{size}")

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -135,7 +136,7 @@ class WhisperRecognizer:
         return Transcript(" ".join(segment.text.strip() for segment in segments))
 
 
-def _whisper_at(model: str) -> tuple[str, ModelError | None]:
+def _whisper_at(model: str) -> tuple[str, UserError | None]:
     """Return the folder or hub name of a Whisper, and what to say if the hub does not give it."""
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -144,7 +145,7 @@ def _whisper_at(model: str) -> tuple[str, ModelError | None]:
         return model, None
     try:
         return str(WEIGHTS[model].find()), None
-    except ModelError as error:
+    except UserError as error:
         return model, error
 
 
@@ -206,13 +207,10 @@ def best_available(name: str = "") -> Recognizer:
     """
     if chosen := name or os.environ.get(CHOICE, ""):
         return recognizer_named(chosen)
-    for model in BEST:
+    for model in BEST if find_spec("faster_whisper") else ():
         try:
             return WhisperRecognizer(model, local_only=True)
-        except MissingExtra as error:
-            log.info("transcribing without Whisper: %s", error.what)
-            break
-        except ModelError as error:
+        except UserError as error:
             log.info("not transcribing with Whisper %s: %s", model, error.what)
     return PocketsphinxRecognizer()
 
