@@ -32,9 +32,11 @@ def book(
     openvalle book novel.txt --voice anna             into the folder novel/
     openvalle book novel.txt --voice anna --resume    goes on where it was interrupted
     """
+    from openvalle.audio import format_ending
     from openvalle.text.chapters import chapters_of
 
     chapters = chapters_of(chosen_text(None, file), title=file.stem)
+    format_ending(None, file_format)
     with progress(quiet) as show:
         show("loading the model")
         from openvalle.synth.book import Reading, speak_book

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -27,7 +26,8 @@ from openvalle.evaluate.conditions import in_condition
 from openvalle.evaluate.items import Folders, Item
 from openvalle.evaluate.judges import progress_bar
 from openvalle.evaluate.systems import Spoken, System, forget_peak
-from openvalle.files import write_text
+from openvalle.files import sha256, write_text
+from openvalle.stop import end_workers, serve_parent
 
 log = logging.getLogger(__name__)
 Build = Callable[[], System]
@@ -53,9 +53,11 @@ class Task:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
     def is_done(self, digest: str) -> bool:
-        """Return True if an answer of this system is there."""
+        """Return True if an answer of this system is there as it was written."""
         facts = self._facts()
-        return facts.get("key") == self.key(digest) and (bool(facts.get("error")) or self.path.is_file())
+        if facts.get("key") != self.key(digest):
+            return False
+        return bool(facts.get("error")) or (self.path.is_file() and sha256(self.path) == facts.get("digest"))
 
     def _facts(self) -> dict[str, Any]:
         try:
@@ -86,6 +88,7 @@ def answer(system: System, digest: str, task: Task, folders: Folders) -> None:
         _check(spoken.audio)
         write(task.path, spoken.audio)
         facts |= {name: getattr(spoken, name) for name in ("seconds", "processor", "ended", "flags", "memory")}
+        facts["digest"] = sha256(task.path)
     except UserError as error:
         task.path.unlink(missing_ok=True)
         log.warning("%s failed on %s: %s", system.name, task.item.id, error)
@@ -104,7 +107,7 @@ _SYSTEM: list[System] = []  # of a worker process, filled by `_seat`
 
 
 def _seat(build: Build) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then lets its workers end
+    serve_parent()
     _SYSTEM.append(build())
 
 
@@ -149,4 +152,4 @@ def speak_all(
                 future.result()
                 bar.advance(place)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            end_workers(pool)

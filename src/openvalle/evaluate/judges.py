@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -29,6 +28,7 @@ from openvalle.listen.environment import Environment, environment
 from openvalle.listen.prosody import Prosody, prosody
 from openvalle.listen.quality import DNSMOS, Quality
 from openvalle.listen.scoring import WordErrors, word_errors
+from openvalle.stop import end_workers, serve_parent
 
 FORMAT = "4"  # change it when a judge changes: older results on disk are then not used
 EVERYTHING = ("words", "voice", "quality", "manner")
@@ -181,7 +181,7 @@ _PANEL: list[Panel] = []  # of a worker process, filled by `_seat`
 def _seat(judges: Judges, device: str) -> None:
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then lets its workers end
+    serve_parent()
     torch.set_num_threads(1)
     _PANEL.append(Panel(judges, device))
 
@@ -232,7 +232,7 @@ def _judge_missing(
             for future in as_completed(futures):
                 keep(futures[future], future.result())
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            end_workers(pool)
 
 
 def progress_bar(what: str, quiet: bool) -> Progress:

@@ -16,7 +16,7 @@ from openvalle.evaluate.corpus import Utterance, choose, in_turns, read_complete
 from openvalle.evaluate.cutting import Cutter
 from openvalle.evaluate.items import PROMPTS, Item, Stretch, TestList, part_note, read_list
 from openvalle.evaluate.protocols import Corpus, Order, PromptRule, Protocol, Scored
-from openvalle.hub import sha256
+from openvalle.files import sha256
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from openvalle.evaluate.protocols import Decoding
 from openvalle.evaluate.rows import SYNTHESISED
 from openvalle.evaluate.run import Candidate, commit
 from openvalle.evaluate.systems import ModelSystem
-from openvalle.hub import BUILTIN, Kind, find, sha256
+from openvalle.files import sha256
+from openvalle.hub import BUILTIN, Kind, find
 
 if TYPE_CHECKING:
     from openvalle.codec.base import Codec

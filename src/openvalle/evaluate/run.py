@@ -24,6 +24,7 @@ from openvalle.evaluate.report import Report
 from openvalle.evaluate.rows import ORIGINAL, RECONSTRUCTED, Row, finite
 from openvalle.evaluate.selection import Sample, rule_of, select
 from openvalle.evaluate.systems import Spoken, System, reconstruct
+from openvalle.files import locked
 from openvalle.synth.voice import now
 
 if TYPE_CHECKING:
@@ -94,15 +95,16 @@ def evaluate(
     """Return the report of all candidates on one list, beside the recordings and what the codec leaves of them.
 
     Goes on where an earlier run with the same `options.out` stopped. Without `codec` there is no reconstructed row and
-    no SIM-r.
+    no SIM-r. `UserError` if another process is at the same folder.
     """
     if not tests.items:
         raise UserError("the list holds no items", "make it from a larger corpus or raise the limit")
     if (options.samples > 1) != (options.select is not None):
         raise UserError("several samples and the rule that selects go together", "give --samples 5 --select sorted")
     check_files(tests.items, folders)
-    sounds = _sounds(tests, protocol.judges, candidates, folders, options, codec)
-    judged = _judge(tests.items, sounds, protocol.judges, options)
+    with locked(options.out):
+        sounds = _sounds(tests, protocol.judges, candidates, folders, options, codec)
+        judged = _judge(tests.items, sounds, protocol.judges, options)
     rows = _rows(tests.items, sounds, judged, protocol, options)
     record = _record(tests, protocol, candidates, options, judged)
     notes = list(tests.notes)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,7 +19,7 @@ from openvalle.audio import read, write
 from openvalle.errors import UserError
 from openvalle.evaluate.items import read_list
 from openvalle.evaluate.rows import ORIGINAL, Row, read_rows
-from openvalle.files import atomic_path, write_text
+from openvalle.files import atomic_folder, atomic_path, write_text
 
 RATE = 16_000  # hertz of every ASVspoof edition
 PARTS = ("train", "dev", "eval")
@@ -98,19 +96,13 @@ def export_spoofing(
         )
     attacks = {name: f"A{number:02d}" for number, name in enumerate(systems, 1)}
     trials = _trials(there, attacks, shares or Shares(), genders(report), seed)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with atomic_folder(target) as part:
         for count, trial in enumerate(trials):
             write(part / audio_path(trial, layout, prefix), read(report / trial.row.audio, RATE))
             if progress:
                 progress("writing", count + 1, len(trials))
         _write_protocols(part, trials, layout, prefix)
         _write_facts(part, trials, attacks, report)
-        part.chmod(0o755)
-        part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     counts = {"bonafide": sum(trial.key == "bonafide" for trial in trials)}
     counts["spoof"] = len(trials) - counts["bonafide"]
     failed = sum(row.failed for row in rows)

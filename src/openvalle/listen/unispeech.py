@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from openvalle.audio import Audio
 from openvalle.errors import MissingExtra, ModelError
-from openvalle.hub import sha256
+from openvalle.files import sha256
 from openvalle.listen.fairseq import load_part, read_state, renamed
 from openvalle.listen.speaker import checked
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from openvalle.audio import Audio
 from openvalle.errors import MissingExtra, ModelError
-from openvalle.hub import sha256
+from openvalle.files import sha256
 from openvalle.listen.fairseq import load_part, read_state, renamed
 from openvalle.listen.speaker import checked
 

@@ -26,7 +26,7 @@ from torch import nn
 
 from openvalle.config import Config
 from openvalle.errors import ConfigError, ModelError
-from openvalle.files import atomic_path
+from openvalle.files import atomic_path, tree_to_disk
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.model.nar import NAR
@@ -98,6 +98,7 @@ def save_bundle(bundle: Bundle, folder: str | Path, storage: Storage = Storage.F
     try:
         _write(bundle, part, storage)
         part.chmod(0o755)
+        tree_to_disk(part)
         _swap(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

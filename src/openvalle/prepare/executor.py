@@ -20,6 +20,7 @@ from typing import Any
 
 from openvalle.data.rows import Row, read_rows, write_rows
 from openvalle.errors import ModelError, UserError
+from openvalle.stop import serve_parent
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +145,7 @@ def _run(build: Callable[[], Work], tasks: list[Task], jobs: int) -> Iterator[Ta
 
 def _serve(build: Callable[[], Work], connection: Connection) -> None:
     """Body of a worker process: take tasks until None comes."""
+    serve_parent()
     try:
         work = build()
         connection.send(None)
@@ -152,7 +154,7 @@ def _serve(build: Callable[[], Work], connection: Connection) -> None:
             connection.send(None)
     except UserError as error:
         connection.send(UserError(error.what, error.hint))  # its subclasses may not unpickle
-    except (KeyboardInterrupt, EOFError):
+    except EOFError:
         pass  # the parent stopped; what is unfinished stays undone
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from openvalle.data.rows import Row, read_rows, write_rows
 from openvalle.errors import ConfigError, UserError
+from openvalle.files import locked
 from openvalle.prepare.align import AlignSettings, align_all
 from openvalle.prepare.clean import CleanSettings, clean_all
 from openvalle.prepare.executor import UNIT, Progress, Result
@@ -83,14 +84,20 @@ def prepare(
     Each step writes a manifest into a folder of its own and is skipped where it is already done with the same
     input and settings, so the same command goes on after any stop. `codec`: a name or folder for `load_codec`;
     `jobs`: processes; `last`: stop after this step; `progress(step, done, total)` is called as work is done.
-    Unusable utterances land in `out`/rejected.jsonl. Raises `UserError` if nothing usable is left.
+    Unusable utterances land in `out`/rejected.jsonl. Raises `UserError` if nothing usable is left, or if another
+    process is at `out`.
     """
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}", "give the number of processes, 1 or more")
     options = options or Options()
     if last not in options.steps:
         raise ConfigError(f"there is no step {last} with the text unit {options.text_unit}", "choose another step")
-    run = _Run(out, jobs, options, progress)
+    with locked(out):
+        return _prepare(_Run(out, jobs, options, progress), source, codec, last)
+
+
+def _prepare(run: _Run, source: Path, codec: str, last: Step) -> Report:
+    options, out = run.options, run.out
     results: dict[Step, Result] = {}
     for step in options.steps[: options.steps.index(last) + 1]:
         rows = results[list(results)[-1]].kept if results else []

@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from openvalle.audio import format_ending
 from openvalle.config import Config
 from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, ConfigError, ModelError, TextError
-from openvalle.files import BadLine, json_lines, write_text
-from openvalle.hub import Kind, find, sha256
+from openvalle.files import BadLine, append_line, json_lines, locked, sha256, write_json_lines
+from openvalle.hub import Kind, find
 from openvalle.synth.jobs import BATCH
 from openvalle.synth.pipeline import Synthesizer
 from openvalle.synth.script import Script, script_of
@@ -111,6 +112,17 @@ def _values(path: Path, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
 
 
 @dataclass(frozen=True)
+class Order:
+    """A row that is to be spoken. `key`: see `Batch._key`; `lines`: of its script."""
+
+    row: Row
+    key: str
+    script: Script
+    lines: int
+    voice: Voice
+
+
+@dataclass(frozen=True)
 class Batch:
     """How a table is spoken: what its rows leave out, and where the files go."""
 
@@ -132,41 +144,42 @@ class Batch:
         return self.folder / REPORT
 
     def run(self, rows: Sequence[Row], resume: bool = True) -> Iterator[Outcome]:
-        """Speak the rows, several at a time, and yield what became of each.
+        """Speak the rows, a few at a time, and yield what became of each, once it is on the disk.
 
-        With `resume`, rows whose file is there and was made from the same text, voice and settings are kept. A row
-        that cannot be spoken does not stop the others. `AudioError` if a file cannot be written.
+        With `resume`, rows whose file is there as it was written, from the same text, voice and settings, are kept. A
+        row that cannot be spoken does not stop the others. `AudioError` if a file cannot be written, `UserError` if
+        another process is at the same folder.
         """
         format_ending(None, self.file_format)
-        done = self._done() if resume else {}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        waiting: list[tuple[Row, str, Script, Voice]] = []
-        kept = []
-        failed = []
-        for row in rows:
-            try:
-                key = self._key(row)
-                entry = done.get(row.id)
-                if entry and entry.get("key") == key and (self.folder / entry["path"]).is_file():
-                    kept.append(Outcome("kept", entry, entry["seconds"]))
-                    continue
-                waiting.append((row, key, self._script(row), self._voice(row)))
-            except (TextError, ModelError, AudioError) as error:
-                failed.append(Outcome("failed", {"id": row.id, "status": "failed", "error": str(error)}))
-        self._begin([outcome.entry for outcome in (*kept, *failed)])
-        yield from (*kept, *failed)
-        for start in range(0, len(waiting), BATCH):
-            yield from self._speak(waiting[start : start + BATCH])
+        with locked(self.folder):
+            done = self._done() if resume else {}
+            waiting: list[Order] = []
+            kept = []
+            failed = []
+            for row in rows:
+                try:
+                    key = self._key(row)
+                    entry = done.get(row.id)
+                    if entry and self._is_there(row, key, entry):
+                        kept.append(Outcome("kept", entry, entry["seconds"]))
+                        continue
+                    waiting.append(Order(row, key, *self._script(row), self._voice(row)))
+                except (TextError, ModelError, AudioError) as error:
+                    failed.append(Outcome("failed", {"id": row.id, "status": "failed", "error": str(error)}))
+            self._begin([outcome.entry for outcome in (*kept, *failed)])
+            yield from (*kept, *failed)
+            for group in _groups(waiting):
+                yield from self._speak(group)
 
-    def _speak(self, group: Sequence[tuple[Row, str, Script, Voice]]) -> Iterator[Outcome]:
-        rows, keys, scripts, voices = zip(*group, strict=True)
+    def _speak(self, group: Sequence[Order]) -> Iterator[Outcome]:
+        rows, keys = [order.row for order in group], [order.key for order in group]
+        scripts, voices = [order.script for order in group], [order.voice for order in group]
         seeds, durations = [self._seed(row) for row in rows], [row.duration for row in rows]
         spoken = self.synthesizer.say_batch(scripts, voices, seed=seeds, options=self.options, duration=durations)
         for row, key, speech in zip(rows, keys, spoken, strict=True):
-            path = speech.save(self.folder / f"{row.id}{format_ending(None, self.file_format)}", self.file_format)
+            path = speech.save(self._path(row), self.file_format)
             entry = self._entry(row, key, speech, path)
-            with self.report.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            append_line(self.report, entry)
             yield Outcome("spoken", entry, speech.seconds)
 
     def _entry(self, row: Row, key: str, speech: Speech, path: Path) -> dict[str, Any]:
@@ -180,14 +193,25 @@ class Batch:
             "seed": self._seed(row),
             "quality": speech.quality.as_dict(),
             "key": key,
+            "digest": sha256(path),
         }
 
-    def _script(self, row: Row) -> Script:
-        """Return what a row wants spoken; `TextError` if that is nothing, or a voice in it is not known."""
+    def _path(self, row: Row) -> Path:
+        return self.folder / f"{row.id}{format_ending(None, self.file_format)}"
+
+    def _is_there(self, row: Row, key: str, entry: dict[str, Any]) -> bool:
+        """Return True if the row's file is what the entry of an earlier report says it is, and what is wanted."""
+        path = self._path(row)
+        is_meant = (entry.get("key"), entry.get("path")) == (key, path.name)
+        if not is_meant or not isinstance(entry.get("seconds"), int | float) or not path.is_file():
+            return False
+        return sha256(path) == entry.get("digest")
+
+    def _script(self, row: Row) -> tuple[Script, int]:
+        """Return what a row wants spoken and in how many lines; `TextError` if none, or a voice in it is not known."""
         script = script_of(row.text, self.markup, self.lexicon)
         script.cast(self.synthesizer.voice)
-        next(script.lines())
-        return script
+        return script, sum(1 for _ in script.lines())
 
     def _seed(self, row: Row) -> int:
         return self.seed if row.seed is None else row.seed
@@ -228,15 +252,28 @@ class Batch:
         """Return the spoken rows of an earlier report, by id. A line that was cut off is left out."""
         entries = {}
         if self.report.is_file():
-            for line in self.report.read_text(encoding="utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    continue
-                if isinstance(entry, dict) and entry.get("status") == "spoken":
-                    entries[str(entry.get("id"))] = entry
+            for line in self.report.read_text(encoding="utf-8", errors="replace").split("\n"):
+                with suppress(BadLine):
+                    for _, entry in json_lines(line):
+                        if isinstance(entry, dict) and entry.get("status") == "spoken":
+                            entries[str(entry.get("id"))] = entry
         return entries
 
     def _begin(self, entries: Sequence[dict[str, Any]]) -> None:
         """Write the report's first lines: what needs no speaking."""
-        write_text(self.report, "".join(json.dumps(entry) + "\n" for entry in entries))
+        write_json_lines(self.report, entries)
+
+
+def _groups(orders: Sequence[Order]) -> Iterator[list[Order]]:
+    """Yield the rows that are spoken together: as many lines as are spoken at a time, or one row with more.
+
+    They reach the disk together, so that this is what an interruption loses at most.
+    """
+    group: list[Order] = []
+    for order in orders:
+        if group and sum(each.lines for each in group) + order.lines > BATCH:
+            yield group
+            group = []
+        group.append(order)
+    if group:
+        yield group

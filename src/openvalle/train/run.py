@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from openvalle.errors import ConfigError
+from openvalle.files import locked
 
 
 def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Path("runs")) -> Path:
-    """Train `part` (codec, ar, nar, predict, pack or g2p) by the recipe into `out`; return what was made."""
+    """Train `part` (codec, ar, nar, predict, pack or g2p) by the recipe into `out`; return what was made.
+
+    `UserError` if another process is at `out`. Of the processes that train together the first one holds the folder;
+    `pack` replaces its folder whole, and needs no lock.
+    """
     if part in ("codec", "ar", "nar"):
         from openvalle.train.distributed import warn_if_alone
         from openvalle.train.progress import need_tensorboard
 
         need_tensorboard()
         warn_if_alone()
+    if part == "pack" or os.environ.get("RANK", "0") != "0":
+        return _run(part, recipe, overrides, out)
+    with locked(out):
+        return _run(part, recipe, overrides, out)
+
+
+def _run(part: str, recipe: Path, overrides: tuple[str, ...], out: Path) -> Path:
     if part == "codec":
         from openvalle.train.codec import CodecRecipe, train_codec
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from openvalle.errors import ModelError
+from openvalle.files import tree_to_disk
 
 _NAME = re.compile(r"step-(\d{9})")
 
@@ -46,6 +47,7 @@ def save_checkpoint(state: TrainState, folder: Path, keep: int = 2) -> Path:
     for name, optimizer in state.optimizers.items():
         save_file(_moments(optimizer), part / f"{name}.optimizer.safetensors")
     (part / "state.json").write_text(json.dumps({"format": 1, "step": state.step}) + "\n")
+    tree_to_disk(part)  # a checkpoint that has its name is whole, also after a power cut
     if final.exists():
         shutil.rmtree(final)
     part.rename(final)

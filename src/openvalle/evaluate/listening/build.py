@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +26,7 @@ from openvalle.evaluate.listening.study import (
     Trial,
 )
 from openvalle.evaluate.listening.trials import catches, comparisons, trainings
+from openvalle.files import atomic_folder
 
 MAX_CLIP_SECONDS = 60.0  # nobody compares longer clips from memory
 MAX_STIMULI = 12  # BS.1534 advises no more on one page
@@ -75,17 +74,9 @@ def build_study(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already", "choose another folder; a test is never overwritten")
     items = chosen_items(design, sources)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as part:
         study = _Builder(part / AUDIO_FOLDER, design, sources, sound or Sound()).build(items, progress)
         study.save(part / STUDY_FILE)
-        part.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return study
 
 
@@ -158,7 +149,6 @@ class _Builder:
         """Write every clip and return the test."""
         design = self._design
         self._folder.mkdir(parents=True)
-        self._folder.parent.chmod(0o755)
         shuffled = [items[place] for place in self._rng.permutation(len(items))]
         names: dict[tuple[str, str], str] = {}
         for count, item in enumerate(shuffled):

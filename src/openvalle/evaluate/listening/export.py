@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
 from openvalle.errors import UserError
 from openvalle.evaluate.listening.paper import PAGE_FILES, STUDY_SCRIPT, page_file, public_study, public_trials
 from openvalle.evaluate.listening.study import AUDIO_FOLDER, load_study
+from openvalle.files import atomic_folder
 
 
 def export_study(folder: Path, target: Path, raters: int) -> Path:
@@ -20,9 +20,7 @@ def export_study(folder: Path, target: Path, raters: int) -> Path:
     study = load_study(folder)
     if target.exists():
         raise UserError(f"{target} is there already", "choose another folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with atomic_folder(target) as part:
         for name in PAGE_FILES:
             (part / name).write_bytes(page_file(name))
         shown = public_study(study) | {
@@ -32,8 +30,4 @@ def export_study(folder: Path, target: Path, raters: int) -> Path:
         }
         (part / STUDY_SCRIPT).write_text(f"window.STUDY = {json.dumps(shown)};\n", encoding="utf-8")
         shutil.copytree(folder / AUDIO_FOLDER, part / AUDIO_FOLDER)
-        part.chmod(0o755)
-        part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return target
