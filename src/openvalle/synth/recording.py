@@ -174,14 +174,17 @@ def record(
     transcript: str | None = None,
     channel: Channel | str = Channel.AUTO,
     asr: str = "",
+    *,
+    is_strict: bool = True,
 ) -> Recording:
     """Return a recording with its tokens and the time of every word; without `transcript` it is recognised (`heard`).
 
     A `Speech` of one sentence, as an aligned model spoke it, knows all that already. Raises `AudioError` for a clip
-    that cannot be used, or whose transcript cannot be what is said, `TextError` without words.
+    that cannot be used, or whose transcript cannot be what is said, `TextError` without words. `is_strict`: also if a
+    given transcript fits badly.
     """
-    if isinstance(source, Speech):
-        return _of_speech(source) or record(utterer, source.audio, source.text)
+    if isinstance(source, Speech):  # its text is what was to be said, however badly it was
+        return _of_speech(source) or record(utterer, source.audio, source.text, is_strict=False)
     label = str(source) if isinstance(source, str | Path) else "the recording"
     clip = source if isinstance(source, Clip) else Clip.read(source, channel)
     sound = resample(clip.mono(), RATE)
@@ -194,8 +197,8 @@ def record(
         log.warning("%s: %s", label, noise)
     text = heard(levelled, label, asr) if transcript is None else transcript
     codes = encoded(levelled, utterer.codec, utterer.ar.config.merge)
-    is_given = transcript is not None  # a recogniser's mistakes are no reason to refuse
-    aligned = align_transcript(levelled, text, label, len(codes), utterer.spec.frame_rate, is_strict=is_given)
+    is_strict = is_strict and transcript is not None  # a recogniser's mistakes are no reason to refuse
+    aligned = align_transcript(levelled, text, label, len(codes), utterer.spec.frame_rate, is_strict=is_strict)
     if aligned.doubt:
         log.warning("%s: %s", label, aligned.doubt)
     gain = float(levelled.samples[loudest] / sound.samples[loudest])
