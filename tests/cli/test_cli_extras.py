@@ -118,7 +118,7 @@ def use_player() -> None:
     play_file(Path("speech.wav"))
 
 
-RECIPE = PROJECT / "recipes" / "valle-small.yaml"
+RECIPE = SOURCE / "recipes" / "valle-small.yaml"
 USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and a function or a command that needs it
     ("TTS", use_coqui),
     ("espeakng_loader", use_espeak),
@@ -137,7 +137,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("sounddevice", use_player),
     ("speechmos", use_dnsmos),
     ("tensorboard", ("train", "ar", str(RECIPE), "--out", "run")),
-    ("tensorboard", ("train", "codec", str(PROJECT / "recipes" / "codec.yaml"), "--out", "run")),
+    ("tensorboard", ("train", "codec", str(SOURCE / "recipes" / "codec.yaml"), "--out", "run")),
     ("tokenizers", use_byte_pairs),
     ("transformers", ("say", "Hi.", "--codec", "encodec")),
     ("transformers", use_transformers("recognizer")),
