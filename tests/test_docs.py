@@ -1,7 +1,7 @@
-"""The examples in docs/ run, page by page, with the built-in model: what a reader copies works.
+"""The examples in README.md and docs/ run, page by page, with the built-in model: what a reader copies works.
 
-Blocks marked `python` share one namespace per page; those marked `bash` run in the same empty folder, in order. Other
-blocks (unmarked, `yaml` ...) are only read.
+Blocks marked `python` share one namespace per page; those marked `bash` run in the same folder, in order. A block that
+cannot run says why, in a comment before it: `<!-- not run: it takes a corpus -->`. Its commands are parsed, too.
 """
 
 from __future__ import annotations
@@ -11,17 +11,30 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
-BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.M | re.S)
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S
+)
+DATA = {"yaml", "toml", "json", "text"}  # what is only read: files, and what commands print
 HERE_DOCUMENT = re.compile(r"<<-?\s*'?(\w+)'?")
 SHELL_SIGNS = set("|<>$&;`*")  # outside of quotes: only a shell knows what they mean
-PAGES = sorted(page for page in DOCS.rglob("*.md") if BLOCK.search(page.read_text(encoding="utf-8")))
-OPENVALLE = f'openvalle() {{ "{sys.executable}" -m openvalle "$@"; }}\n'
+# `aplay` stands for a player, which a machine that runs tests need not have.
+SHELL = f'openvalle() {{ "{sys.executable}" -m openvalle "$@"; }}\naplay() {{ cat > /dev/null; }}\n'
+
+
+def runs(page: Path) -> bool:
+    blocks = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return any(block["language"] not in DATA and not block["reason"] for block in blocks)
+
+
+RUNNING = [page for page in PAGES if runs(page)]
 
 
 @pytest.fixture(autouse=True)
@@ -39,21 +52,83 @@ def _load():
     return functools.cache(Synthesizer.load)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUNNING, ids=lambda page: page.stem)
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
+    if page.name == "README.md":
+        lay_out(here)
     namespace: dict[str, object] = {"__name__": "__docs__"}
     text = page.read_text(encoding="utf-8")
-    for match in BLOCK.finditer(text):
-        language, code = match.groups()
-        line = text[: match.start()].count("\n") + 1
-        if language == "python":
-            exec(compile("\n" * line + code, str(page), "exec"), namespace)
+    for block in BLOCK.finditer(text):
+        line = text[: block.start("code")].count("\n")
+        if block["reason"] or block["language"] in DATA:
+            continue
+        if block["language"] == "python":
+            exec(compile("\n" * line + block["code"], str(page), "exec"), namespace)
         else:
-            for command in commands_of(code):
+            for command in commands_of(block["code"]):
                 run(command)
+
+
+def lay_out(folder: Path) -> None:
+    """Write the files that the README takes for granted."""
+    from openvalle import Synthesizer
+
+    Synthesizer.load().say("I like green tea.", seed=1).save(folder / "clip.wav")
+    (folder / "novel.txt").write_text("# One\n\nA word.\n", encoding="utf-8")
+    (folder / "lines.csv").write_text("text\nOne.\n", encoding="utf-8")
+    (folder / "script.txt").write_text("[S1] Hello. [S2] Hi.\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_runs_or_says_why_not(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    blocks = list(BLOCK.finditer(text))
+    assert len(blocks) * 2 == len(re.findall(r"^```", text, re.M)), "a block that is not understood"
+    for block in blocks:
+        assert block["language"] in {"python", "bash", *DATA}, block["code"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_can_be_parsed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the block does not run: commands, options and their values exist."""
+    from typer.core import TyperCommand
+
+    from openvalle.cli.main import app
+    from openvalle.cli.settings import Command
+
+    monkeypatch.chdir(tmp_path)
+    for kind in (Command, TyperCommand):
+        monkeypatch.setattr(kind, "invoke", lambda self, ctx: None, raising=False)
+    for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        for command in commands_of(block["code"]) if block["language"] == "bash" else ():
+            for arguments in calls_in(command):
+                with pytest.raises(SystemExit) as ended:
+                    app(arguments, prog_name="openvalle")
+                assert not ended.value.code, command
+
+
+def calls_in(command: str) -> Iterator[list[str]]:
+    """Yield the arguments of each call of openvalle in a line of shell."""
+    words = shlex.shlex(command.partition("<<")[0], posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    call: list[str] | None = None
+    is_file = False  # what follows < or >
+    for word in [*words, ";"]:
+        if set(word) <= {"<", ">"}:
+            is_file = True
+        elif set(word) <= SHELL_SIGNS:
+            if call is not None:
+                yield call
+            call = None
+        elif word == "openvalle" and call is None:
+            call = []
+        elif call is not None and not is_file:
+            call.append(word)
+        is_file = is_file and set(word) <= {"<", ">"}
 
 
 def commands_of(code: str) -> Iterator[str]:
@@ -81,7 +156,7 @@ def run(command: str) -> None:
             app(shlex.split(command, comments=True)[1:], prog_name="openvalle")
         assert not ended.value.code, command
         return
-    done = subprocess.run(["bash", "-ec", OPENVALLE + command], capture_output=True, text=True)
+    done = subprocess.run(["bash", "-ec", SHELL + command], capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 
@@ -90,5 +165,33 @@ def test_commands_are_cut_as_a_shell_does() -> None:
     assert list(commands_of(code)) == ["one   two", "cat > x <<'END'\na\nb\nEND", "last"]
 
 
+def test_calls_are_found_in_a_line_of_shell() -> None:
+    line = 'SEED=3 openvalle say "a | b" -o x.wav > y; cat x | openvalle stream - | aplay  # openvalle no'
+    assert list(calls_in(line)) == [["say", "a | b", "-o", "x.wav"], ["stream", "-"]]
+
+
 def test_pages_are_there() -> None:
-    assert {"voices", "streaming", "long-text"} <= {page.stem for page in PAGES}
+    assert {"README", "voices", "streaming", "long-text", "settings"} <= {page.stem for page in RUNNING}
+
+
+def test_readme_says_what_each_extra_is_for() -> None:
+    """The table names every extra that the code asks for, and no other."""
+    asked: set[str] = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        asked |= set(re.findall(r'MissingExtra\("[^"]*", "([\w-]+)"\)', path.read_text(encoding="utf-8")))
+    named = set(re.findall(r"^\|.*'\.\[([\w-]+)\]'", (ROOT / "README.md").read_text(encoding="utf-8"), re.M))
+    assert named == asked
+    assert asked <= set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+
+
+def test_readme_names_every_command() -> None:
+    from openvalle.cli.main import SECTIONS
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in {name for names in SECTIONS.values() for name in names} - {
+        "version",
+        "report",
+        "spoofing",
+        "watermark",
+    }:
+        assert f"openvalle {name}" in text, name

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SPINS = "5000"  # some 20 us, then a thread sleeps until it is called; see `make bench-threads`
+SPINS = "1000"  # a few microseconds, then a thread sleeps until it is called; see `make bench-threads`
 # Whoever set one of these has chosen how threads wait, for GNU, LLVM or Intel OpenMP.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 

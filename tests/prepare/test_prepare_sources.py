@@ -8,8 +8,8 @@ import pytest
 
 from openvalle.data.rows import read_rows
 from openvalle.errors import UserError
-from openvalle.prepare.formats import Clip
-from openvalle.prepare.sources import CUTS, assign_splits, read_cuts, scan
+from openvalle.prepare.formats import Clip, Format
+from openvalle.prepare.sources import CUTS, LAYOUTS, assign_splits, read_cuts, scan
 
 
 def test_unusable_clips_are_listed_with_reasons(tmp_path, write_sound):
@@ -89,3 +89,11 @@ def test_one_speaker_is_divided_by_utterance_and_one_utterance_trains():
 
 def test_the_sources_own_splits_stand():
     assert {clip.split for clip in assign_splits(_clips(5, 2, "test-other"))} == {"test-other"}
+
+
+def test_the_page_of_layouts_that_errors_name_shows_every_layout(tmp_path):
+    with pytest.raises(UserError, match=LAYOUTS):
+        scan(tmp_path, tmp_path / "out")
+    page = (Path(__file__).parents[2] / LAYOUTS).read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert len(rows) - 1 == len(Format), "a heading, then a row for each"

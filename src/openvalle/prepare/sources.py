@@ -15,11 +15,12 @@ from openvalle.data.rows import Row, write_rows
 from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path
 from openvalle.prepare.executor import Result, writing
-from openvalle.prepare.formats import Clip, read_clips
+from openvalle.prepare.formats import Clip, Format, read_clips
 
 log = logging.getLogger(__name__)
 
 DEV_SHARE = 0.05  # of the speakers, where the source names no splits
+LAYOUTS = "docs/corpora.md"
 CUTS = "cuts.jsonl.gz"
 
 
@@ -43,7 +44,10 @@ def scan(source: Path, folder: Path) -> Result:
         write_rows(folder / "rejected.jsonl", rejected)
     if not kept:
         why = f"{rejected[0]['id']}: {rejected[0]['reason']}" if rejected else "no sound with text was found"
-        raise UserError(f"{source} holds nothing to prepare ({why})", "see the docs for the known layouts")
+        raise UserError(
+            f"{source} holds nothing to prepare ({why})",
+            f"{LAYOUTS} shows the layouts that are read: {', '.join(Format)}",
+        )
     clips = assign_splits([clip for clip, _ in kept])
     cuts = [_cut(clip, info) for clip, (_, info) in zip(clips, kept, strict=True)]
     with writing(folder), atomic_path(folder / CUTS) as part, gzip.open(part, "wt", encoding="utf-8") as file:
