@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import datetime
 import json
+import math
+import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,13 +15,27 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from openvalle.errors import ConfigError
-from openvalle.files import write_text
+from openvalle.files import check_regular, write_text
+
+MOST_CHARACTERS = 8_000_000  # of a YAML, JSON or TOML file
+DEEPEST = 40  # groups inside each other
+MOST_REPEATED = 10_000  # values that the aliases of a YAML file may stand for, in all
+MOST_FIGURES = 400  # of a number
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Syntax(StrEnum):
+    """How a file of settings is written. Every JSON file is YAML, too; read as JSON it is read faster."""
+
+    YAML = "YAML or JSON"
+    JSON = "JSON"
+    TOML = "TOML"
 
 
 class Config(BaseModel):
     """Base of every configuration: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: dict[str, Any], source: str = "the configuration") -> Self:
@@ -40,20 +59,116 @@ def _one_line(error: ValidationError) -> str:
     parts = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"]) or "(whole)"
-        given = "" if item["type"] == "missing" else f" (it was {item['input']!r})"
+        given = "" if item["type"] == "missing" else f" (it was {_short(item['input'])})"
         parts.append(f"{key}: {item['msg']}{given}")
     return "; ".join(parts)
 
 
-def read_mapping(path: str | Path) -> dict[str, Any]:
-    """Return the mapping in a YAML or JSON file."""
+def _short(value: Any) -> str:
+    shown = repr(value) if not isinstance(value, dict | list | tuple) or len(value) < 20 else f"{len(value)} values"
+    return shown if len(shown) <= 200 else shown[:200] + "..."
+
+
+def parse_data(text: str, source: str, syntax: Syntax = Syntax.YAML) -> Any:
+    """Return the values in a text: mappings with names as keys, lists, strings, finite numbers, booleans, None.
+
+    `ConfigError` for what is not `syntax`, and for what would take without end to read or could not be stored: deep
+    nesting, aliases that grow, numbers of hundreds of figures, dates, sets, bytes.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise ConfigError(f"{source} is larger than any file of settings ({len(text)} characters)", "give another file")
+    try:
+        if syntax is Syntax.YAML:
+            _check_yaml(text, source)
+            values = yaml.load(text, Loader=_LOADER)  # a safe one
+        else:
+            values = json.loads(text) if syntax is Syntax.JSON else tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{source} is nested more than {DEEPEST} deep", "mend the file") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{source} is not valid {syntax}: {' '.join(str(error).split())[:300]}") from None
+    _check_values(values, source)
+    return values
+
+
+def _check_yaml(text: str, source: str) -> None:
+    """Refuse what YAML can say in few words and what takes without end to make, before it is made."""
+    sizes: dict[str, int] = {}  # values of each anchor
+    open_: list[tuple[str | None, int]] = []  # anchors of the open groups, with the values before them
+    count, repeated = 0, 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise ConfigError(f"{source}: the alias *{event.anchor} names nothing before it", "write it out")
+            repeated += sizes[event.anchor]
+            count += sizes[event.anchor]
+            if repeated > MOST_REPEATED:
+                raise ConfigError(f"{source}: its aliases stand for more than {MOST_REPEATED} values", "write less")
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+            if not event.style and len(event.value) > MOST_FIGURES and event.value.lstrip("+-.")[:1].isdigit():
+                raise ConfigError(f"{source}: {event.value[:20]}... is no number that can be used", "mend it")
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_.append((event.anchor, count))
+            sizes.pop(event.anchor or "", None)  # an alias inside would be a group inside itself
+            if len(open_) > DEEPEST:
+                raise ConfigError(f"{source} is nested more than {DEEPEST} deep", "mend the file")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_.pop()
+            count += 1
+            if anchor:
+                sizes[anchor] = count - before
+
+
+def _check_values(values: Any, source: str) -> None:
+    waiting = [(values, "", 0)]
+    while waiting:
+        value, place, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise ConfigError(f"{source} is nested more than {DEEPEST} deep", "mend the file")
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if isinstance(key, bool | int | float):  # names may be figures
+                    key = str(key)
+                if not isinstance(key, str):
+                    raise ConfigError(f"{source}: {place}the name {_short(key)} is no text", "put it in quotes")
+                waiting.append((inner, f"{place}{key[:40]}.", depth + 1))
+        elif isinstance(value, list):
+            waiting += [(inner, place, depth + 1) for inner in value]
+        else:
+            _check_value(value, f"{source}: {place.rstrip('.') or 'it'}")
+
+
+def _check_value(value: Any, place: str) -> None:
+    if isinstance(value, datetime.date | datetime.time):
+        raise ConfigError(f"{place} is a date or a time ({value})", "put it in quotes, as text")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{place} is not a finite number ({value})", "give a number")
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ConfigError(f"{place} is too large a number", "give a smaller one")
+    if not isinstance(value, str | bool | int | float | None):
+        raise ConfigError(
+            f"{place} is of a kind that settings do not have ({type(value).__name__})", "write it as text"
+        )
+
+
+def read_data(path: str | Path, syntax: Syntax = Syntax.YAML) -> Any:
+    """Return the values in a file (see `parse_data`); `ConfigError` if it cannot be read."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = check_regular(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", "give the path of a YAML or JSON file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML or JSON: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}", f"give the path of a {syntax} file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not valid {syntax}: {error}") from None
+    return parse_data(text, str(path), syntax)
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """Return the mapping in a YAML or JSON file."""
+    values = read_data(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} does not hold a mapping of keys to values")
     return values
@@ -61,7 +176,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
 
 def override(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
     """Return `values` with each `a.b=value` (value in YAML) set."""
-    values = json.loads(json.dumps(values))
+    values = copy.deepcopy(values)
     for item in overrides:
         key, equals, text = item.partition("=")
         if not equals or not key:
@@ -72,5 +187,5 @@ def override(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, An
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"cannot override {key}: {parent} is not a group of settings")
-        node[last] = yaml.safe_load(text)
+        node[last] = parse_data(text, f"the override of {key}")
     return values

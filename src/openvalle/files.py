@@ -40,6 +40,21 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 _swept: set[str] = set()  # folders that were cleared of leftovers by this process
 
 
+def check_regular(path: Path) -> Path:
+    """Return the path of something to read, unless reading could wait for ever; what is not there is not looked at.
+
+    `UserError` for a named pipe, a device or a socket. An open descriptor (`/dev/stdin`, `<(...)` of a shell) is read.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # the reader says what is wrong
+        return path
+    is_open = path == Path("/dev/stdin") or str(path).startswith(("/dev/fd/", "/proc/self/fd/"))
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or is_open):
+        raise UserError(f"{path} is a pipe or a device, not a file", "give a file")
+    return path
+
+
 class Free:
     """A name that nobody has when the file is complete: `first`, or else `first-2`, `first-3` ...
 

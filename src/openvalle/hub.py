@@ -160,8 +160,11 @@ def is_builtin(path: Path) -> bool:
     return path.resolve().is_relative_to(assets().resolve())
 
 
-def damaged(folder: Path) -> list[str]:
-    """Return the files that are missing from `folder` or differ from its SHA256SUMS (empty without one)."""
+def damaged(folder: Path, only: Sequence[str] | None = None) -> list[str]:
+    """Return the files that are missing from `folder` or differ from its SHA256SUMS (empty without one).
+
+    `only`: the files that are looked at; all by default.
+    """
     sums = folder / SUMS
     if not sums.is_file():
         return []
@@ -169,6 +172,8 @@ def damaged(folder: Path) -> list[str]:
     for line in sums.read_text(encoding="utf-8").splitlines():
         expected, _, name = line.partition("  ")
         path = folder / name
+        if only is not None and name not in only:
+            continue
         if not path.is_file() or sha256(path) != expected:
             bad.append(name)
     return bad

@@ -110,8 +110,8 @@ def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(TextError, match="cannot read the script"):
         read_dialogue(tmp_path / "none.txt")
     for name, text, message in (
-        ("a.yaml", "turns: [", "cannot be read"),
-        ("a.toml", "x", "cannot be read"),
+        ("a.yaml", "turns: [", "is not valid YAML"),
+        ("a.toml", "x", "is not valid TOML"),
         ("b.yaml", "- 1", "does not hold voices and turns"),
         ("c.yaml", "turns: []", "turns"),
         ("d.yaml", "turns: [{speaker: a, text: b, tune: c}]", "tune"),

@@ -11,6 +11,7 @@ import errno
 import io
 import logging
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -58,6 +59,9 @@ ADVICE = {
     errno.EMFILE: "allow more open files, with `ulimit -n`",
     errno.EIO: "check the disk",
 }
+
+
+_OUT_OF_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|tried to allocate", re.I)  # torch's
 
 
 class Guarded(TyperGroup):
@@ -110,6 +114,10 @@ def advice(error: Exception) -> str | None:
     """Return what is wrong and what to do, if a person can mend it."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, RecursionError):
+        return "something in the input is nested too deep; write it with fewer levels"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))):
+        return "there is not enough memory; close other programs, give less at a time, or use a smaller model"
     if isinstance(error, OSError) and error.errno in ADVICE:
         place = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror}{place}; {ADVICE[error.errno]}"

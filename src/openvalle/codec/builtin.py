@@ -217,6 +217,10 @@ class BuiltinCodec(nn.Module):
         codec = cls(BuiltinCodecConfig.load(folder / "config.json"))
         try:
             weights = load_file(folder / "model.safetensors")
+            if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+                raise ModelError(
+                    f"{folder / 'model.safetensors'} holds values that are no finite numbers", "copy it again"
+                )
             missing, unexpected = codec.load_state_dict({n: w.float() for n, w in weights.items()}, strict=False)
         except (SafetensorError, OSError, RuntimeError) as error:
             raise ModelError(

@@ -255,8 +255,12 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     tensors, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
     try:
         if tensors.is_file():
-            return load_file(tensors)
-        return torch.load(pickled, map_location="cpu", weights_only=True)
+            weights = load_file(tensors)
+        else:
+            weights = torch.load(pickled, map_location="cpu", weights_only=True)
+        if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+            raise ModelError(f"the Vocos head in {folder} holds values that are no finite numbers", "download it again")
+        return weights
     except FileNotFoundError:
         raise ModelError(f"no Vocos head in {folder}", f"it needs {' and '.join(FILES)}") from None
     except (SafetensorError, UnpicklingError, OSError, RuntimeError, EOFError) as error:

@@ -6,7 +6,6 @@ Both stay on disk, memory-mapped, and are read row by row or crop by crop.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openvalle.audio import RATE, Audio
+from openvalle.config import Syntax, read_data
 from openvalle.data.rows import Row, of_split, read_rows
 from openvalle.data.sampling import neighbours
-from openvalle.errors import ModelError
+from openvalle.errors import ConfigError, ModelError
 from openvalle.files import atomic_path
 
 if TYPE_CHECKING:
@@ -269,9 +269,9 @@ def _step_folder(folder: Path, step: str) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {path} ({error})", "run `openvalle prepare` again") from None
+        values = read_data(path, Syntax.JSON)
+    except ConfigError as error:
+        raise ModelError(error.what, "run `openvalle prepare` again") from None
     if not isinstance(values, dict):
         raise ModelError(f"{path} is damaged", "run `openvalle prepare` again")
     return values

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from openvalle.config import Config
 from openvalle.decode.inputs import Accent, ARModel, ARPrompt, inputs_of
 from openvalle.decode.pointer import Pointer, PresetPointer, check_path
-from openvalle.decode.sampling import DRAWS, SamplingOptions, draw, steps_of, uniforms
+from openvalle.decode.sampling import DRAWS, SamplingOptions, checked_temperature, draw, steps_of, uniforms
 from openvalle.decode.watch import Finding, Watch, WatchOptions
 from openvalle.errors import ModelError
 from openvalle.model.ar import ARLogits
@@ -33,20 +33,27 @@ class AROptions(Config):
     """How codebook 1 is decoded. Frames are the codec's (75 a second)."""
 
     sampling: SamplingOptions = SamplingOptions()
-    path_temperature: float = Field(1.0, ge=0, description="of the pointer's choice to stay or to move on; 0: greedy")
+    path_temperature: float = Field(
+        1.0, ge=0, le=100, description="of the pointer's choice to stay or to move on; 0: greedy"
+    )
     symbol_frames: int = Field(30, ge=1, description="longest stay at a symbol with alignment (30 = 0.4 s)")
     pause_frames: int = Field(75, ge=1, description="longest stay at one of `pauses`")
     pauses: tuple[int, ...] = Field((1,), description="symbols that may last as long as `pause_frames`")
     lead_frames: int = Field(18, ge=1, description="longest pause before the first sound (18 = 0.24 s); with alignment")
     least_frames: float = Field(2.0, ge=0, description="frames per symbol before <EOS>, without alignment")
     most_frames: float = Field(16.0, gt=0, description="frames per symbol at most, without alignment")
-    limit_frames: int = Field(4500, ge=1, description="frames in all (4500 = one minute)")
+    limit_frames: int = Field(4500, ge=1, le=1_000_000, description="frames in all (4500 = one minute)")
     speed: float = Field(
         1.0, ge=0.5, le=2, description="how fast to speak: 1 as the model would; else along its own path, stretched"
     )
     attempts: int = Field(3, ge=1, le=10, description="times a line is spoken at most, if it goes wrong")
     accent: Accent = Field(Accent.NATIVE, description="language id of what is spoken; for models with languages")
     watch: WatchOptions = WatchOptions()
+
+    @field_validator("path_temperature")
+    @classmethod
+    def _divides(cls, value: float) -> float:
+        return checked_temperature(value)
 
 
 class StoppedBy(StrEnum):

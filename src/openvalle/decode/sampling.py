@@ -6,18 +6,20 @@ import math
 from collections.abc import Sequence
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from openvalle.config import Config
 
 DRAWS = 2  # uniform numbers that one code uses: the nucleus draw and the draw that may replace it
 
+LEAST = 0.001  # temperature: scores divided by less are no finite numbers
+
 
 class SamplingOptions(Config):
     """How a code is drawn."""
 
-    temperature: float = Field(1.0, ge=0, description="divides the scores; 0 is the likeliest code, as top_p 0")
+    temperature: float = Field(1.0, ge=0, le=100, description="divides the scores; 0 is the likeliest code, as top_p 0")
     top_k: int = Field(0, ge=0, description="keep this many of the likeliest codes; 0 keeps all")
     top_p: float = Field(1.0, ge=0, le=1, description="keep the likeliest mass; 1 keeps all, 0 only the best")
     repetition_aware: bool = Field(True, description="replace a code that repeats by a draw from all codes")
@@ -25,6 +27,18 @@ class SamplingOptions(Config):
     threshold: float = Field(
         0.1, ge=0, description="t_r: replace if (1 + occurrences) / K exceeds it; 0.1 means at one occurrence"
     )
+
+    @field_validator("temperature")
+    @classmethod
+    def _divides(cls, value: float) -> float:
+        return checked_temperature(value)
+
+
+def checked_temperature(value: float) -> float:
+    """Return a temperature by which scores can be divided, or 0; `ValueError` for one too near to it."""
+    if 0 < value < LEAST:
+        raise ValueError(f"it should be 0 or at least {LEAST}")
+    return value
 
 
 def draw(logits: Tensor, history: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:

@@ -138,7 +138,7 @@ def load_report(folder: Path) -> Report:
             raise ValueError("another format or a newer version")
         protocol = Protocol.parse(values["protocol"], str(path))
         record, notes = values["record"], tuple(values["notes"])
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         hint = "give a folder that `openvalle evaluate` wrote"
         raise UserError(f"{folder} holds no report ({error})", hint) from None
     return Report(protocol, tuple(read_rows(folder / ROWS)), record, notes, values.get("values", {}))

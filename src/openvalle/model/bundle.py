@@ -20,13 +20,14 @@ from typing import Any, Self
 
 import torch
 from pydantic import Field, model_validator
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from openvalle.config import Config
-from openvalle.errors import ConfigError, ModelError
+from openvalle.config import Config, Syntax, read_data
+from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.files import atomic_path, tree_to_disk
+from openvalle.hub import SUMS, damaged
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.model.nar import NAR
@@ -123,7 +124,7 @@ def _swap(part: Path, folder: Path) -> None:
         part.rename(folder)
         return
     for other in folder.iterdir():
-        if other.name not in FILES:
+        if other.name not in (*FILES, SUMS):  # the digests are of the old weights
             (shutil.copytree if other.is_dir() else shutil.copy2)(other, part / other.name)
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
     folder.rename(old / folder.name)
@@ -145,17 +146,24 @@ def load_bundle(folder: str | Path) -> Bundle:
     config = _read_config(folder / "config.json")
     table = _read_symbols(folder / "symbols.json", config)
     generation = _read_json(folder / "generation.json")
+    paths = folder / "ar.safetensors", folder / "nar.safetensors"
+    if bad := damaged(folder, tuple(path.name for path in paths)):
+        raise ModelError(f"{folder / bad[0]} is not the file that {SUMS} names", "copy or train the model again")
+    # what config.json claims is compared with what the files hold before any room is made for it
+    with torch.device("meta"):
+        for network, path in ((AR(config.ar), paths[0]), (NAR(config.nar), paths[1])):
+            _check_shapes(network, path)
     ar, nar = AR(config.ar), NAR(config.nar)
-    _load_weights(ar, folder / "ar.safetensors")
-    _load_weights(nar, folder / "nar.safetensors")
+    _load_weights(ar, paths[0])
+    _load_weights(nar, paths[1])
     return Bundle(config, ar.eval(), nar.eval(), table.symbols, generation, table.merges)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({error})", "copy or train the model again") from None
+        values = read_data(path, Syntax.JSON)
+    except UserError as error:
+        raise ModelError(error.what, "copy or train the model again") from None
     if not isinstance(values, dict):
         raise ModelError(f"{path} does not hold a mapping", "copy or train the model again")
     return values
@@ -190,26 +198,42 @@ def _read_symbols(path: Path, config: BundleConfig) -> SymbolsFile:
     return file
 
 
-def _load_weights(network: nn.Module, path: Path) -> None:
-    """Fill `network` with the file's weights."""
+def _check_shapes(network: nn.Module, path: Path) -> None:
+    """Raise `ModelError` unless the file holds the network's weights, by name and shape."""
     try:
-        weights = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            weights = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged ({error})", "copy or train the model again") from None
     expected = network.state_dict()
     for key, value in expected.items():
         if key not in weights:
             raise ModelError(f"{path} has no weight {key}", "its config.json is of another model")
-        if weights[key].shape != value.shape:
-            shapes = f"{tuple(weights[key].shape)} and config.json says {tuple(value.shape)}"
+        if weights[key] != tuple(value.shape):
+            shapes = f"{weights[key]} and config.json says {tuple(value.shape)}"
             raise ModelError(f"{path}: {key} is {shapes}", "its config.json is of another model")
     extra = sorted(set(weights) - set(expected))
     if extra:
         raise ModelError(
             f"{path} has a weight {extra[0]} that the model does not", "its config.json is of another model"
         )
-    values = {key: weights[key].to(value.dtype) for key, value in expected.items()}
-    network.load_state_dict(values)
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    """Fill `network` with the file's weights; `ModelError` if one of them is not a finite number."""
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error})", "copy or train the model again") from None
+    require_finite(weights, path)
+    network.load_state_dict({key: weights[key].to(value.dtype) for key, value in network.state_dict().items()})
+
+
+def require_finite(weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raise `ModelError` if a weight is infinite or no number: everything would turn to noise, without a word."""
+    for key, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ModelError(f"{path}: {key} holds values that are no finite numbers", "copy or train it again")
 
 
 def require_same_symbols(config: BundleConfig, digest: str, source: str) -> None:

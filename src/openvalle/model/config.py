@@ -89,10 +89,10 @@ class EntryChoice(StrEnum):
 class StackConfig(Config):
     """The transformer both networks are made of."""
 
-    width: int = Field(320, gt=0, description="size of the hidden states")
-    heads: int = Field(5, gt=0, description="attention heads; they share the width")
-    depth: int = Field(6, gt=0, description="layers")
-    feedforward: int = Field(1280, gt=0, description="hidden size of the feed-forward part")
+    width: int = Field(320, gt=0, le=16_384, description="size of the hidden states")
+    heads: int = Field(5, gt=0, le=1024, description="attention heads; they share the width")
+    depth: int = Field(6, gt=0, le=256, description="layers")
+    feedforward: int = Field(1280, gt=0, le=131_072, description="hidden size of the feed-forward part")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of embeddings and residual branches in training")
 
     @model_validator(mode="after")
@@ -111,13 +111,13 @@ class LanguageModelConfig(Config):
     """What both networks share."""
 
     stack: StackConfig = StackConfig()
-    symbols: int = Field(..., gt=0, description="size of the text symbol table")
-    entries: int = Field(1024, gt=1, description="entries of each codebook")
+    symbols: int = Field(..., gt=0, le=65_536, description="size of the text symbol table")
+    entries: int = Field(1024, gt=1, le=65_536, description="entries of each codebook")
     positions: Positions = Field(Positions.SINUSOIDAL, description="how order is told")
-    max_positions: int | None = Field(None, gt=0, description="longest part with learnt positions")
+    max_positions: int | None = Field(None, gt=0, le=1_000_000, description="longest part with learnt positions")
     alignment: Alignment = Field(Alignment.NONE, description="whether frames know their symbol")
     text_prenet: Prenet = Field(Prenet.NONE, description="context for symbol embeddings")
-    languages: int = Field(0, ge=0, description="number of languages; 0 means no language embedding")
+    languages: int = Field(0, ge=0, le=1024, description="number of languages; 0 means no language embedding")
     language_on: LanguageOn = Field(LanguageOn.AUDIO, description="where the language embedding is added")
     language_dropout: float = Field(
         0.0,
@@ -125,7 +125,7 @@ class LanguageModelConfig(Config):
         lt=1,
         description="share of training rows with the null language, so that `none` is defined",
     )
-    merge: int = Field(1, ge=1, description="codebook-1 merging rate: frames that share a code (VALL-E R 3.1)")
+    merge: int = Field(1, ge=1, le=64, description="codebook-1 merging rate: frames that share a code (VALL-E R 3.1)")
     tie_output: bool = Field(True, description="code heads share the embedding table of the same codebook")
 
     @model_validator(mode="after")
@@ -144,7 +144,7 @@ class ARConfig(LanguageModelConfig):
     """Codebook 1, one group of blocks after the other."""
 
     text_attention: TextAttention = Field(TextAttention.BIDIRECTIONAL, description="what a text symbol sees")
-    group: int = Field(1, ge=1, description="codes predicted per step (VALL-E 2)")
+    group: int = Field(1, ge=1, le=64, description="codes predicted per step (VALL-E 2)")
     begin: bool = Field(
         True,
         description="whether a <BOS> stands between text and audio (X, 2); without it the first code is predicted at "
@@ -180,11 +180,12 @@ class ARConfig(LanguageModelConfig):
 class NARConfig(LanguageModelConfig):
     """Codebooks 2..Q, each in one pass over all frames."""
 
-    codebooks: int = Field(8, ge=2, description="codebooks of the codec")
+    codebooks: int = Field(8, ge=2, le=64, description="codebooks of the codec")
     conditioning: StageConditioning = Field(StageConditioning.ADAPTIVE, description="how the stage is told")
     stage_width: int | None = Field(
         None,
         gt=0,
+        le=16_384,
         description="size of the stage embedding that AdaLN projects; the model's width by default",
     )
     stage_draw: StageDraw = Field(StageDraw.BATCH, description="one training stage per batch or per row")
@@ -200,6 +201,7 @@ class NARConfig(LanguageModelConfig):
     passes: int | None = Field(
         None,
         ge=1,
+        le=64,
         description="passes when speaking, one codebook each but for the last, which with choice `rest` takes all that "
         "are left; one pass per codebook by default",
     )
@@ -207,6 +209,7 @@ class NARConfig(LanguageModelConfig):
     latent: int | None = Field(
         None,
         gt=0,
+        le=16_384,
         description="dimensions of fixed code vectors, the codec's own, that one layer projects to the width; learnt "
         "vectors of the model's width by default",
     )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import Field
 
 from openvalle.audio import Audio, silence
-from openvalle.config import Config
+from openvalle.config import Config, Syntax, parse_data
 from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.files import Free, expanded, written_path
 from openvalle.hub import VOICE_SUFFIX, assets
@@ -221,10 +219,7 @@ def hush(audio: Audio) -> Audio:
 
 def _mapping(text: str, path: Path) -> dict[str, Any]:
     """Return the values of a YAML or TOML script; voices that lie beside it are found there."""
-    try:
-        values = tomllib.loads(text) if path.suffix.lower() == ".toml" else yaml.safe_load(text)
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}", "mend the file") from None
+    values = parse_data(text, str(path), Syntax.TOML if path.suffix.lower() == ".toml" else Syntax.YAML)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} does not hold voices and turns", "see docs/dialogue.md")
     voices = values.get("voices")

@@ -140,7 +140,8 @@ class Synthesizer:
             found, is_new = self._read_voice(voice, prompt_text, consent, language, licence, channel), True
         if is_new:
             ask(found.consent, found.name, self.policy)
-        return found.check(self.utterer.spec.digest, self.utterer.table.known)
+        spec = self.utterer.spec
+        return found.check(spec.digest, self.utterer.table.known, spec.codebooks, spec.entries)
 
     def say(
         self,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openvalle.errors import ModelError
-from openvalle.files import atomic_path
+from openvalle.files import atomic_path, check_regular
 from openvalle.hub import VOICE_SUFFIX, Kind, assets, names
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ FORMAT = "openvalle-voice"
 VERSION = 2
 DEFAULT_VOICE = "default"  # the built-in voice to use when none is asked for; else the first one there is
 FRAME_RATE = 75.0  # frames per second of every codec we use
+LONGEST = 30.0  # seconds of a voice file, as of a clip
 STRINGS = (
     *("text", "codec_digest", "symbols_digest", "name", "language", "source", "clip_digest", "created", "consent"),
     *("licence", "checks"),
@@ -53,23 +54,44 @@ class Voice:
     checks: str = ""  # what is wrong with the recording, in sentences; empty: nothing was found
 
     def __post_init__(self) -> None:
-        assert self.codes.ndim == 2, self.codes.shape
-        assert self.codes.dtype == np.uint16, self.codes.dtype
-        if self.durations:
-            assert len(self.symbols) == len(self.durations), (len(self.symbols), len(self.durations))
-            assert sum(self.durations) == len(self.codes), (sum(self.durations), len(self.codes))
+        if fault := self._fault():
+            raise ModelError(f"the voice {self.name[:40]!r} {fault}", "make it again with `openvalle voice add`")
+
+    def _fault(self) -> str:
+        """Return why this cannot be a prompt; "" if it can."""
+        if self.codes.ndim != 2 or self.codes.dtype != np.uint16:
+            return (
+                f"has codes of shape {self.codes.shape} and type {self.codes.dtype}, not frames by codebooks of uint16"
+            )
+        if not len(self.codes) or not self.codes.shape[1]:
+            return "holds no sound"
+        if not self.symbols:
+            return "does not say what is spoken in it"
+        if not self.durations:
+            return ""
+        if len(self.symbols) != len(self.durations):
+            return f"has {len(self.symbols)} symbols and {len(self.durations)} durations"
+        if min(self.durations) < 0:
+            return "has symbols that last less than nothing"
+        if sum(self.durations) != len(self.codes):
+            return f"has symbols for {sum(self.durations)} frames, and {len(self.codes)} frames"
+        return ""
 
     @property
     def seconds(self) -> float:
         """Length of the prompt in seconds."""
         return len(self.codes) / FRAME_RATE
 
-    def check(self, codec_digest: str, known: Container[str]) -> Voice:
+    def check(self, codec_digest: str, known: Container[str], codebooks: int = 8, entries: int = 1024) -> Voice:
         """Return the voice if it fits the codec and all its symbols are `known`; `ModelError` says what does not."""
         hint = "make it again from its clip with this model: openvalle voice add"
         if self.codec_digest != codec_digest:
             made = f"with another codec ({self.codec_digest}) than the model's ({codec_digest})"
             raise ModelError(f"the voice {self.name!r} was made {made}", hint)
+        if self.codes.shape[1] != codebooks:
+            raise ModelError(f"the voice {self.name!r} has {self.codes.shape[1]} codebooks, not {codebooks}", hint)
+        if int(self.codes.max()) >= entries:
+            raise ModelError(f"the voice {self.name!r} is damaged: the codec has no entry {self.codes.max()}", hint)
         unknown = [symbol for symbol in dict.fromkeys(self.symbols) if symbol not in known]
         if unknown:
             raise ModelError(
@@ -108,7 +130,7 @@ class Voice:
         """Read a voice file; `ModelError` if it is missing, damaged, no voice, or of a newer version."""
         from safetensors import SafetensorError, safe_open
 
-        path = Path(path)
+        path = check_regular(Path(path))
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = dict(file.metadata() or {})
@@ -121,15 +143,21 @@ class Voice:
                 "it is damaged or no voice: make it again with `openvalle voice add`",
             ) from None
         metadata = _upgraded(metadata, _version(path, metadata))
+        hint = "make it again with `openvalle voice add`"
         try:
-            return cls(
-                codes=tensors["codes"],
-                symbols=tuple(metadata["symbols"].split()),
-                durations=tuple(tensors["durations"].tolist()),
-                **{key: metadata[key] for key in STRINGS},  # of an older file: `_upgraded`
-            )
-        except (KeyError, AssertionError):
-            raise ModelError(f"the voice {path} is incomplete", "make it again with `openvalle voice add`") from None
+            codes, durations = tensors["codes"], tensors["durations"]
+            strings = {key: metadata[key] for key in STRINGS}  # of an older file: `_upgraded`
+            symbols = tuple(metadata["symbols"].split())
+        except KeyError as error:
+            raise ModelError(f"the voice {path} has no {error.args[0]}", hint) from None
+        if durations.ndim != 1 or durations.dtype.kind not in "iu":
+            raise ModelError(f"the voice {path} has durations that are no whole numbers", hint)
+        if len(codes.shape) == 2 and len(codes) > LONGEST * FRAME_RATE:
+            raise ModelError(f"the voice {path} is {len(codes) / FRAME_RATE:.0f} s long", f"give up to {LONGEST:.0f} s")
+        try:
+            return cls(codes=codes, symbols=symbols, durations=tuple(durations.tolist()), **strings)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error.what}", hint) from None
 
 
 def default_voice() -> Voice:

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from openvalle.errors import ModelError, TextError
+from openvalle.config import Syntax, read_data
+from openvalle.errors import ConfigError, ModelError, TextError
 from openvalle.files import write_text
 from openvalle.text.phones import CONSONANTS, FROM_ARPABET, MARKS, SEGMENTS, SIL, STRESSES, VOWELS
 
@@ -125,12 +126,12 @@ class SymbolTable:
     def load(cls, path: str | Path) -> SymbolTable:
         """Read a table; `ModelError` if it is missing, unreadable or altered since it was saved."""
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = read_data(path, Syntax.JSON)
             merges = tuple(str(merge) for merge in values.get("merges", ()))
             table = cls(tuple(str(symbol) for symbol in values["symbols"]), merges)
             digest = values["digest"]
-        except OSError as error:
-            raise ModelError(f"cannot read {path}: {error.strerror}", "give the path of a symbols.json") from None
+        except ConfigError as error:
+            raise ModelError(error.what, "give the path of a symbols.json") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ModelError(f"{path} is not a symbol table", "restore it from its source") from None
         if digest != table.digest:

@@ -68,7 +68,7 @@ def read_ballot(study: Study, path: Path) -> Ballot:
         ballot = Ballot.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check the path") from None
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         first = " ".join(str(error).split())[:160]
         raise UserError(f"{path} does not hold answers: {first}", "ask the rater for the file again") from None
     if ballot.study != study.id:

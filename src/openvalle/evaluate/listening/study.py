@@ -108,7 +108,7 @@ def load_study(folder: Path) -> Study:
         raise UserError(f"there is no listening test in {folder}", "make one: openvalle listen new --help") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from None
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         first = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is damaged: {first}", "make the test again with `openvalle listen new`") from None
     lost = [name for name in study.clips if not (folder / AUDIO_FOLDER / name).is_file()]
