@@ -131,7 +131,8 @@ class SymbolTable:
             table = cls(tuple(str(symbol) for symbol in values["symbols"]), merges)
             digest = values["digest"]
         except ConfigError as error:
-            raise ModelError(error.what, "give the path of a symbols.json") from None
+            what = f"{path} is not a symbol table ({error.what})" if Path(path).is_file() else error.what
+            raise ModelError(what, "give the path of a symbols.json") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ModelError(f"{path} is not a symbol table", "restore it from its source") from None
         if digest != table.digest:
