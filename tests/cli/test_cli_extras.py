@@ -58,7 +58,7 @@ def use_jiwer() -> None:
 def use_whisper() -> None:
     from openvalle.listen.asr import recognizer_named
 
-    recognizer_named("faster-whisper")
+    recognizer_named("whisper")
 
 
 def use_pocketsphinx() -> None:
@@ -121,6 +121,7 @@ def use_player() -> None:
 RECIPE = SOURCE / "recipes" / "valle-small.yaml"
 USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and a function or a command that needs it
     ("TTS", use_coqui),
+    ("av", ("say", "Hi.", "--voice", "M4A")),
     ("espeakng_loader", use_espeak),
     ("faster_whisper", use_whisper),
     ("huggingface_hub", use_huggingface),
@@ -179,7 +180,9 @@ def test_a_missing_package_is_one_line_with_the_command_that_brings_it(
         assert module == "sounddevice" or isinstance(raised.value, MissingExtra)
         code, shown = explain(raised.value, debug=False), capsys.readouterr().err
     else:
-        run = openvalle(*(str(clip_path) if word == "CLIP" else word for word in use))
+        clips = {"CLIP": clip_path, "M4A": clip_path.with_suffix(".m4a")}
+        clips["M4A"].write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0")  # what tells the container
+        run = openvalle(*(clips.get(word, word) for word in use))
         code, shown = run.code, run.err
         assert not run.out
         assert not [path for path in Path().iterdir() if path.suffix != ".safetensors"], "something was left behind"
