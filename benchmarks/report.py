@@ -14,7 +14,7 @@ from rich.table import Table
 
 from openvalle.files import write_text
 
-WIDTH = 144  # characters that the widest table needs
+WIDTH = 190  # characters that the widest table needs
 
 
 @dataclass

@@ -26,9 +26,18 @@ def test_targets_hold_synthesis_against_the_reconstruction(load):
         "synthesised": {"wer": {"value": 0.3}, "overall": {"value": 2.1}, "right_above_wrong": {"value": 0.8}},
     }
     report = load("report").Report("speech", {})
-    load("speech").check_targets({"rows": rows, "ended_properly": 1.0, "real_time_factor": 0.2}, report)
+    load("speech").check_targets({"rows": [rows], "ended_properly": 1.0, "real_time_factor": 0.2}, report)
     missed = [item["target"] for item in report.values["targets"] if not item["met"]]
     assert missed == ["share of pairs nearer to the right speaker"]
+
+
+def test_peers_that_are_missing_are_named_and_the_others_speak(load, monkeypatch):
+    peers = load("peers")
+    monkeypatch.setenv("PATH", "")
+    found, notes = peers.peers(None)
+    assert [one.name for one in found] == (["espeak-ng"] if peers.espeak() else [])
+    assert any("flite" in note for note in notes)
+    assert any("Kokoro" in note for note in notes)
 
 
 def test_codebook_usage_counts_entries(load):
