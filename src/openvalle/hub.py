@@ -255,6 +255,16 @@ class Wheels:
         """The line that brings them."""
         return f"{sys.executable} -m pip install --no-deps {' '.join(self.wheels)}"
 
+    @property
+    def are_here(self) -> bool:
+        """True if they are installed, or were joined once; nothing is read."""
+        return all(find_spec(name) is not None for name in self.packages) or self._whole.is_file()
+
+    @property
+    def _whole(self) -> Path:
+        """Where weights in parts become one file."""
+        return cache() / self.digest[:16] / self.weights
+
     def find(self) -> Path:
         """Return the folder that holds the weights; `MissingExtra` if the wheels are not there, `ModelError` if
         they are not those known.
@@ -264,7 +274,7 @@ class Wheels:
         if len(self.wheels) == 1:
             name = f"{self.folder}/{self.weights}"
             return wheel_file(self.packages[0], name, self.wheels[0], self.digest).parent
-        whole = cache() / self.digest[:16] / self.weights
+        whole = self._whole
         if whole.is_file():  # it came there in one step, whole and checked
             return whole.parent
         missing = [wheel for name, wheel in zip(self.packages, self.wheels, strict=True) if find_spec(name) is None]

