@@ -60,9 +60,10 @@ def judges_here() -> tuple[list[Judges], list[str]]:
 
 def test_list(split: str, limit: int, options: Any) -> TestList:
     """Return the pairs of a split; with --readers those of these readers alone, the same ones as without it."""
-    folder = options.out / split / "drawn.jsonl"
+    path = options.out / split / "drawn.jsonl"
     data = corpus_folder(options.data)
-    tests = drawn_before(folder, protocol("quick"), data, seed=options.seed, limit=limit, split=split)
+    tests = drawn_before(path, protocol("quick"), data, seed=options.seed, limit=limit, split=split)
+    tests.write(path)
     wanted = {name.strip() for name in options.readers.split(",") if name.strip()} if split == "dev-clean" else set()
     items = [item for item in tests.items if not wanted or item.reference.speaker in wanted]
     if not items:
