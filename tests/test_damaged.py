@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from openvalle.cli.main import app
+from openvalle.codec.builtin import BuiltinCodec
+from openvalle.codec.vocos import CLASSES, Vocos, VocosConfig
 from openvalle.config import override, parse_data
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import assets
@@ -179,16 +182,12 @@ def test_any_flipped_bit_of_a_voice_is_read_or_one_line(tmp_path):
             assert "\n" not in str(error)
 
 
-def test_named_pipes_are_not_waited_for(tiny_model, tmp_path):
-    for name in ("v.safetensors", "talk.yaml", "recipe.yaml"):
-        os.mkfifo(tmp_path / name)
-    with pytest.raises(Exception, match="is a pipe or a device"):
-        Voice.load(tmp_path / "v.safetensors")
-    refused(
-        "say", "Hi.", "--voice", str(tmp_path / "v.safetensors"), "-m", str(tiny_model), "-o", str(tmp_path / "x.wav")
+def test_a_pipe_is_no_voice(tiny_model, tmp_path):
+    os.mkfifo(tmp_path / "v.safetensors")
+    voice = ("--voice", str(tmp_path / "v.safetensors"))
+    assert "is a pipe or a device" in refused(
+        "say", "Hi.", *voice, "-m", str(tiny_model), "-o", str(tmp_path / "x.wav")
     )
-    refused("dialogue", str(tmp_path / "talk.yaml"), "-o", str(tmp_path / "x.wav"))
-    refused("train", "ar", str(tmp_path / "recipe.yaml"))
 
 
 @pytest.mark.parametrize("network", ["ar", "nar"])
@@ -221,6 +220,62 @@ def test_sizes_that_a_model_claims_are_checked_before_room_is_made(claim, tiny_m
     with pytest.raises(ModelError):
         load_bundle(folder)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        *({"latent": 16_384}, {"entries": 65_536}, {"decoder_width": 16_000}, {"trunk_depth": 200}, {"mel_bins": 1000}),
+        *({"encoder_depth": 10**9}, {"n_fft": 2**40}, {"hop": 0}, {"kernel": 4}, {"codebooks": 9}),
+    ],
+)
+def test_sizes_that_a_codec_claims_are_checked_before_room_is_made(claim, tiny_codec, tmp_path):
+    tiny_codec.save(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | claim))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises((ModelError, ConfigError)):
+        BuiltinCodec.load(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.mark.parametrize("claim", [{"intermediate_dim": 60_000, "num_layers": 200}, {"dim": 2**40}, {"n_fft": 65_536}])
+def test_sizes_that_a_vocos_head_claims_are_checked_before_room_is_made(claim, tmp_path):
+    sizes = {"dim": 8, "intermediate_dim": 16, "num_layers": 1, "n_fft": 1280, "hop_length": 320}
+    sizes |= {"input_channels": 4, "bandwidths": (6.0,), "adanorm_num_embeddings": 1}
+    network = Vocos(VocosConfig(**sizes), torch.randn(8, 1024, 4))
+    weights = {
+        name.replace("head.", "head.istft.") if name == "head.window" else name: value.clone()
+        for name, value in network.state_dict().items()
+    }
+    weights["feature_extractor.codebook_weights"] = weights.pop("codebooks").flatten(0, 1).clone()
+    save_file(weights, tmp_path / "model.safetensors")
+    for wrong in ({}, claim):
+        values = sizes | wrong
+        sections = {
+            "feature_extractor": {"bandwidths": [6.0]},
+            "backbone": {k: values[k] for k in ("input_channels", "dim", "intermediate_dim", "num_layers")}
+            | {"adanorm_num_embeddings": 1},
+            "head": {"dim": values["dim"], "n_fft": values["n_fft"], "hop_length": 320, "padding": "same"},
+        }
+        config = {name: {"class_path": CLASSES[name], "init_args": own} for name, own in sections.items()}
+        (tmp_path / "config.yaml").write_text(json.dumps(config))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if wrong:
+            with pytest.raises(ModelError):
+                Vocos.load(tmp_path)
+        else:
+            Vocos.load(tmp_path)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.mark.parametrize("language", ["", "english, of course", "en\n", "e" * 100_000, "EN", "\x1b[31m"])
+def test_a_voice_of_no_language_is_refused(language, tiny_voice):
+    with pytest.raises(ModelError) as caught:
+        replace(tiny_voice, language=language)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+    assert replace(tiny_voice, language="zh-Hant-TW").language == "zh-Hant-TW"
 
 
 @pytest.mark.parametrize("value", ["Infinity", "1e308", "1e-320", "-1", '"x"', "NaN"])

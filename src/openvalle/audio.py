@@ -11,8 +11,9 @@ import os
 import stat
 import struct
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +26,7 @@ from openvalle.files import Place, atomic_path, first_path, is_stdout, written_p
 from openvalle.media import container_of, decode
 
 log = logging.getLogger(__name__)
+_HUSH = threading.Lock()
 
 RATE = 24_000  # every model works at this rate, in hertz
 MAX_SECONDS = 3 * 3600  # longest file read whole; longer ones belong in `openvalle prepare`
@@ -167,11 +169,35 @@ def _sound(path: Path, file: io.BufferedReader) -> Iterator[Any]:
     """Yield the file as a `soundfile.SoundFile`."""
     import soundfile
 
+    head = file.peek(3)[:3]
+    is_mpeg = head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
     try:
-        with soundfile.SoundFile(_with_length(path, file)) as sound:
+        with _hushed() if is_mpeg else nullcontext(), soundfile.SoundFile(_with_length(path, file)) as sound:
             yield sound
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
         raise _unreadable(path, error) from None
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep libmpg123 from telling of a damaged MP3 in C, past Python's stderr; what is wrong is told by whoever reads.
+
+    One MP3 is read at a time, for it is the process's standard error that goes nowhere meanwhile.
+    """
+    with _HUSH:
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no standard error
+            yield
+            return
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _whole(sound: Any, path: Path, max_seconds: float) -> np.ndarray:

@@ -15,10 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from openvalle.errors import ConfigError
-from openvalle.files import check_regular, write_text
+from openvalle.files import DEEPEST, read_text, write_text
 
 MOST_CHARACTERS = 8_000_000  # of a YAML, JSON or TOML file
-DEEPEST = 40  # groups inside each other
 MOST_REPEATED = 10_000  # values that the aliases of a YAML file may stand for, in all
 MOST_FIGURES = 400  # of a number
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -69,8 +68,10 @@ def _short(value: Any) -> str:
     return shown if len(shown) <= 200 else shown[:200] + "..."
 
 
-def parse_data(text: str, source: str, syntax: Syntax = Syntax.YAML) -> Any:
+def parse_data(text: str, source: str, syntax: Syntax = Syntax.YAML, finite: bool = True) -> Any:
     """Return the values in a text: mappings with names as keys, lists, strings, finite numbers, booleans, None.
+
+    `finite` False: of our own results, in which figures that nobody can tell are NaN.
 
     `ConfigError` for what is not `syntax`, and for what would take without end to read or could not be stored: deep
     nesting, aliases that grow, numbers of hundreds of figures, dates, sets, bytes.
@@ -87,7 +88,7 @@ def parse_data(text: str, source: str, syntax: Syntax = Syntax.YAML) -> Any:
         raise ConfigError(f"{source} is nested more than {DEEPEST} deep", "mend the file") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise ConfigError(f"{source} is not valid {syntax}: {' '.join(str(error).split())[:300]}") from None
-    _check_values(values, source)
+    _check_values(values, source, finite)
     return values
 
 
@@ -122,7 +123,7 @@ def _check_yaml(text: str, source: str) -> None:
                 sizes[anchor] = count - before
 
 
-def _check_values(values: Any, source: str) -> None:
+def _check_values(values: Any, source: str, finite: bool) -> None:
     waiting = [(values, "", 0)]
     while waiting:
         value, place, depth = waiting.pop()
@@ -138,13 +139,13 @@ def _check_values(values: Any, source: str) -> None:
         elif isinstance(value, list):
             waiting += [(inner, place, depth + 1) for inner in value]
         else:
-            _check_value(value, f"{source}: {place.rstrip('.') or 'it'}")
+            _check_value(value, f"{source}: {place.rstrip('.') or 'it'}", finite)
 
 
-def _check_value(value: Any, place: str) -> None:
+def _check_value(value: Any, place: str, finite: bool) -> None:
     if isinstance(value, datetime.date | datetime.time):
         raise ConfigError(f"{place} is a date or a time ({value})", "put it in quotes, as text")
-    if isinstance(value, float) and not math.isfinite(value):
+    if finite and isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{place} is not a finite number ({value})", "give a number")
     if isinstance(value, int) and abs(value) >= 1 << 63:
         raise ConfigError(f"{place} is too large a number", "give a smaller one")
@@ -154,16 +155,16 @@ def _check_value(value: Any, place: str) -> None:
         )
 
 
-def read_data(path: str | Path, syntax: Syntax = Syntax.YAML) -> Any:
+def read_data(path: str | Path, syntax: Syntax = Syntax.YAML, finite: bool = True) -> Any:
     """Return the values in a file (see `parse_data`); `ConfigError` if it cannot be read."""
     path = Path(path)
     try:
-        text = check_regular(path).read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", f"give the path of a {syntax} file") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not valid {syntax}: {error}") from None
-    return parse_data(text, str(path), syntax)
+    return parse_data(text, str(path), syntax, finite)
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def damaged(folder: Path, only: Sequence[str] | None = None) -> list[str]:
     if not sums.is_file():
         return []
     bad = []
-    for line in sums.read_text(encoding="utf-8").splitlines():
+    for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
         expected, _, name = line.partition("  ")
         path = folder / name
         if only is not None and name not in only:

@@ -83,7 +83,7 @@ def test_a_file_in_the_folder_names_model_voice_and_format(
         ('model = "hf://somebody/model"', "address"),
         ("seed = ", "not valid TOML"),
         ("seed = " + "9" * 5000, "not valid TOML"),
-        ("a = " + "[" * 20000, "not valid TOML"),
+        ("a = " + "[" * 20000, "nested more than 40 deep"),
         ("# " + "x" * 70000, "no file of settings"),
         ("\xff", "not valid TOML"),
     ],

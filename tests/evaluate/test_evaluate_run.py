@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.audio import Audio, concatenate, silence
+from openvalle.audio import RATE, Audio, concatenate, silence
 from openvalle.errors import AudioError, UserError
+from openvalle.evaluate.answers import Task
 from openvalle.evaluate.conditions import in_noise
 from openvalle.evaluate.items import CORPUS, Item
 from openvalle.evaluate.judges import Clip, Panel, judge_all
@@ -23,6 +24,7 @@ from openvalle.evaluate.report import comparable, load_report
 from openvalle.evaluate.rows import ORIGINAL, RECONSTRUCTED
 from openvalle.evaluate.run import Candidate, Options, evaluate
 from openvalle.evaluate.systems import Spoken
+from openvalle.files import sha256
 
 NEEDED = ("jiwer", "resemblyzer", "webrtcvad", "speechmos", "onnxruntime")
 pytestmark = pytest.mark.skipif(any(find_spec(name) is None for name in NEEDED), reason="needs openvalle[eval-offline]")
@@ -257,6 +259,46 @@ def test_judgements_are_kept_and_depend_on_the_judges(spoken, tmp_path, monkeypa
     other = judges.model_copy(update={"asr": "hubert-large"})
     plain = judges.model_copy(update={"normalizer": "plain-1"})
     assert clips[0].key(judges) == clips[0].key(plain) != clips[0].key(other)
+
+
+DAMAGED = (
+    "[" * 100_000,
+    '{"a":' * 60 + "1" + "}" * 60,
+    f'{{"a": {"7" * 5_000}}}',
+    "NaN",
+    "",
+    "[]",
+    '{"heard": 5}',
+    "\xff",
+)
+
+
+def test_what_was_judged_and_then_damaged_is_judged_again(spoken, tmp_path):
+    clips = [
+        Clip(Audio(spoken.samples[: 24_000 + 1_000 * n], RATE), wants=("manner",)) for n in range(len(DAMAGED) + 1)
+    ]
+    judge_all(clips, QUICK.judges, tmp_path, quiet=True)
+    paths = [tmp_path / f"{clip.key(QUICK.judges)}.json" for clip in clips]
+    whole = [path.read_text() for path in paths]
+    for path, damage in zip(paths, DAMAGED, strict=False):
+        path.write_bytes(damage.encode("latin-1"))
+    before = paths[-1].stat().st_mtime_ns
+    again = judge_all(clips, QUICK.judges, tmp_path, quiet=True)
+    assert all(found.prosody and found.environment for found in again)
+    assert [path.read_text() for path in paths] == whole
+    assert paths[-1].stat().st_mtime_ns == before, "what is whole is not judged again"
+
+
+@pytest.mark.parametrize("damage", [*DAMAGED, "of another kind"])
+def test_an_answer_whose_record_is_damaged_is_asked_for_again(damage, tests, tmp_path):
+    task = Task(tests.items[0], 0, tmp_path / "a.wav")
+    task.path.write_bytes(b"sound")
+    facts = {"key": task.key("digest"), "digest": sha256(task.path)}
+    told = {"seconds": 1.0, "processor": float("nan"), "ended": True, "flags": [], "memory": 0}
+    task.beside.write_text(json.dumps(facts | told))
+    assert task.is_done("digest")
+    task.beside.write_bytes(json.dumps(facts).encode() if damage == "of another kind" else damage.encode("latin-1"))
+    assert not task.is_done("digest")
 
 
 def test_two_voices_are_told_apart_and_noise_lowers_the_quality(tmp_path, speak):

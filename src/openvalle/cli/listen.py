@@ -11,7 +11,7 @@ import typer
 
 from openvalle import stop
 from openvalle.errors import UserError
-from openvalle.files import expanded, json_lines
+from openvalle.files import expanded, json_lines, read_text
 
 if TYPE_CHECKING:
     from openvalle.evaluate.listening.build import Progress
@@ -166,7 +166,7 @@ def read_texts(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        return {str(row["id"]): str(row["text"]) for _, row in json_lines(path.read_text(encoding="utf-8"))}
+        return {str(row["id"]): str(row["text"]) for _, row in json_lines(read_text(path))}
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check the path") from None
     except (ValueError, KeyError, TypeError):

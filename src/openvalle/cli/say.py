@@ -14,7 +14,7 @@ import typer
 
 from openvalle.cli.settings import is_chosen
 from openvalle.errors import TextError, UserError
-from openvalle.files import Free, expanded, first_path, is_special, is_stdout, written_path
+from openvalle.files import Free, expanded, first_path, is_special, is_stdout, read_bytes, read_stdin, written_path
 
 if TYPE_CHECKING:
     from openvalle.synth.pipeline import Synthesizer
@@ -162,7 +162,7 @@ def chosen_text(text: str | None, file: Path | None) -> str:
     if text is not None and text != "-":
         return text
     try:
-        raw = sys.stdin.buffer.read() if file is None or str(file) == "-" else file.read_bytes()
+        raw = read_stdin() if file is None or str(file) == "-" else read_bytes(file)
     except OSError as error:
         raise TextError(f"cannot read {file}: {error.strerror}", "check the path") from None
     try:

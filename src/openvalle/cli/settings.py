@@ -170,7 +170,7 @@ def _settings_in(file: Path, command: str, commands: frozenset[str], is_trusted:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    import tomllib
+    from openvalle.config import Syntax, read_data
 
     try:
         found = file.stat()
@@ -178,11 +178,12 @@ def _read(file: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"{file} is no file of settings", f"see docs/settings.md; it holds at most {LARGEST_BYTES} bytes"
             )
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        values: dict[str, Any] = read_data(file, Syntax.TOML)
+        return values
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}", "check the path and its permissions") from None
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, numbers or nesting without end
-        raise ConfigError(f"{file} is not valid TOML: {' '.join(str(error).split())}", "see docs/settings.md") from None
+    except ConfigError as error:
+        raise ConfigError(error.what, error.hint or "see docs/settings.md") from None
 
 
 def _check(file: Path, values: Mapping[str, Any], table: str, is_trusted: bool) -> None:

@@ -5,10 +5,11 @@ Audio is (B, samples) float32 at `spec.rate`; codes are (B, T, Q) int64, time fi
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,17 @@ class Codec(Protocol):
 
     def stream(self) -> DecoderStream:
         """Return a fresh streaming decoder."""
+
+
+def misfit(network: nn.Module, weights: Mapping[str, Tensor], optional: Collection[str] = ()) -> str:
+    """Return the first weight by which a file's are not those of the network; "" if they are.
+
+    The network may be on the device `meta`: it takes no room there, whatever size its settings claim.
+    """
+    expected = network.state_dict()
+    for name, value in expected.items():
+        if name in weights and weights[name].shape != value.shape:
+            return f"{name} is {tuple(weights[name].shape)}, not {tuple(value.shape)}"
+        if name not in weights and name not in optional:
+            return f"no {name}"
+    return next((f"it has {name}" for name in weights if name not in expected), "")

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from openvalle.codec.base import CodecSpec
+from openvalle.codec.base import CodecSpec, misfit
 from openvalle.codec.layers import Backbone, InverseSTFT, LogMel
 from openvalle.codec.quantize import Quantized, ResidualQuantizer
 from openvalle.config import Config
@@ -31,22 +32,34 @@ class BuiltinCodecConfig(Config):
     """Sizes of the built-in codec."""
 
     name: str = Field("builtin", description="name shown to people; tokens are identified by the digest")
-    rate: int = Field(24_000, description="hertz")
-    hop: int = Field(320, description="samples per frame")
-    n_fft: int = Field(1280, description="samples per analysis and synthesis window; a multiple of the hop")
-    mel_bins: int = Field(100, description="log-mel bins the encoder sees")
+    rate: int = Field(24_000, gt=0, le=384_000, description="hertz")
+    hop: int = Field(320, gt=0, le=16_384, description="samples per frame")
+    n_fft: int = Field(
+        1280, gt=0, le=16_384, description="samples per analysis and synthesis window; a multiple of the hop"
+    )
+    mel_bins: int = Field(100, gt=0, le=1024, description="log-mel bins the encoder sees")
     mel_floor: float = Field(2e-3, gt=0, description="magnitude that counts as silence; hides the rounding of 16 bits")
     codebooks: int = Field(8, ge=1, le=32)
     entries: int = Field(1024, ge=2, le=65536)
-    latent: int = Field(64, description="dimensions of a codebook entry")
-    encoder_width: int = 256
-    encoder_depth: int = 5
-    trunk_width: int = Field(256, description="first part of the decoder, which also predicts the log-mel")
-    trunk_depth: int = 4
-    decoder_width: int = Field(384, description="second part of the decoder, before the inverse STFT")
-    decoder_depth: int = 6
-    expansion: int = Field(3, description="feed-forward width over block width")
-    kernel: int = Field(7, description="frames of every depthwise convolution; odd")
+    latent: int = Field(64, gt=0, le=16_384, description="dimensions of a codebook entry")
+    encoder_width: int = Field(256, gt=0, le=16_384)
+    encoder_depth: int = Field(5, ge=0, le=256)
+    trunk_width: int = Field(
+        256, gt=0, le=16_384, description="first part of the decoder, which also predicts the log-mel"
+    )
+    trunk_depth: int = Field(4, ge=0, le=256)
+    decoder_width: int = Field(384, gt=0, le=16_384, description="second part of the decoder, before the inverse STFT")
+    decoder_depth: int = Field(6, ge=0, le=256)
+    expansion: int = Field(3, gt=0, le=64, description="feed-forward width over block width")
+    kernel: int = Field(7, gt=0, le=255, description="frames of every depthwise convolution; odd")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.n_fft % self.hop:
+            raise ValueError("n_fft must be a multiple of hop")
+        if self.kernel % 2 == 0:
+            raise ValueError("kernel must be odd")
+        return self
 
 
 class Encoder(nn.Module):
@@ -214,21 +227,26 @@ class BuiltinCodec(nn.Module):
         folder = Path(folder)
         if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
             raise ModelError(f"no codec in {folder}", "it needs config.json and model.safetensors")
-        codec = cls(BuiltinCodecConfig.load(folder / "config.json"))
+        config = BuiltinCodecConfig.load(folder / "config.json")
         try:
             weights = load_file(folder / "model.safetensors")
+            with torch.device("meta"):  # what config.json claims is compared before any room is made for it
+                fault = misfit(cls(config), weights, {"quantizer.sums", "quantizer.counts"})
+            if fault:
+                raise ModelError(
+                    f"{folder / 'model.safetensors'} does not hold this codec ({fault})", "install it again"
+                )
+            codec = cls(config)
             if not all(bool(weight.isfinite().all()) for weight in weights.values()):
                 raise ModelError(
                     f"{folder / 'model.safetensors'} holds values that are no finite numbers", "copy it again"
                 )
-            missing, unexpected = codec.load_state_dict({n: w.float() for n, w in weights.items()}, strict=False)
+            codec.load_state_dict({n: w.float() for n, w in weights.items()}, strict=False)
         except (SafetensorError, OSError, RuntimeError) as error:
             raise ModelError(
                 f"{folder / 'model.safetensors'} is damaged or of another shape ({_first_line(error)})",
                 "install it again",
             ) from None
-        if unexpected or set(missing) - {"quantizer.sums", "quantizer.counts"}:
-            raise ModelError(f"{folder / 'model.safetensors'} does not hold this codec", "install it again")
         return codec.eval().requires_grad_(False)
 
 

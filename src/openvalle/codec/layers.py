@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,9 +11,13 @@ from torch import Tensor, nn
 
 def mel_filters(rate: int, n_fft: int, bins: int) -> Tensor:
     """Return (n_fft // 2 + 1, bins) triangular filters, HTK mel scale from 0 to rate / 2, each summing to about 1."""
-    frequencies = torch.linspace(0, rate / 2, n_fft // 2 + 1, dtype=torch.float64)
-    top = 2595 * torch.log10(torch.tensor(1 + rate / 2 / 700, dtype=torch.float64))
-    edges = 700 * (10 ** (torch.linspace(0, float(top), bins + 2, dtype=torch.float64) / 2595) - 1)
+    kind: dict[str, Any] = {
+        "dtype": torch.float64,
+        "device": "cpu",
+    }  # values are looked at, also while shapes alone are checked
+    frequencies = torch.linspace(0, rate / 2, n_fft // 2 + 1, **kind)
+    top = 2595 * torch.log10(torch.tensor(1 + rate / 2 / 700, **kind))
+    edges = 700 * (10 ** (torch.linspace(0, float(top), bins + 2, **kind) / 2595) - 1)
     rising = (frequencies[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - frequencies[:, None]) / (edges[2:] - edges[1:-1])
     filters = torch.minimum(rising, falling).clamp(min=0)

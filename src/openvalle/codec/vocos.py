@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from openvalle.codec.base import misfit
 from openvalle.config import Config, read_mapping
 from openvalle.errors import ConfigError, ModelError
 
@@ -37,13 +38,13 @@ class VocosConfig(Config):
     """What of `config.yaml` the decoder needs, by the names used there."""
 
     bandwidths: tuple[float, ...] = Field(..., description="kbps; the n-th conditions the norms as number n")
-    input_channels: int = Field(..., gt=0, description="size of a codebook entry")
-    dim: int = Field(..., gt=0, description="width of the backbone")
-    intermediate_dim: int = Field(..., gt=0, description="width inside the ConvNeXt blocks")
-    num_layers: int = Field(..., gt=0, description="ConvNeXt blocks")
-    adanorm_num_embeddings: int = Field(..., gt=0, description="bandwidths that the norms know")
-    n_fft: int = Field(..., gt=0, description="samples of a synthesis window")
-    hop_length: int = Field(..., gt=0, description="samples of a frame")
+    input_channels: int = Field(..., gt=0, le=65_536, description="size of a codebook entry")
+    dim: int = Field(..., gt=0, le=65_536, description="width of the backbone")
+    intermediate_dim: int = Field(..., gt=0, le=65_536, description="width inside the ConvNeXt blocks")
+    num_layers: int = Field(..., gt=0, le=256, description="ConvNeXt blocks")
+    adanorm_num_embeddings: int = Field(..., gt=0, le=1024, description="bandwidths that the norms know")
+    n_fft: int = Field(..., gt=0, le=65_536, description="samples of a synthesis window")
+    hop_length: int = Field(..., gt=0, le=65_536, description="samples of a frame")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -242,12 +243,14 @@ class Vocos(nn.Module):
         books = weights.pop("feature_extractor.codebook_weights", None)
         if books is None or books.ndim != 2 or books.shape[1] != config.input_channels or len(books) % entries:
             raise ModelError(f"the Vocos head in {folder} has no codebooks that fit", f"use {HUB}")
-        network = cls(config, books.float().unflatten(0, (-1, entries)))
         own = {name: w.float() for name, w in weights.items() if not name.startswith("feature_extractor.")}
-        try:
-            network.load_state_dict({**own, "codebooks": network.codebooks})
-        except RuntimeError as error:
-            raise ModelError(f"the weights in {folder} do not fit config.yaml ({_line(error)})", f"use {HUB}") from None
+        own["codebooks"] = books.float().unflatten(0, (-1, entries))
+        with torch.device("meta"):  # what config.yaml claims is compared before any room is made for it
+            fault = misfit(cls(config, own["codebooks"]), own)
+        if fault:
+            raise ModelError(f"the weights in {folder} do not fit config.yaml ({fault})", f"use {HUB}")
+        network = cls(config, own["codebooks"])
+        network.load_state_dict(own)
         return network.eval().requires_grad_(False)
 
 

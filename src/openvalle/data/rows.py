@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from openvalle.errors import ModelError
-from openvalle.files import BadLine, json_lines, write_json_lines
+from openvalle.files import BadLine, json_lines, read_text, write_json_lines
 
 Row = dict[str, Any]
 
@@ -20,7 +20,10 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 def read_rows(path: Path) -> list[Row]:
     """Return the objects of a JSON lines file; `ModelError` names the line that cannot be read."""
     try:
-        return [row for _, row in json_lines(path.read_text(encoding="utf-8"))]
+        rows = [row for _, row in json_lines(read_text(path, most=None))]
+        if not all(isinstance(row, dict) for row in rows):
+            raise BadLine(next(n for n, row in enumerate(rows, 1) if not isinstance(row, dict)), "no object")
+        return rows
     except BadLine as error:
         raise ModelError(f"{path} is damaged at line {error.number}", "run `openvalle prepare` again") from None
     except (OSError, UnicodeDecodeError) as error:

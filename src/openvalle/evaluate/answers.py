@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from openvalle.audio import Audio, read, write
+from openvalle.config import Syntax, read_data
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.conditions import in_condition
 from openvalle.evaluate.items import Folders, Item
@@ -30,6 +31,7 @@ from openvalle.files import sha256, write_text
 from openvalle.stop import end_workers, serve_parent
 
 log = logging.getLogger(__name__)
+TOLD = frozenset(("seconds", "processor", "ended", "flags", "memory"))  # of what is spoken, beside the sound
 Build = Callable[[], System]
 
 
@@ -61,16 +63,17 @@ class Task:
 
     def _facts(self) -> dict[str, Any]:
         try:
-            return json.loads(self.beside.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            facts = read_data(self.beside, Syntax.JSON, finite=False)
+        except UserError:  # not answered yet, or damaged since: answered again
             return {}
+        return facts if isinstance(facts, dict) and ("error" in facts or facts.keys() >= TOLD) else {}
 
     def result(self) -> Spoken | str:
         """Return the answer, or why there is none."""
         facts = self._facts()
         if facts.get("error"):
             return str(facts["error"])
-        values = {name: facts[name] for name in ("seconds", "processor", "ended", "memory")}
+        values = {name: facts[name] for name in TOLD - {"flags"}}
         return Spoken(read(self.path), flags=tuple(facts["flags"]), **values)
 
 
@@ -87,7 +90,7 @@ def answer(system: System, digest: str, task: Task, folders: Folders) -> None:
         spoken = system.say(task.item, prompt, task.item.seed(task.seed, task.sample))
         _check(spoken.audio)
         write(task.path, spoken.audio)
-        facts |= {name: getattr(spoken, name) for name in ("seconds", "processor", "ended", "flags", "memory")}
+        facts |= {name: getattr(spoken, name) for name in TOLD}
         facts["digest"] = sha256(task.path)
     except UserError as error:
         task.path.unlink(missing_ok=True)

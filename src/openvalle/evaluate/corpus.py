@@ -15,7 +15,7 @@ from openvalle.audio import Audio, normalize, read, read_header
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.items import CORPUS, PART_OF_CORPUS, Stretch
 from openvalle.evaluate.protocols import Corpus, Protocol
-from openvalle.files import json_lines
+from openvalle.files import json_lines, read_text
 from openvalle.prepare.formats import Clip, Format, detect, read_clips
 
 log = logging.getLogger(__name__)
@@ -168,11 +168,11 @@ def _genders(root: Path) -> dict[str, str]:
     manifest = root / "manifest.jsonl" if root.is_dir() else root
     genders: dict[str, str] = {}
     if manifest.suffix == ".jsonl" and manifest.is_file():
-        for _, row in json_lines(manifest.read_text(encoding="utf-8")):
-            if row.get("gender"):
+        for _, row in json_lines(read_text(manifest, most=None)):
+            if isinstance(row, dict) and row.get("gender"):
                 genders[str(row.get("speaker"))] = str(row["gender"])
     for path in (root / "SPEAKERS.TXT", root.parent / "SPEAKERS.TXT"):
         if path.is_file():
-            fields = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if line[:1] != ";"]
+            fields = [line.split("|") for line in read_text(path).splitlines() if line[:1] != ";"]
             genders |= {row[0].strip(): row[1].strip() for row in fields if len(row) > 1}
     return genders

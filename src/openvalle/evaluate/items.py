@@ -15,7 +15,7 @@ from typing import Any
 
 from openvalle.audio import Audio, concatenate, fade, normalize, read
 from openvalle.errors import UserError
-from openvalle.files import json_lines, write_json_lines
+from openvalle.files import json_lines, read_text, write_json_lines
 
 FORMAT = "openvalle-test-list"
 VERSION = 2  # in version 1 items had a field that nothing reads, and other digests
@@ -123,7 +123,7 @@ def is_partial(note: str) -> bool:
 def read_list(path: Path) -> TestList:
     """Read a test list; `UserError` says what is wrong with the file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, most=None)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path} ({error})", "check the path") from None
     try:

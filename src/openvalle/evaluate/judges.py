@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from openvalle.audio import RATE, Audio
+from openvalle.config import Syntax, read_data
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.protocols import Judges
 from openvalle.files import write_text
@@ -198,14 +199,17 @@ def judge_all(
     One worker judges in this process, more in processes of their own.
     """
     keys = [clip.key(judges) for clip in clips]
-    missing = {key: clip for key, clip in zip(keys, clips, strict=True) if not (folder / f"{key}.json").exists()}
+    found = {key: _read(folder / f"{key}.json") for key in keys}
+    missing = {key: clip for key, clip in zip(keys, clips, strict=True) if found[key] is None}
     if missing:
         _judge_missing(missing, judges, folder, workers, device, quiet)
-    found = [_read(folder / f"{key}.json") for key in keys]
-    return [_with_errors(one, clip, judges) for clip, one in zip(clips, found, strict=True)]
+        found |= {key: _read(folder / f"{key}.json") for key in missing}
+    return [_with_errors(found[key], clip, judges) for key, clip in zip(keys, clips, strict=True)]
 
 
-def _with_errors(found: Judgement, clip: Clip, judges: Judges) -> Judgement:
+def _with_errors(found: Judgement | None, clip: Clip, judges: Judges) -> Judgement:
+    if found is None:
+        raise UserError("what was judged cannot be read again", "does another program write there?")
     if "words" not in clip.wants:
         return found
     return replace(found, errors=word_errors(clip.text, found.heard or "", judges.normalizer))
@@ -241,11 +245,22 @@ def progress_bar(what: str, quiet: bool) -> Progress:
     return Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())
 
 
-def _read(path: Path) -> Judgement:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    voice = None if values["voice"] is None else np.array(values["voice"], np.float32)
-    parts = {"quality": Quality, "prosody": Prosody, "environment": Environment}
-    built: dict[str, Any] = {
-        name: None if values[name] is None else kind(**values[name]) for name, kind in parts.items()
-    }
-    return Judgement(values["heard"], voice, utmos=values["utmos"], by=values["by"], **built)
+def _read(path: Path) -> Judgement | None:
+    """Return a result on disk; None if it is not there, or was damaged: then the clip is judged again."""
+    try:
+        values = read_data(path, Syntax.JSON, finite=False)
+        heard, voice, utmos, by = (values[name] for name in ("heard", "voice", "utmos", "by"))
+        if not isinstance(heard, str | None) or not isinstance(by, dict):
+            return None
+        parts = {"quality": Quality, "prosody": Prosody, "environment": Environment}
+        built: dict[str, Any] = {
+            name: None if values[name] is None else _figures(kind, values[name]) for name, kind in parts.items()
+        }
+        known = None if voice is None else np.array([float(value) for value in voice], np.float32)
+        return Judgement(heard, known, utmos=None if utmos is None else float(utmos), by=by, **built)
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _figures(kind: type, values: dict[str, Any]) -> Any:
+    return kind(**{key: list(map(float, one)) if isinstance(one, list) else float(one) for key, one in values.items()})

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
 from openvalle.evaluate.items import is_partial
 from openvalle.evaluate.metrics import DOUBTFUL_WER, METRICS
@@ -133,14 +134,15 @@ def load_report(folder: Path) -> Report:
     """Read a report's folder; `UserError` if it holds none."""
     path = folder / VALUES
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_data(path, Syntax.JSON, finite=False)
         if values.get("format") != FORMAT or values["version"] > VERSION:
             raise ValueError("another format or a newer version")
         protocol = Protocol.parse(values["protocol"], str(path))
         record, notes = values["record"], tuple(values["notes"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except (UserError, ValueError, KeyError, AttributeError, TypeError) as error:
         hint = "give a folder that `openvalle evaluate` wrote"
-        raise UserError(f"{folder} holds no report ({error})", hint) from None
+        what = error.what if isinstance(error, UserError) else error
+        raise UserError(f"{folder} holds no report ({what})", hint) from None
     return Report(protocol, tuple(read_rows(folder / ROWS)), record, notes, values.get("values", {}))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from openvalle.errors import UserError
-from openvalle.files import BadLine, json_lines, write_json_lines
+from openvalle.files import BadLine, json_lines, read_text, write_json_lines
 
 ORIGINAL, RECONSTRUCTED, SYNTHESISED = "original", "codec-reconstructed", "synthesised"
 
@@ -62,7 +62,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> Path:
 def read_rows(path: Path) -> list[Row]:
     """Read a file of rows; `UserError` names the line that cannot be read."""
     try:
-        return [_row(number, values) for number, values in json_lines(path.read_text(encoding="utf-8"))]
+        return [_row(number, values) for number, values in json_lines(read_text(path, most=None))]
     except BadLine as error:
         damage = f"{path} is damaged at line {error.number} ({error.reason})"
         raise UserError(damage, "run the evaluation again") from None

@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from openvalle.audio import read, write
+from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
 from openvalle.evaluate.items import read_list
 from openvalle.evaluate.rows import ORIGINAL, Row, read_rows
@@ -169,6 +171,13 @@ def _write_protocols(folder: Path, trials: Sequence[Trial], layout: Layout, pref
             write_text(folder / protocol_path(part, layout, prefix), "".join(f"{line}\n" for line in lines))
 
 
+def _facts_of(record: Any, system: str) -> dict[str, Any]:
+    """Return what a report's record tells of a system; nothing where it was edited."""
+    for name in ("systems", system):
+        record = record.get(name) if isinstance(record, dict) else None
+    return record if isinstance(record, dict) else {}
+
+
 def _write_facts(folder: Path, trials: Sequence[Trial], attacks: Mapping[str, str], report: Path) -> None:
     """Write what the protocol files cannot say: which attack is which system, what is said, where it came from."""
     with atomic_path(folder / "metadata.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
@@ -178,6 +187,7 @@ def _write_facts(folder: Path, trials: Sequence[Trial], attacks: Mapping[str, st
             row = t.row
             table.writerow((t.name, t.part, t.speaker, row.speaker, t.attack, row.system, row.item, row.seed, row.text))
     record = report / "report.json"
-    known = json.loads(record.read_text(encoding="utf-8")).get("record", {}) if record.is_file() else {}
-    systems = {attack: {"system": name, **known.get("systems", {}).get(name, {})} for name, attack in attacks.items()}
+    values = read_data(record, Syntax.JSON, finite=False) if record.is_file() else {}
+    known = values.get("record", {}) if isinstance(values, dict) else {}
+    systems = {attack: {"system": name, **_facts_of(known, name)} for name, attack in attacks.items()}
     write_text(folder / "attacks.json", json.dumps({"attacks": systems, "record": known}, indent=2) + "\n")

@@ -11,7 +11,7 @@ from typing import Any
 
 from openvalle.audio import FORMATS
 from openvalle.errors import UserError
-from openvalle.files import BadLine, json_lines
+from openvalle.files import BadLine, check_regular, json_lines, read_text
 
 UNKNOWN_SPEAKER = "unknown"
 META = "meta.lst"  # of the Seed-TTS test sets, whose folders are named after the language
@@ -81,14 +81,14 @@ def read_clips(source: Path) -> Iterator[Clip]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return read_text(path, most=None).splitlines()
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text", "convert it to UTF-8") from None
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as file:
+    with opened(check_regular(path), "rt", encoding="utf-8") as file:
         try:
             for number, row in json_lines(file):
                 if not isinstance(row, dict):

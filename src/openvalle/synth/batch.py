@@ -20,7 +20,16 @@ from openvalle.audio import format_ending
 from openvalle.config import Config
 from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, ConfigError, ModelError, TextError
-from openvalle.files import BadLine, append_line, json_lines, locked, sha256, write_json_lines
+from openvalle.files import (
+    BadLine,
+    append_line,
+    json_lines,
+    locked,
+    read_bytes,
+    read_text,
+    sha256,
+    write_json_lines,
+)
 from openvalle.hub import Kind, find
 from openvalle.synth.jobs import BATCH
 from openvalle.synth.pipeline import Synthesizer
@@ -67,7 +76,7 @@ def read_table(path: Path) -> list[Row]:
     if path.suffix.lower() not in TABLES:
         raise ConfigError(f"cannot read {path.name} as a table", f"end its name in {' '.join(TABLES)}")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", "check the path") from None
     except UnicodeDecodeError:
@@ -252,7 +261,7 @@ class Batch:
         """Return the spoken rows of an earlier report, by id. A line that was cut off is left out."""
         entries = {}
         if self.report.is_file():
-            for line in self.report.read_text(encoding="utf-8", errors="replace").split("\n"):
+            for line in read_bytes(self.report, None).decode("utf-8", "replace").split("\n"):
                 with suppress(BadLine):
                     for _, entry in json_lines(line):
                         if isinstance(entry, dict) and entry.get("status") == "spoken":

@@ -14,7 +14,7 @@ from pydantic import Field
 from openvalle.audio import Audio, silence
 from openvalle.config import Config, Syntax, parse_data
 from openvalle.errors import ConfigError, TextError, UserError
-from openvalle.files import Free, expanded, written_path
+from openvalle.files import Free, expanded, read_text, written_path
 from openvalle.hub import VOICE_SUFFIX, assets
 from openvalle.synth.file import sound_file
 from openvalle.synth.script import LexiconLike, Script, lexicon_of, script_of
@@ -74,7 +74,7 @@ def read_dialogue(path: str | Path) -> Dialogue:
     """Read a script: .yaml or .toml with voices and turns, any other file as `[S1] ... [S2] ...`."""
     path = expanded(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise TextError(f"cannot read the script {path}: {error.strerror}", "check the path") from None
     except UnicodeDecodeError:

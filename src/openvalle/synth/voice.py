@@ -9,6 +9,7 @@ comes from, who agreed to its use, and what the checks of the clip found.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ FORMAT = "openvalle-voice"
 VERSION = 2
 DEFAULT_VOICE = "default"  # the built-in voice to use when none is asked for; else the first one there is
 FRAME_RATE = 75.0  # frames per second of every codec we use
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}")  # en, en-GB, zh-Hant-TW
 LONGEST = 30.0  # seconds of a voice file, as of a clip
 STRINGS = (
     *("text", "codec_digest", "symbols_digest", "name", "language", "source", "clip_digest", "created", "consent"),
@@ -67,6 +69,8 @@ class Voice:
             return "holds no sound"
         if not self.symbols:
             return "does not say what is spoken in it"
+        if not _LANGUAGE.fullmatch(self.language):
+            return f"names no language but {self.language[:40]!r}"
         if not self.durations:
             return ""
         if len(self.symbols) != len(self.durations):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openvalle.errors import TextError
+from openvalle.files import read_text
 from openvalle.text.phones import CONSONANTS, STRESSES, VOWELS, is_vowel
 
 Phones = tuple[str, ...]
@@ -17,7 +18,7 @@ def read_lexicon(path: str | Path) -> dict[str, Phones]:
     `TextError` names the file, the line and what is wrong with it.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
         raise TextError(f"cannot read the lexicon {path}: {error.strerror}", "give the path of a TSV file") from None
     except UnicodeDecodeError:

@@ -8,7 +8,6 @@ run. The same command works on one CPU, one GPU, or many through `torchrun`.
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 import time
@@ -22,7 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from openvalle.config import Config
+from openvalle.config import Config, read_mapping
 from openvalle.errors import ConfigError
 from openvalle.train.distributed import Processes, join
 from openvalle.train.optim import OptimConfig, clip_gradients, learning_rate, make_optimizer, update_average
@@ -124,7 +123,7 @@ def _same_run(config: LoopConfig, out: Path) -> None:
     path = out / "loop.json"
     free = {"steps", "log_every", "validate_every", "save_minutes", "keep"}
     if path.is_file():
-        before, now = json.loads(path.read_text()), config.model_dump(mode="json")
+        before, now = read_mapping(path), config.model_dump(mode="json")
         changed = [key for key in now if key not in free and before.get(key) != now[key]]
         if changed:
             raise ConfigError(

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from openvalle.errors import ModelError
+from openvalle.config import read_mapping
+from openvalle.errors import ConfigError, ModelError
 from openvalle.files import tree_to_disk
 
 _NAME = re.compile(r"step-(\d{9})")
@@ -71,8 +72,8 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
             network.load_state_dict(load_file(path / f"{name}.average.safetensors"))
         for name, optimizer in state.optimizers.items():
             _restore_moments(optimizer, load_file(path / f"{name}.optimizer.safetensors"))
-        state.step = json.loads((path / "state.json").read_text())["step"]
-    except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
+        state.step = int(read_mapping(path / "state.json")["step"])
+    except (SafetensorError, OSError, RuntimeError, KeyError, ValueError, TypeError, ConfigError) as error:
         raise ModelError(
             f"cannot resume from {path} ({str(error).splitlines()[0][:120]})",
             "delete that folder to go back to the checkpoint before it, or use another output folder",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from openvalle.config import Config
-from openvalle.errors import UserError
+from openvalle.config import Config, Syntax, read_data
+from openvalle.errors import ConfigError, UserError
 from openvalle.evaluate.listening.design import TestKind
 from openvalle.evaluate.listening.schedule import schedule
 from openvalle.evaluate.listening.study import Study, Trial
@@ -65,10 +64,10 @@ def read_ballot(study: Study, path: Path) -> Ballot:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{path} is too large for one rater's answers", "give the file that the page made")
-        ballot = Ballot.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        ballot = Ballot.model_validate(read_data(path, Syntax.JSON))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check the path") from None
-    except (ValidationError, ValueError, RecursionError) as error:
+    except (ConfigError, ValidationError) as error:
         first = " ".join(str(error).split())[:160]
         raise UserError(f"{path} does not hold answers: {first}", "ask the rater for the file again") from None
     if ballot.study != study.id:

@@ -8,16 +8,15 @@ study/
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from openvalle.config import Config
-from openvalle.errors import UserError
+from openvalle.config import Config, Syntax, read_data
+from openvalle.errors import ConfigError, UserError
 from openvalle.evaluate.listening.design import Design, TestKind
 
 STUDY_FILE = "study.json"
@@ -102,13 +101,10 @@ def load_study(folder: Path) -> Study:
     """Return the test in `folder`; `UserError` if there is none or it was changed by hand."""
     path = folder / STUDY_FILE
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-        study = Study.model_validate(values)
-    except FileNotFoundError:
-        raise UserError(f"there is no listening test in {folder}", "make one: openvalle listen new --help") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from None
-    except (ValidationError, ValueError, RecursionError) as error:
+        if not path.exists():
+            raise UserError(f"there is no listening test in {folder}", "make one: openvalle listen new --help")
+        study = Study.model_validate(read_data(path, Syntax.JSON))
+    except (ConfigError, ValidationError) as error:
         first = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is damaged: {first}", "make the test again with `openvalle listen new`") from None
     lost = [name for name in study.clips if not (folder / AUDIO_FOLDER / name).is_file()]
