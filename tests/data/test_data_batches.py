@@ -157,4 +157,4 @@ def test_building_batches_is_linear_in_the_rows(tmp_path):
         return min(taken)
 
     few, many = seconds(8_000), seconds(32_000)
-    assert many < 5 * few, (few, many)
+    assert many < max(5 * few, 0.2), (few, many)  # a few milliseconds make no ratio
