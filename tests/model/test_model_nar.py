@@ -232,6 +232,18 @@ def test_a_segment_comes_from_elsewhere_in_the_recording_if_there_is_room():
     assert seen == set(range(60))
 
 
+def test_a_segment_is_as_long_as_the_paper_says_where_there_is_room_beside_the_row():
+    """VALL-E 4.2.2: 3 s of the recording, however short the row; half the row where it is all there is."""
+    config = NARConfig.parse({**SMALL, "prompt": "segment", "text": "target", "prompt_min": 15, "prompt_max": 15})
+    recording = torch.arange(60)[:, None].expand(-1, 8)
+    for start, frames, wanted in ((0, 20, 15), (40, 20, 15), (20, 20, 15), (5, 46, 15), (0, 60, 15), (0, 24, 15)):
+        batch = batch_for(config, pieces_of(recording, (start,), frames))
+        assert prompted_frames(config, batch, torch.Generator().manual_seed(0)).prompt_lens.tolist() == [wanted]
+    whole = torch.arange(24)[:, None].expand(-1, 8)
+    batch = batch_for(config, pieces_of(whole, (0,), 24))
+    assert prompted_frames(config, batch, torch.Generator().manual_seed(0)).prompt_lens.tolist() == [12]
+
+
 def test_a_segment_that_must_overlap_is_not_scored_there():
     """A prompt of 9 frames has no room beside 20 of 25 frames."""
     config = NARConfig.parse(

@@ -19,7 +19,7 @@ from torch import nn
 
 from openvalle.errors import ConfigError, ModelError
 from openvalle.train.loop import LoopConfig, Losses, Validation, fit
-from openvalle.train.optim import Decay, OptimConfig, learning_rate
+from openvalle.train.optim import Decay, OptimConfig, learning_rate, make_optimizer
 from openvalle.train.state import latest_checkpoint
 
 
@@ -161,6 +161,18 @@ def test_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
 def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
     fit(Regression(), config(save_minutes=1e-9, keep=3), tmp_path)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3
+
+
+def test_weights_of_matrices_decay_and_no_others() -> None:
+    network = nn.Sequential(nn.Embedding(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in make_optimizer(network, OptimConfig(weight_decay=0.5)).param_groups
+        for parameter in group["params"]
+    }
+    assert {name: decays[id(parameter)] for name, parameter in network.named_parameters()} == {
+        "0.weight": 0.5, "1.weight": 0.0, "1.bias": 0.0, "2.weight": 0.5, "2.bias": 0.0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("decay", "last"), [(Decay.CONSTANT, 1.0), (Decay.LINEAR, 0.1), (Decay.COSINE, 0.1)])

@@ -67,10 +67,18 @@ def prompted_frames(config: NARConfig, batch: Batch, rng: torch.Generator) -> Fr
 
 
 def _draw_lengths(config: NARConfig, batch: Batch, rng: torch.Generator) -> Tensor:
-    """Return min(T / 2, U(prompt_min, prompt_max)) frames per row (VALL-E 2 4.1.1, see papers), whole blocks."""
+    """Return min(T / 2, U(prompt_min, prompt_max)) frames per row (VALL-E 2 4.1.1, see papers), whole blocks.
+
+    A piece from beside the row (VALL-E 4.2.2: always 3 s) may be as long as there is room for it.
+    """
     drawn = torch.rand(batch.code_lens.shape, generator=rng).to(batch.code_lens.device)
     lens = (config.prompt_min + drawn * (config.prompt_max + 1 - config.prompt_min)).long()
-    return torch.minimum(batch.code_lens // 2, lens) // config.block * config.block
+    most = batch.code_lens // 2
+    if config.prompt == NARPrompt.SEGMENT and batch.speaker_lens is not None:
+        starts, ends = batch.speaker_starts, batch.speaker_lens
+        beside = ends if starts is None else torch.maximum(starts, ends - starts - batch.code_lens)
+        most = torch.maximum(most, beside)
+    return torch.minimum(most, lens) // config.block * config.block
 
 
 def _segment(batch: Batch, lens: Tensor, rng: torch.Generator) -> Frames:
