@@ -258,7 +258,12 @@ class Wheels:
     @property
     def are_here(self) -> bool:
         """True if they are installed, or were joined once; nothing is read."""
-        return all(find_spec(name) is not None for name in self.packages) or self._whole.is_file()
+        if all(find_spec(name) is not None for name in self.packages):
+            return True
+        try:
+            return self._whole.is_file()
+        except Homeless:  # nowhere to join them
+            return False
 
     @property
     def _whole(self) -> Path:

@@ -52,8 +52,11 @@ def test_two_processes_equal_one_with_both_batches(tmp_path: Path) -> None:
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
         command = [*launch, str(script), str(tmp_path / str(processes)), str(accumulate)]
         env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-        result = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
-        assert result.returncode == 0, result.stderr[-2000:]
+        for _ in range(3):
+            result = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
+            if "SIGABRT" not in result.stderr:  # gloo itself aborts once in a while when it connects (gloo issue 514)
+                break
+        assert result.returncode == 0, result.stderr
     two, one = (_weights(tmp_path / folder) for folder in ("2", "1"))
     torch.testing.assert_close(two["weight"], one["weight"])
     # Codebooks follow the points of both ranks, and stay the same on both.

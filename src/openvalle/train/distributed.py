@@ -22,6 +22,7 @@ from openvalle.errors import ConfigError
 log = logging.getLogger(__name__)
 
 PATIENCE = timedelta(hours=6)  # the others wait while the first process validates and saves
+FAREWELL = timedelta(seconds=20)  # for the others to come to their end, before this one leaves
 LAUNCHERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")  # how many each has started
 
 
@@ -61,9 +62,22 @@ def join() -> Processes:
     world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
     device = _device(local, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if world > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-        atexit.register(distributed.destroy_process_group)
+        store, rank, _ = next(distributed.rendezvous("env://", timeout=PATIENCE))
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+        atexit.register(_leave, store, rank, world)
     return Processes(int(os.environ["RANK"]), world, device)
+
+
+def _leave(store: distributed.Store, rank: int, world: int) -> None:
+    """Close the connections when every process has done its part: gloo aborts where the other side closes first
+    (gloo issue 155). Where a process died, the others leave all the same."""
+    try:
+        store.set(f"left/{rank}", "")
+        store.wait([f"left/{other}" for other in range(world)], FAREWELL)
+    except RuntimeError as error:
+        log.debug("left alone: %s", error)
+    distributed.destroy_process_group()
 
 
 def once(act: Callable[[], object]) -> None:
