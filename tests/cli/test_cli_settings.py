@@ -135,6 +135,7 @@ def test_every_setting_is_an_option_of_some_command() -> None:
     assert found - {None} == set(SETTINGS)
 
 
+@pytest.mark.slow
 def test_threads_are_chosen_before_torch_is_loaded() -> None:
     code = (
         "import os, sys\n"

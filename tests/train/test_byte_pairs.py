@@ -156,6 +156,7 @@ def test_a_codec_that_does_not_fit_is_refused_when_packing(
         _kept("encodec?vocos=", tmp_path / "codec", CodecIdentity(name="builtin", digest="1"))
 
 
+@pytest.mark.slow
 def test_a_codec_that_is_not_there_is_asked_for(
     model: Path, folder: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
