@@ -222,14 +222,12 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
 @contextmanager
 def made_folder(folder: Path) -> Iterator[None]:
     """Make a folder with its parents; those that were made here go again if the block fails and they are empty."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    new = _make(folder)
     try:
         yield
     except BaseException:
-        for place in missing:
-            with suppress(OSError):
-                place.rmdir()
+        for place in new:
+            _remove_empty(place)
         raise
 
 
@@ -240,11 +238,9 @@ def locked(folder: Path, name: str = LOCK, what: str = "") -> Iterator[None]:
     The folder is made, and goes again if it is empty at the end. The lock ends with its process, however that ends.
     `what`: what is locked, for the message; by default the folder.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
+    new, path = _make(folder), folder / name
     with ExitStack() as stack:
-        for place in reversed(missing):  # callbacks run from the last to the first: the innermost goes first
+        for place in reversed(new):  # callbacks run from the last to the first: the innermost goes first
             stack.callback(_remove_empty, place)
         handle = _locked(path, what or str(folder))
         stack.callback(os.close, handle)
@@ -270,6 +266,13 @@ def _locked(path: Path, what: str) -> int:
     os.ftruncate(handle, 0)
     os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     return handle
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder with its parents; return those that were not there, the innermost first."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def _remove_empty(folder: Path) -> None:

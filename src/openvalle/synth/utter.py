@@ -178,21 +178,21 @@ class Utterer:
             natural = self.at_own_pace([job], options)[0]
             job = self.paced(job, natural, options)
         steps: list[ARStep] = []
+        owners = self._owners(job)
         prompts = [self.prompt(job).ar(self.ar.config)]
         for step in stream(self.ar, prompts, enduring(options), seeded([job], 0), self._preset([job])):
             steps.append(step)
             kept = step.is_emitted[0]  # (G,)
-            path = None if step.path is None else step.path.expand(len(kept))[kept]
-            yield from renderer.push(step.codes[0][kept], self._in_line(job, path))
-        result = collect(steps)[0]
-        result = replace(result, path=self._in_line(job, result.path))
+            path = None if step.path is None else owners[step.path.cpu()].expand(len(kept))[kept.cpu()]
+            yield from renderer.push(step.codes[0][kept], path)
+        result = in_line(collect(steps)[0], owners)
         return self._draft(job, result, 0) if natural is None else self._in_place(job, natural, result)
 
     def _codebook_1(self, jobs: Sequence[Job], attempt: int, options: AROptions) -> list[ARResult]:
         """Speak all jobs in one batch."""
         prompts: list[ARPrompt] = [self.prompt(job).ar(self.ar.config) for job in jobs]
         results = generate(self.ar, prompts, options, seeded(jobs, attempt), self._preset(jobs))
-        return [replace(it, path=self._in_line(job, it.path)) for job, it in zip(jobs, results, strict=True)]
+        return [in_line(result, self._owners(job)) for job, result in zip(jobs, results, strict=True)]
 
     def _preset(self, jobs: Sequence[Job]) -> list[Tensor] | None:
         """Return the preset paths of the jobs, if they have any, in the symbols that the models read."""
@@ -203,9 +203,9 @@ class Utterer:
         """Return where the model's text holds each symbol of the line, (L,): a table may put marks before it."""
         return (torch.tensor(self.table.spread(job.line.symbols, [1] * len(job.line.symbols))) > 0).nonzero()[:, 0]
 
-    def _in_line(self, job: Job, path: Tensor | None) -> Tensor | None:
-        """Return a path (N,) through the symbols that the models read as one through those of the line."""
-        return None if path is None else torch.tensor(self.table.owners(job.line.symbols))[path.cpu()]
+    def _owners(self, job: Job) -> Tensor:
+        """Return which symbol of the line each symbol that the models read belongs to, (S,)."""
+        return torch.tensor(self.table.owners(job.line.symbols))
 
     def _complete(self, job: Job, draft: Draft, options: AROptions) -> Speech:
         """Add codebooks 2 to Q in one go and turn the codes into sound. Rows go alone: a batch changes no sample."""
@@ -245,6 +245,11 @@ class Utterer:
         """Return the models' number of a language, 0 for one that they do not know by name."""
         is_told = self.ar.config.languages > 0 and name in self.languages
         return self.languages.index(name) + 1 if is_told else 0
+
+
+def in_line(result: ARResult, owners: Tensor) -> ARResult:
+    """Return a result whose path goes through the symbols of the line; `owners` (S,): of each that the models read."""
+    return result if result.path is None else replace(result, path=owners[result.path.cpu()])
 
 
 def judged(
