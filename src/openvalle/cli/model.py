@@ -51,7 +51,7 @@ def describe(
     if as_json:
         print(json.dumps({"recipe": recipe, **numbers.values(), "plot": None if drawn is None else str(drawn)}))
         return
-    show(numbers)
+    show_numbers(numbers)
     if drawn is not None:
         print(drawn)
 
@@ -69,7 +69,7 @@ def networks(recipe: str) -> tuple[ARConfig, NARConfig]:
     return config.ar, config.nar
 
 
-def show(numbers: Numbers) -> None:
+def show_numbers(numbers: Numbers) -> None:
     """Print the numbers as tables."""
     from rich.console import Console
     from rich.table import Table

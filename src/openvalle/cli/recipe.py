@@ -24,7 +24,7 @@ def list_() -> None:
 
 
 @recipe.command("show")
-def show(name: Name) -> None:
+def show_recipe(name: Name) -> None:
     """Print a recipe."""
     sys.stdout.write(ours(name).read_text(encoding="utf-8"))
 

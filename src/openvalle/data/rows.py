@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +37,16 @@ def of_split(rows: list[Row], split: str | None, source: Path) -> list[Row]:
         there = ", ".join(sorted({str(row["split"]) for row in rows})) or "nothing"
         raise ModelError(f"{source} holds no utterance of the split {split!r}", f"it holds {there}")
     return chosen
+
+
+def neighbours(speakers: Sequence[str], names: Sequence[str]) -> dict[str, int | None]:
+    """Return for each row's name the row of its speaker before it; for the first one the next, None if it is alone."""
+    last: dict[str, int] = {}
+    found: dict[str, int | None] = {}
+    for index, (speaker, name) in enumerate(zip(speakers, names, strict=True)):
+        before = last.get(speaker)
+        found[name] = before
+        if before is not None and found[names[before]] is None:
+            found[names[before]] = index
+        last[speaker] = index
+    return found

@@ -36,16 +36,3 @@ def row_weights(speakers: Sequence[str], lengths: np.ndarray, power: float, *, b
     within = lengths / total[speaker] if by_length else 1 / np.bincount(speaker)[speaker]
     weights = share[speaker] * within
     return weights / weights.sum()
-
-
-def neighbours(speakers: Sequence[str], names: Sequence[str]) -> dict[str, int | None]:
-    """Return for each row's name the row of its speaker before it; for the first one the next, None if it is alone."""
-    last: dict[str, int] = {}
-    found: dict[str, int | None] = {}
-    for index, (speaker, name) in enumerate(zip(speakers, names, strict=True)):
-        before = last.get(speaker)
-        found[name] = before
-        if before is not None and found[names[before]] is None:
-            found[names[before]] = index
-        last[speaker] = index
-    return found

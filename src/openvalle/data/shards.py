@@ -16,7 +16,7 @@ import numpy as np
 from openvalle.audio import RATE, Audio
 from openvalle.config import Syntax, read_data
 from openvalle.data.rows import Row, of_split, read_rows
-from openvalle.data.sampling import neighbours
+from openvalle.data.rows import neighbours
 from openvalle.errors import ConfigError, ModelError
 from openvalle.files import atomic_path
 

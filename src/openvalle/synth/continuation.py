@@ -65,7 +65,7 @@ def continue_clip(
     script = script_of(text, markup, lexicon)
     if any(passage.voice for passage in script.passages):
         raise TextError("a recording goes on in its own voice", "leave [voice:...] and [S1] out")
-    jobs = _jobs(synthesizer, recording, end, script, seed)
+    jobs = _continuation_jobs(synthesizer, recording, end, script, seed)
     pieces = synthesizer.spoken(jobs, options or synthesizer.options, candidates)
     first, pause = next(pieces)
     first, lead = _with_context(synthesizer, recording, end, first)
@@ -90,7 +90,7 @@ def _end(recording: Recording) -> int:
     return min(int(edges[-1]), int(edges[-2]) + pause)
 
 
-def _jobs(synthesizer: Synthesizer, recording: Recording, end: int, script: Script, seed: int) -> Iterator[Job]:
+def _continuation_jobs(synthesizer: Synthesizer, recording: Recording, end: int, script: Script, seed: int) -> Iterator[Job]:
     """Return the lines to speak: the first goes on from the recording's end, the others have it as their voice."""
     count = len(recording.symbols)
     part = recording.part(context_start(recording, count, PROMPT_SECONDS), count)

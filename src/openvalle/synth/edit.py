@@ -115,7 +115,7 @@ def edit(
     spans = located(recording, edits)
     if sum(span.last - span.first for span in spans) >= len(recording.words):
         raise AudioError("nothing of the recording would stay", "use `openvalle say` with the recording as the voice")
-    jobs = [job for take in range(candidates) for job in _jobs(synthesizer, recording, spans, seed, take)]
+    jobs = [job for take in range(candidates) for job in _edit_jobs(synthesizer, recording, spans, seed, take)]
     spoken = synthesizer.utterer.speak(jobs, options or synthesizer.options) if jobs else []
     count = len(jobs) // candidates
     text = edited_text(recording, spans)
@@ -207,7 +207,7 @@ def line_between(words: Sequence[Word], keeps_pause: bool) -> Line:
     return line
 
 
-def _jobs(synthesizer: Synthesizer, recording: Recording, spans: Sequence[Span], seed: int, take: int) -> list[Job]:
+def _edit_jobs(synthesizer: Synthesizer, recording: Recording, spans: Sequence[Span], seed: int, take: int) -> list[Job]:
     """Return what is to be spoken for the spans that get words."""
     utterer, jobs = synthesizer.utterer, []
     is_aligned = utterer.ar.config.alignment is Alignment.PHONEME

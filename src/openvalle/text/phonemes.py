@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from openvalle.errors import TextError
-from openvalle.text import context, english, g2p
+from openvalle.text.english import DEFAULT, LONGEST, cmu_lexicon, letter, lexicon, plural
+from openvalle.text.context import choose
+from openvalle.text.g2p import spell, with_one_primary
 from openvalle.text.language import language as language_of
 from openvalle.text.normalize import NormalizeOptions, normalize
 from openvalle.text.phones import SIL, VOWELS, is_vowel
@@ -119,7 +121,7 @@ def _tokens(text: str) -> list[_Token]:
 def _parts(word: str) -> list[str]:
     if "-" not in word:
         return [_unquoted(word)]
-    if english.lexicon().entry(word):
+    if lexicon().entry(word):
         return [word]
     return [_unquoted(part) for part in word.split("-")]
 
@@ -129,7 +131,7 @@ def _unquoted(word: str) -> str:
     if "'" not in (word[0], word[-1]):
         return word
     for spelling in (word, word.rstrip("'"), word.lstrip("'")):
-        if "'" in spelling and english.lexicon().lookup(spelling):
+        if "'" in spelling and lexicon().lookup(spelling):
             return spelling
     return word.strip("'")
 
@@ -166,7 +168,7 @@ def _special(tokens: Sequence[_Token], index: int, following: Phones, user: User
     if lower == "a" and not token.letter and (token.text == "a" or (starts and not token.pause)):
         return ("AH0",)
     if token.letter or len(token.text) == 1:
-        return english.letter(token.text)
+        return letter(token.text)
     return None
 
 
@@ -174,15 +176,15 @@ def _pronounce(tokens: Sequence[_Token], index: int) -> Phones:
     token = tokens[index]
     starts = index == 0 or tokens[index - 1].stop
     # at the head of a sentence a capital says nothing: polish, not Polish
-    readings = english.lexicon().lookup(token.text.lower()) if starts and token.text.istitle() else None
-    readings = readings or english.lexicon().lookup(token.text)
+    readings = lexicon().lookup(token.text.lower()) if starts and token.text.istitle() else None
+    readings = readings or lexicon().lookup(token.text)
     if not readings:
         return unlisted(token.text)
     if len(readings) == 1 and token.text.lower() != "lead":
-        return readings[english.DEFAULT]
+        return readings[DEFAULT]
     before = [] if starts else [earlier.text.lower() for earlier in _sentence(tokens, index)]
     after = None if token.pause or index + 1 == len(tokens) else tokens[index + 1].text.lower()
-    return context.choose(token.text.lower(), readings, before, after, ends=after is None)
+    return choose(token.text.lower(), readings, before, after, ends=after is None)
 
 
 def _sentence(tokens: Sequence[_Token], index: int) -> list[_Token]:
@@ -205,25 +207,25 @@ def _part(word: str) -> Phones:
     if listed := _listed(word):
         return listed
     if not re.search("[aeiouy]", word, re.IGNORECASE) or len(word) == 1:
-        return tuple(phone for letter in word for phone in english.letter(letter) or ())
+        return tuple(phone for each in word for phone in letter(each) or ())
     end = len(word)
     while end > 3 and word[end - 2 : end].lower() == "'s" and not listed:
         end -= 2
-        listed = _listed(word[:end]) if end <= english.LONGEST else None
+        listed = _listed(word[:end]) if end <= LONGEST else None
     phones = list(listed or _guessed(word[:end]))
     for _ in range(end, len(word), 2):
-        phones += english.plural(tuple(phones[-1:]))[1:]
+        phones += plural(tuple(phones[-1:]))[1:]
     return tuple(phones)
 
 
 def _listed(word: str) -> Phones | None:
-    readings = english.lexicon().lookup(word) if len(word) > 1 else None
-    return readings[english.DEFAULT] if readings else None
+    readings = lexicon().lookup(word) if len(word) > 1 else None
+    return readings[DEFAULT] if readings else None
 
 
 def _guessed(word: str) -> Phones:
-    listed = english.cmu_lexicon().get(word.lower())
-    return stressed(listed, g2p.spell(word.lower())) if listed else g2p.spell(word.lower())
+    listed = cmu_lexicon().get(word.lower())
+    return stressed(listed, spell(word.lower())) if listed else spell(word.lower())
 
 
 def stressed(phones: Phones, model: Phones) -> Phones:
@@ -238,4 +240,4 @@ def stressed(phones: Phones, model: Phones) -> Phones:
     found = list(phones)
     for index, mark in zip(vowels, marks, strict=True):
         found[index] += mark
-    return tuple(g2p.with_one_primary(found))
+    return tuple(with_one_primary(found))

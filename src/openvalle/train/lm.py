@@ -14,7 +14,7 @@ from torch import nn
 
 from openvalle.codec.load import load_codec
 from openvalle.config import Config
-from openvalle.data import utterance as data
+from openvalle.data.utterance import Utterance as Excerpt
 from openvalle.data.batches import TokenBatches, fixed_batches
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
@@ -136,13 +136,13 @@ class LanguageModelTask:
         assert isinstance(network, AR)
         return [network.loss(batch, rng)]
 
-    def _pad(self, rows: list[data.Utterance], shards: TokenShards) -> Batch:
+    def _pad(self, rows: list[Excerpt], shards: TokenShards) -> Batch:
         # The NAR model sees the frames as they will be when it speaks: in the AR model's merged blocks.
         config = self.network.config
         group = config.group if isinstance(config, ARConfig) else 1
         return Batch.of([self._row(row, shards) for row in rows], merge=config.merge, group=group)
 
-    def _row(self, row: data.Utterance, shards: TokenShards) -> Utterance:
+    def _row(self, row: Excerpt, shards: TokenShards) -> Utterance:
         """Return the row as the network trains on it, with the recording that its NAR prompt comes from."""
         prompt = getattr(self.network.config, "prompt", None)
         if prompt not in (NARPrompt.SEGMENT, NARPrompt.SENTENCE):
