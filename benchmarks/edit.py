@@ -20,13 +20,13 @@ from command import JUDGES, parser, run
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.corpus import Utterance, choose, read_corpus
-from openvalle.evaluate.judges import Clip, Judgement, judge_all
-from openvalle.evaluate.statistics import Figure, error_rate, mean
+from openvalle.evaluate.scorers import Clip, Judgement, judge_all
+from openvalle.evaluate.summary import Figure, error_rate, mean
 from openvalle.synth.edit import Edit, Edited, EditKind, edit
 from report import Report
 
 if TYPE_CHECKING:
-    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.synthesizer import Synthesizer
 
 SECONDS = (4.0, 10.0)  # of the recordings
 LEAST_LETTERS = 4  # of a word that is replaced and of the one that replaces it
@@ -191,7 +191,7 @@ def main() -> None:
     tasks = make_tasks([item for item in corpus if item.split == "dev-clean"], options.limit, options.seed)
     if not tasks:
         raise UserError("the data hold no dev-clean utterances of 4 to 10 s with words to replace", "check --data")
-    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.synthesizer import Synthesizer
 
     synthesizer = Synthesizer.load(options.model, device="cpu", consent_policy="off")  # a test corpus
     done = work(synthesizer, tasks, options)

@@ -19,11 +19,11 @@ from command import run
 from openvalle.data.shards import TokenShards
 from openvalle.errors import UserError
 from openvalle.evaluate.corpus import Utterance, choose, read_corpus
-from openvalle.model.bundle import Bundle, load_bundle
+from openvalle.model.checkpoint import Bundle, load_bundle
 from openvalle.model.config import ARConfig
 from openvalle.prepare.run import Options, prepare
 from openvalle.train.recipe import read_pair
-from openvalle.train.run import run as train
+from openvalle.train.recipe import run as train
 from pace import RECIPES, SYSTEMS, paces
 from recall import recall
 from report import Report
@@ -183,7 +183,7 @@ def running_mean(path: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarr
 
 def draw_masks(options: argparse.Namespace) -> None:
     """Draw each system's attention masks."""
-    from openvalle.model.picture import plot_masks
+    from openvalle.model.describe import plot_masks
 
     for system in options.systems:
         pair = read_pair(RECIPES / f"{system}-paper.yaml")

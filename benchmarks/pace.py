@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from openvalle.decode.ar import AROptions, ARPrompt, generate
+from openvalle.decode.failures import WatchOptions
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.decode.sampling import row_generators
-from openvalle.decode.watch import WatchOptions
 from openvalle.model.ar import AR
 from openvalle.model.batch import Utterance as Row
 from openvalle.model.config import Alignment, ARConfig

@@ -17,11 +17,11 @@ import numpy as np
 
 from openvalle.audio import Audio
 from openvalle.errors import UserError
-from openvalle.evaluate.compare.candidates import candidate_of
-from openvalle.evaluate.compare.config import CommandConfig
-from openvalle.evaluate.items import Item
 from openvalle.evaluate.run import Candidate
-from openvalle.evaluate.systems import Spoken
+from openvalle.evaluate.systems.base import Spoken
+from openvalle.evaluate.systems.candidates import candidate_of
+from openvalle.evaluate.systems.config import CommandConfig
+from openvalle.evaluate.test_list import Item
 
 ESPEAK = Path(__file__).with_name("espeak_command.py")
 FOREIGN = " (does not clone)"

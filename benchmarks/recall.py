@@ -7,14 +7,14 @@ from torch import Tensor
 
 from openvalle.data.shards import TokenShards
 from openvalle.decode.ar import AROptions, ARResult, StoppedBy, generate
+from openvalle.decode.failures import WatchOptions
 from openvalle.decode.nar import fill
 from openvalle.decode.prompt import CONTINUED_FRAMES, continual, zero_shot
 from openvalle.decode.sampling import SamplingOptions, row_generators
-from openvalle.decode.watch import WatchOptions
 from openvalle.model.ar import AR
 from openvalle.model.batch import Utterance as Row
 from openvalle.model.batch import whole_blocks
-from openvalle.model.bundle import Bundle
+from openvalle.model.checkpoint import Bundle
 from openvalle.model.config import Alignment, NARPrompt
 from openvalle.model.nar import NAR
 

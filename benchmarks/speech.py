@@ -16,18 +16,18 @@ import torch
 
 from command import JUDGES, parser, run
 from openvalle.errors import UserError
-from openvalle.evaluate.compare.candidates import candidate_of
-from openvalle.evaluate.compare.config import read_systems
+from openvalle.evaluate.build_list import drawn_before
 from openvalle.evaluate.corpus import corpus_folder
-from openvalle.evaluate.items import CORPUS, TestList
-from openvalle.evaluate.lists import drawn_before
-from openvalle.evaluate.models import candidate, codec_of
 from openvalle.evaluate.protocols import Judges, protocol
 from openvalle.evaluate.report import Report as Evaluation
-from openvalle.evaluate.rows import ORIGINAL, RECONSTRUCTED, SYNTHESISED, write_rows
+from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED, SYNTHESISED, write_rows
 from openvalle.evaluate.run import Candidate, Options, evaluate
-from openvalle.evaluate.statistics import Figure
-from openvalle.listen import asr, campplus
+from openvalle.evaluate.summary import Figure
+from openvalle.evaluate.systems.candidates import candidate_of
+from openvalle.evaluate.systems.config import read_systems
+from openvalle.evaluate.systems.ours import candidate, codec_of
+from openvalle.evaluate.test_list import CORPUS, TestList
+from openvalle.speech_models import asr, campplus
 from peers import FOREIGN, peers
 from report import Report
 

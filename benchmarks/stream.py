@@ -19,15 +19,15 @@ import torch
 
 from command import run
 from openvalle.errors import UserError
-from openvalle.evaluate.statistics import mean
-from openvalle.listen.quality import DNSMOS
-from openvalle.synth.pipeline import WINDOWS
+from openvalle.evaluate.summary import mean
+from openvalle.speech_models.mos import DNSMOS
 from openvalle.synth.speech import join_speech
+from openvalle.synth.synthesizer import WINDOWS
 from report import Report
 
 if TYPE_CHECKING:
-    from openvalle.synth.pipeline import Synthesizer
-    from openvalle.synth.stream import Block
+    from openvalle.synth.generate import Block
+    from openvalle.synth.synthesizer import Synthesizer
 
 SENTENCES = (
     "The river ran slowly past the old mill.",
@@ -217,7 +217,7 @@ def main() -> None:
     options = parsed()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
-    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.synthesizer import Synthesizer
 
     synthesizer = Synthesizer.load(options.model, device="cpu")
     synthesizer.say("Once to warm up.")

@@ -79,7 +79,7 @@ def tiny_codec():
 def tiny_model(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model of random weights, with its codec inside."""
     from openvalle.model.ar import AR
-    from openvalle.model.bundle import Bundle, BundleConfig, CodecIdentity, save_bundle
+    from openvalle.model.checkpoint import Bundle, BundleConfig, CodecIdentity, save_bundle
     from openvalle.model.config import Alignment, ARConfig, NARConfig, StackConfig
     from openvalle.model.nar import NAR
     from openvalle.text.symbols import inventory
@@ -106,7 +106,7 @@ def tiny_model(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def synthesizer(tiny_model: Path):
     """The tiny model, loaded."""
-    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.synthesizer import Synthesizer
 
     return Synthesizer.load(tiny_model)
 

@@ -24,7 +24,7 @@ from openvalle.codec.vocos import CLASSES, Vocos, VocosConfig
 from openvalle.config import override, parse_data
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import assets
-from openvalle.model.bundle import load_bundle
+from openvalle.model.checkpoint import load_bundle
 from openvalle.synth.voice import Voice
 
 DEFAULT = assets() / "voices" / "default.safetensors"
@@ -295,5 +295,5 @@ def test_want_of_memory_is_one_line(monkeypatch, tmp_path):
         def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("openvalle.synth.pipeline.Synthesizer.load", fail)
+        monkeypatch.setattr("openvalle.synth.synthesizer.Synthesizer.load", fail)
         assert "not enough memory" in refused("say", "Hi.", "-o", str(tmp_path / "x.wav"))

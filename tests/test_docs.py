@@ -40,14 +40,14 @@ RUNNING = [page for page in PAGES if runs(page)]
 @pytest.fixture(autouse=True)
 def one_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model is loaded once: a loaded one never changes."""
-    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.synthesizer import Synthesizer
 
     monkeypatch.setattr(Synthesizer, "load", _load())
 
 
 @functools.cache
 def _load():
-    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.synthesizer import Synthesizer
 
     return functools.cache(Synthesizer.load)
 

@@ -18,10 +18,10 @@ from openvalle import files
 from openvalle.audio import read, write
 from openvalle.config import override, parse_data
 from openvalle.errors import ConfigError, ModelError, UserError
-from openvalle.evaluate.rows import read_rows as read_results
+from openvalle.evaluate.results import read_rows as read_results
 from openvalle.hub import damaged
-from openvalle.synth.script import script_of
-from openvalle.text.chapters import chapters_of
+from openvalle.synth.plan import script_of
+from openvalle.text.sentences import chapters_of
 from openvalle.train.loop import LoopConfig, _same_run
 from openvalle.train.state import TrainState, load_checkpoint
 from test_damaged import refused

@@ -10,16 +10,17 @@ import openvalle
 
 ROOT = Path(openvalle.__file__).parent
 BASE = {"errors", "stop", "files", "config", "media", "audio", "hub", "number_words", "threads"}
-PARTS = {"text", "codec", "data", "model", "listen", "safety"}
-JOBS = {"synth", "decode", "prepare", "train", "evaluate", "convert", "export"}
-SURFACES = {"cli", "serve"}
+PARTS = {"text", "codec", "data", "model", "speech_models", "safety"}
+JOBS = {"apps", "synth", "decode", "prepare", "train", "evaluate", "listening_test"}
+SURFACES = {"cli"}
 FLOORS = (BASE, PARTS, JOBS, SURFACES)
 WITHIN = {
+    ("apps", "synth"),
+    ("apps", "decode"),
     ("synth", "decode"),
     ("train", "decode"),
     ("evaluate", "synth"),
     ("evaluate", "prepare"),
-    ("cli", "serve"),
 }  # allowed between rooms of one floor
 LIGHT = BASE | {"text", "cli"}  # may not import torch at the top of a file
 FILES = sorted(ROOT.rglob("*.py"))

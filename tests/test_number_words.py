@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from openvalle.listen.scoring import normalize_words
 from openvalle.number_words import NAMED, cardinal_words, figure_words, ordinal_words, year_words
+from openvalle.speech_models.wer import normalize_words
 from openvalle.text.normalize import normalize
 
 # fmt: off

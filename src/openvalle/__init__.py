@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from openvalle.audio import Audio
     from openvalle.errors import UserError
-    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.synthesizer import Synthesizer
     from openvalle.synth.voice import Voice
 
 __version__ = "0.1.0"
@@ -16,7 +16,7 @@ __all__ = ["Audio", "Synthesizer", "UserError", "Voice", "__version__"]
 
 _HOMES = {
     "Audio": "openvalle.audio",
-    "Synthesizer": "openvalle.synth.pipeline",
+    "Synthesizer": "openvalle.synth.synthesizer",
     "UserError": "openvalle.errors",
     "Voice": "openvalle.synth.voice",
 }

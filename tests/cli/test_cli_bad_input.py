@@ -185,7 +185,7 @@ def test_usage_errors(openvalle, arguments: list[str]) -> None:
 
 
 def test_a_fault_of_ours_is_told_apart(openvalle, monkeypatch: pytest.MonkeyPatch) -> None:
-    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.synthesizer import Synthesizer
 
     monkeypatch.setattr(Synthesizer, "load", lambda *a, **k: 1 / 0)
     run = openvalle("say", "Hello.")

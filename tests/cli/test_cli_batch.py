@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from openvalle.audio import read
-from openvalle.safety.provenance import read_provenance
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.safety.detector import read_provenance
+from openvalle.synth.synthesizer import Synthesizer
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_jsonl_and_tsv_are_read_and_formats_written(batch) -> None:
 
 
 def test_an_interrupted_batch_goes_on(batch, spoken_texts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openvalle.synth.batch.BATCH", 1)
+    monkeypatch.setattr("openvalle.apps.batch.BATCH", 1)
     Path("a.jsonl").write_text("".join(json.dumps({"text": f"See {word}."}) + "\n" for word in ("one", "two", "three")))
     real, calls = Synthesizer.say_batch, []
 

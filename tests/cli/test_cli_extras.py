@@ -50,25 +50,25 @@ def use_huggingface() -> None:
 
 
 def use_jiwer() -> None:
-    from openvalle.listen.scoring import word_errors
+    from openvalle.speech_models.wer import word_errors
 
     word_errors("one", "one")
 
 
 def use_whisper() -> None:
-    from openvalle.listen.asr import recognizer_named
+    from openvalle.speech_models.asr import recognizer_named
 
     recognizer_named("whisper")
 
 
 def use_pocketsphinx() -> None:
-    from openvalle.listen.asr import recognizer_named
+    from openvalle.speech_models.asr import recognizer_named
 
     recognizer_named("pocketsphinx")
 
 
 def use_dnsmos() -> None:
-    from openvalle.listen.quality import DNSMOS
+    from openvalle.speech_models.mos import DNSMOS
 
     DNSMOS()
 
@@ -76,31 +76,31 @@ def use_dnsmos() -> None:
 def use_resemblyzer() -> None:
     import numpy as np
 
-    from openvalle.listen.speaker import encoder_named
+    from openvalle.speech_models.speaker import encoder_named
 
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 24_000).astype(np.float32)
     encoder_named("resemblyzer").embed(Audio(noise, 24_000))
 
 
 def use_byte_pairs() -> None:
-    from openvalle.text.bpe import train
+    from openvalle.text.tokenizer import train
 
     train(["one two three"], 300)
 
 
 def use_coqui() -> None:
-    from openvalle.evaluate.compare.config import CoquiConfig
-    from openvalle.evaluate.compare.libraries import CoquiSystem
+    from openvalle.evaluate.systems.config import CoquiConfig
+    from openvalle.evaluate.systems.libraries import CoquiSystem
 
     CoquiSystem.load("coqui", CoquiConfig())
 
 
 def use_transformers(what: str) -> Callable[[], None]:
     def use() -> None:
-        from openvalle.evaluate.compare.config import TransformersConfig
-        from openvalle.evaluate.compare.libraries import TransformersSystem
-        from openvalle.listen.asr import recognizer_named
-        from openvalle.listen.speaker import encoder_named
+        from openvalle.evaluate.systems.config import TransformersConfig
+        from openvalle.evaluate.systems.libraries import TransformersSystem
+        from openvalle.speech_models.asr import recognizer_named
+        from openvalle.speech_models.speaker import encoder_named
 
         if what == "recognizer":
             recognizer_named("transformers:model")
@@ -113,7 +113,7 @@ def use_transformers(what: str) -> Callable[[], None]:
 
 
 def use_player() -> None:
-    from openvalle.synth.play import play_file
+    from openvalle.apps.play import play_file
 
     play_file(Path("speech.wav"))
 
@@ -192,7 +192,7 @@ def test_a_missing_package_is_one_line_with_the_command_that_brings_it(
 
 
 def test_built_in_voices_speak_without_pocketsphinx_and_words_are_read_alike(openvalle, monkeypatch) -> None:
-    from openvalle.text.phonemes import phonemize
+    from openvalle.text.english import phonemize
 
     unlisted = "Zhdanov's"  # the second dictionary has it
     before = phonemize(unlisted)

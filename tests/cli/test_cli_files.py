@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from openvalle.audio import read
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.synth.synthesizer import Synthesizer
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and signals of POSIX")
 SAID = "saw, see, saw, see"
@@ -182,7 +182,7 @@ def test_a_voice_made_meanwhile_is_not_lost(
         path.write_text("another")
         return real(*arguments, **named)
 
-    module = "openvalle.synth.blend" if command == "blend" else "openvalle.synth.pipeline"
+    module = "openvalle.synth.blend" if command == "blend" else "openvalle.synth.synthesizer"
     name = "blend" if command == "blend" else "Synthesizer.load"
     real = __import__(module, fromlist=["x"]).blend if command == "blend" else Synthesizer.load
     monkeypatch.setattr(f"{module}.{name}", meanwhile)

@@ -168,7 +168,7 @@ def test_music_is_not_edited_and_noise_is_named_first(openvalle, tiny_model: Pat
 @pytest.fixture(scope="module")
 def said_clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A recording of a sentence, and its words."""
-    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.synthesizer import Synthesizer
 
     words = "The river ran slowly past the old mill, and nobody was in a hurry."
     path = tmp_path_factory.mktemp("said") / "clip.wav"

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openvalle.apps.audiobook import PART, RECORD
+from openvalle.apps.batch import Batch, Row
 from openvalle.audio import read
-from openvalle.synth.batch import Batch, Row
-from openvalle.synth.book import PART, RECORD
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.synth.synthesizer import Synthesizer
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
 BOOK = "# One\n\nSaw.\n\nSee.\n\nSaw, see.\n\n# Two\n\nSee.\n"
@@ -222,11 +222,11 @@ def test_an_interruption_loses_no_more_than_is_spoken_at_a_time(
         return real(self, texts, *arguments, **named)
 
     monkeypatch.setattr(Synthesizer, "say_batch", speaking)
-    monkeypatch.setattr("openvalle.synth.batch.BATCH", 2)
+    monkeypatch.setattr("openvalle.apps.batch.BATCH", 2)
     rows = [Row(id=str(number), text="Saw, see saw. " * (40 if number == 1 else 1)) for number in range(6)]
     batch = Batch(synthesizer, tmp_path / "out", Path(), file_format="wav", options=synthesizer.sampling(attempts=1))
     batch._voices[None, None] = tiny_voice
-    monkeypatch.setattr("openvalle.synth.batch.find", lambda *arguments: __file__)
+    monkeypatch.setattr("openvalle.apps.batch.find", lambda *arguments: __file__)
     outcomes = []
     with pytest.raises(KeyboardInterrupt):
         outcomes.extend(outcome for outcome in batch.run(rows))

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from openvalle.codec.encodec import EncodecCodec
-from openvalle.codec.encodec_stream import first_frames
+from openvalle.codec.encodec import EncodecCodec, first_frames
 from openvalle.codec.load import load_codec
 from openvalle.errors import ConfigError, ModelError
 

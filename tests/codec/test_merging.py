@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from openvalle.codec.merging import encode_residual, merge_frames
-from openvalle.codec.quantize import ResidualQuantizer
+from openvalle.codec.quantizer import ResidualQuantizer, encode_residual, merge_frames
 
 
 def quantizer() -> ResidualQuantizer:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from openvalle.codec.merging import merge_frames
-from openvalle.codec.quantize import ResidualQuantizer
+from openvalle.codec.quantizer import ResidualQuantizer, merge_frames
 
 
 def trained(steps: int = 60, entries: int = 16) -> tuple[ResidualQuantizer, torch.Tensor]:

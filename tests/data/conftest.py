@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.data.rows import write_rows
-from openvalle.data.shards import symbols_digest, to_int16, write_audio, write_tokens
+from openvalle.data.shards import symbols_digest, to_int16, write_audio, write_rows, write_tokens
 
 SYMBOLS = ("<pad>", "SIL", "AA1", "B", "K")
 LENGTHS = {"anna": (3.0, 1.0, 0.2), "ben": (2.0,), "cleo": (1.5, 2.5)}  # seconds of each row

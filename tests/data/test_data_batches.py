@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from openvalle.data.batches import TokenBatches, fixed_batches
-from openvalle.data.sampling import row_weights
-from openvalle.data.shards import TokenShards
-from openvalle.data.utterance import Utterance, crop
+from openvalle.data.batches import TokenBatches, fixed_batches, row_weights
+from openvalle.data.shards import TokenShards, Utterance, crop
 
 BUDGET = 4000
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from openvalle.data.crops import AudioCrops, Augmentation, CodedCrops, fixed_crops
+from openvalle.data.batches import AudioCrops, Augmentation, CodedCrops, fixed_crops
 from openvalle.data.shards import AudioShards, TokenShards
 from openvalle.errors import ModelError
 

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from openvalle.data.rows import read_rows, write_rows
-from openvalle.data.shards import AudioShards, TokenShards, symbols_digest, to_int16, write_tokens
+from openvalle.data.shards import (
+    AudioShards,
+    TokenShards,
+    read_rows,
+    symbols_digest,
+    to_int16,
+    write_rows,
+    write_tokens,
+)
 from openvalle.errors import ModelError
 
 

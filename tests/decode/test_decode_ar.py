@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lm_samples import AR_KINDS, ENTRIES, SMALL, SYMBOLS, ar_of, shaken
+from openvalle.decode.alignment import Pointer, stretched
 from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate, stream
-from openvalle.decode.pointer import Pointer, stretched
 from openvalle.decode.sampling import SamplingOptions, row_generators
 from openvalle.errors import ModelError
 from openvalle.model.alignment import durations_of
@@ -92,7 +92,7 @@ def test_greedy_decoding_equals_the_argmax_of_the_full_forward(kind):
     if result.path is not None:
         path = torch.cat([one.path[len(one.codes) % group :], result.path[: len(spoken)] + one.prompt_symbols])
         whole = dataclasses.replace(whole, path=path)
-    from openvalle.decode.inputs import inputs_of
+    from openvalle.decode.ar import inputs_of
 
     inputs, _ = inputs_of(model, [whole])
     if inputs.aligned is not None and model.config.phoneme_lead:

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from lm_samples import AR_KINDS, ENTRIES, NAR_KINDS, SMALL, ar_of, nar_of, shaken, utterance
-from openvalle.decode.ar import AROptions, generate
-from openvalle.decode.inputs import Accent, inputs_of
+from openvalle.decode.ar import Accent, AROptions, generate, inputs_of
 from openvalle.decode.prompt import continual, speak, zero_shot
 from openvalle.decode.sampling import SamplingOptions, row_generators
 from openvalle.errors import ModelError

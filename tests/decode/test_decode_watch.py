@@ -7,8 +7,8 @@ import torch
 
 from lm_samples import ar_of
 from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate
+from openvalle.decode.failures import Finding, Watch, WatchOptions
 from openvalle.decode.sampling import row_generators
-from openvalle.decode.watch import Finding, Watch, WatchOptions
 
 TEXT = torch.tensor([1, 2, 3, 4, 5, 6, 7, 8])
 

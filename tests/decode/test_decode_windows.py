@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from lm_samples import ENTRIES, NAR_KINDS, SMALL, nar_of
-from openvalle.decode.nar import NARPromptRow, fill
-from openvalle.decode.windows import WindowFiller, Windows
+from openvalle.decode.nar import NARPromptRow, WindowFiller, Windows, fill
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR, NARInputs
 

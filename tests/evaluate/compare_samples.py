@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from openvalle.audio import Audio
-from openvalle.evaluate.items import Item, Stretch
+from openvalle.evaluate.test_list import Item, Stretch
 
 ESPEAK = Path(__file__).parents[2] / "benchmarks" / "espeak_command.py"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from openvalle.audio import Audio, write
-from openvalle.evaluate.listening.answers import Answer, Ballot
-from openvalle.evaluate.listening.build import Sources, build_study
-from openvalle.evaluate.listening.design import Design, TestKind
-from openvalle.evaluate.listening.schedule import schedule
-from openvalle.evaluate.listening.study import Role, Study, Trial
+from openvalle.listening_test.answers import Answer, Ballot
+from openvalle.listening_test.build import Sources, build_study
+from openvalle.listening_test.design import Design, TestKind
+from openvalle.listening_test.schedule import schedule
+from openvalle.listening_test.study import Role, Study, Trial
 
 REFERENCE = "recorded"
 QUALITY = {REFERENCE: 2.0, "ours": 1.0, "base": 0.0, "third": -1.0}  # what the simulated raters hear

@@ -15,8 +15,11 @@ from typer.testing import CliRunner, Result
 from openvalle.audio import write
 from openvalle.cli.main import app
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.compare.candidates import candidate_of, forget_failures
-from openvalle.evaluate.compare.config import (
+from openvalle.evaluate.build_list import make_list
+from openvalle.evaluate.protocols import protocol
+from openvalle.evaluate.results import ORIGINAL, read_rows
+from openvalle.evaluate.systems.candidates import candidate_of, forget_failures
+from openvalle.evaluate.systems.config import (
     CommandConfig,
     FolderConfig,
     HttpConfig,
@@ -25,10 +28,7 @@ from openvalle.evaluate.compare.config import (
     read_systems,
     short_system,
 )
-from openvalle.evaluate.items import read_list
-from openvalle.evaluate.lists import make_list
-from openvalle.evaluate.protocols import protocol
-from openvalle.evaluate.rows import ORIGINAL, read_rows
+from openvalle.evaluate.test_list import read_list
 
 NEEDED = ("jiwer", "resemblyzer", "webrtcvad", "speechmos", "onnxruntime")
 needs_judges = pytest.mark.skipif(

@@ -14,8 +14,8 @@ from compare_samples import ESPEAK, espeak, item, speech_server, tone
 
 from openvalle.audio import Audio, write
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.compare.command import CommandSystem, FolderSystem
-from openvalle.evaluate.compare.config import (
+from openvalle.evaluate.systems.command import CommandSystem, FolderSystem
+from openvalle.evaluate.systems.config import (
     CommandConfig,
     CoquiConfig,
     FolderConfig,
@@ -27,8 +27,8 @@ from openvalle.evaluate.compare.config import (
     read_systems,
     short_system,
 )
-from openvalle.evaluate.compare.endpoint import HttpSystem
-from openvalle.evaluate.compare.libraries import CoquiSystem, TransformersSystem, sound_of
+from openvalle.evaluate.systems.http import HttpSystem
+from openvalle.evaluate.systems.libraries import CoquiSystem, TransformersSystem, sound_of
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])"
 TELL = "import sys; open(sys.argv[1] + '.said', 'w').write(repr(sys.argv[2:]) + sys.stdin.read())"
@@ -147,7 +147,7 @@ def test_other_http_interfaces() -> None:
 
 
 def test_overload_is_waited_for_and_redirects_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openvalle.evaluate.compare.endpoint.WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("openvalle.evaluate.systems.http.WAIT_SECONDS", 0.01)
     with speech_server() as server:
         system = HttpSystem("h", HttpConfig(url=server.url, body={"text": "{text}"}, tries=3))
         server.replies = [(429, {"Retry-After": "0"}), (503, {})]

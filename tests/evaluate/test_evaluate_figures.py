@@ -7,11 +7,20 @@ import pytest
 
 from openvalle.errors import UserError
 from openvalle.evaluate.conditions import in_condition, measured_by
-from openvalle.evaluate.rows import Row, finite, read_rows, write_rows
-from openvalle.evaluate.statistics import error_rate, mean, paired, ratio
-from openvalle.evaluate.summary import compare, figures, kept_share, per_seed, preservation
-from openvalle.listen.environment import environment
-from openvalle.listen.scoring import WordErrors, character_errors, normalizer_named, word_errors
+from openvalle.evaluate.results import Row, finite, read_rows, write_rows
+from openvalle.evaluate.summary import (
+    compare,
+    error_rate,
+    figures,
+    kept_share,
+    mean,
+    paired,
+    per_seed,
+    preservation,
+    ratio,
+)
+from openvalle.speech_models.acoustics import environment
+from openvalle.speech_models.wer import WordErrors, character_errors, normalizer_named, word_errors
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "again"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from openvalle.errors import ConfigError, UserError
+from openvalle.evaluate.build_list import make_list
 from openvalle.evaluate.corpus import VARIABLE, choose, read_corpus
-from openvalle.evaluate.items import CORPUS, check_files, read_list
-from openvalle.evaluate.lists import make_list
 from openvalle.evaluate.protocols import Protocol, protocol, protocols
+from openvalle.evaluate.test_list import CORPUS, check_files, read_list
 
 
 @pytest.fixture(scope="module")

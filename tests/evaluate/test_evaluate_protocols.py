@@ -15,20 +15,19 @@ from typer.testing import CliRunner
 from openvalle.audio import Audio, read
 from openvalle.cli.main import app
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.answers import prompt_of
-from openvalle.evaluate.items import CORPUS, Item
-from openvalle.evaluate.lists import make_list
-from openvalle.evaluate.models import candidate, codec_of
+from openvalle.evaluate.build_list import make_list
+from openvalle.evaluate.outputs import prompt_of
 from openvalle.evaluate.protocols import Decoding, Judges, PromptRule, Protocol, Scored, Selection, protocol, protocols
-from openvalle.evaluate.report import Report, comparable, differing_rules
+from openvalle.evaluate.report import Report, comparable, differing_rules, markdown_of
 from openvalle.evaluate.report_html import html_of
-from openvalle.evaluate.report_markdown import markdown_of
-from openvalle.evaluate.rows import ORIGINAL
+from openvalle.evaluate.results import ORIGINAL
 from openvalle.evaluate.run import Candidate, Options, evaluate
-from openvalle.evaluate.systems import ModelSystem, Spoken, forget_peak, peak_memory
-from openvalle.listen import asr
-from openvalle.listen.asr import Transcript
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.evaluate.systems.base import ModelSystem, Spoken, forget_peak, peak_memory
+from openvalle.evaluate.systems.ours import candidate, codec_of
+from openvalle.evaluate.test_list import CORPUS, Item
+from openvalle.speech_models import asr
+from openvalle.speech_models.asr import Transcript
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.phones import SIL
 
 NEEDED = ("jiwer", "resemblyzer", "webrtcvad")

@@ -13,17 +13,17 @@ import pytest
 
 from openvalle.audio import RATE, Audio, concatenate, silence
 from openvalle.errors import AudioError, UserError
-from openvalle.evaluate.answers import Task
+from openvalle.evaluate.build_list import drawn_before, make_list
 from openvalle.evaluate.conditions import in_noise
-from openvalle.evaluate.items import CORPUS, Item
-from openvalle.evaluate.judges import Clip, Panel, judge_all
-from openvalle.evaluate.lists import drawn_before, make_list
 from openvalle.evaluate.metrics import Around, diversity, measure
+from openvalle.evaluate.outputs import Task
 from openvalle.evaluate.protocols import Judges, protocol
 from openvalle.evaluate.report import comparable, load_report
-from openvalle.evaluate.rows import ORIGINAL, RECONSTRUCTED
+from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED
 from openvalle.evaluate.run import Candidate, Options, evaluate
-from openvalle.evaluate.systems import Spoken
+from openvalle.evaluate.scorers import Clip, Panel, judge_all
+from openvalle.evaluate.systems.base import Spoken
+from openvalle.evaluate.test_list import CORPUS, Item
 from openvalle.files import sha256
 
 NEEDED = ("jiwer", "resemblyzer", "webrtcvad", "speechmos", "onnxruntime")
@@ -242,7 +242,7 @@ def test_lists_are_drawn_once_for_the_same_request(corpus, tmp_path, monkeypatch
     first = drawn_before(path, QUICK, corpus, limit=2)
     assert not path.exists()  # who draws a list has not begun yet
     first.write(path)
-    monkeypatch.setattr("openvalle.evaluate.lists.make_list", None)  # would fail if it were drawn again
+    monkeypatch.setattr("openvalle.evaluate.build_list.make_list", None)  # would fail if it were drawn again
     assert drawn_before(path, QUICK, corpus, limit=2) == first
     with pytest.raises(TypeError):
         drawn_before(path, QUICK, corpus, limit=3)
@@ -251,7 +251,7 @@ def test_lists_are_drawn_once_for_the_same_request(corpus, tmp_path, monkeypatch
 def test_judgements_are_kept_and_depend_on_the_judges(spoken, tmp_path, monkeypatch):
     judges, clips = QUICK.judges, [Clip(spoken), Clip(silence(1.0))]
     heard, nothing = judge_all(clips, judges, tmp_path, quiet=True)
-    monkeypatch.setattr("openvalle.evaluate.judges.Panel", None)  # no judge is needed: all are on disk
+    monkeypatch.setattr("openvalle.evaluate.scorers.Panel", None)  # no judge is needed: all are on disk
     again, _ = judge_all(clips, judges, tmp_path, quiet=True)
     assert again.heard == heard.heard
     assert heard.likeness(again) == pytest.approx(1, abs=1e-5)

@@ -13,12 +13,11 @@ import pytest
 from browser import Browser, browser, programs
 from listening_clips import QUALITY, honest_values, study_in
 
-from openvalle.evaluate.listening.answers import read_ballot
-from openvalle.evaluate.listening.design import Exclusion, TestKind
-from openvalle.evaluate.listening.export import export_study
-from openvalle.evaluate.listening.results import results
-from openvalle.evaluate.listening.server import ListeningServer
-from openvalle.evaluate.listening.study import Study, Trial
+from openvalle.listening_test.answers import read_ballot
+from openvalle.listening_test.design import Exclusion, TestKind
+from openvalle.listening_test.results import results
+from openvalle.listening_test.server import ListeningServer, export_study
+from openvalle.listening_test.study import Study, Trial
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,10 +10,9 @@ from listening_clips import RATE, folders, study_in, tone
 
 from openvalle.audio import Audio, levels, read, silence, write
 from openvalle.errors import AudioError, ConfigError, UserError
-from openvalle.evaluate.listening.build import Sound, Sources, build_study
-from openvalle.evaluate.listening.design import Design, TestKind
-from openvalle.evaluate.listening.stimuli import ORDERS, TONE_RATE, anchor, headphone_tones, poor
-from openvalle.evaluate.listening.study import Role, load_study
+from openvalle.listening_test.build import ORDERS, TONE_RATE, Sound, Sources, anchor, build_study, headphone_tones, poor
+from openvalle.listening_test.design import Design, TestKind
+from openvalle.listening_test.study import Role, load_study
 
 CMOS = Design(kind=TestKind.CMOS, baseline="base", headphones=False)
 

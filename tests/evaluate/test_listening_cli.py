@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from openvalle.audio import read
 from openvalle.cli.main import app
-from openvalle.evaluate.listening.study import Role, Study, load_study
+from openvalle.listening_test.study import Role, Study, load_study
 
 
 def listen(*arguments: object) -> Result:

@@ -10,12 +10,19 @@ import pytest
 from listening_clips import QUALITY, ballot, study_in
 
 from openvalle.errors import UserError
-from openvalle.evaluate.listening.answers import Ballot, merged, read_ballot
-from openvalle.evaluate.listening.design import Exclusion, TestKind
-from openvalle.evaluate.listening.results import markdown, results, write_results
-from openvalle.evaluate.listening.scores import reasons, role_of, scores
-from openvalle.evaluate.listening.statistics import clustered_mean, krippendorff_alpha
-from openvalle.evaluate.listening.study import ANCHOR, REFERENCE, Role, Study
+from openvalle.listening_test.answers import Ballot, merged, read_ballot
+from openvalle.listening_test.design import Exclusion, TestKind
+from openvalle.listening_test.results import (
+    clustered_mean,
+    krippendorff_alpha,
+    markdown,
+    reasons,
+    results,
+    role_of,
+    scores,
+    write_results,
+)
+from openvalle.listening_test.study import ANCHOR, REFERENCE, Role, Study
 
 EVERYBODY = Exclusion(max_failed_catches=1, min_headphones=0, constant=False, hidden_share=1)
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from listening_clips import study_in
 
-from openvalle.evaluate.listening.design import TestKind
-from openvalle.evaluate.listening.paper import public_study, public_trials
-from openvalle.evaluate.listening.schedule import rotation, schedule
-from openvalle.evaluate.listening.study import Role, Study, Trial
+from openvalle.listening_test.design import TestKind
+from openvalle.listening_test.schedule import rotation, schedule
+from openvalle.listening_test.server import public_study, public_trials
+from openvalle.listening_test.study import Role, Study, Trial
 
 
 @given(st.integers(1, 9), st.integers(1, 20))

@@ -13,12 +13,11 @@ import pytest
 from listening_clips import honest_values, study_in
 
 from openvalle.errors import UserError
-from openvalle.evaluate.listening.answers import Answer
-from openvalle.evaluate.listening.design import TestKind
-from openvalle.evaluate.listening.schedule import schedule
-from openvalle.evaluate.listening.server import MAX_BODY, ListeningServer
-from openvalle.evaluate.listening.store import Rater, Refused, Store
-from openvalle.evaluate.listening.study import Study
+from openvalle.listening_test.answers import Answer, Rater, Refused, Store
+from openvalle.listening_test.design import TestKind
+from openvalle.listening_test.schedule import schedule
+from openvalle.listening_test.server import MAX_BODY, ListeningServer
+from openvalle.listening_test.study import Study
 
 
 def answers(study: Study, number: int) -> list[Answer]:
@@ -98,7 +97,7 @@ def test_raters_get_different_numbers_and_idle_ones_give_theirs_back(
     first, second = store.join("anna"), store.join()
     assert (first.number, second.number) == (0, 1)
     store.answer(second.token, answers(study, 1)[0])
-    monkeypatch.setattr("openvalle.evaluate.listening.store.IDLE_SECONDS", -1.0)
+    monkeypatch.setattr("openvalle.listening_test.answers.IDLE_SECONDS", -1.0)
     assert store.join().number == 0, "anna answered nothing"
     with pytest.raises(Refused, match="all the raters it needs"):
         store.join()

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from openvalle.audio import read, write
 from openvalle.cli.main import app
 from openvalle.errors import UserError
-from openvalle.evaluate.items import TestList
-from openvalle.evaluate.rows import ORIGINAL, Row, write_rows
+from openvalle.evaluate.results import ORIGINAL, Row, write_rows
 from openvalle.evaluate.spoofing import Layout, Shares, export_spoofing, parts_of
+from openvalle.evaluate.test_list import TestList
 
 
 @pytest.fixture

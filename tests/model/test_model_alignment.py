@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openvalle.model.alignment import block_durations, cut_durations, durations_of, merge_path, path_of
-from openvalle.model.batch import Batch, Utterance
-from openvalle.model.grouping import clipped_start, pack, unpack
+from openvalle.model.batch import Batch, Utterance, clipped_start, pack, unpack
 
 DURATIONS = st.lists(st.integers(0, 9), min_size=1, max_size=12).map(torch.tensor)
 

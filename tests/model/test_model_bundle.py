@@ -10,7 +10,7 @@ import torch
 
 from lm_samples import SYMBOLS, ar_of, batch_for, nar_of
 from openvalle.errors import ModelError
-from openvalle.model.bundle import (
+from openvalle.model.checkpoint import (
     FILES,
     Bundle,
     BundleConfig,
@@ -75,7 +75,7 @@ def test_a_failed_save_leaves_the_old_model(bundle, tmp_path, monkeypatch):
     def full_disk(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("openvalle.model.bundle.save_file", full_disk)
+    monkeypatch.setattr("openvalle.model.checkpoint.save_file", full_disk)
     with pytest.raises(OSError, match="No space"):
         save_bundle(bundle, tmp_path / "model")
     load_bundle(tmp_path / "model")

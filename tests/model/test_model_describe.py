@@ -12,11 +12,10 @@ from typer.testing import CliRunner
 
 from lm_samples import AR_KINDS, NAR_KINDS, RECIPES, SMALL, ar_of, nar_of, utterance
 from openvalle.cli.main import app
-from openvalle.decode.inputs import inputs_of
+from openvalle.decode.ar import inputs_of
 from openvalle.decode.prompt import zero_shot
 from openvalle.model.config import ARConfig, NARConfig
-from openvalle.model.describe import BLOCKS, describe
-from openvalle.model.picture import ar_mask, nar_mask, plot_masks
+from openvalle.model.describe import BLOCKS, ar_mask, describe, nar_mask, plot_masks
 from openvalle.train.recipe import read_pair
 
 SYSTEMS = ("valle", "vallex", "valler", "valle2")

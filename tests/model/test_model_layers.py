@@ -11,8 +11,8 @@ from openvalle.errors import ModelError
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig, StackConfig
 from openvalle.model.embeddings import PositionEmbedding, gather_symbols, join
-from openvalle.model.layers import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack, dropout
 from openvalle.model.nar import NAR
+from openvalle.model.transformer import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack, dropout
 
 PAPER = {"width": 1024, "heads": 16, "depth": 12, "feedforward": 4096, "dropout": 0.1}
 

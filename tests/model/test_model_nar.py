@@ -11,8 +11,7 @@ from lm_samples import ENTRIES, NAR_KINDS, SMALL, batch_for, nar_of, utterance
 from openvalle.model.batch import Batch
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR, NARInputs
-from openvalle.model.noise import noisy_first
-from openvalle.model.prompts import prompted_frames
+from openvalle.model.nar_inputs import noisy_first, prompted_frames
 from openvalle.train.optim import OptimConfig, make_optimizer
 
 EVERY = pytest.mark.parametrize("kind", NAR_KINDS)

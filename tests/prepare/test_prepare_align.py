@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 
 from openvalle.audio import RATE, Audio
-from openvalle.data.rows import write_rows
-from openvalle.data.shards import to_int16, write_audio
+from openvalle.data.shards import to_int16, write_audio, write_rows
 from openvalle.errors import AudioError
-from openvalle.listen.aligner import Alignment, Span
-from openvalle.listen.edges import mark_edges
-from openvalle.prepare.align import AlignSettings, AlignWork, add_words, check, read_spans
-from openvalle.prepare.segment import cut
+from openvalle.prepare.align import AlignSettings, AlignWork, add_words, check, cut, read_spans
+from openvalle.speech_models.aligner import Alignment, Span, mark_edges
 
 
 def _alignment(words, seconds: float, pause: float = 0.5) -> Alignment:
@@ -133,7 +130,7 @@ def test_without_a_pause_there_is_no_cut():
 
 
 def test_noise_that_is_no_speech_is_rejected(tmp_path):
-    from openvalle.listen.aligner import Aligner
+    from openvalle.speech_models.aligner import Aligner
 
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
     words = [(word[0], tuple(word[1:])) for word in (("seven", "S", "EH1", "V", "AH0", "N"), ("days", "D", "EY1", "Z"))]

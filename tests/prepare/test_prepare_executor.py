@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from openvalle.data.rows import read_rows
+from openvalle.data.shards import read_rows
 from openvalle.errors import UserError
 from openvalle.prepare.executor import run_step
 

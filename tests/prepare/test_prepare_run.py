@@ -9,8 +9,7 @@ import torch
 
 from openvalle.codec.base import CodecSpec
 from openvalle.data.batches import TokenBatches
-from openvalle.data.rows import read_rows
-from openvalle.data.shards import AudioShards, TokenShards
+from openvalle.data.shards import AudioShards, TokenShards, read_rows
 from openvalle.errors import ConfigError, UserError
 from openvalle.prepare.run import Options, Step, prepare, rows_of
 from openvalle.prepare.tokenize import tokenize_all, with_speeds

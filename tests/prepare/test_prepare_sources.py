@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from openvalle.data.rows import read_rows
+from openvalle.data.shards import read_rows
 from openvalle.errors import UserError
 from openvalle.prepare.formats import Clip, Format
 from openvalle.prepare.sources import CUTS, LAYOUTS, assign_splits, read_cuts, scan

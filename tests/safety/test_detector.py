@@ -8,8 +8,7 @@ import pytest
 
 from openvalle.audio import FORMATS, Audio, read_tags, write
 from openvalle.errors import AudioError
-from openvalle.safety.detector import MEANINGS, Verdict, inspect
-from openvalle.safety.provenance import Provenance, read_provenance
+from openvalle.safety.detector import MEANINGS, Provenance, Verdict, inspect, read_provenance
 from openvalle.safety.watermark import Detector, Marker
 
 MADE = Provenance("openvalle 0.1.0", "tïny", "perth-implicit")

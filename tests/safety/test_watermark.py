@@ -10,7 +10,7 @@ import pytest
 
 from openvalle.audio import RATE, Audio, concatenate, resample, silence
 from openvalle.errors import AudioError, ModelError
-from openvalle.safety import perth
+from openvalle.safety import watermark as perth
 from openvalle.safety.watermark import DELAY, Detector, Marker
 
 

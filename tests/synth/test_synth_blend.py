@@ -9,7 +9,7 @@ import pytest
 
 from openvalle.errors import ModelError, UserError
 from openvalle.synth.blend import BLEND_SECONDS, blend, speech_of
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openvalle.apps.audiobook import PART, RECORD, Progress, Reading, file_names, speak_book
 from openvalle.audio import read
 from openvalle.errors import AudioError, TextError, UserError
-from openvalle.synth import book as book_module
-from openvalle.synth.book import PART, RECORD, Progress, Reading, file_names, speak_book
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.apps import audiobook as book_module
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
-from openvalle.text.chapters import Chapter, chapters_of
+from openvalle.text.sentences import Chapter, chapters_of
 
 TEXT = "# One\n\nHi.\n\nI see.\n\nChapter Two: The end\n\nNo."
 

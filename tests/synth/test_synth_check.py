@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from openvalle.audio import Audio, concatenate
-from openvalle.listen import speaker
-from openvalle.synth import check
-from openvalle.synth.check import problems
-from openvalle.synth.enrol import enrol
+from openvalle.speech_models import speaker
+from openvalle.synth import enrol as check
+from openvalle.synth.enrol import enrol, problems
 
 SAID = "saw, see, saw, see"
 

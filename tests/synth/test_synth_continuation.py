@@ -7,10 +7,10 @@ import pytest
 
 from openvalle.audio import RATE, Audio
 from openvalle.errors import ConfigError, ModelError
-from openvalle.synth.continuation import continue_clip
-from openvalle.synth.jobs import PromptMode
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.synth.edit import continue_clip
+from openvalle.synth.plan import PromptMode
 from openvalle.synth.recording import FADE_SECONDS
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 
 TEXT = "saw, see, saw, see"

@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.audio import concatenate, read
-from openvalle.errors import ConfigError, TextError, UserError
-from openvalle.synth.dialogue import (
+from openvalle.apps.dialogue import (
     cast_of,
     parse_dialogue,
     read_dialogue,
@@ -18,7 +16,9 @@ from openvalle.synth.dialogue import (
     speak_dialogue,
     track_files,
 )
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.audio import concatenate, read
+from openvalle.errors import ConfigError, TextError, UserError
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 
 SCRIPT = "[S1] Hello there. How are you? [S2] Fine!\n[S1] Good."

@@ -12,8 +12,8 @@ import soundfile
 from openvalle.audio import RATE, Audio, resample, silence
 from openvalle.errors import AudioError, TextError
 from openvalle.synth.edit import Edit, Edited, EditKind, edit, located
-from openvalle.synth.pipeline import Synthesizer
 from openvalle.synth.recording import FADE_SECONDS, Clip, Recording, record
+from openvalle.synth.synthesizer import Synthesizer
 
 TEXT = "saw, see, saw, see"
 REPLACE = Edit(EditKind.REPLACE, "see saw", "oh no")

@@ -78,7 +78,7 @@ def test_transcript_without_words(tiny_codec, spoken: Audio, transcript: str) ->
 
 
 def test_nothing_heard(tiny_codec, spoken: Audio, monkeypatch: pytest.MonkeyPatch) -> None:
-    from openvalle.listen import asr
+    from openvalle.speech_models import asr
 
     class Deaf:
         name = "deaf"

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from openvalle.audio import RATE, Audio
-from openvalle.synth.edges import EdgeTrimmer, is_click
-from openvalle.synth.long import join_sentences
+from openvalle.synth.joints import EdgeTrimmer, is_click, join_sentences
 from openvalle.synth.speech import Quality, Speech, Timed, join_speech
 
 GOOD = Quality("end", 8.0)

@@ -8,19 +8,18 @@ import numpy as np
 import pytest
 
 from lm_samples import AR_KINDS, NAR_KINDS
+from openvalle.apps.batch import Batch, Row
+from openvalle.apps.dialogue import speak_dialogue
 from openvalle.audio import concatenate
 from openvalle.decode.ar import StoppedBy
 from openvalle.errors import ConfigError, ModelError
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
-from openvalle.synth.batch import Batch, Row
-from openvalle.synth.dialogue import speak_dialogue
-from openvalle.synth.jobs import jobs_of
-from openvalle.synth.lines import lines_of
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.synth.generate import judged
+from openvalle.synth.plan import jobs_of, lines_of
 from openvalle.synth.speech import join_speech
-from openvalle.synth.utter import judged
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 
 TEXTS = (

@@ -12,14 +12,13 @@ import pytest
 from openvalle.audio import Audio, concatenate
 from openvalle.decode.ar import StoppedBy
 from openvalle.errors import ModelError, TextError
-from openvalle.synth import utter
-from openvalle.synth.jobs import Job, derived_seed
-from openvalle.synth.lines import line_of, lines_of, times_of
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.synth import generate as utter
+from openvalle.synth.generate import Utterer, badness, judged
+from openvalle.synth.plan import Job, derived_seed, line_of, lines_of, times_of
 from openvalle.synth.speech import Speech
-from openvalle.synth.utter import Utterer, badness, judged
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
-from openvalle.text.phonemes import phonemize, symbols_of
+from openvalle.text.english import phonemize, symbols_of
 
 TEXT = "Hello there, my friend."
 LONG = "Once there was a cat. " * 25

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openvalle.apps.plot import BINS, HOP, mel_filters, mel_spectrogram, mel_to_hertz, plot_speech
 from openvalle.audio import Audio
 from openvalle.errors import MissingExtra
-from openvalle.synth.plot import BINS, HOP, mel_filters, mel_spectrogram, mel_to_hertz, plot_speech
 from openvalle.synth.speech import Quality, Speech, Timed
 
 
@@ -47,5 +47,5 @@ def test_every_filter_hears_something() -> None:
 
 
 def test_no_window_system_is_touched() -> None:
-    code = "import sys, openvalle.synth.plot; print('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, openvalle.apps.plot; print('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

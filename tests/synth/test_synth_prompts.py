@@ -15,10 +15,10 @@ from openvalle.model.ar import AR
 from openvalle.model.batch import Batch, Utterance
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR, NARInputs
-from openvalle.synth.lines import lines_of
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.synth.plan import lines_of
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
-from openvalle.text.phonemes import phonemize, symbols_of
+from openvalle.text.english import phonemize, symbols_of
 
 FAMILY = {"valle": "segment", "vallex": "sentence", "valler": "prefix", "valle2": "prefix"}
 REST = "and went on."

@@ -9,8 +9,8 @@ import pytest
 
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, TextError, UserError
-from openvalle.synth.pipeline import Synthesizer
 from openvalle.synth.prosody import job_like, speak_like
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 
 SAID = "saw, see, saw, see"

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from openvalle.audio import Audio
-from openvalle.listen.asr import Transcript
+from openvalle.speech_models.asr import Transcript
 from openvalle.synth import rerank
-from openvalle.synth.jobs import Job
-from openvalle.synth.lines import lines_of
-from openvalle.synth.pipeline import Synthesizer
+from openvalle.synth.plan import Job, lines_of
 from openvalle.synth.rerank import Reranker, Scores, agreement, enough_for, rank
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 
 

@@ -11,9 +11,8 @@ import pytest
 
 from openvalle.audio import concatenate
 from openvalle.errors import TextError
-from openvalle.synth.lines import lines_of
-from openvalle.synth.pipeline import Synthesizer
-from openvalle.synth.script import pause_after, script_of
+from openvalle.synth.plan import lines_of, pause_after, script_of
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 
 

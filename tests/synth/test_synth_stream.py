@@ -13,16 +13,16 @@ import pytest
 
 from openvalle.audio import RATE, concatenate
 from openvalle.decode import ar
-from openvalle.decode.windows import Windows
+from openvalle.decode.nar import Windows
 from openvalle.errors import TextError
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR
-from openvalle.synth import utter
-from openvalle.synth.edges import EdgeTrimmer
-from openvalle.synth.pipeline import Synthesizer
-from openvalle.synth.stream import Block
+from openvalle.synth import generate as utter
+from openvalle.synth.generate import Block
+from openvalle.synth.joints import EdgeTrimmer
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
-from openvalle.text.chunks import split, split_arriving
+from openvalle.text.sentences import split, split_arriving
 
 TEXT = "Hello, my friend. I see.\n\nAnd another."
 SMALL = Windows(first=8, look_ahead=3)  # many windows in little speech

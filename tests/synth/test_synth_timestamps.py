@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openvalle.apps.subtitles import Timeline, clock, cues_of, tiled, timeline_of, with_times
 from openvalle.audio import Audio, silence
 from openvalle.errors import UserError
 from openvalle.synth.speech import Quality, Speech, Timed
-from openvalle.synth.timestamps import Timeline, clock, cues_of, tiled, timeline_of, with_times
 
 
 def speech(text: str = 'One "two" <three>.', speaker: str = "") -> Speech:

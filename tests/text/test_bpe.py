@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from openvalle.errors import ConfigError, ModelError, TextError
-from openvalle.text.bpe import pieces, spoken, train
 from openvalle.text.symbols import PAD, SymbolTable, TextUnit, arpabet
+from openvalle.text.tokenizer import pieces, spoken, train
 
 TEXTS = ["the thing that they think", "then the other thing", "they bathe there"] * 3
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openvalle.errors import TextError
-from openvalle.text.chunks import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, split
+from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, split
 
 WORDS = st.lists(
     st.sampled_from(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from openvalle.hub import assets
-from openvalle.text.english import DEFAULT, cmu_lexicon, from_misaki, letter, lexicon
+from openvalle.text.lexicon import DEFAULT, cmu_lexicon, from_misaki, letter, lexicon
 from openvalle.text.symbols import arpabet
 
 SOURCES = {  # SHA-256 of misaki 0.9.4's two files and of pocketsphinx 5.1.1's dictionary
@@ -91,5 +91,5 @@ def test_the_carried_lexicons_are_byte_for_byte_what_notice_says() -> None:
 
 
 def test_the_lexicons_are_read_when_a_word_asks_for_them() -> None:
-    code = "import openvalle.text.phonemes, openvalle.text.english as e; print(e.lexicon.cache_info().currsize)"
+    code = "import openvalle.text.english, openvalle.text.lexicon as e; print(e.lexicon.cache_info().currsize)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "0\n"

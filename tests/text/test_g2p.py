@@ -14,7 +14,7 @@ from openvalle.text.g2p import LETTERS, SpellingConfig, SpellingModel, shipped, 
 from openvalle.text.phones import is_vowel
 from openvalle.text.symbols import arpabet
 from openvalle.train import g2p as training
-from openvalle.train.spelling import MISAKI, Pair, align, held_out, pairs
+from openvalle.train.g2p import MISAKI, Pair, align, held_out, pairs
 
 CHUNKS = [(), ("AE",), ("B",), ("K",), ("T",), ("Y", "UW")]
 

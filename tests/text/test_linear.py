@@ -13,10 +13,9 @@ from collections.abc import Callable
 import pytest
 
 from openvalle.errors import UserError
-from openvalle.synth.lines import lines_of
-from openvalle.synth.script import pause_after, script_of
-from openvalle.text.chapters import chapters_of, heading_of
+from openvalle.synth.plan import lines_of, pause_after, script_of
 from openvalle.text.normalize import normalize
+from openvalle.text.sentences import chapters_of, heading_of
 
 GROWTH, NOISE = 2.5, 0.02  # NOISE: seconds that no ratio is made of
 SPACES = ("\n", "\n ", " ", "\t", "\r\n", "\u00a0", "\u2003 \u00a0\u3000", "\u2029", " \u2029", "\f", "\v")

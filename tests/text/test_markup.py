@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from openvalle.errors import TextError
+from openvalle.text.english import phonemize
 from openvalle.text.ipa import UnknownSound, phones_of
 from openvalle.text.markup import Markup, parse
-from openvalle.text.phonemes import phonemize
 
 PLAIN = ["Hello there.", "As he [the king] said [sic]: no.", "At [12:30] [note: nothing].", "x [a](b) y", "a [b:"]
 

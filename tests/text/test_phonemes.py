@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from openvalle.errors import MissingExtra, TextError
-from openvalle.text.phonemes import Word, phonemize, stressed, symbols_of
+from openvalle.text.english import Word, phonemize, stressed, symbols_of
 from openvalle.text.phones import SIL
 from openvalle.text.symbols import arpabet
 

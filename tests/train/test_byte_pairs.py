@@ -15,13 +15,13 @@ from openvalle.codec.load import kept_codec, load_codec
 from openvalle.data.batches import TokenBatches
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError, ModelError
-from openvalle.model.bundle import CodecIdentity, load_bundle
+from openvalle.model.checkpoint import CodecIdentity, load_bundle
 from openvalle.prepare.run import Options, Step, prepare
-from openvalle.synth.pipeline import Synthesizer
-from openvalle.text.bpe import pieces
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.symbols import SymbolTable, TextUnit
+from openvalle.text.tokenizer import pieces
 from openvalle.train.pack import _kept
-from openvalle.train.run import run
+from openvalle.train.recipe import run
 
 TEXTS = ["the thing that they think", "then the other thing"]
 STACK = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32}

@@ -16,7 +16,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from openvalle.codec.quantize import ResidualQuantizer
+from openvalle.codec.quantizer import ResidualQuantizer
 from openvalle.train.loop import LoopConfig, Losses, Validation, fit
 
 class Rows:

@@ -9,19 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from openvalle.data.rows import write_rows
-from openvalle.data.shards import TokenShards, write_tokens
+from openvalle.data.shards import TokenShards, write_rows, write_tokens
 from openvalle.decode.prompt import continual, speak, zero_shot
 from openvalle.decode.sampling import row_generators
 from openvalle.errors import ConfigError
 from openvalle.model.batch import Utterance
-from openvalle.model.bundle import load_bundle, save_bundle
-from openvalle.synth.loading import options_of
+from openvalle.model.checkpoint import Part, load_bundle, save_bundle
+from openvalle.synth.synthesizer import options_of
 from openvalle.text.symbols import inventory
-from openvalle.train.halves import Part
 from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask
-from openvalle.train.recipe import read_job
-from openvalle.train.run import run
+from openvalle.train.recipe import read_job, run
 
 RECIPES = Path(__file__).parents[2] / "src" / "openvalle" / "recipes"
 TINY = "{width: 16, heads: 2, depth: 1, feedforward: 32, dropout: 0.1}"

@@ -17,13 +17,12 @@ from safetensors.torch import load_file
 
 from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
 from openvalle.codec.load import load_codec
-from openvalle.data.rows import write_rows
-from openvalle.data.shards import TokenShards, to_int16, write_audio, write_tokens
+from openvalle.data.shards import TokenShards, to_int16, write_audio, write_rows, write_tokens
 from openvalle.errors import ConfigError, ModelError
-from openvalle.model.bundle import load_bundle
+from openvalle.model.checkpoint import load_bundle
 from openvalle.text.symbols import inventory
-from openvalle.train.run import run
-from openvalle.train.sound import start_decoder
+from openvalle.train.codec import start_decoder
+from openvalle.train.recipe import run
 
 LOOP = {"steps": 2, "precision": "float32", "optim": {"warmup": 1}}
 SMALL_CODEC = {
@@ -281,7 +280,7 @@ def test_embeddings_start_with_the_codebooks_geometry(prepared: Path) -> None:
     from openvalle.model.ar import AR
     from openvalle.model.config import ARConfig, NARConfig
     from openvalle.model.nar import NAR
-    from openvalle.train.start import start_from_codebooks
+    from openvalle.train.lm import start_from_codebooks
 
     books = torch.randn(8, 32, 4, generator=torch.Generator().manual_seed(0))
     shared = {"stack": STACK, "symbols": 9, "entries": 32}

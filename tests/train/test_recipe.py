@@ -12,10 +12,10 @@ from openvalle.codec.builtin import BuiltinCodecConfig
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError
 from openvalle.hub import assets
-from openvalle.model.bundle import BundleConfig
+from openvalle.model.checkpoint import BundleConfig
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.text.symbols import arpabet
-from openvalle.train.codec_recipe import CodecRecipe
+from openvalle.train.codec import CodecRecipe
 from openvalle.train.lm import LanguageModelRecipe
 from openvalle.train.pack import PackRecipe
 from openvalle.train.predict import PredictRecipe

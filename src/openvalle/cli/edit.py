@@ -84,7 +84,7 @@ def edit(
     with progress(quiet) as show:
         show("loading the model")
         from openvalle.synth.edit import edit as edited_clip
-        from openvalle.synth.pipeline import Synthesizer
+        from openvalle.synth.synthesizer import Synthesizer
 
         synthesizer = Synthesizer.load(model, device=device, asr=asr)
         show("speaking")
@@ -122,8 +122,8 @@ def continue_(
     place = free_output(output, clip, "continued")
     with progress(quiet) as show:
         show("loading the model")
-        from openvalle.synth.continuation import continue_clip
-        from openvalle.synth.pipeline import Synthesizer
+        from openvalle.synth.edit import continue_clip
+        from openvalle.synth.synthesizer import Synthesizer
 
         synthesizer = Synthesizer.load(model, device=device, asr=asr)
         show("speaking")

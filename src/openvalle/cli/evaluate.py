@@ -1,4 +1,9 @@
-"""`openvalle evaluate RUN` and `openvalle report`: measure a model as the papers do, and compare two measurements."""
+"""`openvalle evaluate RUN` and `openvalle report`: measure a model as the papers do, and compare two measurements.
+
+`openvalle compare`: the same test list through several systems.
+
+`openvalle spoofing`: an evaluation's speech as a data set for detectors of synthesised speech.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openvalle.cli.listening import shower
+from openvalle.errors import UserError
+
 if TYPE_CHECKING:
-    from openvalle.evaluate.items import TestList
     from openvalle.evaluate.protocols import Protocol, Selection
     from openvalle.evaluate.report import Report
+    from openvalle.evaluate.systems.config import SystemConfig
+    from openvalle.evaluate.test_list import TestList
 
 
 def evaluate(
@@ -57,7 +66,7 @@ def evaluate(
     """
     from openvalle.evaluate.protocols import protocol as protocol_named
     from openvalle.evaluate.protocols import protocols
-    from openvalle.listen.scoring import normalizer_named
+    from openvalle.speech_models.wer import normalizer_named
 
     if protocol == "list":
         for name, entry in protocols().items():
@@ -75,10 +84,10 @@ def evaluate(
     if list_only:
         print(tests.write(folder / "items.jsonl"))
         return
-    from openvalle.evaluate.models import candidate, codec_of
     from openvalle.evaluate.run import Options
     from openvalle.evaluate.run import evaluate as run_evaluation
-    from openvalle.synth.loading import chosen_device
+    from openvalle.evaluate.systems.ours import candidate, codec_of
+    from openvalle.synth.synthesizer import chosen_device
 
     device = str(chosen_device(device))
     options = Options(folder, numbers, samples, rule, jobs, jobs, device, fresh, quiet)
@@ -98,10 +107,8 @@ def report(
     from dataclasses import asdict
 
     from openvalle.errors import UserError
-    from openvalle.evaluate.report import differing_rules, load_report
-    from openvalle.evaluate.report_markdown import markdown_table
+    from openvalle.evaluate.report import comparison_table, differing_rules, load_report, markdown_table
     from openvalle.evaluate.summary import compare
-    from openvalle.evaluate.tables import comparison_table
 
     one = load_report(first)
     if second is None:
@@ -133,8 +140,8 @@ def chosen_tests(
     seed: int = 0,
 ) -> TestList:
     """Return the test list of a file, or the one drawn now or by an earlier run into `out`."""
+    from openvalle.evaluate.build_list import drawn_before
     from openvalle.evaluate.corpus import corpus_folder
-    from openvalle.evaluate.lists import drawn_before
 
     if items is not None:
         return _given_list(items, protocol, limit)
@@ -145,7 +152,7 @@ def chosen_tests(
 def folders_of(data: Path | None, prompts: Path | None) -> dict[str, Path]:
     """Return the folders that test lists refer to."""
     from openvalle.evaluate.corpus import corpus_folder
-    from openvalle.evaluate.items import CORPUS, PROMPTS
+    from openvalle.evaluate.test_list import CORPUS, PROMPTS
 
     given = {CORPUS: corpus_folder(data)} | ({PROMPTS: prompts} if prompts is not None else {})
     return {name: folder if folder.is_dir() else folder.parent for name, folder in given.items()}
@@ -154,7 +161,7 @@ def folders_of(data: Path | None, prompts: Path | None) -> dict[str, Path]:
 def _given_list(path: Path, protocol: Protocol, limit: int | None) -> TestList:
     """Return a test list from a file; `UserError` if it was drawn for another protocol."""
     from openvalle.errors import UserError
-    from openvalle.evaluate.items import read_list
+    from openvalle.evaluate.test_list import read_list
 
     found = read_list(path)
     if found.protocol != protocol.name:
@@ -188,8 +195,7 @@ def selection_of(samples: int, select: str) -> Selection | None:
 
 def show_report(report: Report, paths: list[Path], as_json: bool) -> None:
     """Print the figures and where the files are."""
-    from openvalle.evaluate.report_markdown import markdown_table
-    from openvalle.evaluate.tables import SETTINGS, tables
+    from openvalle.evaluate.report import SETTINGS, markdown_table, tables
 
     if as_json:
         print(json.dumps(report.as_dict()))
@@ -201,3 +207,135 @@ def show_report(report: Report, paths: list[Path], as_json: bool) -> None:
             print("\n".join(markdown_table(table)), end="\n\n")
     for path in paths:
         print(path)
+
+
+def compare(
+    systems: Annotated[Path | None, typer.Argument(help="YAML or JSON file with systems (docs/compare.md).")] = None,
+    system: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--system", "-s", metavar="NAME=KIND:VALUE", help="Such as ours=model:builtin, clips=folder:PATH."
+        ),
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="How to measure; `openvalle evaluate --protocol list`.")] = "quick",
+    data: Annotated[Path | None, typer.Option(help="The corpus (default: $OPENVALLE_SPEECH).")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="The corpus of prompts in another language.")] = None,
+    split: Annotated[str | None, typer.Option(help="The part of a manifest to use, such as dev-clean.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many texts, speakers in turn.")] = None,
+    items: Annotated[Path | None, typer.Option(help="A test list (items.jsonl) to use instead of drawing one.")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Allow an incomplete corpus; the report says so.")] = False,
+    seeds: Annotated[str, typer.Option(help="Seeds, as 0,1,2 (default: as many as the protocol asks for).")] = "",
+    samples: Annotated[int, typer.Option(min=1, help="Samples of each item and seed; 5 in VALL-E 2.")] = 1,
+    select: Annotated[str, typer.Option(help="Which sample counts: sorted (VALL-E 2, eq. 23) or metric-wise.")] = "",
+    asr: Annotated[str, typer.Option(help="whisper[:MODEL], pocketsphinx, hubert-large, transformers:M.")] = "",
+    speaker: Annotated[
+        str, typer.Option(help="campplus[:PATH], resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH.")
+    ] = "",
+    codec: Annotated[str, typer.Option(help="A codec for the reconstructed row; none leaves it out.")] = "builtin",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps, for our models and the recogniser.")] = "cpu",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that speak and judge.")] = 1,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what failed in an earlier run.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Speak again what is there already.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")] = Path("out/compare"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Send one test list through every system and measure all with the same judges.
+
+    openvalle compare systems.yaml -s ours=model:builtin --data LibriSpeech --limit 20
+
+    What a system cannot say counts as a failure and is shown. Each system is compared with the first, pair by pair.
+    """
+    from openvalle.evaluate.protocols import protocol as protocol_named
+    from openvalle.evaluate.run import Options
+    from openvalle.evaluate.run import evaluate as run_evaluation
+    from openvalle.evaluate.systems.candidates import candidate_of, forget_failures
+
+    chosen = protocol_named(protocol)
+    judges = chosen.judges.model_copy(
+        update={key: value for key, value in (("asr", asr), ("speaker", speaker)) if value}
+    )
+    chosen, rule = chosen.model_copy(update={"judges": judges}), selection_of(samples, select)
+    given = given_systems(systems, system)
+    candidates = [candidate_of(name, config, device, chosen.decoding) for name, config in given.items()]
+    tests = chosen_tests(chosen, out, data, prompts, split, limit, items, partial)
+    numbers = seeds_of(seeds) or tuple(range(chosen.runs))
+    if retry:
+        for candidate in candidates:
+            forget_failures(out, candidate.name)
+    options = Options(out, numbers, samples, rule, jobs, jobs, device, fresh, quiet, players=len(tests.items))
+    report = run_evaluation(tests, chosen, candidates, folders_of(data, prompts), options, codec_named(codec))
+    show_report(report, report.save(out), as_json)
+    failures(report)
+    if not as_json:
+        differences(report, [candidate.name for candidate in candidates])
+
+
+def given_systems(path: Path | None, short: list[str] | None) -> dict[str, SystemConfig]:
+    """Return the systems of the file and of the options, by name."""
+    from openvalle.evaluate.systems.config import read_systems, short_system
+
+    found = read_systems(path) if path else {}
+    for text in short or ():
+        name, config = short_system(text)
+        if name in found:
+            raise UserError(f"the system {name!r} is there twice", "give every system its own name")
+        found[name] = config
+    if not found:
+        raise UserError("there are no systems to compare", "give a file, or --system NAME=KIND:VALUE")
+    return found
+
+
+def codec_named(name: str) -> Any:
+    """Return the codec of the reconstructed row; None for none."""
+    from openvalle.codec.load import load_codec
+
+    return None if name == "none" else load_codec(name)
+
+
+def failures(report: Report) -> None:
+    """Say on stderr what each system could not do."""
+    for name in report.systems:
+        failed = [row for row in report.of(name) if row.failed]
+        if failed:
+            some = "; ".join(f"{row.item}: {row.error}" for row in failed[:3])
+            print(f"{name} failed on {len(failed)} of {len(report.of(name))}: {some}", file=sys.stderr)
+
+
+def differences(report: Report, names: list[str]) -> None:
+    """Print how each system differs from the first, with intervals and a paired test."""
+    from openvalle.evaluate.report import comparison_table, markdown_table
+    from openvalle.evaluate.summary import compare as compare_rows
+
+    for name in names[1:]:
+        found = compare_rows(report.of(names[0]), report.of(name))
+        if found:
+            print("\n".join(markdown_table(comparison_table(found, names[0], name))), end="\n\n")
+
+
+def spoofing(
+    report: Annotated[Path, typer.Argument(help="Folder that `openvalle evaluate` or `openvalle compare` wrote.")],
+    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to make.")],
+    layout: Annotated[str, typer.Option(help="2019 (ASVspoof 2019 LA) or 5 (ASVspoof 5, track 1).")] = "2019",
+    train: Annotated[float, typer.Option(min=0, max=1, help="Share of the speakers for training.")] = 0.0,
+    dev: Annotated[float, typer.Option(min=0, max=1, help="Share of the speakers for development.")] = 0.0,
+    prefix: Annotated[str, typer.Option(help="What folders and protocol files begin with.")] = "openvalle",
+    without: Annotated[list[str] | None, typer.Option(help="A system to leave out; repeat it.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order and of the parts.")] = 0,
+) -> None:
+    """Write genuine and synthesised speech with protocol files in ASVspoof's layout, speakers parted.
+
+    Speech of openvalle carries a watermark: a detector may learn the mark and not the synthesis (docs/compare.md).
+    """
+    from openvalle.errors import UserError
+    from openvalle.evaluate.spoofing import Layout, Shares, export_spoofing
+
+    if layout not in set(Layout):
+        raise UserError(f"there is no layout {layout!r}", f"choose {' or '.join(Layout)}")
+    if not prefix or "/" in prefix or "\\" in prefix or prefix.startswith("."):
+        raise UserError(f"{prefix!r} cannot begin a file's name", "use letters and digits")
+    counts = export_spoofing(
+        report, target, Layout(layout), Shares(train, dev), prefix, without or (), seed, progress=shower()
+    )
+    print(target)
+    print(", ".join(f"{count} {name}" for name, count in counts.items()), file=sys.stderr)

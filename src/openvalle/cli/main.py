@@ -21,22 +21,14 @@ import typer
 from typer.core import TyperGroup
 
 from openvalle import __version__, stop
-from openvalle.cli.batch import batch
-from openvalle.cli.book import book
-from openvalle.cli.compare import compare
-from openvalle.cli.dialogue import dialogue
+from openvalle.cli.batch import batch, book
 from openvalle.cli.doctor import doctor
 from openvalle.cli.edit import EditCommand, continue_, edit
-from openvalle.cli.evaluate import evaluate, report
-from openvalle.cli.listen import listen
-from openvalle.cli.model import model
-from openvalle.cli.prepare import prepare
-from openvalle.cli.recipe import recipe
-from openvalle.cli.say import say
+from openvalle.cli.evaluate import compare, evaluate, report, spoofing
+from openvalle.cli.listening import listen
+from openvalle.cli.say import dialogue, say, stream
 from openvalle.cli.settings import Command
-from openvalle.cli.spoofing import spoofing
-from openvalle.cli.stream import stream
-from openvalle.cli.train import train
+from openvalle.cli.train import model, prepare, recipe, train
 from openvalle.cli.voice import voices
 from openvalle.cli.watermark import detect, watermark
 from openvalle.errors import UserError

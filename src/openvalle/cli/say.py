@@ -1,14 +1,22 @@
-"""`openvalle say`: text in, a sound file out."""
+"""`openvalle say`: text in, a sound file out.
+
+`openvalle stream`: text in as it arrives, sound out while it is being made.
+
+`openvalle dialogue`: a script of several speakers in, one sound file out, or one for each of them.
+"""
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,8 +25,9 @@ from openvalle.errors import TextError, UserError
 from openvalle.files import Free, expanded, first_path, is_special, is_stdout, read_bytes, read_stdin, written_path
 
 if TYPE_CHECKING:
-    from openvalle.synth.pipeline import Synthesizer
     from openvalle.synth.speech import Speech
+    from openvalle.synth.synthesizer import Synthesizer
+
 
 Channel = Annotated[str, typer.Option(help="Of a stereo recording: auto, mix, left or right is heard.")]
 Asr = Annotated[
@@ -108,13 +117,13 @@ def say(
         raise UserError("raw PCM cannot be played: it does not tell its rate", "take another --format")
     check_timestamps(timestamps)
     if plot:
-        from openvalle.synth.plot import need_matplotlib
+        from openvalle.apps.plot import need_matplotlib
 
         need_matplotlib()
     started = time.monotonic()
     with progress(quiet) as show:
         show("loading the model")
-        from openvalle.synth.pipeline import Synthesizer
+        from openvalle.synth.synthesizer import Synthesizer
 
         synthesizer = Synthesizer.load(model, codec=codec, device=device, asr=asr)
         options = synthesizer.sampling(
@@ -143,12 +152,12 @@ def say(
         return
     path = written_path(place)
     if plot:
-        from openvalle.synth.plot import plot_speech
+        from openvalle.apps.plot import plot_speech
 
         summary["plot"] = str(plot_speech(shown, path.with_suffix(".png")))
     announce(summary, as_json)
     if play:
-        from openvalle.synth.play import play_file
+        from openvalle.apps.play import play_file
 
         play_file(path)
 
@@ -195,9 +204,9 @@ def spoken(
     timestamps: Path | None = None,
 ) -> tuple[dict[str, Any], Speech]:
     """Write the speech sentence by sentence; return a summary and the speech of the first seconds."""
+    from openvalle.apps.subtitles import Timeline, with_times
     from openvalle.synth.file import sound_file
     from openvalle.synth.speech import join_speech
-    from openvalle.synth.timestamps import Timeline, with_times
 
     first: list[Speech] = []
     timeline = Timeline()
@@ -231,7 +240,7 @@ def announce(summary: dict[str, Any], as_json: bool) -> None:
 def check_timestamps(path: Path | None) -> None:
     """Refuse a file of timestamps of unknown format before anything is spoken."""
     if path is not None:
-        from openvalle.synth.timestamps import check_ending
+        from openvalle.apps.subtitles import check_ending
 
         check_ending(path)
 
@@ -247,3 +256,150 @@ def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
     console = Console(stderr=True)
     with console.status("starting") as status:
         yield lambda message: status.update(message)
+
+
+UNKNOWN = 0xFFFFFFFF  # for sizes that nobody knows yet; players then read to the end, with 0 they read nothing
+
+
+def stream(
+    text: Annotated[str, typer.Argument(help="What to say; - reads standard input while it is being written.")] = "-",
+    voice: Annotated[str | None, typer.Option("--voice", "-v", help="A voice's name, a clip or a voice file.")] = None,
+    prompt_text: Annotated[str | None, typer.Option(help="What the clip says; else it is transcribed.")] = None,
+    asr: Asr = "",
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same sound.")] = 0,
+    speed: Annotated[float | None, typer.Option(min=0.5, max=2.0, help="2 is twice as fast.")] = None,
+    patient: Annotated[
+        bool, typer.Option("--patient", help="Hear each line only when it is known to be right: later, but repaired.")
+    ] = False,
+    whole_lines: Annotated[
+        bool, typer.Option("--whole-lines", help="Fill each line in one go, as `say` does: later, but the same sound.")
+    ] = False,
+    file_format: Annotated[str, typer.Option("--format", help="wav, or pcm: 16 bit, 24 kHz, mono.")] = "wav",
+    model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Write sound to standard output while it is being made.
+
+    \b
+    openvalle stream "Hello there." | ffplay -nodisp -autoexit -
+    language-model | openvalle stream | aplay    sentence by sentence
+    """
+    if file_format not in ("wav", "pcm"):
+        raise UserError(f"cannot stream {file_format!r}", "use wav or pcm")
+    if sys.stdout.isatty():
+        raise UserError("the sound would go to the terminal", "pipe it into a player or a file")
+    from openvalle.synth.synthesizer import WINDOWS, Synthesizer
+
+    synthesizer = Synthesizer.load(model, device=device, asr=asr)
+    blocks = synthesizer.stream(
+        arriving() if text == "-" else text,
+        voice,
+        prompt_text,
+        seed,
+        synthesizer.sampling(speed=speed),
+        live=not patient,
+        windows=None if whole_lines else WINDOWS,
+    )
+    out = sys.stdout.buffer
+    for number, block in enumerate(blocks):
+        if number == 0 and file_format == "wav":  # a text that cannot be spoken writes nothing
+            out.write(wav_header(synthesizer.rate))
+        out.write(block.audio.pcm())
+        out.flush()
+
+
+def arriving() -> Iterator[str]:
+    """Yield standard input as it is written."""
+    source = cast(io.BufferedReader, sys.stdin.buffer)
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    while True:
+        raw = source.read1(4096)
+        try:
+            yield decoder.decode(raw, final=not raw)
+        except UnicodeDecodeError:
+            raise TextError("the text is not UTF-8", "save it as UTF-8 first") from None
+        if not raw:
+            return
+
+
+def wav_header(rate: int) -> bytes:
+    """Return the 44 bytes before 16-bit mono samples of unknown number."""
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", UNKNOWN, b"WAVE") + form + struct.pack("<4sI", b"data", UNKNOWN)
+
+
+def dialogue(
+    script: Annotated[str, typer.Argument(help="A .yaml or .toml script, a text of [S1] ... [S2] ..., or -.")],
+    voice: Annotated[
+        list[str] | None,
+        typer.Option("--voice", "-v", help="SPEAKER=VOICE: a name, clip or file; once for each speaker."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Sound file to write. Default: speech.wav.")
+    ] = None,
+    per_speaker: Annotated[
+        bool, typer.Option("--per-speaker", help="Write a file for each speaker, too, all of one length.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same sound.")] = 0,
+    candidates: Annotated[int, typer.Option(min=1, max=20, help="Speak each sentence so often, keep the best.")] = 1,
+    speed: Annotated[float | None, typer.Option(min=0.5, max=2.0, help="2 is twice as fast.")] = None,
+    duration: Annotated[float | None, typer.Option(min=0.1, help="Seconds that all of it is to last.")] = None,
+    lexicon: Annotated[Path | None, typer.Option(help="Pronunciations: a TSV file of word<TAB>phones.")] = None,
+    timestamps: Annotated[Path | None, typer.Option(help="Write times: .json, .srt, .vtt or .TextGrid.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Speak a SCRIPT of several speakers and print the paths of the sound files.
+
+    \b
+    openvalle dialogue "[S1] Hello. [S2] Hi." -v S1=clip.wav -v S2=default
+    openvalle dialogue talk.yaml -o talk.flac --per-speaker
+    """
+    voices = chosen_voices(voice or [])
+    place = chosen_output(output)
+    if place is None and (as_json or per_speaker):
+        raise UserError("--json and --per-speaker need a sound file", "give -o a file name instead of -")
+    if per_speaker and place is not None and is_special(first_path(place)):
+        raise UserError("--per-speaker needs a sound file", f"{output} is none; give another name")
+    check_timestamps(timestamps)
+    with progress(quiet) as show:
+        show("loading the model")
+        from openvalle.apps.dialogue import parse_dialogue, read_dialogue, speak_dialogue, track_files
+        from openvalle.synth.synthesizer import Synthesizer
+
+        is_text = script == "-" or script.lstrip().startswith("[")
+        turns = parse_dialogue(chosen_text(script, None)) if is_text else read_dialogue(script)
+        synthesizer = Synthesizer.load(model, device=device)
+        how: dict[str, Any] = {"lexicon": lexicon, "candidates": candidates, "duration": duration}
+        pieces = speak_dialogue(synthesizer, turns, voices, seed, synthesizer.sampling(speed=speed), **how)
+        with track_files(place, turns.speakers if per_speaker else [], synthesizer) as (tracks, append):
+            summary, _ = spoken(copied(pieces, append), place, None, synthesizer, show, timestamps)
+    if place is None:
+        return
+    paths = [written_path(track) for track in tracks]
+    announce(summary | {"speakers": turns.speakers, "tracks": [str(track) for track in paths]}, as_json)
+    if not as_json:
+        for track in paths:
+            print(track)
+
+
+def copied(pieces: Iterable[Speech], append: Callable[[Speech], None]) -> Iterator[Speech]:
+    """Yield the pieces and hand each to `append`."""
+    for piece in pieces:
+        append(piece)
+        yield piece
+
+
+def chosen_voices(pairs: list[str]) -> dict[str, Any]:
+    """Return the voice of each speaker from `S1=clip.wav`."""
+    voices: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, voice = pair.partition("=")
+        if not equals or not name or not voice:
+            raise UserError(f"cannot read the voice {pair!r}", "write SPEAKER=VOICE, for example S1=clip.wav")
+        if name in voices:
+            raise UserError(f"the speaker {name} has two voices", "give one")
+        voices[name] = voice
+    return voices

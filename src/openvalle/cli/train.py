@@ -1,14 +1,248 @@
-"""`openvalle train codec|ar|nar`: a recipe file -> a trained model. `torchrun` starts the same command."""
+"""`openvalle train codec|ar|nar`: a recipe file -> a trained model. `torchrun` starts the same command.
+
+`openvalle recipe list|show|copy`: the recipes that come with the package.
+
+`openvalle prepare`: a folder or manifest of audio and text -> shards that `openvalle train` reads.
+
+`openvalle model describe`: what a recipe or a model is, in numbers and as a picture.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openvalle.cli.settings import Command
-from openvalle.hub import find_recipe
+from openvalle.errors import ConfigError, UserError
+from openvalle.hub import find_recipe, recipes
+
+if TYPE_CHECKING:
+    from openvalle.model.config import ARConfig, NARConfig
+    from openvalle.model.describe import Numbers
+
+
+recipe = typer.Typer(help="Look at our recipes, and copy them to change them.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The recipe's name.")]
+
+
+@recipe.command("list")
+def list_() -> None:
+    """Print the names of our recipes and what each makes: the first line of its file."""
+    for name, path in recipes().items():
+        print(f"{name:14} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('#').strip()}")
+
+
+@recipe.command("show")
+def show_recipe(name: Name) -> None:
+    """Print a recipe."""
+    sys.stdout.write(ours(name).read_text(encoding="utf-8"))
+
+
+@recipe.command("copy")
+def copy(
+    name: Name,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; default: NAME.yaml here.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file.")] = False,
+) -> None:
+    """Copy a recipe to a file that you can change; print its path."""
+    text = ours(name).read_text(encoding="utf-8")
+    path = output or Path(f"{name}.yaml")
+    try:
+        with path.open("w" if replace else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UserError(f"{path} is there already", "add --replace, or take another name with -o") from None
+    print(path)
+
+
+def ours(name: str) -> Path:
+    """Return the file of one of our recipes."""
+    found = recipes()
+    if name not in found:
+        raise ConfigError(f"there is no recipe {name!r}", f"there are: {', '.join(found)}")
+    return found[name]
+
+
+class Unit(StrEnum):
+    """What the models will read."""
+
+    PHONEME = "phoneme"
+    BPE = "bpe"
+
+
+class LastStep(StrEnum):
+    """Where to stop: each step's manifest can be looked at before the next is run."""
+
+    SCAN = "scan"
+    AUDIO = "audio"
+    ALIGN = "align"
+    TOKENS = "tokens"
+
+
+def prepare(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder (LibriSpeech, LibriTTS, VCTK, LJSpeech, Seed-TTS, or audio with .txt/.lab) or manifest."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the result; what is already done there is kept.")],
+    codec: Annotated[
+        str, typer.Option(help="builtin, a folder, hf://owner/name, or encodec:PLACE?bandwidth=6.")
+    ] = "builtin",
+    text_unit: Annotated[Unit, typer.Option(help="bpe: byte pairs of the text, without alignment.")] = Unit.PHONEME,
+    bpe_size: Annotated[int | None, typer.Option(help="Byte pairs to learn; default 4096.")] = None,
+    symbols: Annotated[
+        str | None,
+        typer.Option(help="The table to use: a symbols.json, or the model to go on from. Default: all phones."),
+    ] = None,
+    merge: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Frames that share an entry of codebook 1: 1 for VALL-E, X and 2. Default: 2, with byte pairs 1.",
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
+    last: Annotated[LastStep, typer.Option("--last", help="Stop after this step.")] = LastStep.TOKENS,
+    speed: Annotated[
+        list[float] | None,
+        typer.Option(min=0.5, max=2, help="Also a copy of the training speech at this speed and pitch; repeatable."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Prepare speech for training: scan, trim and level, align the phones, encode.
+
+    Unusable files are left out and listed with their reasons in OUT/rejected.jsonl. The same command goes on after
+    any stop.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from openvalle.prepare.run import Options, Step
+    from openvalle.prepare.run import prepare as prepare_speech
+    from openvalle.text.symbols import TextUnit
+
+    options = Options(
+        text_unit=TextUnit(text_unit.value),
+        bpe_size=bpe_size,
+        symbols=None if symbols is None else _table_file(symbols),
+        merge=merge,
+        speeds=tuple(speed or ()),
+    )
+    with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bars:
+        tasks = {str(step): bars.add_task(str(step), total=None) for step in options.steps}
+
+        def show(step: str, done: int, total: int) -> None:
+            bars.update(tasks[str(step)], completed=done, total=total)
+
+        report = prepare_speech(source, out, codec, jobs, last=Step(last.value), options=options, progress=show)
+    if as_json:
+        print(json.dumps({"kept": report.kept, "rejected": len(report.rejected), "seconds": report.seconds}))
+        return
+    print(out)
+    summary = f"{report.kept[last.value]} utterances, {report.seconds / 3600:.2f} h; {len(report.rejected)} left out"
+    print(summary + (f" (see {out / 'rejected.jsonl'})" if report.rejected else ""), file=sys.stderr)
+
+
+def _table_file(name: str) -> Path:
+    """Return the symbols.json at a path, or that of a model by its name or folder."""
+    from openvalle.hub import Kind, find
+
+    return Path(name) if name.endswith(".json") else find(Kind.MODEL, name) / "symbols.json"
+
+
+model = typer.Typer(help="Look at models and at the recipes they are made by.", no_args_is_help=True)
+
+
+@model.callback()
+def group() -> None:
+    """Look at models and at the recipes they are made by."""
+
+
+@model.command("describe")
+def describe(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe of a whole system, by name (valle-paper) or path, or a model.")
+    ],
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Speech that steps and memory are for.")] = 10.0,
+    plot: Annotated[Path | None, typer.Option(help="Draw the attention masks into this .png, .pdf or .svg.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Print parameters per part, tokens a second, and the steps and memory that speaking takes.
+
+    openvalle model describe valler-paper --plot mask.png
+    """
+    if plot is not None:
+        from openvalle.apps.plot import need_matplotlib
+
+        need_matplotlib()
+    from openvalle.model.describe import describe as numbers_of
+
+    ar, nar = networks(recipe)
+    numbers = numbers_of(ar, nar, seconds)
+    drawn = None
+    if plot is not None:
+        from openvalle.model.describe import plot_masks
+
+        drawn = plot_masks(ar, nar, plot, title=Path(recipe).stem)
+    if as_json:
+        print(json.dumps({"recipe": recipe, **numbers.values(), "plot": None if drawn is None else str(drawn)}))
+        return
+    show_numbers(numbers)
+    if drawn is not None:
+        print(drawn)
+
+
+def networks(recipe: str) -> tuple[ARConfig, NARConfig]:
+    """Return both configurations of a recipe file, or of a model by name or folder."""
+    if recipe in recipes() or Path(recipe).suffix in (".yaml", ".yml", ".json"):
+        from openvalle.train.recipe import read_pair
+
+        return read_pair(find_recipe(recipe))
+    from openvalle.hub import Kind, find
+    from openvalle.model.checkpoint import BundleConfig
+
+    config = BundleConfig.load(find(Kind.MODEL, recipe) / "config.json")
+    return config.ar, config.nar
+
+
+def show_numbers(numbers: Numbers) -> None:
+    """Print the numbers as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    parameters = Table("parameters", "AR", "NAR", title_justify="left")
+    for column in parameters.columns[1:]:
+        column.justify = "right"
+    for part in dict.fromkeys([*numbers.ar.parts, *numbers.nar.parts]):
+        counts = [network.parts.get(part, 0) for network in (numbers.ar, numbers.nar)]
+        parameters.add_row(part, *(f"{count:,}" if count else "-" for count in counts))
+    parameters.add_section()
+    parameters.add_row("in the blocks", f"{numbers.ar.blocks / 1e6:.1f} M", f"{numbers.nar.blocks / 1e6:.1f} M")
+    parameters.add_row("in all", f"{numbers.ar.total / 1e6:.1f} M", f"{numbers.nar.total / 1e6:.1f} M")
+    console.print(parameters)
+    speech = Table(f"{numbers.seconds:g} s of speech", "")
+    speech.columns[1].justify = "right"
+    codes = f"{numbers.codes_per_second:g}, of codebook 1 {numbers.ar_codes_per_second:g}"
+    speech.add_row("codes a second", codes)
+    speech.add_row("AR steps", f"{numbers.ar_steps:,}")
+    speech.add_row("NAR passes", str(numbers.nar_passes))
+    speech.add_row("weights", f"{numbers.weights / 2**20:,.0f} MiB")
+    speech.add_row(f"AR cache ({numbers.positions:,} positions)", f"{numbers.cache / 2**20:,.1f} MiB")
+    speech.add_row("memory", f"{numbers.memory / 2**20:,.0f} MiB")
+    console.print(speech)
+
 
 train = typer.Typer(
     help="Train the codec or the language models by a recipe, and pack them into a model.",
@@ -63,6 +297,6 @@ def g2p(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/g2p")
 
 def launch(part: str, recipe: str, overrides: list[str] | None, out: Path) -> None:
     """Run the training job and print where its result is."""
-    from openvalle.train.run import run
+    from openvalle.train.recipe import run
 
     print(run(part, find_recipe(recipe), tuple(overrides or ()), out))

@@ -48,7 +48,7 @@ def add(
 ) -> None:
     """Check a clip, say what may spoil it, and keep its voice as NAME."""
     with place_of(name, replace) as keep:
-        from openvalle.synth.pipeline import Synthesizer
+        from openvalle.synth.synthesizer import Synthesizer
 
         synthesizer = Synthesizer.load(model, consent_policy=policy, asr=asr)
         terms = {"consent": consent, "language": language, "licence": licence, "channel": channel}
@@ -69,7 +69,7 @@ def import_(
 
     chosen = name if name is not None else Voice.load(file).name
     with place_of(chosen, replace) as keep:
-        from openvalle.synth.pipeline import Synthesizer
+        from openvalle.synth.synthesizer import Synthesizer
 
         voice = Synthesizer.load(model, consent_policy=policy).voice(Path(file).resolve())
         print(keep(dataclasses.replace(voice, name=chosen)))
@@ -123,7 +123,7 @@ def invent(
 ) -> None:
     """Keep a voice that the model makes up, and that belongs to nobody, as NAME."""
     with place_of(name, replace) as keep:
-        from openvalle.synth.pipeline import Synthesizer
+        from openvalle.synth.synthesizer import Synthesizer
 
         print(keep(Synthesizer.load(model).invent_voice(text, seed, name)))
 
@@ -177,16 +177,16 @@ def show(
     from openvalle.synth.voice import Voice
 
     if plot is not None:
-        from openvalle.synth.plot import need_matplotlib
+        from openvalle.apps.plot import need_matplotlib
 
         need_matplotlib()
     path = find(Kind.VOICE, name)
     voice = Voice.load(path)
     facts: dict[str, Any] = {"name": voice.name, "path": str(path)} | voice.facts()
     if plot is not None:
+        from openvalle.apps.plot import plot_speech
         from openvalle.synth.blend import speech_of
-        from openvalle.synth.pipeline import Synthesizer
-        from openvalle.synth.plot import plot_speech
+        from openvalle.synth.synthesizer import Synthesizer
 
         synthesizer = Synthesizer.load(model, consent_policy="off")
         speech = speech_of(synthesizer.voice(voice), synthesizer.utterer)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from openvalle.codec.base import CodecSpec, misfit
 from openvalle.codec.layers import Backbone, InverseSTFT, LogMel
-from openvalle.codec.quantize import Quantized, ResidualQuantizer
+from openvalle.codec.quantizer import Quantized, ResidualQuantizer
 from openvalle.config import Config
 from openvalle.errors import ModelError
 from openvalle.files import atomic_path

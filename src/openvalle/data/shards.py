@@ -1,27 +1,133 @@
 """Prepared speech on disk: `AudioShards` (int16 samples) and `TokenShards` (codes with aligned symbols).
 
 Both stay on disk, memory-mapped, and are read row by row or crop by crop.
+
+Manifests as JSON lines: read, write atomically, filter by split.
+
+`Utterance`: one tokenised recording with its aligned symbols, and crops of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from openvalle.audio import RATE, Audio
 from openvalle.config import Syntax, read_data
-from openvalle.data.rows import Row, of_split, read_rows
-from openvalle.data.rows import neighbours
 from openvalle.errors import ConfigError, ModelError
-from openvalle.files import atomic_path
+from openvalle.files import BadLine, atomic_path, json_lines, read_text, write_json_lines
 
-if TYPE_CHECKING:
-    from openvalle.data.utterance import Utterance
+Row = dict[str, Any]
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_json_lines(path, rows)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the objects of a JSON lines file; `ModelError` names the line that cannot be read."""
+    try:
+        rows = [row for _, row in json_lines(read_text(path, most=None))]
+        if not all(isinstance(row, dict) for row in rows):
+            raise BadLine(next(n for n, row in enumerate(rows, 1) if not isinstance(row, dict)), "no object")
+        return rows
+    except BadLine as error:
+        raise ModelError(f"{path} is damaged at line {error.number}", "run `openvalle prepare` again") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"cannot read {path} ({error})", "run `openvalle prepare` again") from None
+
+
+def of_split(rows: list[Row], split: str | None, source: Path) -> list[Row]:
+    """Return the rows of `split` (None: all); `ModelError` lists the splits if there are none."""
+    chosen = [row for row in rows if split is None or row["split"] == split]
+    if not chosen:
+        there = ", ".join(sorted({str(row["split"]) for row in rows})) or "nothing"
+        raise ModelError(f"{source} holds no utterance of the split {split!r}", f"it holds {there}")
+    return chosen
+
+
+def neighbours(speakers: Sequence[str], names: Sequence[str]) -> dict[str, int | None]:
+    """Return for each row's name the row of its speaker before it; for the first one the next, None if it is alone."""
+    last: dict[str, int] = {}
+    found: dict[str, int | None] = {}
+    for index, (speaker, name) in enumerate(zip(speakers, names, strict=True)):
+        before = last.get(speaker)
+        found[name] = before
+        if before is not None and found[names[before]] is None:
+            found[names[before]] = index
+        last[speaker] = index
+    return found
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """`text`: symbol ids (S,); `codes`: (T, Q); `durations`: frames of each symbol (S,), sum T; all int64.
+
+    Byte pairs are not aligned: they have no durations, and no part of their sound can be named.
+    """
+
+    id: str
+    speaker: str
+    language: str
+    text: Tensor
+    codes: Tensor
+    durations: Tensor | None
+    recording: Tensor | None = None  # (R, Q) codes of the whole recording, of which this is a part
+    start: int = 0  # frame of the recording at which it begins
+
+    @property
+    def path(self) -> Tensor:
+        """Index into `text` of each frame, (T,)."""
+        assert self.durations is not None, "byte pairs have no path"
+        return torch.repeat_interleave(torch.arange(len(self.text)), self.durations)
+
+    def part(self, first: int, last: int) -> Utterance:
+        """Return the symbols [first, last) with their frames."""
+        assert self.durations is not None, "byte pairs cannot be cut"
+        edges = [0, *torch.cumsum(self.durations, 0).tolist()]
+        return replace(
+            self,
+            text=self.text[first:last],
+            codes=self.codes[edges[first] : edges[last]],
+            durations=self.durations[first:last],
+            recording=self.codes if self.recording is None else self.recording,
+            start=self.start + edges[first],
+        )
+
+
+def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, block: int = 2) -> Utterance:
+    """Return a random stretch of whole symbols of at most `max_frames`, the whole utterance if it fits.
+
+    Stretches begin and end on a multiple of `block` frames, so that merged frames stay whole. A symbol that
+    alone lasts longer than `max_frames` is never split: with no stretch that fits, the shortest symbol is kept.
+    """
+    if len(utterance.codes) <= max_frames:
+        return utterance
+    assert utterance.durations is not None, "byte pairs cannot be cut"
+    edges = np.concatenate([[0], np.cumsum(utterance.durations.numpy())])  # (S + 1,)
+    # Symbol boundaries at a block's edge; marks last no time and stay with the symbol after them.
+    usable = np.flatnonzero((edges % block == 0) & (np.diff(edges, prepend=-1) > 0))
+    ends = np.searchsorted(edges[usable], edges[usable] + max_frames, side="right") - 1
+    starts = np.flatnonzero(ends > np.arange(len(usable)))
+    # Only starts from which no more fits at the end are left out: the rest are about `max_frames` long.
+    full = starts[edges[usable[starts]] + max_frames <= edges[-1]]
+    choice = full if len(full) else starts
+    if not len(choice):
+        lasting = np.flatnonzero(utterance.durations.numpy())
+        place = int(utterance.durations[lasting].argmin())
+        return utterance.part(int(lasting[place - 1]) + 1 if place else 0, int(lasting[place]) + 1)
+    start = int(rng.choice(choice))
+    return utterance.part(int(usable[start]), int(usable[ends[start]]))
+
 
 FULL_SCALE = 32768.0  # int16 value of 1.0
 MOST_OPEN = 64  # shards at a time: each open one costs a file descriptor or a memory map, and both are limited
@@ -187,8 +293,6 @@ class TokenShards:
     def __getitem__(self, index: int) -> Utterance:
         """Return one utterance; `ModelError` if its shard is damaged."""
         import torch
-
-        from openvalle.data.utterance import Utterance
 
         row = self.rows[index]
         frames, places = row["frame_start"], row["symbol_start"]

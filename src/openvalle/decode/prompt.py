@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from openvalle.decode.ar import AROptions, ARResult, generate
-from openvalle.decode.inputs import Accent, ARPrompt
+from openvalle.decode.ar import Accent, AROptions, ARPrompt, ARResult, generate
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.errors import ModelError
 from openvalle.model.alignment import cut_durations

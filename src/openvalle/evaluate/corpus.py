@@ -13,8 +13,8 @@ import numpy as np
 
 from openvalle.audio import Audio, normalize, read, read_header
 from openvalle.errors import AudioError, UserError
-from openvalle.evaluate.items import CORPUS, PART_OF_CORPUS, Stretch
 from openvalle.evaluate.protocols import Corpus, Protocol
+from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, Stretch
 from openvalle.files import json_lines, read_text
 from openvalle.prepare.formats import Clip, Format, detect, read_clips
 

@@ -8,11 +8,11 @@ from itertools import combinations
 
 import numpy as np
 
-from openvalle.evaluate.items import Item
-from openvalle.evaluate.judges import Judgement
-from openvalle.evaluate.systems import Spoken
-from openvalle.listen.prosody import contour_distance
-from openvalle.listen.scoring import character_errors, word_errors
+from openvalle.evaluate.scorers import Judgement
+from openvalle.evaluate.systems.base import Spoken
+from openvalle.evaluate.test_list import Item
+from openvalle.speech_models.prosody import contour_distance
+from openvalle.speech_models.wer import character_errors, word_errors
 
 DOUBTFUL_WER = 0.8  # of the recording itself: its transcript is probably not what is said
 

@@ -107,7 +107,7 @@ class Selection(StrEnum):
 
 
 class Judges(Config):
-    """The models that judge, by the names that `openvalle.evaluate.judges` knows."""
+    """The models that judge, by the names that `openvalle.evaluate.scorers` knows."""
 
     asr: str = "pocketsphinx"
     normalizer: str = "openvalle-en-1"

@@ -11,9 +11,8 @@ from html import escape
 from urllib.parse import quote
 
 from openvalle.evaluate.metrics import METRICS
-from openvalle.evaluate.report import Report
-from openvalle.evaluate.rows import Row
-from openvalle.evaluate.tables import Table, tables
+from openvalle.evaluate.report import Report, Table, tables
+from openvalle.evaluate.results import Row
 
 PLOTTED = ("wer", "sim_o", "sim_r", "dnsmos", "utmos", "rtf")
 WIDTH, BAND, LEFT, RIGHT = 420, 30, 150, 60  # of a plot, in pixels

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from openvalle import __version__
 from openvalle.audio import Audio, write
 from openvalle.errors import UserError
-from openvalle.evaluate.answers import Task, prompt_of, speak_all
-from openvalle.evaluate.items import Folders, Item, TestList, check_files
-from openvalle.evaluate.judges import OF_PROMPTS, Clip, Judgement, judge_all, require_judges
 from openvalle.evaluate.metrics import Around, cost, diversity, errors_of_failure, measure
+from openvalle.evaluate.outputs import Task, prompt_of, speak_all
 from openvalle.evaluate.protocols import Judges, Protocol, Reference, Scored, Selection
 from openvalle.evaluate.report import Report
-from openvalle.evaluate.rows import ORIGINAL, RECONSTRUCTED, Row, finite
+from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED, Row, finite
+from openvalle.evaluate.scorers import OF_PROMPTS, Clip, Judgement, judge_all, require_judges
 from openvalle.evaluate.selection import Sample, rule_of, select
-from openvalle.evaluate.systems import Spoken, System, reconstruct
+from openvalle.evaluate.systems.base import Spoken, System, reconstruct
+from openvalle.evaluate.test_list import Folders, Item, TestList, check_files
 from openvalle.files import locked
 from openvalle.synth.voice import now
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from openvalle.evaluate.judges import Judgement
 from openvalle.evaluate.metrics import METRICS
 from openvalle.evaluate.protocols import Selection
-from openvalle.evaluate.rows import Row
+from openvalle.evaluate.results import Row
+from openvalle.evaluate.scorers import Judgement
 from openvalle.evaluate.summary import SUMS
 from openvalle.synth.rerank import Scores, enough_for, rank
 

@@ -19,8 +19,8 @@ import numpy as np
 from openvalle.audio import read, write
 from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
-from openvalle.evaluate.items import read_list
-from openvalle.evaluate.rows import ORIGINAL, Row, read_rows
+from openvalle.evaluate.results import ORIGINAL, Row, read_rows
+from openvalle.evaluate.test_list import read_list
 from openvalle.files import atomic_folder, atomic_path, write_text
 
 RATE = 16_000  # hertz of every ASVspoof edition

@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvalle.model.batch import Batch, Loss
-from openvalle.model.cache import KVCache
+from openvalle.model.batch import Batch, Loss, pack
 from openvalle.model.config import Alignment, ARConfig, TextAttention
 from openvalle.model.embeddings import (
     Joined,
@@ -32,8 +31,7 @@ from openvalle.model.embeddings import (
     scaled_embedding,
     take,
 )
-from openvalle.model.grouping import pack
-from openvalle.model.layers import Mask, PlainNorm, Stack, dropout
+from openvalle.model.transformer import KVCache, Mask, PlainNorm, Stack, dropout
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,8 @@ from openvalle.model.embeddings import (
     language_embedding,
     take,
 )
-from openvalle.model.layers import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack, dropout
-from openvalle.model.noise import noisy_first
-from openvalle.model.prompts import Frames, prompted_frames
+from openvalle.model.nar_inputs import Frames, noisy_first, prompted_frames
+from openvalle.model.transformer import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack, dropout
 
 FRAME_KERNEL = 9  # frames that the frame prenet sees: four on either side, 53 ms
 

@@ -12,8 +12,7 @@ from pydantic import Field
 
 from openvalle.audio import RATE, TARGET_DB, Audio, centred, is_silent, normalize, read_frames, resample, trim
 from openvalle.config import Config
-from openvalle.data.rows import Row
-from openvalle.data.shards import to_int16, write_audio
+from openvalle.data.shards import Row, to_int16, write_audio
 from openvalle.errors import AudioError
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
 

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from openvalle.data.rows import Row, read_rows, write_rows
+from openvalle.data.shards import Row, read_rows, write_rows
 from openvalle.errors import ModelError, UserError
 from openvalle.stop import serve_parent
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from openvalle.data.rows import Row, read_rows, write_rows
+from openvalle.data.shards import Row, read_rows, write_rows
 from openvalle.errors import ConfigError, UserError
 from openvalle.files import locked
 from openvalle.prepare.align import AlignSettings, align_all
@@ -37,7 +37,7 @@ class Options:
     clean: CleanSettings = field(default_factory=CleanSettings)
     align: AlignSettings = field(default_factory=AlignSettings)
     text_unit: TextUnit = TextUnit.PHONEME
-    bpe_size: int | None = None  # pieces of the table of byte pairs; None: `openvalle.text.bpe.SIZE`
+    bpe_size: int | None = None  # pieces of the table of byte pairs; None: `openvalle.text.tokenizer.SIZE`
     symbols: Path | None = None  # table to use (symbols.json); None: the phone inventory, or byte pairs of the corpus
     merge: int | None = None  # frames that share an entry of codebook 1; None: 2 with phonemes, 1 with byte pairs
     speeds: tuple[float, ...] = ()  # further copies of the training utterances, each played at this speed
@@ -171,7 +171,7 @@ class _Run:
             return table
         if options.text_unit is TextUnit.PHONEME:
             return inventory()
-        from openvalle.text.bpe import SIZE, spoken, train
+        from openvalle.text.tokenizer import SIZE, spoken, train
 
         texts = [spoken(row["text"], row["language"]) for row in rows if row["split"] == "train"]
         return train(texts or [spoken(row["text"], row["language"]) for row in rows], options.bpe_size or SIZE)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from openvalle.audio import Header, read_header
-from openvalle.data.rows import Row, write_rows
+from openvalle.data.shards import Row, write_rows
 from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path
 from openvalle.prepare.executor import Result, writing

@@ -17,16 +17,15 @@ import torch
 
 from openvalle.audio import RATE, Audio, at_speed
 from openvalle.codec.base import Codec
-from openvalle.data.rows import Row
-from openvalle.data.shards import AudioShards, write_tokens
+from openvalle.data.shards import AudioShards, Row, write_tokens
 from openvalle.errors import AudioError, TextError
 from openvalle.files import write_text
 from openvalle.hub import BUILTIN
-from openvalle.listen.aligner import spans_to_durations
 from openvalle.prepare.align import read_spans
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
-from openvalle.text.bpe import pieces
+from openvalle.speech_models.aligner import spans_to_durations
 from openvalle.text.symbols import SymbolTable, TextUnit
+from openvalle.text.tokenizer import pieces
 
 TRAIN = "train"  # the split whose rows may be copied at other speeds
 MERGE = 2  # frames that share an entry of codebook 1 (VALL-E R section 3.1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from openvalle.errors import ModelError, UserError
-from openvalle.synth.lines import Line, times_of
+from openvalle.synth.generate import Utterer
+from openvalle.synth.plan import Line, times_of
 from openvalle.synth.speech import Quality, Speech
-from openvalle.synth.utter import Utterer
 from openvalle.synth.voice import Voice, now
 from openvalle.text.phones import SIL
 

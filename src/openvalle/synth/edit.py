@@ -3,11 +3,13 @@
 Forced alignment finds the span. Only the span is spoken again, with what comes before and after it as prompt and,
 where the model is aligned, with the sounds that follow in its text. Outside the span and its joins, `FADE_SECONDS`
 long, no sample changes.
+
+Continuing a recording (VALL-E 5.1, "continual"): the text goes on where the recording ends, in the same breath.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
@@ -15,27 +17,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openvalle.audio import Channel
+from openvalle.audio import Audio, Channel
 from openvalle.errors import AudioError, TextError
 from openvalle.model.config import Alignment
-from openvalle.synth.jobs import Job, PromptMode
-from openvalle.synth.lines import Line, line_of
+from openvalle.synth.joints import between_silences, join_sentences
+from openvalle.synth.plan import Job, LexiconLike, Line, PromptMode, Script, line_of, script_of
 from openvalle.synth.recording import (
+    FADE_SECONDS,
+    PAD_FRAMES,
     Clip,
     Recording,
     Source,
+    Splice,
     context_end,
     context_start,
+    crossfade,
+    decoded,
+    joined,
     record,
 )
-from openvalle.synth.speech import Quality, Speech
-from openvalle.synth.splice import Splice, joined
-from openvalle.text.phonemes import Word, phonemize
+from openvalle.synth.speech import Quality, Speech, join_speech
+from openvalle.text.english import Word, phonemize
+from openvalle.text.markup import Markup
 from openvalle.text.phones import SIL
+from openvalle.text.sentences import SENTENCE
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions
-    from openvalle.synth.pipeline import Synthesizer
+    from openvalle.synth.synthesizer import Synthesizer
+
 
 LEFT_SECONDS, RIGHT_SECONDS = 6.0, 4.0  # of what comes before and after that the model hears
 FOLLOWING = 12  # symbols after the span that the model reads
@@ -207,7 +217,9 @@ def line_between(words: Sequence[Word], keeps_pause: bool) -> Line:
     return line
 
 
-def _edit_jobs(synthesizer: Synthesizer, recording: Recording, spans: Sequence[Span], seed: int, take: int) -> list[Job]:
+def _edit_jobs(
+    synthesizer: Synthesizer, recording: Recording, spans: Sequence[Span], seed: int, take: int
+) -> list[Job]:
     """Return what is to be spoken for the spans that get words."""
     utterer, jobs = synthesizer.utterer, []
     is_aligned = utterer.ar.config.alignment is Alignment.PHONEME
@@ -272,3 +284,110 @@ def _ranked(takes: Sequence[Edited], recording: Recording, asr: str) -> list[Edi
         )
         scored.append(replace(take, quality=quality))
     return [scored[index] for index in chooser.ranked([take.quality for take in scored])]
+
+
+PROMPT_SECONDS = 10.0  # of the recording's end that the model hears
+
+
+@dataclass(frozen=True, eq=False)
+class Continued:
+    """A recording and what follows: samples before `start` are the recording's own."""
+
+    clip: Clip
+    start: int
+    text: str
+    speech: Speech  # what was added, at the models' rate and level
+
+    @property
+    def added(self) -> Clip:
+        """What was added alone."""
+        return replace(self.clip, frames=self.clip.frames[self.start :])
+
+
+def continue_clip(
+    synthesizer: Synthesizer,
+    clip: Source,
+    text: str,
+    transcript: str | None = None,
+    seed: int = 0,
+    options: AROptions | None = None,
+    *,
+    candidates: int = 1,
+    markup: Markup | str = Markup.AUTO,
+    lexicon: LexiconLike = None,
+    channel: Channel | str = Channel.AUTO,
+) -> Continued:
+    """Return the recording followed by `text`; it keeps every sample but its last 10 ms, where the two are joined.
+
+    Silence at the recording's end beyond a sentence's pause is left out. `transcript`: what is said in the clip;
+    without it, speech recognition finds it; `channel`: of a recording of several, the one that is heard.
+    """
+    recording = record(synthesizer.utterer, clip, transcript, channel, synthesizer.asr)
+    end = _end(recording)
+    script = script_of(text, markup, lexicon)
+    if any(passage.voice for passage in script.passages):
+        raise TextError("a recording goes on in its own voice", "leave [voice:...] and [S1] out")
+    jobs = _continuation_jobs(synthesizer, recording, end, script, seed)
+    pieces = synthesizer.spoken(jobs, options or synthesizer.options, candidates)
+    first, pause = next(pieces)
+    first, lead = _with_context(synthesizer, recording, end, first)
+    sentences = synthesizer.finished(join_sentences(_chain(first, pause, pieces)))
+    joined = join_speech(list(between_silences(sentences, script.lead, script.tail)))
+    own = recording.clip
+    added = own.spread(Audio(joined.audio.samples / np.float32(recording.gain), joined.audio.rate))
+    stop = min(recording.sample(end), len(own.frames))
+    fade = min(round(FADE_SECONDS * own.rate), stop, len(lead))
+    join = crossfade(own.frames[stop - fade : stop], lead[len(lead) - fade :])
+    frames = np.concatenate([own.frames[: stop - fade], join, added])
+    said = f"{recording.text} {joined.text}"
+    return Continued(replace(own, frames=frames), stop - fade, said, joined)
+
+
+def _end(recording: Recording) -> int:
+    """Return the frame at which the recording is left: its end, or a sentence's pause after its last word."""
+    edges = recording.edges
+    if recording.symbols[-1] != SIL:
+        return int(edges[-1])
+    pause = int(SENTENCE * 75) // 2 * 2
+    return min(int(edges[-1]), int(edges[-2]) + pause)
+
+
+def _continuation_jobs(
+    synthesizer: Synthesizer, recording: Recording, end: int, script: Script, seed: int
+) -> Iterator[Job]:
+    """Return the lines to speak: the first goes on from the recording's end, the others have it as their voice."""
+    count = len(recording.symbols)
+    part = recording.part(context_start(recording, count, PROMPT_SECONDS), count)
+    surplus = int(recording.edges[-1]) - end
+    part = replace(
+        part,
+        codes=part.codes[: len(part.codes) - surplus],
+        durations=(*part.durations[:-1], part.durations[-1] - surplus),
+    )
+    voice = part.voice(synthesizer.utterer)
+    # a sentence that ended without a pause in the recording gets one from the line
+    paused = part.symbols[-1] == SIL or recording.text.rstrip()[-1:] not in tuple(".!?;:,")
+    for number, line in enumerate(script.lines()):
+        if number:
+            yield Job(line, voice, seed, number)
+        else:
+            yield Job(line.going_on() if paused else line, voice, seed, number, mode=PromptMode.CONTINUAL)
+
+
+def _with_context(
+    synthesizer: Synthesizer, recording: Recording, end: int, speech: Speech
+) -> tuple[Speech, np.ndarray]:
+    """Return the first line as the codec decodes it after the recording's own codes, and the sound of these
+    (samples, channels) at the clip's rate and level, for the join."""
+    before = recording.codes[max(0, end - PAD_FRAMES) : end]
+    both = np.concatenate([before, speech.codes])
+    sound = synthesizer.utterer.sound(both)
+    cut = len(before) * synthesizer.utterer.spec.hop
+    lead = decoded(synthesizer, recording, both)[: round(len(before) * recording.clip.rate / 75)]
+    audio = Audio(np.ascontiguousarray(sound.samples[cut:]), sound.rate)
+    return replace(speech, audio=audio), lead
+
+
+def _chain(first: Speech, pause: float, rest: Iterator[tuple[Speech, float]]) -> Iterator[tuple[Speech, float]]:
+    yield first, pause
+    yield from rest

@@ -13,14 +13,12 @@ from openvalle.errors import ModelError, UserError
 from openvalle.model.alignment import merge_path
 from openvalle.model.config import Alignment
 from openvalle.synth.enrol import align_transcript, cleaned, heard, recorded
-from openvalle.synth.jobs import Job
-from openvalle.synth.lines import Line
+from openvalle.synth.plan import Job, Line
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions
-    from openvalle.synth.manner import VoiceLike
-    from openvalle.synth.pipeline import Synthesizer
     from openvalle.synth.speech import Speech
+    from openvalle.synth.synthesizer import Synthesizer, VoiceLike
     from openvalle.synth.voice import Voice
 
 log = logging.getLogger(__name__)

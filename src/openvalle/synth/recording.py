@@ -1,4 +1,7 @@
-"""A recording as a file holds it, and the same as tokens with its words in time: what editing and continuing need."""
+"""A recording as a file holds it, and the same as tokens with its words in time: what editing and continuing need.
+
+Speech put into a recording: decoded with what is around it, crossfaded at its joins.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,18 @@ from openvalle.audio import (
 )
 from openvalle.errors import AudioError
 from openvalle.files import Place, atomic_path, expanded, first_path, written_path
-from openvalle.synth.check import noisy
-from openvalle.synth.enrol import BLOCK, align_transcript, check_speech, encoded, heard
-from openvalle.synth.lines import line_of
+from openvalle.synth.enrol import BLOCK, align_transcript, check_speech, encoded, heard, noisy
+from openvalle.synth.plan import line_of
 from openvalle.synth.speech import Speech
 from openvalle.synth.voice import Voice
-from openvalle.text.bpe import pieces
-from openvalle.text.phonemes import Word, phonemize
+from openvalle.text.english import Word, phonemize
 from openvalle.text.symbols import TextUnit
+from openvalle.text.tokenizer import pieces
 
 if TYPE_CHECKING:
-    from openvalle.synth.utter import Utterer
+    from openvalle.synth.generate import Utterer
+    from openvalle.synth.synthesizer import Synthesizer
+
 
 log = logging.getLogger(__name__)
 
@@ -243,3 +247,60 @@ def word_starts(recording: Recording) -> Sequence[int]:
     """Return the symbols with which a word or a pause begins."""
     owners = recording.owners
     return [index for index in range(len(owners)) if index == 0 or owners[index] != owners[index - 1]]
+
+
+PAD_FRAMES = 32  # of the recording's own codes on either side that the codec decodes along
+
+
+@dataclass(frozen=True)
+class Splice:
+    """Samples [start, end) of the recording that became [new_start, new_end); joins included."""
+
+    start: int
+    end: int
+    new_start: int
+    new_end: int
+
+
+def joined(
+    synthesizer: Synthesizer, recording: Recording, span: tuple[int, int], speech: Speech | None
+) -> tuple[np.ndarray, int, int]:
+    """Return the samples of the symbols `span`, [first, last), with their joins, and the recording's samples
+    [start, end) that they stand for. Without `speech` the symbols are left out."""
+    clip, edges = recording.clip, recording.edges
+    start, end = (recording.sample(int(edges[index])) for index in span)
+    half = round(FADE_SECONDS / 2 * clip.rate)
+    left, right = min(half, start), min(half, len(clip.frames) - end)
+    if speech is None:
+        both = min(left, right)
+        piece = crossfade(clip.frames[start - both : start + both], clip.frames[end - both : end + both])
+        return piece, start - both, end + both
+    sound, before, after = _decoded(synthesizer, recording, span, speech)
+    spare = len(sound) - before - after
+    left, right = min(left, spare // 2), min(right, spare // 2)
+    inner = sound[before - left : len(sound) - after + right]
+    first = crossfade(clip.frames[start - left : start + left], inner[: 2 * left])
+    last = crossfade(inner[len(inner) - 2 * right :], clip.frames[end - right : end + right])
+    piece = np.concatenate([first, inner[2 * left : len(inner) - 2 * right], last])
+    return piece, start - left, end + right
+
+
+def _decoded(
+    synthesizer: Synthesizer, recording: Recording, span: tuple[int, int], speech: Speech
+) -> tuple[np.ndarray, int, int]:
+    """Return the span's sound with the recording's own around it, at the clip's rate and level, and how many samples
+    before and after the span these are."""
+    edges, clip = recording.edges, recording.clip
+    start, end = (int(edges[index]) for index in span)
+    before = recording.codes[max(0, start - PAD_FRAMES) : start]
+    after = recording.codes[end : end + PAD_FRAMES]
+    codes = np.concatenate([before, speech.codes, after])
+    sound = decoded(synthesizer, recording, codes)
+    return sound, round(len(before) * clip.rate / 75), round(len(after) * clip.rate / 75)
+
+
+def decoded(synthesizer: Synthesizer, recording: Recording, codes: np.ndarray) -> np.ndarray:
+    """Return codes (T, Q) as (samples, channels) at the clip's rate and level."""
+    sound = synthesizer.utterer.sound(codes)
+    marked = synthesizer.marker.mark(sound) if synthesizer.marker else sound
+    return recording.clip.spread(Audio(marked.samples / np.float32(recording.gain), marked.rate))

@@ -16,14 +16,14 @@ import numpy as np
 
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, MissingExtra, ModelError
-from openvalle.synth.jobs import Job
+from openvalle.synth.generate import Utterer
+from openvalle.synth.plan import Job
 from openvalle.synth.speech import Quality, Speech
-from openvalle.synth.utter import Utterer
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions
-    from openvalle.listen.asr import Recognizer
-    from openvalle.listen.speaker import SpeakerEncoder
+    from openvalle.speech_models.asr import Recognizer
+    from openvalle.speech_models.speaker import SpeakerEncoder
     from openvalle.synth.voice import Voice
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Reranker:
 
     def __init__(self, recognizer: Recognizer | str = "", encoder: SpeakerEncoder | None = None) -> None:
         """By default the best recogniser that is installed, and the offline speaker encoder if it is."""
-        from openvalle.listen.asr import best_available
+        from openvalle.speech_models.asr import best_available
 
         self.recognizer = best_available(recognizer) if isinstance(recognizer, str) else recognizer
         self.encoder = encoder or offline_encoder()
@@ -124,7 +124,7 @@ class Reranker:
 
 def offline_encoder() -> SpeakerEncoder | None:
     """Return the offline speaker encoder, None if it is not installed: then words alone decide."""
-    from openvalle.listen.speaker import ResemblyzerEncoder
+    from openvalle.speech_models.speaker import ResemblyzerEncoder
 
     try:
         import webrtcvad  # noqa: F401
@@ -137,7 +137,7 @@ def offline_encoder() -> SpeakerEncoder | None:
 
 def agreement(text: str, heard: str) -> float:
     """Return how much of the words agrees, 0 to 1: twice the matches over the words of both."""
-    from openvalle.listen.scoring import normalize_words
+    from openvalle.speech_models.wer import normalize_words
 
     return SequenceMatcher(None, normalize_words(text).split(), normalize_words(heard).split(), autojunk=False).ratio()
 

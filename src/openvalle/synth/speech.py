@@ -11,7 +11,7 @@ import numpy as np
 
 from openvalle.audio import Audio, concatenate, write
 from openvalle.files import Place
-from openvalle.safety.provenance import Provenance
+from openvalle.safety.detector import Provenance
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,20 @@
-"""A user's own pronunciations: a TSV file of `word<TAB>phones`, which beat every built-in source."""
+"""A user's own pronunciations: a TSV file of `word<TAB>phones`, which beat every built-in source.
+
+English pronunciations: misaki's American lexicons and the CMU dictionary, carried as data (see NOTICE).
+"""
 
 from __future__ import annotations
 
+import gzip
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from openvalle.errors import TextError
 from openvalle.files import read_text
+from openvalle.hub import assets
 from openvalle.text.phones import CONSONANTS, STRESSES, VOWELS, is_vowel
 
 Phones = tuple[str, ...]
@@ -50,3 +59,188 @@ def _entry(line: str, place: str) -> tuple[str, Phones]:
     if not any(is_vowel(phone) for phone in phones) and len(phones) > 4:
         raise TextError(f"{place}: {word!r} has no vowel", "add one, such as AH0")
     return word, phones
+
+
+LONGEST = 64  # letters of a word that is looked up; the longest listed one has fewer
+DEFAULT = "DEFAULT"  # the reading of an entry when no part of speech decides
+
+# misaki's alphabet (one character per phone) in ARPAbet; a flap and a glottal stop are spoken forms of T
+# fmt: off
+_CONSONANTS = {
+    "b": "B", "d": "D", "f": "F", "h": "HH", "j": "Y", "k": "K", "l": "L", "m": "M", "n": "N", "p": "P",
+    "s": "S", "t": "T", "v": "V", "w": "W", "z": "Z", "ð": "DH", "ŋ": "NG", "ɹ": "R", "ɾ": "T", "ʃ": "SH",
+    "ʒ": "ZH", "ʤ": "JH", "ʧ": "CH", "θ": "TH", "ɡ": "G", "ʔ": "T",  # noqa: RUF001
+}
+_VOWEL_SOUNDS = {
+    "A": "EY", "I": "AY", "O": "OW", "W": "AW", "Y": "OY", "i": "IY", "u": "UW", "æ": "AE", "ɔ": "AO",
+    "ə": "AH", "ɛ": "EH", "ɜ": "ER", "ʊ": "UH", "ʌ": "AH", "ᵊ": "AH", "ᵻ": "IH", "əɹ": "ER", "ɜɹ": "ER",
+    "ɑ": "AA", "ɪ": "IH",  # noqa: RUF001
+}
+# fmt: on
+_TOKEN = re.compile(r"[ˈˌ]?(?:[əɜ]ɹ|.)", re.DOTALL)
+_STRESS = {"\u02c8": "1", "\u02cc": "2"}  # the marks \u02c8 and \u02cc
+
+
+def from_misaki(transcription: str) -> Phones:
+    """Return the ARPAbet phones of text in misaki's alphabet (a stress mark stands before its vowel)."""
+    phones = []
+    for token in _TOKEN.findall(transcription):
+        stress = _STRESS.get(token[0], "")
+        sound = token.lstrip("ˈˌ")
+        if sound in _VOWEL_SOUNDS:
+            phones.append(_VOWEL_SOUNDS[sound] + (stress or "0"))
+        else:
+            phones.append(_CONSONANTS[sound])
+    return tuple(phones)
+
+
+class Lexicon:
+    """Word -> pronunciations by part of speech; a hand-checked (gold) and a machine-made (silver) list."""
+
+    def __init__(self, gold: Mapping[str, object], silver: Mapping[str, object]) -> None:
+        self._lists = (gold, silver)
+        self._read: dict[str, Mapping[str, Phones] | None] = {}
+
+    def __contains__(self, word: str) -> bool:
+        return self.lookup(word) is not None
+
+    def listed(self) -> list[str]:
+        """Return every listed spelling, gold before silver."""
+        return [*self._lists[0], *self._lists[1]]
+
+    def lookup(self, word: str) -> Mapping[str, Phones] | None:
+        """Return the readings of a word (`DEFAULT` among them), by rule if it is inflected, or None."""
+        if len(word) > LONGEST:
+            return None
+        if word not in self._read:
+            self._read[word] = self.entry(word) or inflected(self, word)
+        return self._read[word]
+
+    def is_checked(self, spelling: str) -> bool:
+        """Whether the hand-checked list has exactly this spelling."""
+        return spelling in self._lists[0]
+
+    def noun_is_spelled(self, capitals: str) -> bool:
+        """Whether the word in capitals is said as letters when it is a noun (US, IT, ID)."""
+        found = self._lists[0].get(capitals)
+        return isinstance(found, dict) and "NOUN" in found and found["NOUN"] is None
+
+    def entry(self, word: str) -> dict[str, Phones] | None:
+        """Return the listed readings of a word, whatever its case, or None."""
+        for entries in self._lists:
+            for spelling in (word, word.lower(), word.capitalize()):
+                found = entries.get(spelling)
+                if isinstance(found, str):
+                    return {DEFAULT: from_misaki(found)}
+                if isinstance(found, dict):
+                    return {tag: from_misaki(reading) for tag, reading in found.items() if reading}
+        return None
+
+
+@cache
+def lexicon() -> Lexicon:
+    """Return the American English lexicon."""
+    return Lexicon(json.loads(_unpacked("us_gold.json.gz")), json.loads(_unpacked("us_silver.json.gz")))
+
+
+@cache
+def cmu_lexicon() -> dict[str, Phones]:
+    """Return the CMU dictionary's first readings: lower-case words, phones without stress."""
+    lines = _unpacked("cmudict.dict.gz").splitlines()
+    return {
+        word: tuple(phones.split()) for word, _, phones in (line.partition(" ") for line in lines) if word[-1:] != ")"
+    }
+
+
+def _unpacked(name: str) -> str:
+    return gzip.decompress((assets() / "lexicon" / name).read_bytes()).decode("utf-8")
+
+
+def letter(spelling: str) -> Phones | None:
+    """Return the name of a letter, also with 's; None if it is not one letter."""
+    name, apostrophe, rest = spelling.partition("'")
+    found = lexicon().entry(name.upper()) if len(name) == 1 and name.isascii() and name.isalpha() else None
+    if not found or rest not in ("", "s"):
+        return None
+    return plural(found[DEFAULT]) if apostrophe and rest else found[DEFAULT]
+
+
+# Endings go by the last phone of the stem: voiceless takes S or T; a sibilant or a dental stop a vowel too.
+_SIBILANTS = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
+_VOICELESS = frozenset({"P", "T", "K", "F", "TH", "S", "SH", "CH"})
+_CLITICS: dict[str, tuple[Phones, Phones]] = {  # after a vowel, after a consonant
+    "'ll": (("L",), ("AH0", "L")),
+    "'ve": (("V",), ("AH0", "V")),
+    "'re": (("R",), ("ER0",)),
+    "'d": (("D",), ("D",)),
+    "'m": (("M",), ("AH0", "M")),
+    "n't": (("N", "T"), ("AH0", "N", "T")),
+}
+
+
+def plural(stem: Phones) -> Phones:
+    """Return the stem with the ending -s or -'s."""
+    if stem[-1] in _SIBILANTS:
+        return (*stem, "IH0", "Z")
+    return (*stem, "S" if stem[-1] in _VOICELESS else "Z")
+
+
+def past(stem: Phones) -> Phones:
+    """Return the stem with the ending -ed."""
+    if stem[-1] in ("T", "D"):
+        return (*stem, "IH0", "D")
+    return (*stem, "T" if stem[-1] in _VOICELESS else "D")
+
+
+def inflected(words: Lexicon, word: str) -> dict[str, Phones] | None:
+    """Return the readings of an inflected form (-s, -'s, -ed, -ing, a clitic) of a listed word, or None."""
+    lower = word.lower()
+    for clitic, (after_vowel, after_consonant) in _CLITICS.items():
+        stem = words.entry(word[: -len(clitic)]) if lower.endswith(clitic) else None
+        if stem:
+            return {
+                tag: (*phones, *(after_vowel if is_vowel(phones[-1]) else after_consonant))
+                for tag, phones in stem.items()
+            }
+    for ending, spellings in _stems(word, lower):
+        for spelling in spellings:
+            stem = words.entry(spelling) if len(spelling) > 1 else None
+            if stem:
+                if ending != "s" and "VERB" in stem:  # -ed and -ing make verbs: recording
+                    stem = {DEFAULT: stem["VERB"]}
+                return {tag: _joined(phones, ending) for tag, phones in stem.items()}
+    return None
+
+
+def _stems(word: str, lower: str) -> list[tuple[str, list[str]]]:
+    """Return the endings the spelling may carry, each with the spellings its stem may have."""
+    if lower.endswith("'s"):
+        return [("s", [word[:-2]])]
+    if lower.endswith("s'"):
+        return [("", [word[:-1]]), ("s", [word[:-2]])]
+    if lower.endswith("'"):
+        stem = word[:-1].removesuffix("in")
+        return [("", [word[:-1]]), ("in", [stem + "e", stem, *_undoubled(stem)])]  # sittin' is sitting
+    if lower.endswith("ies"):
+        return [("s", [word[:-3] + "y", word[:-1]])]
+    if lower.endswith("s") and not lower.endswith(("ss", "us", "is")):
+        return [("s", [word[:-1], *([word[:-2]] if lower.endswith("es") else [])])]
+    if lower.endswith("ied"):
+        return [("ed", [word[:-3] + "y"])]
+    if lower.endswith("ed") and not lower.endswith("eed"):
+        return [("ed", [word[:-1], word[:-2], *_undoubled(word[:-2])])]
+    if lower.endswith("ing") and len(word) > 4:
+        return [("ing", [word[:-3] + "e", word[:-3], *_undoubled(word[:-3])])]
+    return []
+
+
+def _undoubled(stem: str) -> list[str]:
+    return [stem[:-1]] if len(stem) > 2 and stem[-1] == stem[-2] and stem[-1] not in "aeiou" else []
+
+
+def _joined(stem: Phones, ending: str) -> Phones:
+    if ending == "s":
+        return plural(stem)
+    if ending == "ed":
+        return past(stem)
+    return (*stem, *{"ing": ("IH0", "NG"), "in": ("IH0", "N"), "": ()}[ending])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from openvalle.config import Config
-from openvalle.text import numbers, written
+from openvalle.text import abbreviations, numbers
 
 _LETTERS = {
     "ß": "ss",
@@ -144,8 +144,8 @@ def lower_capitals(text: str) -> str:
 _RULES: dict[str, Callable[[str], str]] = {
     "unicode": fold,
     "capitals": lower_capitals,
-    "addresses": written.addresses,
-    "abbreviations": written.abbreviations,
+    "addresses": abbreviations.addresses,
+    "abbreviations": abbreviations.abbreviations,
     "telephone": numbers.telephone,
     "money": numbers.money,
     "dates": numbers.dates,
@@ -157,6 +157,6 @@ _RULES: dict[str, Callable[[str], str]] = {
     "roman": numbers.roman,
     "years": numbers.years,
     "numbers": numbers.numbers,
-    "acronyms": written.acronyms,
-    "symbols": written.symbols,
+    "acronyms": abbreviations.acronyms,
+    "symbols": abbreviations.symbols,
 }

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from openvalle.errors import TextError
-from openvalle.text.chunks import PARAGRAPH, SENTENCE
 from openvalle.text.markup import (
     RATES,
     Builder,
@@ -22,6 +21,7 @@ from openvalle.text.markup import (
     rate_of,
     seconds_of,
 )
+from openvalle.text.sentences import PARAGRAPH, SENTENCE
 
 DEEPEST = 50  # elements inside each other
 STRENGTHS = {"none": 0.0, "x-weak": 0.1, "weak": 0.2, "medium": 0.4, "strong": 0.7, "x-strong": 1.0}

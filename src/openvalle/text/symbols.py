@@ -60,7 +60,7 @@ class SymbolTable:
     @cached_property
     def byte_pairs(self) -> Any:
         """The `tokenizers.Tokenizer` of a table of byte pairs."""
-        from openvalle.text.bpe import tokenizer_of
+        from openvalle.text.tokenizer import tokenizer_of
 
         return tokenizer_of(self)
 

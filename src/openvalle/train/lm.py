@@ -1,4 +1,7 @@
-"""Training the language models: token shards -> AR or NAR, one `Task` for both."""
+"""Training the language models: token shards -> AR or NAR, one `Task` for both.
+
+What a network's training starts from: the codec's codebooks, or the weights of one trained before.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,75 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from openvalle.codec.load import load_codec
 from openvalle.config import Config
-from openvalle.data.utterance import Utterance as Excerpt
 from openvalle.data.batches import TokenBatches, fixed_batches
 from openvalle.data.shards import TokenShards
+from openvalle.data.shards import Utterance as Excerpt
 from openvalle.errors import ConfigError
+from openvalle.hub import Kind, find
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch, Loss, Utterance
+from openvalle.model.checkpoint import Part, PartFile, load_bundle, load_half, save_part
 from openvalle.model.config import Alignment, ARConfig, NARConfig, NARPrompt
 from openvalle.model.nar import NAR
 from openvalle.text.symbols import SymbolTable
 from openvalle.train.distributed import once
-from openvalle.train.halves import Part, languages_of, save_part
 from openvalle.train.loop import LoopConfig, Losses, Validation, fit
-from openvalle.train.start import load_start, start_from_codebooks, take_weights
+
+
+def load_start(part: Part, place: str, shards: TokenShards) -> AR | NAR:
+    """Return the network of a run's folder or of a model (name or folder); `ModelError` unless it reads `shards`."""
+    folder = find(Kind.MODEL, place)
+    if (folder / f"{part.value}.json").is_file():
+        half = PartFile.load(folder / f"{part.value}.json")
+        shards.require(symbols=half.symbols_digest, codec=half.codec["digest"])
+        return load_half(part, half, folder)
+    bundle = load_bundle(folder)
+    shards.require(symbols=bundle.config.symbols_digest, codec=bundle.config.codec.digest)
+    return bundle.ar if part is Part.AR else bundle.nar
+
+
+def take_weights(network: AR | NAR, before: AR | NAR) -> None:
+    """Give `network` the weights of the one `before`; `ConfigError` unless both have the same ones."""
+    own, theirs = network.state_dict(), before.state_dict()
+    for name in sorted(set(own) | set(theirs)):
+        if name not in own or name not in theirs or own[name].shape != theirs[name].shape:
+            raise ConfigError(
+                f"the model to start from has another {name}", "leave out `model`, which then is what it was there"
+            )
+    network.load_state_dict(theirs)
+
+
+@torch.no_grad()
+def start_from_codebooks(network: AR | NAR, codebooks: Tensor, seed: int) -> None:
+    """Give the code embeddings the geometry of codebooks (Q, V, L), by one random projection for all of them.
+
+    Entries that sound alike start alike, and a sum of embeddings starts as the frame's latent. Without this a NAR
+    model first has to discover thousands of unrelated vectors, which takes it most of a small training run. A NAR
+    model of `latent` dimensions takes the vectors as they are.
+    """
+    if isinstance(network, NAR) and network.config.latent is not None:
+        if network.codes.shape != codebooks[: len(network.codes)].shape:
+            raise ConfigError(
+                f"latent is {network.config.latent} and the codec's code vectors have {codebooks.shape[-1]} dimensions",
+                "set model.latent and model.entries to what the codec has",
+            )
+        network.codes.copy_(codebooks[: len(network.codes)])
+        return
+    table = network.codes.weight if isinstance(network, AR) else network.codes
+    width = table.shape[-1]
+    rng = torch.Generator().manual_seed(seed)
+    projection = torch.linalg.qr(torch.randn(max(width, codebooks.shape[-1]), codebooks.shape[-1], generator=rng)).Q
+    projected = codebooks.cpu() @ projection[:width].T  # (Q, V, D)
+    projected = projected * (width**-0.5 / projected[0].pow(2).mean().sqrt())
+    if isinstance(network, AR):
+        table[: len(projected[0])] = projected[0]  # a tied table has one more row, for <EOS>
+    else:
+        table.copy_(projected[: len(table)])
+
 
 log = logging.getLogger(__name__)
 
@@ -186,5 +241,23 @@ def train_language_model(part: Part, recipe: LanguageModelRecipe, out: Path) -> 
     task = LanguageModelTask(part, recipe)
     network = fit(task, recipe.loop, out)[part.value]
     assert isinstance(network, AR | NAR)
-    once(lambda: save_part(part, network, task.train, out))
+    once(lambda: save_part(_describe(part, network, task.train), network, out))
     return out
+
+
+def _describe(part: Part, network: AR | NAR, shards: TokenShards) -> PartFile:
+    """Return what `pack` must know of the network and of the tokens that it was trained on."""
+    return PartFile(
+        part=part,
+        config=network.config.model_dump(mode="json"),
+        codec=shards.codec,
+        symbols=shards.symbols,
+        merges=shards.merges,
+        symbols_digest=shards.symbols_digest,
+        languages=tuple(languages_of(shards)),
+    )
+
+
+def languages_of(shards: TokenShards) -> list[str]:
+    """Return the languages of the rows, sorted: the order of their embeddings."""
+    return sorted({row["language"] for row in shards.rows})

@@ -16,9 +16,18 @@ from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.hub import BUILTIN, is_repository
 from openvalle.model.ar import AR
-from openvalle.model.bundle import OWN, Bundle, BundleConfig, CodecIdentity, Storage, save_bundle
+from openvalle.model.checkpoint import (
+    OWN,
+    Bundle,
+    BundleConfig,
+    CodecIdentity,
+    Part,
+    PartFile,
+    Storage,
+    load_half,
+    save_bundle,
+)
 from openvalle.model.nar import NAR
-from openvalle.train.halves import Part, PartFile, load_half
 
 log = logging.getLogger(__name__)
 

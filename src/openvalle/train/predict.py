@@ -19,15 +19,13 @@ from rich.progress import Progress
 from torch import Tensor
 
 from openvalle.config import Config
-from openvalle.data.rows import Row, write_rows
-from openvalle.data.sampling import draw_generator
-from openvalle.data.shards import AudioShards, TokenShards, write_tokens
-from openvalle.data.utterance import Utterance, crop
+from openvalle.data.batches import draw_generator
+from openvalle.data.shards import AudioShards, Row, TokenShards, Utterance, crop, write_rows, write_tokens
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.errors import ConfigError
 from openvalle.files import write_text
+from openvalle.model.checkpoint import Part, PartFile, load_half
 from openvalle.model.nar import NAR
-from openvalle.train.halves import Part, PartFile, load_half
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What only uses the public interface: books, tables, dialogues, subtitles, pictures."""

@@ -1,0 +1,268 @@
+"""A book -> a folder of sound files, one per chapter, and a playlist; in constant memory, and resumable.
+
+The chapter being spoken is kept as plain samples beside a record of how far it is, written after every line, once the
+line is on the disk. A line depends on its text, the voice and the seed alone, so a book that was interrupted and
+resumed is the uninterrupted one, sample for sample, and a chapter is what `say` gives for its text. The record is
+believed where the sound on the disk has its digest: what is missing, shorter or changed is spoken again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from openvalle.audio import Audio, format_ending
+from openvalle.config import Config
+from openvalle.errors import ConfigError, UserError
+from openvalle.files import locked, sha256, write_text
+from openvalle.synth.file import refusal, sound_file
+from openvalle.text.sentences import Chapter
+
+if TYPE_CHECKING:
+    from openvalle.decode.ar import AROptions
+    from openvalle.synth.synthesizer import Synthesizer
+    from openvalle.synth.voice import Voice
+
+
+RECORD = "progress.json"  # in the folder of the book, until it is complete
+PART = "chapter.f32"  # samples of the chapter being spoken, float32
+PLAYLIST = "playlist.m3u8"
+BLOCK = 1 << 20  # samples copied at a time
+BYTES = 4  # of a sample
+
+log = logging.getLogger(__name__)
+
+
+class Line(Config):
+    """A line on the disk: where its samples end in the chapter, and their digest."""
+
+    end: int = Field(ge=0)
+    digest: str
+
+
+class Done(Config):
+    """A chapter that is complete."""
+
+    samples: int = Field(ge=0)
+    digest: str  # of its file
+
+    def is_at(self, path: Path) -> bool:
+        """Return True if the file is there as it was written."""
+        return path.is_file() and sha256(path) == self.digest
+
+
+class Progress(Config):
+    """How far a book is. `settings`: digest of all that its sound depends on."""
+
+    settings: str
+    chapters: dict[int, Done] = Field(default_factory=dict)  # that are complete, by number from 0
+    chapter: int = 0  # the one that is being spoken
+    lines: tuple[Line, ...] = ()  # of that one
+
+    @property
+    def samples(self) -> int:
+        """Samples of the chapter being spoken."""
+        return self.lines[-1].end if self.lines else 0
+
+
+@dataclass(frozen=True)
+class Book:
+    """What was written."""
+
+    playlist: Path
+    chapters: tuple[Path, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a book is spoken."""
+
+    voice: Voice
+    seed: int
+    options: AROptions
+    file_format: str = "flac"
+
+
+def speak_book(
+    synthesizer: Synthesizer,
+    chapters: Sequence[Chapter],
+    folder: str | Path,
+    reading: Reading,
+    *,
+    resume: bool = False,
+    show: Callable[[str], None] = lambda message: None,
+) -> Book:
+    """Speak all chapters into files in `folder`; return their paths.
+
+    With `resume`, files of the book that are missing or were changed are spoken again. Raises `UserError` if the folder
+    holds a book already and `resume` is not asked for, or one that was begun with another text, voice, model, seed or
+    format, or if another process is at it; `AudioError` if the disk is full (then go on with `resume`).
+    """
+    folder = Path(folder)
+    ending = format_ending(None, reading.file_format)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file", "give the name of a folder")
+    with locked(folder):
+        progress = _begun(folder, _settings(synthesizer, chapters, reading), resume)
+        paths = [folder / name for name in file_names(chapters, ending)]
+        kept = {number: done for number, done in progress.chapters.items() if number < len(chapters)}
+        for number in [number for number, done in kept.items() if not done.is_at(paths[number])]:
+            log.warning("%s is missing or was changed; it is spoken again", paths[number])
+            del kept[number]
+        progress = progress.model_copy(update={"chapters": kept})
+        missing = [number for number in range(len(chapters)) if number not in kept]
+        for number in sorted(missing, key=lambda number: number != progress.chapter):  # the one that was begun first
+            show(f"chapter {number + 1} of {len(chapters)}: {chapters[number].title}")
+            progress = _chapter(synthesizer, chapters[number], number, paths[number], reading, progress, show)
+        seconds = [progress.chapters[number].samples / synthesizer.rate for number in range(len(chapters))]
+        playlist = _write_playlist(folder / PLAYLIST, chapters, paths, seconds)
+        (folder / PART).unlink(missing_ok=True)
+    return Book(playlist, tuple(paths), sum(seconds))
+
+
+def file_names(chapters: Sequence[Chapter], ending: str) -> list[str]:
+    """Return a file name per chapter that sorts in order: `01-the-beginning.flac`."""
+    width = max(2, len(str(len(chapters))))
+    slugs = [re.sub(r"[^a-z0-9]+", "-", chapter.title.lower()).strip("-")[:40] for chapter in chapters]
+    names = [f"{number:0{width}d}-{slug}".rstrip("-") for number, slug in enumerate(slugs, start=1)]
+    return [name + ending for name in names]
+
+
+def _settings(synthesizer: Synthesizer, chapters: Sequence[Chapter], reading: Reading) -> str:
+    """Return a digest of all that the sound depends on."""
+    voice = reading.voice
+    parts = [
+        synthesizer.describe(),
+        synthesizer.provenance.watermark,
+        reading.options.model_dump_json(),
+        f"{reading.seed} {reading.file_format} {voice.text} {voice.durations}",
+        hashlib.sha256(voice.codes.tobytes()).hexdigest(),
+        *(f"{chapter.title}\n{chapter.text}" for chapter in chapters),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _begun(folder: Path, settings: str, resume: bool) -> Progress:
+    """Return how far the book in `folder` is; nothing is written before there is a line to keep."""
+    record = folder / RECORD
+    if not record.exists():
+        return Progress(settings=settings)
+    if not resume:
+        raise UserError(f"{folder} holds a book already", "add --resume to go on with it, or give another folder")
+    try:
+        progress = Progress.load(record)
+    except ConfigError as error:
+        raise UserError(f"{record} cannot be read ({error.what})", f"remove {folder} and begin again") from None
+    if progress.settings != settings:
+        raise UserError(
+            f"the book in {folder} was begun with another text, voice, model, seed or format",
+            f"give the same ones, or another folder, or remove {folder}",
+        )
+    return progress
+
+
+def _chapter(
+    synthesizer: Synthesizer,
+    chapter: Chapter,
+    number: int,
+    path: Path,
+    reading: Reading,
+    progress: Progress,
+    show: Callable[[str], None],
+) -> Progress:
+    """Speak a chapter, or what is missing of it, into its file."""
+    folder = path.parent
+    if number != progress.chapter:
+        progress = progress.model_copy(update={"chapter": number, "lines": ()})
+    try:
+        progress = _spoken(synthesizer, chapter, folder, reading, progress, show)
+    except OSError as error:
+        raise refusal(folder / PART, error, "then go on with --resume") from None
+    tags = synthesizer.provenance.tags()
+    with sound_file(path, synthesizer.rate, reading.file_format, tags) as append:
+        for block in _samples(folder / PART):
+            append(Audio(block, synthesizer.rate))
+    done = Done(samples=progress.samples, digest=sha256(path))
+    progress = progress.model_copy(
+        update={"chapters": progress.chapters | {number: done}, "chapter": number + 1, "lines": ()}
+    )
+    progress.save(folder / RECORD)
+    return progress
+
+
+def _spoken(
+    synthesizer: Synthesizer,
+    chapter: Chapter,
+    folder: Path,
+    reading: Reading,
+    progress: Progress,
+    show: Callable[[str], None],
+) -> Progress:
+    """Speak the lines of a chapter that are still missing; each is on the disk before it is recorded."""
+    progress = progress.model_copy(update={"lines": _held(folder / PART, progress)})
+    pieces = synthesizer.sentences(
+        chapter.text, reading.voice, seed=reading.seed, options=reading.options, skip=len(progress.lines)
+    )
+    with (folder / PART).open("r+b" if progress.lines else "wb") as part:
+        part.truncate(progress.samples * BYTES)  # what was written after the last record is spoken again
+        part.seek(progress.samples * BYTES)
+        for piece in pieces:
+            data = piece.audio.samples.astype("<f4").tobytes()
+            part.write(data)
+            part.flush()
+            os.fsync(part.fileno())
+            end = progress.samples + len(piece.audio.samples)
+            line = Line(end=end, digest=_digest(progress, len(progress.lines), data))
+            progress = progress.model_copy(update={"lines": (*progress.lines, line)})
+            progress.save(folder / RECORD)
+            show(f"{chapter.title}: {end / synthesizer.rate:.0f} s of speech")
+    return progress
+
+
+def _held(path: Path, progress: Progress) -> tuple[Line, ...]:
+    """Return the recorded lines of the chapter that its samples on the disk really hold."""
+    held: list[Line] = []
+    if progress.lines and path.is_file():
+        with path.open("rb") as part:
+            for number, line in enumerate(progress.lines):
+                size = (line.end - (held[-1].end if held else 0)) * BYTES
+                if not 0 <= size <= os.fstat(part.fileno()).st_size:
+                    break
+                data = part.read(size)
+                if len(data) < size or _digest(progress, number, data) != line.digest:
+                    break
+                held.append(line)
+    if len(held) < len(progress.lines):
+        lost = len(progress.lines) - len(held)
+        log.warning("%d lines of %s are not on the disk as they were written; they are spoken again", lost, path.parent)
+    return tuple(held)
+
+
+def _digest(progress: Progress, line: int, data: bytes) -> str:
+    """Return the digest of a line's samples, which are nothing in another place of the book."""
+    place = f"{progress.settings} {progress.chapter} {line} ".encode()
+    return hashlib.sha256(place + data).hexdigest()[:16]
+
+
+def _samples(path: Path) -> Iterator[np.ndarray]:
+    with path.open("rb") as part:
+        while block := part.read(BYTES * BLOCK):
+            yield np.frombuffer(block, "<f4").astype(np.float32)
+
+
+def _write_playlist(path: Path, chapters: Sequence[Chapter], files: Sequence[Path], seconds: Sequence[float]) -> Path:
+    lines = ["#EXTM3U"]
+    for chapter, file, length in zip(chapters, files, seconds, strict=True):
+        lines += [f"#EXTINF:{length:.0f},{' '.join(chapter.title.split())}", file.name]
+    write_text(path, "\n".join(lines) + "\n")
+    return path

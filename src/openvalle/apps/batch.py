@@ -1,0 +1,287 @@
+"""Many texts from a table, spoken into a folder. A row that is done is not spoken again, so a batch can be resumed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from openvalle.audio import format_ending
+from openvalle.config import Config
+from openvalle.decode.ar import AROptions
+from openvalle.errors import AudioError, ConfigError, ModelError, TextError
+from openvalle.files import (
+    BadLine,
+    append_line,
+    json_lines,
+    locked,
+    read_bytes,
+    read_text,
+    sha256,
+    write_json_lines,
+)
+from openvalle.hub import Kind, find
+from openvalle.synth.plan import BATCH, Script, script_of
+from openvalle.synth.speech import Speech
+from openvalle.synth.synthesizer import Synthesizer
+from openvalle.synth.voice import Voice
+from openvalle.text.english import UserLexicon
+from openvalle.text.markup import Markup
+
+REPORT = "report.jsonl"
+TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}  # ending -> separator of the columns
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+class Row(Config):
+    """A line of the table. What is left out comes from the command line."""
+
+    text: str = Field(min_length=1, description="what to say")
+    id: str = Field("", description="the file's name without its ending; by default the number of the row")
+    voice: str | None = Field(None, description="a name, or a file (relative paths count from the table's folder)")
+    prompt_text: str | None = Field(None, description="what the voice's clip says")
+    seed: int | None = Field(None, ge=0, description="same seed, same sound")
+    duration: float | None = Field(None, gt=0, description="seconds that it is to last")
+
+    @field_validator("id")
+    @classmethod
+    def _names_a_file(cls, value: str) -> str:
+        if value and not _ID.fullmatch(value):
+            raise ValueError("use up to 100 letters, digits, '-', '_' and '.', and no '.' at the start")
+        return value
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row. `status`: spoken, kept (it was there already) or failed."""
+
+    status: str
+    entry: dict[str, Any]  # its line in the report
+    seconds: float = 0.0
+
+
+def read_table(path: Path) -> list[Row]:
+    """Return the rows of a CSV, TSV (both with a header) or JSONL file; `ConfigError` names the first bad one."""
+    if path.suffix.lower() not in TABLES:
+        raise ConfigError(f"cannot read {path.name} as a table", f"end its name in {' '.join(TABLES)}")
+    try:
+        text = read_text(path)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", "check the path") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8", "save it as UTF-8 first") from None
+    rows = []
+    for number, (line, values) in enumerate(_values(path, text), start=1):
+        known = set(Row.model_fields)
+        if unknown := [str(key) for key in values if key not in known]:
+            raise ConfigError(
+                f"{path}, line {line}: unknown column {unknown[0]!r}", f"use {', '.join(Row.model_fields)}"
+            )
+        row = Row.parse(values, f"{path}, line {line}")
+        rows.append(row.model_copy(update={"id": row.id or f"{number:05}"}))
+    if not rows:
+        raise ConfigError(f"{path} holds no rows", "write one line for each text")
+    met = Counter(row.id.casefold() for row in rows)
+    if twice := [row.id for row in rows if met[row.id.casefold()] > 1]:
+        raise ConfigError(f"{path}: two rows have the id {twice[0]!r}", "give each row another id")
+    return rows
+
+
+def _values(path: Path, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
+    """Yield the line number and the filled cells of each row."""
+    separator = TABLES[path.suffix.lower()]
+    if separator:
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restkey="(a cell without a header)")
+        try:
+            for values in reader:
+                yield reader.line_num, {key: cell for key, cell in values.items() if cell not in (None, "")}
+        except csv.Error as error:
+            raise ConfigError(f"{path}, line {reader.line_num}: {error}", "check the quotes") from None
+        return
+    try:
+        for number, values in json_lines(text):
+            if not isinstance(values, dict):
+                raise ConfigError(f"{path}, line {number} is not an object", 'write lines like {"text": "Hello."}')
+            yield number, {key: value for key, value in values.items() if value is not None}
+    except BadLine as error:
+        raise ConfigError(
+            f"{path}, line {error.number} is not JSON: {error.reason}", "write one object per line"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Order:
+    """A row that is to be spoken. `key`: see `Batch._key`; `lines`: of its script."""
+
+    row: Row
+    key: str
+    script: Script
+    lines: int
+    voice: Voice
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How a table is spoken: what its rows leave out, and where the files go."""
+
+    synthesizer: Synthesizer
+    folder: Path
+    base: Path  # the table's folder
+    voice: str | None = None
+    prompt_text: str | None = None
+    seed: int = 0
+    file_format: str = "wav"
+    options: AROptions | None = None
+    markup: Markup | str = Markup.AUTO
+    lexicon: UserLexicon = field(default_factory=dict)
+    _voices: dict[tuple[str | None, str | None], Voice] = field(default_factory=dict)
+
+    @property
+    def report(self) -> Path:
+        """The file that says what became of every row."""
+        return self.folder / REPORT
+
+    def run(self, rows: Sequence[Row], resume: bool = True) -> Iterator[Outcome]:
+        """Speak the rows, a few at a time, and yield what became of each, once it is on the disk.
+
+        With `resume`, rows whose file is there as it was written, from the same text, voice and settings, are kept. A
+        row that cannot be spoken does not stop the others. `AudioError` if a file cannot be written, `UserError` if
+        another process is at the same folder.
+        """
+        format_ending(None, self.file_format)
+        with locked(self.folder):
+            done = self._done() if resume else {}
+            waiting: list[Order] = []
+            kept = []
+            failed = []
+            for row in rows:
+                try:
+                    key = self._key(row)
+                    entry = done.get(row.id)
+                    if entry and self._is_there(row, key, entry):
+                        kept.append(Outcome("kept", entry, entry["seconds"]))
+                        continue
+                    waiting.append(Order(row, key, *self._script(row), self._voice(row)))
+                except (TextError, ModelError, AudioError) as error:
+                    failed.append(Outcome("failed", {"id": row.id, "status": "failed", "error": str(error)}))
+            self._begin([outcome.entry for outcome in (*kept, *failed)])
+            yield from (*kept, *failed)
+            for group in _groups(waiting):
+                yield from self._speak(group)
+
+    def _speak(self, group: Sequence[Order]) -> Iterator[Outcome]:
+        rows, keys = [order.row for order in group], [order.key for order in group]
+        scripts, voices = [order.script for order in group], [order.voice for order in group]
+        seeds, durations = [self._seed(row) for row in rows], [row.duration for row in rows]
+        spoken = self.synthesizer.say_batch(scripts, voices, seed=seeds, options=self.options, duration=durations)
+        for row, key, speech in zip(rows, keys, spoken, strict=True):
+            path = speech.save(self._path(row), self.file_format)
+            entry = self._entry(row, key, speech, path)
+            append_line(self.report, entry)
+            yield Outcome("spoken", entry, speech.seconds)
+
+    def _entry(self, row: Row, key: str, speech: Speech, path: Path) -> dict[str, Any]:
+        return {
+            "id": row.id,
+            "status": "spoken",
+            "path": path.name,
+            "seconds": round(speech.seconds, 3),
+            "text": row.text,
+            "voice": row.voice or self.voice,
+            "seed": self._seed(row),
+            "quality": speech.quality.as_dict(),
+            "key": key,
+            "digest": sha256(path),
+        }
+
+    def _path(self, row: Row) -> Path:
+        return self.folder / f"{row.id}{format_ending(None, self.file_format)}"
+
+    def _is_there(self, row: Row, key: str, entry: dict[str, Any]) -> bool:
+        """Return True if the row's file is what the entry of an earlier report says it is, and what is wanted."""
+        path = self._path(row)
+        is_meant = (entry.get("key"), entry.get("path")) == (key, path.name)
+        if not is_meant or not isinstance(entry.get("seconds"), int | float) or not path.is_file():
+            return False
+        return sha256(path) == entry.get("digest")
+
+    def _script(self, row: Row) -> tuple[Script, int]:
+        """Return what a row wants spoken and in how many lines; `TextError` if none, or a voice in it is not known."""
+        script = script_of(row.text, self.markup, self.lexicon)
+        script.cast(self.synthesizer.voice)
+        return script, sum(1 for _ in script.lines())
+
+    def _seed(self, row: Row) -> int:
+        return self.seed if row.seed is None else row.seed
+
+    def _name(self, row: Row) -> tuple[str | None, str | None]:
+        """Return a row's voice and what its clip says."""
+        if row.voice is None:
+            return self.voice, row.prompt_text or self.prompt_text
+        beside = self.base / row.voice
+        return str(beside) if beside.is_file() else row.voice, row.prompt_text
+
+    def _voice(self, row: Row) -> Voice:
+        """Return a row's voice; each is read once."""
+        name = self._name(row)
+        if name not in self._voices:
+            self._voices[name] = self.synthesizer.voice(*name)
+        return self._voices[name]
+
+    def _key(self, row: Row) -> str:
+        """Return what tells whether a row must be spoken again."""
+        voice, prompt_text = self._name(row)
+        manner = [self.markup, dict(self.lexicon)]
+        what = [
+            row.text,
+            *manner,
+            voice and sha256(find(Kind.VOICE, voice)),
+            prompt_text,
+            self._seed(row),
+            row.duration,
+            self.file_format,
+        ]
+        options = (self.options or self.synthesizer.options).model_dump(mode="json")
+        mark = self.synthesizer.provenance.watermark
+        facts = json.dumps([*what, options, mark, self.synthesizer.describe()], sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()[:32]
+
+    def _done(self) -> dict[str, dict[str, Any]]:
+        """Return the spoken rows of an earlier report, by id. A line that was cut off is left out."""
+        entries = {}
+        if self.report.is_file():
+            for line in read_bytes(self.report, None).decode("utf-8", "replace").split("\n"):
+                with suppress(BadLine):
+                    for _, entry in json_lines(line):
+                        if isinstance(entry, dict) and entry.get("status") == "spoken":
+                            entries[str(entry.get("id"))] = entry
+        return entries
+
+    def _begin(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Write the report's first lines: what needs no speaking."""
+        write_json_lines(self.report, entries)
+
+
+def _groups(orders: Sequence[Order]) -> Iterator[list[Order]]:
+    """Yield the rows that are spoken together: as many lines as are spoken at a time, or one row with more.
+
+    They reach the disk together, so that this is what an interruption loses at most.
+    """
+    group: list[Order] = []
+    for order in orders:
+        if group and sum(each.lines for each in group) + order.lines > BATCH:
+            yield group
+            group = []
+        group.append(order)
+    if group:
+        yield group

@@ -1,0 +1,231 @@
+"""A script of several speakers -> one speech, or a track for each of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from openvalle.audio import Audio, silence
+from openvalle.config import Config, Syntax, parse_data
+from openvalle.errors import ConfigError, TextError, UserError
+from openvalle.files import Free, expanded, read_text, written_path
+from openvalle.hub import VOICE_SUFFIX, assets
+from openvalle.synth.file import sound_file
+from openvalle.synth.plan import LexiconLike, Script, lexicon_of, script_of
+from openvalle.synth.speech import Speech
+from openvalle.text.english import lower_keys
+from openvalle.text.markup import Markup, Passage, Places
+
+if TYPE_CHECKING:
+    from openvalle.decode.ar import AROptions
+    from openvalle.synth.synthesizer import Synthesizer, VoiceLike
+
+
+TURN_PAUSE = 0.4  # seconds between turns
+_SPEAKER = re.compile(r"\[(S\d+)\]")
+_FILES = (".yaml", ".yml", ".toml")
+
+
+class TurnConfig(Config):
+    """One turn in a YAML or TOML script."""
+
+    speaker: str = Field(..., min_length=1, description="who speaks")
+    text: str = Field(..., min_length=1, description="what is said; markup is allowed")
+    pause: float = Field(TURN_PAUSE, ge=0, le=60, description="seconds of silence after it")
+
+
+class DialogueConfig(Config):
+    """A YAML or TOML script."""
+
+    voices: dict[str, str] = Field(default_factory=dict, description="voice of each speaker: a name, clip or file")
+    turns: tuple[TurnConfig, ...] = Field(..., min_length=1, description="in the order in which they are spoken")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one speaker says in one go. `place` is where it stands in the script."""
+
+    speaker: str
+    text: str
+    pause: float = TURN_PAUSE
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """Turns, and the voices that the script itself names."""
+
+    turns: tuple[Turn, ...]
+    voices: Mapping[str, str]
+
+    @property
+    def speakers(self) -> list[str]:
+        """The speakers in the order of their first turn."""
+        return list(dict.fromkeys(turn.speaker for turn in self.turns))
+
+
+def read_dialogue(path: str | Path) -> Dialogue:
+    """Read a script: .yaml or .toml with voices and turns, any other file as `[S1] ... [S2] ...`."""
+    path = expanded(path)
+    try:
+        text = read_text(path)
+    except OSError as error:
+        raise TextError(f"cannot read the script {path}: {error.strerror}", "check the path") from None
+    except UnicodeDecodeError:
+        raise TextError(f"the script {path} is not UTF-8", "save it as UTF-8 first") from None
+    if path.suffix.lower() not in _FILES:
+        return parse_dialogue(text)
+    config = DialogueConfig.parse(_mapping(text, path), str(path))
+    turns = [Turn(turn.speaker, turn.text, turn.pause, f"turn {n}") for n, turn in enumerate(config.turns, 1)]
+    return Dialogue(tuple(turns), config.voices)
+
+
+def parse_dialogue(text: str) -> Dialogue:
+    """Return the turns of `[S1] ... [S2] ...`; `TextError` if words come before the first speaker."""
+    found = list(_SPEAKER.finditer(text))
+    before = text[: found[0].start()] if found else text
+    places = Places(text)
+    if before.strip() or not found:
+        at = len(before) - len(before.lstrip())
+        raise TextError(f"{places.at(at)}: nobody speaks yet", "begin the script with a speaker: [S1] Hello. [S2] Hi.")
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    turns = [
+        Turn(match[1], text[match.end() : end], place=places.at(match.start()))
+        for match, end in zip(found, ends, strict=True)
+    ]
+    silent = next((turn for turn in turns if not turn.text.strip()), None)
+    if silent:
+        raise TextError(f"{silent.place}: {silent.speaker} says nothing", "write a text after the speaker")
+    return Dialogue(tuple(turns), {})
+
+
+def speak_dialogue(
+    synthesizer: Synthesizer,
+    dialogue: Dialogue | str,
+    voices: Mapping[str, VoiceLike] | None = None,
+    seed: int = 0,
+    options: AROptions | None = None,
+    *,
+    lexicon: LexiconLike = None,
+    candidates: int = 1,
+    duration: float | None = None,
+) -> Iterator[Speech]:
+    """Yield the speech sentence by sentence, each with its `speaker`; joined end to end it is the dialogue.
+
+    `dialogue`: a `Dialogue`, or a text `[S1] ... [S2] ...`; `voices`: of the speakers; `duration`: seconds that all of
+    it is to last. Those without a voice take the built-in ones that are left. Raises `TextError` for a speaker without
+    a voice.
+    """
+    found = parse_dialogue(dialogue) if isinstance(dialogue, str) else dialogue
+    cast = {name: synthesizer.voice(voice) for name, voice in cast_of(found, voices or {}).items()}
+    script = script_of_turns(found, lexicon)
+    first = next(iter(cast.values()))
+    return synthesizer.sentences(
+        script, first, None, seed, options, candidates=candidates, duration=duration, cast=cast
+    )
+
+
+def script_of_turns(dialogue: Dialogue, lexicon: LexiconLike = None) -> Script:
+    """Return the turns as one script, whose voices are the speakers."""
+    passages: list[Passage] = []
+    notes: list[str] = []
+    words: dict[str, Any] = {}
+    shown: dict[str, str] = {}
+    lead = 0.0
+    lexicon = lexicon_of(lexicon)
+    for turn in dialogue.turns:
+        script = script_of(turn.text, Markup.AUTO, lexicon)
+        if any(passage.voice for passage in script.passages):
+            raise TextError(f"{turn.place}: a turn has one voice, its speaker's", "begin a new turn for another voice")
+        if passages and script.lead:
+            passages[-1] = replace(passages[-1], pause=(passages[-1].pause or 0.0) + script.lead)
+        elif script.lead:
+            lead = script.lead
+        own = [replace(passage, voice=turn.speaker, place=turn.place) for passage in script.passages]
+        if own[-1].pause is None and turn is not dialogue.turns[-1]:
+            own[-1] = replace(own[-1], pause=turn.pause)
+        passages += own
+        notes += script.notes
+        words |= {word: script.lexicon[word] for word in script.shown}
+        shown |= script.shown
+    return Script(tuple(passages), lower_keys({**lexicon, **words}), shown, tuple(notes), lead)
+
+
+def cast_of(dialogue: Dialogue, voices: Mapping[str, VoiceLike]) -> dict[str, VoiceLike]:
+    """Return the voice of every speaker: as given, as the script says, or a built-in one that nobody else has."""
+    for name in voices:
+        if name not in dialogue.speakers:
+            raise UserError(f"nobody in the script is called {name!r}", f"there are: {', '.join(dialogue.speakers)}")
+    cast: dict[str, VoiceLike] = {**dialogue.voices, **voices}
+    folder = assets() / "voices"
+    built_in = sorted(folder.glob(f"*{VOICE_SUFFIX}"), key=lambda path: (path.stem != "default", path.stem))
+    left = [path for path in built_in if path.stem not in [str(voice) for voice in cast.values()]]
+    for turn in dialogue.turns:
+        if turn.speaker in cast:
+            continue
+        if not left:
+            raise TextError(
+                f"{turn.place}: the speaker {turn.speaker} has no voice", f"give one: --voice {turn.speaker}=clip.wav"
+            )
+        cast[turn.speaker] = left.pop(0)
+    return {name: cast[name] for name in dialogue.speakers}
+
+
+@contextmanager
+def track_files(
+    place: Path | Free | None, speakers: list[str], synthesizer: Synthesizer
+) -> Iterator[tuple[list[Path | Free], Callable[[Speech], None]]]:
+    """Yield the places of a track for each speaker (`talk-S1.wav`) and a function that appends a piece to them.
+
+    Where one speaks the others are silent, so that the tracks are of one length and add up to the dialogue. A dialogue
+    that gets a free name has to be complete before this ends: its tracks are named after it.
+    """
+    endings = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in speakers]
+    if len(set(endings)) < len(endings):
+        raise UserError("two speakers' names give one file name", "name them with letters and digits")
+    tracks_of = [_track(place, ending) for ending in endings if place is not None]
+    with ExitStack() as stack:
+        rate, tags = synthesizer.rate, synthesizer.provenance.tags()
+        tracks = [stack.enter_context(sound_file(track, rate, tags=tags)) for track in tracks_of]
+
+        def append(piece: Speech) -> None:
+            for name, track in zip(speakers, tracks, strict=True):
+                track(piece.audio if name == piece.speaker else hush(piece.audio))
+
+        yield tracks_of, append
+
+
+def _track(place: Path | Free, ending: str) -> Path | Free:
+    """Return where the track of a speaker goes."""
+
+    def beside(path: Path) -> Path:
+        return path.with_name(f"{path.stem}-{ending}{path.suffix}")
+
+    if isinstance(place, Free):
+        return Free(beside(place.first), lambda: beside(written_path(place)))
+    return beside(place)
+
+
+def hush(audio: Audio) -> Audio:
+    """Return silence as long as a sound."""
+    return silence(len(audio.samples) / audio.rate, audio.rate)
+
+
+def _mapping(text: str, path: Path) -> dict[str, Any]:
+    """Return the values of a YAML or TOML script; voices that lie beside it are found there."""
+    values = parse_data(text, str(path), Syntax.TOML if path.suffix.lower() == ".toml" else Syntax.YAML)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} does not hold voices and turns", "see docs/dialogue.md")
+    voices = values.get("voices")
+    if isinstance(voices, dict):
+        beside = {name: path.parent / str(voice) for name, voice in voices.items()}
+        values["voices"] = {
+            name: str(beside[name]) if beside[name].is_file() else voice for name, voice in voices.items()
+        }
+    return values

@@ -1,0 +1,136 @@
+"""A picture of speech: waveform with its words, mel spectrogram, and the path of the decoder through the phones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openvalle.audio import Audio
+from openvalle.errors import MissingExtra
+from openvalle.files import atomic_path
+from openvalle.synth.speech import Speech
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+BINS = 80
+WINDOW, HOP = 1024, 240  # samples: 43 ms windows every 10 ms at 24 kHz
+FLOOR_DB = -80.0
+MAX_LABELS = 90  # more phones than this are drawn without their names
+WIDTH_PER_SECOND, MIN_WIDTH, MAX_WIDTH, HEIGHT = 2.4, 10.0, 40.0, 6.4  # inches
+INK, WAVE, PATH, PAUSE = "#22303c", "#2f6f9f", "#ffffff", "#9fb4c4"
+
+
+def need_matplotlib() -> None:
+    """Raise `MissingExtra` if there is nothing to draw with: worth knowing before minutes of work."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise MissingExtra("matplotlib", "plot") from None
+
+
+def plot_speech(speech: Speech, path: str | Path, title: str = "") -> Path:
+    """Draw `speech` into a PNG (or what the ending asks for), atomically; return the path."""
+    need_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    width = min(max(speech.seconds * WIDTH_PER_SECOND, MIN_WIDTH), MAX_WIDTH)
+    figure = Figure(figsize=(width, HEIGHT), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)  # no window, and no state shared with the caller's own figures
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
+    _draw_wave(upper, speech)
+    _draw_spectrogram(lower, speech)
+    _draw_path(lower, speech)
+    upper.set_title(title or _shortened(speech.text), loc="left", fontsize=12, color=INK, pad=18)
+    with atomic_path(path) as part:
+        figure.savefig(part, dpi=120, format=path.suffix.lstrip(".").lower() or "png")
+    return path
+
+
+def mel_spectrogram(audio: Audio) -> np.ndarray:
+    """Return the power in decibels below the loudest, (BINS, frames) float32, frames every `HOP` samples."""
+    padded = np.pad(audio.samples, WINDOW // 2)
+    count = 1 + max(0, len(padded) - WINDOW) // HOP
+    starts = np.arange(count)[:, None] * HOP
+    padded = np.pad(padded, (0, max(0, int(starts[-1, 0]) + WINDOW - len(padded))))
+    frames = padded[starts + np.arange(WINDOW)] * np.hanning(WINDOW).astype(np.float32)
+    power = np.square(np.abs(np.fft.rfft(frames, axis=1)))  # (frames, WINDOW // 2 + 1)
+    mel = mel_filters(audio.rate) @ power.T
+    decibels = 10 * np.log10(np.maximum(mel, 1e-10))
+    return np.maximum(decibels - decibels.max(), FLOOR_DB).astype(np.float32)
+
+
+def mel_filters(rate: int) -> np.ndarray:
+    """Return triangular filters on the mel scale (HTK's formula), (BINS, WINDOW // 2 + 1)."""
+    edges = mel_to_hertz(np.linspace(0, hertz_to_mel(rate / 2), BINS + 2))
+    bins = np.linspace(0, rate / 2, WINDOW // 2 + 1)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+def hertz_to_mel(hertz: Any) -> Any:
+    """Hertz -> mel."""
+    return 2595 * np.log10(1 + np.asarray(hertz) / 700)
+
+
+def mel_to_hertz(mel: Any) -> Any:
+    """Mel -> hertz."""
+    return 700 * (10 ** (np.asarray(mel) / 2595) - 1)
+
+
+def _draw_wave(axes: Axes, speech: Speech) -> None:
+    samples = speech.audio.samples
+    block = max(1, len(samples) // 6000)
+    whole = samples[: len(samples) // block * block].reshape(-1, block)
+    times = np.arange(len(whole)) * block / speech.audio.rate
+    axes.fill_between(times, whole.min(axis=1), whole.max(axis=1), color=WAVE, linewidth=0.4)
+    peak = max(0.05, float(np.abs(samples).max(initial=0)))
+    axes.set_ylim(-1.1 * peak, 1.1 * peak)
+    axes.set_xlim(0, speech.seconds)
+    for index, word in enumerate(word for word in speech.words if word.end > word.start):
+        axes.axvspan(word.start, word.end, color=WAVE, alpha=0.06 + 0.06 * (index % 2), linewidth=0)
+        axes.text((word.start + word.end) / 2, 1.13 * peak, word.text, ha="center", va="bottom", fontsize=9, color=INK)
+    axes.set_ylabel("amplitude", color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_spectrogram(axes: Axes, speech: Speech) -> None:
+    mel = mel_spectrogram(speech.audio)
+    axes.imshow(
+        mel, origin="lower", aspect="auto", cmap="magma", vmin=FLOOR_DB, vmax=0, extent=(0, speech.seconds, 0, BINS)
+    )
+    shown = [hertz for hertz in (250, 500, 1000, 2000, 4000, 8000) if hertz < speech.audio.rate / 2]
+    top = hertz_to_mel(speech.audio.rate / 2)
+    axes.set_yticks([float(hertz_to_mel(hertz) / top * BINS) for hertz in shown], [f"{hertz}" for hertz in shown])
+    axes.set_ylabel("frequency, Hz (mel scale)", color=INK)
+    axes.set_xlabel("seconds", color=INK)
+
+
+def _draw_path(axes: Axes, speech: Speech) -> None:
+    """A staircase from the first phone (bottom) to the last (top), over the spectrogram."""
+    from matplotlib.patheffects import withStroke
+
+    phones = [phone for phone in speech.phones if phone.end > phone.start]
+    if not phones:
+        return
+    outline = [withStroke(linewidth=1.6, foreground=INK)]
+    levels = np.linspace(0.04 * BINS, 0.96 * BINS, len(phones)) if len(phones) > 1 else np.array([BINS / 2])
+    edges = [phones[0].start, *(phone.end for phone in phones)]
+    axes.stairs(levels, edges, baseline=None, color=PATH, linewidth=1.6, alpha=0.9)
+    if len(phones) > MAX_LABELS * max(1.0, speech.seconds / 8):
+        return
+    for phone, level in zip(phones, levels, strict=True):
+        middle = (phone.start + phone.end) / 2
+        name, color = ("·", PAUSE) if phone.text == "SIL" else (phone.text, PATH)
+        axes.text(middle, level + 1.2, name, ha="center", va="bottom", fontsize=7.5, color=color, path_effects=outline)
+
+
+def _shortened(text: str, length: int = 100) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -1,0 +1,179 @@
+"""When each word and phone is spoken, as JSON, SubRip (.srt), WebVTT (.vtt) or Praat's TextGrid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from openvalle.errors import AudioError, TextError, UserError
+from openvalle.files import expanded, write_text
+from openvalle.synth.speech import Speech, Timed
+
+CUE_SECONDS, CUE_CHARACTERS = 6.0, 84  # a subtitle's longest stay, and two lines of 42
+
+
+@dataclass(frozen=True)
+class Cue:
+    """A subtitle: its text, when it is shown, and who says it ("": nobody in particular)."""
+
+    text: str
+    start: float
+    end: float
+    speaker: str = ""
+
+
+@dataclass
+class Timeline:
+    """The words, phones and subtitles of pieces that follow each other."""
+
+    seconds: float = 0.0
+    words: list[Timed] = field(default_factory=list)
+    phones: list[Timed] = field(default_factory=list)
+    cues: list[Cue] = field(default_factory=list)
+    speakers: list[str] = field(default_factory=list)  # of each word
+
+    def add(self, speech: Speech) -> None:
+        """Put a piece at the end."""
+        speaker = speech.speaker
+        words = [word.shifted(self.seconds) for word in speech.words]
+        self.words += words
+        self.phones += [phone.shifted(self.seconds) for phone in speech.phones]
+        self.speakers += [speaker] * len(words)
+        self.cues += [replace(cue, speaker=speaker) for cue in cues_of(speech.text, words)]
+        self.seconds += speech.seconds
+
+    def write(self, path: str | Path) -> Path:
+        """Write the file, in the format of its ending, atomically; `UserError` for another ending."""
+        path = check_ending(path)
+        write_text(path, WRITERS[path.suffix.lower()](self))
+        return path
+
+
+def check_ending(path: str | Path) -> Path:
+    """Return the path if its ending names a format of timestamps."""
+    path = expanded(path)
+    if path.suffix.lower() not in WRITERS:
+        raise UserError(
+            f"cannot write timestamps to {path.name}: unknown format {path.suffix!r}",
+            "end it in .json, .srt, .vtt or .TextGrid",
+        )
+    return path
+
+
+def timeline_of(speech: Speech) -> Timeline:
+    """Return the times of one speech."""
+    timeline = Timeline()
+    timeline.add(with_times(speech))
+    return timeline
+
+
+def with_times(speech: Speech) -> Speech:
+    """Return the speech with the times of words and phones: the model's own, by forced alignment if it has none."""
+    if speech.words:
+        return speech
+    from openvalle.speech_models.aligner import Aligner
+    from openvalle.text.english import phonemize
+
+    try:
+        said = phonemize(speech.text)
+        found = Aligner().align_scored(speech.audio, [(word.text, word.phones) for word in said])
+    except (AudioError, TextError):  # the model did not say the words: nobody can tell when
+        return speech
+    words = [Timed(word.text, *times) for word, times in zip(said, found.word_times(), strict=True)]
+    phones = [Timed(span.symbol, span.start, span.end) for span in found.spans]
+    return replace(speech, words=tuple(words), phones=tuple(phones))
+
+
+def cues_of(text: str, words: Sequence[Timed]) -> list[Cue]:
+    """Return the subtitles of a sentence: the text as it is written if it fits one, else its words in turn."""
+    if not words:
+        return []
+    if len(text) <= CUE_CHARACTERS and words[-1].end - words[0].start <= CUE_SECONDS:
+        return [Cue(" ".join(text.split()), words[0].start, words[-1].end)]
+    groups: list[list[Timed]] = [[]]
+    for word in words:
+        group = groups[-1]
+        length = sum(len(item.text) + 1 for item in group) + len(word.text)
+        if group and (length > CUE_CHARACTERS or word.end - group[0].start > CUE_SECONDS):
+            groups.append([])
+        groups[-1].append(word)
+    return [Cue(" ".join(word.text for word in group), group[0].start, group[-1].end) for group in groups]
+
+
+def as_json(timeline: Timeline) -> str:
+    """Return `{duration, words: [{word, start, end}], phones: [{phone, start, end}]}`, times in seconds."""
+    words: list[dict[str, Any]] = []
+    for word, speaker in zip(timeline.words, timeline.speakers, strict=True):
+        words.append(word.as_dict() | ({"speaker": speaker} if speaker else {}))
+    phones = [
+        {"phone": phone.text, "start": round(phone.start, 3), "end": round(phone.end, 3)} for phone in timeline.phones
+    ]
+    values = {"duration": round(timeline.seconds, 3), "words": words, "phones": phones}
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+
+
+def as_srt(timeline: Timeline) -> str:
+    """Return SubRip subtitles."""
+    blocks = []
+    for number, cue in enumerate(timeline.cues, 1):
+        name = f"{cue.speaker}: " if cue.speaker else ""
+        blocks.append(f"{number}\n{clock(cue.start, ',')} --> {clock(cue.end, ',')}\n{name}{cue.text}\n")
+    return "\n".join(blocks)
+
+
+def as_vtt(timeline: Timeline) -> str:
+    """Return WebVTT subtitles."""
+    blocks = ["WEBVTT\n"]
+    for cue in timeline.cues:
+        text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        name = f"<v {cue.speaker}>" if cue.speaker else ""
+        blocks.append(f"{clock(cue.start, '.')} --> {clock(cue.end, '.')}\n{name}{text}\n")
+    return "\n".join(blocks)
+
+
+def as_textgrid(timeline: Timeline) -> str:
+    """Return a TextGrid with the tiers `words` and `phones`, which tile the sound."""
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {timeline.seconds:.6f}"]
+    lines += ["tiers? <exists>", "size = 2", "item []:"]
+    for number, (name, items) in enumerate((("words", timeline.words), ("phones", timeline.phones)), 1):
+        tiles = tiled(items, timeline.seconds)
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        lines += [
+            "        xmin = 0",
+            f"        xmax = {timeline.seconds:.6f}",
+            f"        intervals: size = {len(tiles)}",
+        ]
+        for place, tile in enumerate(tiles, 1):
+            quoted = tile.text.replace('"', '""')
+            lines += [f"        intervals [{place}]:", f"            xmin = {tile.start:.6f}"]
+            lines += [f"            xmax = {tile.end:.6f}", f'            text = "{quoted}"']
+    return "\n".join(lines) + "\n"
+
+
+def tiled(items: Sequence[Timed], seconds: float) -> list[Timed]:
+    """Return the items with empty ones between them, so that they tile [0, seconds]; empty words go."""
+    tiles: list[Timed] = []
+    at = 0.0
+    for item in items:
+        start, end = max(at, item.start), min(item.end, seconds)
+        if end <= start:
+            continue
+        if start > at:
+            tiles.append(Timed("", at, start))
+        tiles.append(Timed(item.text, start, end))
+        at = end
+    if at < seconds or not tiles:
+        tiles.append(Timed("", at, seconds))
+    return tiles
+
+
+def clock(seconds: float, point: str) -> str:
+    """Return `00:01:02,345`."""
+    total = round(seconds * 1000)
+    return f"{total // 3_600_000:02}:{total // 60_000 % 60:02}:{total // 1000 % 60:02}{point}{total % 1000:03}"
+
+
+WRITERS = {".json": as_json, ".srt": as_srt, ".vtt": as_vtt, ".textgrid": as_textgrid}

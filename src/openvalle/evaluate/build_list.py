@@ -1,0 +1,331 @@
+"""A protocol and a corpus -> its test list: the exact (prompt, prompt's text, text, reference) of every item.
+
+Prompts that are parts of recordings: cut between words found by forced alignment, so that their text is true.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from openvalle.errors import AudioError, TextError, UserError
+from openvalle.evaluate.corpus import Utterance, choose, in_turns, read_complete, read_corpus
+from openvalle.evaluate.protocols import Corpus, Cut, Order, PromptChoice, PromptRule, Protocol, Scored
+from openvalle.evaluate.test_list import PROMPTS, Item, Stretch, TestList, part_note, read_list
+from openvalle.files import sha256
+from openvalle.speech_models.aligner import POOR_SCORE, SIL, Aligner, Alignment
+from openvalle.text.english import Word, phonemize
+
+TOLERANCE = 0.5  # the nearest word boundary may be this far off, in seconds
+LEAD = 0.05  # kept before the first word, in seconds
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The words of a recording in time. `starts`, `ends`: (words,) in seconds."""
+
+    words: tuple[Word, ...]
+    starts: np.ndarray
+    ends: np.ndarray
+    lead: float  # silence before the first word, in seconds
+
+    def text(self, first: int, last: int) -> str:
+        """Return the words from `first` up to, not including, `last`."""
+        return " ".join(word.text for word in self.words[first:last])
+
+
+@dataclass
+class Cutter:
+    """Cuts recordings; each is aligned once."""
+
+    aligner: Aligner = field(default_factory=Aligner)
+    known: dict[str, Timed | None] = field(default_factory=dict)
+
+    def beginning(self, source: Utterance, choice: PromptChoice) -> Stretch | None:
+        """Return the first seconds of speech; None if the words cannot be found in the sound."""
+        timed = self._timed(source)
+        last = _boundary(timed.ends - timed.lead, choice, 0.0) if timed else None
+        if timed is None or last is None:
+            return None
+        start = max(0.0, float(timed.starts[0]) - LEAD)
+        end = float(timed.ends[last]) if choice.cut is Cut.WORD else start + choice.seconds
+        return replace(source.whole(), text=timed.text(0, last + 1), start=start, end=end)
+
+    def crop(self, source: Utterance, choice: PromptChoice, place: float) -> Stretch | None:
+        """Return seconds that begin with the word at `place` (0 to 1) of those that leave enough room."""
+        timed = self._timed(source)
+        if timed is None:
+            return None
+        firsts = np.flatnonzero(timed.starts + choice.seconds - TOLERANCE <= timed.ends[-1])
+        if not len(firsts):
+            return None
+        first = int(firsts[int(place * len(firsts))])
+        start = max(0.0, float(timed.starts[first]) - LEAD)
+        last = _boundary(timed.ends, choice, start)
+        if last is None or last < first:
+            return None
+        end = float(timed.ends[last]) if choice.cut is Cut.WORD else start + choice.seconds
+        return replace(source.whole(), text=timed.text(first, last + 1), start=start, end=end)
+
+    def split(self, source: Utterance, choice: PromptChoice) -> tuple[Stretch, Stretch] | None:
+        """Return the first seconds of the recording as it is, and the rest."""
+        timed = self._timed(source)
+        last = _boundary(timed.ends, choice, 0.0) if timed else None
+        if timed is None or last is None or last + 1 >= len(timed.words):
+            return None
+        # Between two words the cut is in the middle of the pause, so that neither side loses sound.
+        edge = float(timed.ends[last] + timed.starts[last + 1]) / 2 if choice.cut is Cut.WORD else choice.seconds
+        whole = source.whole()
+        prompt = replace(whole, text=timed.text(0, last + 1), end=edge)
+        return prompt, replace(whole, text=timed.text(last + 1, len(timed.words)), start=edge)
+
+    def _timed(self, source: Utterance) -> Timed | None:
+        if source.id not in self.known:
+            self.known[source.id] = self._align(source)
+        return self.known[source.id]
+
+    def _align(self, source: Utterance) -> Timed | None:
+        """Return the words in time; None where transcript and sound do not match."""
+        try:
+            words = phonemize(source.text)
+            found = self.aligner.align_scored(source.audio(), [(word.text, word.phones) for word in words])
+        except (AudioError, TextError):
+            return None
+        return None if found.score < POOR_SCORE else _timed(words, found)
+
+
+def _timed(words: list[Word], found: Alignment) -> Timed:
+    times = found.word_times()
+    lead = found.spans[0].end if found.spans[0].symbol == SIL else 0.0
+    return Timed(tuple(words), np.array([start for start, _ in times]), np.array([end for _, end in times]), lead)
+
+
+def _boundary(ends: np.ndarray, choice: PromptChoice, start: float) -> int | None:
+    """Return the word whose end is nearest to the seconds after `start`; None if it is not near enough."""
+    last = int(np.abs(ends - start - choice.seconds).argmin())
+    if choice.cut is Cut.WORD and abs(float(ends[last]) - start - choice.seconds) > TOLERANCE:
+        return None
+    return last
+
+
+log = logging.getLogger(__name__)
+
+MARGIN_SECONDS = 1.0  # a recording that is cut for a prompt, or continued, is at least this much longer
+BEGINNING_MARGIN = 1.5  # the same for the first seconds of a recording
+
+
+@dataclass
+class Drawer:
+    """Draws prompts for targets. Holds what was drawn before, so that prompts are shared out evenly."""
+
+    protocol: Protocol
+    utterances: Sequence[Utterance]
+    foreign: Sequence[Utterance]
+    seed: int
+    cutter: Cutter = field(default_factory=Cutter)
+    taken: set[tuple[str, str]] = field(default_factory=set)
+    uses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed + 2)
+        choice = self.protocol.prompt
+        least = choice.seconds + (BEGINNING_MARGIN if choice.rule is PromptRule.BEGINNING else MARGIN_SECONDS)
+        self.sources = choose([item for item in self.utterances if item.seconds >= least], 10**9, self.seed + 1)
+        self.by_speaker: dict[str, list[Utterance]] = defaultdict(list)
+        for item in sorted(self.utterances, key=lambda item: item.id):
+            self.by_speaker[item.speaker].append(item)
+
+    def item(self, target: Utterance) -> Item | None:
+        """Return the test of a target, or None if no prompt can be found for it."""
+        match self.protocol.prompt.rule:
+            case PromptRule.BEGINNING | PromptRule.CROP:
+                prompt = self._part(target)
+            case PromptRule.PREFIX:
+                return self._continuation(target)
+            case PromptRule.PREVIOUS:
+                prompt = self._previous(target)
+            case PromptRule.BELOW:
+                prompt = self._below(target)
+            case PromptRule.FOREIGN:
+                prompt = self.foreign[sum(self.uses.values()) % len(self.foreign)].whole(PROMPTS)
+                self.uses[prompt.id] += 1
+        return Item(target.id, target.text, prompt, target.whole()) if prompt else None
+
+    def _part(self, target: Utterance) -> Stretch | None:
+        """Return a part of another utterance, of those least used so far."""
+        choice = self.protocol.prompt
+        own = [item for item in self.sources if item.speaker == target.speaker and item.id != target.id]
+        if choice.rule is PromptRule.CROP:
+            own = [own[i] for i in self.rng.permutation(len(own))]
+        for source in sorted(own, key=lambda item: self.uses[item.id]):
+            if choice.rule is PromptRule.CROP:
+                prompt = self.cutter.crop(source, choice, float(self.rng.random()))
+            else:
+                prompt = self.cutter.beginning(source, choice)
+            if prompt and (source.id, target.id) not in self.taken:
+                self.taken.add((source.id, target.id))
+                self.uses[source.id] += 1
+                return prompt
+        return None
+
+    def _previous(self, target: Utterance) -> Stretch | None:
+        low, high = self.protocol.seconds
+        own = [item for item in self.by_speaker[target.speaker] if low <= item.seconds <= high]
+        place = next(index for index, item in enumerate(own) if item.id == target.id)
+        return own[place - 1].whole() if len(own) > 1 else None
+
+    def _below(self, target: Utterance) -> Stretch | None:
+        limit = self.protocol.prompt.seconds
+        own = [item for item in self.by_speaker[target.speaker] if item.seconds < limit and item.id != target.id]
+        return max(own, key=lambda item: (item.seconds, item.id)).whole() if own else None
+
+    def _continuation(self, target: Utterance) -> Item | None:
+        if target.seconds < self.protocol.prompt.seconds + MARGIN_SECONDS:
+            return None
+        halves = self.cutter.split(target, self.protocol.prompt)
+        if halves is None:
+            return None
+        prompt, rest = halves
+        is_whole = self.protocol.scored is Scored.WHOLE
+        reference = target.whole() if is_whole else rest
+        return Item(target.id, rest.text, prompt, reference, scores_prompt=is_whole)
+
+
+def drawn_before(
+    path: Path,
+    protocol: Protocol,
+    folder: Path,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    split: str | None = None,
+    prompts: Path | None = None,
+    partial: bool = False,
+) -> TestList:
+    """Return what `make_list` gives; if the file at `path` holds the answer to the same request, from there.
+
+    Finding word boundaries takes longer than anything else in drawing a list. Nothing is written: an evaluation writes
+    its list when it begins.
+    """
+    request = _request(protocol, [folder, *([prompts] if prompts else [])], (seed, limit, split, partial))
+    if path.is_file():
+        try:
+            found = read_list(path)
+        except UserError as error:
+            log.warning("drawing the list again: %s", error)
+        else:
+            if found.request == request:
+                return found
+    options = {"seed": seed, "limit": limit, "split": split, "prompts": prompts, "partial": partial}
+    return replace(make_list(protocol, folder, **options), request=request)  # type: ignore[arg-type]
+
+
+def _request(protocol: Protocol, folders: Sequence[Path], rest: tuple[object, ...]) -> str:
+    """Return what names a request: the protocol's own rules, the corpora's contents and the options."""
+    rules = protocol.model_dump_json(exclude={"decoding", "judges", "said", "similarity", "title", "paper", "runs"})
+    parts = [rules, repr(rest)]
+    for folder in folders:
+        manifest = folder / "manifest.jsonl" if folder.is_dir() else folder
+        parts += [str(folder.resolve()), sha256(manifest) if manifest.is_file() else ""]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def make_list(
+    protocol: Protocol,
+    folder: Path,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    split: str | None = None,
+    prompts: Path | None = None,
+    partial: bool = False,
+) -> TestList:
+    """Return a protocol's test list over the corpus in `folder`, the same for the same seed.
+
+    `limit`: most targets, speakers in turn; `split`: part of a manifest; `prompts`: the corpus of the prompts where
+    the protocol takes them from another language; `partial`: allow an incomplete corpus. `UserError` if the corpus
+    is not what the protocol needs.
+    """
+    notes: tuple[str, ...] = ()
+    if protocol.corpus is Corpus.ANY:
+        utterances = read_corpus(folder, split)
+    else:
+        utterances, notes = read_complete(folder, protocol, partial)
+    foreign: list[Utterance] = []
+    if protocol.prompt.rule is PromptRule.FOREIGN:
+        if prompts is None:
+            hint = f"give --prompts FOLDER, speech in {protocol.prompt.language}"
+            raise UserError(f"{protocol.name} takes its prompts from another corpus", hint)
+        drawn = choose(read_corpus(prompts), 10**9, seed)
+        foreign = [replace(item, language=protocol.prompt.language) for item in drawn]
+    drawer, targets = Drawer(protocol, utterances, foreign, seed), _targets(protocol, utterances, seed, limit)
+    items = list(_items(drawer, targets, limit))
+    if protocol.paper and limit is not None and limit < len(targets):
+        notes = (*notes, part_note(limit, len(targets)))
+    if not items:
+        raise UserError(f"{folder} holds no pair of utterances that {protocol.name} can use", _needs(protocol))
+    pairs = [replace(item, id=f"{number:03d}-{item.id}") for number, item in enumerate(_with_others(items, seed))]
+    numbered = [replace(item, number=number) for number, item in enumerate(_in_conditions(pairs, protocol))]
+    return TestList(protocol.name, seed, folder.name, tuple(numbered), notes)
+
+
+def _targets(protocol: Protocol, utterances: Sequence[Utterance], seed: int, limit: int | None) -> list[Utterance]:
+    low, high = protocol.seconds
+    fitting = [item for item in utterances if low <= item.seconds <= high]
+    if protocol.order is Order.TURNS:
+        return choose(fitting, len(utterances), seed)
+    if protocol.order is Order.ONE_PER_SPEAKER:
+        ordered = choose(fitting, len(fitting), seed)
+        firsts = {item.speaker: item for item in reversed(ordered)}
+        return [firsts[speaker] for speaker in sorted(firsts)]
+    ordered = sorted(fitting, key=lambda item: item.id)
+    if limit is None:
+        return ordered
+    speakers = sorted({item.speaker for item in ordered})
+    return in_turns([[item for item in ordered if item.speaker == speaker] for speaker in speakers])
+
+
+def _items(drawer: Drawer, targets: Sequence[Utterance], limit: int | None) -> Iterator[Item]:
+    """Yield items up to the limit. Small corpora (order `turns`) use targets again, with other prompts."""
+    again = drawer.protocol.order is Order.TURNS and limit is not None
+    count = limit if again else min(len(targets), limit or len(targets))
+    assert count is not None
+    for number in range(count if targets else 0):
+        item = drawer.item(targets[number % len(targets)])
+        if item:
+            yield item
+
+
+def _with_others(items: Sequence[Item], seed: int) -> list[Item]:
+    """Return the items with a prompt by another speaker, of the same gender if possible."""
+    rng = np.random.default_rng(seed)
+    drawn = [item.prompt for item in items]
+    done = []
+    for item in items:
+        others = [prompt for prompt in drawn if prompt.speaker != item.prompt.speaker]
+        alike = [prompt for prompt in others if prompt.gender == item.prompt.gender]
+        candidates = alike or others
+        if not candidates:
+            raise UserError("all prompts are by one speaker", "use speech of two speakers or more")
+        done.append(replace(item, other=candidates[rng.integers(len(candidates))]))
+    return done
+
+
+def _in_conditions(items: Sequence[Item], protocol: Protocol) -> list[Item]:
+    return [
+        replace(item, condition=condition, id=item.id if condition == "clean" else f"{item.id}-{condition}")
+        for item in items
+        for condition in protocol.conditions
+    ]
+
+
+def _needs(protocol: Protocol) -> str:
+    low, high = protocol.seconds
+    length = f" of {low:g} to {high:g} s" if high < 1e8 else ""
+    return f"it needs speakers with two transcribed utterances{length} or more, and clear transcripts"

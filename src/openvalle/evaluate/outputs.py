@@ -1,0 +1,158 @@
+"""The answers of a system to a list: spoken once, kept on disk, spoken again only if something changed.
+
+Beside every sound lies a small file with what it took and a digest of system (with all its settings), item and seed.
+What is judged is always the sound as it was written (16 bits), so that an interrupted evaluation gives the figures of
+an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openvalle.audio import Audio, read, write
+from openvalle.config import Syntax, read_data
+from openvalle.errors import AudioError, UserError
+from openvalle.evaluate.conditions import in_condition
+from openvalle.evaluate.scorers import progress_bar
+from openvalle.evaluate.systems.base import Spoken, System, forget_peak
+from openvalle.evaluate.test_list import Folders, Item
+from openvalle.files import sha256, write_text
+from openvalle.stop import end_workers, serve_parent
+
+log = logging.getLogger(__name__)
+TOLD = frozenset(("seconds", "processor", "ended", "flags", "memory"))  # of what is spoken, beside the sound
+Build = Callable[[], System]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One item for one seed, and where the answer goes."""
+
+    item: Item
+    seed: int  # of the run
+    path: Path  # of the sound; the file beside it has the same name with .json
+    sample: int = 0  # of several of this item in this run
+
+    @property
+    def beside(self) -> Path:
+        """Where it says what the answer took."""
+        return self.path.with_suffix(".json")
+
+    def key(self, digest: str) -> str:
+        """Return what the answer depends on."""
+        values = {"system": digest, "item": asdict(self.item), "seed": self.item.seed(self.seed, self.sample)}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+    def is_done(self, digest: str) -> bool:
+        """Return True if an answer of this system is there as it was written."""
+        facts = self._facts()
+        if facts.get("key") != self.key(digest):
+            return False
+        return bool(facts.get("error")) or (self.path.is_file() and sha256(self.path) == facts.get("digest"))
+
+    def _facts(self) -> dict[str, Any]:
+        try:
+            facts = read_data(self.beside, Syntax.JSON, finite=False)
+        except UserError:  # not answered yet, or damaged since: answered again
+            return {}
+        return facts if isinstance(facts, dict) and ("error" in facts or facts.keys() >= TOLD) else {}
+
+    def result(self) -> Spoken | str:
+        """Return the answer, or why there is none."""
+        facts = self._facts()
+        if facts.get("error"):
+            return str(facts["error"])
+        values = {name: facts[name] for name in TOLD - {"flags"}}
+        return Spoken(read(self.path), flags=tuple(facts["flags"]), **values)
+
+
+def prompt_of(item: Item, folders: Folders) -> Audio:
+    """Return an item's prompt in the item's condition."""
+    return in_condition(item.prompt.load(folders), item.condition)
+
+
+def answer(system: System, digest: str, task: Task, folders: Folders) -> None:
+    """Let the system of that digest answer one task; what it cannot say is kept as a failure."""
+    facts: dict[str, Any] = {"key": task.key(digest)}
+    try:
+        prompt = prompt_of(task.item, folders)
+        spoken = system.say(task.item, prompt, task.item.seed(task.seed, task.sample))
+        _check(spoken.audio)
+        write(task.path, spoken.audio)
+        facts |= {name: getattr(spoken, name) for name in TOLD}
+        facts["digest"] = sha256(task.path)
+    except UserError as error:
+        task.path.unlink(missing_ok=True)
+        log.warning("%s failed on %s: %s", system.name, task.item.id, error)
+        facts["error"] = str(error)
+    write_text(task.beside, json.dumps(facts))
+
+
+def _check(audio: Audio) -> None:
+    if not len(audio.samples):
+        raise AudioError("the system gave no sound")
+    if not np.isfinite(audio.samples).all():
+        raise AudioError("the system gave samples that are not numbers")
+
+
+_SYSTEM: list[System] = []  # of a worker process, filled by `_seat`
+
+
+def _seat(build: Build) -> None:
+    serve_parent()
+    _SYSTEM.append(build())
+
+
+def _answer(digest: str, task: Task, folders: Folders) -> None:
+    answer(_SYSTEM[0], digest, task, folders)
+
+
+def speak_all(
+    build: Build,
+    digest: str,
+    tasks: Sequence[Task],
+    folders: Folders,
+    *,
+    begin: Callable[[], object] = lambda: None,
+    jobs: int = 1,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Answer every task that is not answered yet (`fresh`: every task), in `jobs` processes.
+
+    `build` makes the system, once in each process, and has to pickle where there are several; `digest` is that of the
+    system, known beforehand so that nothing is loaded if all is done; `begin` is called when the system is there,
+    before it speaks. Times are true only with one job.
+    """
+    todo = [task for task in tasks if fresh or not task.is_done(digest)]
+    if not todo:
+        return
+    forget_peak()
+    system = build()  # where there are several processes too: there an error could not be told
+    begin()
+    with progress_bar("speaking", quiet) as bar:
+        place = bar.add_task("speaking", total=len(todo))
+        if jobs <= 1:
+            for task in todo:
+                answer(system, digest, task, folders)
+                bar.advance(place)
+            return
+        del system
+        pool = ProcessPoolExecutor(jobs, get_context("spawn"), partial(_seat, build))
+        try:
+            for future in as_completed([pool.submit(_answer, digest, task, folders) for task in todo]):
+                future.result()
+                bar.advance(place)
+        finally:
+            end_workers(pool)

@@ -1,0 +1,110 @@
+"""A program as a system: run once per item, without a shell; and clips that are there already."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from openvalle.audio import FORMATS, Audio, read, write
+from openvalle.errors import UserError
+from openvalle.evaluate.systems.base import Spoken
+from openvalle.evaluate.systems.config import CommandConfig, FolderConfig, digest_of, filled, values_of
+from openvalle.evaluate.test_list import Item
+from openvalle.files import expanded
+
+SHOWN = 300  # characters of a program's last words
+MAX_ANSWER_SECONDS = 600.0  # a longer answer to one sentence is a fault
+
+
+@dataclass(frozen=True)
+class CommandSystem:
+    """A command template."""
+
+    name: str
+    config: CommandConfig
+
+    @property
+    def digest(self) -> str:
+        """Identity: the settings."""
+        return digest_of(self.config)
+
+    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+        """Run the program for one item and read what it wrote; `UserError` for whatever goes wrong."""
+        with tempfile.TemporaryDirectory(prefix="openvalle-") as folder:
+            clip, output = Path(folder) / "prompt.wav", Path(folder) / "output.wav"
+            write(clip, prompt)
+            values = values_of(item, seed, clip, output)
+            command = [filled(part, values) for part in self.config.command]
+            stdin = None if self.config.stdin is None else filled(self.config.stdin, values)
+            started = time.perf_counter()
+            run(command, stdin, self.config.timeout)
+            took = time.perf_counter() - started
+            if not output.is_file():
+                raise UserError(f"{command[0]} wrote no {{output}}", "check the command")
+            return Spoken(read(output, max_seconds=MAX_ANSWER_SECONDS), took)
+
+
+def run(command: list[str], stdin: str | None, timeout: float) -> None:
+    """Run a program to its end; `UserError` with its last words if it fails or takes too long."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # so that what it started ends with it
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot run {command[0]} ({error})", "check the command") from None
+    try:
+        _, said = process.communicate(None if stdin is None else stdin.encode(), timeout)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{command[0]} took longer than {timeout:g} s", "raise its timeout") from None
+    finally:
+        if process.poll() is None:
+            _end(process)
+    if process.returncode:
+        words = " ".join(said.decode(errors="replace").split())[-SHOWN:]
+        raise UserError(f"{command[0]} ended with exit code {process.returncode}: {words or 'it said nothing'}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()  # Windows
+    process.communicate()
+
+
+@dataclass(frozen=True)
+class FolderSystem:
+    """Clips made elsewhere. What they took to make is not known."""
+
+    name: str
+    config: FolderConfig
+    digest: str
+
+    @classmethod
+    def load(cls, name: str, config: FolderConfig) -> FolderSystem:
+        """Return the system; its digest knows names, sizes and times of the files: new clips are judged anew."""
+        folder = expanded(config.path)
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}", f"check the path of the system {name!r}")
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS)
+        state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return cls(name, config, digest_of(config, hashlib.sha256(repr(state).encode()).hexdigest()))
+
+    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+        """Return the clip of an item; `UserError` if there is none."""
+        folder = expanded(self.config.path)
+        stem = filled(self.config.pattern, {"id": item.id, "seed": str(seed)})
+        found = [path for ending in FORMATS if (path := folder / f"{stem}{ending}").is_file()]
+        if not found:
+            raise UserError(f"{folder} holds no clip {stem}", f"name it {stem}.wav")
+        return Spoken(read(found[0], max_seconds=MAX_ANSWER_SECONDS), float("nan"))

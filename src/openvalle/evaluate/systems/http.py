@@ -1,0 +1,129 @@
+"""Systems behind HTTP: OpenAI-compatible speech endpoints, and any other that takes JSON and gives sound."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from openvalle.audio import RATE, Audio, read, resample, write
+from openvalle.errors import ConfigError, UserError
+from openvalle.evaluate.systems.base import Spoken
+from openvalle.evaluate.systems.command import MAX_ANSWER_SECONDS, SHOWN
+from openvalle.evaluate.systems.config import HttpConfig, OpenAIConfig, digest_of, filled, filled_tree, values_of
+from openvalle.evaluate.test_list import Item
+
+MAX_BYTES = 100_000_000  # of a reply
+WAIT_SECONDS, LONGEST_WAIT = 0.5, 60.0  # before the second try, doubled each time; a server may ask for more
+VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect could carry the key to another host: it is an error, with the address to use instead."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> None:
+        raise UserError(f"the server answers with a redirect to {newurl}", "give that address")
+
+
+@dataclass(frozen=True)
+class HttpSystem:
+    """A server that speaks."""
+
+    name: str
+    config: HttpConfig | OpenAIConfig
+
+    @property
+    def digest(self) -> str:
+        """Identity: the settings. Keys are named in them, not held."""
+        return digest_of(self.config)
+
+    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+        """Ask the server for one item; `UserError` for whatever goes wrong."""
+        config = self.config.as_http() if isinstance(self.config, OpenAIConfig) else self.config
+        with tempfile.TemporaryDirectory(prefix="openvalle-") as folder:
+            clip, answer = Path(folder) / "prompt.wav", Path(folder) / "answer"
+            write(clip, prompt)
+            values = values_of(item, seed, clip, answer)
+            body = json.dumps(filled_tree(config.body, values)).encode()
+            headers = {"Content-Type": "application/json", **{k: secret(v) for k, v in config.headers.items()}}
+            request = urllib.request.Request(filled(config.url, values), body, headers, method="POST")
+            started = time.perf_counter()
+            reply = patiently(request, config)
+            took = time.perf_counter() - started
+            data = sound_in(reply, config.audio_field) if config.audio_field else reply
+            if config.pcm_rate:
+                return Spoken(from_pcm(data, config.pcm_rate), took)
+            answer.write_bytes(data)
+            return Spoken(read(answer, max_seconds=MAX_ANSWER_SECONDS), took)
+
+
+def secret(value: str) -> str:
+    """Return a header's value with $NAMES replaced from the environment; `ConfigError` if one is not set."""
+
+    def found(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if not os.environ.get(name):
+            raise ConfigError(f"the environment variable {name} is not set", f"export {name}=...")
+        return os.environ[name]
+
+    return VARIABLE.sub(found, value)
+
+
+def patiently(request: urllib.request.Request, config: HttpConfig) -> bytes:
+    """Return the reply's bytes; waits and tries again when the server is overloaded or the line breaks."""
+    opener = urllib.request.build_opener(_NoRedirect)
+    wait = WAIT_SECONDS
+    for left in range(config.tries - 1, -1, -1):
+        try:
+            with opener.open(request, timeout=config.timeout) as reply:
+                data = reply.read(MAX_BYTES + 1)
+            break
+        except urllib.error.HTTPError as error:
+            if not left or (error.code != 429 and error.code < 500):
+                words = " ".join(error.read(4 * SHOWN).decode(errors="replace").split())[:SHOWN]
+                raise UserError(f"the server answers {error.code}: {words}") from None
+            asked = error.headers.get("Retry-After", "")
+            wait = max(wait, float(asked)) if asked.isascii() and asked.isdigit() else wait
+        except (OSError, HTTPException) as error:  # timeouts and refused connections are OSErrors
+            if not left:
+                reason = getattr(error, "reason", None) or error
+                raise UserError(f"cannot reach {request.host} ({reason})", "is the server running?") from None
+        time.sleep(min(wait, LONGEST_WAIT))
+        wait *= 2
+    if len(data) > MAX_BYTES:
+        raise UserError(f"the reply is longer than {MAX_BYTES // 1_000_000} MB")
+    return data
+
+
+def sound_in(reply: bytes, field: str) -> bytes:
+    """Return the base64 sound at a path such as `data.0.audio` in a JSON reply."""
+    try:
+        node: Any = json.loads(reply)
+        for part in field.split("."):
+            node = node[int(part)] if isinstance(node, list) else node[part]
+        return base64.b64decode(node.partition("base64,")[2] or node, validate=True)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, binascii.Error):
+        raise UserError(f"the reply holds no base64 sound at {field}", "check audio_field") from None
+
+
+def from_pcm(data: bytes, rate: int) -> Audio:
+    """Return bare 16-bit little-endian mono samples as sound at 24 kHz."""
+    if len(data) < 2:
+        raise UserError("the reply holds no samples")
+    samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / 32768
+    return resample(Audio(samples, rate), RATE)

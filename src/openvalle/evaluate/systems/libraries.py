@@ -1,0 +1,131 @@
+"""Models of other libraries as systems: transformers' text-to-speech models, coqui TTS."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openvalle.audio import RATE, Audio, resample, write
+from openvalle.errors import MissingExtra, ModelError, UserError
+from openvalle.evaluate.systems.base import Spoken
+from openvalle.evaluate.systems.config import CoquiConfig, TransformersConfig, digest_of
+from openvalle.evaluate.test_list import Item
+
+# what these libraries raise for a model that is not there, does not fit or does not know an option
+FAULTS = (OSError, ValueError, TypeError, KeyError, RuntimeError, IndexError, AttributeError)
+
+
+@dataclass(frozen=True)
+class TransformersSystem:
+    """A text-to-speech pipeline of transformers. Most of these models do not clone: they ignore the prompt."""
+
+    name: str
+    config: TransformersConfig
+    pipeline: Any = field(repr=False)
+
+    @classmethod
+    def load(cls, name: str, config: TransformersConfig) -> TransformersSystem:
+        """Return the system with its model loaded; from the hub if it is not a folder."""
+        try:
+            from transformers import pipeline
+        except ImportError:
+            raise MissingExtra("transformers", "eval") from None
+        try:
+            made = pipeline("text-to-audio", model=config.model, revision=config.revision, device=config.device)
+        except FAULTS as error:
+            raise ModelError(f"transformers cannot load {config.model} ({_line(error)})", "check its name") from None
+        return cls(name, config, made)
+
+    @property
+    def digest(self) -> str:
+        """Identity: the settings."""
+        return digest_of(self.config)
+
+    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+        """Return the item's text as the model speaks it."""
+        import torch
+
+        config, started = self.config, time.perf_counter()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # these models draw from the global generator
+            try:
+                found = self.pipeline(
+                    item.text,
+                    preprocess_params=dict(config.preprocess),
+                    forward_params={key: _tensor(value) for key, value in config.options.items()},
+                )
+            except FAULTS as error:
+                raise UserError(f"{config.model} failed: {_line(error)}") from None
+        return Spoken(sound_of(found["audio"], found["sampling_rate"]), time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class CoquiSystem:
+    """A model of coqui TTS, speaking in the prompt's voice where it can."""
+
+    name: str
+    config: CoquiConfig
+    api: Any = field(repr=False)
+
+    @classmethod
+    def load(cls, name: str, config: CoquiConfig) -> CoquiSystem:
+        """Return the system with its model loaded; coqui TTS downloads it at first use."""
+        try:
+            from TTS.api import TTS
+        except ImportError:
+            raise MissingExtra("coqui TTS", "", "run: pip install coqui-tts") from None
+        try:
+            return cls(name, config, TTS(model_name=config.model, progress_bar=False).to(config.device))
+        except FAULTS as error:
+            raise ModelError(f"coqui TTS cannot load {config.model} ({_line(error)})", "check its name") from None
+
+    @property
+    def digest(self) -> str:
+        """Identity: the settings."""
+        return digest_of(self.config)
+
+    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+        """Return the item's text as the model speaks it."""
+        import torch
+
+        language = item.reference.language if self.config.language is None else self.config.language
+        options: Mapping[str, Any] = {**({"language": language} if language else {}), **self.config.options}
+        with tempfile.TemporaryDirectory(prefix="openvalle-") as folder, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            clip = write(Path(folder) / "prompt.wav", prompt)
+            started = time.perf_counter()
+            try:
+                samples = self.api.tts(text=item.text, speaker_wav=str(clip), **options)
+            except FAULTS as error:
+                raise UserError(f"{self.config.model} failed: {_line(error)}") from None
+            took = time.perf_counter() - started
+        return Spoken(sound_of(samples, self.api.synthesizer.output_sample_rate), took)
+
+
+def sound_of(samples: Any, rate: int) -> Audio:
+    """Return whatever a library calls samples as mono sound at 24 kHz; `UserError` if there are none."""
+    array = np.asarray(samples, np.float32).squeeze()
+    if array.ndim == 2:
+        array = array.mean(axis=int(np.argmin(array.shape)))  # channels are the shorter side
+    if array.ndim != 1 or not array.size:
+        raise UserError(f"the model gave no sound but an array of shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise UserError("the model gave samples that are not numbers")
+    return resample(Audio(np.ascontiguousarray(array, np.float32), int(rate)), RATE)
+
+
+def _tensor(value: Any) -> Any:
+    """Return lists, which is how files write speaker embeddings, as tensors."""
+    import torch
+
+    return torch.tensor(value) if isinstance(value, list) else value
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,300 @@
+"""Half a model on disk: one trained network, with what `pack` must know of it.
+
+A model on disk: one folder with configurations, weights, symbols and default options.
+
+config.json       format, name, licence, languages, the codec it speaks, `ar` and `nar` configurations
+ar.safetensors    nar.safetensors      weights, stored in float16 or float32, used in float32
+codec/            the codec that it speaks, where that is not one that everybody has
+symbols.json      the frozen symbol table (and the merges of byte pairs) and its digest
+generation.json   default decoding options, as plain data
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import Field, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from openvalle.config import Config, Syntax, read_data
+from openvalle.errors import ConfigError, ModelError, UserError
+from openvalle.files import atomic_path, tree_to_disk
+from openvalle.hub import SUMS, damaged
+from openvalle.model.ar import AR
+from openvalle.model.config import ARConfig, NARConfig, check_pair
+from openvalle.model.nar import NAR
+
+FORMAT_VERSION = 1
+OWN = "codec"  # folder of the model's own codec, if it has one
+FILES = ("config.json", "ar.safetensors", "nar.safetensors", "symbols.json", "generation.json")
+
+
+class Storage(StrEnum):
+    """How weights are stored; they are always used in float32."""
+
+    FLOAT16 = "float16"  # half the size
+    FLOAT32 = "float32"  # exact
+
+
+class CodecIdentity(Config):
+    """The codec whose tokens the model speaks."""
+
+    name: str = Field(..., description="for a codec that is not in the model's folder: where it is found")
+    digest: str = Field(..., description="of encoder and codebooks: equal digests mean interchangeable tokens")
+    rate: int = Field(24_000, gt=0, description="samples a second")
+    hop: int = Field(320, gt=0, description="samples a frame")
+
+
+class BundleConfig(Config):
+    """`config.json`."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    licence: str
+    languages: tuple[str, ...] = Field(("en",), description="language n of the model, counted from 1, is the n-th")
+    codec: CodecIdentity
+    symbols_digest: str
+    ar: ARConfig
+    nar: NARConfig
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_pair(self.ar, self.nar)
+        return self
+
+
+class SymbolsFile(Config):
+    """`symbols.json`."""
+
+    symbols: tuple[str, ...]
+    merges: tuple[str, ...] = Field((), description='of byte pairs, "left right" each')
+    digest: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model that is ready to speak."""
+
+    config: BundleConfig
+    ar: AR
+    nar: NAR
+    symbols: tuple[str, ...]
+    generation: Mapping[str, Any]
+    merges: tuple[str, ...] = ()  # of byte pairs
+
+
+def save_bundle(bundle: Bundle, folder: str | Path, storage: Storage = Storage.FLOAT32) -> None:
+    """Write the folder; it appears whole or not at all, and replaces one that was there."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _write(bundle, part, storage)
+        part.chmod(0o755)
+        tree_to_disk(part)
+        _swap(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(bundle: Bundle, part: Path, storage: Storage) -> None:
+    bundle.config.save(part / "config.json")
+    for name, network in (("ar", bundle.ar), ("nar", bundle.nar)):
+        kept = torch.float32 if storage == Storage.FLOAT32 else torch.float16
+        weights = {key: value.detach().cpu().to(kept).contiguous() for key, value in network.state_dict().items()}
+        with atomic_path(part / f"{name}.safetensors") as file:  # with the permissions of any other file
+            save_file(weights, file, metadata={"format": "pt"})
+    table = SymbolsFile(symbols=bundle.symbols, merges=bundle.merges, digest=bundle.config.symbols_digest)
+    table.save(part / "symbols.json")
+    text = json.dumps(dict(bundle.generation), indent=2) + "\n"
+    (part / "generation.json").write_text(text, encoding="utf-8")
+
+
+def _swap(part: Path, folder: Path) -> None:
+    """Put `part` where `folder` is. Files that are not the bundle's (a model card) move along."""
+    if not folder.exists():
+        part.rename(folder)
+        return
+    for other in folder.iterdir():
+        if other.name not in (*FILES, SUMS):  # the digests are of the old weights
+            (shutil.copytree if other.is_dir() else shutil.copy2)(other, part / other.name)
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    folder.rename(old / folder.name)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_bundle(folder: str | Path) -> Bundle:
+    """Return the model in `folder`, in float32 on the CPU, for speaking (`eval`).
+
+    `ModelError` says in one line which file is missing, damaged or does not fit the others.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(f"there is no model folder {folder}", "give the folder of a bundle, or its name")
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder} has no {name}", "copy or train the model again")
+    config = _read_config(folder / "config.json")
+    table = _read_symbols(folder / "symbols.json", config)
+    generation = _read_json(folder / "generation.json")
+    paths = folder / "ar.safetensors", folder / "nar.safetensors"
+    if bad := damaged(folder, tuple(path.name for path in paths)):
+        raise ModelError(f"{folder / bad[0]} is not the file that {SUMS} names", "copy or train the model again")
+    # what config.json claims is compared with what the files hold before any room is made for it
+    with torch.device("meta"):
+        for network, path in ((AR(config.ar), paths[0]), (NAR(config.nar), paths[1])):
+            _check_shapes(network, path)
+    ar, nar = AR(config.ar), NAR(config.nar)
+    _load_weights(ar, paths[0])
+    _load_weights(nar, paths[1])
+    return Bundle(config, ar.eval(), nar.eval(), table.symbols, generation, table.merges)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = read_data(path, Syntax.JSON)
+    except UserError as error:
+        raise ModelError(error.what, "copy or train the model again") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{path} does not hold a mapping", "copy or train the model again")
+    return values
+
+
+def _read_config(path: Path) -> BundleConfig:
+    values = _read_json(path)
+    version = values.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"{path} has format {version}, and this version of openvalle reads {FORMAT_VERSION}",
+            "update openvalle",
+        )
+    try:
+        return BundleConfig.parse(values, str(path))
+    except ConfigError as error:
+        raise ModelError(error.what, "copy or train the model again") from None
+
+
+def _read_symbols(path: Path, config: BundleConfig) -> SymbolsFile:
+    try:
+        file = SymbolsFile.parse(_read_json(path), str(path))
+    except ConfigError as error:
+        raise ModelError(error.what, "copy or train the model again") from None
+    require_same_symbols(config, file.digest, str(path))
+    for name, network in (("ar", config.ar), ("nar", config.nar)):
+        if network.symbols != len(file.symbols):
+            raise ModelError(
+                f"{path} has {len(file.symbols)} symbols and the {name} model {network.symbols}",
+                "copy or train the model again",
+            )
+    return file
+
+
+def _check_shapes(network: nn.Module, path: Path) -> None:
+    """Raise `ModelError` unless the file holds the network's weights, by name and shape."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error})", "copy or train the model again") from None
+    expected = network.state_dict()
+    for key, value in expected.items():
+        if key not in weights:
+            raise ModelError(f"{path} has no weight {key}", "its config.json is of another model")
+        if weights[key] != tuple(value.shape):
+            shapes = f"{weights[key]} and config.json says {tuple(value.shape)}"
+            raise ModelError(f"{path}: {key} is {shapes}", "its config.json is of another model")
+    extra = sorted(set(weights) - set(expected))
+    if extra:
+        raise ModelError(
+            f"{path} has a weight {extra[0]} that the model does not", "its config.json is of another model"
+        )
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    """Fill `network` with the file's weights; `ModelError` if one of them is not a finite number."""
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error})", "copy or train the model again") from None
+    require_finite(weights, path)
+    network.load_state_dict({key: weights[key].to(value.dtype) for key, value in network.state_dict().items()})
+
+
+def require_finite(weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raise `ModelError` if a weight is infinite or no number: everything would turn to noise, without a word."""
+    for key, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ModelError(f"{path}: {key} holds values that are no finite numbers", "copy or train it again")
+
+
+def require_same_symbols(config: BundleConfig, digest: str, source: str) -> None:
+    """Raise `ModelError` unless `source` was made with the model's symbol table."""
+    if digest != config.symbols_digest:
+        raise ModelError(
+            f"{source} uses the symbol table {digest or '(unknown)'} and the model {config.name} uses "
+            f"{config.symbols_digest}",
+            "use files that were made together, or make them again",
+        )
+
+
+def require_same_codec(config: BundleConfig, digest: str, source: str) -> None:
+    """Raise `ModelError` unless the tokens of `source` come from the codec that the model speaks."""
+    if digest != config.codec.digest:
+        raise ModelError(
+            f"{source} uses the codec {digest or '(unknown)'} and the model {config.name} speaks "
+            f"{config.codec.name} {config.codec.digest}",
+            "use the model's own codec, or tokens made with it",
+        )
+
+
+class Part(StrEnum):
+    """Which network is trained."""
+
+    AR = "ar"  # codebook 1
+    NAR = "nar"  # codebooks 2 and up
+
+
+class PartFile(Config):
+    """Half a model: what `pack` must know of a trained network."""
+
+    part: Part
+    config: dict[str, Any]
+    codec: dict[str, Any]
+    symbols: tuple[str, ...]
+    merges: tuple[str, ...] = ()  # of byte pairs
+    symbols_digest: str
+    languages: tuple[str, ...]
+
+
+def save_part(half: PartFile, network: AR | NAR, out: Path) -> None:
+    """Write `ar.safetensors` or `nar.safetensors` with a JSON file that says what the network needs."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with atomic_path(out / f"{half.part.value}.safetensors") as path:
+        save_file(weights, path)
+    half.save(out / f"{half.part.value}.json")
+
+
+def load_half(part: Part, half: PartFile, folder: Path) -> AR | NAR:
+    """Return a trained network with its weights; `ModelError` if they cannot be read."""
+    network: AR | NAR
+    if part is Part.AR:
+        network = AR(ARConfig.parse(half.config, str(folder)))
+    else:
+        network = NAR(NARConfig.parse(half.config, str(folder)))
+    path = folder / f"{part.value}.safetensors"
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(f"cannot read {path} ({str(error).splitlines()[0][:120]})", "train it again") from None
+    return network

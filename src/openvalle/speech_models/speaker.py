@@ -1,0 +1,366 @@
+"""The speaker model of the papers: WavLM-large under an ECAPA-TDNN, from UniSpeech's `wavlm_large_finetune.pth`.
+
+The layers are those of Chen et al., "WavLM" (2022), section V-B, and Desplanques et al., "ECAPA-TDNN" (2020); names and
+sizes are those of the released file. Everything is read from the file's shapes, so smaller files of the same make work.
+
+Speaker similarity: an embedding of the voice, whose cosine says how alike two voices are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from openvalle.audio import Audio, is_silent, resample
+from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
+from openvalle.files import sha256
+from openvalle.hub import wheel_file
+from openvalle.speech_models.fairseq import load_part, read_state, renamed
+from openvalle.speech_models.mel import power_mel
+
+RATE = 16_000  # rate of both models, in hertz
+WAVLM = "microsoft/wavlm-base-plus-sv"
+
+
+class SpeakerEncoder(Protocol):
+    """Anything that turns a recording into a vector of unit length."""
+
+    name: str
+
+    def embed(self, audio: Audio) -> np.ndarray:
+        """Return the embedding (D,) float32 of unit length; `AudioError` if nobody speaks."""
+        ...
+
+
+def similarity(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the cosine of two embeddings (D,)."""
+    return float(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+class ResemblyzerEncoder:
+    """GE2E encoder with the weights in Resemblyzer's wheel; works offline.
+
+    Typical cosines: one reader 0.75-0.9, two readers 0.5-0.65. Gives what Resemblyzer 0.1.4 gives for
+    `embed_utterance(preprocess_wav(samples))`, without its imports.
+    """
+
+    name = "resemblyzer"
+    partial_frames = 160  # the network hears 1.6 s at a time ...
+    partial_step = 77  # ... 1.3 times a second, in 10 ms frames
+    coverage = 0.75  # a last stretch with less sound than this share is left out
+
+    def __init__(self) -> None:
+        import torch
+
+        path = wheel_file("resemblyzer", "pretrained.pt")
+        state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+        self._lstm = torch.nn.LSTM(40, 256, 3, batch_first=True)
+        self._linear = torch.nn.Linear(256, 256)
+        for module, prefix in ((self._lstm, "lstm."), (self._linear, "linear.")):
+            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            module.load_state_dict(own)
+
+    def embed(self, audio: Audio) -> np.ndarray:
+        """Return the embedding (256,) float32 of unit length."""
+        import torch
+
+        samples = _voiced(_raise_level(checked(audio)))
+        starts = self._starts(len(samples))
+        samples = np.pad(samples, (0, max(0, (starts[-1] + self.partial_frames) * 160 - len(samples))))
+        mel = power_mel(samples, RATE, window=400, hop=160, bands=40)
+        parts = np.stack([mel[start : start + self.partial_frames] for start in starts])
+        with torch.inference_mode():
+            _, (hidden, _) = self._lstm(torch.from_numpy(parts))
+            embeddings = torch.relu(self._linear(hidden[-1]))  # (parts, 256)
+            embeddings = torch.nn.functional.normalize(embeddings, dim=1)
+            return torch.nn.functional.normalize(embeddings.mean(dim=0), dim=0).numpy()
+
+    def _starts(self, samples: int) -> list[int]:
+        """Return the first frame of every stretch that the network hears."""
+        frames = -(-(samples + 1) // 160)
+        starts = list(range(0, max(1, frames - self.partial_frames + self.partial_step + 1), self.partial_step))
+        covered = (samples - starts[-1] * 160) / (self.partial_frames * 160)
+        return starts[:-1] if covered < self.coverage and len(starts) > 1 else starts
+
+
+class WavLMEncoder:
+    """WavLM speaker verification through transformers: nearer to the measure of the papers.
+
+    `model` is a hub name (downloaded on first use) or a local folder.
+    """
+
+    def __init__(self, model: str = WAVLM, device: str = "cpu") -> None:
+        try:
+            from transformers import AutoFeatureExtractor, WavLMForXVector
+        except ImportError:
+            raise MissingExtra("transformers", "eval") from None
+        try:
+            self._features = AutoFeatureExtractor.from_pretrained(model)
+            self._model: Any = WavLMForXVector.from_pretrained(model).eval().to(device)
+        except OSError as error:
+            raise ModelError(
+                f"cannot load the speaker model {model} ({str(error).splitlines()[0]})",
+                "give a local folder, or go online for the first use",
+            ) from None
+        revision = getattr(self._model.config, "_commit_hash", None)
+        self.name = model + (f" {revision[:8]}" if revision else "")
+
+    def embed(self, audio: Audio) -> np.ndarray:
+        """Return the x-vector (512,) float32 of unit length."""
+        import torch
+
+        inputs = self._features(checked(audio), sampling_rate=RATE, return_tensors="pt")
+        with torch.inference_mode():
+            embeddings = self._model(**inputs.to(self._model.device)).embeddings[0]
+            return torch.nn.functional.normalize(embeddings, dim=0).cpu().numpy()
+
+
+def encoder_named(name: str, device: str = "cpu") -> SpeakerEncoder:
+    """Return the speaker encoder called `name`; `UserError` lists the names.
+
+    `resemblyzer`; `campplus` or `campplus:PATH` (a folder or .pt file); `wavlm-sv` or
+    `wavlm-sv:MODEL` (a hub name or a folder); `unispeech:PATH` (wavlm_large_finetune.pth).
+    """
+    kind, _, model = name.partition(":")
+    match kind, bool(model):
+        case "resemblyzer", False:
+            return ResemblyzerEncoder()
+        case "campplus", _:
+            from openvalle.speech_models.campplus import CAMPPlusEncoder
+
+            return CAMPPlusEncoder(model or None)
+        case "wavlm-sv", _:
+            return WavLMEncoder(model or WAVLM, device)
+        case "unispeech", True:
+            return UniSpeechEncoder(model, device)
+        case "unispeech", False:
+            hint = (
+                "get wavlm_large_finetune.pth from https://github.com/microsoft/UniSpeech (downstreams/"
+                "speaker_verification) and give --speaker unispeech:PATH; or use campplus, wavlm-sv or resemblyzer"
+            )
+            raise UserError("the papers' speaker model is not downloaded by itself", hint)
+    hint = "use campplus[:PATH], resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH"
+    raise UserError(f"there is no speaker model {name!r}", hint)
+
+
+def checked(audio: Audio) -> np.ndarray:
+    """Return the samples at `RATE`; `AudioError` if they are silent."""
+    if not len(audio.samples) or is_silent(audio):
+        raise AudioError("the recording is silent", "give a recording of someone speaking")
+    return resample(audio, RATE).samples
+
+
+def _nobody() -> AudioError:
+    return AudioError("nobody speaks in the recording", "give a recording of someone speaking")
+
+
+def _raise_level(samples: np.ndarray, target_db: float = -30.0) -> np.ndarray:
+    """Return quiet sound at an RMS of `target_db` dBFS, louder sound as it is."""
+    gain = 10 ** (target_db / 20) / float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
+    return samples * np.float32(gain) if gain > 1 else samples
+
+
+def _voiced(samples: np.ndarray) -> np.ndarray:
+    """Return `samples` without the silences longer than 0.2 s, found by WebRTC's activity detector."""
+    try:
+        import webrtcvad
+    except ImportError:
+        raise MissingExtra("webrtcvad-wheels", "eval-offline") from None
+    window = RATE * 30 // 1000
+    if len(samples) < window:
+        raise _nobody()
+    samples = samples[: len(samples) - len(samples) % window]
+    pcm = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").reshape(-1, window)
+    detector = webrtcvad.Vad(3)
+    flags = np.array([detector.is_speech(frame.tobytes(), RATE) for frame in pcm], dtype=float)
+    # Eight-window majority, then three windows of margin on either side, as the encoder was trained.
+    padded = np.concatenate([np.zeros(3), flags, np.zeros(4)])
+    means = np.convolve(padded, np.ones(8) / 8)[7 : 7 + len(flags)]
+    wide = np.convolve(np.round(means) > 0, np.ones(7))[3 : 3 + len(flags)] > 0
+    if not wide.any():
+        raise _nobody()
+    return samples[np.repeat(wide, window)]
+
+
+ENCODER = "feature_extract.model."
+SCALE = 8  # groups of channels in a Res2 block
+DILATIONS = {"layer2": 2, "layer3": 3, "layer4": 4}
+
+
+class UniSpeechEncoder:
+    """The released checkpoint, from a path; nothing is downloaded."""
+
+    def __init__(self, path: str | Path, device: str = "cpu") -> None:
+        state = read_state(path, "UniSpeech speaker model")
+        if "feature_weight" not in state or f"{ENCODER}layer_norm.weight" not in state:
+            raise ModelError(f"{path} is no speaker model of UniSpeech", "give its wavlm_large_finetune.pth")
+        self.name = f"unispeech {sha256(Path(path))[:16]}"
+        self._network = SpeakerNetwork(state, path).eval().requires_grad_(False).to(device)
+        self._device = device
+
+    def embed(self, audio: Audio) -> np.ndarray:
+        """Return the embedding (256,) float32 of unit length."""
+        samples = torch.from_numpy(checked(audio))[None].to(self._device)
+        with torch.inference_mode():
+            return F.normalize(self._network(samples)[0], dim=0).cpu().numpy()
+
+
+class SpeakerNetwork(nn.Module):
+    """Samples (1, n) at 16 kHz -> embedding (1, D)."""
+
+    def __init__(self, state: Mapping[str, Tensor], path: str | Path) -> None:
+        super().__init__()
+        try:
+            from transformers import WavLMModel
+        except ImportError:
+            raise MissingExtra("transformers", "eval") from None
+        encoder = renamed(state, ENCODER)
+        self.encoder: Any = WavLMModel(wavlm_config(encoder))
+        load_part(self.encoder, encoder, path)
+        self.feature_weight = nn.Parameter(state["feature_weight"].clone())
+        self.head = Ecapa(state)
+        load_part(self.head, state, path)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Return the embedding of (1, n) samples."""
+        heard = F.layer_norm(samples, samples.shape)  # WavLM-large was trained on samples of unit variance
+        found = self.encoder(heard, output_hidden_states=True)
+        # Every layer's input and the normalised output; not every version of transformers lists the latter last.
+        states = torch.stack([*found.hidden_states[:-1], found.last_hidden_state])  # (layers + 1, 1, T, D)
+        weights = torch.softmax(self.feature_weight, dim=0)
+        features = (weights[:, None, None, None] * states).sum(dim=0).transpose(1, 2) + 1e-6
+        return self.head(F.instance_norm(features))
+
+
+def wavlm_config(encoder: Mapping[str, Tensor]) -> Any:
+    """Return the configuration that the tensors' shapes tell."""
+    from transformers import WavLMConfig
+
+    depth = 1 + max(int(name.split(".")[2]) for name in encoder if name.startswith("encoder.layers."))
+    width = len(encoder["encoder.layer_norm.weight"])
+    positions = encoder["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
+    buckets, heads = encoder["encoder.layers.0.attention.rel_attn_embed.weight"].shape
+    convolutions = [encoder[f"feature_extractor.conv_layers.{index}.conv.weight"] for index in range(7)]
+    is_large = "feature_extractor.conv_layers.1.layer_norm.weight" in encoder
+    return WavLMConfig(
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        intermediate_size=len(encoder["encoder.layers.0.feed_forward.intermediate_dense.bias"]),
+        num_buckets=buckets,
+        conv_dim=tuple(len(weight) for weight in convolutions),
+        conv_kernel=tuple(weight.shape[2] for weight in convolutions),
+        conv_bias="feature_extractor.conv_layers.0.conv.bias" in encoder,
+        num_conv_pos_embeddings=positions.shape[2],
+        num_conv_pos_embedding_groups=width // positions.shape[1],
+        feat_extract_norm="layer" if is_large else "group",
+        do_stable_layer_norm=is_large,
+    )
+
+
+class Ecapa(nn.Module):
+    """ECAPA-TDNN over features (B, D, T) -> (B, E), with the released file's names."""
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        first = state["layer1.conv.weight"]
+        channels, features = first.shape[:2]
+        joined, attention = len(state["conv.weight"]), len(state["pooling.linear1.weight"])
+        squeeze = len(state["layer2.SE_Connect.linear1.weight"])
+        self.layer1 = Block(features, channels, 5, padding=2)
+        self.layer2, self.layer3, self.layer4 = (Res2(channels, squeeze, step) for step in DILATIONS.values())
+        self.conv = nn.Conv1d(3 * channels, joined, 1)
+        self.pooling = Pooling(joined, attention)
+        self.bn = nn.BatchNorm1d(2 * joined)
+        self.linear = nn.Linear(2 * joined, len(state["linear.weight"]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the embedding."""
+        first = self.layer1(features)
+        second = self.layer2(first)
+        third = self.layer3(second)
+        fourth = self.layer4(third)
+        joined = torch.relu(self.conv(torch.cat([second, third, fourth], dim=1)))
+        return self.linear(self.bn(self.pooling(joined)))
+
+
+class Block(nn.Module):
+    """Convolution, ReLU, batch norm."""
+
+    def __init__(self, inner: int, outer: int, kernel: int = 1, padding: int = 0) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(inner, outer, kernel, padding=padding)
+        self.bn = nn.BatchNorm1d(outer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, outer, T)."""
+        return self.bn(torch.relu(self.conv(x)))
+
+
+class Groups(nn.Module):
+    """Groups of channels, each convolved together with the result of the group before; the last passes through."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        width = channels // SCALE
+        convolutions = [nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation) for _ in range(SCALE - 1)]
+        self.convs = nn.ModuleList(convolutions)
+        self.bns = nn.ModuleList([nn.BatchNorm1d(width) for _ in range(SCALE - 1)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, channels, T)."""
+        *parts, last = torch.chunk(x, SCALE, dim=1)
+        done: list[Tensor] = []
+        for part, conv, norm in zip(parts, self.convs, self.bns, strict=True):
+            done.append(norm(torch.relu(conv(part + done[-1] if done else part))))
+        return torch.cat([*done, last], dim=1)
+
+
+class Squeeze(nn.Module):
+    """Each channel scaled by what its average over time says."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(channels, inner)
+        self.linear2 = nn.Linear(inner, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, channels, T)."""
+        return x * torch.sigmoid(self.linear2(torch.relu(self.linear1(x.mean(dim=2)))))[..., None]
+
+
+class Res2(nn.Module):
+    """A residual block of the four parts above."""
+
+    def __init__(self, channels: int, squeeze: int, dilation: int) -> None:
+        super().__init__()
+        self.Conv1dReluBn1 = Block(channels, channels)
+        self.Res2Conv1dReluBn = Groups(channels, dilation)
+        self.Conv1dReluBn2 = Block(channels, channels)
+        self.SE_Connect = Squeeze(channels, squeeze)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, channels, T)."""
+        return x + self.SE_Connect(self.Conv1dReluBn2(self.Res2Conv1dReluBn(self.Conv1dReluBn1(x))))
+
+
+class Pooling(nn.Module):
+    """Mean and deviation over time, weighted by attention per channel: (B, D, T) -> (B, 2 D)."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Conv1d(channels, inner, 1)
+        self.linear2 = nn.Conv1d(inner, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the statistics."""
+        weights = torch.softmax(self.linear2(torch.tanh(self.linear1(x))), dim=2)
+        mean = (weights * x).sum(dim=2)
+        variance = (weights * x**2).sum(dim=2) - mean**2
+        return torch.cat([mean, variance.clamp(min=1e-9).sqrt()], dim=1)

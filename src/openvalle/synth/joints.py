@@ -1,0 +1,175 @@
+"""Sentences spoken one by one -> one continuous speech: natural pauses, no clicks, memory of two sentences.
+
+Rules of a joint: the silence that each sentence brings along is cut (or filled up) to half the pause wanted; the
+outer edges are never touched; an edge that would jump by more than the speech itself does is faded. Neighbouring
+spans are never blended into each other, so the length is the sum of the parts.
+
+The silent edges of one line, brought to the pauses wanted while its samples are still coming.
+
+Everything is decided from the line itself: a joint is two edges, each soft enough towards silence, so that what comes
+before or after changes no sample, and a stream need not wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from openvalle.audio import Audio, concatenate, fade, levels, silence
+from openvalle.synth.speech import Speech
+
+QUIET_DB = -54.0  # frames of 10 ms under this count as silence; speech is levelled to -24 dBFS
+FADE_SECONDS = 0.01
+QUIET_STEP = 10 ** (-54 / 20)  # a smaller jump between two samples cannot be heard
+SLEW_FACTOR = 2.0  # a jump of up to this many times the largest step nearby is masked by the speech
+
+
+class EdgeTrimmer:
+    """Samples of a line in, the same with its edges as wanted out. Holds back 10 ms and silence that may be cut."""
+
+    def __init__(self, rate: int, lead: int | None, tail: int = 0) -> None:
+        """`lead`: samples of silence wanted before the line; None: an outer edge, left as it is. `tail`: after it."""
+        self.rate, self.lead, self.tail = rate, lead, tail
+        self.size = round(rate * 0.01)  # samples of a frame of `levels`
+        self.near = round(rate * FADE_SECONDS)
+        self.held = np.zeros(0, np.float32)  # received, not yet given out
+        self.start = 0  # samples before `held`
+        self.measured = 0  # samples whose level is known, whole frames
+        self.first_loud: int | None = None  # where the first loud frame begins
+        self.loud_end = 0  # where the last one ends
+        self.is_open = lead is None  # whether the leading edge is settled
+        self.shift = 0  # samples by which the line became later; negative: cut
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take samples; return those that are final."""
+        self.held = np.concatenate([self.held, samples])
+        self._measure(whole=True)
+        if not self.is_open:
+            if not self.loud_end:
+                return self.held[:0]
+            self._settle_lead()
+        return self._give(min(self._end, self.loud_end + self.tail) - self.near)
+
+    def flush(self, is_last: bool) -> np.ndarray:
+        """Return the rest; the edge of the last line is an outer one, left as it is."""
+        self._measure(whole=False)
+        if not self.is_open and self.loud_end:
+            self._settle_lead()
+        if is_last or not self.loud_end:
+            return self._give(self._end)
+        missing = self.loud_end + self.tail - self._end
+        self.held = self.held[: self.loud_end + self.tail - self.start]
+        edge = Audio(self.held[-2 * self.near :], self.rate)
+        if len(edge.samples) and is_abrupt(edge.samples[::-1], self.near):
+            self.held[-len(edge.samples) :] = fade(edge, end_seconds=FADE_SECONDS).samples
+        return np.concatenate([self._give(self._end), np.zeros(max(0, missing), np.float32)])
+
+    @property
+    def _end(self) -> int:
+        """Samples received."""
+        return self.start + len(self.held)
+
+    def _measure(self, *, whole: bool) -> None:
+        """Find loud frames among those not yet measured; a last part of a frame counts when nothing follows."""
+        stop = self._end // self.size * self.size if whole else self._end
+        fresh = self.held[self.measured - self.start : stop - self.start]
+        if not len(fresh):
+            return
+        loud = np.flatnonzero(levels(Audio(fresh, self.rate)) > QUIET_DB)
+        if len(loud):
+            if self.first_loud is None:
+                self.first_loud = self.measured + int(loud[0]) * self.size
+            self.loud_end = min(stop, self.measured + (int(loud[-1]) + 1) * self.size)
+        self.measured = stop
+
+    def _settle_lead(self) -> None:
+        """Cut or fill the silence before the first loud frame."""
+        assert self.lead is not None and self.first_loud is not None
+        extra = self.first_loud - self.lead
+        self.held, self.start = self.held[max(0, extra) :], max(0, extra)
+        if is_abrupt(self.held, self.near):
+            self.held = fade(Audio(self.held, self.rate), start_seconds=FADE_SECONDS).samples
+        self.is_open, self.shift = True, -extra
+        if extra < 0:
+            self.held = np.concatenate([np.zeros(-extra, np.float32), self.held])
+            self.start = extra
+
+    def _give(self, end: int) -> np.ndarray:
+        """Give out what is held up to `end`."""
+        count = max(0, min(end, self._end) - self.start)
+        given, self.held = self.held[:count], self.held[count:]
+        self.start += count
+        return given
+
+
+def is_click(left: Audio, right: Audio) -> bool:
+    """Return True if the step from the last sample of `left` to the first of `right` would be heard."""
+    if not len(left.samples) or not len(right.samples):
+        return False
+    step = abs(float(left.samples[-1]) - float(right.samples[0]))
+    near = round(FADE_SECONDS * left.rate)
+    slews = [np.abs(np.diff(part)).max(initial=0.0) for part in (left.samples[-near:], right.samples[:near])]
+    return step > max(QUIET_STEP, SLEW_FACTOR * max(slews))
+
+
+def is_abrupt(samples: np.ndarray, near: int) -> bool:
+    """Return True if beginning with these samples after silence would take more than half of the step allowed at a
+    joint, whose other half belongs to the other side."""
+    slew = float(np.abs(np.diff(samples[:near])).max(initial=0.0))
+    return len(samples) > 0 and abs(float(samples[0])) > max(QUIET_STEP, SLEW_FACTOR * slew) / 2
+
+
+def join_sentences(pieces: Iterable[tuple[Speech, float]], lead: float | None = None) -> Iterator[Speech]:
+    """Yield each piece with its edges made for the joints; a single piece comes back as it is.
+
+    `pieces`: speech and the pause wanted after it, in seconds; `lead`: the pause after what was spoken before them,
+    None if nothing was. Holds two pieces at most.
+    """
+    held: tuple[Speech, float] | None = None
+    for piece, pause in pieces:
+        if held is not None:
+            yield trimmed(held[0], lead, held[1])
+            lead = held[1]
+        held = piece, pause
+    if held is not None:
+        yield trimmed(held[0], lead, None)
+
+
+def trimmed(speech: Speech, lead: float | None, tail: float | None) -> Speech:
+    """Return the speech between pauses of `lead` and `tail` seconds, half of each its own; None: an outer edge."""
+    if lead is None and tail is None:
+        return speech
+    trimmer = trimmer_of(speech.audio.rate, lead, tail or 0.0)
+    samples = [trimmer.push(speech.audio.samples), trimmer.flush(is_last=tail is None)]
+    return moved(speech, np.concatenate(samples), trimmer.shift)
+
+
+def between_silences(pieces: Iterable[Speech], lead: float, tail: float) -> Iterator[Speech]:
+    """Yield the pieces with seconds of silence before the first and after the last of them."""
+    held: Speech | None = None
+    for piece in pieces:
+        if held is not None:
+            yield held
+        elif lead:
+            rate = piece.audio.rate
+            samples = np.concatenate([silence(lead, rate).samples, piece.audio.samples])
+            piece = moved(piece, samples, round(lead * rate))
+        held = piece
+    if held is not None:
+        yield replace(held, audio=concatenate([held.audio, silence(tail, held.audio.rate)])) if tail else held
+
+
+def trimmer_of(rate: int, lead: float | None, tail: float) -> EdgeTrimmer:
+    """Return what makes a line's edges, for the pauses before and after it in seconds."""
+    return EdgeTrimmer(rate, None if lead is None else round(lead / 2 * rate), round(tail / 2 * rate))
+
+
+def moved(speech: Speech, samples: np.ndarray, shift: int) -> Speech:
+    """Return the speech with its trimmed samples, which came `shift` samples later than before."""
+    audio = Audio(samples, speech.audio.rate)
+    later = shift / audio.rate
+    words = tuple(item.shifted(later).clipped(audio.seconds) for item in speech.words)
+    phones = tuple(item.shifted(later).clipped(audio.seconds) for item in speech.phones)
+    return replace(speech, audio=audio, words=words, phones=phones)

@@ -1,0 +1,286 @@
+"""`Job`: a line that is to be spoken, by whom and how, and the seed that its draws come from.
+
+A text with markup -> the lines to speak, each with its voice, rate and the pause after it.
+
+Text -> lines: what is spoken in one go, with its symbols, and where each word's symbols are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openvalle.decode.sampling import row_generators
+from openvalle.errors import TextError, UserError
+from openvalle.synth.speech import Timed
+from openvalle.synth.voice import Voice
+from openvalle.text.english import UserLexicon, Word, lower_keys, phonemize, symbols_of
+from openvalle.text.lexicon import read_lexicon
+from openvalle.text.markup import Markup, Passage, parse, written
+from openvalle.text.phones import SIL
+from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving
+
+log = logging.getLogger(__name__)
+
+LexiconLike = UserLexicon | str | Path | None
+_CLOSERS = "\"')]\u2019\u201d\u00bb"
+
+
+@dataclass(frozen=True)
+class Script:
+    """Passages to speak one after the other. `lead`: seconds of silence before the first."""
+
+    passages: tuple[Passage, ...]
+    lexicon: UserLexicon
+    shown: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    lead: float = 0.0
+
+    @property
+    def tail(self) -> float:
+        """Seconds of silence after the last passage."""
+        return self.passages[-1].pause or 0.0
+
+    def lines(self, *, as_one: bool = False) -> Iterator[Line]:
+        """Yield the lines, `as_one` for each passage; `TextError` if nothing can be spoken."""
+        held: Line | None = None
+        for passage in self.passages:
+            spoken = False
+            try:
+                for line in lines_of(passage.text, self.lexicon, self.shown, as_one=as_one):
+                    if held is not None:
+                        yield held
+                    held, spoken = replace(line, voice=passage.voice, rate=passage.rate), True
+            except TextError:  # a passage of signs between others
+                pass
+            if held is not None and (spoken or passage.pause):
+                usual = pause_after(passage.text) if spoken else held.pause
+                pause = usual if passage.pause is None else passage.pause
+                held = replace(held, pause=pause if spoken else max(held.pause, pause))
+        if held is None:
+            raise TextError("the text holds nothing that can be spoken", "write at least one word")
+        yield replace(held, pause=NONE)  # nothing follows
+
+    def without_rates(self) -> Script:
+        """Return the script for a model that cannot change its pace; that it had to is logged and noted."""
+        if all(passage.rate == 1 for passage in self.passages):
+            return self
+        note = "this model has no alignment: rates of speaking are left as they are"
+        log.warning("%s", note)
+        return replace(
+            self,
+            passages=tuple(replace(passage, rate=1.0) for passage in self.passages),
+            notes=(*self.notes, note),
+        )
+
+    def cast(self, find: Callable[[str], Voice]) -> dict[str, Voice]:
+        """Return the voice of each name in the script; an unknown one is an error that says where it stands."""
+        voices: dict[str, Voice] = {}
+        for passage in self.passages:
+            if passage.voice is None or passage.voice in voices:
+                continue
+            try:
+                voices[passage.voice] = find(passage.voice)
+            except UserError as error:
+                is_speaker = re.fullmatch(r"S\d+", passage.voice) is not None
+                hint = "speak a script of several speakers with `openvalle dialogue`" if is_speaker else error.hint
+                raise TextError(f"{passage.place}: {error.what}", hint) from None
+        return voices
+
+
+def script_of(text: str, markup: Markup | str = Markup.AUTO, lexicon: LexiconLike = None) -> Script:
+    """Return the script of a text; what cannot be honoured is logged and kept in `notes`.
+
+    `lexicon`: pronunciations, or a TSV file of them (see `openvalle.text.lexicon`).
+    """
+    marked = parse(text, markup)
+    for note in marked.notes:
+        log.warning("%s", note)
+    passages = marked.passages or (Passage(""),)
+    words = lexicon_of(lexicon)
+    words = lower_keys({**words, **marked.lexicon} if marked.lexicon else words)
+    return Script(passages, words, marked.shown, marked.notes, marked.lead)
+
+
+def lexicon_of(lexicon: LexiconLike) -> UserLexicon:
+    """Return the pronunciations given, or those in a file."""
+    return read_lexicon(lexicon) if isinstance(lexicon, str | Path) else lexicon or {}
+
+
+def pause_after(text: str) -> float:
+    """Return the silence that the end of a passage asks for when another one follows."""
+    bare = text.rstrip()
+    if text.count("\n", len(bare)) > 1:
+        return PARAGRAPH
+    end = bare.rstrip(_CLOSERS)[-1:]
+    if end and end in ".!?\u2026\u3002":
+        return SENTENCE
+    return CLAUSE if end and end in ",;:\u2014\u2013" else NONE
+
+
+MAX_CHARACTERS = 200  # about 13 s of speech, as long as what the models were trained on
+
+
+@dataclass(frozen=True)
+class Line:
+    """A sentence, or part of a long one. `owners`: the word of each symbol, -1 for a pause."""
+
+    text: str
+    words: tuple[str, ...]
+    symbols: tuple[str, ...]
+    owners: tuple[int, ...]
+    pause: float = 0.0  # seconds of silence wanted after it
+    voice: str | None = None  # the name of another voice than the text's
+    rate: float = 1.0  # of speaking; 2 is twice as fast
+
+    @property
+    def phones(self) -> int:
+        """Number of symbols that are sounds."""
+        return sum(symbol != SIL for symbol in self.symbols)
+
+    def going_on(self) -> Line:
+        """Return the line without its first pause, to follow directly on what was said before."""
+        return replace(self, symbols=self.symbols[1:], owners=self.owners[1:]) if self.symbols[0] == SIL else self
+
+
+def lines_of(
+    text: str | Iterable[str],
+    lexicon: UserLexicon | None = None,
+    shown: Mapping[str, str] | None = None,
+    *,
+    as_one: bool = False,
+) -> Iterator[Line]:
+    """Yield the lines of a text one after the other; `TextError` if nothing in it can be spoken.
+
+    A text that arrives in pieces gives a line for every sentence, as soon as it is complete. `lexicon`:
+    pronunciations that beat all others; `shown`: what made-up words of the text stand for; `as_one`: the text is one
+    line.
+    """
+    is_empty, lexicon = True, lower_keys(lexicon or {})
+    if as_one:
+        whole = text if isinstance(text, str) else "".join(text)
+        chunks: Iterable[Chunk] = [Chunk(whole, NONE)]
+    else:
+        chunks = split(text, MAX_CHARACTERS) if isinstance(text, str) else split_arriving(text, MAX_CHARACTERS)
+    for chunk in chunks:
+        try:
+            words = phonemize(chunk.text, lexicon=lexicon)
+        except TextError:  # signs that turned out to be silent, between chunks that are not
+            continue
+        is_empty = False
+        words = [replace(word, text=(shown or {}).get(word.text, word.text)) for word in words]
+        yield line_of(written(chunk.text, shown or {}), words, chunk.pause)
+    if is_empty:
+        raise TextError("the text holds nothing that can be spoken", "write at least one word")
+
+
+def faster(lines: Iterable[Line], speed: float) -> Iterator[Line]:
+    """Yield the lines with the pauses between them as fast as what is said."""
+    for line in lines:
+        yield line if speed == 1 else replace(line, pause=line.pause / speed)
+
+
+def line_of(text: str, words: Sequence[Word], pause: float = 0.0) -> Line:
+    """Return the line that speaks `words`."""
+    owned = [(SIL, -1)]
+    for index, word in enumerate(words):
+        owned += [(phone, index) for phone in word.phones]
+        if word.pause:
+            owned.append((SIL, -1))
+    owned.append((SIL, -1))
+    # as `symbols_of`: equal neighbours are one symbol, which stays with the first of them
+    kept = [item for index, item in enumerate(owned) if index == 0 or item[0] != owned[index - 1][0]]
+    symbols, owners = zip(*kept, strict=True)
+    assert list(symbols) == symbols_of(words), (symbols, words)
+    return Line(text, tuple(word.text for word in words), symbols, owners, pause)
+
+
+def times_of(
+    line: Line, durations: Sequence[int], frame_rate: float, seconds: float
+) -> tuple[tuple[Timed, ...], tuple[Timed, ...]]:
+    """Return words and phones in time for `durations` (S,) in frames; the last ends with the sound, `seconds`."""
+    edges = np.minimum(np.cumsum([0, *durations]) / frame_rate, seconds).tolist()
+    phones = tuple(
+        Timed(symbol, start, end) for symbol, start, end in zip(line.symbols, edges, edges[1:], strict=False)
+    )
+    words, last = [], 0.0
+    for index, text in enumerate(line.words):
+        own = [phone for phone, owner in zip(phones, line.owners, strict=True) if owner == index]
+        start, end = (own[0].start, own[-1].end) if own else (last, last)
+        words.append(Timed(text, start, end))
+        last = end
+    return tuple(words), phones
+
+
+BATCH = 8  # lines that are spoken at a time, where there are several
+USUAL_FRAMES = 8.0  # frames per phone of ordinary speech
+MOST_ATTEMPTS = 10  # seeds of a candidate; the next one has others
+
+
+class PromptMode(StrEnum):
+    """How the line follows on the prompt."""
+
+    ZERO_SHOT = "zero-shot"  # another sentence in the prompt's voice
+    CONTINUAL = "continual"  # the same recording goes on
+    CROSS_LINGUAL = "cross-lingual"  # the prompt's voice in another language
+
+
+@dataclass(frozen=True)
+class Job:
+    """A line to speak: by whom (None: a voice that the model makes up), and the numbers its seed comes from."""
+
+    line: Line
+    voice: Voice | None
+    seed: int
+    number: int = 0
+    spoken: int = 0  # frames spoken before it in the text, about: a stream's windows begin as long as that
+    path: tuple[int, ...] | None = None  # preset index of the symbol of each step of codebook 1; needs alignment
+    take: int = 0  # number of the candidate
+    mode: PromptMode = PromptMode.ZERO_SHOT
+    following: tuple[str, ...] = ()  # symbols of what comes next: read, not spoken; needs alignment
+
+
+def seeded(jobs: Sequence[Job], attempt: int) -> list[torch.Generator]:
+    """Return the generator of each job's attempt."""
+    return row_generators([derived_seed(job.seed, job.number, attempt + job.take * MOST_ATTEMPTS) for job in jobs])
+
+
+def paths_of(jobs: Sequence[Job]) -> list[Tensor] | None:
+    """Return the preset path of each job; None if they have none."""
+    paths = [torch.tensor(job.path) for job in jobs if job.path is not None]
+    assert len(paths) in (0, len(jobs)), "jobs with and without a path cannot go together"
+    return paths or None
+
+
+def jobs_of(
+    lines: Iterable[Line],
+    voice: Voice | None,
+    seed: int,
+    cast: Mapping[str, Voice] | None = None,
+    mode: PromptMode = PromptMode.ZERO_SHOT,
+) -> Iterator[Job]:
+    """Yield the jobs of a text's lines in order. `cast`: the voices that lines name."""
+    spoken = 0
+    for number, line in enumerate(lines):
+        own = (cast or {})[line.voice] if line.voice else voice
+        if mode is PromptMode.CONTINUAL and number == 0:
+            yield Job(line.going_on(), own, seed, number, spoken, mode=mode)
+        else:
+            how = PromptMode.ZERO_SHOT if mode is PromptMode.CONTINUAL else mode
+            yield Job(line, own, seed, number, spoken, mode=how)
+        spoken += round(line.phones * USUAL_FRAMES)
+
+
+def derived_seed(seed: int, number: int, attempt: int) -> int:
+    """Return the seed of one attempt at one line: 63 bits of SHA-256("seed/number/attempt")."""
+    digest = hashlib.sha256(f"{seed}/{number}/{attempt}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

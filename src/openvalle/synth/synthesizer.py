@@ -1,0 +1,503 @@
+"""`Synthesizer`: text and a voice -> speech. The one place where text, voice, models and codec meet.
+
+What may be given to be spoken, and how: the types of the `Synthesizer`'s arguments.
+
+A model folder and a codec -> the networks that speak, checked against each other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypedDict, Unpack, cast
+
+import numpy as np
+import torch
+
+from openvalle import __version__
+from openvalle.audio import Audio, Channel
+from openvalle.codec.base import Codec
+from openvalle.codec.load import ENCODEC, kept_codec, load_codec
+from openvalle.config import override
+from openvalle.decode.ar import AROptions
+from openvalle.decode.nar import Windows
+from openvalle.decode.sampling import SamplingOptions
+from openvalle.errors import ConfigError, ModelError
+from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
+from openvalle.model.checkpoint import OWN, BundleConfig, load_bundle, require_same_codec, require_same_symbols
+from openvalle.model.config import Alignment
+from openvalle.safety.consent import ConsentPolicy, ask, chosen_policy
+from openvalle.safety.detector import GENERATOR, Provenance
+from openvalle.safety.watermark import Marker
+from openvalle.synth.enrol import enrol
+from openvalle.synth.generate import Block, Utterer, blocks_between, blocks_of, give_back, silent_entries
+from openvalle.synth.joints import between_silences, join_sentences
+from openvalle.synth.plan import (
+    BATCH,
+    Job,
+    LexiconLike,
+    PromptMode,
+    Script,
+    faster,
+    jobs_of,
+    lexicon_of,
+    lines_of,
+    script_of,
+)
+from openvalle.synth.speech import Speech, join_speech
+from openvalle.synth.voice import FRAME_RATE, Voice, default_voice, voice_from_speech
+from openvalle.text.markup import Markup
+from openvalle.text.symbols import SymbolTable
+from openvalle.threads import note_threads
+
+Text = str | Script | Iterable[str]  # whole, marked up, or in pieces as it arrives
+VoiceLike = Voice | Audio | str | Path | None
+
+
+class Manner(TypedDict, total=False):
+    """How a text is to be read."""
+
+    markup: Markup | str  # of the text; auto by default. A text in pieces has none
+    lexicon: LexiconLike  # pronunciations that beat all others, or a TSV file of them
+    mode: PromptMode | str  # how the text follows on the voice; zero-shot by default
+    cast: Mapping[str, Voice]  # what names of voices in the text mean; else they are looked up
+    as_one: bool  # speak the whole text as one line, however long: what a protocol measures
+
+
+@dataclass(frozen=True)
+class Order:
+    """The jobs of a text, and the seconds of silence that it wants around them."""
+
+    jobs: Iterator[Job]
+    lead: float
+    tail: float
+
+
+def chosen_mode(mode: PromptMode | str) -> PromptMode:
+    """Return the prompt mode called by its name."""
+    try:
+        return PromptMode(mode)
+    except ValueError:
+        raise ConfigError(f"there is no prompt mode {mode!r}", f"use one of: {', '.join(PromptMode)}") from None
+
+
+# Of the shapes that oneDNN keeps compiled code for, 1024 by default. Each line of a text has its own lengths, so most
+# are never met again, and what is kept between them breaks the free memory to pieces: an hour of speech grew by 80 MB.
+KEPT_SHAPES = "32"
+
+
+def load_utterer(
+    model: str | Path, codec: str | Path | None, device: torch.device
+) -> tuple[BundleConfig, Utterer, AROptions]:
+    """Return what a model says of itself, its networks with its codec on `device`, and its own decoding options.
+
+    Raises `ModelError` if a file is missing, damaged or does not fit.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # read when the first convolution runs
+    note_threads()
+    folder = find(Kind.MODEL, model)
+    bundle = load_bundle(folder)
+    config = bundle.config
+    spoken = load_codec(codec) if codec is not None else _own_codec(folder, config)
+    if isinstance(spoken, torch.nn.Module):
+        spoken.to(device)
+    spec = spoken.spec
+    require_same_codec(config, spec.digest, f"the codec {spec.name}")
+    table = SymbolTable(bundle.symbols, bundle.merges)
+    require_same_symbols(config, table.digest, f"{folder / 'symbols.json'}, as it is now,")
+    utterer = Utterer(bundle.ar.to(device), bundle.nar.to(device), spoken, spec, table, config.languages)
+    return config, utterer, watchful(options_of(bundle.generation, str(folder)), spoken)
+
+
+def _own_codec(folder: Path, config: BundleConfig) -> Codec:
+    """Return the codec in a model's folder, else the one that it names; `ModelError` says how to give it another."""
+    try:
+        codec = load_codec(kept_codec(config.codec.name, folder / OWN))
+        require_same_codec(config, codec.spec.digest, f"the codec {codec.spec.name}")
+    except ModelError as error:
+        wanted = config.codec.name.partition("?")[0].partition(":")[0]
+        example = f"--codec {wanted}:FOLDER" if wanted == ENCODEC else "--codec FOLDER"
+        raise ModelError(
+            f"the codec of the model {config.name} is not there: {error.what}",
+            f"give the one that it was trained with: {example}; or put that into {folder / OWN}",
+        ) from None
+    return codec
+
+
+def chosen_device(device: str) -> torch.device:
+    """Return the device called `device`; `auto` takes the fastest there is."""
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if has[name]))
+    if not has.get(device.split(":")[0], False):
+        there = ", ".join(name for name, is_there in has.items() if is_there)
+        raise ModelError(f"there is no device {device!r} here", f"use auto or one of: {there}")
+    return torch.device(device)
+
+
+def options_of(values: Mapping[str, Any], source: str) -> AROptions:
+    """Return a bundle's default options."""
+    try:
+        return AROptions.parse(dict(values), f"{source}/generation.json")
+    except ConfigError as error:
+        raise ModelError(error.what, "copy or train the model again") from None
+
+
+def watchful(options: AROptions, codec: Codec) -> AROptions:
+    """Return options that know what silence looks like in the tokens of a codec."""
+    if options.watch.silent:
+        return options
+    return options.model_copy(update={"watch": options.watch.model_copy(update={"silent": silent_entries(codec)})})
+
+
+WINDOWS = Windows()  # of a stream
+
+
+@dataclass(frozen=True)
+class Synthesizer:
+    """A loaded model with its codec. Calls leave nothing behind, so threads may share one."""
+
+    config: BundleConfig
+    utterer: Utterer
+    options: AROptions
+    marker: Marker | None  # lays the watermark on all that is spoken; None: none
+    policy: ConsentPolicy = ConsentPolicy.WARN  # what happens to voices without a record of consent
+    asr: str = ""  # the recogniser of clips without words, by name; empty: the best one that is installed
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path = BUILTIN,
+        codec: str | Path | None = None,
+        device: str = "auto",
+        *,
+        watermark: bool = True,
+        consent_policy: str | None = None,
+        asr: str = "",
+    ) -> Synthesizer:
+        """Return the model called `model` (a name or a folder), ready to speak.
+
+        `codec`: a name or folder, by default the one in the model's folder (`codec/`), the published EnCodec if the
+        model speaks that, or the built-in one; `device`: auto, cpu, cuda or mps; `watermark` False leaves the mark out
+        of the sound (docs/protection.md); `consent_policy`: off, warn or require, by default what $OPENVALLE_CONSENT
+        says, else warn; `asr`: the recogniser of clips without words, by default what $OPENVALLE_ASR says, else the
+        best one that is installed. Raises `ModelError` if a file is missing, damaged or does not fit.
+        """
+        policy = chosen_policy(consent_policy)
+        config, utterer, options = load_utterer(model, codec, chosen_device(device))
+        return cls(config, utterer, options, Marker() if watermark else None, policy, asr)
+
+    @property
+    def rate(self) -> int:
+        """Samples per second of what is spoken."""
+        return self.utterer.spec.rate
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the files say about what is spoken."""
+        mark = self.marker.name if self.marker else ""
+        return Provenance(f"{GENERATOR} {__version__}", self.config.name, mark)
+
+    def describe(self) -> str:
+        """Return the model's name, licence and digests on one line."""
+        spec, table = self.utterer.spec, self.utterer.table
+        return f"{self.config.name} ({self.config.licence}), codec {spec.digest}, symbols {table.digest}"
+
+    def sampling(
+        self,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        *,
+        window: int | None = None,
+        speed: float | None = None,
+        attempts: int | None = None,
+        detectors: bool = True,
+        settings: Sequence[str] = (),
+        **others: Any,
+    ) -> AROptions:
+        """Return the model's own options with what is given changed; `ConfigError` for a value out of range.
+
+        `window`: how many of the last codes repetition-aware sampling looks at; `speed`: 2 is twice as fast, for
+        models with alignment; `attempts`: times a line is spoken at most, if it goes wrong; `detectors` False: nobody
+        looks for loops, silences and runaways; `others`: any field of `AROptions` or `SamplingOptions` by its name
+        (`path_temperature=0.5`); `settings`: the same as text, `a.b=value` ("sampling.top_k=5").
+        """
+        values = self.options.model_dump(mode="json")
+        given = _given(temperature=temperature, top_p=top_p, window=window, speed=speed, attempts=attempts, **others)
+        for name, value in given.items():
+            (values["sampling"] if name in SamplingOptions.model_fields else values)[name] = value
+        if not detectors:
+            values["watch"] |= {"ends": False, "loop_frames": 0, "silence_frames": 0, "runaway_frames": 0}
+        return AROptions.parse(override(values, tuple(settings)), "the sampling options")
+
+    def voice(
+        self,
+        voice: VoiceLike = None,
+        prompt_text: str | None = None,
+        *,
+        consent: str = "",
+        language: str = "en",
+        licence: str = "",
+        channel: Channel | str = Channel.AUTO,
+    ) -> Voice:
+        """Return `voice` as a `Voice` that fits this model.
+
+        None is the built-in default; a string a voice's name, a clip or a `.safetensors` file. For a clip,
+        `prompt_text` says what is spoken in it (else it is transcribed), `consent` who agreed to its use, and
+        `channel` which one is heard of a stereo clip: auto, mix, left or right. A file or clip without
+        consent is treated as the policy says (`openvalle.safety.consent`).
+        """
+        if isinstance(voice, Voice):
+            found, is_new = voice, self.policy is ConsentPolicy.REQUIRE  # others were asked when they were read
+        else:
+            found, is_new = self._read_voice(voice, prompt_text, consent, language, licence, channel), True
+        if is_new:
+            ask(found.consent, found.name, self.policy)
+        spec = self.utterer.spec
+        return found.check(spec.digest, self.utterer.table.known, spec.codebooks, spec.entries)
+
+    def say(
+        self,
+        text: Text,
+        voice: VoiceLike = None,
+        prompt_text: str | None = None,
+        seed: int = 0,
+        options: AROptions | None = None,
+        *,
+        candidates: int = 1,
+        duration: float | None = None,
+        **manner: Unpack[Manner],
+    ) -> Speech:
+        """Return `text` spoken by `voice`; the same seed gives the same samples.
+
+        `options`: see `sampling`; `candidates`: speak every sentence so often and keep the best; `duration`: seconds
+        that all of it is to last, for models with alignment; `manner`: see `Manner`. Raises `TextError` if nothing in
+        the text can be spoken, or if its markup cannot be read.
+        """
+        pieces = self.sentences(
+            text, voice, prompt_text, seed, options, candidates=candidates, duration=duration, **manner
+        )
+        return join_speech(list(pieces))
+
+    def sentences(
+        self,
+        text: Text,
+        voice: VoiceLike = None,
+        prompt_text: str | None = None,
+        seed: int = 0,
+        options: AROptions | None = None,
+        *,
+        candidates: int = 1,
+        duration: float | None = None,
+        skip: int = 0,
+        **manner: Unpack[Manner],
+    ) -> Iterator[Speech]:
+        """Yield the speech sentence by sentence; joined end to end it is what `say` returns.
+
+        Memory does not grow with the length of the text, but where a `duration` is given: every sentence is spoken
+        with the same prompt. `skip`: lines that are left out at the beginning, because they were spoken before.
+        """
+        options = options or self.options
+        order, pause = self._order(text, self.voice(voice, prompt_text), seed, manner, options), None
+        if duration is not None:
+            order = self._fitted(order, options, duration)
+        for job in islice(order.jobs, skip):
+            pause = job.line.pause
+        spoken = self.spoken(order.jobs, options, candidates)
+        if duration is not None:
+            spoken, order = _in_time(list(spoken), order, duration)
+        pieces = join_sentences(spoken, pause)
+        return between_silences(self.finished(pieces), 0.0 if skip else order.lead, order.tail)
+
+    def stream(
+        self,
+        text: Text,
+        voice: VoiceLike = None,
+        prompt_text: str | None = None,
+        seed: int = 0,
+        options: AROptions | None = None,
+        *,
+        live: bool = True,
+        windows: Windows | None = WINDOWS,
+        **manner: Unpack[Manner],
+    ) -> Iterator[Block]:
+        """Yield the sound in blocks while it is being made; joined end to end they are one speech.
+
+        `text` may arrive in pieces. What was heard cannot be taken back, so a `live` line is spoken once: as `say`
+        does with `attempts=1` among its options. Else codebook 1 of a line is complete, and spoken again if it went
+        wrong, before its first block comes: as `say` does with the same options. Codebook 1 is that of `say`; the
+        others are filled in `windows`, None: line by line, and then the samples are those of `say`. A model whose NAR
+        network is not of the `prefix` kind always fills line by line. Who stops reading (`close`) ends it.
+        """
+        speaker, chosen = self.voice(voice, prompt_text), options or self.options
+        if live:
+            chosen = chosen.model_copy(update={"attempts": 1})
+        order = self._order(text, speaker, seed, manner, chosen)
+        blocks = blocks_of(self.utterer, order.jobs, chosen, self.marker, self.provenance, windows)
+        return blocks_between(blocks, order.lead, order.tail, self.rate)
+
+    def say_batch(
+        self,
+        texts: Sequence[str | Script],
+        voice: VoiceLike | Sequence[VoiceLike] = None,
+        prompt_text: str | None = None,
+        seed: int | Sequence[int] = 0,
+        options: AROptions | None = None,
+        *,
+        duration: Sequence[float | None] | None = None,
+        **manner: Unpack[Manner],
+    ) -> list[Speech]:
+        """Return each text spoken, several lines at a time: what `say` gives for each, sooner.
+
+        `voice`, `seed`: one for all texts, or one for each; `duration`: of each text, in seconds.
+        """
+        options = options or self.options
+        is_one = voice is None or isinstance(voice, Voice | Audio | str | Path)
+        voices = cast(Sequence[VoiceLike], [voice] * len(texts) if is_one else voice)
+        seeds = [seed] * len(texts) if isinstance(seed, int) else list(seed)
+        known = {id(each): self.voice(each, prompt_text) for each in voices}
+        orders = [
+            self._order(text, known[id(each)], own_seed, manner, options)
+            for text, each, own_seed in zip(texts, voices, seeds, strict=True)
+        ]
+        orders = [
+            order if seconds is None else self._fitted(order, options, seconds)
+            for order, seconds in zip(orders, duration or [None] * len(orders), strict=True)
+        ]
+        own = [list(order.jobs) for order in orders]
+        jobs = [job for each in own for job in each]
+        spoken: dict[int, Speech] = {}
+        for is_preset in (False, True):  # lines that go along a path and those that do not never share a batch
+            chosen = [index for index, job in enumerate(jobs) if (job.path is not None) is is_preset]
+            for start in range(0, len(chosen), BATCH):
+                part = chosen[start : start + BATCH]
+                spoken |= zip(part, self.utterer.speak([jobs[index] for index in part], options), strict=True)
+        pieces = iter(spoken[index] for index in range(len(jobs)))
+        timed = [iter([(next(pieces), job.line.pause) for job in each]) for each in own]
+        for index, seconds in enumerate(duration or ()):
+            if seconds is not None:
+                timed[index], orders[index] = _in_time(list(timed[index]), orders[index], seconds)
+        return [
+            join_speech(list(between_silences(self.finished(join_sentences(each)), order.lead, order.tail)))
+            for each, order in zip(timed, orders, strict=True)
+        ]
+
+    def finished(self, pieces: Iterable[Speech]) -> Iterator[Speech]:
+        """Yield each piece with its watermark and provenance: all sound leaves the pipeline through here."""
+        for piece in pieces:
+            audio = self.marker.mark(piece.audio) if self.marker else piece.audio
+            yield replace(piece, audio=audio, provenance=self.provenance)
+
+    def invent_voice(self, text: str, seed: int = 0, name: str = "invented") -> Voice:
+        """Return a voice that belongs to nobody: the model speaks `text` without a prompt."""
+        line = next(lines_of(text))
+        speech = self.utterer.speak([Job(line, None, seed)], self.options)[0]
+        if not speech.durations:
+            raise ModelError("a model without alignment cannot invent voices", "use one with alignment")
+        source = f"{self.config.name}, seed {seed}"
+        return voice_from_speech(speech, self.utterer.spec.digest, self.utterer.table.digest, name, source)
+
+    def with_prompt(self, speech: Speech, voice: Voice) -> Audio:
+        """Return a voice's prompt and what was said after it (mode `continual`) as one sound, through the codec."""
+        return self.utterer.sound(np.concatenate([voice.codes, speech.codes]))
+
+    def _order(self, text: Text, voice: Voice, seed: int, manner: Manner, options: AROptions) -> Order:
+        """Return what is to be spoken; voices are found before the first word is. Silences are as fast as words."""
+        mode, as_one = chosen_mode(manner.get("mode", PromptMode.ZERO_SHOT)), manner.get("as_one", False)
+        lexicon, known = manner.get("lexicon"), manner.get("cast", {})
+        if not isinstance(text, str | Script):
+            lines = faster(lines_of(text, lexicon_of(lexicon), as_one=as_one), options.speed)
+            return Order(jobs_of(lines, voice, seed, None, mode), 0.0, 0.0)
+        script = text if isinstance(text, Script) else script_of(text, manner.get("markup", Markup.AUTO), lexicon)
+        if self.utterer.ar.config.alignment is Alignment.NONE:
+            script = script.without_rates()
+        voices = script.cast(lambda name: known.get(name) or self.voice(name))
+        jobs = jobs_of(faster(script.lines(as_one=as_one), options.speed), voice, seed, voices, mode)
+        return Order(jobs, script.lead / options.speed, script.tail / options.speed)
+
+    def _fitted(self, order: Order, options: AROptions, seconds: float) -> Order:
+        """Return the order with lines and silences that last so many seconds together, all stretched alike.
+
+        Inside the text a line's own silent edges do not count: they become the pauses.
+        """
+        if options.speed != 1:
+            raise ConfigError("a speed and a duration contradict each other", "give one of them")
+        jobs, merge = list(order.jobs), self.utterer.ar.config.merge
+        drafts = [
+            draft
+            for start in range(0, len(jobs), BATCH)
+            for draft in self.utterer.at_own_pace(jobs[start : start + BATCH], options)
+        ]
+        natural = order.lead + order.tail + sum(job.line.pause for job in jobs)
+        for number, (job, draft) in enumerate(zip(jobs, drafts, strict=True)):
+            edges = draft.edges(job.line, is_first=number == 0, is_last=number == len(jobs) - 1)
+            natural += (len(draft.result.codes) - edges) * merge / FRAME_RATE / job.line.rate
+        rate = natural / seconds if seconds > 0 else np.inf
+        if not 0.5 <= rate <= 2:
+            raise ConfigError(
+                f"{seconds:g} s do not fit a text that takes {natural:.1f} s",
+                f"give a duration from {natural / 2:.1f} to {natural * 2:.1f} s",
+            )
+        fitted = [
+            self.utterer.fitted(job, draft, len(draft.result.codes) * merge / job.line.rate / rate)
+            for job, draft in zip(jobs, drafts, strict=True)
+        ]
+        lines = faster([job.line for job in fitted], rate)
+        paused = (replace(job, line=line) for job, line in zip(fitted, lines, strict=True))
+        return Order(paused, order.lead / rate, order.tail / rate)
+
+    def spoken(self, jobs: Iterable[Job], options: AROptions, candidates: int = 1) -> Iterator[tuple[Speech, float]]:
+        """Yield the speech of each job, the best of `candidates`, and the pause wanted after it."""
+        chooser = None
+        if candidates > 1:
+            from openvalle.synth.rerank import Reranker
+
+            chooser = Reranker(self.asr)
+        for job in jobs:
+            if chooser is None:
+                yield self.utterer.speak([job], options)[0], job.line.pause
+            else:
+                yield chooser.speak(self.utterer, job, options, candidates), job.line.pause
+            give_back()
+
+    def _read_voice(
+        self,
+        voice: Audio | str | Path | None,
+        prompt_text: str | None,
+        consent: str,
+        language: str,
+        licence: str,
+        channel: Channel | str,
+    ) -> Voice:
+        if voice is None:
+            return default_voice()
+        if not isinstance(voice, Audio):
+            voice = find(Kind.VOICE, voice)
+            if voice.suffix == VOICE_SUFFIX:
+                found = Voice.load(voice)
+                return replace(found, consent=consent) if consent else found
+        utterer = self.utterer
+        merge, table = utterer.ar.config.merge, utterer.table
+        known = {"consent": consent, "language": language, "licence": licence, "channel": channel}
+        return enrol(voice, utterer.codec, table.digest, prompt_text, merge=merge, table=table, asr=self.asr, **known)
+
+
+def _in_time(
+    pieces: list[tuple[Speech, float]], order: Order, seconds: float
+) -> tuple[Iterator[tuple[Speech, float]], Order]:
+    """Return lines that were spoken to last about so long, with silences between and around them that make it exact."""
+    silences = order.lead + order.tail + sum(pause for _, pause in pieces)
+    if not silences:
+        return iter(pieces), order
+    said = sum(piece.seconds for piece in join_sentences(pieces)) - silences + order.lead + order.tail
+    factor = min(2.0, max(0.0, (seconds - said) / silences))
+    timed = [(speech, pause * factor) for speech, pause in pieces]
+    return iter(timed), replace(order, lead=order.lead * factor, tail=order.tail * factor)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Return the values that are not None."""
+    return {key: value for key, value in values.items() if value is not None}
