@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openvalle.apps import audiobook as book_module
 from openvalle.apps.audiobook import PART, RECORD, Progress, Reading, file_names, speak_book
 from openvalle.audio import read
 from openvalle.errors import AudioError, TextError, UserError
-from openvalle.apps import audiobook as book_module
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 from openvalle.text.sentences import Chapter, chapters_of
