@@ -18,8 +18,8 @@ from command import JUDGES, parser, run
 from openvalle.audio import Audio
 from openvalle.codec.base import Codec
 from openvalle.codec.load import load_codec
-from openvalle.evaluate.corpus import Utterance, choose, read_corpus
-from openvalle.evaluate.scorers import Clip, Judgement, judge_all
+from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
+from openvalle.evaluate.scorers import Judgement, ScoreRequest, score_all
 from openvalle.evaluate.summary import error_rate, mean
 from report import Report
 
@@ -30,7 +30,7 @@ COLUMNS = ["", "clips", "similarity", "DNSMOS OVRL", "SIG", "BAK", "P.808", "WER
 class Coded:
     """The clips of a split and what the codec made of them. `codes`: (T, Q) each."""
 
-    originals: list[Clip]
+    originals: list[ScoreRequest]
     codes: list[torch.Tensor]
     encode_seconds: float
     decode_seconds: float
@@ -41,15 +41,15 @@ class Coded:
         """Seconds of speech."""
         return sum(clip.audio.seconds for clip in self.originals)
 
-    def decoded(self, codec: Codec, codebooks: int, count: int) -> list[Clip]:
+    def decoded(self, codec: Codec, codebooks: int, count: int) -> list[ScoreRequest]:
         """Return the first `count` clips decoded from their first codebooks."""
         pairs = list(zip(self.originals, self.codes, strict=True))[:count]
-        return [Clip(_decode(codec, codes[:, :codebooks], clip.audio), clip.text) for clip, codes in pairs]
+        return [ScoreRequest(_decode(codec, codes[:, :codebooks], clip.audio), clip.text) for clip, codes in pairs]
 
 
-def encode_split(codec: Codec, utterances: Sequence[Utterance], merge: int) -> Coded:
+def encode_split(codec: Codec, utterances: Sequence[CorpusUtterance], merge: int) -> Coded:
     """Return the split coded, with the time it took both ways."""
-    originals = [Clip(utterance.audio(), utterance.text) for utterance in utterances]
+    originals = [ScoreRequest(utterance.audio(), utterance.text) for utterance in utterances]
     codec.decode(codec.encode(torch.zeros(1, codec.spec.rate)))  # warm-up
     started, processor = time.perf_counter(), time.process_time()
     codes = [codec.encode(torch.from_numpy(clip.audio.samples)[None], merge)[0] for clip in originals]
@@ -97,7 +97,7 @@ def measure(codec: Codec, split: str, coded: Coded, options: Any, report: Report
     levels = [q for q in (8, 4, 2, 1) if q <= codec.spec.codebooks]
     rows = {q: coded.decoded(codec, q, count if q == levels[0] else fewer) for q in levels}
     clips = [*coded.originals, *(clip for decoded in rows.values() for clip in decoded)]
-    judged = iter(judge_all(clips, JUDGES, options.out / "judged", options.workers))
+    judged = iter(score_all(clips, JUDGES, options.out / "judged", options.workers))
     originals = [next(judged) for _ in coded.originals]
     figures = {"original": summarize(originals, originals)}
     table = [row("original", count, figures["original"])]

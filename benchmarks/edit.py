@@ -19,8 +19,8 @@ from rich.progress import track
 from command import JUDGES, parser, run
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, UserError
-from openvalle.evaluate.corpus import Utterance, choose, read_corpus
-from openvalle.evaluate.scorers import Clip, Judgement, judge_all
+from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
+from openvalle.evaluate.scorers import Judgement, ScoreRequest, score_all
 from openvalle.evaluate.summary import Figure, error_rate, mean
 from openvalle.synth.edit import Edit, Edited, EditKind, edit
 from report import Report
@@ -36,10 +36,10 @@ COLUMNS = ["", "WER %", "new word heard %", "similarity", "OVRL", "seconds"]
 
 
 @dataclass(frozen=True)
-class Task:
+class OutputRequest:
     """A recording and the word to replace in it."""
 
-    source: Utterance
+    source: CorpusUtterance
     old: str
     new: str
 
@@ -48,30 +48,30 @@ class Task:
 class Done:
     """An edited recording, the same text spoken whole, and whether every other sample stayed."""
 
-    task: Task
+    request: OutputRequest
     edited: Edited
     whole: Audio
     untouched: bool
     took: float
 
 
-def make_tasks(utterances: Sequence[Utterance], count: int, seed: int) -> list[Task]:
+def make_tasks(utterances: Sequence[CorpusUtterance], count: int, seed: int) -> list[OutputRequest]:
     """Return up to `count` recordings, each with a word inside it that occurs once, and another speaker's word."""
     low, high = SECONDS
     chosen = choose([item for item in utterances if low <= item.seconds <= high], len(utterances), seed)
     rng = np.random.default_rng(seed)
     pool = sorted({word for item in chosen for word in item.text.lower().split() if usable(word)})
-    tasks = []
+    requests = []
     for source in chosen:
         words = source.text.lower().split()
         inner = [word for word in words[1:-1] if usable(word) and words.count(word) == 1]
-        if len(tasks) == count or not inner:
+        if len(requests) == count or not inner:
             continue
         old = inner[rng.integers(len(inner))]
         alike = [word for word in pool if word not in words and abs(len(word) - len(old)) <= 1]
         if alike:
-            tasks.append(Task(source, old, alike[rng.integers(len(alike))]))
-    return tasks
+            requests.append(OutputRequest(source, old, alike[rng.integers(len(alike))]))
+    return requests
 
 
 def usable(word: str) -> bool:
@@ -79,24 +79,24 @@ def usable(word: str) -> bool:
     return word.isalpha() and len(word) >= LEAST_LETTERS
 
 
-def work(synthesizer: Synthesizer, tasks: Sequence[Task], options: Any) -> list[Done]:
+def work(synthesizer: Synthesizer, requests: Sequence[OutputRequest], options: Any) -> list[Done]:
     """Edit every recording and speak its new text whole, with the recording as the voice."""
     done = []
-    for number, task in enumerate(track(tasks, "editing", console=Console(stderr=True))):
-        audio, text = task.source.audio(), task.source.text.lower()
+    for number, request in enumerate(track(requests, "editing", console=Console(stderr=True))):
+        audio, text = request.source.audio(), request.source.text.lower()
         started = time.perf_counter()
         try:
-            change = Edit(EditKind.REPLACE, task.old, task.new)
+            change = Edit(EditKind.REPLACE, request.old, request.new)
             best = edit(synthesizer, audio, [change], text, options.seed + number, candidates=options.candidates)[0]
         except AudioError as error:
-            logging.getLogger("bench").warning("%s is left out: %s", task.source.id, error)
+            logging.getLogger("bench").warning("%s is left out: %s", request.source.id, error)
             continue
         took = time.perf_counter() - started
         voice = synthesizer.voice(audio, text)
         whole = synthesizer.say(best.text, voice, seed=options.seed + number, candidates=options.candidates)
-        best.clip.save(options.out / f"{task.source.id}-edited.wav")
-        whole.save(options.out / f"{task.source.id}-whole.wav")
-        done.append(Done(task, best, whole.audio, is_untouched(audio, best), took))
+        best.clip.save(options.out / f"{request.source.id}-edited.wav")
+        whole.save(options.out / f"{request.source.id}-whole.wav")
+        done.append(Done(request, best, whole.audio, is_untouched(audio, best), took))
     return done
 
 
@@ -110,22 +110,22 @@ def is_untouched(before: Audio, after: Edited) -> bool:
 
 def measure(done: Sequence[Done], options: Any) -> tuple[dict[str, dict[str, Figure]], list[dict[str, Any]]]:
     """Return the figures of each row, and what is known of each recording."""
-    originals = [item.task.source.audio() for item in done]
+    originals = [item.request.source.audio() for item in done]
     sounds = {
-        ROWS[0]: [Clip(audio, item.task.source.text) for audio, item in zip(originals, done, strict=True)],
-        ROWS[1]: [Clip(item.edited.clip.mono(), item.edited.text) for item in done],
-        ROWS[2]: [Clip(item.whole, item.edited.text) for item in done],
+        ROWS[0]: [ScoreRequest(audio, item.request.source.text) for audio, item in zip(originals, done, strict=True)],
+        ROWS[1]: [ScoreRequest(item.edited.clip.mono(), item.edited.text) for item in done],
+        ROWS[2]: [ScoreRequest(item.whole, item.edited.text) for item in done],
     }
-    judged = judge_all(
+    judged = score_all(
         [clip for clips in sounds.values() for clip in clips], JUDGES, options.out / "judged", options.workers
     )
     found = {name: judged[at * len(done) : (at + 1) * len(done)] for at, name in enumerate(ROWS)}
     figures = {name: summarize(found[name], found[ROWS[0]], sounds[name], done, name) for name in ROWS}
     each = [
         {
-            "id": item.task.source.id,
-            "old": item.task.old,
-            "new": item.task.new,
+            "id": item.request.source.id,
+            "old": item.request.old,
+            "new": item.request.new,
             "untouched": item.untouched,
             "span_seconds": item.edited.as_dict()["spans"][0],
             "quality": [quality.as_dict() for quality in item.edited.quality],
@@ -140,10 +140,14 @@ def measure(done: Sequence[Done], options: Any) -> tuple[dict[str, dict[str, Fig
 
 
 def summarize(
-    found: Sequence[Judgement], originals: Sequence[Judgement], clips: Sequence[Clip], done: Sequence[Done], name: str
+    found: Sequence[Judgement],
+    originals: Sequence[Judgement],
+    clips: Sequence[ScoreRequest],
+    done: Sequence[Done],
+    name: str,
 ) -> dict[str, Figure]:
     """Return the figures of one row."""
-    wanted = [item.task.old if name == ROWS[0] else item.task.new for item in done]
+    wanted = [item.request.old if name == ROWS[0] else item.request.new for item in done]
     heard = [float(word in item.heard.lower().split()) for word, item in zip(wanted, found, strict=True)]
     return {
         "wer": error_rate([item.errors for item in found]),
@@ -188,13 +192,13 @@ def main() -> None:
     options = options_parser.parse_args()
     torch.set_num_threads(options.threads)
     corpus = read_corpus(options.data)
-    tasks = make_tasks([item for item in corpus if item.split == "dev-clean"], options.limit, options.seed)
-    if not tasks:
+    requests = make_tasks([item for item in corpus if item.split == "dev-clean"], options.limit, options.seed)
+    if not requests:
         raise UserError("the data hold no dev-clean utterances of 4 to 10 s with words to replace", "check --data")
     from openvalle.synth.synthesizer import Synthesizer
 
     synthesizer = Synthesizer.load(options.model, device="cpu", consent_policy="off")  # a test corpus
-    done = work(synthesizer, tasks, options)
+    done = work(synthesizer, requests, options)
     settings = {"model": synthesizer.describe(), "seed": options.seed, "candidates": options.candidates}
     print("wrote", *tell(done, settings, options).write(options.out))
 

@@ -18,7 +18,7 @@ import torch
 from command import run
 from openvalle.data.shards import TokenShards
 from openvalle.errors import UserError
-from openvalle.evaluate.corpus import Utterance, choose, read_corpus
+from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
 from openvalle.model.checkpoint import Bundle, load_bundle
 from openvalle.model.config import ARConfig
 from openvalle.prepare.run import Options, prepare
@@ -56,10 +56,10 @@ class Learnt:
 def prepared(options: argparse.Namespace, merge: int) -> Path:
     """Return the tokens of a few minutes of speech, whose codebook 1 is merged by `merge`."""
     corpus = [item for item in read_corpus(options.data) if SECONDS[0] <= item.seconds <= SECONDS[1]]
-    said: dict[str, list[Utterance]] = {}
+    said: dict[str, list[CorpusUtterance]] = {}
     for item in choose(corpus, len(corpus), options.seed):
         said.setdefault(item.speaker, []).append(item)
-    chosen: list[Utterance] = []
+    chosen: list[CorpusUtterance] = []
     for items in said.values():  # of a few speakers: the prompts of VALL-E and VALL-E X come from what else one said
         if len(items) >= EACH and sum(each.seconds for each in chosen) < options.minutes * 60:
             chosen += items[:EACH]

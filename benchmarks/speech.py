@@ -16,16 +16,16 @@ import torch
 
 from command import JUDGES, parser, run
 from openvalle.errors import UserError
-from openvalle.evaluate.build_list import drawn_before
+from openvalle.evaluate.build_list import reuse_or_build
 from openvalle.evaluate.corpus import corpus_folder
 from openvalle.evaluate.protocols import Judges, protocol
 from openvalle.evaluate.report import Report as Evaluation
-from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED, SYNTHESISED, write_rows
-from openvalle.evaluate.run import Candidate, Options, evaluate
+from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED, SYNTHESISED, write_results
+from openvalle.evaluate.run import Candidate, EvaluationOptions, evaluate
 from openvalle.evaluate.summary import Figure
-from openvalle.evaluate.systems.candidates import candidate_of
+from openvalle.evaluate.systems.candidates import build_candidate
 from openvalle.evaluate.systems.config import read_systems
-from openvalle.evaluate.systems.ours import candidate, codec_of
+from openvalle.evaluate.systems.ours import candidate, load_model_codec
 from openvalle.evaluate.test_list import CORPUS, TestList
 from openvalle.speech_models import asr, campplus
 from peers import FOREIGN, peers
@@ -62,7 +62,7 @@ def test_list(split: str, limit: int, options: Any) -> TestList:
     """Return the pairs of a split; with --readers those of these readers alone, the same ones as without it."""
     path = options.out / split / "drawn.jsonl"
     data = corpus_folder(options.data)
-    tests = drawn_before(path, protocol("quick"), data, seed=options.seed, limit=limit, split=split)
+    tests = reuse_or_build(path, protocol("quick"), data, seed=options.seed, limit=limit, split=split)
     tests.write(path)
     wanted = {name.strip() for name in options.readers.split(",") if name.strip()} if split == "dev-clean" else set()
     items = [item for item in tests.items if not wanted or item.reference.speaker in wanted]
@@ -77,7 +77,7 @@ def measure(split: str, limit: int, options: Any, report: Report) -> None:
     ours = candidate(options.model, options.codec, threads=options.threads)
     others, notes = ([], []) if options.no_peers else peers(options.kokoro)
     added = (
-        [candidate_of(name, config) for name, config in read_systems(options.systems).items()]
+        [build_candidate(name, config) for name, config in read_systems(options.systems).items()]
         if options.systems
         else []
     )
@@ -96,14 +96,14 @@ def measure(split: str, limit: int, options: Any, report: Report) -> None:
             own.save(folder)
             best = own
         else:
-            write_rows(folder / "rows-2.jsonl", own.rows)
+            write_results(folder / "rows-2.jsonl", own.rows)
     _tables(
         f"{split}: {len(tests.items)} pairs, {len({item.reference.speaker for item in tests.items})} readers",
         found,
         sets,
         report,
     )
-    spoken = best.figures(SYNTHESISED)
+    spoken = best.summarise(SYNTHESISED)
     report.values[split] = {
         "pairs": len(tests.items),
         "list": tests.digest,
@@ -124,8 +124,8 @@ def _evaluated(
     tests: TestList, judges: Judges, systems: list[Candidate], options: Any, folder: Path, seeds: tuple[int, ...]
 ) -> Evaluation:
     chosen = protocol("quick").model_copy(update={"judges": judges})
-    settings = Options(folder, seeds, workers=options.workers)
-    codec = codec_of(options.model, options.codec)
+    settings = EvaluationOptions(folder, seeds, workers=options.workers)
+    codec = load_model_codec(options.model, options.codec)
     return evaluate(tests, chosen, systems, {CORPUS: corpus_folder(options.data)}, settings, codec)
 
 
@@ -155,7 +155,7 @@ def _tables(title: str, found: list[dict[str, dict[str, Figure]]], sets: list[Ju
 
 
 def _figures(evaluation: Evaluation, system: str) -> dict[str, Figure]:
-    found = evaluation.figures(system)
+    found = evaluation.summarise(system)
     return {ours: found[name] for ours, name in FIGURES.items() if name in found}
 
 

@@ -18,7 +18,7 @@ from openvalle import files
 from openvalle.audio import read, write
 from openvalle.config import override, parse_data
 from openvalle.errors import ConfigError, ModelError, UserError
-from openvalle.evaluate.results import read_rows as read_results
+from openvalle.evaluate.results import read_results
 from openvalle.hub import damaged
 from openvalle.synth.plan import script_of
 from openvalle.text.sentences import chapters_of

@@ -48,19 +48,19 @@ def test_codebook_usage_counts_entries(load):
 
 
 def test_words_to_replace_occur_once_inside_and_new_ones_not_at_all(load):
-    from openvalle.evaluate.corpus import Utterance
+    from openvalle.evaluate.corpus import CorpusUtterance
 
     module = load("edit")
     texts = ["THE HOUSE STANDS BEHIND THE RIVER", "SOME HORSE DRANK WATER THEN", "A A A A"]
     corpus = [
-        Utterance(f"u{n}", Path("data"), "x.wav", text, f"s{n}", "F", seconds=5.0, split="dev-clean")
+        CorpusUtterance(f"u{n}", Path("data"), "x.wav", text, f"s{n}", "F", seconds=5.0, split="dev-clean")
         for n, text in enumerate(texts)
     ]
-    tasks = module.make_tasks(corpus, 30, seed=0)
-    assert len(tasks) == 2, "the third has no word to replace"
-    for task in tasks:
-        words = task.source.text.lower().split()
-        assert words[1:-1].count(task.old) == words.count(task.old) == 1
-        assert task.new not in words
-    assert module.make_tasks(corpus, 30, seed=0) == tasks
+    requests = module.make_tasks(corpus, 30, seed=0)
+    assert len(requests) == 2, "the third has no word to replace"
+    for request in requests:
+        words = request.source.text.lower().split()
+        assert words[1:-1].count(request.old) == words.count(request.old) == 1
+        assert request.new not in words
+    assert module.make_tasks(corpus, 30, seed=0) == requests
     assert len(module.make_tasks(corpus, 1, seed=0)) == 1

@@ -56,15 +56,15 @@ def use_jiwer() -> None:
 
 
 def use_whisper() -> None:
-    from openvalle.speech_models.asr import recognizer_named
+    from openvalle.speech_models.asr import load_recognizer
 
-    recognizer_named("whisper")
+    load_recognizer("whisper")
 
 
 def use_pocketsphinx() -> None:
-    from openvalle.speech_models.asr import recognizer_named
+    from openvalle.speech_models.asr import load_recognizer
 
-    recognizer_named("pocketsphinx")
+    load_recognizer("pocketsphinx")
 
 
 def use_dnsmos() -> None:
@@ -76,10 +76,10 @@ def use_dnsmos() -> None:
 def use_resemblyzer() -> None:
     import numpy as np
 
-    from openvalle.speech_models.speaker import encoder_named
+    from openvalle.speech_models.speaker import load_encoder
 
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 24_000).astype(np.float32)
-    encoder_named("resemblyzer").embed(Audio(noise, 24_000))
+    load_encoder("resemblyzer").embed(Audio(noise, 24_000))
 
 
 def use_byte_pairs() -> None:
@@ -99,13 +99,13 @@ def use_transformers(what: str) -> Callable[[], None]:
     def use() -> None:
         from openvalle.evaluate.systems.config import TransformersConfig
         from openvalle.evaluate.systems.libraries import TransformersSystem
-        from openvalle.speech_models.asr import recognizer_named
-        from openvalle.speech_models.speaker import encoder_named
+        from openvalle.speech_models.asr import load_recognizer
+        from openvalle.speech_models.speaker import load_encoder
 
         if what == "recognizer":
-            recognizer_named("transformers:model")
+            load_recognizer("transformers:model")
         elif what == "encoder":
-            encoder_named("wavlm-sv")
+            load_encoder("wavlm-sv")
         else:
             TransformersSystem.load("theirs", TransformersConfig(model="model"))
 

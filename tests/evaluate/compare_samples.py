@@ -18,14 +18,14 @@ import numpy as np
 import soundfile
 
 from openvalle.audio import Audio
-from openvalle.evaluate.test_list import Item, Stretch
+from openvalle.evaluate.test_list import Excerpt, TestItem
 
 ESPEAK = Path(__file__).parents[2] / "benchmarks" / "espeak_command.py"
 
 
-def item(text: str = "Hello there.", id_: str = "utt1") -> Item:
-    stretch = Stretch(id_, f"{id_}.wav", "SAW SEE", "anna", "F")
-    return Item(id_, text, prompt=stretch, reference=stretch)
+def item(text: str = "Hello there.", id_: str = "utt1") -> TestItem:
+    excerpt = Excerpt(id_, f"{id_}.wav", "SAW SEE", "anna", "F")
+    return TestItem(id_, text, prompt=excerpt, reference=excerpt)
 
 
 def tone(hertz: float = 220.0, seconds: float = 0.3, rate: int = 24_000) -> Audio:

@@ -15,10 +15,10 @@ from typer.testing import CliRunner, Result
 from openvalle.audio import write
 from openvalle.cli.main import app
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.build_list import make_list
+from openvalle.evaluate.build_list import build_list
 from openvalle.evaluate.protocols import protocol
-from openvalle.evaluate.results import ORIGINAL, read_rows
-from openvalle.evaluate.systems.candidates import candidate_of, forget_failures
+from openvalle.evaluate.results import ORIGINAL, read_results
+from openvalle.evaluate.systems.candidates import build_candidate, forget_failures
 from openvalle.evaluate.systems.config import (
     CommandConfig,
     FolderConfig,
@@ -49,7 +49,7 @@ def test_four_kinds_of_systems_on_one_list(corpus: Path, tmp_path: Path) -> None
     out, clips = tmp_path / "out", tmp_path / "clips"
     template = espeak()
     assert template
-    drawn = make_list(protocol("quick"), corpus, limit=2).limited(1).write(tmp_path / "items.jsonl")
+    drawn = build_list(protocol("quick"), corpus, limit=2).limited(1).write(tmp_path / "items.jsonl")
     with speech_server() as server:
         systems: dict[str, Any] = {
             "ours": {"kind": "model", "model": "builtin"},
@@ -64,14 +64,14 @@ def test_four_kinds_of_systems_on_one_list(corpus: Path, tmp_path: Path) -> None
         assert result.exit_code == 0, result.output
         assert "clips failed on 1 of 1: " in result.stderr, "a system that fails everywhere is in the report"
         (id_,) = [item.id for item in read_list(out / "items.jsonl").items]
-        lost = next(row for row in read_rows(out / "rows.jsonl") if row.system == "clips")
+        lost = next(row for row in read_results(out / "rows.jsonl") if row.system == "clips")
         assert (lost.status, lost.audio, lost.metrics["word_errors"]) == ("failed", "", lost.metrics["words"])
         assert f"holds no clip {id_}" in lost.error
         write(clips / f"{id_}.wav", tone(seconds=1.0))
         asked = len(server.asked)
         result = compare(*common, "--retry", "--json")
         assert len(server.asked) == asked == 1, "answers that are there are not asked for again"
-    rows = {row.system: row for row in read_rows(out / "rows.jsonl")}
+    rows = {row.system: row for row in read_results(out / "rows.jsonl")}
     assert set(rows) == {ORIGINAL, "ours", "espeak-ng", "clips", "api"}
     assert not any(row.failed for row in rows.values()), "what failed was tried again"
     for name in ("ours", "espeak-ng", "api"):
@@ -88,20 +88,20 @@ def test_four_kinds_of_systems_on_one_list(corpus: Path, tmp_path: Path) -> None
 def test_what_would_fail_everywhere_is_said_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NO_KEY", raising=False)
     with pytest.raises(UserError, match="no program /no/such"):
-        candidate_of("c", CommandConfig(command=("/no/such", "{output}")))
+        build_candidate("c", CommandConfig(command=("/no/such", "{output}")))
     with pytest.raises(ConfigError, match="no placeholder"):
-        candidate_of("c", CommandConfig(command=("python3", "{voice}")))
+        build_candidate("c", CommandConfig(command=("python3", "{voice}")))
     with pytest.raises(ConfigError, match="NO_KEY is not set"):
-        candidate_of("o", OpenAIConfig(url="http://127.0.0.1:1/v1", key="$NO_KEY"))
+        build_candidate("o", OpenAIConfig(url="http://127.0.0.1:1/v1", key="$NO_KEY"))
     with pytest.raises(ConfigError, match="no placeholder"):
-        candidate_of("h", HttpConfig(url="http://127.0.0.1:1", body={"a": [{"b": "{txt}"}]}))
+        build_candidate("h", HttpConfig(url="http://127.0.0.1:1", body={"a": [{"b": "{txt}"}]}))
     with pytest.raises(UserError, match="no folder"):
-        candidate_of("f", FolderConfig(path=str(tmp_path / "nowhere")))
+        build_candidate("f", FolderConfig(path=str(tmp_path / "nowhere")))
     with pytest.raises(UserError, match="name of a row"):
-        candidate_of(ORIGINAL, FolderConfig(path=str(tmp_path)))
+        build_candidate(ORIGINAL, FolderConfig(path=str(tmp_path)))
     good = HttpConfig(url="http://127.0.0.1:1", body={"wav": "{prompt_base64}", "n": 3, "t": "{text}"})
-    assert candidate_of("h", good).build().digest == candidate_of("h", good).digest
-    assert candidate_of("ours", ModelConfig()).name == "ours"
+    assert build_candidate("h", good).build().digest == build_candidate("h", good).digest
+    assert build_candidate("ours", ModelConfig()).name == "ours"
 
 
 def test_failures_can_be_tried_again(tmp_path: Path) -> None:

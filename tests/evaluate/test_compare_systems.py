@@ -22,13 +22,13 @@ from openvalle.evaluate.systems.config import (
     HttpConfig,
     OpenAIConfig,
     TransformersConfig,
-    digest_of,
     parse_system,
     read_systems,
+    settings_digest,
     short_system,
 )
 from openvalle.evaluate.systems.http import HttpSystem
-from openvalle.evaluate.systems.libraries import CoquiSystem, TransformersSystem, sound_of
+from openvalle.evaluate.systems.libraries import CoquiSystem, TransformersSystem, to_audio
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])"
 TELL = "import sys; open(sys.argv[1] + '.said', 'w').write(repr(sys.argv[2:]) + sys.stdin.read())"
@@ -211,11 +211,11 @@ def test_coqui_is_asked_for_by_name() -> None:
 def test_whatever_libraries_call_sound() -> None:
     stereo = np.stack([tone().samples, tone().samples])
     for given in (stereo, stereo.T, stereo[0], stereo[0].tolist(), stereo[:1]):
-        np.testing.assert_allclose(sound_of(given, 24_000).samples, tone().samples, atol=1e-6)
-    assert isinstance(sound_of(np.zeros(16_000), 16_000), Audio)
+        np.testing.assert_allclose(to_audio(given, 24_000).samples, tone().samples, atol=1e-6)
+    assert isinstance(to_audio(np.zeros(16_000), 16_000), Audio)
     for bad in (np.zeros(0), np.full(5, np.nan), np.zeros((2, 2, 2))):
         with pytest.raises(UserError, match="the model gave"):
-            sound_of(bad, 24_000)
+            to_audio(bad, 24_000)
 
 
 def test_settings_are_strict_and_have_short_forms(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_settings_are_strict_and_have_short_forms(tmp_path: Path) -> None:
     )
     systems = read_systems(path)
     assert [system.kind for system in systems.values()] == ["command", "http"]
-    assert digest_of(systems["espeak"]) != digest_of(systems["eleven"])
+    assert settings_digest(systems["espeak"]) != settings_digest(systems["eleven"])
     assert short_system("ours=model:builtin")[1] == parse_system("ours", {"kind": "model"})
     assert short_system("clips=folder:out/x")[1] == FolderConfig(path="out/x")
     assert short_system("api=openai:http://localhost:8000/v1")[1] == OpenAIConfig(url="http://localhost:8000/v1")

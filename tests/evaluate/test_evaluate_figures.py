@@ -6,27 +6,27 @@ import numpy as np
 import pytest
 
 from openvalle.errors import UserError
-from openvalle.evaluate.conditions import in_condition, measured_by
-from openvalle.evaluate.results import Row, finite, read_rows, write_rows
+from openvalle.evaluate.conditions import apply_condition, parse_condition
+from openvalle.evaluate.results import Result, read_results, split_finite, write_results
 from openvalle.evaluate.summary import (
     compare,
+    compare_paired,
     error_rate,
-    figures,
     kept_share,
     mean,
-    paired,
+    measure_preservation,
     per_seed,
-    preservation,
     ratio,
+    summarise,
 )
-from openvalle.speech_models.acoustics import environment
-from openvalle.speech_models.wer import WordErrors, character_errors, normalizer_named, word_errors
+from openvalle.speech_models.acoustics import acoustics
+from openvalle.speech_models.wer import WordErrors, character_errors, find_normalizer, word_errors
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "again"]
 
 
-def row(item: str, seed: int = 0, system: str = "a", condition: str = "clean", **metrics: float) -> Row:
-    return Row(system, item, seed, "text", condition, metrics=metrics)
+def row(item: str, seed: int = 0, system: str = "a", condition: str = "clean", **metrics: float) -> Result:
+    return Result(system, item, seed, "text", condition, metrics=metrics)
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 3, 10])
@@ -44,10 +44,10 @@ def test_characters_are_counted_without_spaces():
 
 
 def test_normalisers_have_names():
-    assert normalizer_named("plain-1")("Mr. O\u2019Neil: 3 dogs!") == "mr o'neil 3 dogs"
-    assert normalizer_named("openvalle-en-1")("Mr. 3") == "mister three"
+    assert find_normalizer("plain-1")("Mr. O\u2019Neil: 3 dogs!") == "mr o'neil 3 dogs"
+    assert find_normalizer("openvalle-en-1")("Mr. 3") == "mister three"
     with pytest.raises(UserError, match=r"no text normaliser 'x'; there are: openvalle-en-1, plain-1"):
-        normalizer_named("x")
+        find_normalizer("x")
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_clips():
@@ -86,14 +86,14 @@ def test_intervals_resample_readers():
 
 def test_reports_resample_the_readers_of_their_rows():
     rows = [
-        Row("a", f"{reader}{n}", 0, "text", speaker=reader, metrics={"sim_o": value + 0.01 * n})
+        Result("a", f"{reader}{n}", 0, "text", speaker=reader, metrics={"sim_o": value + 0.01 * n})
         for reader, value in (("anna", 0.2), ("ben", 0.8))
         for n in range(10)
     ]
-    found = figures(rows)["sim_o"]
+    found = summarise(rows)["sim_o"]
     assert found.high - found.low > 0.5, "one of two readers may be drawn twice"
     one = [row for row in rows if row.speaker == "anna"]
-    assert figures(one)["sim_o"].high - figures(one)["sim_o"].low < 0.05
+    assert summarise(one)["sim_o"].high - summarise(one)["sim_o"].low < 0.05
 
 
 def test_corpus_error_rate_weighs_by_words():
@@ -107,7 +107,7 @@ def test_the_paired_test_finds_a_difference_that_unpaired_noise_hides():
     hard = rng.normal(0, 5, 80)  # some items are harder for everybody
     first = [(value, 1.0) for value in hard + rng.normal(0, 0.3, 80)]
     second = [(value + 0.3, 1.0) for value in hard + rng.normal(0, 0.3, 80)]
-    found = paired(first, second)
+    found = compare_paired(first, second)
     assert found.is_clear
     assert found.low < 0.3 < found.high
     assert found.value == pytest.approx(0.3, abs=0.15)
@@ -119,15 +119,15 @@ def test_the_paired_test_is_rarely_wrong_where_nothing_differs():
     for trial in range(20):
         base = rng.normal(0, 1, 30)
         pairs = [[(value, 1.0) for value in base + rng.normal(0, 1, 30)] for _ in range(2)]
-        wrong += paired(*pairs, seed=trial).is_clear
+        wrong += compare_paired(*pairs, seed=trial).is_clear
     assert wrong <= 4
-    assert paired([(1.0, 1.0)] * 5, [(1.0, 1.0)] * 5).p == 1
+    assert compare_paired([(1.0, 1.0)] * 5, [(1.0, 1.0)] * 5).p == 1
 
 
 def test_all_seeds_of_an_item_are_one_observation():
     rows = [row(f"i{item}", seed, dnsmos=float(item)) for item in range(10) for seed in range(3)]
-    alone = figures([one for one in rows if one.seed == 0])["dnsmos"]
-    together = figures(rows)["dnsmos"]
+    alone = summarise([one for one in rows if one.seed == 0])["dnsmos"]
+    together = summarise(rows)["dnsmos"]
     assert together.value == alone.value
     assert (together.low, together.high) == pytest.approx((alone.low, alone.high))  # copies add no certainty
     assert set(per_seed(rows)) == {0, 1, 2}
@@ -136,31 +136,31 @@ def test_all_seeds_of_an_item_are_one_observation():
         for item in range(10)
         for name, end in (("clean", ""), ("noise-10", "-noise-10"))
     ]
-    assert figures(conditions)["dnsmos"].count == 10
+    assert summarise(conditions)["dnsmos"].count == 10
 
 
 def test_error_rates_and_real_time_factors_are_quotients_of_sums():
     rows = [row("a", words=1, word_errors=1, wall_seconds=4, spoken_seconds=1, rtf=4)]
     rows += [row("b", words=3, word_errors=0, wall_seconds=1, spoken_seconds=4, rtf=0.25)]
-    found = figures(rows)
+    found = summarise(rows)
     assert found["wer"].value == 0.25
     assert found["rtf"].value == 1.0
 
 
 def test_what_is_not_a_number_is_left_out_and_said():
-    kept, notes = finite({"a": 1.0, "b": float("nan"), "c": float("inf"), "d": None})
+    kept, notes = split_finite({"a": 1.0, "b": float("nan"), "c": float("inf"), "d": None})
     assert kept == {"a": 1.0}
     assert notes == ("b is not a number", "c is not a number")
 
 
 def test_rows_are_the_same_when_read_again(tmp_path):
-    rows = [row("a", dnsmos=3.1), Row("b", "a", 1, "text", status="failed", error="no sound", notes=("x",))]
-    path = write_rows(tmp_path / "rows.jsonl", rows)
-    assert read_rows(path) == rows
+    rows = [row("a", dnsmos=3.1), Result("b", "a", 1, "text", status="failed", error="no sound", notes=("x",))]
+    path = write_results(tmp_path / "rows.jsonl", rows)
+    assert read_results(path) == rows
     assert rows[1].failed
     path.write_text(path.read_text() + '{"system": \n')
     with pytest.raises(UserError, match="damaged at line 3"):
-        read_rows(path)
+        read_results(path)
 
 
 def test_comparison_uses_the_items_that_both_hold():
@@ -175,16 +175,16 @@ def test_comparison_uses_the_items_that_both_hold():
 
 
 def test_conditions_are_named_and_change_what_they_say(spoken):
-    assert measured_by("clean") is None
-    assert measured_by("room-0.6") == ("reverberation", 0.6)
+    assert parse_condition("clean") is None
+    assert parse_condition("room-0.6") == ("reverberation", 0.6)
     with pytest.raises(UserError, match="no condition 'hall'; use clean, room-SECONDS"):
-        measured_by("hall")
-    plain = environment(spoken)
-    assert in_condition(spoken, "clean") is spoken
-    assert environment(in_condition(spoken, "noise-10")).noise == pytest.approx(10, abs=2)
-    assert environment(in_condition(spoken, "band-3000")).bandwidth == pytest.approx(3000, rel=0.1)
-    assert environment(in_condition(spoken, "room-0.8")).noise < plain.noise  # the tail fills the pauses
-    again = [in_condition(spoken, "noise-10").samples for _ in range(2)]
+        parse_condition("hall")
+    plain = acoustics(spoken)
+    assert apply_condition(spoken, "clean") is spoken
+    assert acoustics(apply_condition(spoken, "noise-10")).noise == pytest.approx(10, abs=2)
+    assert acoustics(apply_condition(spoken, "band-3000")).bandwidth == pytest.approx(3000, rel=0.1)
+    assert acoustics(apply_condition(spoken, "room-0.8")).noise < plain.noise  # the tail fills the pauses
+    again = [apply_condition(spoken, "noise-10").samples for _ in range(2)]
     assert np.array_equal(*again)
 
 
@@ -194,7 +194,7 @@ def test_preservation_tells_what_is_kept_from_what_is_not():
         for condition, prompt in (("clean", 40.0), ("noise-10", 10.0 + number / 10), ("noise-20", 20.0)):
             rows.append(row(f"{number}", 0, "faithful", condition, prompt_noise=prompt, noise=prompt - 1))
             rows.append(row(f"{number}", 0, "deaf", condition, prompt_noise=prompt, noise=35.0))
-    found = [item for item in preservation(rows) if item.system == "faithful" and item.condition == "noise-10"]
+    found = [item for item in measure_preservation(rows) if item.system == "faithful" and item.condition == "noise-10"]
     assert [(item.measure, item.put_in) for item in found] == [("noise", 10.0)]
     assert found[0].answers == pytest.approx(found[0].prompts - 1)
     faithful, deaf = ([one for one in rows if one.system == name] for name in ("faithful", "deaf"))

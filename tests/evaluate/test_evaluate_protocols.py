@@ -15,16 +15,16 @@ from typer.testing import CliRunner
 from openvalle.audio import Audio, read
 from openvalle.cli.main import app
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.build_list import make_list
-from openvalle.evaluate.outputs import prompt_of
+from openvalle.evaluate.build_list import build_list
+from openvalle.evaluate.outputs import load_prompt
 from openvalle.evaluate.protocols import Decoding, Judges, PromptRule, Protocol, Scored, Selection, protocol, protocols
-from openvalle.evaluate.report import Report, comparable, differing_rules, markdown_of
-from openvalle.evaluate.report_html import html_of
+from openvalle.evaluate.report import Report, compare_rules, explain_difference, to_markdown
+from openvalle.evaluate.report_html import to_html
 from openvalle.evaluate.results import ORIGINAL
-from openvalle.evaluate.run import Candidate, Options, evaluate
-from openvalle.evaluate.systems.base import ModelSystem, Spoken, forget_peak, peak_memory
-from openvalle.evaluate.systems.ours import candidate, codec_of
-from openvalle.evaluate.test_list import CORPUS, Item
+from openvalle.evaluate.run import Candidate, EvaluationOptions, evaluate
+from openvalle.evaluate.systems.base import ModelSystem, Output, peak_memory, reset_peak_memory
+from openvalle.evaluate.systems.ours import candidate, load_model_codec
+from openvalle.evaluate.test_list import CORPUS, TestItem
 from openvalle.speech_models import asr
 from openvalle.speech_models.asr import Transcript
 from openvalle.synth.synthesizer import Synthesizer
@@ -67,7 +67,7 @@ class Perfect:
     name: str = "perfect"
     wrong: tuple[str, ...] = ("",)  # by sample: "", "half", "pitch" or "fails"
 
-    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         wanted = item.reference
         if item.scores_prompt:
             wanted = replace(wanted, start=item.prompt.end, text=item.text)
@@ -79,7 +79,7 @@ class Perfect:
                 audio = Audio(audio.samples[::-1].copy(), audio.rate)
             case "fails":
                 raise UserError("it lost its voice")
-        return Spoken(audio, seconds=1.0, processor=0.5, ended=True)
+        return Output(audio, seconds=1.0, processor=0.5, ended=True)
 
 
 def same(system):
@@ -88,9 +88,9 @@ def same(system):
 
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = asr.recognizer_named
+    known = asr.load_recognizer
     monkeypatch.setattr(
-        asr, "recognizer_named", lambda name, device: Exact() if name == "exact" else known(name, device)
+        asr, "load_recognizer", lambda name, device: Exact() if name == "exact" else known(name, device)
     )
 
 
@@ -100,9 +100,9 @@ def small(name: str, **changes: object) -> Protocol:
 
 
 def measured(chosen: Protocol, folder: Path, out: Path, system: Perfect, limit: int = 2, **how: object) -> Report:
-    tests = make_list(chosen, folder, limit=2).limited(limit)
+    tests = build_list(chosen, folder, limit=2).limited(limit)
     found = Candidate(system.name, repr(system), partial(same, system), {"kind": "test"})
-    return evaluate(tests, chosen, [found], {CORPUS: folder}, Options(out, quiet=True, **how))  # type: ignore[arg-type]
+    return evaluate(tests, chosen, [found], {CORPUS: folder}, EvaluationOptions(out, quiet=True, **how))  # type: ignore[arg-type]
 
 
 @needs_judges
@@ -149,12 +149,12 @@ def test_the_command_line_changes_how_it_is_decoded_and_knows_its_keys():
 
 @pytest.mark.parametrize("name", ["valle-continual", "valle"])
 def test_a_model_speaks_as_the_protocol_says_and_says_so(name, librispeech, tiny_model, caplog):
-    item = make_list(small(name), librispeech, limit=2).items[0]
+    item = build_list(small(name), librispeech, limit=2).items[0]
     how = protocol(name).decoding
     found = candidate(tiny_model, decoding=how)
     system = found.build()
     assert isinstance(system, ModelSystem)
-    prompt = prompt_of(item, {CORPUS: librispeech})
+    prompt = load_prompt(item, {CORPUS: librispeech})
     spoken = system.say(item, prompt, 3)
     assert not caplog.records  # a prompt of 3 s is the protocol's, and no news
     synthesizer = Synthesizer.load(tiny_model, device="cpu")
@@ -169,9 +169,9 @@ def test_a_model_speaks_as_the_protocol_says_and_says_so(name, librispeech, tiny
 
 
 def test_windows_speak_as_a_stream_does(librispeech, tiny_model):
-    item = make_list(small("valle"), librispeech, limit=2).items[0]
+    item = build_list(small("valle"), librispeech, limit=2).items[0]
     system = candidate(tiny_model, decoding=protocol("valle").decoding.changed(["windows=true"])).build()
-    assert len(system.say(item, prompt_of(item, {CORPUS: librispeech}), 3).audio.samples) > 0
+    assert len(system.say(item, load_prompt(item, {CORPUS: librispeech}), 3).audio.samples) > 0
 
 
 def test_every_setting_is_part_of_the_answers_identity(tiny_model):
@@ -188,7 +188,7 @@ def test_every_setting_is_part_of_the_answers_identity(tiny_model):
 
 
 def test_the_codec_of_the_row_is_the_codec_of_the_model(tiny_model):
-    assert codec_of(tiny_model).spec == Synthesizer.load(tiny_model, device="cpu").utterer.spec
+    assert load_model_codec(tiny_model).spec == Synthesizer.load(tiny_model, device="cpu").utterer.spec
 
 
 @needs_judges
@@ -248,10 +248,10 @@ def test_a_system_that_cannot_be_built_leaves_nothing(librispeech, tmp_path):
         raise UserError("there is no such system")
 
     chosen = small("valle", judges=Judges(quality="none"))
-    tests = make_list(chosen, librispeech, limit=2)
+    tests = build_list(chosen, librispeech, limit=2)
     for jobs in (1, 2):
         with pytest.raises(UserError, match="no such system"):
-            options = Options(tmp_path / "out", jobs=jobs, quiet=True)
+            options = EvaluationOptions(tmp_path / "out", jobs=jobs, quiet=True)
             evaluate(tests, chosen, [Candidate("x", "1", broken)], {CORPUS: librispeech}, options)
         assert not (tmp_path / "out").exists()
 
@@ -270,14 +270,14 @@ def test_one_of_several_samples_counts(librispeech, tmp_path, exact):
             assert any("sample 2 failed: it lost its voice" in note for note in row.notes)
             assert row.metrics["wall_seconds"] == 4.0  # of all samples that spoke
             assert "0-sample-2" in row.audio
-        for shown in (markdown_of(found[rule]), html_of(found[rule]), json.dumps(found[rule].as_dict())):
+        for shown in (to_markdown(found[rule]), to_html(found[rule]), json.dumps(found[rule].as_dict())):
             assert f"{rule.value}: " in shown
             assert "min(similarity, 0.7), 1 - WER" in shown
     assert found[Selection.SORTED].record["samples"] == 5
-    best, each = (found[rule].figures("perfect")["sim_o"].value for rule in Selection)
+    best, each = (found[rule].summarise("perfect")["sim_o"].value for rule in Selection)
     assert each >= best
     one = measured(chosen, librispeech, tmp_path / "one", Perfect(folders, wrong=("half",)))
-    assert one.figures("perfect")["wer"].value > 0.1
+    assert one.summarise("perfect")["wer"].value > 0.1
     assert one.record["select"] == "one sample"
     with pytest.raises(UserError, match="go together"):
         measured(chosen, librispeech, tmp_path / "no", Perfect(folders), samples=5)
@@ -303,7 +303,7 @@ def test_metric_wise_takes_each_measure_where_it_is_best(librispeech, tmp_path, 
 def test_reports_on_other_lists_or_by_other_judges_are_not_compared(librispeech, tmp_path, exact):
     chosen, system = small("valle"), Perfect({CORPUS: librispeech})
     one = measured(chosen, librispeech, tmp_path / "one", system)
-    assert differing_rules(one, one) == []
+    assert compare_rules(one, one) == []
     fewer = measured(chosen, librispeech, tmp_path / "fewer", system, limit=1)
     fewer.save(tmp_path / "fewer")
     one.save(tmp_path / "one")
@@ -311,14 +311,14 @@ def test_reports_on_other_lists_or_by_other_judges_are_not_compared(librispeech,
     assert "cannot be compared (test list:" in said
     judges = one.record["judges"] | {"asr decoding": "beam 5", "normalizer": "plain-1"}
     other = replace(one, record=one.record | {"judges": judges})
-    assert [what.partition(":")[0] for what in differing_rules(one, other)] == ["asr decoding", "normalizer"]
+    assert [what.partition(":")[0] for what in compare_rules(one, other)] == ["asr decoding", "normalizer"]
 
 
 @needs_judges
 def test_published_rows_say_what_was_done_otherwise(librispeech, tmp_path, exact):
     chosen = small("valle2", decoding=protocol("valle2").decoding.changed(["attempts=3"]))
     report = measured(chosen, librispeech, tmp_path / "out", Perfect({CORPUS: librispeech}))
-    tables = {table.id: comparable(table, report) for table in report.published()}
+    tables = {table.id: explain_difference(table, report) for table in report.published()}
     assert "attempts 3 for 1" in tables["valle2-librispeech"]
     assert "only 2 of 6 items" in tables["valle2-librispeech"]
     assert "best of 5" not in tables["valle2-librispeech"]
@@ -329,13 +329,13 @@ def test_the_peak_of_memory_is_of_what_speaks():
     held = np.ones(20_000_000)
     high = peak_memory()
     del held
-    forget_peak()
+    reset_peak_memory()
     if peak_memory() == high:
         pytest.skip("this system cannot forget it")
     assert peak_memory() < high - 100e6
 
 
 def test_samples_have_seeds_of_their_own(librispeech):
-    items = make_list(small("valle"), librispeech).items
+    items = build_list(small("valle"), librispeech).items
     seeds = {item.seed(run, sample) for item in items for run in range(3) for sample in range(5)}
     assert len(seeds) == len(items) * 15

@@ -13,17 +13,17 @@ import pytest
 
 from openvalle.audio import RATE, Audio, concatenate, silence
 from openvalle.errors import AudioError, UserError
-from openvalle.evaluate.build_list import drawn_before, make_list
-from openvalle.evaluate.conditions import in_noise
-from openvalle.evaluate.metrics import Around, diversity, measure
-from openvalle.evaluate.outputs import Task
+from openvalle.evaluate.build_list import build_list, reuse_or_build
+from openvalle.evaluate.conditions import add_noise
+from openvalle.evaluate.metrics import References, diversity, measure
+from openvalle.evaluate.outputs import OutputRequest
 from openvalle.evaluate.protocols import Judges, protocol
-from openvalle.evaluate.report import comparable, load_report
+from openvalle.evaluate.report import explain_difference, load_report
 from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED
-from openvalle.evaluate.run import Candidate, Options, evaluate
-from openvalle.evaluate.scorers import Clip, Panel, judge_all
-from openvalle.evaluate.systems.base import Spoken
-from openvalle.evaluate.test_list import CORPUS, Item
+from openvalle.evaluate.run import Candidate, EvaluationOptions, evaluate
+from openvalle.evaluate.scorers import ScoreRequest, Scorers, score_all
+from openvalle.evaluate.systems.base import Output
+from openvalle.evaluate.test_list import CORPUS, TestItem
 from openvalle.files import sha256
 
 NEEDED = ("jiwer", "resemblyzer", "webrtcvad", "speechmos", "onnxruntime")
@@ -40,12 +40,12 @@ class Echo:
     digest: str = "1"
     count: list[str] | None = None
 
-    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         if self.count is not None:
             self.count.append(item.id)
         if item.id in self.fails:
             raise AudioError("it lost its voice", "rest")
-        return Spoken(prompt, seconds=0.5, processor=0.25, ended=True)
+        return Output(prompt, seconds=0.5, processor=0.25, ended=True)
 
 
 @dataclass
@@ -56,13 +56,13 @@ class Broken:
     name: str = "broken"
     digest: str = "1"
 
-    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
-        return Spoken(self.sound, 0.1)
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
+        return Output(self.sound, 0.1)
 
 
 @pytest.fixture(scope="module")
 def tests(corpus: Path):
-    return make_list(QUICK, corpus, limit=3)
+    return build_list(QUICK, corpus, limit=3)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def run(tests, corpus, judged, tiny_codec, tmp_path):
         if not (out / "judged").exists():
             (out / "judged").symlink_to(judged)
         found = [Candidate(one.name, one.digest, partial(_same, one), {"kind": "test"}) for one in systems]
-        options = Options(out, seeds, quiet=True, fresh=fresh)
+        options = EvaluationOptions(out, seeds, quiet=True, fresh=fresh)
         return evaluate(items, QUICK, found, {CORPUS: corpus}, options, codec)
 
     return run
@@ -93,8 +93,8 @@ def _same(system):
 def test_the_original_row_is_the_same_to_the_digit_and_controls_behave(run, tmp_path):
     first, second = run(Echo(), out=tmp_path / "a"), run(Echo(), out=tmp_path / "b")
     assert first.of(ORIGINAL) == second.of(ORIGINAL)
-    assert first.figures(ORIGINAL) == second.figures(ORIGINAL)
-    echo = first.figures("echo")
+    assert first.summarise(ORIGINAL) == second.summarise(ORIGINAL)
+    echo = first.summarise("echo")
     assert echo["sim_o"].value == pytest.approx(1, abs=1e-3)  # it is the prompt, but for 16 bits
     assert echo["pitch_distance"].value == pytest.approx(0, abs=0.05)
     assert echo["rtf"].value == pytest.approx(1.5 / sum(row.metrics["spoken_seconds"] for row in first.of("echo")))
@@ -107,14 +107,14 @@ def test_the_original_row_is_the_same_to_the_digit_and_controls_behave(run, tmp_
 def test_the_codec_adds_a_row_and_the_similarity_to_its_prompts(run, tiny_codec):
     report = run(Echo(), codec=tiny_codec)
     assert report.systems == [ORIGINAL, RECONSTRUCTED, "echo"]
-    assert "sim_r" in report.figures("echo")
-    assert "sim_r" not in run(Echo()).figures("echo")
+    assert "sim_r" in report.summarise("echo")
+    assert "sim_r" not in run(Echo()).summarise("echo")
 
 
 def test_several_processes_give_what_one_gives(tests, corpus, tmp_path):
     found = []
     for jobs in (1, 2):
-        options = Options(tmp_path / str(jobs), workers=jobs, jobs=jobs, quiet=True)
+        options = EvaluationOptions(tmp_path / str(jobs), workers=jobs, jobs=jobs, quiet=True)
         candidate = Candidate("echo", "1", partial(_same, Echo(fails=(tests.items[0].id,))))
         found.append(evaluate(tests, QUICK, [candidate], {CORPUS: corpus}, options))
     assert found[0].rows == found[1].rows
@@ -184,7 +184,7 @@ def test_silence_is_an_answer_in_which_nothing_is_heard(run):
         assert "nothing was heard" in row.notes
         assert row.metrics["sim_o"] == 0
         assert "dnsmos" in row.metrics
-    assert report.figures("broken")["wer"].value == 1
+    assert report.summarise("broken")["wer"].value == 1
 
 
 def test_several_seeds_are_told_apart(run):
@@ -196,7 +196,7 @@ def test_several_seeds_are_told_apart(run):
 
     report = run(Moody(name="moody"), seeds=(0, 1))
     assert len(report.of("moody")) == 6
-    assert report.figures("moody")["seed_duration"].value > 0.1
+    assert report.summarise("moody")["seed_duration"].value > 0.1
     assert set(report.as_dict()["systems"]["moody"]["seeds"]) == {"0", "1"}
 
 
@@ -207,7 +207,7 @@ def test_a_report_is_written_whole_and_read_again(run, tests, tmp_path, tiny_cod
     assert [path.name for path in paths] == ["rows.jsonl", "report.json", "report.md", "report.html"]
     again = load_report(out)
     assert again.rows == report.rows
-    assert again.figures("echo") == report.figures("echo")
+    assert again.summarise("echo") == report.summarise("echo")
     values = json.loads((out / "report.json").read_text())
     assert values["systems"]["echo"]["figures"]["sim_o"]["count"] == 3
     assert values["record"]["systems"]["echo"] == {"digest": "1", "kind": "test"}
@@ -231,28 +231,28 @@ def test_markup_in_texts_does_not_reach_the_page(run, tests, tmp_path):
 def test_published_figures_say_why_they_cannot_be_compared(run):
     report = replace(run(Echo()), protocol=protocol("valle"))
     assert [table.protocol for table in report.published()] == ["valle", "valle"]
-    assert "ours by pocketsphinx" in comparable(report.published()[0], report)
+    assert "ours by pocketsphinx" in explain_difference(report.published()[0], report)
     judges = {"asr": "transformers facebook/hubert-large-ls960-ft", "speaker": "unispeech 0123"}
     like = replace(report, record={"judges": judges})
-    assert comparable(like.published()[0], like) == ""
+    assert explain_difference(like.published()[0], like) == ""
 
 
 def test_lists_are_drawn_once_for_the_same_request(corpus, tmp_path, monkeypatch):
     path = tmp_path / "items.jsonl"
-    first = drawn_before(path, QUICK, corpus, limit=2)
+    first = reuse_or_build(path, QUICK, corpus, limit=2)
     assert not path.exists()  # who draws a list has not begun yet
     first.write(path)
-    monkeypatch.setattr("openvalle.evaluate.build_list.make_list", None)  # would fail if it were drawn again
-    assert drawn_before(path, QUICK, corpus, limit=2) == first
+    monkeypatch.setattr("openvalle.evaluate.build_list.build_list", None)  # would fail if it were drawn again
+    assert reuse_or_build(path, QUICK, corpus, limit=2) == first
     with pytest.raises(TypeError):
-        drawn_before(path, QUICK, corpus, limit=3)
+        reuse_or_build(path, QUICK, corpus, limit=3)
 
 
 def test_judgements_are_kept_and_depend_on_the_judges(spoken, tmp_path, monkeypatch):
-    judges, clips = QUICK.judges, [Clip(spoken), Clip(silence(1.0))]
-    heard, nothing = judge_all(clips, judges, tmp_path, quiet=True)
-    monkeypatch.setattr("openvalle.evaluate.scorers.Panel", None)  # no judge is needed: all are on disk
-    again, _ = judge_all(clips, judges, tmp_path, quiet=True)
+    judges, clips = QUICK.judges, [ScoreRequest(spoken), ScoreRequest(silence(1.0))]
+    heard, nothing = score_all(clips, judges, tmp_path, quiet=True)
+    monkeypatch.setattr("openvalle.evaluate.scorers.Scorers", None)  # no judge is needed: all are on disk
+    again, _ = score_all(clips, judges, tmp_path, quiet=True)
     assert again.heard == heard.heard
     assert heard.likeness(again) == pytest.approx(1, abs=1e-5)
     assert heard.likeness(nothing) == 0
@@ -275,42 +275,43 @@ DAMAGED = (
 
 def test_what_was_judged_and_then_damaged_is_judged_again(spoken, tmp_path):
     clips = [
-        Clip(Audio(spoken.samples[: 24_000 + 1_000 * n], RATE), wants=("manner",)) for n in range(len(DAMAGED) + 1)
+        ScoreRequest(Audio(spoken.samples[: 24_000 + 1_000 * n], RATE), wants=("prosody",))
+        for n in range(len(DAMAGED) + 1)
     ]
-    judge_all(clips, QUICK.judges, tmp_path, quiet=True)
+    score_all(clips, QUICK.judges, tmp_path, quiet=True)
     paths = [tmp_path / f"{clip.key(QUICK.judges)}.json" for clip in clips]
     whole = [path.read_text() for path in paths]
     for path, damage in zip(paths, DAMAGED, strict=False):
         path.write_bytes(damage.encode("latin-1"))
     before = paths[-1].stat().st_mtime_ns
-    again = judge_all(clips, QUICK.judges, tmp_path, quiet=True)
-    assert all(found.prosody and found.environment for found in again)
+    again = score_all(clips, QUICK.judges, tmp_path, quiet=True)
+    assert all(found.prosody and found.acoustics for found in again)
     assert [path.read_text() for path in paths] == whole
     assert paths[-1].stat().st_mtime_ns == before, "what is whole is not judged again"
 
 
 @pytest.mark.parametrize("damage", [*DAMAGED, "of another kind"])
 def test_an_answer_whose_record_is_damaged_is_asked_for_again(damage, tests, tmp_path):
-    task = Task(tests.items[0], 0, tmp_path / "a.wav")
-    task.path.write_bytes(b"sound")
-    facts = {"key": task.key("digest"), "digest": sha256(task.path)}
+    request = OutputRequest(tests.items[0], 0, tmp_path / "a.wav")
+    request.path.write_bytes(b"sound")
+    facts = {"key": request.key("digest"), "digest": sha256(request.path)}
     told = {"seconds": 1.0, "processor": float("nan"), "ended": True, "flags": [], "memory": 0}
-    task.beside.write_text(json.dumps(facts | told))
-    assert task.is_done("digest")
-    task.beside.write_bytes(json.dumps(facts).encode() if damage == "of another kind" else damage.encode("latin-1"))
-    assert not task.is_done("digest")
+    request.beside.write_text(json.dumps(facts | told))
+    assert request.is_done("digest")
+    request.beside.write_bytes(json.dumps(facts).encode() if damage == "of another kind" else damage.encode("latin-1"))
+    assert not request.is_done("digest")
 
 
 def test_two_voices_are_told_apart_and_noise_lowers_the_quality(tmp_path, speak):
     low, again, high = speak(110.0), speak(113.0), speak(230.0)
-    clips = [Clip(audio) for audio in (low, again, high, in_noise(low, 20), in_noise(low, 5))]
-    one, same, other, noisy, noisier = judge_all(clips, QUICK.judges, tmp_path, quiet=True)
+    clips = [ScoreRequest(audio) for audio in (low, again, high, add_noise(low, 20), add_noise(low, 5))]
+    one, same, other, noisy, noisier = score_all(clips, QUICK.judges, tmp_path, quiet=True)
     assert one.likeness(same) > one.likeness(other) + 0.1
     assert one.quality.overall > noisy.quality.overall > noisier.quality.overall
 
 
 def test_diversity_needs_two_answers(tmp_path, spoken):
-    found = judge_all([Clip(spoken)], QUICK.judges, tmp_path, quiet=True)[0]
+    found = score_all([ScoreRequest(spoken)], QUICK.judges, tmp_path, quiet=True)[0]
     assert diversity([found]) == {}
     assert diversity([found, None]) == {}
     assert diversity([found, found])["seed_duration"] == 0
@@ -318,12 +319,12 @@ def test_diversity_needs_two_answers(tmp_path, spoken):
 
 def test_an_unknown_judge_is_named():
     with pytest.raises(UserError, match="no quality model 'pesq'"):
-        Panel(Judges(quality="pesq"))
+        Scorers(Judges(quality="pesq"))
 
 
 def test_what_is_silent_has_no_pitch_distance_rather_than_a_wrong_one(tests, spoken, tmp_path):
-    heard, nothing = judge_all([Clip(spoken), Clip(silence(1.0))], QUICK.judges, tmp_path, quiet=True)
-    values, notes = measure(tests.items[0], nothing, Around(heard, None, heard, heard), "openvalle-en-1")
+    heard, nothing = score_all([ScoreRequest(spoken), ScoreRequest(silence(1.0))], QUICK.judges, tmp_path, quiet=True)
+    values, notes = measure(tests.items[0], nothing, References(heard, None, heard, heard), "openvalle-en-1")
     assert values["pitch_distance"] is None
     assert values["contour_distance"] is None
     assert "nothing was heard" in notes

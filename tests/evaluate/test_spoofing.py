@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from openvalle.audio import read, write
 from openvalle.cli.main import app
 from openvalle.errors import UserError
-from openvalle.evaluate.results import ORIGINAL, Row, write_rows
-from openvalle.evaluate.spoofing import Layout, Shares, export_spoofing, parts_of
+from openvalle.evaluate.results import ORIGINAL, Result, write_results
+from openvalle.evaluate.spoofing import Layout, Shares, export_spoofing, split_speakers
 from openvalle.evaluate.test_list import TestList
 
 
@@ -31,9 +31,11 @@ def report(tmp_path: Path) -> Path:
                 write(folder / audio, tone(200 + number))
             status = {"status": "failed", "error": "no"} if has_failed else {}
             kept = "" if has_failed or is_silent else audio
-            rows.append(Row(system, f"utt{number}", 0, "Hello.", speaker=f"s{number}", audio=kept, **status))
-        rows.append(Row("ours", f"noisy{number}", 0, "Hello.", condition="noisy", speaker=f"s{number}", audio="x.wav"))
-    write_rows(folder / "rows.jsonl", rows)
+            rows.append(Result(system, f"utt{number}", 0, "Hello.", speaker=f"s{number}", audio=kept, **status))
+        rows.append(
+            Result("ours", f"noisy{number}", 0, "Hello.", condition="noisy", speaker=f"s{number}", audio="x.wav")
+        )
+    write_results(folder / "rows.jsonl", rows)
     TestList("quick", 0, "c", (item(),)).write(folder / "items.jsonl")
     record = {"record": {"systems": {"ours": {"model": "builtin"}}}}
     (folder / "report.json").write_text(json.dumps(record))
@@ -85,8 +87,8 @@ def test_what_the_protocols_cannot_say_is_beside_them(report: Path, tmp_path: Pa
 
 def test_parts_are_drawn_by_the_seed() -> None:
     speakers = [str(number) for number in range(20)]
-    assert parts_of(speakers, Shares(0.5, 0.25), 1) == parts_of(speakers, Shares(0.5, 0.25), 1)
-    assert parts_of(speakers, Shares(0.5, 0.25), 1) != parts_of(speakers, Shares(0.5, 0.25), 2)
+    assert split_speakers(speakers, Shares(0.5, 0.25), 1) == split_speakers(speakers, Shares(0.5, 0.25), 1)
+    assert split_speakers(speakers, Shares(0.5, 0.25), 1) != split_speakers(speakers, Shares(0.5, 0.25), 2)
 
 
 def test_bad_wishes_are_refused(report: Path, tmp_path: Path) -> None:

@@ -10,21 +10,21 @@ from openvalle.audio import RATE, Audio
 from openvalle.data.shards import to_int16, write_audio, write_rows
 from openvalle.errors import AudioError
 from openvalle.prepare.align import AlignSettings, AlignWork, add_words, check, cut, read_spans
-from openvalle.speech_models.aligner import Alignment, Span, mark_edges
+from openvalle.speech_models.aligner import PhoneAlignment, PhoneSpan, mark_edges
 
 
-def _alignment(words, seconds: float, pause: float = 0.5) -> Alignment:
+def _alignment(words, seconds: float, pause: float = 0.5) -> PhoneAlignment:
     """Share the time evenly among the phones, with a pause after every word."""
     phones = [(phone, index) for index, (_, own) in enumerate(words) for phone in own]
     each = (seconds - pause * len(words)) / len(phones)
     spans, now = [], 0.0
     for place, (phone, index) in enumerate(phones):
-        spans.append(Span(phone, now, now + each, index))
+        spans.append(PhoneSpan(phone, now, now + each, index))
         now += each
         if place + 1 == len(phones) or phones[place + 1][1] != index:
-            spans.append(Span("SIL", now, now + pause))
+            spans.append(PhoneSpan("SIL", now, now + pause))
             now += pause
-    return Alignment(tuple(spans), -1.0, (-1.0,) * len(words))
+    return PhoneAlignment(tuple(spans), -1.0, (-1.0,) * len(words))
 
 
 @dataclass
@@ -103,7 +103,7 @@ WORDS = [("one", ("W", "AH1", "N")), ("two", ("T", "UW1"))]
 @pytest.mark.parametrize(
     ("alignment", "reason"),
     [
-        (Alignment(_alignment(WORDS, 2.0).spans, -8.0, ()), "does not fit the sound"),
+        (PhoneAlignment(_alignment(WORDS, 2.0).spans, -8.0, ()), "does not fit the sound"),
         (_alignment(WORDS, 8.0), "lasts 1.40 s"),
         (_alignment(WORDS, 3.5), "phones a second"),
         (_alignment(WORDS, 1.05), "phones a second"),
@@ -116,7 +116,13 @@ def test_unlikely_alignments_are_rejected(alignment, reason):
 
 
 def test_cuts_lie_in_the_longest_pause():
-    spans = [Span("A", 0, 6), Span("SIL", 6, 7), Span("B", 7, 8), Span("SIL", 8, 8.2), Span("C", 8.2, 14)]
+    spans = [
+        PhoneSpan("A", 0, 6),
+        PhoneSpan("SIL", 6, 7),
+        PhoneSpan("B", 7, 8),
+        PhoneSpan("SIL", 8, 8.2),
+        PhoneSpan("C", 8.2, 14),
+    ]
     first, second = cut(spans, 0.5, 10)
     assert first.end == second.start == 6.5
     assert [span.symbol for span in first.spans] == ["A", "SIL"]
@@ -126,7 +132,7 @@ def test_cuts_lie_in_the_longest_pause():
 
 def test_without_a_pause_there_is_no_cut():
     with pytest.raises(AudioError, match="no pause to cut at"):
-        cut([Span("SIL", 0, 1), Span("A", 1, 20), Span("SIL", 20, 21)], 0.5, 10)
+        cut([PhoneSpan("SIL", 0, 1), PhoneSpan("A", 1, 20), PhoneSpan("SIL", 20, 21)], 0.5, 10)
 
 
 def test_noise_that_is_no_speech_is_rejected(tmp_path):
@@ -146,13 +152,13 @@ def _quiet_edges(start: float, end: float) -> Audio:
 
 
 def test_quiet_edges_become_pauses_of_their_own():
-    spans = [Span("S", 0, 0.5, 0), Span("IY1", 0.5, 2, 0)]
+    spans = [PhoneSpan("S", 0, 0.5, 0), PhoneSpan("IY1", 0.5, 2, 0)]
     marked = mark_edges(spans, _quiet_edges(0.1, 0.2))
     assert [span.symbol for span in marked] == ["SIL", "S", "IY1", "SIL"]
     assert [span.start for span in marked] == pytest.approx([0, 0.1, 0.5, 1.8], abs=0.011)
     assert all(a.end == b.start for a, b in pairwise(marked)) and marked[-1].end == 2
     assert mark_edges(marked, _quiet_edges(0.1, 0.2)) == marked
     assert mark_edges(spans, _quiet_edges(0.03, 0.03)) == spans
-    alone = mark_edges([Span("AA1", 0, 2, 0)], _quiet_edges(0.5, 0.5))
+    alone = mark_edges([PhoneSpan("AA1", 0, 2, 0)], _quiet_edges(0.5, 0.5))
     assert [span.symbol for span in alone] == ["SIL", "AA1", "SIL"]
-    assert len(mark_edges([Span("T", 0, 0.08, 0), *spans[1:]], _quiet_edges(0.3, 0))) == 2
+    assert len(mark_edges([PhoneSpan("T", 0, 0.08, 0), *spans[1:]], _quiet_edges(0.3, 0))) == 2

@@ -9,7 +9,7 @@ import pytest
 
 from openvalle.audio import Audio, resample, silence
 from openvalle.errors import AudioError, TextError
-from openvalle.speech_models.aligner import MIN_SILENCE, SIL, Aligner, Span, align, spans_to_durations
+from openvalle.speech_models.aligner import MIN_SILENCE, SIL, Aligner, PhoneSpan, align, spans_to_durations
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +103,8 @@ def test_no_words_are_refused(aligner, clip):
         aligner.align(clip, [("!", ())])
 
 
-def spans_at(*edges: float) -> list[Span]:
-    return [Span(f"P{i}", start, end, i) for i, (start, end) in enumerate(itertools.pairwise(edges))]
+def spans_at(*edges: float) -> list[PhoneSpan]:
+    return [PhoneSpan(f"P{i}", start, end, i) for i, (start, end) in enumerate(itertools.pairwise(edges))]
 
 
 def test_durations_sum_to_the_frames_and_fill_whole_blocks():

@@ -17,7 +17,7 @@ from openvalle.speech_models.asr import (
     TransformersRecognizer,
     WhisperRecognizer,
     best_available,
-    recognizer_named,
+    load_recognizer,
 )
 from openvalle.speech_models.wer import word_errors
 
@@ -99,7 +99,7 @@ def test_whisper_from_wheels_hears_a_sentence(size, spoken_sentence):
     except MissingExtra as error:
         pytest.skip(f"optional: {error}")
     audio, text = spoken_sentence
-    recognizer = recognizer_named(f"whisper:{size}")
+    recognizer = load_recognizer(f"whisper:{size}")
     heard = recognizer.transcribe(audio)
     assert word_errors(text, heard.text).rate <= 0.15
     assert recognizer.transcribe(audio) == heard

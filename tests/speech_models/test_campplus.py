@@ -13,7 +13,7 @@ from openvalle.audio import Audio, silence
 from openvalle.errors import AudioError, MissingExtra, ModelError
 from openvalle.speech_models.campplus import WHEELS, CAMPPlusEncoder
 from openvalle.speech_models.mel import kaldi_fbank
-from openvalle.speech_models.speaker import encoder_named, similarity
+from openvalle.speech_models.speaker import load_encoder, similarity
 
 ROWS, CHANNELS, GROWTH, LAYERS = 10, 4, 3, (2, 3, 2)  # the released sizes are 10, 32, 32 and (12, 24, 16)
 
@@ -77,7 +77,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_is_read_and_gives_a_voice(made, clip):
-    encoder = encoder_named(f"campplus:{made}")
+    encoder = load_encoder(f"campplus:{made}")
     embedding = encoder.embed(clip)
     assert embedding.shape == (12,)
     assert embedding.dtype == np.float32
@@ -98,7 +98,7 @@ def test_silence_and_snippets_are_refused(made):
 
 def test_wrong_files_are_named(made, tmp_path):
     with pytest.raises(ModelError, match="there is no CAM"):
-        encoder_named(f"campplus:{tmp_path / 'nothing.pt'}")
+        load_encoder(f"campplus:{tmp_path / 'nothing.pt'}")
     with pytest.raises(ModelError, match="holds 0 files"):
         CAMPPlusEncoder(tmp_path)
     (tmp_path / "text.pt").write_text("hello")

@@ -11,9 +11,9 @@ import torch
 
 from openvalle.audio import Audio, silence
 from openvalle.errors import AudioError, ModelError, UserError
-from openvalle.speech_models.asr import PocketsphinxRecognizer, recognizer_named
+from openvalle.speech_models.asr import PocketsphinxRecognizer, load_recognizer
 from openvalle.speech_models.fairseq import RENAMES
-from openvalle.speech_models.speaker import ResemblyzerEncoder, encoder_named
+from openvalle.speech_models.speaker import ResemblyzerEncoder, load_encoder
 
 pytest.importorskip("transformers", reason="needs openvalle[eval]")
 TINY = {
@@ -117,20 +117,20 @@ def ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_names_choose_the_judges():
-    assert isinstance(recognizer_named("pocketsphinx"), PocketsphinxRecognizer)
-    assert isinstance(encoder_named("resemblyzer"), ResemblyzerEncoder)
+    assert isinstance(load_recognizer("pocketsphinx"), PocketsphinxRecognizer)
+    assert isinstance(load_encoder("resemblyzer"), ResemblyzerEncoder)
     with pytest.raises(UserError, match=r"no recogniser 'sphinx'; use whisper\[:MODEL\], pocketsphinx, hubert-large"):
-        recognizer_named("sphinx")
+        load_recognizer("sphinx")
     with pytest.raises(UserError, match="no recogniser 'transformers'"):
-        recognizer_named("transformers")
+        load_recognizer("transformers")
     with pytest.raises(UserError, match="no speaker model 'x-vector'"):
-        encoder_named("x-vector")
+        load_encoder("x-vector")
     with pytest.raises(UserError, match="give --speaker unispeech:PATH"):
-        encoder_named("unispeech")
+        load_encoder("unispeech")
 
 
 def test_any_transformers_recogniser_writes_letters(ctc, clip):
-    recognizer = recognizer_named(f"transformers:{ctc}")
+    recognizer = load_recognizer(f"transformers:{ctc}")
     heard = recognizer.transcribe(clip).text
     for special in ("<s>", "</s>", "<unk>"):  # weights that were never trained write these too
         heard = heard.replace(special, "")
@@ -141,11 +141,11 @@ def test_any_transformers_recogniser_writes_letters(ctc, clip):
     with pytest.raises(AudioError, match="silent"):
         recognizer.transcribe(silence(1.0))
     with pytest.raises(ModelError, match="cannot load the recognition model"):
-        recognizer_named(f"transformers:{ctc / 'nowhere'}")
+        load_recognizer(f"transformers:{ctc / 'nowhere'}")
 
 
 def test_the_papers_speaker_model_is_read_from_its_file(unispeech, clip):
-    encoder = encoder_named(f"unispeech:{unispeech}")
+    encoder = load_encoder(f"unispeech:{unispeech}")
     embedding = encoder.embed(clip)
     assert embedding.shape == (12,)
     assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)

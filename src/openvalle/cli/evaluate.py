@@ -64,18 +64,18 @@ def evaluate(
 
     Writes rows, Markdown, JSON and a page with players. The same command goes on after any stop.
     """
-    from openvalle.evaluate.protocols import protocol as protocol_named
+    from openvalle.evaluate.protocols import protocol as find_protocol
     from openvalle.evaluate.protocols import protocols
-    from openvalle.speech_models.wer import normalizer_named
+    from openvalle.speech_models.wer import find_normalizer
 
     if protocol == "list":
         for name, entry in protocols().items():
             print(f"{name:18} {entry.title}")
         return
-    chosen = protocol_named(protocol)
+    chosen = find_protocol(protocol)
     given = {"asr": asr, "speaker": speaker, "normalizer": normalizer, "utmos": utmos}
     judges = chosen.judges.model_copy(update={name: value for name, value in given.items() if value})
-    normalizer_named(judges.normalizer)
+    find_normalizer(judges.normalizer)
     chosen = chosen.model_copy(update={"judges": judges, "decoding": chosen.decoding.changed(decode or [])})
     rule = selection_of(samples, select)
     numbers = seeds_of(seeds) or tuple(range(chosen.runs))
@@ -84,15 +84,15 @@ def evaluate(
     if list_only:
         print(tests.write(folder / "items.jsonl"))
         return
-    from openvalle.evaluate.run import Options
+    from openvalle.evaluate.run import EvaluationOptions
     from openvalle.evaluate.run import evaluate as run_evaluation
-    from openvalle.evaluate.systems.ours import candidate, codec_of
+    from openvalle.evaluate.systems.ours import candidate, load_model_codec
     from openvalle.synth.synthesizer import chosen_device
 
     device = str(chosen_device(device))
-    options = Options(folder, numbers, samples, rule, jobs, jobs, device, fresh, quiet)
+    options = EvaluationOptions(folder, numbers, samples, rule, jobs, jobs, device, fresh, quiet)
     ours = candidate(run, codec, device=device, decoding=chosen.decoding)
-    report = run_evaluation(tests, chosen, [ours], folders_of(data, prompts), options, codec_of(run, codec))
+    report = run_evaluation(tests, chosen, [ours], folders_of(data, prompts), options, load_model_codec(run, codec))
     show_report(report, report.save(folder), as_json)
 
 
@@ -107,7 +107,7 @@ def report(
     from dataclasses import asdict
 
     from openvalle.errors import UserError
-    from openvalle.evaluate.report import comparison_table, differing_rules, load_report, markdown_table
+    from openvalle.evaluate.report import compare_rules, comparison_table, load_report, markdown_table
     from openvalle.evaluate.summary import compare
 
     one = load_report(first)
@@ -115,7 +115,7 @@ def report(
         show_report(one, [], as_json)
         return
     two = load_report(second)
-    if others := differing_rules(one, two):
+    if others := compare_rules(one, two):
         hint = "compare reports on the same test list (--items), judged by the same rules"
         raise UserError(f"{first} and {second} cannot be compared ({'; '.join(others)})", hint)
     found = compare(one.of(system), two.of(other or system))
@@ -140,13 +140,13 @@ def chosen_tests(
     seed: int = 0,
 ) -> TestList:
     """Return the test list of a file, or the one drawn now or by an earlier run into `out`."""
-    from openvalle.evaluate.build_list import drawn_before
+    from openvalle.evaluate.build_list import reuse_or_build
     from openvalle.evaluate.corpus import corpus_folder
 
     if items is not None:
         return _given_list(items, protocol, limit)
     drawing: dict[str, Any] = {"seed": seed, "limit": limit, "split": split, "prompts": prompts, "partial": partial}
-    return drawn_before(out / "items.jsonl", protocol, corpus_folder(data), **drawing)
+    return reuse_or_build(out / "items.jsonl", protocol, corpus_folder(data), **drawing)
 
 
 def folders_of(data: Path | None, prompts: Path | None) -> dict[str, Path]:
@@ -246,24 +246,24 @@ def compare(
 
     What a system cannot say counts as a failure and is shown. Each system is compared with the first, pair by pair.
     """
-    from openvalle.evaluate.protocols import protocol as protocol_named
-    from openvalle.evaluate.run import Options
+    from openvalle.evaluate.protocols import protocol as find_protocol
+    from openvalle.evaluate.run import EvaluationOptions
     from openvalle.evaluate.run import evaluate as run_evaluation
-    from openvalle.evaluate.systems.candidates import candidate_of, forget_failures
+    from openvalle.evaluate.systems.candidates import build_candidate, forget_failures
 
-    chosen = protocol_named(protocol)
+    chosen = find_protocol(protocol)
     judges = chosen.judges.model_copy(
         update={key: value for key, value in (("asr", asr), ("speaker", speaker)) if value}
     )
     chosen, rule = chosen.model_copy(update={"judges": judges}), selection_of(samples, select)
     given = given_systems(systems, system)
-    candidates = [candidate_of(name, config, device, chosen.decoding) for name, config in given.items()]
+    candidates = [build_candidate(name, config, device, chosen.decoding) for name, config in given.items()]
     tests = chosen_tests(chosen, out, data, prompts, split, limit, items, partial)
     numbers = seeds_of(seeds) or tuple(range(chosen.runs))
     if retry:
         for candidate in candidates:
             forget_failures(out, candidate.name)
-    options = Options(out, numbers, samples, rule, jobs, jobs, device, fresh, quiet, players=len(tests.items))
+    options = EvaluationOptions(out, numbers, samples, rule, jobs, jobs, device, fresh, quiet, players=len(tests.items))
     report = run_evaluation(tests, chosen, candidates, folders_of(data, prompts), options, codec_named(codec))
     show_report(report, report.save(out), as_json)
     failures(report)

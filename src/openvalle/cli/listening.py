@@ -127,22 +127,22 @@ def collect(
 ) -> None:
     """Compute the results of STUDY from served answers and from files, and print the table."""
     from openvalle.config import override
-    from openvalle.listening_test.answers import Store, merged, read_ballot
+    from openvalle.listening_test.answers import Store, merge, read_submission
     from openvalle.listening_test.design import Exclusion
-    from openvalle.listening_test.results import markdown, results, write_results
+    from openvalle.listening_test.results import markdown, results, write_test_results
     from openvalle.listening_test.study import ANSWER_FILE, load_study
 
     study = load_study(folder)
     exclusion = Exclusion.parse(override({}, tuple(rules or ())), "the exclusion rules")
-    ballots = []
+    submissions = []
     if (folder / ANSWER_FILE).is_file():
         store = Store(study, folder)
-        ballots += store.ballots()
+        submissions += store.submissions()
         store.close()
-    ballots += [read_ballot(study, path) for path in answers or []]
-    everyone = merged(ballots)
+    submissions += [read_submission(study, path) for path in answers or []]
+    everyone = merge(submissions)
     found = results(study, everyone, exclusion, seed)
-    paths = write_results(output or folder / "results", study, everyone, found)
+    paths = write_test_results(output or folder / "results", study, everyone, found)
     print(json.dumps(found, ensure_ascii=False) if as_json else markdown(found), end="" if not as_json else "\n")
     for path in paths:
         print(path, file=sys.stderr)

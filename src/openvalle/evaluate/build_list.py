@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from openvalle.errors import AudioError, TextError, UserError
-from openvalle.evaluate.corpus import Utterance, choose, in_turns, read_complete, read_corpus
-from openvalle.evaluate.protocols import Corpus, Cut, Order, PromptChoice, PromptRule, Protocol, Scored
-from openvalle.evaluate.test_list import PROMPTS, Item, Stretch, TestList, part_note, read_list
+from openvalle.evaluate.corpus import CorpusUtterance, choose, interleave, read_complete, read_corpus
+from openvalle.evaluate.protocols import Corpus, Cut, ItemOrder, PromptChoice, PromptRule, Protocol, Scored
+from openvalle.evaluate.test_list import PROMPTS, Excerpt, TestItem, TestList, part_note, read_list
 from openvalle.files import sha256
-from openvalle.speech_models.aligner import POOR_SCORE, SIL, Aligner, Alignment
+from openvalle.speech_models.aligner import POOR_SCORE, SIL, Aligner, PhoneAlignment
 from openvalle.text.english import Word, phonemize
 
 TOLERANCE = 0.5  # the nearest word boundary may be this far off, in seconds
@@ -27,7 +27,7 @@ LEAD = 0.05  # kept before the first word, in seconds
 
 
 @dataclass(frozen=True)
-class Timed:
+class WordTimes:
     """The words of a recording in time. `starts`, `ends`: (words,) in seconds."""
 
     words: tuple[Word, ...]
@@ -45,9 +45,9 @@ class Cutter:
     """Cuts recordings; each is aligned once."""
 
     aligner: Aligner = field(default_factory=Aligner)
-    known: dict[str, Timed | None] = field(default_factory=dict)
+    known: dict[str, WordTimes | None] = field(default_factory=dict)
 
-    def beginning(self, source: Utterance, choice: PromptChoice) -> Stretch | None:
+    def beginning(self, source: CorpusUtterance, choice: PromptChoice) -> Excerpt | None:
         """Return the first seconds of speech; None if the words cannot be found in the sound."""
         timed = self._timed(source)
         last = _boundary(timed.ends - timed.lead, choice, 0.0) if timed else None
@@ -57,7 +57,7 @@ class Cutter:
         end = float(timed.ends[last]) if choice.cut is Cut.WORD else start + choice.seconds
         return replace(source.whole(), text=timed.text(0, last + 1), start=start, end=end)
 
-    def crop(self, source: Utterance, choice: PromptChoice, place: float) -> Stretch | None:
+    def crop(self, source: CorpusUtterance, choice: PromptChoice, place: float) -> Excerpt | None:
         """Return seconds that begin with the word at `place` (0 to 1) of those that leave enough room."""
         timed = self._timed(source)
         if timed is None:
@@ -73,7 +73,7 @@ class Cutter:
         end = float(timed.ends[last]) if choice.cut is Cut.WORD else start + choice.seconds
         return replace(source.whole(), text=timed.text(first, last + 1), start=start, end=end)
 
-    def split(self, source: Utterance, choice: PromptChoice) -> tuple[Stretch, Stretch] | None:
+    def split(self, source: CorpusUtterance, choice: PromptChoice) -> tuple[Excerpt, Excerpt] | None:
         """Return the first seconds of the recording as it is, and the rest."""
         timed = self._timed(source)
         last = _boundary(timed.ends, choice, 0.0) if timed else None
@@ -85,12 +85,12 @@ class Cutter:
         prompt = replace(whole, text=timed.text(0, last + 1), end=edge)
         return prompt, replace(whole, text=timed.text(last + 1, len(timed.words)), start=edge)
 
-    def _timed(self, source: Utterance) -> Timed | None:
+    def _timed(self, source: CorpusUtterance) -> WordTimes | None:
         if source.id not in self.known:
             self.known[source.id] = self._align(source)
         return self.known[source.id]
 
-    def _align(self, source: Utterance) -> Timed | None:
+    def _align(self, source: CorpusUtterance) -> WordTimes | None:
         """Return the words in time; None where transcript and sound do not match."""
         try:
             words = phonemize(source.text)
@@ -100,10 +100,10 @@ class Cutter:
         return None if found.score < POOR_SCORE else _timed(words, found)
 
 
-def _timed(words: list[Word], found: Alignment) -> Timed:
+def _timed(words: list[Word], found: PhoneAlignment) -> WordTimes:
     times = found.word_times()
     lead = found.spans[0].end if found.spans[0].symbol == SIL else 0.0
-    return Timed(tuple(words), np.array([start for start, _ in times]), np.array([end for _, end in times]), lead)
+    return WordTimes(tuple(words), np.array([start for start, _ in times]), np.array([end for _, end in times]), lead)
 
 
 def _boundary(ends: np.ndarray, choice: PromptChoice, start: float) -> int | None:
@@ -121,12 +121,12 @@ BEGINNING_MARGIN = 1.5  # the same for the first seconds of a recording
 
 
 @dataclass
-class Drawer:
+class ListBuilder:
     """Draws prompts for targets. Holds what was drawn before, so that prompts are shared out evenly."""
 
     protocol: Protocol
-    utterances: Sequence[Utterance]
-    foreign: Sequence[Utterance]
+    utterances: Sequence[CorpusUtterance]
+    foreign: Sequence[CorpusUtterance]
     seed: int
     cutter: Cutter = field(default_factory=Cutter)
     taken: set[tuple[str, str]] = field(default_factory=set)
@@ -137,11 +137,11 @@ class Drawer:
         choice = self.protocol.prompt
         least = choice.seconds + (BEGINNING_MARGIN if choice.rule is PromptRule.BEGINNING else MARGIN_SECONDS)
         self.sources = choose([item for item in self.utterances if item.seconds >= least], 10**9, self.seed + 1)
-        self.by_speaker: dict[str, list[Utterance]] = defaultdict(list)
+        self.by_speaker: dict[str, list[CorpusUtterance]] = defaultdict(list)
         for item in sorted(self.utterances, key=lambda item: item.id):
             self.by_speaker[item.speaker].append(item)
 
-    def item(self, target: Utterance) -> Item | None:
+    def item(self, target: CorpusUtterance) -> TestItem | None:
         """Return the test of a target, or None if no prompt can be found for it."""
         match self.protocol.prompt.rule:
             case PromptRule.BEGINNING | PromptRule.CROP:
@@ -155,9 +155,9 @@ class Drawer:
             case PromptRule.FOREIGN:
                 prompt = self.foreign[sum(self.uses.values()) % len(self.foreign)].whole(PROMPTS)
                 self.uses[prompt.id] += 1
-        return Item(target.id, target.text, prompt, target.whole()) if prompt else None
+        return TestItem(target.id, target.text, prompt, target.whole()) if prompt else None
 
-    def _part(self, target: Utterance) -> Stretch | None:
+    def _part(self, target: CorpusUtterance) -> Excerpt | None:
         """Return a part of another utterance, of those least used so far."""
         choice = self.protocol.prompt
         own = [item for item in self.sources if item.speaker == target.speaker and item.id != target.id]
@@ -174,18 +174,18 @@ class Drawer:
                 return prompt
         return None
 
-    def _previous(self, target: Utterance) -> Stretch | None:
+    def _previous(self, target: CorpusUtterance) -> Excerpt | None:
         low, high = self.protocol.seconds
         own = [item for item in self.by_speaker[target.speaker] if low <= item.seconds <= high]
         place = next(index for index, item in enumerate(own) if item.id == target.id)
         return own[place - 1].whole() if len(own) > 1 else None
 
-    def _below(self, target: Utterance) -> Stretch | None:
+    def _below(self, target: CorpusUtterance) -> Excerpt | None:
         limit = self.protocol.prompt.seconds
         own = [item for item in self.by_speaker[target.speaker] if item.seconds < limit and item.id != target.id]
         return max(own, key=lambda item: (item.seconds, item.id)).whole() if own else None
 
-    def _continuation(self, target: Utterance) -> Item | None:
+    def _continuation(self, target: CorpusUtterance) -> TestItem | None:
         if target.seconds < self.protocol.prompt.seconds + MARGIN_SECONDS:
             return None
         halves = self.cutter.split(target, self.protocol.prompt)
@@ -194,10 +194,10 @@ class Drawer:
         prompt, rest = halves
         is_whole = self.protocol.scored is Scored.WHOLE
         reference = target.whole() if is_whole else rest
-        return Item(target.id, rest.text, prompt, reference, scores_prompt=is_whole)
+        return TestItem(target.id, rest.text, prompt, reference, scores_prompt=is_whole)
 
 
-def drawn_before(
+def reuse_or_build(
     path: Path,
     protocol: Protocol,
     folder: Path,
@@ -208,7 +208,7 @@ def drawn_before(
     prompts: Path | None = None,
     partial: bool = False,
 ) -> TestList:
-    """Return what `make_list` gives; if the file at `path` holds the answer to the same request, from there.
+    """Return what `build_list` gives; if the file at `path` holds the answer to the same request, from there.
 
     Finding word boundaries takes longer than anything else in drawing a list. Nothing is written: an evaluation writes
     its list when it begins.
@@ -223,12 +223,12 @@ def drawn_before(
             if found.request == request:
                 return found
     options = {"seed": seed, "limit": limit, "split": split, "prompts": prompts, "partial": partial}
-    return replace(make_list(protocol, folder, **options), request=request)  # type: ignore[arg-type]
+    return replace(build_list(protocol, folder, **options), request=request)  # type: ignore[arg-type]
 
 
 def _request(protocol: Protocol, folders: Sequence[Path], rest: tuple[object, ...]) -> str:
     """Return what names a request: the protocol's own rules, the corpora's contents and the options."""
-    rules = protocol.model_dump_json(exclude={"decoding", "judges", "said", "similarity", "title", "paper", "runs"})
+    rules = protocol.model_dump_json(exclude={"decoding", "judges", "notes", "similarity", "title", "paper", "runs"})
     parts = [rules, repr(rest)]
     for folder in folders:
         manifest = folder / "manifest.jsonl" if folder.is_dir() else folder
@@ -236,7 +236,7 @@ def _request(protocol: Protocol, folders: Sequence[Path], rest: tuple[object, ..
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def make_list(
+def build_list(
     protocol: Protocol,
     folder: Path,
     *,
@@ -257,15 +257,15 @@ def make_list(
         utterances = read_corpus(folder, split)
     else:
         utterances, notes = read_complete(folder, protocol, partial)
-    foreign: list[Utterance] = []
+    foreign: list[CorpusUtterance] = []
     if protocol.prompt.rule is PromptRule.FOREIGN:
         if prompts is None:
             hint = f"give --prompts FOLDER, speech in {protocol.prompt.language}"
             raise UserError(f"{protocol.name} takes its prompts from another corpus", hint)
         drawn = choose(read_corpus(prompts), 10**9, seed)
         foreign = [replace(item, language=protocol.prompt.language) for item in drawn]
-    drawer, targets = Drawer(protocol, utterances, foreign, seed), _targets(protocol, utterances, seed, limit)
-    items = list(_items(drawer, targets, limit))
+    builder, targets = ListBuilder(protocol, utterances, foreign, seed), _targets(protocol, utterances, seed, limit)
+    items = list(_items(builder, targets, limit))
     if protocol.paper and limit is not None and limit < len(targets):
         notes = (*notes, part_note(limit, len(targets)))
     if not items:
@@ -275,12 +275,14 @@ def make_list(
     return TestList(protocol.name, seed, folder.name, tuple(numbered), notes)
 
 
-def _targets(protocol: Protocol, utterances: Sequence[Utterance], seed: int, limit: int | None) -> list[Utterance]:
+def _targets(
+    protocol: Protocol, utterances: Sequence[CorpusUtterance], seed: int, limit: int | None
+) -> list[CorpusUtterance]:
     low, high = protocol.seconds
     fitting = [item for item in utterances if low <= item.seconds <= high]
-    if protocol.order is Order.TURNS:
+    if protocol.order is ItemOrder.TURNS:
         return choose(fitting, len(utterances), seed)
-    if protocol.order is Order.ONE_PER_SPEAKER:
+    if protocol.order is ItemOrder.ONE_PER_SPEAKER:
         ordered = choose(fitting, len(fitting), seed)
         firsts = {item.speaker: item for item in reversed(ordered)}
         return [firsts[speaker] for speaker in sorted(firsts)]
@@ -288,21 +290,21 @@ def _targets(protocol: Protocol, utterances: Sequence[Utterance], seed: int, lim
     if limit is None:
         return ordered
     speakers = sorted({item.speaker for item in ordered})
-    return in_turns([[item for item in ordered if item.speaker == speaker] for speaker in speakers])
+    return interleave([[item for item in ordered if item.speaker == speaker] for speaker in speakers])
 
 
-def _items(drawer: Drawer, targets: Sequence[Utterance], limit: int | None) -> Iterator[Item]:
+def _items(builder: ListBuilder, targets: Sequence[CorpusUtterance], limit: int | None) -> Iterator[TestItem]:
     """Yield items up to the limit. Small corpora (order `turns`) use targets again, with other prompts."""
-    again = drawer.protocol.order is Order.TURNS and limit is not None
+    again = builder.protocol.order is ItemOrder.TURNS and limit is not None
     count = limit if again else min(len(targets), limit or len(targets))
     assert count is not None
     for number in range(count if targets else 0):
-        item = drawer.item(targets[number % len(targets)])
+        item = builder.item(targets[number % len(targets)])
         if item:
             yield item
 
 
-def _with_others(items: Sequence[Item], seed: int) -> list[Item]:
+def _with_others(items: Sequence[TestItem], seed: int) -> list[TestItem]:
     """Return the items with a prompt by another speaker, of the same gender if possible."""
     rng = np.random.default_rng(seed)
     drawn = [item.prompt for item in items]
@@ -317,7 +319,7 @@ def _with_others(items: Sequence[Item], seed: int) -> list[Item]:
     return done
 
 
-def _in_conditions(items: Sequence[Item], protocol: Protocol) -> list[Item]:
+def _in_conditions(items: Sequence[TestItem], protocol: Protocol) -> list[TestItem]:
     return [
         replace(item, condition=condition, id=item.id if condition == "clean" else f"{item.id}-{condition}")
         for item in items

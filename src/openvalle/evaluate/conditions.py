@@ -17,7 +17,7 @@ DIRECT_SHARE = 0.5  # of the energy that reaches the microphone directly
 SEED = 20_301  # of the rooms and noises: they are the same in every run
 
 
-def measured_by(condition: str) -> tuple[str, float] | None:
+def parse_condition(condition: str) -> tuple[str, float] | None:
     """Return the measure that follows the condition and the value put in; None for `clean`."""
     if condition == CLEAN:
         return None
@@ -29,17 +29,17 @@ def measured_by(condition: str) -> tuple[str, float] | None:
         raise UserError(f"there is no condition {condition!r}", hint) from None
 
 
-def in_condition(audio: Audio, condition: str) -> Audio:
+def apply_condition(audio: Audio, condition: str) -> Audio:
     """Return the sound in that condition, at the level that it had."""
-    found = measured_by(condition)
+    found = parse_condition(condition)
     if found is None:
         return audio
     kind, value = found
-    changed = {"reverberation": in_room, "noise": in_noise, "bandwidth": in_band}[kind](audio, value)
+    changed = {"reverberation": add_room, "noise": add_noise, "bandwidth": limit_band}[kind](audio, value)
     return normalize(changed)
 
 
-def in_room(audio: Audio, seconds: float) -> Audio:
+def add_room(audio: Audio, seconds: float) -> Audio:
     """Return the sound in a room with that reverberation time: exponentially decaying noise as impulse response."""
     rng = np.random.default_rng(SEED)
     times = np.arange(round(1.5 * seconds * audio.rate)) / audio.rate
@@ -51,7 +51,7 @@ def in_room(audio: Audio, seconds: float) -> Audio:
     return Audio(np.fft.irfft(spectrum, length)[: len(audio.samples)].astype(np.float32), audio.rate)
 
 
-def in_noise(audio: Audio, decibels: float) -> Audio:
+def add_noise(audio: Audio, decibels: float) -> Audio:
     """Return the sound with white noise that much under the active part of the speech."""
     frames = 10 ** (levels(audio, 0.02).astype(np.float64) / 10)
     active = frames[frames > frames.max() * 10**-2.5].mean()
@@ -59,7 +59,7 @@ def in_noise(audio: Audio, decibels: float) -> Audio:
     return Audio((audio.samples + np.sqrt(active / 10 ** (decibels / 10)) * noise).astype(np.float32), audio.rate)
 
 
-def in_band(audio: Audio, hertz: float) -> Audio:
+def limit_band(audio: Audio, hertz: float) -> Audio:
     """Return the sound without what lies above that frequency."""
     narrow = resample(audio, round(2 * hertz))
     samples = resample(narrow, audio.rate).samples

@@ -14,7 +14,7 @@ import numpy as np
 from openvalle.audio import Audio, normalize, read, read_header
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.protocols import Corpus, Protocol
-from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, Stretch
+from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, Excerpt
 from openvalle.files import json_lines, read_text
 from openvalle.prepare.formats import Clip, Format, detect, read_clips
 
@@ -30,7 +30,7 @@ SOURCES = {
 
 
 @dataclass(frozen=True)
-class Utterance:
+class CorpusUtterance:
     """One recording of a corpus."""
 
     id: str
@@ -52,9 +52,9 @@ class Utterance:
         """Return the recording, 24 kHz mono, levelled as the models expect."""
         return normalize(read(self.path))
 
-    def whole(self, folder: str = CORPUS) -> Stretch:
+    def whole(self, folder: str = CORPUS) -> Excerpt:
         """Return the recording as a stretch."""
-        return Stretch(self.id, self.name, self.text, self.speaker, self.gender, language=self.language, folder=folder)
+        return Excerpt(self.id, self.name, self.text, self.speaker, self.gender, language=self.language, folder=folder)
 
 
 def corpus_folder(folder: str | Path | None) -> Path:
@@ -69,7 +69,7 @@ def corpus_folder(folder: str | Path | None) -> Path:
     return Path(chosen)
 
 
-def read_corpus(folder: str | Path | None, split: str | None = None) -> list[Utterance]:
+def read_corpus(folder: str | Path | None, split: str | None = None) -> list[CorpusUtterance]:
     """Return the utterances of a corpus (of one `split`); files that are missing are left out with a warning.
 
     `UserError` if there is no corpus, or nothing of it can be used.
@@ -83,7 +83,9 @@ def read_corpus(folder: str | Path | None, split: str | None = None) -> list[Utt
     return found
 
 
-def read_complete(folder: Path, protocol: Protocol, partial: bool = False) -> tuple[list[Utterance], tuple[str, ...]]:
+def read_complete(
+    folder: Path, protocol: Protocol, partial: bool = False
+) -> tuple[list[CorpusUtterance], tuple[str, ...]]:
     """Return the utterances that a protocol needs and notes on what is missing.
 
     `UserError` if the folder holds another corpus, or only a part of it, unless `partial` allows that.
@@ -108,16 +110,16 @@ def read_complete(folder: Path, protocol: Protocol, partial: bool = False) -> tu
     return found, tuple(f"{PART_OF_CORPUS} {problem}" for problem in problems)
 
 
-def choose(utterances: Sequence[Utterance], limit: int, seed: int) -> list[Utterance]:
+def choose(utterances: Sequence[CorpusUtterance], limit: int, seed: int) -> list[CorpusUtterance]:
     """Return up to `limit` utterances, taken in turn from every speaker in an order that `seed` decides."""
     rng = np.random.default_rng(seed)
     queues = defaultdict(list)
     for utterance in sorted(utterances, key=lambda item: item.id):
         queues[utterance.speaker].append(utterance)
-    return in_turns([[queue[i] for i in rng.permutation(len(queue))] for _, queue in sorted(queues.items())])[:limit]
+    return interleave([[queue[i] for i in rng.permutation(len(queue))] for _, queue in sorted(queues.items())])[:limit]
 
 
-def in_turns(queues: Sequence[Sequence[Utterance]]) -> list[Utterance]:
+def interleave(queues: Sequence[Sequence[CorpusUtterance]]) -> list[CorpusUtterance]:
     """Return the first of every queue, then the second of every queue, and so on."""
     longest = max((len(queue) for queue in queues), default=0)
     return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
@@ -136,7 +138,7 @@ def _subset_folder(folder: Path, protocol: Protocol) -> Path:
     raise UserError(f"{folder} holds no {protocol.subset} (it holds {names})", hint)
 
 
-def _read(root: Path, split: str | None, base: Path | None = None) -> tuple[list[Utterance], list[str]]:
+def _read(root: Path, split: str | None, base: Path | None = None) -> tuple[list[CorpusUtterance], list[str]]:
     """Return the utterances and the recordings that are missing or unreadable."""
     base = base or (root if root.is_dir() else root.parent)
     genders = _genders(root)
@@ -154,13 +156,15 @@ def _read(root: Path, split: str | None, base: Path | None = None) -> tuple[list
     return found, missing
 
 
-def _utterance(clip: Clip, base: Path, genders: dict[str, str], seconds: float) -> Utterance:
+def _utterance(clip: Clip, base: Path, genders: dict[str, str], seconds: float) -> CorpusUtterance:
     try:
         name = clip.audio.relative_to(base).as_posix()
     except ValueError:
         name = str(clip.audio.resolve())
     gender = genders.get(clip.speaker, "")
-    return Utterance(clip.id, base, name, clip.text, clip.speaker, gender, seconds, clip.split or "", clip.language)
+    return CorpusUtterance(
+        clip.id, base, name, clip.text, clip.speaker, gender, seconds, clip.split or "", clip.language
+    )
 
 
 def _genders(root: Path) -> dict[str, str]:

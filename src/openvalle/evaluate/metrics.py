@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 
 from openvalle.evaluate.scorers import Judgement
-from openvalle.evaluate.systems.base import Spoken
-from openvalle.evaluate.test_list import Item
+from openvalle.evaluate.systems.base import Output
+from openvalle.evaluate.test_list import TestItem
 from openvalle.speech_models.prosody import contour_distance
 from openvalle.speech_models.wer import character_errors, word_errors
 
@@ -64,7 +64,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Around:
+class References:
     """What an answer is compared with."""
 
     prompt: Judgement
@@ -74,7 +74,7 @@ class Around:
 
 
 def measure(
-    item: Item, found: Judgement, around: Around, normalizer: str
+    item: TestItem, found: Judgement, references: References, normalizer: str
 ) -> tuple[dict[str, float | None], tuple[str, ...]]:
     """Return the metrics of an answer and notes for people."""
     values: dict[str, float | None] = {}
@@ -84,22 +84,22 @@ def measure(
         notes.append("nothing was heard")
     if found.voice is None:
         notes.append("nobody was heard to speak: similarity counts as 0")
-    values |= _voice(found, around)
+    values |= _voice(found, references)
     if found.quality:
         quality = found.quality
         values |= {"dnsmos": quality.overall, "dnsmos_signal": quality.signal, "dnsmos_p808": quality.p808}
         values["dnsmos_background"] = quality.background
     values["utmos"] = found.utmos
-    values |= _manner(item, found, around)
+    values |= _prosody(item, found, references)
     return values, tuple(notes)
 
 
-def errors_of_failure(item: Item, normalizer: str) -> dict[str, float | None]:
+def errors_of_failure(item: TestItem, normalizer: str) -> dict[str, float | None]:
     """Return the metrics of an item that a system gave no sound for: every word is missing."""
     return _words(item, "", normalizer)
 
 
-def _words(item: Item, heard: str, normalizer: str) -> dict[str, float | None]:
+def _words(item: TestItem, heard: str, normalizer: str) -> dict[str, float | None]:
     words = word_errors(item.judged_text, heard, normalizer)
     characters = character_errors(item.judged_text, heard, normalizer)
     return {
@@ -110,25 +110,25 @@ def _words(item: Item, heard: str, normalizer: str) -> dict[str, float | None]:
     }
 
 
-def _voice(found: Judgement, around: Around) -> dict[str, float | None]:
-    right = found.likeness(around.prompt)
+def _voice(found: Judgement, references: References) -> dict[str, float | None]:
+    right = found.likeness(references.prompt)
     values: dict[str, float | None] = {"sim_o": right}
-    if around.coded_prompt:
-        values["sim_r"] = found.likeness(around.coded_prompt)
-    if around.other:
-        wrong = found.likeness(around.other)
+    if references.coded_prompt:
+        values["sim_r"] = found.likeness(references.coded_prompt)
+    if references.other:
+        wrong = found.likeness(references.other)
         values |= {"sim_other": wrong, "right_above_wrong": float(right > wrong)}
     return values
 
 
-def _manner(item: Item, found: Judgement, around: Around) -> dict[str, float | None]:
+def _prosody(item: TestItem, found: Judgement, references: References) -> dict[str, float | None]:
     """Return how it was said and where, against the prompt and against the recording of the same words.
 
     Without a voiced sound there is no pitch, and its distances are left out rather than not a number.
     """
-    if not found.prosody or not found.environment or not around.prompt.prosody:
+    if not found.prosody or not found.acoustics or not references.prompt.prosody:
         return {}
-    own, prompt, place = found.prosody, around.prompt.prosody, found.environment
+    own, prompt, place = found.prosody, references.prompt.prosody, found.acoustics
     values: dict[str, float | None] = {
         "seconds": own.seconds,
         "words_per_second": len(item.judged_text.split()) / max(own.active_seconds, 0.01),
@@ -140,12 +140,12 @@ def _manner(item: Item, found: Judgement, around: Around) -> dict[str, float | N
         "noise": place.noise,
         "bandwidth": place.bandwidth,
     }
-    if around.prompt.environment:
-        heard = around.prompt.environment
+    if references.prompt.acoustics:
+        heard = references.prompt.acoustics
         values |= {"prompt_reverberation": _known(heard.reverberation), "prompt_noise": heard.noise}
         values["prompt_bandwidth"] = heard.bandwidth
-    if around.recording and around.recording.prosody:
-        like = around.recording.prosody
+    if references.recording and references.recording.prosody:
+        like = references.recording.prosody
         values["contour_distance"] = _known(contour_distance(own, like))
         values["duration_distance"] = abs(float(np.log2(max(own.seconds, 0.01) / max(like.seconds, 0.01))))
     return values
@@ -155,7 +155,7 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def cost(spoken: Spoken) -> dict[str, float | None]:
+def cost(spoken: Output) -> dict[str, float | None]:
     """Return what the answer took."""
     seconds = max(spoken.audio.seconds, 0.01)
     if np.isnan(spoken.seconds):  # made elsewhere: nobody knows

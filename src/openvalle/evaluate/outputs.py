@@ -23,10 +23,10 @@ import numpy as np
 from openvalle.audio import Audio, read, write
 from openvalle.config import Syntax, read_data
 from openvalle.errors import AudioError, UserError
-from openvalle.evaluate.conditions import in_condition
+from openvalle.evaluate.conditions import apply_condition
 from openvalle.evaluate.scorers import progress_bar
-from openvalle.evaluate.systems.base import Spoken, System, forget_peak
-from openvalle.evaluate.test_list import Folders, Item
+from openvalle.evaluate.systems.base import Output, System, reset_peak_memory
+from openvalle.evaluate.test_list import Folders, TestItem
 from openvalle.files import sha256, write_text
 from openvalle.stop import end_workers, serve_parent
 
@@ -36,10 +36,10 @@ Build = Callable[[], System]
 
 
 @dataclass(frozen=True)
-class Task:
+class OutputRequest:
     """One item for one seed, and where the answer goes."""
 
-    item: Item
+    item: TestItem
     seed: int  # of the run
     path: Path  # of the sound; the file beside it has the same name with .json
     sample: int = 0  # of several of this item in this run
@@ -68,35 +68,35 @@ class Task:
             return {}
         return facts if isinstance(facts, dict) and ("error" in facts or facts.keys() >= TOLD) else {}
 
-    def result(self) -> Spoken | str:
+    def result(self) -> Output | str:
         """Return the answer, or why there is none."""
         facts = self._facts()
         if facts.get("error"):
             return str(facts["error"])
         values = {name: facts[name] for name in TOLD - {"flags"}}
-        return Spoken(read(self.path), flags=tuple(facts["flags"]), **values)
+        return Output(read(self.path), flags=tuple(facts["flags"]), **values)
 
 
-def prompt_of(item: Item, folders: Folders) -> Audio:
+def load_prompt(item: TestItem, folders: Folders) -> Audio:
     """Return an item's prompt in the item's condition."""
-    return in_condition(item.prompt.load(folders), item.condition)
+    return apply_condition(item.prompt.load(folders), item.condition)
 
 
-def answer(system: System, digest: str, task: Task, folders: Folders) -> None:
+def produce(system: System, digest: str, request: OutputRequest, folders: Folders) -> None:
     """Let the system of that digest answer one task; what it cannot say is kept as a failure."""
-    facts: dict[str, Any] = {"key": task.key(digest)}
+    facts: dict[str, Any] = {"key": request.key(digest)}
     try:
-        prompt = prompt_of(task.item, folders)
-        spoken = system.say(task.item, prompt, task.item.seed(task.seed, task.sample))
+        prompt = load_prompt(request.item, folders)
+        spoken = system.say(request.item, prompt, request.item.seed(request.seed, request.sample))
         _check(spoken.audio)
-        write(task.path, spoken.audio)
+        write(request.path, spoken.audio)
         facts |= {name: getattr(spoken, name) for name in TOLD}
-        facts["digest"] = sha256(task.path)
+        facts["digest"] = sha256(request.path)
     except UserError as error:
-        task.path.unlink(missing_ok=True)
-        log.warning("%s failed on %s: %s", system.name, task.item.id, error)
+        request.path.unlink(missing_ok=True)
+        log.warning("%s failed on %s: %s", system.name, request.item.id, error)
         facts["error"] = str(error)
-    write_text(task.beside, json.dumps(facts))
+    write_text(request.beside, json.dumps(facts))
 
 
 def _check(audio: Audio) -> None:
@@ -106,22 +106,22 @@ def _check(audio: Audio) -> None:
         raise AudioError("the system gave samples that are not numbers")
 
 
-_SYSTEM: list[System] = []  # of a worker process, filled by `_seat`
+_SYSTEM: list[System] = []  # of a worker process, filled by `_init_worker`
 
 
-def _seat(build: Build) -> None:
+def _init_worker(build: Build) -> None:
     serve_parent()
     _SYSTEM.append(build())
 
 
-def _answer(digest: str, task: Task, folders: Folders) -> None:
-    answer(_SYSTEM[0], digest, task, folders)
+def _produce(digest: str, request: OutputRequest, folders: Folders) -> None:
+    produce(_SYSTEM[0], digest, request, folders)
 
 
-def speak_all(
+def produce_all(
     build: Build,
     digest: str,
-    tasks: Sequence[Task],
+    requests: Sequence[OutputRequest],
     folders: Folders,
     *,
     begin: Callable[[], object] = lambda: None,
@@ -135,23 +135,23 @@ def speak_all(
     system, known beforehand so that nothing is loaded if all is done; `begin` is called when the system is there,
     before it speaks. Times are true only with one job.
     """
-    todo = [task for task in tasks if fresh or not task.is_done(digest)]
+    todo = [request for request in requests if fresh or not request.is_done(digest)]
     if not todo:
         return
-    forget_peak()
+    reset_peak_memory()
     system = build()  # where there are several processes too: there an error could not be told
     begin()
     with progress_bar("speaking", quiet) as bar:
         place = bar.add_task("speaking", total=len(todo))
         if jobs <= 1:
-            for task in todo:
-                answer(system, digest, task, folders)
+            for request in todo:
+                produce(system, digest, request, folders)
                 bar.advance(place)
             return
         del system
-        pool = ProcessPoolExecutor(jobs, get_context("spawn"), partial(_seat, build))
+        pool = ProcessPoolExecutor(jobs, get_context("spawn"), partial(_init_worker, build))
         try:
-            for future in as_completed([pool.submit(_answer, digest, task, folders) for task in todo]):
+            for future in as_completed([pool.submit(_produce, digest, request, folders) for request in todo]):
                 future.result()
                 bar.advance(place)
         finally:

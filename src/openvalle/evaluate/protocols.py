@@ -45,7 +45,7 @@ class Corpus(StrEnum):
     VCTK = "vctk"  # a VCTK tree
 
 
-class Order(StrEnum):
+class ItemOrder(StrEnum):
     """Which utterances are tested."""
 
     LIST = "list"  # all, in the order of the corpus; a limit takes speakers in turn
@@ -129,14 +129,14 @@ class Protocol(Config):
     speakers: int = Field(0, ge=0, description="how many speakers a complete corpus has; 0: any number")
     seconds: tuple[float, float] = Field((0.0, 1e9), description="shortest and longest utterance to be spoken")
     prompt: PromptChoice
-    order: Order = Order.LIST
+    order: ItemOrder = ItemOrder.LIST
     scored: Scored = Scored.GENERATED
     conditions: tuple[str, ...] = Field(("clean",), description="what is done to each prompt, see `conditions`")
     decoding: Decoding = Decoding()
     judges: Judges
     similarity: Reference = Reference.ORIGINAL
     runs: int = Field(1, ge=1, description="seeds that the figures are averaged over")
-    said: str = Field(description="what the paper says, what it leaves open, and what we chose")
+    notes: str = Field(description="what the paper says, what it leaves open, and what we chose")
 
 
 @cache

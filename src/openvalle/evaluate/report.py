@@ -23,12 +23,12 @@ from openvalle.errors import UserError
 from openvalle.evaluate.metrics import DOUBTFUL_WER, METRICS
 from openvalle.evaluate.protocols import Protocol, Reference, protocols
 from openvalle.evaluate.published import PublishedTable, published_for
-from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED, Row, read_rows, write_rows
-from openvalle.evaluate.summary import Compared, Figure, figures, kept_share, per_seed, preservation
+from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED, Result, read_results, write_results
+from openvalle.evaluate.summary import Compared, Figure, kept_share, measure_preservation, per_seed, summarise
 from openvalle.evaluate.test_list import is_partial
 from openvalle.files import write_text
 
-MANNER = (
+PROSODY = (
     "pitch_distance",
     "pitch_range_distance",
     "tilt_distance",
@@ -58,7 +58,7 @@ class Table:
 
 def tables(report: Report) -> list[Table]:
     """Return every table that the report has something to say in."""
-    found = [main_table(report), metric_table(report, "How it is said", MANNER), environment_table(report)]
+    found = [main_table(report), metric_table(report, "How it is said", PROSODY), environment_table(report)]
     found += [metric_table(report, "What it takes", COST), seeds_table(report)]
     found += [published_table(table, report) for table in report.published()]
     found.append(settings_table(report))
@@ -70,7 +70,7 @@ def main_table(report: Report) -> Table:
     columns = report.columns()
     rows = []
     for system in report.systems:
-        own, found = report.of(system), report.figures(system)
+        own, found = report.of(system), report.summarise(system)
         failed = sum(row.failed for row in own)
         rows.append([system, str(len(own)), str(failed), *(cell(found.get(name), name) for name in columns)])
     judges = report.record.get("judges", {})
@@ -82,7 +82,7 @@ def main_table(report: Report) -> Table:
 
 def metric_table(report: Report, title: str, names: Sequence[str]) -> Table | None:
     """Return some metrics of every system that has one of them."""
-    found = {system: report.figures(system) for system in report.systems}
+    found = {system: report.summarise(system) for system in report.systems}
     there = [name for name in names if any(name in figures for figures in found.values())]
     rows = [
         [system, *(cell(figures.get(name), name) for name in there)]
@@ -95,7 +95,7 @@ def metric_table(report: Report, title: str, names: Sequence[str]) -> Table | No
 def environment_table(report: Report) -> Table | None:
     """Return what became of the prompts' rooms, noise and bandwidth."""
     rows = []
-    for item in preservation(report.rows):
+    for item in measure_preservation(report.rows):
         if item.system in RECORDINGS and item.condition != "clean":
             continue  # the recording was made elsewhere: it follows no prompt
         title, digits = UNITS[item.measure]
@@ -138,7 +138,7 @@ def published_table(table: PublishedTable, report: Report) -> Table:
         [row.system, *(f"{row.figures[name]:g}" if name in row.figures else "-" for name in names)]
         for row in table.rows
     ]
-    differs = comparable(table, report)
+    differs = explain_difference(table, report)
     caption = f"Published: {table.caption()}." + (f" Not comparable figure by figure: {differs}." if differs else "")
     return Table(f"Published for this protocol: {table.id}", ["", *table.columns.values()], rows, caption)
 
@@ -188,11 +188,14 @@ def _spread(values: Sequence[float | None]) -> float | None:
     return float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
-def markdown_of(report: Report) -> str:
+def to_markdown(report: Report) -> str:
     """Return the whole report."""
     protocol = report.protocol
     lines = [f"# {protocol.title}", ""]
-    lines += [f"Protocol `{protocol.name}`{f', after {protocol.paper}' if protocol.paper else ''}. {protocol.said}", ""]
+    lines += [
+        f"Protocol `{protocol.name}`{f', after {protocol.paper}' if protocol.paper else ''}. {protocol.notes}",
+        "",
+    ]
     lines += [f"- **{warning}**" for warning in report.warnings()]
     for table in tables(report):
         lines += ["", *markdown_table(table)]
@@ -217,7 +220,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 FORMAT = "openvalle-report"
-VERSION = 1
+VERSION = 2  # in version 1 the protocol's notes were called `said`
 RULES = ("asr", "asr decoding", "speaker", "speaker decoding", "normalizer", "quality", "DNSMOS every, s", "utmos")
 ROWS, VALUES, MARKDOWN, HTML = "rows.jsonl", "report.json", "report.md", "report.html"
 
@@ -227,7 +230,7 @@ class Report:
     """One evaluation."""
 
     protocol: Protocol
-    rows: tuple[Row, ...]
+    rows: tuple[Result, ...]
     record: dict[str, Any]  # models and revisions, normaliser, seeds, sampling, commit, machine
     notes: tuple[str, ...] = ()  # what a reader has to know first
     values: dict[str, Any] = field(default_factory=dict)  # figures that others add
@@ -237,16 +240,16 @@ class Report:
         """Names of the systems, in the order of the rows."""
         return list(dict.fromkeys(row.system for row in self.rows))
 
-    def of(self, system: str) -> list[Row]:
+    def of(self, system: str) -> list[Result]:
         """Return the rows of one system; `UserError` lists the systems there are."""
         found = [row for row in self.rows if row.system == system]
         if not found:
             raise UserError(f"the report holds no system {system!r}", f"it holds: {', '.join(self.systems)}")
         return found
 
-    def figures(self, system: str) -> dict[str, Figure]:
+    def summarise(self, system: str) -> dict[str, Figure]:
         """Return a system's figures with intervals."""
-        return figures(self.of(system))
+        return summarise(self.of(system))
 
     def published(self) -> list[PublishedTable]:
         """Return the published tables of this protocol."""
@@ -256,7 +259,7 @@ class Report:
         """Return the metrics of the main table that were measured; the protocol's similarity first."""
         sim = ("sim_o", "sim_r") if self.protocol.similarity is Reference.ORIGINAL else ("sim_r", "sim_o")
         wanted = ("wer", "cer", *sim, "sim_other", "right_above_wrong", "dnsmos", "dnsmos_p808", "utmos", "seconds")
-        there = {name for system in self.systems for name in self.figures(system)}
+        there = {name for system in self.systems for name in self.summarise(system)}
         return [name for name in wanted if name in there]
 
     def warnings(self) -> list[str]:
@@ -289,7 +292,7 @@ class Report:
             systems[name] = {
                 "rows": len(own),
                 "failed": sum(row.failed for row in own),
-                "figures": {metric: asdict(figure) for metric, figure in self.figures(name).items()},
+                "figures": {metric: asdict(figure) for metric, figure in self.summarise(name).items()},
                 "seeds": {str(seed): values for seed, values in per_seed(own).items()},
                 "kept": {measure: value for measure, value in kept.items() if value is not None},
             }
@@ -301,21 +304,21 @@ class Report:
             "notes": list(self.notes),
             "warnings": self.warnings(),
             "systems": systems,
-            "preservation": [asdict(item) for item in preservation(self.rows)],
+            "preservation": [asdict(item) for item in measure_preservation(self.rows)],
             "published": [table.model_dump(mode="json") for table in self.published()],
             "values": self.values,
         }
 
     def save(self, folder: Path) -> list[Path]:
         """Write rows, JSON, Markdown and HTML; return their paths."""
-        from openvalle.evaluate.report_html import html_of
+        from openvalle.evaluate.report_html import to_html
 
         texts = {
             VALUES: json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n",
-            MARKDOWN: markdown_of(self),
-            HTML: html_of(self),
+            MARKDOWN: to_markdown(self),
+            HTML: to_html(self),
         }
-        paths = [write_rows(folder / ROWS, self.rows)]
+        paths = [write_results(folder / ROWS, self.rows)]
         for name, text in texts.items():
             write_text(folder / name, text)
             paths.append(folder / name)
@@ -329,16 +332,18 @@ def load_report(folder: Path) -> Report:
         values = read_data(path, Syntax.JSON, finite=False)
         if values.get("format") != FORMAT or values["version"] > VERSION:
             raise ValueError("another format or a newer version")
+        if values["version"] == 1:
+            values["protocol"]["notes"] = values["protocol"].pop("said")
         protocol = Protocol.parse(values["protocol"], str(path))
         record, notes = values["record"], tuple(values["notes"])
     except (UserError, ValueError, KeyError, AttributeError, TypeError) as error:
         hint = "give a folder that `openvalle evaluate` wrote"
         what = error.what if isinstance(error, UserError) else error
         raise UserError(f"{folder} holds no report ({what})", hint) from None
-    return Report(protocol, tuple(read_rows(folder / ROWS)), record, notes, values.get("values", {}))
+    return Report(protocol, tuple(read_results(folder / ROWS)), record, notes, values.get("values", {}))
 
 
-def comparable(table: PublishedTable, report: Report) -> str:
+def explain_difference(table: PublishedTable, report: Report) -> str:
     """Return why a published table and the report cannot be compared figure by figure; empty if they can."""
     record = report.record
     judges = record.get("judges", {})
@@ -371,7 +376,7 @@ def _changes(now: Protocol, known: Protocol) -> str:
     return ", ".join(f"{name} {value!r} for {theirs[name]!r}" for name, value in ours.items() if value != theirs[name])
 
 
-def differing_rules(first: Report, second: Report) -> list[str]:
+def compare_rules(first: Report, second: Report) -> list[str]:
     """Return what keeps two reports from being compared pair by pair; none if one list was judged by the same rules.
 
     How the systems spoke may differ: that is what is compared.
@@ -392,11 +397,11 @@ def cell(figure: Figure | None, metric: str) -> str:
     return figure.text(percent=shown.percent, digits=shown.digits) if figure else "-"
 
 
-def _wer(row: Row) -> float:
+def _wer(row: Result) -> float:
     return row.metrics.get("word_errors", 0) / max(row.metrics.get("words", 0), 1)
 
 
-def _not_numbers(rows: Sequence[Row]) -> dict[str, int]:
+def _not_numbers(rows: Sequence[Result]) -> dict[str, int]:
     """Return how many rows lack each metric because it was NaN or infinite."""
     ending = " is not a number"
     counts: dict[str, int] = {}

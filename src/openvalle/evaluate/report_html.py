@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from openvalle.evaluate.metrics import METRICS
 from openvalle.evaluate.report import Report, Table, tables
-from openvalle.evaluate.results import Row
+from openvalle.evaluate.results import Result
 
 PLOTTED = ("wer", "sim_o", "sim_r", "dnsmos", "utmos", "rtf")
 WIDTH, BAND, LEFT, RIGHT = 420, 30, 150, 60  # of a plot, in pixels
@@ -35,7 +35,7 @@ audio { width: 100%; height: 2.2rem; } .heard { opacity: .8; } code, pre { font-
 """
 
 
-def html_of(report: Report) -> str:
+def to_html(report: Report) -> str:
     """Return the whole page."""
     protocol = report.protocol
     paper = f", after {protocol.paper}" if protocol.paper else ""
@@ -44,7 +44,7 @@ def html_of(report: Report) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(protocol.title)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(protocol.title)}</h1>",
-        f"<p>Protocol <code>{escape(protocol.name)}</code>{escape(paper)}. {escape(protocol.said)}</p>",
+        f"<p>Protocol <code>{escape(protocol.name)}</code>{escape(paper)}. {escape(protocol.notes)}</p>",
         *(f'<p class="warn">{escape(warning)}</p>' for warning in report.warnings()),
         "<h2>At a glance</h2>",
         f'<div class="plots">{"".join(_plots(report))}</div>',
@@ -69,7 +69,7 @@ def _table(table: Table) -> str:
 
 
 def _plots(report: Report) -> Iterator[str]:
-    found = {system: report.figures(system) for system in report.systems}
+    found = {system: report.summarise(system) for system in report.systems}
     for name in PLOTTED:
         rows = [(system, figures[name]) for system, figures in found.items() if name in figures]
         if rows:
@@ -108,7 +108,7 @@ def _short(name: str, length: int = 20) -> str:
 
 
 def _items(report: Report) -> Iterator[str]:
-    by_item: dict[str, list[Row]] = {}
+    by_item: dict[str, list[Result]] = {}
     for row in report.rows:
         by_item.setdefault(row.item, []).append(row)
     yield f"<h2>Listen</h2><p>{len(by_item)} items; the first {min(len(by_item), MAX_ITEMS)} are shown.</p>"
@@ -123,7 +123,7 @@ def _items(report: Report) -> Iterator[str]:
         yield f'<div class="item">{head}<div class="sounds">{"".join(sounds)}</div></div>'
 
 
-def _facts(row: Row) -> str:
+def _facts(row: Result) -> str:
     if row.failed:
         return f'<p class="warn">failed: {escape(row.error)}</p>'
     shown = (

@@ -1,6 +1,6 @@
 """Rows: what was measured of one system's answer to one item. Reports and comparisons read nothing else.
 
-A file of rows is JSON lines, one `Row` each. Metrics are numbers by name; one that could not be measured is absent,
+A file of rows is JSON lines, one `Result` each. Metrics are numbers by name; one that could not be measured is absent,
 never zero and never NaN, and `notes` says why.
 """
 
@@ -19,7 +19,7 @@ ORIGINAL, RECONSTRUCTED, SYNTHESISED = "original", "codec-reconstructed", "synth
 
 
 @dataclass(frozen=True)
-class Row:
+class Result:
     """One system, one item, one seed."""
 
     system: str
@@ -47,19 +47,19 @@ class Row:
         return self.status != "ok"
 
 
-def finite(values: dict[str, float | None]) -> tuple[dict[str, float], tuple[str, ...]]:
+def split_finite(values: dict[str, float | None]) -> tuple[dict[str, float], tuple[str, ...]]:
     """Return the metrics that are numbers, and a note for each that is NaN or infinite."""
     kept = {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
     bad = [name for name, value in values.items() if value is not None and not math.isfinite(value)]
     return kept, tuple(f"{name} is not a number" for name in bad)
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> Path:
+def write_results(path: Path, rows: Iterable[Result]) -> Path:
     """Write the rows, atomically; return the path."""
     return write_json_lines(path, (asdict(row) for row in rows))
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_results(path: Path) -> list[Result]:
     """Read a file of rows; `UserError` names the line that cannot be read."""
     try:
         return [_row(number, values) for number, values in json_lines(read_text(path, most=None))]
@@ -70,8 +70,8 @@ def read_rows(path: Path) -> list[Row]:
         raise UserError(f"cannot read {path} ({error})", "give the folder that `openvalle evaluate` wrote") from None
 
 
-def _row(number: int, values: Any) -> Row:
+def _row(number: int, values: Any) -> Result:
     try:
-        return Row(**{**values, "notes": tuple(values.get("notes", ()))})
+        return Result(**{**values, "notes": tuple(values.get("notes", ()))})
     except (AttributeError, TypeError) as error:
         raise BadLine(number, str(error)) from None

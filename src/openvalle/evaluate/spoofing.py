@@ -19,7 +19,7 @@ import numpy as np
 from openvalle.audio import read, write
 from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
-from openvalle.evaluate.results import ORIGINAL, Row, read_rows
+from openvalle.evaluate.results import ORIGINAL, Result, read_results
 from openvalle.evaluate.test_list import read_list
 from openvalle.files import atomic_folder, atomic_path, write_text
 
@@ -50,7 +50,7 @@ class Shares:
 
 
 @dataclass(frozen=True)
-class Trial:
+class SpoofingTrial:
     """One utterance of the data set."""
 
     name: str
@@ -58,7 +58,7 @@ class Trial:
     speaker: str
     gender: str
     attack: str  # A01 ...; - for genuine speech
-    row: Row
+    row: Result
 
     @property
     def key(self) -> str:
@@ -89,7 +89,9 @@ def export_spoofing(
     """
     if target.exists():
         raise UserError(f"{target} is there already", "choose another folder")
-    rows = [row for row in read_rows(report / "rows.jsonl") if row.system not in without and row.condition == "clean"]
+    rows = [
+        row for row in read_results(report / "rows.jsonl") if row.system not in without and row.condition == "clean"
+    ]
     there = [row for row in rows if row.audio and not row.failed and (report / row.audio).is_file()]
     systems = [name for name in dict.fromkeys(row.system for row in there) if name != ORIGINAL]
     if not systems:
@@ -119,7 +121,7 @@ def genders(report: Path) -> dict[str, str]:
     return {item.prompt.speaker: item.prompt.gender[:1].upper() for item in read_list(path).items if item.prompt.gender}
 
 
-def parts_of(speakers: Sequence[str], shares: Shares, seed: int) -> dict[str, str]:
+def split_speakers(speakers: Sequence[str], shares: Shares, seed: int) -> dict[str, str]:
     """Return train, dev or eval for each speaker."""
     order = np.random.default_rng(seed).permutation(len(speakers))
     train, dev = round(shares.train * len(speakers)), round((shares.train + shares.dev) * len(speakers))
@@ -128,12 +130,12 @@ def parts_of(speakers: Sequence[str], shares: Shares, seed: int) -> dict[str, st
 
 
 def _trials(
-    rows: Sequence[Row], attacks: Mapping[str, str], shares: Shares, known: Mapping[str, str], seed: int
-) -> list[Trial]:
+    rows: Sequence[Result], attacks: Mapping[str, str], shares: Shares, known: Mapping[str, str], seed: int
+) -> list[SpoofingTrial]:
     """Return the utterances under names that say nothing about their label."""
     names = sorted({row.speaker or "unknown" for row in rows})
     codes = {name: f"OV_{number:04d}" for number, name in enumerate(names, 1)}
-    part_of = parts_of(names, shares, seed)
+    part_of = split_speakers(names, shares, seed)
     shuffled = [rows[place] for place in np.random.default_rng(seed).permutation(len(rows))]
     counts = dict.fromkeys(PARTS, 0)
     trials = []
@@ -143,11 +145,11 @@ def _trials(
         counts[part] += 1
         name = f"LA_{part[0].upper()}_{counts[part]:07d}"
         attack = attacks.get(row.system, "-")
-        trials.append(Trial(name, part, codes[speaker], known.get(speaker, "-"), attack, row))
+        trials.append(SpoofingTrial(name, part, codes[speaker], known.get(speaker, "-"), attack, row))
     return sorted(trials, key=lambda trial: trial.name)
 
 
-def audio_path(trial: Trial, layout: Layout, prefix: str) -> Path:
+def audio_path(trial: SpoofingTrial, layout: Layout, prefix: str) -> Path:
     """Return where an utterance lies."""
     if layout is Layout.LA2019:
         return Path("LA", f"{prefix}_LA_{trial.part}", "flac", f"{trial.name}.flac")
@@ -164,21 +166,21 @@ def protocol_path(part: str, layout: Layout, prefix: str) -> Path:
     return Path(f"{prefix}_protocols", name)
 
 
-def _write_protocols(folder: Path, trials: Sequence[Trial], layout: Layout, prefix: str) -> None:
+def _write_protocols(folder: Path, trials: Sequence[SpoofingTrial], layout: Layout, prefix: str) -> None:
     for part in PARTS:
         lines = [trial.line(layout) for trial in trials if trial.part == part]
         if lines:
             write_text(folder / protocol_path(part, layout, prefix), "".join(f"{line}\n" for line in lines))
 
 
-def _facts_of(record: Any, system: str) -> dict[str, Any]:
+def _system_facts(record: Any, system: str) -> dict[str, Any]:
     """Return what a report's record tells of a system; nothing where it was edited."""
     for name in ("systems", system):
         record = record.get(name) if isinstance(record, dict) else None
     return record if isinstance(record, dict) else {}
 
 
-def _write_facts(folder: Path, trials: Sequence[Trial], attacks: Mapping[str, str], report: Path) -> None:
+def _write_facts(folder: Path, trials: Sequence[SpoofingTrial], attacks: Mapping[str, str], report: Path) -> None:
     """Write what the protocol files cannot say: which attack is which system, what is said, where it came from."""
     with atomic_path(folder / "metadata.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
@@ -189,5 +191,5 @@ def _write_facts(folder: Path, trials: Sequence[Trial], attacks: Mapping[str, st
     record = report / "report.json"
     values = read_data(record, Syntax.JSON, finite=False) if record.is_file() else {}
     known = values.get("record", {}) if isinstance(values, dict) else {}
-    systems = {attack: {"system": name, **_facts_of(known, name)} for name, attack in attacks.items()}
+    systems = {attack: {"system": name, **_system_facts(known, name)} for name, attack in attacks.items()}
     write_text(folder / "attacks.json", json.dumps({"attacks": systems, "record": known}, indent=2) + "\n")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openvalle.evaluate.conditions import KINDS, measured_by
+from openvalle.evaluate.conditions import KINDS, parse_condition
 from openvalle.evaluate.metrics import METRICS
-from openvalle.evaluate.results import Row
+from openvalle.evaluate.results import Result
 from openvalle.speech_models.wer import WordErrors
 
 DRAWS = 2000  # bootstrap samples per interval
@@ -69,14 +69,14 @@ def ratio(
     seed: int = 0,
     readers: Sequence[Hashable] | None = None,
 ) -> Figure:
-    """Return sum(above) / sum(below) over items; `readers`: who reads each, see `resampled`."""
+    """Return sum(above) / sum(below) over items; `readers`: who reads each, see `resample`."""
     sums = np.stack([np.asarray(above, float), np.asarray(below, float)], axis=1)  # (items, 2)
-    spread = _of_sums(resampled(len(sums), np.random.default_rng(seed), readers) @ sums)
+    spread = _quotients(resample(len(sums), np.random.default_rng(seed), readers) @ sums)
     low, high = np.quantile(spread, [0.025, 0.975])
-    return Figure(float(_of_sums(sums.sum(axis=0))), float(low), float(high), len(sums))
+    return Figure(float(_quotients(sums.sum(axis=0))), float(low), float(high), len(sums))
 
 
-def resampled(count: int, rng: np.random.Generator, readers: Sequence[Hashable] | None = None) -> np.ndarray:
+def resample(count: int, rng: np.random.Generator, readers: Sequence[Hashable] | None = None) -> np.ndarray:
     """Return how often each bootstrap sample holds each item, (DRAWS, count).
 
     With the readers of the items, a sample draws as many readers as there are, and of each its number of items. That
@@ -95,7 +95,7 @@ def resampled(count: int, rng: np.random.Generator, readers: Sequence[Hashable] 
     return found
 
 
-def paired(
+def compare_paired(
     first: Sequence[tuple[float, float]],
     second: Sequence[tuple[float, float]],
     seed: int = 0,
@@ -104,24 +104,24 @@ def paired(
     """Return how the ratio of sums differs between two systems measured on the same items.
 
     Each item gives (above, below): (value, 1) for a mean, (errors, words) for an error rate. The interval resamples
-    readers and items (`resampled`); p swaps the two systems' results of random items.
+    readers and items (`resample`); p swaps the two systems' results of random items.
     """
     a, b = np.asarray(first, float), np.asarray(second, float)  # (items, 2)
     assert a.shape == b.shape, (a.shape, b.shape)
     count = len(a)
     rng = np.random.default_rng(seed)
-    drawn = resampled(count, rng, readers)
-    spread = _of_sums(drawn @ b) - _of_sums(drawn @ a)
-    observed = float(_of_sums(b.sum(axis=0)) - _of_sums(a.sum(axis=0)))
+    drawn = resample(count, rng, readers)
+    spread = _quotients(drawn @ b) - _quotients(drawn @ a)
+    observed = float(_quotients(b.sum(axis=0)) - _quotients(a.sum(axis=0)))
     swap = rng.integers(0, 2, (PERMUTATIONS, count)).astype(np.float32)
     moved = swap @ (a - b)  # (permutations, 2): what the second takes from the first
-    chance = _of_sums(b.sum(axis=0) + moved) - _of_sums(a.sum(axis=0) - moved)
+    chance = _quotients(b.sum(axis=0) + moved) - _quotients(a.sum(axis=0) - moved)
     p = (1 + int(np.sum(np.abs(chance) >= abs(observed) - 1e-12))) / (1 + PERMUTATIONS)
     low, high = np.quantile(spread, [0.025, 0.975])
     return Difference(observed, float(low), float(high), p, count)
 
 
-def _of_sums(sums: np.ndarray) -> np.ndarray:
+def _quotients(sums: np.ndarray) -> np.ndarray:
     return sums[..., 0] / np.maximum(sums[..., 1], 1e-9)
 
 
@@ -137,7 +137,7 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class Preserved:
-    """How a measure of the environment went from prompts in one condition to a system's answers."""
+    """How a measure of the acoustics went from prompts in one condition to a system's answers."""
 
     system: str
     condition: str
@@ -158,7 +158,7 @@ class Compared:
     difference: Difference
 
 
-def pairs_of(rows: Iterable[Row], metric: str) -> dict[str, Pair]:
+def collect_sums(rows: Iterable[Result], metric: str) -> dict[str, Pair]:
     """Return (above, below) of each item with the metric, all its seeds and conditions together."""
     above, below = SUMS.get(metric, (metric, None))
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
@@ -169,45 +169,45 @@ def pairs_of(rows: Iterable[Row], metric: str) -> dict[str, Pair]:
     return {item: (top, bottom) for item, (top, bottom) in sums.items()}
 
 
-def figures(rows: Sequence[Row], seed: int = 0) -> dict[str, Figure]:
+def summarise(rows: Sequence[Result], seed: int = 0) -> dict[str, Figure]:
     """Return every metric that the rows hold, with 95 % intervals over readers and their items."""
-    found, readers = {}, readers_of(rows)
+    found, readers = {}, speakers_by_item(rows)
     for metric in METRICS:
-        own = pairs_of(rows, metric)
+        own = collect_sums(rows, metric)
         pairs = np.array(list(own.values()))
         if len(pairs) and pairs[:, 1].sum() > 0:
             found[metric] = ratio(pairs[:, 0], pairs[:, 1], seed, [readers[item] for item in own])
     return found
 
 
-def readers_of(rows: Iterable[Row]) -> dict[str, str]:
+def speakers_by_item(rows: Iterable[Result]) -> dict[str, str]:
     """Return whose voice each item asks for: what intervals resample first."""
     return {row.cluster: row.speaker for row in rows}
 
 
-def per_seed(rows: Sequence[Row]) -> dict[int, dict[str, float]]:
+def per_seed(rows: Sequence[Result]) -> dict[int, dict[str, float]]:
     """Return every metric of each seed alone."""
-    by_seed: dict[int, list[Row]] = defaultdict(list)
+    by_seed: dict[int, list[Result]] = defaultdict(list)
     for row in rows:
         by_seed[row.seed].append(row)
     return {
         seed: {
             metric: sum(pair[0] for pair in pairs.values()) / max(sum(pair[1] for pair in pairs.values()), 1e-9)
             for metric in METRICS
-            if (pairs := pairs_of(own, metric))
+            if (pairs := collect_sums(own, metric))
         }
         for seed, own in sorted(by_seed.items())
     }
 
 
-def preservation(rows: Sequence[Row]) -> list[Preserved]:
+def measure_preservation(rows: Sequence[Result]) -> list[Preserved]:
     """Return, for every system and condition, the measure that the condition changes; clean prompts show all three."""
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Result]] = defaultdict(list)
     for row in rows:
         groups[row.system, row.condition].append(row)
     found = []
     for (system, condition), own in groups.items():
-        changed = measured_by(condition)
+        changed = parse_condition(condition)
         for measure in [changed[0]] if changed else list(KINDS.values()):
             both = [(row.metrics[f"prompt_{measure}"], row.metrics[measure]) for row in own if _has(row, measure)]
             if both:
@@ -217,34 +217,36 @@ def preservation(rows: Sequence[Row]) -> list[Preserved]:
     return found
 
 
-def kept_share(rows: Sequence[Row], measure: str) -> float | None:
+def kept_share(rows: Sequence[Result], measure: str) -> float | None:
     """Return the slope of the answers' measure over the prompts': 1 is kept, 0 ignores the prompt.
 
     None where the prompts hardly differ.
     """
-    changed = [row for row in rows if _has(row, measure) and (measured_by(row.condition) or (measure,))[0] == measure]
+    changed = [
+        row for row in rows if _has(row, measure) and (parse_condition(row.condition) or (measure,))[0] == measure
+    ]
     both = np.array([(row.metrics[f"prompt_{measure}"], row.metrics[measure]) for row in changed])
     if len(both) < 4 or both[:, 0].std() < 1e-6 or len({row.condition for row in changed}) < 2:
         return None
     return float(np.polyfit(both[:, 0], both[:, 1], 1)[0])
 
 
-def _has(row: Row, measure: str) -> bool:
+def _has(row: Result, measure: str) -> bool:
     return measure in row.metrics and f"prompt_{measure}" in row.metrics
 
 
-def compare(first: Sequence[Row], second: Sequence[Row], seed: int = 0) -> list[Compared]:
+def compare(first: Sequence[Result], second: Sequence[Result], seed: int = 0) -> list[Compared]:
     """Return how the second set differs from the first on the items that both hold, metric by metric.
 
     Empty if they have no item in common.
     """
-    found, readers = [], readers_of(first)
+    found, readers = [], speakers_by_item(first)
     for metric in METRICS:
-        a, b = pairs_of(first, metric), pairs_of(second, metric)
+        a, b = collect_sums(first, metric), collect_sums(second, metric)
         common = [item for item in a if item in b]
         left, right = [a[item] for item in common], [b[item] for item in common]
         if not common or not sum(pair[1] for pair in left) or not sum(pair[1] for pair in right):
             continue
         one, two = (sum(pair[0] for pair in side) / sum(pair[1] for pair in side) for side in (left, right))
-        found.append(Compared(metric, one, two, paired(left, right, seed, [readers[item] for item in common])))
+        found.append(Compared(metric, one, two, compare_paired(left, right, seed, [readers[item] for item in common])))
     return found

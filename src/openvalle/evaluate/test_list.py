@@ -26,7 +26,7 @@ Folders = Mapping[str, Path]
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Excerpt:
     """A recording or a part of one, and what is said in it."""
 
     id: str
@@ -51,14 +51,16 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Item:
+class TestItem:
     """One test: say `text` in the voice of `prompt`."""
+
+    __test__ = False  # its name begins like a test's
 
     id: str
     text: str  # to be spoken; for a continuation, what follows the prompt
-    prompt: Stretch
-    reference: Stretch  # a recording of what is judged: `text`, after the prompt's if both are judged
-    other: Stretch | None = None  # a prompt by another speaker: the control
+    prompt: Excerpt
+    reference: Excerpt  # a recording of what is judged: `text`, after the prompt's if both are judged
+    other: Excerpt | None = None  # a prompt by another speaker: the control
     condition: str = "clean"  # what is done to the prompt, see `conditions`
     scores_prompt: bool = False  # the beginning as recorded is judged together with what follows
     number: int = 0  # place in the list
@@ -86,7 +88,7 @@ class TestList:
     protocol: str
     seed: int
     corpus: str  # name of the corpus' folder
-    items: tuple[Item, ...]
+    items: tuple[TestItem, ...]
     notes: tuple[str, ...] = field(default=())  # what a reader has to know, such as missing files
     request: str = ""  # what was asked for: the same request on the same corpus gives the same list
 
@@ -148,20 +150,20 @@ def read_list(path: Path) -> TestList:
     return found
 
 
-def _item(row: dict[str, Any]) -> Item:
-    stretches = {name: Stretch(**row[name]) for name in ("prompt", "reference")}
-    other = Stretch(**row["other"]) if row.get("other") else None
+def _item(row: dict[str, Any]) -> TestItem:
+    excerpts = {name: Excerpt(**row[name]) for name in ("prompt", "reference")}
+    other = Excerpt(**row["other"]) if row.get("other") else None
     row = {name: value for name, value in row.items() if name != "continuation"}  # of version 1
-    return Item(**{**row, **stretches, "other": other})
+    return TestItem(**{**row, **excerpts, "other": other})
 
 
-def check_files(items: Sequence[Item], folders: Folders) -> None:
+def check_files(items: Sequence[TestItem], folders: Folders) -> None:
     """Raise `UserError` if a recording that the items name is not there."""
     missing: dict[str, None] = {}
     for item in items:
-        for stretch in (item.prompt, item.reference, item.other):
-            if stretch and not (folders.get(stretch.folder, Path()) / stretch.audio).is_file():
-                missing[stretch.audio] = None
+        for excerpt in (item.prompt, item.reference, item.other):
+            if excerpt and not (folders.get(excerpt.folder, Path()) / excerpt.audio).is_file():
+                missing[excerpt.audio] = None
     if missing:
         shown = ", ".join(list(missing)[:3])
         raise UserError(

@@ -44,7 +44,7 @@ class Answer(Config):
     time: Finite = Field(0.0, ge=0, description="when, in seconds since 1970")
 
 
-class Ballot(Config):
+class Submission(Config):
     """Everything one rater answered."""
 
     study: str = Field(max_length=64)
@@ -69,51 +69,51 @@ def check_answer(study: Study, trial: Trial, answer: Answer) -> None:
             raise UserError(f"{value:g} is not an answer of this trial", "choose one of those on the page")
 
 
-def read_ballot(study: Study, path: Path) -> Ballot:
+def read_submission(study: Study, path: Path) -> Submission:
     """Return the answers in a file that a rater sent; `UserError` if it is damaged or of another test."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{path} is too large for one rater's answers", "give the file that the page made")
-        ballot = Ballot.model_validate(read_data(path, Syntax.JSON))
+        submission = Submission.model_validate(read_data(path, Syntax.JSON))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check the path") from None
     except (ConfigError, ValidationError) as error:
         first = " ".join(str(error).split())[:160]
         raise UserError(f"{path} does not hold answers: {first}", "ask the rater for the file again") from None
-    if ballot.study != study.id:
+    if submission.study != study.id:
         raise UserError(f"{path} belongs to another listening test", f"this one is {study.id}")
-    trials = schedule(study, ballot.number)
-    for answer in ballot.answers:
+    trials = schedule(study, submission.number)
+    for answer in submission.answers:
         if answer.trial >= len(trials):
             raise UserError(f"{path}: there is no trial {answer.trial}", "leave the file out")
         try:
             check_answer(study, trials[answer.trial], answer)
         except UserError as error:
             raise UserError(f"{path}, trial {answer.trial}: {error.what}", "leave the file out") from None
-    return merged([ballot])[0]
+    return merge([submission])[0]
 
 
-def merged(ballots: Iterable[Ballot]) -> list[Ballot]:
+def merge(submissions: Iterable[Submission]) -> list[Submission]:
     """Return one ballot per rater; of a trial answered again, the first answer counts.
 
     The same file twice, or one saved in the middle and one at the end, adds nothing.
     """
-    groups: dict[str, list[Ballot]] = {}
-    for ballot in ballots:
-        groups.setdefault(ballot.rater, []).append(ballot)
-    return [_joined(group) for group in groups.values()]
+    groups: dict[str, list[Submission]] = {}
+    for submission in submissions:
+        groups.setdefault(submission.rater, []).append(submission)
+    return [_join(group) for group in groups.values()]
 
 
-def _joined(group: Sequence[Ballot]) -> Ballot:
+def _join(group: Sequence[Submission]) -> Submission:
     first: dict[int, Answer] = {}
-    repeats = sum(ballot.repeats for ballot in group)
-    for answer in sorted((a for ballot in group for a in ballot.answers), key=lambda answer: answer.time):
+    repeats = sum(submission.repeats for submission in group)
+    for answer in sorted((a for submission in group for a in submission.answers), key=lambda answer: answer.time):
         kept = first.setdefault(answer.trial, answer)
         repeats += kept is not answer and kept.values != answer.values
     values: dict[str, Any] = {
         "answers": tuple(first[trial] for trial in sorted(first)),
-        "finished": any(ballot.finished for ballot in group),
-        "comment": max((ballot.comment for ballot in group), key=len),
+        "finished": any(submission.finished for submission in group),
+        "comment": max((submission.comment for submission in group), key=len),
         "repeats": repeats,
     }
     return group[0].model_copy(update=values)
@@ -226,11 +226,11 @@ class Store:
         with self._lock:
             return self._answered(rater)
 
-    def ballots(self) -> list[Ballot]:
+    def submissions(self) -> list[Submission]:
         """Return every rater's answers; raters without any are left out."""
         with self._lock:
             rows = self._base.execute("SELECT id, name, number, finished, comment, repeats FROM raters ORDER BY id")
-            return [ballot for row in rows.fetchall() if (ballot := self._ballot(*row)).answers]
+            return [submission for row in rows.fetchall() if (submission := self._submission(*row)).answers]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -262,11 +262,11 @@ class Store:
         taken = {row[0] for row in self._base.execute(held, (time.time() - IDLE_SECONDS,))}
         return next(number for number in range(len(taken) + 1) if number not in taken)
 
-    def _ballot(
+    def _submission(
         self, key: int, name: str | None, number: int, finished: float | None, comment: str, repeats: int
-    ) -> Ballot:
+    ) -> Submission:
         rows = self._base.execute("SELECT answer FROM answers WHERE rater = ? ORDER BY trial", (key,)).fetchall()
-        return Ballot(
+        return Submission(
             study=self._study.id,
             rater=name or f"#{key}",
             number=number,

@@ -24,10 +24,10 @@ from openvalle.listening_test.study import (
     HEADPHONES,
     REFERENCE,
     STUDY_FILE,
-    Clip,
-    Item,
     Role,
+    Stimulus,
     Study,
+    StudyItem,
     Trial,
 )
 
@@ -42,7 +42,7 @@ TONE_RATE = 24_000
 ORDERS = tuple(permutations(("loud", "quiet", "antiphase")))  # the six trials of the check
 
 
-def low_passed(audio: Audio, hertz: float) -> Audio:
+def low_pass(audio: Audio, hertz: float) -> Audio:
     """Return the sound below `hertz`, with a raised-cosine edge a tenth of it wide."""
     frequencies = np.fft.rfftfreq(len(audio.samples), 1 / audio.rate)
     edge = np.clip((frequencies - hertz) / (0.1 * hertz), 0, 1)
@@ -52,12 +52,12 @@ def low_passed(audio: Audio, hertz: float) -> Audio:
 
 def anchor(audio: Audio) -> Audio:
     """Return the MUSHRA anchor of a reference: its band below 3.5 kHz."""
-    return low_passed(audio, ANCHOR_HERTZ)
+    return low_pass(audio, ANCHOR_HERTZ)
 
 
 def poor(audio: Audio, rng: np.random.Generator) -> Audio:
     """Return a version that no listener takes for the better one: dull and noisy, at the same level."""
-    dull = low_passed(audio, POOR_HERTZ).samples
+    dull = low_pass(audio, POOR_HERTZ).samples
     power = float(np.mean(np.square(dull, dtype=np.float64)))
     noise = rng.standard_normal(len(dull)) * np.sqrt(power / 10 ** (POOR_SNR_DB / 10))
     mixed = dull + noise
@@ -112,7 +112,7 @@ class Sound:
                 f"raters' browsers may not play {self.ending!r}", f"choose one of {', '.join(FILE_FORMATS)}"
             )
 
-    def prepared(self, path: Path) -> Audio:
+    def prepare(self, path: Path) -> Audio:
         """Return the clip as raters will hear it; `AudioError` if it holds no speech."""
         audio = read(path, rate=self.rate or None, max_seconds=MAX_CLIP_SECONDS)
         if is_silent(audio):
@@ -126,14 +126,14 @@ def build_study(
     """Write a new test into `folder` (which must not be there, or empty) and return it."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already", "choose another folder; a test is never overwritten")
-    items = chosen_items(design, sources)
+    items = common_items(design, sources)
     with atomic_folder(folder) as part:
         study = _Builder(part / AUDIO_FOLDER, design, sources, sound or Sound()).build(items, progress)
         study.save(part / STUDY_FILE)
     return study
 
 
-def clips_in(folder: Path, name: str) -> dict[str, Path]:
+def find_clips(folder: Path, name: str) -> dict[str, Path]:
     """Return the audio files in `folder` by their names without endings."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder} for {name!r}", "write --system NAME=FOLDER")
@@ -148,12 +148,12 @@ def clips_in(folder: Path, name: str) -> dict[str, Path]:
     return found
 
 
-def chosen_items(design: Design, sources: Sources) -> list[str]:
+def common_items(design: Design, sources: Sources) -> list[str]:
     """Return the items that the test is made of; `UserError` names what is missing where."""
     check_systems(design, sources)
-    folders = {name: clips_in(folder, name) for name, folder in sources.systems.items()}
+    folders = {name: find_clips(folder, name) for name, folder in sources.systems.items()}
     if sources.reference is not None:
-        folders[REFERENCE] = clips_in(sources.reference, REFERENCE)
+        folders[REFERENCE] = find_clips(sources.reference, REFERENCE)
     everything = sorted({item for clips in folders.values() for item in clips})
     common = [item for item in everything if all(item in clips for clips in folders.values())]
     if not common:
@@ -193,10 +193,10 @@ class _Builder:
     def __init__(self, folder: Path, design: Design, sources: Sources, sound: Sound) -> None:
         self._folder, self._design, self._sources, self._sound = folder, design, sources, sound
         self._rng = np.random.default_rng(design.seed)
-        self._clips: dict[str, Clip] = {}
-        self._paths = {name: clips_in(path, name) for name, path in sources.systems.items()}
+        self._clips: dict[str, Stimulus] = {}
+        self._paths = {name: find_clips(path, name) for name, path in sources.systems.items()}
         if sources.reference is not None:
-            self._paths[REFERENCE] = clips_in(sources.reference, REFERENCE)
+            self._paths[REFERENCE] = find_clips(sources.reference, REFERENCE)
 
     def build(self, items: list[str], progress: Progress | None) -> Study:
         """Write every clip and return the test."""
@@ -214,7 +214,7 @@ class _Builder:
             id=secrets.token_hex(8),
             design=design,
             systems=systems,
-            items=tuple(Item(id=item, text=self._sources.texts.get(item, "")) for item in items),
+            items=tuple(StudyItem(id=item, text=self._sources.texts.get(item, "")) for item in items),
             comparisons=comparisons(design, systems, shuffled, names),
             training=trainings(design, shuffled, self._known_pair),
             catches=catches(design, shuffled, self._known_pair),
@@ -226,16 +226,16 @@ class _Builder:
         """Write what one item's counted trials need; `names[system, item]` says where."""
         for system in self._sources.systems:
             names[system, item] = self._write(
-                self._audio(system, item), Clip(role=Role.SYSTEM, system=system, item=item)
+                self._audio(system, item), Stimulus(role=Role.SYSTEM, system=system, item=item)
             )
         if self._design.kind not in (TestKind.SMOS, TestKind.MUSHRA):
             return
         reference = self._audio(REFERENCE, item)
-        names[REFERENCE, item] = self._write(reference, Clip(role=Role.OPEN, system=REFERENCE, item=item))
+        names[REFERENCE, item] = self._write(reference, Stimulus(role=Role.OPEN, system=REFERENCE, item=item))
         if self._design.kind is TestKind.MUSHRA:
-            hidden = Clip(role=Role.HIDDEN, system=REFERENCE, item=item)
+            hidden = Stimulus(role=Role.HIDDEN, system=REFERENCE, item=item)
             names["hidden", item] = self._write(reference, hidden)
-            low = Clip(role=Role.ANCHOR, system=ANCHOR, item=item, poor=True)
+            low = Stimulus(role=Role.ANCHOR, system=ANCHOR, item=item, poor=True)
             names[ANCHOR, item] = self._write(anchor(reference), low)
 
     def _known_pair(self, role: Role, item: str, is_second_poor: bool) -> tuple[str, str]:
@@ -244,14 +244,14 @@ class _Builder:
         audio = self._audio(best, item)
         second = poor(audio, self._rng) if is_second_poor else audio
         return (
-            self._write(audio, Clip(role=role, system=best, item=item)),
-            self._write(second, Clip(role=role, system=best, item=item, poor=is_second_poor)),
+            self._write(audio, Stimulus(role=role, system=best, item=item)),
+            self._write(second, Stimulus(role=role, system=best, item=item, poor=is_second_poor)),
         )
 
     def _audio(self, system: str, item: str) -> Audio:
-        return self._sound.prepared(self._paths[system][item])
+        return self._sound.prepare(self._paths[system][item])
 
-    def _write(self, audio: Audio, clip: Clip) -> str:
+    def _write(self, audio: Audio, clip: Stimulus) -> str:
         import soundfile
 
         # Not from the seed: whoever knows the seed must not know which file is which system.
@@ -270,6 +270,6 @@ class _Builder:
             name = secrets.token_hex(8) + ".wav"  # a lossy format could spoil the opposite phases
             soundfile.write(self._folder / name, headphone_tones(order), TONE_RATE, subtype="PCM_16")
             answer = order.index("quiet") + 1
-            self._clips[name] = Clip(role=Role.TONES, system=HEADPHONES, item=HEADPHONES, answer=answer)
+            self._clips[name] = Stimulus(role=Role.TONES, system=HEADPHONES, item=HEADPHONES, answer=answer)
             trials.append(Trial(stage="headphones", item=HEADPHONES, clips=(name,)))
         return tuple(trials)

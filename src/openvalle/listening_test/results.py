@@ -19,10 +19,10 @@ import numpy as np
 
 from openvalle.errors import UserError
 from openvalle.files import atomic_path, write_text
-from openvalle.listening_test.answers import Answer, Ballot
+from openvalle.listening_test.answers import Answer, Submission
 from openvalle.listening_test.design import Exclusion, TestKind
 from openvalle.listening_test.schedule import schedule
-from openvalle.listening_test.study import Clip, Role, Study
+from openvalle.listening_test.study import Role, Stimulus, Study
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -112,34 +112,34 @@ class Score:
     seconds: float
 
 
-def clips_of(study: Study, answer: Answer) -> list[Clip]:
+def shown_stimuli(study: Study, answer: Answer) -> list[Stimulus]:
     """Return what the clips of an answer are, in the order in which they were shown."""
     return [study.clips[name] for name in answer.clips]
 
 
-def role_of(study: Study, answer: Answer) -> Role:
+def trial_role(study: Study, answer: Answer) -> Role:
     """Return what the answer's trial was for: tones, training, catch, or else a counted one."""
     role = study.clips[answer.clips[0]].role
     return role if role in (Role.TONES, Role.TRAINING, Role.CATCH) else Role.SYSTEM
 
 
-def scores(study: Study, ballot: Ballot) -> list[Score]:
+def scores(study: Study, submission: Submission) -> list[Score]:
     """Return the scores of a rater's counted trials.
 
     CMOS is turned to "system compared with the baseline": positive, the system is better.
     """
     made = []
-    for answer in ballot.answers:
-        if role_of(study, answer) is not Role.SYSTEM:
+    for answer in submission.answers:
+        if trial_role(study, answer) is not Role.SYSTEM:
             continue
-        clips = clips_of(study, answer)
+        clips = shown_stimuli(study, answer)
         if study.design.kind is TestKind.CMOS:
             is_second = clips[1].system != study.design.baseline
             system, value = clips[is_second], answer.values[0] * (1 if is_second else -1)
-            made.append(Score(ballot.rater, system.system, system.item, value, answer.values[0], answer.seconds))
+            made.append(Score(submission.rater, system.system, system.item, value, answer.values[0], answer.seconds))
             continue
         for clip, value in zip(clips, answer.values, strict=True):
-            made.append(Score(ballot.rater, clip.system, clip.item, value, value, answer.seconds))
+            made.append(Score(submission.rater, clip.system, clip.item, value, value, answer.seconds))
     return made
 
 
@@ -147,25 +147,25 @@ def is_caught(study: Study, answer: Answer) -> bool:
     """Return True if the answer to a catch trial is wrong."""
     value = answer.values[0]
     if study.design.kind is TestKind.CMOS:
-        return bool(value >= 0 if clips_of(study, answer)[1].poor else value <= 0)
+        return bool(value >= 0 if shown_stimuli(study, answer)[1].poor else value <= 0)
     return value >= POOR_BELOW if study.design.kind is TestKind.MOS else value < SAME_VOICE
 
 
-def reasons(study: Study, ballot: Ballot, rules: Exclusion) -> list[str]:
+def reasons(study: Study, submission: Submission, rules: Exclusion) -> list[str]:
     """Return why a rater is left out; empty for one who counts."""
     checks = (_catches, _headphones, _share, _speed, _sameness, _hidden)
-    return [why for check in checks if (why := check(study, ballot, rules))]
+    return [why for check in checks if (why := check(study, submission, rules))]
 
 
-def _catches(study: Study, ballot: Ballot, rules: Exclusion) -> str:
-    wrong = [is_caught(study, answer) for answer in ballot.answers if role_of(study, answer) is Role.CATCH]
+def _catches(study: Study, submission: Submission, rules: Exclusion) -> str:
+    wrong = [is_caught(study, answer) for answer in submission.answers if trial_role(study, answer) is Role.CATCH]
     if wrong and np.mean(wrong) > rules.max_failed_catches:
         return f"{sum(wrong)} of {len(wrong)} catch trials wrong"
     return ""
 
 
-def _headphones(study: Study, ballot: Ballot, rules: Exclusion) -> str:
-    given = [answer for answer in ballot.answers if role_of(study, answer) is Role.TONES]
+def _headphones(study: Study, submission: Submission, rules: Exclusion) -> str:
+    given = [answer for answer in submission.answers if trial_role(study, answer) is Role.TONES]
     right = sum(answer.values[0] == study.clips[answer.clips[0]].answer for answer in given)
     # a check left in the middle says nothing
     if len(given) == len(study.headphones) > 0 and right < rules.min_headphones:
@@ -173,33 +173,33 @@ def _headphones(study: Study, ballot: Ballot, rules: Exclusion) -> str:
     return ""
 
 
-def _share(study: Study, ballot: Ballot, rules: Exclusion) -> str:
-    share = len(ballot.answers) / len(schedule(study, ballot.number))
+def _share(study: Study, submission: Submission, rules: Exclusion) -> str:
+    share = len(submission.answers) / len(schedule(study, submission.number))
     return f"answered {share:.0%} of the trials" if share < rules.min_answers else ""
 
 
-def _speed(study: Study, ballot: Ballot, rules: Exclusion) -> str:
-    seconds = [answer.seconds for answer in ballot.answers if role_of(study, answer) is Role.SYSTEM]
+def _speed(study: Study, submission: Submission, rules: Exclusion) -> str:
+    seconds = [answer.seconds for answer in submission.answers if trial_role(study, answer) is Role.SYSTEM]
     if seconds and np.median(seconds) < rules.min_seconds:
         return f"{np.median(seconds):.1f} s for a trial"
     return ""
 
 
-def _sameness(study: Study, ballot: Ballot, rules: Exclusion) -> str:
-    counted = [answer for answer in ballot.answers if role_of(study, answer) is Role.SYSTEM]
+def _sameness(study: Study, submission: Submission, rules: Exclusion) -> str:
+    counted = [answer for answer in submission.answers if trial_role(study, answer) is Role.SYSTEM]
     if rules.constant and len(counted) >= CONSTANT_TRIALS and len({v for a in counted for v in a.values}) == 1:
         return f"the same answer to {len(counted)} trials"
     return ""
 
 
-def _hidden(study: Study, ballot: Ballot, rules: Exclusion) -> str:
+def _hidden(study: Study, submission: Submission, rules: Exclusion) -> str:
     if study.design.kind is not TestKind.MUSHRA:
         return ""
     given = [
         value
-        for answer in ballot.answers
-        if role_of(study, answer) is Role.SYSTEM
-        for clip, value in zip(clips_of(study, answer), answer.values, strict=True)
+        for answer in submission.answers
+        if trial_role(study, answer) is Role.SYSTEM
+        for clip, value in zip(shown_stimuli(study, answer), answer.values, strict=True)
         if clip.role is Role.HIDDEN
     ]
     low = [value < rules.hidden_below for value in given]
@@ -211,12 +211,12 @@ def _hidden(study: Study, ballot: Ballot, rules: Exclusion) -> str:
 Results = dict[str, Any]
 
 
-def results(study: Study, ballots: Sequence[Ballot], rules: Exclusion, seed: int = 0) -> Results:
+def results(study: Study, submissions: Sequence[Submission], rules: Exclusion, seed: int = 0) -> Results:
     """Return everything that is known about the systems, as plain data for JSON."""
-    if not any(scores(study, ballot) for ballot in ballots):
+    if not any(scores(study, submission) for submission in submissions):
         raise UserError("there are no answers yet", "serve the test, or give the files that raters sent")
-    left_out = {ballot.rater: why for ballot in ballots if (why := reasons(study, ballot, rules))}
-    everything = [score for ballot in ballots for score in scores(study, ballot)]
+    left_out = {submission.rater: why for submission in submissions if (why := reasons(study, submission, rules))}
+    everything = [score for submission in submissions for score in scores(study, submission)]
     counted = [score for score in everything if score.rater not in left_out]
     design = study.design
     found: Results = {
@@ -227,18 +227,18 @@ def results(study: Study, ballots: Sequence[Ballot], rules: Exclusion, seed: int
         "scale": design.scale().model_dump(),
         "items": len(study.items),
         "raters": {
-            "all": len(ballots),
-            "counted": len(ballots) - len(left_out),
-            "unfinished": [ballot.rater for ballot in ballots if not ballot.finished],
+            "all": len(submissions),
+            "counted": len(submissions) - len(left_out),
+            "unfinished": [submission.rater for submission in submissions if not submission.finished],
             "left_out": left_out,
         },
-        "repeated_answers": sum(ballot.repeats for ballot in ballots),
+        "repeated_answers": sum(submission.repeats for submission in submissions),
         "interval": f"{LEVEL:.0%}, bootstrap over raters and items, {DRAWS} draws, seed {seed}",
         "systems": [_row(study, name, counted, everything, seed) for name in _systems(everything)],
         "agreement": _agreement(counted),
         "exclusion": rules.model_dump(),
         "design": design.model_dump(mode="json"),
-        "comments": {ballot.rater: ballot.comment for ballot in ballots if ballot.comment},
+        "comments": {submission.rater: submission.comment for submission in submissions if submission.comment},
     }
     if design.kind is TestKind.CMOS:
         found["baseline"] = design.baseline
@@ -284,7 +284,7 @@ def _agreement(counted: Sequence[Score]) -> Results:
     return {"krippendorff_alpha": _number(alpha), "metric": "interval"}
 
 
-def write_results(folder: Path, study: Study, ballots: Sequence[Ballot], found: Results) -> list[Path]:
+def write_test_results(folder: Path, study: Study, submissions: Sequence[Submission], found: Results) -> list[Path]:
     """Write `results.json`, `results.md` and `scores.csv` (one row per rating, in the clear); return their paths."""
     paths = [folder / name for name in ("results.json", "results.md", "scores.csv")]
     write_text(paths[0], json.dumps(found, indent=2, ensure_ascii=False) + "\n")
@@ -292,9 +292,9 @@ def write_results(folder: Path, study: Study, ballots: Sequence[Ballot], found: 
     with atomic_path(paths[2]) as part, part.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(("rater", "system", "item", "score", "answer_as_shown", "seconds", "counted"))
-        for ballot in ballots:
-            counted = ballot.rater not in found["raters"]["left_out"]
-            for s in scores(study, ballot):
+        for submission in submissions:
+            counted = submission.rater not in found["raters"]["left_out"]
+            for s in scores(study, submission):
                 table.writerow(
                     (s.rater, s.system, s.item, f"{s.value:g}", f"{s.shown:g}", f"{s.seconds:g}", int(counted))
                 )

@@ -125,21 +125,21 @@ HEADERS = {
 CLIP_HEADERS = {"Accept-Ranges": "bytes", "Cache-Control": "private, max-age=86400"}  # names are never used again
 
 
-class Join(Config):
+class JoinRequest(Config):
     """A rater comes, for the first time or again."""
 
     rater: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._@-]{0,63})?$")
     token: str = Field("", max_length=64)
 
 
-class Give(Config):
+class AnswerRequest(Config):
     """A rater's answer to one trial."""
 
     token: str = Field(max_length=64)
     answer: Answer
 
 
-class Finish(Config):
+class FinishRequest(Config):
     """A rater's test is over."""
 
     token: str = Field(max_length=64)
@@ -196,7 +196,7 @@ class ListeningServer(ThreadingHTTPServer):
         """Log what went wrong with one connection; a browser that went away is nothing to worry about."""
         log.info("a connection ended early", exc_info=True)
 
-    def join(self, body: Join) -> dict[str, Any]:
+    def join(self, body: JoinRequest) -> dict[str, Any]:
         """Return a rater's key, trials, and which of them are answered."""
         rater = self.store.join(body.rater, body.token)
         return {
@@ -207,12 +207,12 @@ class ListeningServer(ThreadingHTTPServer):
             **self._end(rater.finished),
         }
 
-    def give(self, body: Give) -> dict[str, Any]:
+    def answer(self, body: AnswerRequest) -> dict[str, Any]:
         """Keep an answer."""
         self.store.answer(body.token, body.answer)
         return {"kept": body.answer.trial}
 
-    def finish(self, body: Finish) -> dict[str, Any]:
+    def finish(self, body: FinishRequest) -> dict[str, Any]:
         """Close a rater's test."""
         self.store.finish(body.token, body.comment)
         return self._end(True)
@@ -250,11 +250,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = self._body()
             if path == "/api/join":
-                reply = self.server.join(Join.model_validate_json(body))
+                reply = self.server.join(JoinRequest.model_validate_json(body))
             elif path == "/api/answer":
-                reply = self.server.give(Give.model_validate_json(body))
+                reply = self.server.answer(AnswerRequest.model_validate_json(body))
             elif path == "/api/finish":
-                reply = self.server.finish(Finish.model_validate_json(body))
+                reply = self.server.finish(FinishRequest.model_validate_json(body))
             else:
                 raise Refused(404, "there is no such address")
             self._send_json(HTTPStatus.OK, reply)

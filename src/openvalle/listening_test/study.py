@@ -40,7 +40,7 @@ class Role(StrEnum):
     TONES = "tones"  # a trial of the headphone check
 
 
-class Clip(Config):
+class Stimulus(Config):
     """One file of the test."""
 
     role: Role
@@ -50,7 +50,7 @@ class Clip(Config):
     answer: int = Field(0, description="tones: which of the three is the quiet one, 1 to 3")
 
 
-class Item(Config):
+class StudyItem(Config):
     """One sentence of the test."""
 
     id: str
@@ -74,8 +74,8 @@ class Study(Config):
     id: str
     design: Design
     systems: tuple[str, ...]
-    items: tuple[Item, ...]
-    clips: dict[str, Clip]
+    items: tuple[StudyItem, ...]
+    clips: dict[str, Stimulus]
     comparisons: tuple[Trial, ...] = Field(description="every counted trial once, in the order of the rotation")
     training: tuple[Trial, ...] = ()
     catches: tuple[Trial, ...] = ()
@@ -87,7 +87,7 @@ class Study(Config):
         return {item.id: item.text for item in self.items}
 
     @property
-    def stimuli(self) -> int:
+    def answers_per_trial(self) -> int:
         """Answers that one counted trial takes."""
         return len(self.comparisons[0].clips) if self.design.kind is TestKind.MUSHRA else 1
 

@@ -21,7 +21,7 @@ from openvalle.config import Config
 from openvalle.data.shards import AudioShards, Row, read_rows
 from openvalle.errors import AudioError, ModelError, TextError
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
-from openvalle.speech_models.aligner import POOR_SCORE, SIL, Aligner, Alignment, Span, mark_edges
+from openvalle.speech_models.aligner import POOR_SCORE, SIL, Aligner, PhoneAlignment, PhoneSpan, mark_edges
 from openvalle.text.english import phonemize
 
 
@@ -31,10 +31,10 @@ class Piece:
 
     start: float
     end: float
-    spans: tuple[Span, ...]
+    spans: tuple[PhoneSpan, ...]
 
 
-def cut(spans: Sequence[Span], min_seconds: float, max_seconds: float) -> list[Piece]:
+def cut(spans: Sequence[PhoneSpan], min_seconds: float, max_seconds: float) -> list[Piece]:
     """Return the utterance whole if it lasts up to `max_seconds`, else in pieces that do.
 
     Each cut lies in the middle of the longest pause that leaves a piece of at least half of `max_seconds`, or,
@@ -46,14 +46,14 @@ def cut(spans: Sequence[Span], min_seconds: float, max_seconds: float) -> list[P
         place = _place(rest, min_seconds, max_seconds)
         pause = rest[place]
         middle = (pause.start + pause.end) / 2
-        head = [*rest[:place], Span(SIL, pause.start, middle)]
+        head = [*rest[:place], PhoneSpan(SIL, pause.start, middle)]
         pieces.append(Piece(rest[0].start, middle, tuple(head)))
-        rest = [Span(SIL, middle, pause.end), *rest[place + 1 :]]
+        rest = [PhoneSpan(SIL, middle, pause.end), *rest[place + 1 :]]
     pieces.append(Piece(rest[0].start, rest[-1].end, tuple(rest)))
     return pieces
 
 
-def _place(spans: Sequence[Span], min_seconds: float, max_seconds: float) -> int:
+def _place(spans: Sequence[PhoneSpan], min_seconds: float, max_seconds: float) -> int:
     """Return the index of the pause to cut at."""
     start, end = spans[0].start, spans[-1].end
     for least in (max_seconds / 2, min_seconds):
@@ -156,7 +156,7 @@ class AlignWork:
         return found
 
 
-def check(alignment: Alignment, settings: AlignSettings) -> None:
+def check(alignment: PhoneAlignment, settings: AlignSettings) -> None:
     """Raise `AudioError` with the reason if the words are probably not what is said in the clip."""
     if alignment.score < settings.min_score:
         raise AudioError(f"the text does not fit the sound: score {alignment.score:.1f}")
@@ -193,14 +193,14 @@ def _piece_row(row: Row, piece: Piece, *, whole: bool, score: float) -> Row:
     }
 
 
-def _span_row(span: Span, start: float, first_word: int) -> list[str | float | int]:
+def _span_row(span: PhoneSpan, start: float, first_word: int) -> list[str | float | int]:
     word = span.word - first_word if span.word >= 0 else -1
     return [span.symbol, round(span.start - start, 4), round(span.end - start, 4), word]
 
 
-def read_spans(row: Row) -> list[Span]:
+def read_spans(row: Row) -> list[PhoneSpan]:
     """Return the spans of an aligned row, in seconds from its start."""
-    return [Span(*span) for span in row["spans"]]
+    return [PhoneSpan(*span) for span in row["spans"]]
 
 
 def _build(folder: Path, audio: Path, settings: AlignSettings) -> Work:

@@ -26,7 +26,7 @@ SPECTRUM_WINDOW = 1024
 
 
 @dataclass(frozen=True)
-class Environment:
+class Acoustics:
     """`reverberation`: seconds until a sound has died by 60 dB, nan if no sound is heard to die; `noise`: speech
     over noise in decibels; `bandwidth`: hertz."""
 
@@ -35,9 +35,9 @@ class Environment:
     bandwidth: float
 
 
-def environment(audio: Audio) -> Environment:
+def acoustics(audio: Audio) -> Acoustics:
     """Return the estimates for one clip."""
-    return Environment(reverberation_time(audio), noise_ratio(audio), bandwidth(audio))
+    return Acoustics(reverberation_time(audio), noise_ratio(audio), bandwidth(audio))
 
 
 def noise_ratio(audio: Audio) -> float:

@@ -22,7 +22,7 @@ SPEECH_DB = 40.0  # speech is within this of the loudest frame
 NOISE_DB = 8.0  # and this much above the quietest 2 % of frames
 
 
-def mark_edges(spans: Sequence[Span], audio: Audio) -> list[Span]:
+def mark_edges(spans: Sequence[PhoneSpan], audio: Audio) -> list[PhoneSpan]:
     """Return the spans with the silence before the first phone and after the last one as spans of their own.
 
     The acoustic model gives a short silence at an edge to the phone beside it. What a model is asked to speak
@@ -36,11 +36,11 @@ def mark_edges(spans: Sequence[Span], audio: Audio) -> list[Span]:
     first, last = out[0], out[-1]
     onset = min(loud[0] * FRAME_SECONDS, first.end - MIN_PHONE)
     if first.symbol != SIL and onset >= MIN_SILENCE:
-        out[:1] = [Span(SIL, first.start, onset), replace(first, start=onset)]
+        out[:1] = [PhoneSpan(SIL, first.start, onset), replace(first, start=onset)]
         last = out[-1]
     offset = max((loud[-1] + 1) * FRAME_SECONDS, last.start + MIN_PHONE)
     if last.symbol != SIL and last.end - offset >= MIN_SILENCE:
-        out[-1:] = [replace(last, end=offset), Span(SIL, offset, last.end)]
+        out[-1:] = [replace(last, end=offset), PhoneSpan(SIL, offset, last.end)]
     return out
 
 
@@ -58,7 +58,7 @@ PHONES = frozenset(f"{VOWELS} {CONSONANTS}".split())
 
 
 @dataclass(frozen=True)
-class Span:
+class PhoneSpan:
     """One symbol in time: `start` and `end` in seconds; `word` is the index of its word, -1 for silence."""
 
     symbol: str
@@ -73,14 +73,14 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Alignment:
+class PhoneAlignment:
     """Spans that tile the clip, and how well the phones fit the sound.
 
     `score`: mean log-likelihood per 10 ms frame relative to the best model state, in nats, at most 0; below
     `POOR_SCORE` the words are probably not what is said. `word_scores`: the same for each word given.
     """
 
-    spans: tuple[Span, ...]
+    spans: tuple[PhoneSpan, ...]
     score: float
     word_scores: tuple[float, ...]
 
@@ -122,11 +122,11 @@ class Aligner:
         self._wider: Aligner | None = None  # made when it is first needed
         self._lock = threading.Lock()
 
-    def align(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> list[Span]:
+    def align(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> list[PhoneSpan]:
         """Return spans that tile the clip; see `align_scored`."""
         return list(self.align_scored(audio, words).spans)
 
-    def align_scored(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> Alignment:
+    def align_scored(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> PhoneAlignment:
         """Return when each phone of `words` (text, ARPAbet phones with stress) is spoken, and how surely.
 
         The spans tile [0, audio.seconds]; silences of `MIN_SILENCE` or more are spans named SIL, equal
@@ -145,9 +145,9 @@ class Aligner:
             if self._beam is not None:
                 raise
             return self._second_try(audio, words)
-        return _alignment(entries, words, spoken, audio.seconds)
+        return _build_alignment(entries, words, spoken, audio.seconds)
 
-    def _second_try(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> Alignment:
+    def _second_try(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> PhoneAlignment:
         """Return an alignment that a wider search finds, which is slower and finds one for wrong words too."""
         with self._lock:
             self._wider = self._wider or Aligner(WIDE_BEAM)
@@ -194,13 +194,13 @@ class Aligner:
         return name
 
 
-def align(audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> list[Span]:
+def align(audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> list[PhoneSpan]:
     """Align one clip; keep an `Aligner` for many."""
     return Aligner().align(audio, words)
 
 
 def spans_to_durations(
-    spans: Sequence[Span], frames: int, frame_rate: float = 75.0, block: int = 2
+    spans: Sequence[PhoneSpan], frames: int, frame_rate: float = 75.0, block: int = 2
 ) -> tuple[list[str], list[int]]:
     """Return the symbols and their whole frames; the durations sum to `frames`.
 
@@ -245,10 +245,10 @@ def _seconds(frame: int) -> float:
     return round(frame * HOP_SECONDS + WINDOW_OFFSET, 4)
 
 
-def _alignment(
+def _build_alignment(
     entries: list[_Entry], words: Sequence[tuple[str, tuple[str, ...]]], spoken: list[int], seconds: float
-) -> Alignment:
-    spans: list[Span] = []
+) -> PhoneAlignment:
+    spans: list[PhoneSpan] = []
     scores = [0.0] * len(words)
     index = iter(spoken)
     for entry in entries:
@@ -259,19 +259,19 @@ def _alignment(
         if entry.is_word:
             scores[word] = entry.score * SCORE_NATS / max(1, entry.frames)
         for symbol, (start, end) in zip(symbols, entry.phones, strict=True):
-            spans.append(Span(symbol, _seconds(start), _seconds(end), word))
+            spans.append(PhoneSpan(symbol, _seconds(start), _seconds(end), word))
     total = sum(entry.score for entry in entries) / max(1, sum(entry.frames for entry in entries))
-    return Alignment(tuple(_tile(spans, seconds)), total * SCORE_NATS, tuple(scores))
+    return PhoneAlignment(tuple(_tile(spans, seconds)), total * SCORE_NATS, tuple(scores))
 
 
-def _tile(spans: list[Span], seconds: float) -> list[Span]:
+def _tile(spans: list[PhoneSpan], seconds: float) -> list[PhoneSpan]:
     """Join equal neighbours and silences that are too short, and stretch the ends to [0, seconds]."""
     spans[0] = replace(spans[0], start=0.0)
     spans[-1] = replace(spans[-1], end=seconds)
     spans = _joined(spans)
     if len(spans) > 1 and spans[0].symbol == SIL and spans[0].seconds < MIN_SILENCE:
         spans = [replace(spans[1], start=0.0), *spans[2:]]
-    kept: list[Span] = []
+    kept: list[PhoneSpan] = []
     for span in spans:
         if kept and span.symbol == SIL and span.seconds < MIN_SILENCE:
             kept[-1] = replace(kept[-1], end=span.end)
@@ -280,9 +280,9 @@ def _tile(spans: list[Span], seconds: float) -> list[Span]:
     return _joined(kept)
 
 
-def _joined(spans: list[Span]) -> list[Span]:
+def _joined(spans: list[PhoneSpan]) -> list[PhoneSpan]:
     """Return `spans` with equal neighbours made one (the word of the first is kept)."""
-    out: list[Span] = []
+    out: list[PhoneSpan] = []
     for span in spans:
         if out and out[-1].symbol == span.symbol:
             out[-1] = replace(out[-1], end=span.end)

@@ -179,7 +179,7 @@ class TransformersRecognizer:
         return Transcript(found["text"].strip(), words)
 
 
-def recognizer_named(name: str, device: str = "cpu") -> Recognizer:
+def load_recognizer(name: str, device: str = "cpu") -> Recognizer:
     """Return the recogniser called `name`; `UserError` lists the names.
 
     `whisper` (base) or `whisper:MODEL`; `pocketsphinx`; `hubert-large`; `transformers:MODEL`. MODEL is a size of
@@ -206,7 +206,7 @@ def best_available(name: str = "") -> Recognizer:
     asked for by name.
     """
     if chosen := name or os.environ.get(CHOICE, ""):
-        return recognizer_named(chosen)
+        return load_recognizer(chosen)
     for model in BEST if find_spec("faster_whisper") else ():
         try:
             return WhisperRecognizer(model, local_only=True)

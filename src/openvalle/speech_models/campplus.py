@@ -18,7 +18,7 @@ from openvalle.audio import Audio
 from openvalle.errors import AudioError, ModelError
 from openvalle.hub import Wheels
 from openvalle.speech_models.mel import kaldi_fbank
-from openvalle.speech_models.speaker import RATE, checked
+from openvalle.speech_models.speaker import RATE, to_model_samples
 
 FILE = "campplus_cn_en_common.pt"
 WHEELS = Wheels(
@@ -45,11 +45,11 @@ class CAMPPlusEncoder:
         """`path`: a .pt file or a folder that holds one; without it, the one in the wheel."""
         file = WHEELS.find() / FILE if path is None else _file_at(Path(path).expanduser())
         self.name = "campplus" if path is None else f"campplus {path}"
-        self._network = Network(_read(file), file)
+        self._network = CAMPPlus(_read(file), file)
 
     def embed(self, audio: Audio) -> np.ndarray:
         """Return the embedding (192,) float32 of unit length; `AudioError` if nothing is heard."""
-        features = kaldi_fbank(checked(audio), RATE, self._network.bands)  # (frames, bands)
+        features = kaldi_fbank(to_model_samples(audio), RATE, self._network.bands)  # (frames, bands)
         if len(features) < LEAST_FRAMES:
             raise AudioError("the recording is too short to know a voice", "give a recording of someone speaking")
         features -= features.mean(axis=0)
@@ -58,7 +58,7 @@ class CAMPPlusEncoder:
             return F.normalize(embedding, dim=0).numpy()
 
 
-class Network:
+class CAMPPlus:
     """The released layers, by their names in the state dict."""
 
     def __init__(self, state: Mapping[str, Tensor], source: Path) -> None:
@@ -76,11 +76,11 @@ class Network:
     def __call__(self, features: Tensor) -> Tensor:
         """Return the embedding (D,) of log mel energies (frames, bands), their mean over time removed."""
         x = self._front(features.T[None, None])  # (1, channels x rows, frames)
-        x = self._normed("xvector.tdnn.nonlinear", self._conv("xvector.tdnn.linear", x, stride=2))
+        x = self._norm_relu("xvector.tdnn.nonlinear", self._conv("xvector.tdnn.linear", x, stride=2))
         for block, dilation in enumerate(DILATIONS, 1):
             x = self._dense_block(f"xvector.block{block}", x, dilation)
-            x = self._conv(f"xvector.transit{block}.linear", self._normed(f"xvector.transit{block}.nonlinear", x))
-        x = self._normed("xvector.out_nonlinear", x)
+            x = self._conv(f"xvector.transit{block}.linear", self._norm_relu(f"xvector.transit{block}.nonlinear", x))
+        x = self._norm_relu("xvector.out_nonlinear", x)
         statistics = torch.cat([x.mean(-1), x.std(-1)], dim=-1)[..., None]
         embedding = self._conv("xvector.dense.linear", statistics)
         return self._norm("xvector.dense.nonlinear.batchnorm", embedding)[0, :, 0]
@@ -104,8 +104,8 @@ class Network:
         number = 1
         while f"{name}.tdnnd{number}.linear1.weight" in self.state:
             layer = f"{name}.tdnnd{number}"
-            hidden = self._conv(f"{layer}.linear1", self._normed(f"{layer}.nonlinear1", x))
-            hidden = self._normed(f"{layer}.nonlinear2", hidden)
+            hidden = self._conv(f"{layer}.linear1", self._norm_relu(f"{layer}.nonlinear1", x))
+            hidden = self._norm_relu(f"{layer}.nonlinear2", hidden)
             own = self._conv(f"{layer}.cam_layer.linear_local", hidden, dilation=dilation)
             x = torch.cat([x, own * self._mask(f"{layer}.cam_layer", hidden)], dim=1)
             number += 1
@@ -131,7 +131,7 @@ class Network:
         scale, shift = self.state.get(f"{name}.weight"), self.state.get(f"{name}.bias")
         return F.batch_norm(x, self._get(f"{name}.running_mean"), self._get(f"{name}.running_var"), scale, shift)
 
-    def _normed(self, name: str, x: Tensor) -> Tensor:
+    def _norm_relu(self, name: str, x: Tensor) -> Tensor:
         return F.relu(self._norm(f"{name}.batchnorm", x))
 
     def _get(self, name: str) -> Tensor:

@@ -35,12 +35,12 @@ RENAMES = [
 BROKEN = (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AssertionError, AttributeError)
 
 
-def renamed(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def rename(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors under `prefix`, by transformers' names."""
-    return {_renamed(key.removeprefix(prefix)): value for key, value in state.items() if key.startswith(prefix)}
+    return {_rename(key.removeprefix(prefix)): value for key, value in state.items() if key.startswith(prefix)}
 
 
-def _renamed(name: str) -> str:
+def _rename(name: str) -> str:
     for pattern, replacement in RENAMES:
         changed, count = re.subn(f"^{pattern}", replacement, name)
         if count:

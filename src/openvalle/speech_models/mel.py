@@ -52,8 +52,8 @@ def kaldi_fbank(samples: np.ndarray, rate: int, bands: int) -> np.ndarray:
     povey = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / (window - 1))) ** 0.85
     size = 1 << (window - 1).bit_length()
     power = np.abs(np.fft.rfft(frames * povey, size, axis=1)) ** 2
-    mel = _mel_of_kaldi(np.fft.rfftfreq(size, 1 / rate))[None]
-    lowest, highest = _mel_of_kaldi(np.array([20.0, rate / 2])).tolist()
+    mel = _kaldi_mel(np.fft.rfftfreq(size, 1 / rate))[None]
+    lowest, highest = _kaldi_mel(np.array([20.0, rate / 2])).tolist()
     edges = np.linspace(lowest, highest, bands + 2)
     centre = edges[1:-1, None]
     step = edges[1] - edges[0]  # bands overlap by half
@@ -61,5 +61,5 @@ def kaldi_fbank(samples: np.ndarray, rate: int, bands: int) -> np.ndarray:
     return np.log(np.maximum(power @ filters.T, np.finfo(np.float32).eps)).astype(np.float32)
 
 
-def _mel_of_kaldi(hz: np.ndarray) -> np.ndarray:
+def _kaldi_mel(hz: np.ndarray) -> np.ndarray:
     return 1127 * np.log1p(hz / 700)

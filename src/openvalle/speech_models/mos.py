@@ -20,9 +20,9 @@ from openvalle.audio import Audio, resample
 from openvalle.errors import AudioError, MissingExtra, ModelError
 from openvalle.files import sha256
 from openvalle.hub import wheel_file
-from openvalle.speech_models.fairseq import load_part, read_state, renamed
+from openvalle.speech_models.fairseq import load_part, read_state, rename
 from openvalle.speech_models.mel import power_mel
-from openvalle.speech_models.speaker import checked
+from openvalle.speech_models.speaker import to_model_samples
 
 RATE = 16_000  # rate of the models, in hertz
 WINDOW = 144_160  # samples heard at a time: 9.01 s; a longer clip is heard once a second
@@ -35,7 +35,7 @@ FITS = (
 
 
 @dataclass(frozen=True)
-class Quality:
+class DNSMOSScores:
     """Estimated mean opinions from 1 (bad) to 5: P.835 SIG, BAK, OVRL, and P.808 MOS."""
 
     signal: float
@@ -55,7 +55,7 @@ class DNSMOS:
         self._p808 = _session("model_v8.onnx", threads)
         self._step = step * RATE
 
-    def score(self, audio: Audio) -> Quality:
+    def score(self, audio: Audio) -> DNSMOSScores:
         """Return the mean opinion over all windows; clips under 9 s are repeated. `AudioError` if empty."""
         samples = np.clip(resample(audio, RATE).samples, -1, 1)
         if not len(samples):
@@ -66,7 +66,7 @@ class DNSMOS:
         last = (len(samples) // RATE) * RATE - WINDOW
         rows = [self._window(samples[i : i + WINDOW]) for i in range(0, max(last, 0) + 1, self._step)]
         signal, background, overall, p808 = np.mean(rows, axis=0).tolist()
-        return Quality(signal, background, overall, p808)
+        return DNSMOSScores(signal, background, overall, p808)
 
     def _window(self, samples: np.ndarray) -> list[float]:
         """Return the four opinions of one window (WINDOW,); one at a time is faster than a batch."""
@@ -109,7 +109,7 @@ class UTMOS:
     def score(self, audio: Audio) -> float:
         """Return the predicted opinion; `AudioError` if the clip is silent."""
         with torch.inference_mode():
-            return float(self._network(torch.from_numpy(checked(audio))[None])[0])
+            return float(self._network(torch.from_numpy(to_model_samples(audio))[None])[0])
 
 
 class _Network(nn.Module):
@@ -121,7 +121,7 @@ class _Network(nn.Module):
             from transformers import Wav2Vec2Config, Wav2Vec2Model
         except ImportError:
             raise MissingExtra("transformers", "eval") from None
-        encoder = renamed(state, ENCODER)
+        encoder = rename(state, ENCODER)
         width = len(encoder["encoder.layer_norm.weight"])
         positions = encoder["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
         config = Wav2Vec2Config(

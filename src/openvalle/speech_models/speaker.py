@@ -21,7 +21,7 @@ from openvalle.audio import Audio, is_silent, resample
 from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
 from openvalle.files import sha256
 from openvalle.hub import wheel_file
-from openvalle.speech_models.fairseq import load_part, read_state, renamed
+from openvalle.speech_models.fairseq import load_part, read_state, rename
 from openvalle.speech_models.mel import power_mel
 
 RATE = 16_000  # rate of both models, in hertz
@@ -70,7 +70,7 @@ class ResemblyzerEncoder:
         """Return the embedding (256,) float32 of unit length."""
         import torch
 
-        samples = _voiced(_raise_level(checked(audio)))
+        samples = _cut_silence(_raise_level(to_model_samples(audio)))
         starts = self._starts(len(samples))
         samples = np.pad(samples, (0, max(0, (starts[-1] + self.partial_frames) * 160 - len(samples))))
         mel = power_mel(samples, RATE, window=400, hop=160, bands=40)
@@ -115,13 +115,13 @@ class WavLMEncoder:
         """Return the x-vector (512,) float32 of unit length."""
         import torch
 
-        inputs = self._features(checked(audio), sampling_rate=RATE, return_tensors="pt")
+        inputs = self._features(to_model_samples(audio), sampling_rate=RATE, return_tensors="pt")
         with torch.inference_mode():
             embeddings = self._model(**inputs.to(self._model.device)).embeddings[0]
             return torch.nn.functional.normalize(embeddings, dim=0).cpu().numpy()
 
 
-def encoder_named(name: str, device: str = "cpu") -> SpeakerEncoder:
+def load_encoder(name: str, device: str = "cpu") -> SpeakerEncoder:
     """Return the speaker encoder called `name`; `UserError` lists the names.
 
     `resemblyzer`; `campplus` or `campplus:PATH` (a folder or .pt file); `wavlm-sv` or
@@ -149,7 +149,7 @@ def encoder_named(name: str, device: str = "cpu") -> SpeakerEncoder:
     raise UserError(f"there is no speaker model {name!r}", hint)
 
 
-def checked(audio: Audio) -> np.ndarray:
+def to_model_samples(audio: Audio) -> np.ndarray:
     """Return the samples at `RATE`; `AudioError` if they are silent."""
     if not len(audio.samples) or is_silent(audio):
         raise AudioError("the recording is silent", "give a recording of someone speaking")
@@ -166,7 +166,7 @@ def _raise_level(samples: np.ndarray, target_db: float = -30.0) -> np.ndarray:
     return samples * np.float32(gain) if gain > 1 else samples
 
 
-def _voiced(samples: np.ndarray) -> np.ndarray:
+def _cut_silence(samples: np.ndarray) -> np.ndarray:
     """Return `samples` without the silences longer than 0.2 s, found by WebRTC's activity detector."""
     try:
         import webrtcvad
@@ -206,7 +206,7 @@ class UniSpeechEncoder:
 
     def embed(self, audio: Audio) -> np.ndarray:
         """Return the embedding (256,) float32 of unit length."""
-        samples = torch.from_numpy(checked(audio))[None].to(self._device)
+        samples = torch.from_numpy(to_model_samples(audio))[None].to(self._device)
         with torch.inference_mode():
             return F.normalize(self._network(samples)[0], dim=0).cpu().numpy()
 
@@ -220,7 +220,7 @@ class SpeakerNetwork(nn.Module):
             from transformers import WavLMModel
         except ImportError:
             raise MissingExtra("transformers", "eval") from None
-        encoder = renamed(state, ENCODER)
+        encoder = rename(state, ENCODER)
         self.encoder: Any = WavLMModel(wavlm_config(encoder))
         load_part(self.encoder, encoder, path)
         self.feature_weight = nn.Parameter(state["feature_weight"].clone())

@@ -53,19 +53,19 @@ class WordErrors:
 
 def word_errors(reference: str, hypothesis: str, normalizer: str = NORMALIZER) -> WordErrors:
     """Return the word errors of `hypothesis` against `reference`, both normalised by `normalizer`."""
-    normalize = normalizer_named(normalizer)
+    normalize = find_normalizer(normalizer)
     expected, heard = normalize(reference), normalize(hypothesis)
-    return _counted("process_words", expected, heard, len(expected.split()), len(heard.split()))
+    return _count("process_words", expected, heard, len(expected.split()), len(heard.split()))
 
 
 def character_errors(reference: str, hypothesis: str, normalizer: str = NORMALIZER) -> WordErrors:
     """Return the character errors, without the spaces: the measure for languages that write none."""
-    normalize = normalizer_named(normalizer)
+    normalize = find_normalizer(normalizer)
     expected, heard = (normalize(text).replace(" ", "") for text in (reference, hypothesis))
-    return _counted("process_characters", expected, heard, len(expected), len(heard))
+    return _count("process_characters", expected, heard, len(expected), len(heard))
 
 
-def _counted(measure: str, expected: str, heard: str, count: int, heard_count: int) -> WordErrors:
+def _count(measure: str, expected: str, heard: str, count: int, heard_count: int) -> WordErrors:
     try:
         import jiwer
     except ImportError:
@@ -89,7 +89,7 @@ def normalize_words(text: str) -> str:
     """
     text = unicodedata.normalize("NFKD", text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower())
     text = "".join(char for char in text if not unicodedata.combining(char))
-    text = NUMBER.sub(lambda found: f" {_spelled(found[1], bool(found[2]))} ", text)
+    text = NUMBER.sub(lambda found: f" {_spell(found[1], bool(found[2]))} ", text)
     tokens = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+|[&%]", text)
     return " ".join(SPELLED_OUT.get(token, token) for token in tokens)
 
@@ -104,14 +104,14 @@ def plain_words(text: str) -> str:
 NORMALIZERS: dict[str, Callable[[str], str]] = {NORMALIZER: normalize_words, "plain-1": plain_words}
 
 
-def normalizer_named(name: str) -> Callable[[str], str]:
+def find_normalizer(name: str) -> Callable[[str], str]:
     """Return the normaliser called `name`; `UserError` lists those there are."""
     if name not in NORMALIZERS:
         raise UserError(f"there is no text normaliser {name!r}", f"there are: {', '.join(NORMALIZERS)}")
     return NORMALIZERS[name]
 
 
-def _spelled(number: str, ordinal: bool) -> str:
+def _spell(number: str, ordinal: bool) -> str:
     whole, _, part = number.replace(",", "").partition(".")
     is_whole, part = not part, part.rstrip("0")  # 2.50 is two point five, 2.00 is two
     if len(whole) > NAMED:

@@ -19,7 +19,7 @@ import numpy as np
 from openvalle.audio import Audio, concatenate
 from openvalle.evaluate.protocols import Decoding
 from openvalle.evaluate.results import SYNTHESISED
-from openvalle.evaluate.test_list import Item
+from openvalle.evaluate.test_list import TestItem
 from openvalle.hub import BUILTIN
 from openvalle.synth.speech import Speech, join_speech
 
@@ -32,7 +32,7 @@ PURPOSE = "a recording of a test corpus, used for measurement only"  # noted as 
 
 
 @dataclass(frozen=True)
-class Spoken:
+class Output:
     """An answer: the sound and what it took.
 
     `seconds`: wall clock, NaN if unknown; `processor`: processor seconds, 0 if unknown; `ended`: False if it was
@@ -54,7 +54,7 @@ class System(Protocol):
     def name(self) -> str:
         """What the rows are called."""
 
-    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Return the item's text in the prompt's voice; `UserError` if it cannot."""
 
 
@@ -103,12 +103,12 @@ class ModelSystem:
             "watermark": marker.name if marker else "none",
         }
 
-    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Return the item's text, spoken."""
         key = f"{item.prompt.id} {item.prompt.start} {item.prompt.end} {item.condition}"
         if self.voices[0] != key:
             about = {"consent": PURPOSE, "language": item.prompt.language}
-            with hushed("openvalle.synth"):  # that prompts of 2.9 s are short is no news
+            with quiet_log("openvalle.synth"):  # that prompts of 2.9 s are short is no news
                 self.voices = key, self.synthesizer.voice(prompt, item.prompt.text, **about)
         if not self.is_warm:
             self._speech("one two three", seed)
@@ -117,7 +117,7 @@ class ModelSystem:
         speech = self._speech(item.text.lower(), seed)
         took, processor = time.perf_counter() - started, time.process_time() - processor
         ended = speech.quality.stopped_by == "end"
-        return Spoken(speech.audio, took, processor, ended, speech.quality.flags, peak_memory())
+        return Output(speech.audio, took, processor, ended, speech.quality.flags, peak_memory())
 
     def _speech(self, text: str, seed: int) -> Speech:
         how: dict[str, Any] = {"seed": seed, "options": self.options}
@@ -130,7 +130,7 @@ class ModelSystem:
 
 
 @contextmanager
-def hushed(name: str) -> Iterator[None]:
+def quiet_log(name: str) -> Iterator[None]:
     """Let a part of the package log errors only, for a while."""
     logger = logging.getLogger(name)
     level = logger.level
@@ -150,7 +150,7 @@ def reconstruct(codec: Codec, audio: Audio) -> Audio:
     return Audio(decoded[: len(audio.samples)].astype(np.float32), audio.rate)
 
 
-def forget_peak() -> None:
+def reset_peak_memory() -> None:
     """Let the most memory that this process has held begin anew, where the system knows how (Linux, accelerators)."""
     import torch
 

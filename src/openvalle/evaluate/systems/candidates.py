@@ -22,15 +22,17 @@ from openvalle.evaluate.systems.config import (
     OpenAIConfig,
     SystemConfig,
     TransformersConfig,
-    digest_of,
-    filled,
+    fill,
+    settings_digest,
 )
-from openvalle.evaluate.systems.http import HttpSystem, secret
+from openvalle.evaluate.systems.http import HttpSystem, read_secret
 from openvalle.evaluate.systems.libraries import CoquiSystem, TransformersSystem
 from openvalle.evaluate.systems.ours import candidate
 
 
-def candidate_of(name: str, config: SystemConfig, device: str = "cpu", decoding: Decoding | None = None) -> Candidate:
+def build_candidate(
+    name: str, config: SystemConfig, device: str = "cpu", decoding: Decoding | None = None
+) -> Candidate:
     """Return the system `name`; heavy things are loaded when it first speaks. `device`, `decoding`: of our models."""
     if name in (ORIGINAL, RECONSTRUCTED, "prompt"):
         raise UserError(f"{name!r} is the name of a row that is always there", "call the system something else")
@@ -42,12 +44,12 @@ def candidate_of(name: str, config: SystemConfig, device: str = "cpu", decoding:
     if isinstance(config, FolderConfig):
         return Candidate(name, FolderSystem.load(name, config).digest, partial(FolderSystem.load, name, config), facts)
     if isinstance(config, CommandConfig):
-        return Candidate(name, digest_of(config), partial(CommandSystem, name, config), facts)
+        return Candidate(name, settings_digest(config), partial(CommandSystem, name, config), facts)
     if isinstance(config, TransformersConfig):
-        return Candidate(name, digest_of(config), partial(TransformersSystem.load, name, config), facts)
+        return Candidate(name, settings_digest(config), partial(TransformersSystem.load, name, config), facts)
     if isinstance(config, CoquiConfig):
-        return Candidate(name, digest_of(config), partial(CoquiSystem.load, name, config), facts)
-    return Candidate(name, digest_of(config), partial(HttpSystem, name, config), facts)
+        return Candidate(name, settings_digest(config), partial(CoquiSystem.load, name, config), facts)
+    return Candidate(name, settings_digest(config), partial(HttpSystem, name, config), facts)
 
 
 def check(config: SystemConfig) -> None:
@@ -59,14 +61,14 @@ def check(config: SystemConfig) -> None:
     elif isinstance(config, HttpConfig | OpenAIConfig):
         http = config.as_http() if isinstance(config, OpenAIConfig) else config
         for value in http.headers.values():
-            secret(value)
+            read_secret(value)
         _check_placeholders((http.url, http.body))
 
 
 def _check_placeholders(template: Any) -> None:
     """Raise `ConfigError` if a text in the template names a placeholder that there is not."""
     if isinstance(template, str):
-        filled(template.replace("{prompt_base64}", ""), dict.fromkeys(NAMES, ""))
+        fill(template.replace("{prompt_base64}", ""), dict.fromkeys(NAMES, ""))
     elif isinstance(template, dict):
         _check_placeholders(tuple(template.values()))
     elif isinstance(template, list | tuple):

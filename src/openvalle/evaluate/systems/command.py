@@ -13,9 +13,9 @@ from pathlib import Path
 
 from openvalle.audio import FORMATS, Audio, read, write
 from openvalle.errors import UserError
-from openvalle.evaluate.systems.base import Spoken
-from openvalle.evaluate.systems.config import CommandConfig, FolderConfig, digest_of, filled, values_of
-from openvalle.evaluate.test_list import Item
+from openvalle.evaluate.systems.base import Output
+from openvalle.evaluate.systems.config import CommandConfig, FolderConfig, fill, placeholder_values, settings_digest
+from openvalle.evaluate.test_list import TestItem
 from openvalle.files import expanded
 
 SHOWN = 300  # characters of a program's last words
@@ -32,22 +32,22 @@ class CommandSystem:
     @property
     def digest(self) -> str:
         """Identity: the settings."""
-        return digest_of(self.config)
+        return settings_digest(self.config)
 
-    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Run the program for one item and read what it wrote; `UserError` for whatever goes wrong."""
         with tempfile.TemporaryDirectory(prefix="openvalle-") as folder:
             clip, output = Path(folder) / "prompt.wav", Path(folder) / "output.wav"
             write(clip, prompt)
-            values = values_of(item, seed, clip, output)
-            command = [filled(part, values) for part in self.config.command]
-            stdin = None if self.config.stdin is None else filled(self.config.stdin, values)
+            values = placeholder_values(item, seed, clip, output)
+            command = [fill(part, values) for part in self.config.command]
+            stdin = None if self.config.stdin is None else fill(self.config.stdin, values)
             started = time.perf_counter()
             run(command, stdin, self.config.timeout)
             took = time.perf_counter() - started
             if not output.is_file():
                 raise UserError(f"{command[0]} wrote no {{output}}", "check the command")
-            return Spoken(read(output, max_seconds=MAX_ANSWER_SECONDS), took)
+            return Output(read(output, max_seconds=MAX_ANSWER_SECONDS), took)
 
 
 def run(command: list[str], stdin: str | None, timeout: float) -> None:
@@ -98,13 +98,13 @@ class FolderSystem:
             raise UserError(f"there is no folder {folder}", f"check the path of the system {name!r}")
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS)
         state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return cls(name, config, digest_of(config, hashlib.sha256(repr(state).encode()).hexdigest()))
+        return cls(name, config, settings_digest(config, hashlib.sha256(repr(state).encode()).hexdigest()))
 
-    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Return the clip of an item; `UserError` if there is none."""
         folder = expanded(self.config.path)
-        stem = filled(self.config.pattern, {"id": item.id, "seed": str(seed)})
+        stem = fill(self.config.pattern, {"id": item.id, "seed": str(seed)})
         found = [path for ending in FORMATS if (path := folder / f"{stem}{ending}").is_file()]
         if not found:
             raise UserError(f"{folder} holds no clip {stem}", f"name it {stem}.wav")
-        return Spoken(read(found[0], max_seconds=MAX_ANSWER_SECONDS), float("nan"))
+        return Output(read(found[0], max_seconds=MAX_ANSWER_SECONDS), float("nan"))

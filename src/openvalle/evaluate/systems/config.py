@@ -17,14 +17,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from openvalle.config import Config, read_mapping
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.test_list import Item
+from openvalle.evaluate.test_list import TestItem
 
 NAMES = ("text", "prompt", "prompt_text", "prompt_base64", "output", "seed", "language", "speaker", "id")
 PLACEHOLDER = re.compile(r"\{([a-z_0-9]+)\}")
 
 
-def values_of(item: Item, seed: int, prompt: Path, output: Path) -> dict[str, str]:
-    """Return the values of all placeholders but the prompt's bytes, which `filled` reads from its file if needed."""
+def placeholder_values(item: TestItem, seed: int, prompt: Path, output: Path) -> dict[str, str]:
+    """Return the values of all placeholders but the prompt's bytes, which `fill` reads from its file if needed."""
     return {
         "text": item.text,
         "prompt": str(prompt),
@@ -37,7 +37,7 @@ def values_of(item: Item, seed: int, prompt: Path, output: Path) -> dict[str, st
     }
 
 
-def filled(template: str, values: Mapping[str, str]) -> str:
+def fill(template: str, values: Mapping[str, str]) -> str:
     """Return the template with its placeholders filled, once: braces in a value stay as they are."""
 
     def value(match: re.Match[str]) -> str:
@@ -51,14 +51,14 @@ def filled(template: str, values: Mapping[str, str]) -> str:
     return PLACEHOLDER.sub(value, template)
 
 
-def filled_tree(template: Any, values: Mapping[str, str]) -> Any:
+def fill_tree(template: Any, values: Mapping[str, str]) -> Any:
     """Return JSON data with the placeholders in its texts filled; a text that is just {seed} becomes a number."""
     if isinstance(template, str):
-        return int(values["seed"]) if template == "{seed}" else filled(template, values)
+        return int(values["seed"]) if template == "{seed}" else fill(template, values)
     if isinstance(template, dict):
-        return {key: filled_tree(value, values) for key, value in template.items()}
+        return {key: fill_tree(value, values) for key, value in template.items()}
     if isinstance(template, list | tuple):
-        return [filled_tree(value, values) for value in template]
+        return [fill_tree(value, values) for value in template]
     return template
 
 
@@ -185,7 +185,7 @@ def short_system(text: str) -> tuple[str, SystemConfig]:
     return name, parse_system(name, {"kind": kind} | ({SHORT[kind]: value} if value else {}))
 
 
-def digest_of(config: Config, *more: str) -> str:
+def settings_digest(config: Config, *more: str) -> str:
     """Return the identity of a system's settings; keys are named in them, never held."""
     text = json.dumps([config.model_dump(mode="json"), *more], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

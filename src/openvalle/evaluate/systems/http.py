@@ -21,10 +21,17 @@ import numpy as np
 
 from openvalle.audio import RATE, Audio, read, resample, write
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.systems.base import Spoken
+from openvalle.evaluate.systems.base import Output
 from openvalle.evaluate.systems.command import MAX_ANSWER_SECONDS, SHOWN
-from openvalle.evaluate.systems.config import HttpConfig, OpenAIConfig, digest_of, filled, filled_tree, values_of
-from openvalle.evaluate.test_list import Item
+from openvalle.evaluate.systems.config import (
+    HttpConfig,
+    OpenAIConfig,
+    fill,
+    fill_tree,
+    placeholder_values,
+    settings_digest,
+)
+from openvalle.evaluate.test_list import TestItem
 
 MAX_BYTES = 100_000_000  # of a reply
 WAIT_SECONDS, LONGEST_WAIT = 0.5, 60.0  # before the second try, doubled each time; a server may ask for more
@@ -50,29 +57,29 @@ class HttpSystem:
     @property
     def digest(self) -> str:
         """Identity: the settings. Keys are named in them, not held."""
-        return digest_of(self.config)
+        return settings_digest(self.config)
 
-    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Ask the server for one item; `UserError` for whatever goes wrong."""
         config = self.config.as_http() if isinstance(self.config, OpenAIConfig) else self.config
         with tempfile.TemporaryDirectory(prefix="openvalle-") as folder:
             clip, answer = Path(folder) / "prompt.wav", Path(folder) / "answer"
             write(clip, prompt)
-            values = values_of(item, seed, clip, answer)
-            body = json.dumps(filled_tree(config.body, values)).encode()
-            headers = {"Content-Type": "application/json", **{k: secret(v) for k, v in config.headers.items()}}
-            request = urllib.request.Request(filled(config.url, values), body, headers, method="POST")
+            values = placeholder_values(item, seed, clip, answer)
+            body = json.dumps(fill_tree(config.body, values)).encode()
+            headers = {"Content-Type": "application/json", **{k: read_secret(v) for k, v in config.headers.items()}}
+            request = urllib.request.Request(fill(config.url, values), body, headers, method="POST")
             started = time.perf_counter()
-            reply = patiently(request, config)
+            reply = fetch_reply(request, config)
             took = time.perf_counter() - started
             data = sound_in(reply, config.audio_field) if config.audio_field else reply
             if config.pcm_rate:
-                return Spoken(from_pcm(data, config.pcm_rate), took)
+                return Output(from_pcm(data, config.pcm_rate), took)
             answer.write_bytes(data)
-            return Spoken(read(answer, max_seconds=MAX_ANSWER_SECONDS), took)
+            return Output(read(answer, max_seconds=MAX_ANSWER_SECONDS), took)
 
 
-def secret(value: str) -> str:
+def read_secret(value: str) -> str:
     """Return a header's value with $NAMES replaced from the environment; `ConfigError` if one is not set."""
 
     def found(match: re.Match[str]) -> str:
@@ -84,7 +91,7 @@ def secret(value: str) -> str:
     return VARIABLE.sub(found, value)
 
 
-def patiently(request: urllib.request.Request, config: HttpConfig) -> bytes:
+def fetch_reply(request: urllib.request.Request, config: HttpConfig) -> bytes:
     """Return the reply's bytes; waits and tries again when the server is overloaded or the line breaks."""
     opener = urllib.request.build_opener(_NoRedirect)
     wait = WAIT_SECONDS

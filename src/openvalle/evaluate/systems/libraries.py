@@ -13,9 +13,9 @@ import numpy as np
 
 from openvalle.audio import RATE, Audio, resample, write
 from openvalle.errors import MissingExtra, ModelError, UserError
-from openvalle.evaluate.systems.base import Spoken
-from openvalle.evaluate.systems.config import CoquiConfig, TransformersConfig, digest_of
-from openvalle.evaluate.test_list import Item
+from openvalle.evaluate.systems.base import Output
+from openvalle.evaluate.systems.config import CoquiConfig, TransformersConfig, settings_digest
+from openvalle.evaluate.test_list import TestItem
 
 # what these libraries raise for a model that is not there, does not fit or does not know an option
 FAULTS = (OSError, ValueError, TypeError, KeyError, RuntimeError, IndexError, AttributeError)
@@ -45,9 +45,9 @@ class TransformersSystem:
     @property
     def digest(self) -> str:
         """Identity: the settings."""
-        return digest_of(self.config)
+        return settings_digest(self.config)
 
-    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Return the item's text as the model speaks it."""
         import torch
 
@@ -62,7 +62,7 @@ class TransformersSystem:
                 )
             except FAULTS as error:
                 raise UserError(f"{config.model} failed: {_line(error)}") from None
-        return Spoken(sound_of(found["audio"], found["sampling_rate"]), time.perf_counter() - started)
+        return Output(to_audio(found["audio"], found["sampling_rate"]), time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class CoquiSystem:
     @property
     def digest(self) -> str:
         """Identity: the settings."""
-        return digest_of(self.config)
+        return settings_digest(self.config)
 
-    def say(self, item: Item, prompt: Audio, seed: int) -> Spoken:
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Return the item's text as the model speaks it."""
         import torch
 
@@ -105,10 +105,10 @@ class CoquiSystem:
             except FAULTS as error:
                 raise UserError(f"{self.config.model} failed: {_line(error)}") from None
             took = time.perf_counter() - started
-        return Spoken(sound_of(samples, self.api.synthesizer.output_sample_rate), took)
+        return Output(to_audio(samples, self.api.synthesizer.output_sample_rate), took)
 
 
-def sound_of(samples: Any, rate: int) -> Audio:
+def to_audio(samples: Any, rate: int) -> Audio:
     """Return whatever a library calls samples as mono sound at 24 kHz; `UserError` if there are none."""
     array = np.asarray(samples, np.float32).squeeze()
     if array.ndim == 2:

@@ -46,7 +46,7 @@ def candidate(
     return Candidate(name, hashlib.sha256(identity.encode()).hexdigest()[:16], build, facts)
 
 
-def codec_of(model: str | Path = BUILTIN, codec: str | Path | None = None) -> Codec:
+def load_model_codec(model: str | Path = BUILTIN, codec: str | Path | None = None) -> Codec:
     """Return the codec that a model speaks through."""
     from openvalle.codec.load import kept_codec, load_codec
     from openvalle.model.checkpoint import OWN, BundleConfig

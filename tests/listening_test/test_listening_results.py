@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from listening_clips import QUALITY, ballot, study_in
+from listening_clips import QUALITY, study_in, submission
 
 from openvalle.errors import UserError
-from openvalle.listening_test.answers import Ballot, merged, read_ballot
+from openvalle.listening_test.answers import Submission, merge, read_submission
 from openvalle.listening_test.design import Exclusion, TestKind
 from openvalle.listening_test.results import (
     clustered_mean,
@@ -18,19 +18,19 @@ from openvalle.listening_test.results import (
     markdown,
     reasons,
     results,
-    role_of,
     scores,
-    write_results,
+    trial_role,
+    write_test_results,
 )
 from openvalle.listening_test.study import ANCHOR, REFERENCE, Role, Study
 
 EVERYBODY = Exclusion(max_failed_catches=1, min_headphones=0, constant=False, hidden_share=1)
 
 
-def changed(given: Ballot, study: Study, role: Role, value: float) -> Ballot:
+def changed(given: Submission, study: Study, role: Role, value: float) -> Submission:
     """The same rater with another answer to every trial of this role."""
     answers = [
-        a.model_copy(update={"values": (value,) * len(a.values)}) if role_of(study, a) is role else a
+        a.model_copy(update={"values": (value,) * len(a.values)}) if trial_role(study, a) is role else a
         for a in given.answers
     ]
     return given.model_copy(update={"answers": tuple(answers)})
@@ -38,7 +38,7 @@ def changed(given: Ballot, study: Study, role: Role, value: float) -> Ballot:
 
 def test_cmos_of_many_raters_recovers_what_they_prefer(tmp_path: Path) -> None:
     study = study_in(tmp_path, TestKind.CMOS, items=8, systems=("ours", "base", "third"), per_rater=8)
-    found = results(study, [ballot(study, number, errors=1.0) for number in range(24)], Exclusion())
+    found = results(study, [submission(study, number, errors=1.0) for number in range(24)], Exclusion())
     rows = {row["system"]: row for row in found["systems"]}
     for name in ("ours", "third"):
         row = rows[name]
@@ -55,7 +55,7 @@ def test_cmos_of_many_raters_recovers_what_they_prefer(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [TestKind.MOS, TestKind.SMOS, TestKind.MUSHRA])
 def test_other_kinds_order_the_systems(tmp_path: Path, kind: TestKind) -> None:
     study = study_in(tmp_path, kind, items=4, systems=("ours", "base", "third"))
-    found = results(study, [ballot(study, number, errors=0.3) for number in range(6)], Exclusion())
+    found = results(study, [submission(study, number, errors=0.3) for number in range(6)], Exclusion())
     means = {row["system"]: row["mean"] for row in found["systems"]}
     assert means["ours"] > means["base"] > means["third"]
     assert found["raters"]["left_out"] == {}
@@ -66,7 +66,7 @@ def test_other_kinds_order_the_systems(tmp_path: Path, kind: TestKind) -> None:
 
 def test_each_rule_leaves_out_whom_it_is_for(tmp_path: Path) -> None:
     study = study_in(tmp_path, TestKind.CMOS, items=8, headphones=True, catches=2)
-    honest = ballot(study, 0)
+    honest = submission(study, 0)
     assert reasons(study, honest, Exclusion()) == []
     always = changed(honest, study, Role.SYSTEM, 1.0)
     assert reasons(study, always, Exclusion()) == ["the same answer to 8 trials"]
@@ -87,7 +87,7 @@ def test_each_rule_leaves_out_whom_it_is_for(tmp_path: Path) -> None:
 
 def test_a_mushra_rater_who_misses_the_hidden_reference_is_left_out(tmp_path: Path) -> None:
     study = study_in(tmp_path, TestKind.MUSHRA, items=4)
-    flat = changed(ballot(study, 0), study, Role.SYSTEM, 60.0)
+    flat = changed(submission(study, 0), study, Role.SYSTEM, 60.0)
     rules = Exclusion(constant=False)
     assert reasons(study, flat, rules) == ["the hidden reference under 90 in 4 of 4 trials"]
     assert reasons(study, flat, Exclusion(constant=False, hidden_below=50)) == []
@@ -97,7 +97,7 @@ def test_a_mushra_rater_who_misses_the_hidden_reference_is_left_out(tmp_path: Pa
 @pytest.mark.parametrize("kind", [TestKind.MOS, TestKind.SMOS])
 def test_rating_catches_know_their_answer(tmp_path: Path, kind: TestKind) -> None:
     study = study_in(tmp_path, kind, items=3)
-    wrong = changed(ballot(study, 0), study, Role.CATCH, 5.0 if kind is TestKind.MOS else 1.0)
+    wrong = changed(submission(study, 0), study, Role.CATCH, 5.0 if kind is TestKind.MOS else 1.0)
     assert reasons(study, wrong, Exclusion()) == ["2 of 2 catch trials wrong"]
 
 
@@ -147,23 +147,23 @@ def test_one_rater_has_no_interval() -> None:
 
 def test_files_given_twice_count_once(tmp_path: Path) -> None:
     study = study_in(tmp_path, TestKind.CMOS, items=4)
-    whole = ballot(study, 0)
+    whole = submission(study, 0)
     early = whole.model_copy(update={"answers": whole.answers[:3], "finished": False})
-    assert merged([early, whole, whole]) == [whole]
+    assert merge([early, whole, whole]) == [whole]
     other = whole.answers[3].model_copy(update={"values": (-2.0,), "time": 99.0})
     again = whole.model_copy(update={"answers": (other,)})
-    (joined,) = merged([whole, again])
+    (joined,) = merge([whole, again])
     assert (joined.answers, joined.repeats) == (whole.answers, 1), "the first answer stands"
 
 
 def test_bad_answer_files_are_refused(tmp_path: Path) -> None:
     study = study_in(tmp_path, TestKind.CMOS, items=2)
-    good = ballot(study, 0)
+    good = submission(study, 0)
     path = tmp_path / "answers.json"
 
-    def reading(text: str) -> Ballot:
+    def reading(text: str) -> Submission:
         path.write_text(text)
-        return read_ballot(study, path)
+        return read_submission(study, path)
 
     assert reading(good.model_dump_json()) == good
     values = json.loads(good.model_dump_json())
@@ -184,24 +184,24 @@ def test_bad_answer_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="too large"):
         reading(" " * 4_000_001)
     with pytest.raises(UserError, match="cannot read"):
-        read_ballot(study, tmp_path / "nothing.json")
+        read_submission(study, tmp_path / "nothing.json")
     with pytest.raises(UserError, match="no answers yet"):
         results(study, [], Exclusion())
 
 
 def test_everything_is_written_and_says_what_it_means(tmp_path: Path) -> None:
     study = study_in(tmp_path, TestKind.CMOS, items=4)
-    ballots = [ballot(study, number) for number in range(3)]
-    ballots[2] = changed(ballots[2], study, Role.CATCH, 0.0)
-    found = results(study, ballots, Exclusion())
+    submissions = [submission(study, number) for number in range(3)]
+    submissions[2] = changed(submissions[2], study, Role.CATCH, 0.0)
+    found = results(study, submissions, Exclusion())
     text = markdown(found)
     assert "Compared with **base**: above 0, the system is better" in text
     assert "Left out: r2 (2 of 2 catch trials wrong)" in text
     assert "| ours | +1.00 |" in text
-    paths = write_results(tmp_path / "out", study, ballots, found)
+    paths = write_test_results(tmp_path / "out", study, submissions, found)
     assert json.loads(paths[0].read_text())["systems"] == found["systems"]
     rows = paths[2].read_text().splitlines()
     assert rows[0] == "rater,system,item,score,answer_as_shown,seconds,counted"
     assert len(rows) == 1 + 3 * 4
     assert sum(row.endswith(",0") for row in rows) == 4, "who was left out is still in the table"
-    assert results(study, ballots, EVERYBODY)["raters"]["left_out"] == {}
+    assert results(study, submissions, EVERYBODY)["raters"]["left_out"] == {}

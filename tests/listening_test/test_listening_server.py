@@ -60,7 +60,7 @@ def test_an_answer_taken_is_on_disk_even_if_the_server_dies(tmp_path: Path, stud
     rater = store.join()
     store.answer(rater.token, answers(study, 0)[0])
     again = Store(study, tmp_path / "study")  # the first one was never closed
-    assert [len(ballot.answers) for ballot in again.ballots()] == [1]
+    assert [len(submission.answers) for submission in again.submissions()] == [1]
     assert again.join(token=rater.token) == rater
     assert again.answered(rater) == [0]
 
@@ -72,9 +72,9 @@ def test_the_first_answer_counts_and_repetitions_are_told(tmp_path: Path, study:
     store.answer(rater.token, first)
     store.answer(rater.token, first)  # sent again because the reply was lost
     store.answer(rater.token, first.model_copy(update={"values": (-first.values[0] or 1.0,)}))
-    (ballot,) = store.ballots()
-    assert (ballot.rater, ballot.repeats, ballot.finished) == ("anna", 1, False)
-    assert ballot.answers[0].values == first.values
+    (submission,) = store.submissions()
+    assert (submission.rater, submission.repeats, submission.finished) == ("anna", 1, False)
+    assert submission.answers[0].values == first.values
 
 
 def test_a_test_is_finished_once_and_whole(tmp_path: Path, study: Study) -> None:
@@ -86,8 +86,8 @@ def test_a_test_is_finished_once_and_whole(tmp_path: Path, study: Study) -> None
         store.answer(rater.token, answer)
     store.finish(rater.token, "nice")
     store.finish(rater.token, "again")
-    (ballot,) = store.ballots()
-    assert (ballot.finished, ballot.comment) == (True, "nice")
+    (submission,) = store.submissions()
+    assert (submission.finished, submission.comment) == (True, "nice")
 
 
 def test_raters_get_different_numbers_and_idle_ones_give_theirs_back(
@@ -122,8 +122,8 @@ def test_a_whole_test_over_the_network(server: ListeningServer, study: Study) ->
     assert ask(server, "POST", "/api/answer", sent)[0] == 200, "the same again: taken, not counted"
     status, body, _ = ask(server, "POST", "/api/finish", {"token": told["token"], "comment": "ok"})
     assert (status, json.loads(body)) == (200, {"finished": True, "code": "SECRET7"})
-    (ballot,) = server.store.ballots()
-    assert (ballot.rater, len(ballot.answers), ballot.repeats) == ("anna", 4, 0)
+    (submission,) = server.store.submissions()
+    assert (submission.rater, len(submission.answers), submission.repeats) == ("anna", 4, 0)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_bad_requests_are_turned_down(server: ListeningServer, study: Study) -> 
         status("/api/answer", json.dumps({"token": token, "answer": good}).replace("[-3.0]", "[NaN]").encode()) == 400
     )
     assert status("/api/finish", {"token": token}) == 409
-    assert server.store.ballots() == []
+    assert server.store.submissions() == []
 
 
 def test_a_port_in_use_is_said(server: ListeningServer) -> None:

@@ -13,7 +13,7 @@ import pytest
 from browser import Browser, browser, programs
 from listening_clips import QUALITY, honest_values, study_in
 
-from openvalle.listening_test.answers import read_ballot
+from openvalle.listening_test.answers import read_submission
 from openvalle.listening_test.design import Exclusion, TestKind
 from openvalle.listening_test.results import results
 from openvalle.listening_test.server import ListeningServer, export_study
@@ -93,9 +93,9 @@ def test_simulated_raters_get_back_their_preferences(tmp_path: Path) -> None:
             window.click("#finish")
             window.wait("document.getElementById('code')")
             assert "DONE42" in window.text()
-        ballots = server.store.ballots()
-    assert all(ballot.finished and len(ballot.answers) == 5 for ballot in ballots)
-    found = results(study, ballots, Exclusion())
+        submissions = server.store.submissions()
+    assert all(submission.finished and len(submission.answers) == 5 for submission in submissions)
+    found = results(study, submissions, Exclusion())
     assert found["raters"]["left_out"] == {"person2": ["1 of 1 catch trials wrong"]}
     (ours,) = found["systems"]
     assert ours["answers"] == 2 * 3
@@ -125,7 +125,7 @@ def test_a_bundle_taken_with_the_keyboard_alone(tmp_path: Path) -> None:
             if file.is_file():
                 break
             threading.Event().wait(0.02)
-    given = read_ballot(study, file)
+    given = read_submission(study, file)
     assert (given.rater, given.number, given.finished) == ("anna", 2, True)
     assert json.loads(file.read_text())["study"] == study.id
     found = results(study, [given], Exclusion(min_headphones=0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openvalle.audio import RATE, Audio
-from openvalle.speech_models.acoustics import MAX_SNR, bandwidth, environment, noise_ratio, reverberation_time
+from openvalle.speech_models.acoustics import MAX_SNR, acoustics, bandwidth, noise_ratio, reverberation_time
 
 
 def dry(seconds: float = 6.0) -> Audio:
@@ -71,9 +71,9 @@ def test_bandwidth_is_found_within_five_per_cent(hertz):
 
 def test_a_clip_without_decays_has_no_reverberation_time():
     tone = Audio(np.sin(np.arange(RATE) * 0.1).astype(np.float32))
-    found = environment(tone)
+    found = acoustics(tone)
     assert np.isnan(found.reverberation)
     assert np.isfinite(found.noise)
     assert np.isfinite(found.bandwidth)
-    nothing = environment(Audio(np.zeros(RATE, np.float32)))
+    nothing = acoustics(Audio(np.zeros(RATE, np.float32)))
     assert (nothing.bandwidth, nothing.noise) == (0, -10)

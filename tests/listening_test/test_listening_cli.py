@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from listening_clips import ballot, folders
+from listening_clips import folders, submission
 from typer.testing import CliRunner, Result
 
 from openvalle.audio import read
@@ -45,7 +45,7 @@ def test_new_export_collect(tmp_path: Path) -> None:
     files = []
     for number in range(3):
         files.append(tmp_path / f"answers-{number}.json")
-        files[-1].write_text(ballot(study, number, errors=1.0).model_dump_json())
+        files[-1].write_text(submission(study, number, errors=1.0).model_dump_json())
     result = listen("collect", tmp_path / "study", *files, "-o", tmp_path / "out", "--json", "--seed", 3)
     found = json.loads(result.stdout)
     assert found["raters"]["all"] == 3

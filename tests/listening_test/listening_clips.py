@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from openvalle.audio import Audio, write
-from openvalle.listening_test.answers import Answer, Ballot
+from openvalle.listening_test.answers import Answer, Submission
 from openvalle.listening_test.build import Sources, build_study
 from openvalle.listening_test.design import Design, TestKind
 from openvalle.listening_test.schedule import schedule
@@ -62,7 +62,7 @@ def honest_values(study: Study, trial: Trial, error: float = 0.0) -> tuple[float
     return (float(np.clip(round(3 + qualities[0] + error), 1, 5)),)
 
 
-def ballot(study: Study, number: int, errors: float = 0.0, seed: int = 0) -> Ballot:
+def submission(study: Study, number: int, errors: float = 0.0, seed: int = 0) -> Submission:
     """Return everything that a simulated rater answers; `errors` is the spread of single answers."""
     rng = np.random.default_rng([seed, number])
     answers = [
@@ -76,4 +76,4 @@ def ballot(study: Study, number: int, errors: float = 0.0, seed: int = 0) -> Bal
         )
         for place, trial in enumerate(schedule(study, number))
     ]
-    return Ballot(study=study.id, rater=f"r{number}", number=number, finished=True, answers=tuple(answers))
+    return Submission(study=study.id, rater=f"r{number}", number=number, finished=True, answers=tuple(answers))
