@@ -79,7 +79,7 @@ def tiny_codec():
 def tiny_model(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model of random weights, with its codec inside."""
     from openvalle.model.ar import AR
-    from openvalle.model.checkpoint import Bundle, BundleConfig, CodecIdentity, save_bundle
+    from openvalle.model.checkpoint import Bundle, BundleConfig, save_bundle
     from openvalle.model.config import Alignment, ARConfig, NARConfig, StackConfig
     from openvalle.model.nar import NAR
     from openvalle.text.symbols import inventory
@@ -91,14 +91,14 @@ def tiny_model(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = BundleConfig(
         name="tiny",
         licence="Apache-2.0",
-        codec=CodecIdentity(name=spec.name, digest=spec.digest),
+        codec=spec,
         symbols_digest=table.digest,
         ar=ARConfig(**shared, marks=table.marks),
         nar=NARConfig(**shared),
     )
     folder = tmp_path_factory.mktemp("models") / "tiny"
     quick = {"symbol_frames": 8, "pause_frames": 8}  # a model of random weights would dwell at each symbol
-    save_bundle(Bundle(config, AR(config.ar), NAR(config.nar), table.symbols, quick), folder)
+    save_bundle(Bundle(config, AR(config.ar), NAR(config.nar), table.vocabulary, quick), folder)
     tiny_codec.save(folder / "codec")
     return folder
 

@@ -30,11 +30,11 @@ def test_byte_pairs_with_a_codec_from_a_folder(openvalle, corpus: Path, tiny_cod
     assert done.code == 0, done.err
     assert json.loads(done.out)["kept"] == {"scan": 2, "audio": 2, "tokens": 2}
     shards = TokenShards.open(tmp_path / "out")
-    assert len(shards.symbols) == 262 and shards.codec["merge"] == 1
+    assert len(shards.vocabulary) == 262 and shards.codec.merge == 1
     table = tmp_path / "out" / "tokens" / "symbols.json"
     options = ("--text-unit", "bpe", "--symbols", table, "--codec", tmp_path / "codec", "-q")
     assert openvalle("prepare", corpus, tmp_path / "again", *options).code == 0
-    assert TokenShards.open(tmp_path / "again").symbols_digest == shards.symbols_digest
+    assert TokenShards.open(tmp_path / "again").vocabulary == shards.vocabulary
 
 
 @pytest.mark.parametrize(

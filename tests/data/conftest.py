@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.data.shards import symbols_digest, to_int16, write_audio, write_rows, write_tokens
+from openvalle.data.shards import to_int16, write_audio, write_rows, write_tokens
+from openvalle.types import Vocabulary
 
 SYMBOLS = ("<pad>", "SIL", "AA1", "B", "K")
 LENGTHS = {"anna": (3.0, 1.0, 0.2), "ben": (2.0,), "cleo": (1.5, 2.5)}  # seconds of each row
@@ -50,8 +51,7 @@ def _write_tokens(folder: Path, lengths: dict[str, list[int]]) -> Path:
                 | {"frame_start": frames[place], "symbol_start": places[place]}
             )
     write_rows(folder / "tokens" / "index.jsonl", rows)
-    table = {"symbols": SYMBOLS, "digest": symbols_digest(SYMBOLS)}
-    (folder / "tokens" / "symbols.json").write_text(json.dumps(table))
+    Vocabulary(tuple(SYMBOLS)).save(folder / "tokens" / "symbols.json")
     codec = {"name": "random", "digest": "c0dec", "rate": 24_000, "hop": 320, "codebooks": 8, "entries": 1024}
     (folder / "tokens" / "codec.json").write_text(json.dumps(codec | {"merge": 2}))
     return folder

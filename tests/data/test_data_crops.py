@@ -76,4 +76,6 @@ def test_coded_crops_are_sound_and_codes_of_the_same_frames(audio_folder, make_t
         start = next(t for t in range(len(whole)) if torch.equal(whole[t : t + 37], coded))
         np.testing.assert_array_equal(crop.numpy(), sound[start * 320 : (start + 37) * 320])
     with pytest.raises(ModelError, match="holds no codes"):
-        CodedCrops(audio, TokenShards(tokens.folder, [], tokens.symbols, tokens.codec), 0.5, 1, seed=0, rank=0, world=1)
+        CodedCrops(
+            audio, TokenShards(tokens.folder, [], tokens.vocabulary, tokens.codec), 0.5, 1, seed=0, rank=0, world=1
+        )

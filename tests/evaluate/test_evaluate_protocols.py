@@ -28,7 +28,7 @@ from openvalle.evaluate.test_list import CORPUS, TestItem
 from openvalle.speech_models import asr
 from openvalle.speech_models.asr import Transcript
 from openvalle.synth.synthesizer import Synthesizer
-from openvalle.text.phones import SIL
+from openvalle.types import SIL
 
 NEEDED = ("jiwer", "resemblyzer", "webrtcvad")
 needs_judges = pytest.mark.skipif(

@@ -14,23 +14,24 @@ from openvalle.model.checkpoint import (
     FILES,
     Bundle,
     BundleConfig,
-    CodecIdentity,
     Storage,
     load_bundle,
     require_same_codec,
     require_same_symbols,
     save_bundle,
 )
+from openvalle.types import CodecSpec, Vocabulary
 
 
 @pytest.fixture
 def bundle() -> Bundle:
     ar, nar = ar_of("builtin"), nar_of("builtin")
-    codec = CodecIdentity(name="builtin", digest="c0dec")
+    table = Vocabulary(tuple(f"s{index}" for index in range(SYMBOLS)))
+    codec = CodecSpec(name="builtin", digest="c0dec")
     config = BundleConfig(
-        name="tiny", licence="Apache-2.0", codec=codec, symbols_digest="5ymb0l", ar=ar.config, nar=nar.config
+        name="tiny", licence="Apache-2.0", codec=codec, symbols_digest=table.digest, ar=ar.config, nar=nar.config
     )
-    return Bundle(config, ar, nar, tuple(f"s{index}" for index in range(SYMBOLS)), {"ar": {"symbol_frames": 20}})
+    return Bundle(config, ar, nar, table, {"ar": {"symbol_frames": 20}})
 
 
 def test_saved_and_loaded_is_the_same_function(bundle, tmp_path, utterances):
@@ -40,9 +41,9 @@ def test_saved_and_loaded_is_the_same_function(bundle, tmp_path, utterances):
     assert torch.equal(loaded.ar.loss(batch).total, bundle.ar.loss(batch).total)
     rngs = [torch.Generator().manual_seed(0) for _ in range(2)]
     assert torch.equal(loaded.nar.loss(batch, rngs[0]).total, bundle.nar.loss(batch, rngs[1]).total)
-    assert (loaded.config, loaded.symbols, loaded.generation) == (
+    assert (loaded.config, loaded.vocabulary, loaded.generation) == (
         bundle.config,
-        bundle.symbols,
+        bundle.vocabulary,
         bundle.generation,
     )
     assert not loaded.ar.training
@@ -115,8 +116,9 @@ def edit(path, **changes):
         ("config.json", {"format_version": 2}, "update openvalle"),
         ("config.json", {"speed": 3}, "speed"),
         ("config.json", {"symbols_digest": "other"}, "symbol table"),
-        ("symbols.json", {"digest": "other"}, "symbol table"),
-        ("symbols.json", {"symbols": ["a", "b"]}, "2 symbols"),
+        ("symbols.json", {"digest": "other"}, "was altered"),
+        ("symbols.json", {"symbols": ["a", "b"]}, "was altered"),
+        ("symbols.json", {"symbols": ["a", "b"], "digest": Vocabulary(("a", "b")).digest}, "symbol table"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(bundle, tmp_path, file, changes, reason):
@@ -137,7 +139,7 @@ def test_weights_of_another_model_are_refused(bundle, tmp_path):
 
 def test_other_codecs_and_symbols_are_refused(bundle):
     require_same_codec(bundle.config, "c0dec", "anna.safetensors")
-    require_same_symbols(bundle.config, "5ymb0l", "anna.safetensors")
+    require_same_symbols(bundle.config, bundle.vocabulary.digest, "anna.safetensors")
     with pytest.raises(ModelError, match=r"anna.safetensors uses the codec beef"):
         require_same_codec(bundle.config, "beef", "anna.safetensors")
     with pytest.raises(ModelError, match=r"anna.safetensors uses the symbol table beef"):

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from openvalle.codec.base import CodecSpec
 from openvalle.data.batches import TokenBatches
 from openvalle.data.shards import AudioShards, TokenShards, read_rows
 from openvalle.errors import ConfigError, UserError
 from openvalle.prepare.run import Options, Step, prepare, rows_of
 from openvalle.prepare.tokenize import tokenize_all, with_speeds
 from openvalle.text.symbols import inventory
+from openvalle.types import CodecSpec
 
 
 class ProjectionCodec:
     """Codes are the nearest of 16 random directions to each frame, codebook by codebook."""
 
     def __init__(self, digest: str = "projection") -> None:
-        self.spec = CodecSpec("projection", entries=16, digest=digest)
+        self.spec = CodecSpec(name="projection", entries=16, digest=digest)
         rng = torch.Generator().manual_seed(0)
         self.directions = torch.randn(8, 16, 320, generator=rng)
 
@@ -92,7 +92,7 @@ def test_tokens_are_those_of_the_codec_and_durations_fill_them(aligned):
     out, rows = aligned
     _tokenize(out, rows)
     shards, sounds, codec = TokenShards.open(out), AudioShards.open(out), ProjectionCodec()
-    assert shards.codec["digest"] == "projection" and shards.codec["merge"] == 2
+    assert shards.codec.digest == "projection" and shards.codec.merge == 2
     shards.require(symbols=inventory().digest)
     for index, row in enumerate(shards.rows):
         item = shards[index]
@@ -116,7 +116,7 @@ def test_another_codec_redoes_the_tokens_and_the_same_does_not(aligned):
     assert times == {path: path.stat().st_mtime_ns for path in times}
     _tokenize(out, rows, digest="other")
     assert all(path.stat().st_mtime_ns > time for path, time in times.items())
-    assert TokenShards.open(out).codec["digest"] == "other"
+    assert TokenShards.open(out).codec.digest == "other"
 
 
 def test_copies_at_other_speeds_are_shorter_or_longer_and_by_other_speakers(tmp_path, write_sound):

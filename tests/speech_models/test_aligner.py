@@ -9,7 +9,8 @@ import pytest
 
 from openvalle.audio import Audio, resample, silence
 from openvalle.errors import AudioError, TextError
-from openvalle.speech_models.aligner import MIN_SILENCE, SIL, Aligner, PhoneSpan, align, spans_to_durations
+from openvalle.speech_models.aligner import MIN_SILENCE, Aligner, PhoneSpan, align, spans_to_durations
+from openvalle.types import SIL
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 from openvalle.errors import MissingExtra, TextError
 from openvalle.text.english import Word, phonemize, stressed, symbols_of
-from openvalle.text.phones import SIL
 from openvalle.text.symbols import arpabet
+from openvalle.types import SIL
 
 
 def phones(text: str, word: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from openvalle.errors import ModelError, TextError
-from openvalle.text.phones import SIL
-from openvalle.text.symbols import PAD, SymbolTable, arpabet
+from openvalle.text.symbols import PAD, arpabet
+from openvalle.types import SIL, Vocabulary
 
 
 def test_the_default_table_never_changes() -> None:
@@ -35,26 +35,26 @@ def test_an_unknown_symbol_is_named() -> None:
 
 
 def test_a_saved_table_is_the_same_table(tmp_path: Path) -> None:
-    arpabet().save(tmp_path / "symbols.json")
-    assert SymbolTable.load(tmp_path / "symbols.json") == arpabet()
+    arpabet().vocabulary.save(tmp_path / "symbols.json")
+    assert Vocabulary.load(tmp_path / "symbols.json") == arpabet().vocabulary
 
 
 def test_an_altered_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "symbols.json"
-    arpabet().save(path)
+    arpabet().vocabulary.save(path)
     values = json.loads(path.read_text())
     values["symbols"][5] = "QQ"
     path.write_text(json.dumps(values))
     with pytest.raises(ModelError, match="altered"):
-        SymbolTable.load(path)
+        Vocabulary.load(path)
     for text in ("{}", "[1]", "not JSON", '{"symbols": 3, "digest": ""}'):
         path.write_text(text)
         with pytest.raises(ModelError, match="not a symbol table"):
-            SymbolTable.load(path)
+            Vocabulary.load(path)
     with pytest.raises(ModelError, match="cannot read"):
-        SymbolTable.load(tmp_path / "absent.json")
+        Vocabulary.load(tmp_path / "absent.json")
 
 
 def test_a_table_with_a_repeated_symbol_is_refused() -> None:
     with pytest.raises(ModelError, match="twice"):
-        SymbolTable(("a", "b", "a"))
+        Vocabulary(("a", "b", "a"))

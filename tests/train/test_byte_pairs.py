@@ -15,13 +15,14 @@ from openvalle.codec.load import kept_codec, load_codec
 from openvalle.data.batches import TokenBatches
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError, ModelError
-from openvalle.model.checkpoint import CodecIdentity, load_bundle
+from openvalle.model.checkpoint import load_bundle
 from openvalle.prepare.run import Options, Step, prepare
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.text.tokenizer import pieces
 from openvalle.train.pack import _kept
 from openvalle.train.recipe import run
+from openvalle.types import CodecSpec, Vocabulary
 
 TEXTS = ["the thing that they think", "then the other thing"]
 STACK = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32}
@@ -79,9 +80,9 @@ def written(path: Path, values: dict) -> Path:
 
 
 def test_tokens_are_byte_pairs_and_unmerged_codes(prepared: Path, codec: str) -> None:
-    shards, table = TokenShards.open(prepared), SymbolTable.load(prepared / "tokens" / "symbols.json")
-    assert table.unit is TextUnit.BPE and shards.symbols_digest == table.digest and not shards.is_aligned
-    assert shards.codec["merge"] == 1 and shards.codec["digest"] == load_codec(codec).spec.digest
+    shards, table = TokenShards.open(prepared), SymbolTable(Vocabulary.load(prepared / "tokens" / "symbols.json"))
+    assert table.unit is TextUnit.BPE and shards.vocabulary.digest == table.digest and not shards.is_aligned
+    assert shards.codec.merge == 1 and shards.codec.digest == load_codec(codec).spec.digest
     for row, text in zip(range(4), TEXTS * 2, strict=True):
         item = shards[row]
         assert table.decode(item.text.tolist()) == pieces(text, table)
@@ -153,7 +154,7 @@ def test_a_codec_that_does_not_fit_is_refused_when_packing(
     with pytest.raises(ModelError, match="were trained on tokens of"):
         packed(folder, tmp_path / "other", str(tiny_model / "codec"))
     with pytest.raises(ConfigError, match="the networks speak the tokens of"):
-        _kept("encodec?vocos=", tmp_path / "codec", CodecIdentity(name="builtin", digest="1"))
+        _kept("encodec?vocos=", tmp_path / "codec", CodecSpec(name="builtin", digest="1"))
 
 
 @pytest.mark.slow
@@ -196,7 +197,7 @@ def test_alignment_needs_phonemes(folder: Path, prepared: Path) -> None:
 def test_another_corpus_can_use_the_table(folder: Path, prepared: Path, codec: str, tmp_path: Path) -> None:
     table = prepared / "tokens" / "symbols.json"
     prepare(folder / "in", tmp_path / "out", codec, options=Options(text_unit=TextUnit.BPE, symbols=table))
-    assert TokenShards.open(tmp_path / "out").symbols_digest == SymbolTable.load(table).digest
+    assert TokenShards.open(tmp_path / "out").vocabulary == Vocabulary.load(table)
 
 
 def test_choices_that_mean_nothing_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def tokens(folder: Path, merge: int) -> Path:
         for index, speaker in enumerate(SPEAKERS)
     ]
     write_rows(folder / "tokens" / "index.jsonl", rows)
-    inventory().save(folder / "tokens" / "symbols.json")
+    inventory().vocabulary.save(folder / "tokens" / "symbols.json")
     codec = {"name": "random", "digest": "c0dec", "rate": 24_000, "hop": 320, "codebooks": 8, "entries": 1024}
     (folder / "tokens" / "codec.json").write_text(json.dumps(codec | {"merge": merge}))
     return folder

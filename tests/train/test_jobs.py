@@ -135,7 +135,7 @@ def tokenize(folder: Path, codec: BuiltinCodec) -> None:
             for i, split in enumerate(SPLITS)
         ],
     )
-    inventory().save(folder / "tokens" / "symbols.json")
+    inventory().vocabulary.save(folder / "tokens" / "symbols.json")
     spec = codec.spec
     identity = {
         "name": spec.name,

@@ -1,4 +1,4 @@
-"""What every codec is: the one place where token shapes and rates are defined.
+"""What every codec is: how sound becomes tokens and sound again.
 
 Audio is (B, samples) float32 at `spec.rate`; codes are (B, T, Q) int64, time first, `codes[..., 0]` is codebook 1.
 """
@@ -6,27 +6,11 @@ Audio is (B, samples) float32 at `spec.rate`; codes are (B, T, Q) int64, time fi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class CodecSpec:
-    """Geometry of the tokens and the identity of the codec that made them."""
-
-    name: str
-    rate: int = 24_000  # hertz
-    hop: int = 320  # samples per frame
-    codebooks: int = 8
-    entries: int = 1024
-    digest: str = ""  # of encoder and codebooks: equal digests mean interchangeable tokens
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames per second (75 for EnCodec's geometry)."""
-        return self.rate / self.hop
+from openvalle.types import CodecSpec
 
 
 class DecoderStream(Protocol):

@@ -17,12 +17,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from openvalle.codec.base import CodecSpec, misfit
+from openvalle.codec.base import misfit
 from openvalle.codec.layers import Backbone, InverseSTFT, LogMel
 from openvalle.codec.quantizer import Quantized, ResidualQuantizer
 from openvalle.config import Config
 from openvalle.errors import ModelError
 from openvalle.files import atomic_path
+from openvalle.types import CodecSpec
 
 LOOKAHEAD = 3  # frames of the future that the decoder sees: 40 ms
 MEL_MEAN, MEL_SCALE = -3.0, 2.3  # brings log-mel of levelled speech to about zero mean, unit spread
@@ -176,7 +177,9 @@ class BuiltinCodec(nn.Module):
     @property
     def spec(self) -> CodecSpec:
         c = self.config
-        return CodecSpec(c.name, c.rate, c.hop, c.codebooks, c.entries, self.digest())
+        return CodecSpec(
+            name=c.name, rate=c.rate, hop=c.hop, codebooks=c.codebooks, entries=c.entries, digest=self.digest()
+        )
 
     @property
     def codebooks(self) -> Tensor:

@@ -21,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvalle.codec.base import CodecSpec, DecoderStream
+from openvalle.codec.base import DecoderStream
 from openvalle.codec.quantizer import encode_residual
 from openvalle.codec.vocos import Vocos, VocosStream
 from openvalle.errors import ConfigError, MissingExtra, ModelError
+from openvalle.types import CodecSpec
 
 if TYPE_CHECKING:
     from transformers import EncodecModel
@@ -52,7 +53,12 @@ class EncodecCodec(nn.Module):
         if head is not None:
             head.check(config.hidden_size, self.hop, levels, bandwidth)
         self.spec = CodecSpec(
-            f"encodec?bandwidth={bandwidth:g}", self.rate, self.hop, levels, config.codebook_size, self._digest()
+            name=f"encodec?bandwidth={bandwidth:g}",
+            rate=self.rate,
+            hop=self.hop,
+            codebooks=levels,
+            entries=config.codebook_size,
+            digest=self._digest(),
         )
         _fold_weight_norm(self)
         self.eval().requires_grad_(False)

@@ -112,7 +112,7 @@ class CodedCrops:
     ) -> None:
         assert 0 <= rank < world, (rank, world)
         self.audio, self.tokens = audio, tokens
-        self.hop = tokens.codec["hop"]
+        self.hop = tokens.codec.hop
         self.frames = round(seconds * RATE) // self.hop
         self.size, self.seed, self.rank = batch, seed, rank
         sounds = {row["id"]: index for index, row in enumerate(audio.rows)}
@@ -180,8 +180,8 @@ class TokenBatches:
         self.shards = shards
         self.frames_per_batch = frames_per_batch
         self.seed, self.rank, self.world, self.spread = seed, rank, world, spread
-        rate = shards.codec["rate"] / shards.codec["hop"]
-        self.block = shards.codec["merge"]
+        rate = shards.codec.frame_rate
+        self.block = shards.codec.merge
         every, speakers = shards.frames, shards.speakers  # each is made of all rows: read once
         self.max_frames = int(max_seconds * rate) if max_seconds else int(every.max())
         usable = np.flatnonzero(shards.is_aligned | (every <= self.max_frames))

@@ -9,7 +9,6 @@ Manifests as JSON lines: read, write atomically, filter by split.
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +20,9 @@ import torch
 from torch import Tensor
 
 from openvalle.audio import RATE, Audio
-from openvalle.config import Syntax, read_data
-from openvalle.errors import ConfigError, ModelError
+from openvalle.errors import ModelError, UserError
 from openvalle.files import BadLine, atomic_path, json_lines, read_text, write_json_lines
+from openvalle.types import TokenSpec, Vocabulary
 
 Row = dict[str, Any]
 
@@ -245,22 +244,12 @@ def write_tokens(
 
 class TokenShards:
     """Tokenised utterances. Rows hold id, speaker, language, split, text, seconds, shard, frames, symbols,
-    frame_start and symbol_start; `symbols` is the table that the text ids index, with `merges` if they are byte
-    pairs, `codec` what made the codes.
-    """
+    frame_start and symbol_start; `vocabulary` is what the text ids index, `codec` what made the codes."""
 
-    def __init__(
-        self,
-        folder: Path,
-        rows: list[Row],
-        symbols: tuple[str, ...],
-        codec: dict[str, Any],
-        merges: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, folder: Path, rows: list[Row], vocabulary: Vocabulary, codec: TokenSpec) -> None:
         self.folder = folder
         self.rows = rows
-        self.symbols, self.merges = symbols, merges
-        self.codec = codec
+        self.vocabulary, self.codec = vocabulary, codec
         self._files = OpenShards(_tensors)
         self._neighbours: dict[str, int | None] = {}  # made when first asked for
 
@@ -268,18 +257,17 @@ class TokenShards:
     def open(cls, folder: str | Path, split: str | None = None) -> TokenShards:
         """Open the tokens of a prepared folder; `ModelError` if missing, damaged or without such a split."""
         folder = _step_folder(Path(folder), "tokens")
-        table = _read_json(folder / "symbols.json")
-        codec = _read_json(folder / "codec.json")
-        symbols, merges = tuple(table.get("symbols", ())), tuple(table.get("merges", ()))
-        if table.get("digest") != symbols_digest(symbols, merges):
-            raise ModelError(f"{folder / 'symbols.json'} was altered", "run `openvalle prepare` again")
-        return cls(folder, of_split(read_rows(folder / "index.jsonl"), split, folder), symbols, codec, merges)
+        try:
+            vocabulary, codec = Vocabulary.load(folder / "symbols.json"), TokenSpec.load(folder / "codec.json")
+        except UserError as error:
+            raise ModelError(error.what, "run `openvalle prepare` again") from None
+        return cls(folder, of_split(read_rows(folder / "index.jsonl"), split, folder), vocabulary, codec)
 
     def require(self, symbols: str | None = None, codec: str | None = None) -> None:
         """Raise `ModelError` unless the tokens were made with these digests (None: not checked)."""
         for kind, wanted, found in (
-            ("symbol table", symbols, self.symbols_digest),
-            ("codec", codec, self.codec.get("digest")),
+            ("symbol table", symbols, self.vocabulary.digest),
+            ("codec", codec, self.codec.digest),
         ):
             if wanted is not None and wanted != found:
                 raise ModelError(
@@ -321,12 +309,7 @@ class TokenShards:
     @property
     def is_aligned(self) -> bool:
         """Whether it is known which frames speak a symbol; of byte pairs it is not."""
-        return not self.merges
-
-    @property
-    def symbols_digest(self) -> str:
-        """Fingerprint of the symbol table."""
-        return symbols_digest(self.symbols, self.merges)
+        return not self.vocabulary.merges
 
     @property
     def frames(self) -> np.ndarray:
@@ -357,25 +340,9 @@ def _tensors(path: Path) -> Any:
     return safe_open(path, framework="numpy")
 
 
-def symbols_digest(symbols: Sequence[str], merges: Sequence[str] = ()) -> str:
-    """Return the fingerprint of a symbol table: sha256 of its lines, the first 16 hex digits."""
-    lines = [*symbols, "", *merges] if merges else symbols
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
 def _step_folder(folder: Path, step: str) -> Path:
     """Return the folder of a step, given itself or the prepared folder around it."""
     for place in (folder / step, folder):
         if (place / "index.jsonl").is_file():
             return place
     raise ModelError(f"{folder} holds no prepared {step}", "run `openvalle prepare` first")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = read_data(path, Syntax.JSON)
-    except ConfigError as error:
-        raise ModelError(error.what, "run `openvalle prepare` again") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{path} is damaged", "run `openvalle prepare` again")
-    return values

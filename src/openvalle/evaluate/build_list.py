@@ -19,8 +19,9 @@ from openvalle.evaluate.corpus import CorpusUtterance, choose, interleave, read_
 from openvalle.evaluate.protocols import Corpus, Cut, ItemOrder, PromptChoice, PromptRule, Protocol, Scored
 from openvalle.evaluate.test_list import PROMPTS, Excerpt, TestItem, TestList, part_note, read_list
 from openvalle.files import sha256
-from openvalle.speech_models.aligner import POOR_SCORE, SIL, Aligner, PhoneAlignment
+from openvalle.speech_models.aligner import POOR_SCORE, Aligner, PhoneAlignment
 from openvalle.text.english import Word, phonemize
+from openvalle.types import SIL
 
 TOLERANCE = 0.5  # the nearest word boundary may be this far off, in seconds
 LEAD = 0.05  # kept before the first word, in seconds

@@ -33,6 +33,7 @@ from openvalle.hub import SUMS, damaged
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.model.nar import NAR
+from openvalle.types import CodecSpec, TokenSpec, Vocabulary
 
 FORMAT_VERSION = 1
 OWN = "codec"  # folder of the model's own codec, if it has one
@@ -46,15 +47,6 @@ class Storage(StrEnum):
     FLOAT32 = "float32"  # exact
 
 
-class CodecIdentity(Config):
-    """The codec whose tokens the model speaks."""
-
-    name: str = Field(..., description="for a codec that is not in the model's folder: where it is found")
-    digest: str = Field(..., description="of encoder and codebooks: equal digests mean interchangeable tokens")
-    rate: int = Field(24_000, gt=0, description="samples a second")
-    hop: int = Field(320, gt=0, description="samples a frame")
-
-
 class BundleConfig(Config):
     """`config.json`."""
 
@@ -62,7 +54,7 @@ class BundleConfig(Config):
     name: str
     licence: str
     languages: tuple[str, ...] = Field(("en",), description="language n of the model, counted from 1, is the n-th")
-    codec: CodecIdentity
+    codec: CodecSpec
     symbols_digest: str
     ar: ARConfig
     nar: NARConfig
@@ -73,14 +65,6 @@ class BundleConfig(Config):
         return self
 
 
-class SymbolsFile(Config):
-    """`symbols.json`."""
-
-    symbols: tuple[str, ...]
-    merges: tuple[str, ...] = Field((), description='of byte pairs, "left right" each')
-    digest: str
-
-
 @dataclass(frozen=True)
 class Bundle:
     """A model that is ready to speak."""
@@ -88,9 +72,8 @@ class Bundle:
     config: BundleConfig
     ar: AR
     nar: NAR
-    symbols: tuple[str, ...]
+    vocabulary: Vocabulary
     generation: Mapping[str, Any]
-    merges: tuple[str, ...] = ()  # of byte pairs
 
 
 def save_bundle(bundle: Bundle, folder: str | Path, storage: Storage = Storage.FLOAT32) -> None:
@@ -114,8 +97,7 @@ def _write(bundle: Bundle, part: Path, storage: Storage) -> None:
         weights = {key: value.detach().cpu().to(kept).contiguous() for key, value in network.state_dict().items()}
         with atomic_path(part / f"{name}.safetensors") as file:  # with the permissions of any other file
             save_file(weights, file, metadata={"format": "pt"})
-    table = SymbolsFile(symbols=bundle.symbols, merges=bundle.merges, digest=bundle.config.symbols_digest)
-    table.save(part / "symbols.json")
+    bundle.vocabulary.save(part / "symbols.json")
     text = json.dumps(dict(bundle.generation), indent=2) + "\n"
     (part / "generation.json").write_text(text, encoding="utf-8")
 
@@ -146,7 +128,7 @@ def load_bundle(folder: str | Path) -> Bundle:
         if not (folder / name).is_file():
             raise ModelError(f"{folder} has no {name}", "copy or train the model again")
     config = _read_config(folder / "config.json")
-    table = _read_symbols(folder / "symbols.json", config)
+    vocabulary = _read_symbols(folder / "symbols.json", config)
     generation = _read_json(folder / "generation.json")
     paths = folder / "ar.safetensors", folder / "nar.safetensors"
     if bad := damaged(folder, tuple(path.name for path in paths)):
@@ -158,7 +140,7 @@ def load_bundle(folder: str | Path) -> Bundle:
     ar, nar = AR(config.ar), NAR(config.nar)
     _load_weights(ar, paths[0])
     _load_weights(nar, paths[1])
-    return Bundle(config, ar.eval(), nar.eval(), table.symbols, generation, table.merges)
+    return Bundle(config, ar.eval(), nar.eval(), vocabulary, generation)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -185,19 +167,19 @@ def _read_config(path: Path) -> BundleConfig:
         raise ModelError(error.what, "copy or train the model again") from None
 
 
-def _read_symbols(path: Path, config: BundleConfig) -> SymbolsFile:
+def _read_symbols(path: Path, config: BundleConfig) -> Vocabulary:
     try:
-        file = SymbolsFile.parse(_read_json(path), str(path))
-    except ConfigError as error:
+        vocabulary = Vocabulary.load(path)
+    except ModelError as error:
         raise ModelError(error.what, "copy or train the model again") from None
-    require_same_symbols(config, file.digest, str(path))
+    require_same_symbols(config, vocabulary.digest, str(path))
     for name, network in (("ar", config.ar), ("nar", config.nar)):
-        if network.symbols != len(file.symbols):
+        if network.symbols != len(vocabulary):
             raise ModelError(
-                f"{path} has {len(file.symbols)} symbols and the {name} model {network.symbols}",
+                f"{path} has {len(vocabulary)} symbols and the {name} model {network.symbols}",
                 "copy or train the model again",
             )
-    return file
+    return vocabulary
 
 
 def _check_shapes(network: nn.Module, path: Path) -> None:
@@ -270,11 +252,16 @@ class PartFile(Config):
 
     part: Part
     config: dict[str, Any]
-    codec: dict[str, Any]
+    codec: TokenSpec
     symbols: tuple[str, ...]
     merges: tuple[str, ...] = ()  # of byte pairs
     symbols_digest: str
     languages: tuple[str, ...]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the ids of its texts stand for."""
+        return Vocabulary(self.symbols, self.merges)
 
 
 def save_part(half: PartFile, network: AR | NAR, out: Path) -> None:

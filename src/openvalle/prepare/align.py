@@ -21,8 +21,9 @@ from openvalle.config import Config
 from openvalle.data.shards import AudioShards, Row, read_rows
 from openvalle.errors import AudioError, ModelError, TextError
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
-from openvalle.speech_models.aligner import POOR_SCORE, SIL, Aligner, PhoneAlignment, PhoneSpan, mark_edges
+from openvalle.speech_models.aligner import POOR_SCORE, Aligner, PhoneAlignment, PhoneSpan, mark_edges
 from openvalle.text.english import phonemize
+from openvalle.types import SIL
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from openvalle.prepare.clean import CleanSettings, clean_all
 from openvalle.prepare.executor import UNIT, Progress, Result
 from openvalle.prepare.sources import CUTS, read_cuts, scan
 from openvalle.text.symbols import SymbolTable, TextUnit, inventory
+from openvalle.types import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class _Run:
         """Return the table that was given, the phone inventory, or byte pairs learned from the rows."""
         options = self.options
         if options.symbols is not None:
-            table = SymbolTable.load(options.symbols)
+            table = SymbolTable(Vocabulary.load(options.symbols))
             if table.unit is not options.text_unit:
                 raise ConfigError(
                     f"{options.symbols} is a table of {table.unit}, and the text unit is {options.text_unit}",

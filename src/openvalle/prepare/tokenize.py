@@ -5,10 +5,9 @@ Byte pairs have no durations: their rows come from the audio step, not from the 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,13 +18,13 @@ from openvalle.audio import RATE, Audio, at_speed
 from openvalle.codec.base import Codec
 from openvalle.data.shards import AudioShards, Row, write_tokens
 from openvalle.errors import AudioError, TextError
-from openvalle.files import write_text
 from openvalle.hub import BUILTIN
 from openvalle.prepare.align import read_spans
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
 from openvalle.speech_models.aligner import spans_to_durations
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.text.tokenizer import pieces
+from openvalle.types import TokenSpec
 
 TRAIN = "train"  # the split whose rows may be copied at other speeds
 MERGE = 2  # frames that share an entry of codebook 1 (VALL-E R section 3.1)
@@ -136,11 +135,11 @@ def tokenize_all(
     `load` makes the codec, once in each process, so it must pickle; `audio` is the folder of the rows' sound;
     `source`: where the codec was found, for the model that is to speak with it.
     """
-    codec = asdict(load().spec) | {"merge": merge}
-    settings = {"codec": codec, "symbols": table.digest}
+    codec = TokenSpec(**load().spec.model_dump(), merge=merge, source=source)
+    settings = {"codec": codec.model_dump(exclude={"source"}), "symbols": table.digest}
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     build = partial(_build, folder, audio, load, table, merge, threads)
     result = run_step(folder, rows, build, settings, jobs, unit, progress)
-    table.save(folder / "symbols.json")
-    write_text(folder / "codec.json", json.dumps(codec | {"source": source}, indent=1) + "\n")
+    table.vocabulary.save(folder / "symbols.json")
+    codec.save(folder / "codec.json")
     return result

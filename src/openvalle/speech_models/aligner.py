@@ -15,6 +15,7 @@ import numpy as np
 
 from openvalle.audio import Audio, is_silent, levels, resample
 from openvalle.errors import AudioError, MissingExtra, TextError
+from openvalle.types import CONSONANTS, SIL, VOWELS, place_borders
 
 FRAME_SECONDS = 0.01
 MIN_PHONE = 0.03  # left to a phone beside a marked pause, in seconds: the shortest the acoustic model has
@@ -44,7 +45,6 @@ def mark_edges(spans: Sequence[PhoneSpan], audio: Audio) -> list[PhoneSpan]:
     return out
 
 
-SIL = "SIL"
 MODEL_RATE = 16_000  # rate of the acoustic model, in hertz
 HOP_SECONDS = 0.01  # one feature frame
 WINDOW_OFFSET = 0.0078  # a 25.6 ms window starts this long before the 10 ms that it stands for
@@ -52,9 +52,6 @@ MIN_SILENCE = 0.06  # shorter silences, in seconds, are closures and belong to t
 POOR_SCORE = -4.0  # right transcripts of clean speech score -1 to -2.5 per frame, wrong ones -5.5 or less
 WIDE_BEAM = 1e-100  # of a second try; pocketsphinx gives up at 1e-48
 SCORE_NATS = 1024 * math.log(1.0001)  # pocketsphinx's scores are logs to base 1.0001, shifted by 10 bits
-VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"
-CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH"
-PHONES = frozenset(f"{VOWELS} {CONSONANTS}".split())
 
 
 @dataclass(frozen=True)
@@ -187,7 +184,7 @@ class Aligner:
     def _entry_name(self, phones: tuple[str, ...]) -> str:
         """Return the name of the dictionary entry for `phones`, adding it if it is new."""
         bare = [phone.rstrip("012") for phone in phones]
-        assert PHONES.issuperset(bare), f"not ARPAbet: {phones}"
+        assert {*VOWELS, *CONSONANTS}.issuperset(bare), f"not ARPAbet: {phones}"
         name = "_".join(bare)
         if self._decoder.lookup_word(name) is None:
             self._decoder.add_word(name, " ".join(bare), False)
@@ -214,12 +211,9 @@ def spans_to_durations(
         block = 1
     last = frames // block
     starts = np.rint([span.start * frame_rate / block for span in spans]).astype(int)
-    order = np.arange(len(starts))
-    starts = np.maximum.accumulate(np.maximum(starts, 0) - order) + order  # at least one block after the former
-    starts = np.minimum(starts, last - order[::-1] - 1)  # and room for all that follow
-    starts[0] = 0
-    edges = np.append(starts * block, frames)
-    return symbols, np.diff(edges).tolist()
+    ends = place_borders(np.append(starts[1:], last), last) * block
+    ends[-1] = frames
+    return symbols, np.diff(ends, prepend=0).tolist()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from openvalle.synth.generate import Utterer
 from openvalle.synth.plan import Line, times_of
 from openvalle.synth.speech import Quality, Speech
 from openvalle.synth.voice import Voice, now
-from openvalle.text.phones import SIL
+from openvalle.types import SIL
 
 BLEND_SECONDS = 10.0  # of the prompt that comes out, at most
 

@@ -39,8 +39,8 @@ from openvalle.synth.recording import (
 from openvalle.synth.speech import Quality, Speech, join_speech
 from openvalle.text.english import Word, phonemize
 from openvalle.text.markup import Markup
-from openvalle.text.phones import SIL
 from openvalle.text.sentences import SENTENCE
+from openvalle.types import SIL
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions

@@ -33,6 +33,7 @@ from openvalle.errors import AudioError, MissingExtra, ModelError, TextError
 from openvalle.synth.voice import Voice, now
 from openvalle.text.language import language as spoken_language
 from openvalle.text.symbols import SymbolTable, TextUnit
+from openvalle.types import SIL
 
 if TYPE_CHECKING:
     from openvalle.codec.base import Codec
@@ -301,7 +302,7 @@ def align_transcript(
     Raises `AudioError` if it cannot be what is said: too few or too many words for the speech, speech that lies in no
     word, or sounds that are not there. `is_strict`: also if the words fit badly, which else is a doubt.
     """
-    from openvalle.speech_models.aligner import POOR_SCORE, SIL, Aligner, mark_edges, spans_to_durations
+    from openvalle.speech_models.aligner import POOR_SCORE, Aligner, mark_edges, spans_to_durations
 
     words = spoken_words(text, label)
     wrong = impossible_pace(sum(len(word.phones) for word in words), audio)

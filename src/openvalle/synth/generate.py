@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from openvalle.audio import Audio, silence
-from openvalle.codec.base import Codec, CodecSpec
+from openvalle.codec.base import Codec
 from openvalle.decode.alignment import stretched
 from openvalle.decode.ar import AROptions, ARPrompt, ARResult, ARStep, StoppedBy, collect, generate, stream
 from openvalle.decode.failures import Finding
@@ -46,9 +46,9 @@ from openvalle.safety.watermark import Marker, MarkStream
 from openvalle.synth.joints import EdgeTrimmer, moved, trimmer_of
 from openvalle.synth.plan import USUAL_FRAMES, Job, Line, PromptMode, paths_of, seeded, times_of
 from openvalle.synth.speech import Quality, Speech
-from openvalle.text.phones import SIL
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.text.tokenizer import pieces
+from openvalle.types import SIL, CodecSpec
 
 
 def give_back() -> None:

@@ -26,8 +26,8 @@ from openvalle.synth.voice import Voice
 from openvalle.text.english import UserLexicon, Word, lower_keys, phonemize, symbols_of
 from openvalle.text.lexicon import read_lexicon
 from openvalle.text.markup import Markup, Passage, parse, written
-from openvalle.text.phones import SIL
 from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving
+from openvalle.types import SIL
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from openvalle.decode.nar import Windows
 from openvalle.decode.sampling import SamplingOptions
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
-from openvalle.model.checkpoint import OWN, BundleConfig, load_bundle, require_same_codec, require_same_symbols
+from openvalle.model.checkpoint import OWN, BundleConfig, load_bundle, require_same_codec
 from openvalle.model.config import Alignment
 from openvalle.safety.consent import ConsentPolicy, ask, chosen_policy
 from openvalle.safety.detector import GENERATOR, Provenance
@@ -106,8 +106,7 @@ def load_utterer(
         spoken.to(device)
     spec = spoken.spec
     require_same_codec(config, spec.digest, f"the codec {spec.name}")
-    table = SymbolTable(bundle.symbols, bundle.merges)
-    require_same_symbols(config, table.digest, f"{folder / 'symbols.json'}, as it is now,")
+    table = SymbolTable(bundle.vocabulary)
     utterer = Utterer(bundle.ar.to(device), bundle.nar.to(device), spoken, spec, table, config.languages)
     return config, utterer, watchful(options_of(bundle.generation, str(folder)), spoken)
 

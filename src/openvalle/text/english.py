@@ -14,7 +14,8 @@ from openvalle.text.homographs import choose
 from openvalle.text.language import language as language_of
 from openvalle.text.lexicon import DEFAULT, LONGEST, cmu_lexicon, letter, lexicon, plural
 from openvalle.text.normalize import NormalizeOptions, normalize
-from openvalle.text.phones import SIL, VOWELS, is_vowel
+from openvalle.text.phones import is_vowel
+from openvalle.types import SIL, VOWELS
 
 log = logging.getLogger(__name__)
 Phones = tuple[str, ...]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from openvalle.errors import MissingExtra
+from openvalle.types import VOWELS
 
 Phones = tuple[str, ...]
 # fmt: off
@@ -28,7 +29,6 @@ _IPA = {  # espeak-ng's en-us transcription, longest piece first; a flap and a g
 # fmt: on
 _LONGEST = max(map(len, _IPA))
 _STRESS = {"\u02c8": "1", "\u02cc": "2"}
-_VOWELS = frozenset("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())  # noqa: SIM905
 
 
 def pronunciations(words: Iterable[str]) -> dict[str, Phones]:
@@ -57,7 +57,7 @@ def from_ipa(ipa: str) -> Phones:
             continue
         piece = next((ipa[at : at + size] for size in range(_LONGEST, 0, -1) if ipa[at : at + size] in _IPA), "")
         for sound in _IPA.get(piece, ()):
-            if sound in _VOWELS:
+            if sound in VOWELS:
                 phones.append(sound + stress)
                 stress = "0"
             else:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from openvalle.config import Config, read_mapping
 from openvalle.errors import ModelError, UserError
-from openvalle.text.phones import STRESSES, VOWELS
+from openvalle.types import STRESSES, VOWELS
 
 LETTERS = "'abcdefghijklmnopqrstuvwxyz"
 MAX_LETTERS = 24  # longer spellings are read in pieces

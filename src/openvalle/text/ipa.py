@@ -6,7 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from openvalle.text.phones import CONSONANTS, STRESSES, VOWELS, is_vowel
+from openvalle.text.phones import is_vowel
+from openvalle.types import PHONES, VOWELS
 
 Phones = tuple[str, ...]
 # fmt: off
@@ -33,7 +34,6 @@ _STRESS = {"\u02c8": "1", "'": "1", "\u02cc": "2", ",": "2"}
 # length, syllables, ties, spaces and fine detail that English phones do not tell apart
 _SILENT = frozenset(" .\u02d0\u02d1-\u203f\u02b0\u02b2\u02b7\u0325\u032f\u0303\u032a\u02de|")
 _ARPABET = re.compile(r"[A-Z]{1,2}[012]?(?:\s+[A-Z]{1,2}[012]?)*")
-_PHONES = frozenset((*CONSONANTS, *(vowel + stress for vowel in VOWELS for stress in STRESSES)))
 
 
 class UnknownSound(Exception):
@@ -72,7 +72,7 @@ def phones_of(transcription: str) -> Phones:
 
 def _arpabet(transcription: str) -> Phones:
     for found in re.finditer(r"\S+", transcription):
-        if found.group() not in _PHONES and found.group() not in VOWELS:
+        if found.group() not in PHONES and found.group() not in VOWELS:
             raise UnknownSound(found.group(), found.start())
     return _stressed([phone + "0" if phone in VOWELS else phone for phone in transcription.split()])
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from openvalle.errors import TextError
 from openvalle.files import read_text
 from openvalle.hub import assets
-from openvalle.text.phones import CONSONANTS, STRESSES, VOWELS, is_vowel
+from openvalle.text.phones import is_vowel
+from openvalle.types import PHONES, VOWELS
 
 Phones = tuple[str, ...]
-_PHONES = frozenset((*CONSONANTS, *(vowel + stress for vowel in VOWELS for stress in STRESSES)))
 
 
 def read_lexicon(path: str | Path) -> dict[str, Phones]:
@@ -54,7 +54,7 @@ def _entry(line: str, place: str) -> tuple[str, Phones]:
     for phone in phones:
         if phone in VOWELS:
             raise TextError(f"{place}: the vowel {phone} has no stress", f"write {phone}0, {phone}1 or {phone}2")
-        if phone not in _PHONES:
+        if phone not in PHONES:
             raise TextError(f"{place}: {phone!r} is not an ARPAbet phone", "use phones such as AH0, IY1, CH, NG")
     if not any(is_vowel(phone) for phone in phones) and len(phones) > 4:
         raise TextError(f"{place}: {word!r} has no vowel", "add one, such as AH0")

@@ -14,15 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from openvalle.errors import TextError
+from openvalle.types import PHONES, SIL, STRESSES
 
 VERSION = 1
-SIL = "SIL"  # a pause
-VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
-CONSONANTS = (
-    *("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N"),
-    *("NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y", "Z", "ZH"),
-)
-STRESSES = ("0", "1", "2")  # of ARPAbet: none, primary, secondary
 BORDER, PRIMARY, SECONDARY, LONG, RISE, FALL = "|", "ˈ", "ˌ", "ː", "↑", "↓"
 TONES = ("tone1", "tone2", "tone3", "tone4", "tone5")  # of Mandarin; 5 is the neutral one
 # fmt: off
@@ -75,9 +69,7 @@ def _read(phone: str) -> tuple[str, ...]:
     return (*_STRESS[stress], _ARPABET[vowel])
 
 
-FROM_ARPABET = {SIL: (SIL,)} | {
-    phone: _read(phone) for phone in (*CONSONANTS, *(vowel + stress for vowel in VOWELS for stress in STRESSES))
-}
+FROM_ARPABET = {SIL: (SIL,)} | {phone: _read(phone) for phone in sorted(PHONES)}
 _TO_ARPABET = {symbols: phone for phone, symbols in FROM_ARPABET.items()}
 
 

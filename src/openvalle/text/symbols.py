@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from openvalle.config import Syntax, read_data
-from openvalle.errors import ConfigError, ModelError, TextError
-from openvalle.files import write_text
-from openvalle.text.phones import CONSONANTS, FROM_ARPABET, MARKS, SEGMENTS, SIL, STRESSES, VOWELS
+from openvalle.errors import TextError
+from openvalle.text.phones import FROM_ARPABET, MARKS, SEGMENTS
+from openvalle.types import PHONES, SIL, Vocabulary
 
 PAD = "<pad>"
 
@@ -28,34 +24,31 @@ class TextUnit(StrEnum):
 
 @dataclass(frozen=True)
 class SymbolTable:
-    """Symbols in the order of their ids; id 0 is padding. In a table of phones id 1 is the pause.
+    """A vocabulary read as phones or as byte pairs; id 0 is padding. In a table of phones id 1 is the pause.
 
     The front end and the aligner of English speak ARPAbet; a table of the inventory takes each of its phones as the
     marks and the segment that it stands for, so what is encoded may be longer than what was given.
-
-    `merges`: of a table of byte pairs, "left right" in the order in which they are applied.
     """
 
-    symbols: tuple[str, ...]
-    merges: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if len(set(self.symbols)) != len(self.symbols):
-            raise ModelError("the symbol table names a symbol twice", "restore symbols.json from its source")
+    vocabulary: Vocabulary
 
     def __len__(self) -> int:
-        return len(self.symbols)
+        return len(self.vocabulary)
 
-    @cached_property
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols in the order of their ids."""
+        return self.vocabulary.symbols
+
+    @property
     def digest(self) -> str:
-        """Fingerprint that codes, models and voices must share: 16 hex digits."""
-        lines = [*self.symbols, "", *self.merges] if self.merges else self.symbols
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        """Fingerprint of the vocabulary."""
+        return self.vocabulary.digest
 
     @property
     def unit(self) -> TextUnit:
         """What the symbols are."""
-        return TextUnit.BPE if self.merges else TextUnit.PHONEME
+        return TextUnit.BPE if self.vocabulary.merges else TextUnit.PHONEME
 
     @cached_property
     def byte_pairs(self) -> Any:
@@ -116,39 +109,12 @@ class SymbolTable:
                 raise TextError(f"symbol id {index} is outside the table of {len(self.symbols)} symbols")
         return [self.symbols[index] for index in ids]
 
-    def save(self, path: str | Path) -> None:
-        """Write the table and its digest as JSON, atomically."""
-        values = {"digest": self.digest, "symbols": list(self.symbols)}
-        values |= {"merges": list(self.merges)} if self.merges else {}
-        write_text(path, json.dumps(values, indent=1) + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> SymbolTable:
-        """Read a table; `ModelError` if it is missing, unreadable or altered since it was saved."""
-        try:
-            values = read_data(path, Syntax.JSON)
-            merges = tuple(str(merge) for merge in values.get("merges", ()))
-            table = cls(tuple(str(symbol) for symbol in values["symbols"]), merges)
-            digest = values["digest"]
-        except ConfigError as error:
-            what = f"{path} is not a symbol table ({error.what})" if Path(path).is_file() else error.what
-            raise ModelError(what, "give the path of a symbols.json") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ModelError(f"{path} is not a symbol table", "restore it from its source") from None
-        if digest != table.digest:
-            raise ModelError(
-                f"{path} was altered: its digest is {digest} but its symbols give {table.digest}",
-                "restore it from its source",
-            )
-        return table
-
 
 def inventory() -> SymbolTable:
     """Return the table that models are trained with: `<pad>`, SIL, and the phone inventory of all languages."""
-    return SymbolTable((PAD, SIL, *MARKS, *SEGMENTS))
+    return SymbolTable(Vocabulary((PAD, SIL, *MARKS, *SEGMENTS)))
 
 
 def arpabet() -> SymbolTable:
     """Return the table of English models older than the inventory: `<pad>`, SIL, then the 69 stressed phones sorted."""
-    vowels = [vowel + stress for vowel in VOWELS for stress in STRESSES]
-    return SymbolTable((PAD, SIL, *sorted([*vowels, *CONSONANTS])))
+    return SymbolTable(Vocabulary((PAD, SIL, *sorted(PHONES))))

@@ -13,6 +13,7 @@ from typing import Any
 from openvalle.errors import ConfigError, MissingExtra, TextError
 from openvalle.text.normalize import normalize
 from openvalle.text.symbols import PAD, SymbolTable
+from openvalle.types import Vocabulary
 
 SIZE = 4096  # pieces; VALL-E 2 does not say, MELLE, of the same authors and corpus, has 4k
 BYTES = 256
@@ -40,7 +41,7 @@ def train(texts: Iterable[str], size: int = SIZE) -> SymbolTable:
     model: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
     symbols = sorted(model["vocab"], key=model["vocab"].__getitem__)
     assert symbols[0] == PAD, symbols[0]
-    return SymbolTable(tuple(symbols), tuple(" ".join(pair) for pair in model["merges"]))
+    return SymbolTable(Vocabulary(tuple(symbols), tuple(" ".join(pair) for pair in model["merges"])))
 
 
 def spoken(text: str, language: str = ENGLISH) -> str:
@@ -58,10 +59,10 @@ def pieces(text: str, table: SymbolTable, language: str = ENGLISH) -> list[str]:
 
 def tokenizer_of(table: SymbolTable) -> Any:
     """Return the `tokenizers.Tokenizer` of a table of byte pairs."""
-    assert table.merges, "a table of phones has no byte pairs"
+    assert table.vocabulary.merges, "a table of phones has no byte pairs"
     tokenizers = _library()
     vocabulary = {symbol: index for index, symbol in enumerate(table.symbols)}
-    pairs = [tuple(merge.split(" ")) for merge in table.merges]
+    pairs = [tuple(merge.split(" ")) for merge in table.vocabulary.merges]
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=pairs))
     tokenizer.pre_tokenizer = _splitter(tokenizers)
     return tokenizer

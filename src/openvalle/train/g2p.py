@@ -30,8 +30,9 @@ from openvalle.config import Config
 from openvalle.files import atomic_path, write_text
 from openvalle.text.g2p import LETTERS, MAX_LETTERS, NO_STRESS, SpellingConfig, SpellingModel
 from openvalle.text.lexicon import DEFAULT, Phones, cmu_lexicon, lexicon
-from openvalle.text.phones import CONSONANTS, STRESSES, VOWELS, is_vowel
+from openvalle.text.phones import is_vowel
 from openvalle.train.optim import Precision, multiplying
+from openvalle.types import CONSONANTS, STRESSES, VOWELS
 
 PHONES = (*VOWELS, *CONSONANTS)
 MISAKI, CMU = 0, 1  # where a pronunciation comes from; the second carries no stress

@@ -37,7 +37,7 @@ def load_start(part: Part, place: str, shards: TokenShards) -> AR | NAR:
     folder = find(Kind.MODEL, place)
     if (folder / f"{part.value}.json").is_file():
         half = PartFile.load(folder / f"{part.value}.json")
-        shards.require(symbols=half.symbols_digest, codec=half.codec["digest"])
+        shards.require(symbols=half.symbols_digest, codec=half.codec.digest)
         return load_half(part, half, folder)
     bundle = load_bundle(folder)
     shards.require(symbols=bundle.config.symbols_digest, codec=bundle.config.codec.digest)
@@ -118,10 +118,10 @@ class LanguageModelTask:
         self.part, self.recipe = part, recipe
         self.train = TokenShards.open(recipe.data, "train")
         self.valid = TokenShards.open(recipe.data, recipe.valid_split)
-        self.valid.require(symbols=self.train.symbols_digest, codec=self.train.codec["digest"])
+        self.valid.require(symbols=self.train.vocabulary.digest, codec=self.train.codec.digest)
         self.languages = {name: index + 1 for index, name in enumerate(languages_of(self.train))}
         before = load_start(part, recipe.start, self.train) if recipe.start else None
-        table = SymbolTable(self.train.symbols, self.train.merges)
+        table = SymbolTable(self.train.vocabulary)
         self.network = make_network(part, recipe, table, recipe.loop.seed, before)
         self._check_data(self.network.config)
         if before is None and recipe.codec is None and getattr(self.network.config, "latent", None) is not None:
@@ -142,7 +142,7 @@ class LanguageModelTask:
                 "the data is of byte pairs, which are not aligned, and the model has alignment",
                 "prepare it with the text unit phoneme, or set model.alignment=none",
             )
-        merged = self.train.codec["merge"]
+        merged = self.train.codec.merge
         needs_merge = isinstance(config, ARConfig) or config.alignment != Alignment.NONE
         if needs_merge and merged != config.merge:
             raise ConfigError(
@@ -251,9 +251,9 @@ def _describe(part: Part, network: AR | NAR, shards: TokenShards) -> PartFile:
         part=part,
         config=network.config.model_dump(mode="json"),
         codec=shards.codec,
-        symbols=shards.symbols,
-        merges=shards.merges,
-        symbols_digest=shards.symbols_digest,
+        symbols=shards.vocabulary.symbols,
+        merges=shards.vocabulary.merges,
+        symbols_digest=shards.vocabulary.digest,
         languages=tuple(languages_of(shards)),
     )
 

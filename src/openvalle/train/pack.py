@@ -6,7 +6,6 @@ import logging
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -20,7 +19,6 @@ from openvalle.model.checkpoint import (
     OWN,
     Bundle,
     BundleConfig,
-    CodecIdentity,
     Part,
     PartFile,
     Storage,
@@ -28,6 +26,7 @@ from openvalle.model.checkpoint import (
     save_bundle,
 )
 from openvalle.model.nar import NAR
+from openvalle.types import CodecSpec, TokenSpec
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
     for name in ("symbols_digest", "languages"):
         if getattr(first, name) != getattr(second, name):
             raise ModelError(f"the two networks have different {name}", "train both on the same prepared folder")
-    if first.codec["digest"] != second.codec["digest"]:
+    if first.codec.digest != second.codec.digest:
         raise ModelError(
             "the two networks were trained on tokens of different codecs", "train both on the same prepared folder"
         )
@@ -65,7 +64,7 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
     ar, nar = networks[Part.AR], networks[Part.NAR]
     assert isinstance(ar, AR) and isinstance(nar, NAR)
     named = _address_of(recipe, first.codec)
-    codec = CodecIdentity(**{name: first.codec[name] for name in ("name", "digest", "rate", "hop")})
+    codec = CodecSpec(**first.codec.model_dump(include=set(CodecSpec.model_fields)))
     with tempfile.TemporaryDirectory() as place:
         own = Path(place) / OWN
         name = _kept(named, own, codec)
@@ -74,16 +73,16 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
         generation = ({"most_frames": BPE_MOST_FRAMES} if first.merges else {}) | recipe.generation.model_dump(
             mode="json", exclude_unset=True
         )
-        save_bundle(Bundle(config, ar, nar, first.symbols, generation, first.merges), out, recipe.storage)
+        save_bundle(Bundle(config, ar, nar, first.vocabulary, generation), out, recipe.storage)
         if own.is_dir():
             shutil.rmtree(out / OWN, ignore_errors=True)
             shutil.copytree(own, out / OWN)
     return out
 
 
-def _address_of(recipe: PackRecipe, tokens: dict[str, Any]) -> str:
+def _address_of(recipe: PackRecipe, tokens: TokenSpec) -> str:
     """Return the codec that the model is to speak with: the recipe's, in the place where the tokens' codec was."""
-    source = str(tokens.get("source", tokens["name"]))
+    source = tokens.source or tokens.name
     if recipe.codec is None:
         return source
     place, _, _ = source.partition("?")
@@ -91,7 +90,7 @@ def _address_of(recipe: PackRecipe, tokens: dict[str, Any]) -> str:
     return place + recipe.codec.removeprefix(ENCODEC) if is_placeless and place.startswith(ENCODEC) else recipe.codec
 
 
-def _kept(name: str, folder: Path, codec: CodecIdentity) -> str:
+def _kept(name: str, folder: Path, codec: CodecSpec) -> str:
     """Copy a codec of this machine into `folder`; return the name that the model keeps, empty for its tokens' own.
 
     `ModelError` if it is another one than the tokens were made with.
@@ -129,7 +128,7 @@ def _is_whole(folder: Path) -> bool:
     return any(path.is_file() for path in folder.iterdir())
 
 
-def _config(recipe: PackRecipe, codec: CodecIdentity, first: PartFile, ar: AR, nar: NAR) -> BundleConfig:
+def _config(recipe: PackRecipe, codec: CodecSpec, first: PartFile, ar: AR, nar: NAR) -> BundleConfig:
     values = {
         "name": recipe.name,
         "licence": recipe.licence,

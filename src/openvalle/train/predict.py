@@ -47,7 +47,7 @@ def predict(recipe: PredictRecipe, out: Path) -> Path:
     if not shards.is_aligned:
         raise ConfigError("the data is of byte pairs, which are not aligned", "prepare it with the text unit phoneme")
     half = PartFile.load(recipe.nar / "nar.json")
-    shards.require(symbols=half.symbols_digest, codec=half.codec["digest"])
+    shards.require(symbols=half.symbols_digest, codec=half.codec.digest)
     network = load_half(Part.NAR, half, recipe.nar)
     assert isinstance(network, NAR)
     recorded = {row["id"] for row in AudioShards.open(recipe.data, "train").rows}  # copies at other speeds are not
@@ -66,7 +66,7 @@ def predict(recipe: PredictRecipe, out: Path) -> Path:
 
 def in_turn(shards: TokenShards, rows: list[int], recipe: PredictRecipe) -> list[int]:
     """Return enough of the rows, one of each speaker, then a second of each, and so on."""
-    rate = shards.codec["rate"] / shards.codec["hop"]
+    rate = shards.codec.frame_rate
     turns: dict[str, int] = {}
     usable = []
     for row in draw_generator(recipe.seed, 0, 0).permutation(rows).tolist():
@@ -108,9 +108,9 @@ class _Predictor:
         if not others:
             return None
         rng = draw_generator(self.recipe.seed, 1, row)
-        rate = self.shards.codec["rate"] / self.shards.codec["hop"]
+        rate = self.shards.codec.frame_rate
         frames = int(self.recipe.prompt_seconds * rate)
-        return crop(self.shards[int(rng.choice(others))], frames, rng, self.shards.codec["merge"])
+        return crop(self.shards[int(rng.choice(others))], frames, rng, self.shards.codec.merge)
 
 
 def _write(out: Path, shards: TokenShards, rows: list[int], codes: list[Tensor]) -> None:

@@ -1,0 +1,109 @@
+"""Plain types that parts share: the vocabulary of a model, the codec of its tokens, phones, durations and alignments.
+
+Letters: S symbols, T frames or blocks, Q codebooks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from openvalle.config import Config, Syntax, read_data
+from openvalle.errors import ConfigError, ModelError
+from openvalle.files import write_text
+
+SIL = "SIL"  # a pause
+VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")  # of ARPAbet
+CONSONANTS = (
+    *("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N"),
+    *("NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y", "Z", "ZH"),
+)
+STRESSES = ("0", "1", "2")  # the digit that ends a vowel: none, primary, secondary
+PHONES = frozenset((*CONSONANTS, *(vowel + stress for vowel in VOWELS for stress in STRESSES)))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the ids of a text stand for: symbols in the order of their ids.
+
+    `merges`: of byte pairs, "left right" in the order in which they are applied; none of phones.
+    """
+
+    symbols: tuple[str, ...]
+    merges: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.symbols)) != len(self.symbols):
+            raise ModelError("the symbol table names a symbol twice", "restore symbols.json from its source")
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @cached_property
+    def digest(self) -> str:
+        """Fingerprint that tokens, models and voices must share: 16 hex digits."""
+        lines = [*self.symbols, "", *self.merges] if self.merges else self.symbols
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def save(self, path: str | Path) -> None:
+        """Write `symbols.json`, atomically."""
+        values = {"digest": self.digest, "symbols": list(self.symbols)}
+        values |= {"merges": list(self.merges)} if self.merges else {}
+        write_text(path, json.dumps(values, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vocabulary:
+        """Read `symbols.json`; `ModelError` if it is missing, unreadable or altered since it was saved."""
+        try:
+            values = read_data(path, Syntax.JSON)
+            merges = tuple(str(merge) for merge in values.get("merges", ()))
+            vocabulary = cls(tuple(str(symbol) for symbol in values["symbols"]), merges)
+            digest = values["digest"]
+        except ConfigError as error:
+            what = f"{path} is not a symbol table ({error.what})" if Path(path).is_file() else error.what
+            raise ModelError(what, "give the path of a symbols.json") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ModelError(f"{path} is not a symbol table", "restore it from its source") from None
+        if digest != vocabulary.digest:
+            raise ModelError(
+                f"{path} was altered: its digest is {digest} but its symbols give {vocabulary.digest}",
+                "restore it from its source",
+            )
+        return vocabulary
+
+
+class CodecSpec(Config):
+    """Geometry of a codec's tokens, and which codec made them."""
+
+    name: str = Field(..., description="of a codec that is not in the model's folder: where it is found")
+    rate: int = Field(24_000, gt=0, description="samples a second")
+    hop: int = Field(320, gt=0, description="samples a frame")
+    codebooks: int = Field(8, gt=0)
+    entries: int = Field(1024, gt=0, description="vectors of a codebook")
+    digest: str = Field("", description="of encoder and codebooks: equal digests mean interchangeable tokens")
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.rate / self.hop
+
+
+class TokenSpec(CodecSpec):
+    """`codec.json` of prepared tokens: the codec, and how it was used."""
+
+    merge: int = Field(1, gt=0, description="frames that share an entry of codebook 1 (VALL-E R 3.1)")
+    source: str = Field("", description="where the codec was found; the name, if empty")
+
+
+def place_borders(ends: np.ndarray, count: int) -> np.ndarray:
+    """Return where each of S symbols ends among `count` blocks, (S,) int64: moved as little as needed from the wanted
+    `ends` (S,) for every symbol to own a block at least. With fewer blocks than symbols the earliest own none."""
+    order = np.arange(1, len(ends) + 1)
+    ends = np.maximum.accumulate(np.maximum(ends - order, 0)) + order  # each at least one after the one before
+    return np.maximum(np.minimum(ends, count - (len(ends) - order)), 0)  # and room for all that follow
