@@ -16,10 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from concurrent.futures import ProcessPoolExecutor
+from typing import Any, NoReturn
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C; `docker stop`, systemd, `timeout`; a terminal that is closed
 LEFT_NOTHING = "stopped; nothing half-written was left behind"
@@ -78,15 +75,6 @@ def serve_parent() -> None:
             leave(1)
 
         threading.Thread(target=watch, daemon=True).start()
-
-
-def end_workers(pool: ProcessPoolExecutor) -> None:
-    """End a pool: at once what its processes are at, if not all of it is done."""
-    processes = list((pool._processes or {}).values())
-    waiting = bool(pool._pending_work_items)
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes if waiting else ():
-        process.terminate()
 
 
 def leave(code: int) -> NoReturn:

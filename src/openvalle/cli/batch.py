@@ -14,8 +14,9 @@ from typing import Annotated
 
 import typer
 
-from openvalle.cli.say import Asr, chosen_text, progress
+from openvalle.cli.say import Asr, chosen_text
 from openvalle.errors import UserError
+from openvalle.parallel import status
 
 
 def batch(
@@ -59,7 +60,7 @@ def batch(
     Run it again to go on after an interruption, or after changing rows: only what is new is spoken.
     """
     started = time.monotonic()
-    with progress(quiet) as show:
+    with status(quiet) as show:
         show("loading the model")
         from openvalle.apps.batch import Batch, read_table
         from openvalle.audio import format_ending
@@ -122,7 +123,7 @@ def book(
 
     chapters = chapters_of(chosen_text(None, file), title=file.stem)
     format_ending(None, file_format)
-    with progress(quiet) as show:
+    with status(quiet) as show:
         show("loading the model")
         from openvalle.apps.audiobook import Reading, speak_book
         from openvalle.synth.synthesizer import Synthesizer

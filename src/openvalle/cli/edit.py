@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openvalle.cli.say import Asr, Channel, progress
+from openvalle.cli.say import Asr, Channel
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
 from openvalle.files import Free, expanded, is_special, is_stdout
+from openvalle.parallel import status
 
 if TYPE_CHECKING:
     from openvalle.synth.edit import Edit
@@ -81,7 +82,7 @@ def edit(
     place = free_output(output, clip, "edited")
     if not isinstance(place, Free) and is_special(place) and keep:
         raise UserError("--keep writes several files", "give -o the name of a file")
-    with progress(quiet) as show:
+    with status(quiet) as show:
         show("loading the model")
         from openvalle.synth.edit import edit as edited_clip
         from openvalle.synth.synthesizer import Synthesizer
@@ -120,7 +121,7 @@ def continue_(
     openvalle continue clip.wav --transcript "It was late," "and then the rest."
     """
     place = free_output(output, clip, "continued")
-    with progress(quiet) as show:
+    with status(quiet) as show:
         show("loading the model")
         from openvalle.synth.edit import continue_clip
         from openvalle.synth.synthesizer import Synthesizer

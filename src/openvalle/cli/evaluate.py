@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openvalle.cli.listening import shower
 from openvalle.errors import UserError
+from openvalle.parallel import progress
 
 if TYPE_CHECKING:
     from openvalle.evaluate.protocols import Protocol, Selection
@@ -334,8 +334,9 @@ def spoofing(
         raise UserError(f"there is no layout {layout!r}", f"choose {' or '.join(Layout)}")
     if not prefix or "/" in prefix or "\\" in prefix or prefix.startswith("."):
         raise UserError(f"{prefix!r} cannot begin a file's name", "use letters and digits")
-    counts = export_spoofing(
-        report, target, Layout(layout), Shares(train, dev), prefix, without or (), seed, progress=shower()
-    )
+    with progress() as show:
+        counts = export_spoofing(
+            report, target, Layout(layout), Shares(train, dev), prefix, without or (), seed, progress=show
+        )
     print(target)
     print(", ".join(f"{count} {name}" for name, count in counts.items()), file=sys.stderr)

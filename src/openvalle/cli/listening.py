@@ -12,9 +12,10 @@ import typer
 from openvalle import stop
 from openvalle.errors import UserError
 from openvalle.files import expanded, json_lines, read_text
+from openvalle.parallel import progress
 
 if TYPE_CHECKING:
-    from openvalle.listening_test.build import Progress
+    pass
 
 
 listen = typer.Typer(
@@ -63,7 +64,9 @@ def new(
     values |= {key: value for key, value in (("kind", kind), ("baseline", baseline)) if value}
     design = Design.parse(override(values, tuple(set_ or ())), "the design")
     sources = Sources(named_folders(system or []), reference, read_texts(texts), only_common)
-    study = build_study(folder, design, sources, Sound(f".{ending.removeprefix('.')}", rate, not keep_level), shower())
+    sound = Sound(f".{ending.removeprefix('.')}", rate, not keep_level)
+    with progress() as show:
+        study = build_study(folder, design, sources, sound, show)
     print(folder)
     print(
         f"{len(study.items)} items, {len(study.comparisons)} trials to be judged, {study.per_rater} per rater; "
@@ -171,14 +174,3 @@ def read_texts(path: Path | None) -> dict[str, str]:
         raise UserError(f"cannot read {path}: {error.strerror}", "check the path") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} holds a line without id and text", 'write {"id": "a1", "text": "Hello."}') from None
-
-
-def shower() -> Progress | None:
-    """Return a function that shows a count on stderr, on a terminal only."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(what: str, done: int, of: int) -> None:
-        print(f"\r{what} {done}/{of}", end="\n" if done == of else "", file=sys.stderr, flush=True)
-
-    return show

@@ -14,7 +14,6 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -23,6 +22,7 @@ import typer
 from openvalle.cli.settings import is_chosen
 from openvalle.errors import TextError, UserError
 from openvalle.files import Free, expanded, first_path, is_special, is_stdout, read_bytes, read_stdin, written_path
+from openvalle.parallel import status
 
 if TYPE_CHECKING:
     from openvalle.synth.speech import Speech
@@ -121,7 +121,7 @@ def say(
 
         need_matplotlib()
     started = time.monotonic()
-    with progress(quiet) as show:
+    with status(quiet) as show:
         show("loading the model")
         from openvalle.synth.synthesizer import Synthesizer
 
@@ -245,19 +245,6 @@ def check_timestamps(path: Path | None) -> None:
         check_ending(path)
 
 
-@contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows what is going on, on stderr and only on a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda message: None
-        return
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    with console.status("starting") as status:
-        yield lambda message: status.update(message)
-
-
 UNKNOWN = 0xFFFFFFFF  # for sizes that nobody knows yet; players then read to the end, with 0 they read nothing
 
 
@@ -364,7 +351,7 @@ def dialogue(
     if per_speaker and place is not None and is_special(first_path(place)):
         raise UserError("--per-speaker needs a sound file", f"{output} is none; give another name")
     check_timestamps(timestamps)
-    with progress(quiet) as show:
+    with status(quiet) as show:
         show("loading the model")
         from openvalle.apps.dialogue import parse_dialogue, read_dialogue, speak_dialogue, track_files
         from openvalle.synth.synthesizer import Synthesizer

@@ -20,6 +20,7 @@ import typer
 from openvalle.cli.settings import Command
 from openvalle.errors import ConfigError, UserError
 from openvalle.hub import find_recipe, recipes
+from openvalle.parallel import progress
 
 if TYPE_CHECKING:
     from openvalle.model.config import ARConfig, NARConfig
@@ -125,9 +126,6 @@ def prepare(
     Unusable files are left out and listed with their reasons in OUT/rejected.jsonl. The same command goes on after
     any stop.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from openvalle.prepare.run import Options, Step
     from openvalle.prepare.run import prepare as prepare_speech
     from openvalle.text.symbols import TextUnit
@@ -139,12 +137,7 @@ def prepare(
         merge=merge,
         speeds=tuple(speed or ()),
     )
-    with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bars:
-        tasks = {str(step): bars.add_task(str(step), total=None) for step in options.steps}
-
-        def show(step: str, done: int, total: int) -> None:
-            bars.update(tasks[str(step)], completed=done, total=total)
-
+    with progress(quiet) as show:
         report = prepare_speech(source, out, codec, jobs, last=Step(last.value), options=options, progress=show)
     if as_json:
         print(json.dumps({"kept": report.kept, "rejected": len(report.rejected), "seconds": report.seconds}))

@@ -11,10 +11,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,10 @@ from openvalle.audio import Audio, read, write
 from openvalle.config import Syntax, read_data
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.conditions import apply_condition
-from openvalle.evaluate.scorers import progress_bar
 from openvalle.evaluate.systems.base import Output, System, reset_peak_memory
 from openvalle.evaluate.test_list import Folders, TestItem
 from openvalle.files import sha256, write_text
-from openvalle.stop import end_workers, serve_parent
+from openvalle.parallel import progress, run_units
 
 log = logging.getLogger(__name__)
 TOLD = frozenset(("seconds", "processor", "ended", "flags", "memory"))  # of what is spoken, beside the sound
@@ -106,16 +103,12 @@ def _check(audio: Audio) -> None:
         raise AudioError("the system gave samples that are not numbers")
 
 
-_SYSTEM: list[System] = []  # of a worker process, filled by `_init_worker`
+def _build_producer(build: Build, digest: str, folders: Folders) -> Callable[[OutputRequest], None]:
+    return partial(_produce, build(), digest, folders)
 
 
-def _init_worker(build: Build) -> None:
-    serve_parent()
-    _SYSTEM.append(build())
-
-
-def _produce(digest: str, request: OutputRequest, folders: Folders) -> None:
-    produce(_SYSTEM[0], digest, request, folders)
+def _produce(system: System, digest: str, folders: Folders, request: OutputRequest) -> None:
+    produce(system, digest, request, folders)
 
 
 def produce_all(
@@ -141,18 +134,13 @@ def produce_all(
     reset_peak_memory()
     system = build()  # where there are several processes too: there an error could not be told
     begin()
-    with progress_bar("speaking", quiet) as bar:
-        place = bar.add_task("speaking", total=len(todo))
+    with progress(quiet) as show:
         if jobs <= 1:
-            for request in todo:
+            for done, request in enumerate(todo, 1):
                 produce(system, digest, request, folders)
-                bar.advance(place)
+                show("speaking", done, len(todo))
             return
         del system
-        pool = ProcessPoolExecutor(jobs, get_context("spawn"), partial(_init_worker, build))
-        try:
-            for future in as_completed([pool.submit(_produce, digest, request, folders) for request in todo]):
-                future.result()
-                bar.advance(place)
-        finally:
-            end_workers(pool)
+        units = run_units(partial(_build_producer, build, digest, folders), todo, jobs, lambda request: request.item.id)
+        for done, _ in enumerate(units, 1):
+            show("speaking", done, len(todo))

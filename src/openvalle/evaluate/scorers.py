@@ -7,30 +7,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from openvalle.audio import RATE, Audio
 from openvalle.config import Syntax, read_data
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.protocols import Judges
 from openvalle.files import write_text
+from openvalle.parallel import progress, run_units
 from openvalle.speech_models.acoustics import Acoustics, acoustics
 from openvalle.speech_models.mos import DNSMOS, DNSMOSScores
 from openvalle.speech_models.prosody import Prosody, prosody
 from openvalle.speech_models.wer import WordErrors, word_errors
-from openvalle.stop import end_workers, serve_parent
 
 FORMAT = "5"  # change it when a judge changes: older results on disk are then not used
 EVERYTHING = ("words", "voice", "quality", "prosody")
@@ -177,19 +172,12 @@ def _versioned(name: str) -> str:
     return f"{name} {version(wheel)}" if wheel else name
 
 
-_SCORERS: list[Scorers] = []  # of a worker process, filled by `_init_worker`
+def _build_scorer(judges: Judges, device: str, workers: int) -> Callable[[ScoreRequest], dict[str, Any]]:
+    if workers > 1:
+        import torch
 
-
-def _init_worker(judges: Judges, device: str) -> None:
-    import torch
-
-    serve_parent()
-    torch.set_num_threads(1)
-    _SCORERS.append(Scorers(judges, device))
-
-
-def _judge(clip: ScoreRequest) -> dict[str, Any]:
-    return _SCORERS[0].judge(clip)
+        torch.set_num_threads(1)
+    return Scorers(judges, device).judge
 
 
 def score_all(
@@ -224,31 +212,15 @@ def _with_errors(found: Judgement | None, clip: ScoreRequest, judges: Judges) ->
 def _judge_missing(
     missing: dict[str, ScoreRequest], judges: Judges, folder: Path, workers: int, device: str, quiet: bool
 ) -> None:
-    def keep(key: str, found: dict[str, Any]) -> None:
-        write_text(folder / f"{key}.json", json.dumps(found))
-        bar.advance(request)
-
-    with progress_bar("judging", quiet) as bar:
-        request = bar.add_task("judging", total=len(missing))
-        if workers <= 1:
-            scorers = Scorers(judges, device)
-            for key, clip in missing.items():
-                keep(key, scorers.judge(clip))
-            return
+    keys, clips = list(missing), list(missing.values())
+    workers = min(workers, len(clips))
+    if workers > 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the workers: each judge keeps to its own core
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), partial(_init_worker, judges, device))
-        try:
-            futures = {pool.submit(_judge, clip): key for key, clip in missing.items()}
-            for future in as_completed(futures):
-                keep(futures[future], future.result())
-        finally:
-            end_workers(pool)
-
-
-def progress_bar(what: str, quiet: bool) -> Progress:
-    """Return a bar on stderr, which shows only where a person looks."""
-    columns = (TextColumn(what), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())
+    units = run_units(partial(_build_scorer, judges, device, workers), clips, workers, lambda clip: repr(clip.text))
+    with progress(quiet) as show:
+        for done, (number, found) in enumerate(units, 1):
+            write_text(folder / f"{keys[number]}.json", json.dumps(found))
+            show("judging", done, len(clips))
 
 
 def _read(path: Path) -> Judgement | None:

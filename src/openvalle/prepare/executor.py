@@ -9,18 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import multiprocessing
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from openvalle.data.shards import Row, read_rows, write_rows
 from openvalle.errors import ModelError, UserError
-from openvalle.stop import serve_parent
+from openvalle.parallel import run_units
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +85,8 @@ def run_step(
     if todo:
         # An index must never point into payload files that are being replaced.
         (folder / "index.jsonl").unlink(missing_ok=True)
-    for task in _run(build, todo, jobs):
-        done += len(task.rows)
+    for number, _ in run_units(partial(_build, build), todo, jobs, _name):
+        done += len(todo[number].rows)
         if progress:
             progress(folder.name, done, len(rows))
     with writing(folder):
@@ -105,6 +103,14 @@ def writing(folder: Path) -> Iterator[None]:
             f"cannot write to {folder} ({error.strerror or error})",
             "check the permissions and the free space; what is done is kept",
         ) from None
+
+
+def _build(build: Callable[[], Work]) -> Callable[[Task], None]:
+    return partial(_do, build())
+
+
+def _name(task: Task) -> str:
+    return f"unit {task.number} ({task.rows[0]['id']} and following)"
 
 
 def _do(work: Work, task: Task) -> None:
@@ -131,95 +137,3 @@ def _merge(folder: Path, tasks: list[Task]) -> Result:
     write_rows(folder / "index.jsonl", kept)
     log.info("%s: %d utterances kept, %d rejected", folder.name, len(kept), len(rejected))
     return Result(kept, rejected)
-
-
-def _run(build: Callable[[], Work], tasks: list[Task], jobs: int) -> Iterator[Task]:
-    if jobs > 1 and len(tasks) > 1:
-        yield from _Pool(build, tasks, min(jobs, len(tasks))).run()
-    elif tasks:
-        work = build()
-        for task in tasks:
-            _do(work, task)
-            yield task
-
-
-def _serve(build: Callable[[], Work], connection: Connection) -> None:
-    """Body of a worker process: take tasks until None comes."""
-    serve_parent()
-    try:
-        work = build()
-        connection.send(None)
-        while (task := connection.recv()) is not None:
-            _do(work, task)
-            connection.send(None)
-    except UserError as error:
-        connection.send(UserError(error.what, error.hint))  # its subclasses may not unpickle
-    except EOFError:
-        pass  # the parent stopped; what is unfinished stays undone
-
-
-class _Pool:
-    """Spawned worker processes; one that dies is replaced and its unit tried once more."""
-
-    def __init__(self, build: Callable[[], Work], tasks: list[Task], jobs: int) -> None:
-        self._build = build
-        self._context = multiprocessing.get_context("spawn")
-        self._queue = deque(tasks)
-        self._retried: set[int] = set()
-        self._workers: dict[Connection, tuple[Any, Task | None]] = {}
-        self._jobs = jobs
-
-    def run(self) -> Iterator[Task]:
-        """Yield the tasks as they are finished."""
-        try:
-            for _ in range(self._jobs):
-                self._start()
-            while self._workers:
-                for connection in wait(list(self._workers)):
-                    assert isinstance(connection, Connection)
-                    finished = self._answer(connection)
-                    if finished:
-                        yield finished
-        finally:
-            for connection, (process, _) in self._workers.items():
-                connection.close()
-                process.terminate()
-                process.join()
-
-    def _start(self) -> None:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(self._build, theirs), daemon=True)
-        process.start()
-        theirs.close()
-        self._workers[ours] = (process, None)
-
-    def _answer(self, connection: Connection) -> Task | None:
-        process, task = self._workers[connection]
-        try:
-            error = connection.recv()
-        except (EOFError, OSError):
-            self._replace(connection)
-            return None
-        if error is not None:
-            raise error
-        following = self._queue.popleft() if self._queue else None
-        self._workers[connection] = (process, following)
-        connection.send(following)
-        if following is None:
-            del self._workers[connection]
-            process.join()
-        return task
-
-    def _replace(self, connection: Connection) -> None:
-        process, task = self._workers.pop(connection)
-        process.join()
-        if task is None or task.number in self._retried:
-            what = f"unit {task.number} ({task.rows[0]['id']} and following)" if task else "its models"
-            raise UserError(
-                f"a worker process died with exit code {process.exitcode} while it was at {what}",
-                "the log above may say why (out of memory?); run the same command again to go on",
-            )
-        log.warning("a worker died with exit code %s at unit %d; trying again", process.exitcode, task.number)
-        self._retried.add(task.number)
-        self._queue.appendleft(task)
-        self._start()

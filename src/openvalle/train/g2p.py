@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import re
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -28,6 +27,7 @@ from torch.nn import functional
 
 from openvalle.config import Config
 from openvalle.files import atomic_path, write_text
+from openvalle.parallel import progress_bars
 from openvalle.text.g2p import LETTERS, MAX_LETTERS, NO_STRESS, SpellingConfig, SpellingModel
 from openvalle.text.lexicon import DEFAULT, Phones, cmu_lexicon, lexicon
 from openvalle.text.phones import is_vowel
@@ -357,10 +357,7 @@ def _fit(recipe: SpellingRecipe, groups: dict[int, Batch], chunks: int) -> Spell
 
 def shown(steps: Iterable[Step], total: int) -> Iterator[Step]:
     """Yield the steps with a bar on stderr, if somebody watches."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+    with progress_bars() as bar:
         yield from bar.track(steps, total=total, description="g2p")
 
 

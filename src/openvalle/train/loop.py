@@ -23,12 +23,11 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import torch
 from pydantic import Field
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from openvalle.config import Config, read_mapping
 from openvalle.errors import ConfigError, MissingExtra
+from openvalle.parallel import progress_bars
 from openvalle.train.distributed import Processes, join
 from openvalle.train.optim import (
     OptimConfig,
@@ -60,14 +59,7 @@ class TrainingLog:
     def __init__(self, out: Path, steps: int, step: int, processes: str, quiet: bool = False) -> None:
         """`processes`: who trains, said at the start; `quiet`: another process shows and writes everything."""
         self.quiet = quiet
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=quiet,
-        )
+        self.progress = progress_bars(quiet)
         self.bar = self.progress.add_task("training", total=steps, completed=step)
         self.processes = processes
         self.started, self.first = time.monotonic(), step

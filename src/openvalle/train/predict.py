@@ -7,15 +7,12 @@ the spectrograms that an acoustic model predicts, `sound.predicted` lets the dec
 from __future__ import annotations
 
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydantic import Field
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from openvalle.config import Config
@@ -26,6 +23,7 @@ from openvalle.errors import ConfigError
 from openvalle.files import write_text
 from openvalle.model.checkpoint import Part, PartFile, load_half
 from openvalle.model.nar import NAR
+from openvalle.parallel import progress_bars
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +55,7 @@ def predict(recipe: PredictRecipe, out: Path) -> Path:
         of_speaker.setdefault(shards.rows[row]["speaker"], []).append(row)
     chosen = in_turn(shards, rows, recipe)
     predictor = _Predictor(network.eval(), shards, of_speaker, recipe)
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+    with progress_bars() as bar:
         codes = [predictor(row) for row in bar.track(chosen, description="predicting")]
     _write(out, shards, chosen, codes)
     log.info("predicted the codes of %d utterances in %s", len(chosen), out)

@@ -1,0 +1,153 @@
+"""Units of work over processes, and what a person sees of their progress."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from openvalle.errors import UserError
+from openvalle.stop import serve_parent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+log = logging.getLogger(__name__)
+
+Build = Callable[[], Callable[[Any], Any]]
+
+
+def run_units(
+    build: Build, units: Sequence[Any], jobs: int = 1, name: Callable[[Any], str] = str
+) -> Iterator[tuple[int, Any]]:
+    """Yield the number of each unit with its result, as they are done; with one job in this process and in order.
+
+    `build` makes the function that does a unit, once in each process, and may load models for it. Processes are
+    spawned, so `build`, units and results must pickle. One that dies is replaced and its unit tried once more.
+    `name`: what to call a unit that cannot be done. `UserError` as `build` or a unit raises it, or for a second death.
+    """
+    if jobs > 1 and len(units) > 1:
+        yield from _Pool(build, units, min(jobs, len(units)), name).run()
+    elif units:
+        work = build()
+        yield from ((number, work(unit)) for number, unit in enumerate(units))
+
+
+def _serve(build: Build, connection: Connection) -> None:
+    """Body of a worker process: do units, which come as tuples of one, until None comes."""
+    serve_parent()
+    try:
+        work = build()
+        connection.send(None)
+        while (given := connection.recv()) is not None:
+            connection.send(work(*given))
+    except UserError as error:
+        connection.send(UserError(error.what, error.hint))  # its subclasses may not unpickle
+    except EOFError:
+        pass  # the parent stopped; what is unfinished stays undone
+
+
+class _Pool:
+    """Worker processes, each with the number of the unit that it is at; None while it builds."""
+
+    def __init__(self, build: Build, units: Sequence[Any], jobs: int, name: Callable[[Any], str]) -> None:
+        self._build, self._units, self._jobs, self._name = build, units, jobs, name
+        self._context = multiprocessing.get_context("spawn")
+        self._waiting = deque(range(len(units)))
+        self._retried: set[int] = set()
+        self._workers: dict[Connection, tuple[Any, int | None]] = {}
+
+    def run(self) -> Iterator[tuple[int, Any]]:
+        """Yield the numbers and results of the units."""
+        try:
+            for _ in range(self._jobs):
+                self._start()
+            while self._workers:
+                for connection in wait(list(self._workers)):
+                    assert isinstance(connection, Connection)
+                    yield from self._answer(connection)
+        finally:
+            for connection, (process, _) in self._workers.items():
+                connection.close()
+                process.terminate()
+                process.join()
+
+    def _start(self) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(self._build, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        self._workers[ours] = (process, None)
+
+    def _answer(self, connection: Connection) -> Iterator[tuple[int, Any]]:
+        """Yield what a worker has done, if that is a unit, and give it the next one."""
+        process, number = self._workers[connection]
+        try:
+            result = connection.recv()
+        except (EOFError, OSError):
+            self._replace(connection)
+            return
+        if isinstance(result, UserError):
+            raise result
+        following = self._waiting.popleft() if self._waiting else None
+        self._workers[connection] = (process, following)
+        connection.send(None if following is None else (self._units[following],))
+        if following is None:
+            del self._workers[connection]
+            process.join()
+        if number is not None:
+            yield number, result
+
+    def _replace(self, connection: Connection) -> None:
+        process, number = self._workers.pop(connection)
+        process.join()
+        if number is None or number in self._retried:
+            what = "its models" if number is None else self._name(self._units[number])
+            raise UserError(
+                f"a worker process died with exit code {process.exitcode} while it was at {what}",
+                "the log above may say why (out of memory?); run the same command again to go on",
+            )
+        log.warning("a worker died with exit code %s at unit %d; trying again", process.exitcode, number)
+        self._retried.add(number)
+        self._waiting.appendleft(number)
+        self._start()
+
+
+def progress_bars(quiet: bool = False) -> Progress:
+    """Return rich's bars on stderr, which show only on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function that shows how much is done of what: `show("speaking", 3, 10)`; a bar for each word."""
+    with progress_bars(quiet) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+@contextmanager
+def status(quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows what is going on, on stderr and only on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda message: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("starting") as shown:
+        yield shown.update
