@@ -20,7 +20,7 @@ from openvalle.config import override, parse_data
 from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.evaluate.results import read_results
 from openvalle.hub import damaged
-from openvalle.synth.plan import script_of
+from openvalle.synth.plan import parse_script
 from openvalle.text.sentences import chapters_of
 from openvalle.train.loop import LoopConfig, _same_run
 from openvalle.train.state import TrainState, load_checkpoint
@@ -246,7 +246,7 @@ quiet = settings(deadline=None, database=None, derandomize=True, suppress_health
 def says_something_or_why_not(text: str) -> None:
     logging.disable(logging.WARNING)
     try:
-        for line in script_of(text).lines():
+        for line in parse_script(text).sentences():
             assert line.symbols
         chapters_of(text)
     except UserError as error:

@@ -188,7 +188,7 @@ def test_every_setting_is_part_of_the_answers_identity(tiny_model):
 
 
 def test_the_codec_of_the_row_is_the_codec_of_the_model(tiny_model):
-    assert load_model_codec(tiny_model).spec == Synthesizer.load(tiny_model, device="cpu").utterer.spec
+    assert load_model_codec(tiny_model).spec == Synthesizer.load(tiny_model, device="cpu").generator.spec
 
 
 @needs_judges

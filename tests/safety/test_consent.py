@@ -7,27 +7,27 @@ import logging
 import pytest
 
 from openvalle.errors import ConfigError, UserError
-from openvalle.safety.consent import SETTING, ConsentPolicy, ask, chosen_policy
+from openvalle.safety.consent import SETTING, ConsentPolicy, ask, choose_policy
 
 
 def test_warning_is_the_default_and_the_setting_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SETTING, raising=False)
-    assert chosen_policy() is ConsentPolicy.WARN
+    assert choose_policy() is ConsentPolicy.WARN
     monkeypatch.setenv(SETTING, "Require")
-    assert chosen_policy() is ConsentPolicy.REQUIRE
-    assert chosen_policy("off") is ConsentPolicy.OFF, "what is asked for here comes before the setting"
+    assert choose_policy() is ConsentPolicy.REQUIRE
+    assert choose_policy("off") is ConsentPolicy.OFF, "what is asked for here comes before the setting"
 
 
 @pytest.mark.parametrize("given", ["always", "", "1"])
 def test_unknown_policy_is_refused(given: str) -> None:
     with pytest.raises(ConfigError, match="off, warn, require"):
-        chosen_policy(given)
+        choose_policy(given)
 
 
 def test_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SETTING, "never")
     with pytest.raises(ConfigError, match=SETTING):
-        chosen_policy()
+        choose_policy()
 
 
 @pytest.mark.parametrize("policy", ConsentPolicy)

@@ -49,7 +49,7 @@ def test_voices_that_do_not_go_together(tiny_voice: Voice, other: Voice) -> None
 
 
 def test_voice_as_sound(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
-    speech = speech_of(tiny_voice, synthesizer.utterer)
+    speech = speech_of(tiny_voice, synthesizer.generator)
     assert speech.seconds == pytest.approx(tiny_voice.seconds)
     assert [phone.text for phone in speech.phones] == list(tiny_voice.symbols)
     assert speech.phones[-1].end == pytest.approx(speech.seconds)

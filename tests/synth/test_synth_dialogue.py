@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from openvalle.apps.dialogue import (
-    cast_of,
+    assign_voices,
+    build_script,
     parse_dialogue,
     read_dialogue,
-    script_of_turns,
     speak_dialogue,
     track_files,
 )
@@ -39,14 +39,14 @@ def test_turns_in_order() -> None:
         ("S2", "Fine!"),
         ("S1", "Good."),
     ]
-    lines = list(script_of_turns(found).lines())
+    lines = list(build_script(found).sentences())
     assert [(line.voice, line.pause) for line in lines] == [("S1", 0.4), ("S2", 0.4), ("S1", 0.0)]
 
 
 def test_markup_works_in_turns() -> None:
     text = "[S1] A [tomato](/təˈmɑːtoʊ/). [pause:1s] [S2] [pause:0.5s] A [tomato](/təˈmeɪtoʊ/)."
-    script = script_of_turns(parse_dialogue(text))
-    one, two = script.lines()
+    script = build_script(parse_dialogue(text))
+    one, two = script.sentences()
     assert one.pause == 1.5
     assert ("AA1" in one.symbols, "EY1" in two.symbols) == (True, True)
 
@@ -84,13 +84,13 @@ def test_each_speaker_has_a_track_and_they_add_up(synthesizer: Synthesizer, voic
 
 
 def test_speakers_without_a_voice_take_the_built_in_ones() -> None:
-    cast = cast_of(parse_dialogue("[S1] a [S2] b"), {"S2": "clip.wav"})
+    cast = assign_voices(parse_dialogue("[S1] a [S2] b"), {"S2": "clip.wav"})
     assert cast["S2"] == "clip.wav"
     assert Path(cast["S1"]).stem == "default"
     with pytest.raises(TextError, match="line 1, column 15: the speaker S3 has no voice; give one: --voice S3="):
-        cast_of(parse_dialogue("[S1] a [S2] b [S3] c"), {})
+        assign_voices(parse_dialogue("[S1] a [S2] b [S3] c"), {})
     with pytest.raises(UserError, match="nobody in the script is called 'S9'; there are: S1"):
-        cast_of(parse_dialogue("[S1] a"), {"S9": "x"})
+        assign_voices(parse_dialogue("[S1] a"), {"S9": "x"})
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_bad_files(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=message):
             read_dialogue(tmp_path / name)
     with pytest.raises(TextError, match="a turn has one voice"):
-        script_of_turns(parse_dialogue("[S1] a [voice:x] b"))
+        build_script(parse_dialogue("[S1] a [voice:x] b"))

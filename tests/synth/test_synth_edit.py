@@ -33,7 +33,7 @@ def slew_near(samples: np.ndarray, at: int) -> float:
 @pytest.fixture(scope="module")
 def recording(synthesizer: Synthesizer, spoken: Audio) -> Recording:
     """The crude speech with its words in time."""
-    return record(synthesizer.utterer, spoken, TEXT)
+    return record(synthesizer.generator, spoken, TEXT)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_inserting_and_deleting_at_once(synthesizer: Synthesizer, spoken: Audio)
 
 def test_generated_speech_is_edited_without_looking_for_its_words(synthesizer: Synthesizer, tiny_voice) -> None:
     speech = synthesizer.say("I like green tea.", tiny_voice)
-    found = record(synthesizer.utterer, speech)
+    found = record(synthesizer.generator, speech)
     np.testing.assert_array_equal(found.codes, speech.codes)
     after = edit(synthesizer, speech, [Edit(EditKind.REPLACE, "green", "the")])[0]
     assert after.text == "I like the tea"
@@ -166,7 +166,7 @@ def test_a_prompt_is_in_the_model_s_text_unit(synthesizer: Synthesizer, recordin
     count = len(recording.symbols)
     part = recording.part(0, count)
     assert part.text == "saw see saw see"
-    voice = part.voice(synthesizer.utterer)
+    voice = part.voice(synthesizer.generator)
     assert voice.symbols == recording.symbols
     twice = part.then(part)
     assert twice.text == "saw see saw see saw see saw see"

@@ -16,8 +16,8 @@ from openvalle.errors import ConfigError, ModelError
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
-from openvalle.synth.generate import judged
-from openvalle.synth.plan import jobs_of, lines_of
+from openvalle.synth.generate import assess_quality
+from openvalle.synth.plan import plan_segments, split_sentences
 from openvalle.synth.speech import join_speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
@@ -46,18 +46,18 @@ def builtin() -> Synthesizer:
 @pytest.fixture
 def unaligned(synthesizer: Synthesizer) -> Synthesizer:
     """The tiny synthesizer with networks without alignment."""
-    size = {"symbols": len(synthesizer.utterer.table), "entries": 1024}
+    size = {"symbols": len(synthesizer.generator.table), "entries": 1024}
     stack = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32}
     ar = AR(ARConfig.parse({**AR_KINDS["valle"], **size, "stack": stack})).eval()
     nar = NAR(NARConfig.parse({**NAR_KINDS["valle"], **size, "stack": stack})).eval()
-    return replace(synthesizer, utterer=replace(synthesizer.utterer, ar=ar, nar=nar))
+    return replace(synthesizer, generator=replace(synthesizer.generator, ar=ar, nar=nar))
 
 
 def frames(speaker: Synthesizer, text: str, voice: Voice, seed: int, speed: float = 1.0) -> int:
     """Return how many frames of codebook 1 a line takes."""
-    job = next(jobs_of(lines_of(text), voice, seed))
-    draft = speaker.utterer.drafts([job], speaker.sampling(speed=speed))[0]
-    return len(draft.result.codes) * speaker.utterer.ar.config.merge
+    segment = next(plan_segments(split_sentences(text), voice, seed))
+    attempt = speaker.generator.sample_codebook1([segment], speaker.sampling(speed=speed))[0]
+    return len(attempt.result.codes) * speaker.generator.ar.config.merge
 
 
 @pytest.mark.parametrize("speed", [0.5, 0.8, 1.3, 2.0])
@@ -128,20 +128,20 @@ def test_what_cannot_be_is_refused(synthesizer: Synthesizer, unaligned: Synthesi
 
 
 def test_pauses_and_the_last_sound_say_nothing_about_the_pace() -> None:
-    assert judged(75, 3, StoppedBy.EOS, 1).flags == (), "'yes', drawn out to a second"
-    assert judged(40, 1, StoppedBy.EOS, 1).flags == (), "'oh'"
-    assert judged(100, 2, StoppedBy.EOS, 1).flags == ("slow",)
-    assert judged(250, 10, StoppedBy.EOS, 1).flags == ("slow",)
-    assert judged(1, 1, StoppedBy.EOS, 1).flags == ("fast",)
+    assert assess_quality(75, 3, StoppedBy.EOS, 1).flags == (), "'yes', drawn out to a second"
+    assert assess_quality(40, 1, StoppedBy.EOS, 1).flags == (), "'oh'"
+    assert assess_quality(100, 2, StoppedBy.EOS, 1).flags == ("slow",)
+    assert assess_quality(250, 10, StoppedBy.EOS, 1).flags == ("slow",)
+    assert assess_quality(1, 1, StoppedBy.EOS, 1).flags == ("fast",)
 
 
 def test_short_words_take_one_attempt_and_begin_at_once(builtin: Synthesizer) -> None:
     voice = builtin.voice()
-    jobs = [next(jobs_of(lines_of(text), voice, seed)) for text in SHORT for seed in (0, 1)]
-    for job, draft in zip(jobs, builtin.utterer.drafts(jobs, builtin.options), strict=True):
-        assert (draft.quality.attempts, draft.quality.flags) == (1, ()), (job.line.text, draft.quality)
-        assert job.line.symbols[0] == "SIL"
-        assert int((draft.result.path == 0).sum()) * 2 / 75 <= 0.25
+    segments = [next(plan_segments(split_sentences(text), voice, seed)) for text in SHORT for seed in (0, 1)]
+    for segment, attempt in zip(segments, builtin.generator.sample_codebook1(segments, builtin.options), strict=True):
+        assert (attempt.quality.attempts, attempt.quality.flags) == (1, ()), (segment.sentence.text, attempt.quality)
+        assert segment.sentence.symbols[0] == "SIL"
+        assert int((attempt.result.path == 0).sum()) * 2 / 75 <= 0.25
 
 
 def test_the_built_in_model_keeps_a_speed(builtin: Synthesizer) -> None:
@@ -157,12 +157,15 @@ def test_the_built_in_model_keeps_a_speed(builtin: Synthesizer) -> None:
 @pytest.mark.slow
 def test_speed_by_ten_texts_and_three_seeds(builtin: Synthesizer) -> None:
     voice = builtin.voice()
-    jobs = [next(jobs_of(lines_of(text), voice, seed)) for text in TEXTS for seed in range(3)]
+    segments = [next(plan_segments(split_sentences(text), voice, seed)) for text in TEXTS for seed in range(3)]
 
     def lengths(speed: float) -> np.ndarray:
         options = builtin.sampling(speed=speed)
-        parts = [builtin.utterer.drafts(jobs[start : start + 6], options) for start in range(0, len(jobs), 6)]
-        return np.array([len(draft.result.codes) for part in parts for draft in part])
+        parts = [
+            builtin.generator.sample_codebook1(segments[start : start + 6], options)
+            for start in range(0, len(segments), 6)
+        ]
+        return np.array([len(attempt.result.codes) for part in parts for attempt in part])
 
     plain = lengths(1.0)
     for speed in (0.6, 1.4, 2.0):

@@ -13,8 +13,8 @@ from openvalle.audio import Audio, concatenate
 from openvalle.decode.ar import StoppedBy
 from openvalle.errors import ModelError, TextError
 from openvalle.synth import generate as utter
-from openvalle.synth.generate import Utterer, badness, judged
-from openvalle.synth.plan import Job, derived_seed, line_of, lines_of, times_of
+from openvalle.synth.generate import SpeechGenerator, assess_quality, rank_attempt
+from openvalle.synth.plan import Segment, build_sentence, derive_seed, place_in_time, split_sentences
 from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
@@ -82,12 +82,12 @@ def test_memory_does_not_grow_with_the_text(synthesizer: Synthesizer, tiny_voice
     made: list[weakref.ref[Speech]] = []
     sound = synthesizer.say("Hi.", tiny_voice)
 
-    def speak(self: Utterer, jobs: list[Job], options: object) -> list[Speech]:
-        pieces = [replace(sound, text=job.line.text) for job in jobs]
+    def speak(self: SpeechGenerator, segments: list[Segment], options: object) -> list[Speech]:
+        pieces = [replace(sound, text=segment.sentence.text) for segment in segments]
         made.extend(weakref.ref(piece) for piece in pieces)
         return pieces
 
-    monkeypatch.setattr(Utterer, "speak", speak)
+    monkeypatch.setattr(SpeechGenerator, "speak", speak)
     most = 0
     for _ in synthesizer.sentences(LONG * 4, tiny_voice):
         most = max(most, sum(ref() is not None for ref in made))
@@ -147,9 +147,9 @@ def test_bad_lines_are_spoken_again_with_derived_seeds(synthesizer, tiny_voice, 
 
     def always_bad(frames: int, phones: int, stopped_by: StoppedBy, attempt: int, noticed: object, spare: int):
         attempts.append(attempt)
-        return replace(judged(frames, phones, stopped_by, attempt), flags=("slow",) if attempt < 3 else ())
+        return replace(assess_quality(frames, phones, stopped_by, attempt), flags=("slow",) if attempt < 3 else ())
 
-    monkeypatch.setattr(utter, "judged", always_bad)
+    monkeypatch.setattr(utter, "assess_quality", always_bad)
     speech = synthesizer.say("Hi.", tiny_voice)
     assert attempts == [1, 2, 3]
     assert speech.quality.attempts == 3
@@ -157,32 +157,34 @@ def test_bad_lines_are_spoken_again_with_derived_seeds(synthesizer, tiny_voice, 
 
 
 def test_derived_seeds_differ_and_stay() -> None:
-    seeds = {derived_seed(seed, number, attempt) for seed in range(5) for number in range(5) for attempt in range(3)}
+    seeds = {derive_seed(seed, number, attempt) for seed in range(5) for number in range(5) for attempt in range(3)}
     assert len(seeds) == 75
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert derived_seed(0, 0, 0) == 3051931488724851722, "a change here changes everybody's speech"
+    assert derive_seed(0, 0, 0) == 3051931488724851722, "a change here changes everybody's speech"
 
 
 def test_quality_names_what_may_be_heard() -> None:
-    assert judged(80, 10, StoppedBy.EOS, 1).flags == ()
-    assert judged(20, 10, StoppedBy.EOS, 1).flags == ("fast",)
-    assert judged(400, 10, StoppedBy.LIMIT, 1).flags == ("cut", "slow")
-    assert badness(judged(80, 10, StoppedBy.EOS, 1)) < badness(judged(20, 10, StoppedBy.EOS, 1))
+    assert assess_quality(80, 10, StoppedBy.EOS, 1).flags == ()
+    assert assess_quality(20, 10, StoppedBy.EOS, 1).flags == ("fast",)
+    assert assess_quality(400, 10, StoppedBy.LIMIT, 1).flags == ("cut", "slow")
+    assert rank_attempt(assess_quality(80, 10, StoppedBy.EOS, 1)) < rank_attempt(
+        assess_quality(20, 10, StoppedBy.EOS, 1)
+    )
 
 
 def test_lines_know_the_word_of_every_symbol() -> None:
     words = phonemize("This sun, oh no.")
-    line = line_of("This sun, oh no.", words)
+    line = build_sentence("This sun, oh no.", words)
     assert list(line.symbols) == symbols_of(words)
     assert all(a != b for a, b in zip(line.symbols, line.symbols[1:], strict=False))
-    found, phones = times_of(line, [2] * len(line.symbols), 75.0, 10.0)
+    found, phones = place_in_time(line, [2] * len(line.symbols), 75.0, 10.0)
     assert [word.text for word in found] == ["This", "sun", "oh", "no"]
     assert len(phones) == len(line.symbols)
 
 
 def test_lines_hold_every_word_of_the_text() -> None:
     text = "First one. Second, with a clause; and more!\n\n* * *\n\nA new paragraph? Yes. " * 5
-    lines = list(lines_of(text))
+    lines = list(split_sentences(text))
     spoken = [word for line in lines for word in line.words]
     assert spoken == [word.text for word in phonemize(text)]
     assert lines[-1].pause == 0

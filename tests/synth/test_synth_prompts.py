@@ -15,7 +15,7 @@ from openvalle.model.ar import AR
 from openvalle.model.batch import Batch, Utterance
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR, NARInputs
-from openvalle.synth.plan import lines_of
+from openvalle.synth.plan import split_sentences
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 from openvalle.text.english import phonemize, symbols_of
@@ -66,7 +66,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[Spied]:
 
 def of_family(synthesizer: Synthesizer, system: str, prompt: str | None = None) -> Synthesizer:
     """Return the tiny synthesizer with networks of a paper's recipe, small; `prompt`: another kind of NAR prompt."""
-    table = synthesizer.utterer.table
+    table = synthesizer.generator.table
     size = {"symbols": len(table), "entries": 1024}
     stack = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32, "dropout": 0.1}
     reach = {"max_positions": 4096} if system == "valle2" else {}
@@ -77,18 +77,18 @@ def of_family(synthesizer: Synthesizer, system: str, prompt: str | None = None) 
         nar |= {"prompt": prompt, "text": "target"}
     networks = shaken(AR(ar), 0.1), shaken(NAR(NARConfig.parse(nar)), 0.1)
     languages = ("zh", "en") if ar.languages else ("en",)
-    utterer = replace(synthesizer.utterer, ar=networks[0], nar=networks[1], languages=languages)
+    generator = replace(synthesizer.generator, ar=networks[0], nar=networks[1], languages=languages)
     options = AROptions(symbol_frames=6, pause_frames=8, most_frames=4.0)
-    return replace(synthesizer, utterer=utterer, options=options)
+    return replace(synthesizer, generator=generator, options=options)
 
 
 def trained_on(synthesizer: Synthesizer, voice: Voice, symbols: tuple[str, ...], codes: np.ndarray, path: list[int],
                spy: list[Spied]) -> Spied:  # fmt: skip
     """Return what the NAR model reads in training of the row that was spoken, with the voice where its kind has it."""
-    utterer = synthesizer.utterer
-    config = utterer.nar.config
-    merge, language = utterer.ar.config.merge, utterer._language("en")
-    table = utterer.table
+    generator = synthesizer.generator
+    config = generator.nar.config
+    merge, language = generator.ar.config.merge, generator._language("en")
+    table = generator.table
     target = torch.from_numpy(codes.astype(np.int64))
     frames = torch.bincount(torch.tensor(path, dtype=torch.long), minlength=len(symbols)) * merge
     durations = torch.tensor(table.spread(symbols, frames.tolist())) if path else None
@@ -107,7 +107,7 @@ def trained_on(synthesizer: Synthesizer, voice: Voice, symbols: tuple[str, ...],
         batch = Batch.of([row], config.merge)
     else:  # it is another piece of speech, given by the data
         batch = Batch.of([replace(row, speaker_codes=heard)], config.merge)
-    utterer.nar.loss(batch, torch.Generator().manual_seed(0), stage=1)
+    generator.nar.loss(batch, torch.Generator().manual_seed(0), stage=1)
     return spy[-1]
 
 
@@ -126,14 +126,14 @@ def test_so_it_is_without_prompts(synthesizer: Synthesizer, tiny_voice: Voice, s
 
 def check(speaker: Synthesizer, voice: Voice, spy: list[Spied], mode: str) -> None:
     """Speak, then train on what was said, and compare what the NAR model read."""
-    config = speaker.utterer.ar.config
+    config = speaker.generator.ar.config
     cut = len(voice.codes) // config.block * config.block  # whole groups, so that nothing is cut from the start
     voice = replace(
         voice, codes=voice.codes[:cut], durations=(*voice.durations[:-1], voice.durations[-1] - len(voice.codes) + cut)
     )
     speech = speaker.say(REST, voice, seed=2, mode=mode)
     said = spy[-1]
-    symbols = next(iter(lines_of(REST))).symbols
+    symbols = next(iter(split_sentences(REST))).symbols
     if mode == "continual":
         symbols = symbols[1:]
     elif voice.symbols[-1] == "SIL":  # it makes room for the pause that the text begins with
@@ -150,7 +150,7 @@ def check(speaker: Synthesizer, voice: Voice, spy: list[Spied], mode: str) -> No
     assert said.symbols == learnt.symbols[: len(said.symbols)]
     assert set(said.languages) == set(learnt.languages)
     shown = len(learnt.prompt)
-    if speaker.utterer.nar.config.prompt == "segment":  # a piece, from anywhere, of at most half the row
+    if speaker.generator.nar.config.prompt == "segment":  # a piece, from anywhere, of at most half the row
         pieces = np.lib.stride_tricks.sliding_window_view(said.prompt, (shown, 8))[:, 0]
         assert (pieces == learnt.prompt).all((1, 2)).any()
     else:
@@ -163,7 +163,7 @@ def check(speaker: Synthesizer, voice: Voice, spy: list[Spied], mode: str) -> No
 def test_words_go_on_in_the_same_breath(synthesizer: Synthesizer, tiny_voice: Voice, system: str) -> None:
     """Continual mode (VALL-E 4.3): the whole transcript, no pause between what was heard and what follows."""
     speaker = of_family(synthesizer, system)
-    table, last = speaker.utterer.table, len(tiny_voice.symbols) - 1
+    table, last = speaker.generator.table, len(tiny_voice.symbols) - 1
     assert tiny_voice.symbols[last] == "SIL"
     cut = len(tiny_voice.codes) - tiny_voice.durations[last]  # the recording breaks off after its last word
     voice = replace(
@@ -173,10 +173,12 @@ def test_words_go_on_in_the_same_breath(synthesizer: Synthesizer, tiny_voice: Vo
         durations=tiny_voice.durations[:last],
     )
     prompts = []
-    prompt = type(speaker.utterer).prompt
+    prompt = type(speaker.generator).prompt
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            type(speaker.utterer), "prompt", lambda self, job: (prompts.append(prompt(self, job)), prompts[-1])[1]
+            type(speaker.generator),
+            "prompt",
+            lambda self, segment: (prompts.append(prompt(self, segment)), prompts[-1])[1],
         )
         speech = speaker.say(REST, voice, mode="continual", options=speaker.sampling(attempts=1, detectors=False))
     rest = symbols_of(phonemize(REST))[1:]

@@ -9,7 +9,7 @@ import pytest
 
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, TextError, UserError
-from openvalle.synth.prosody import job_like, speak_like
+from openvalle.synth.prosody import segment_like, speak_like
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 
@@ -29,10 +29,10 @@ def test_sounds_are_as_long_as_in_the_recording(synthesizer: Synthesizer, tiny_v
 
 
 def test_path_goes_through_every_symbol(synthesizer: Synthesizer, tiny_voice: Voice, spoken: Audio) -> None:
-    job = job_like(synthesizer, spoken, SAID, tiny_voice, 0)
-    assert job.path is not None
-    assert sorted(set(job.path)) == list(range(len(job.line.symbols)))
-    assert list(job.path) == sorted(job.path)
+    segment = segment_like(synthesizer, spoken, SAID, tiny_voice, 0)
+    assert segment.path is not None
+    assert sorted(set(segment.path)) == list(range(len(segment.sentence.symbols)))
+    assert list(segment.path) == sorted(segment.path)
 
 
 def test_what_cannot_be_taken_over(synthesizer: Synthesizer, tiny_voice: Voice, spoken: Audio, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from openvalle.audio import Audio
 from openvalle.speech_models.asr import Transcript
 from openvalle.synth import rerank
-from openvalle.synth.plan import Job, lines_of
+from openvalle.synth.plan import Segment, split_sentences
 from openvalle.synth.rerank import Reranker, Scores, agreement, enough_for, rank
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
@@ -69,9 +69,9 @@ def test_enough_is_on_the_scale_of_the_speaker_model() -> None:
 def test_the_best_candidate_is_taken_and_told(
     synthesizer: Synthesizer, tiny_voice: Voice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = next(lines_of("Hello there."))
-    job = Job(line, tiny_voice, 0)
-    takes = synthesizer.utterer.speak([replace(job, take=take) for take in range(3)], synthesizer.options)
+    line = next(split_sentences("Hello there."))
+    segment = Segment(line, tiny_voice, 0)
+    takes = synthesizer.generator.speak([replace(segment, take=take) for take in range(3)], synthesizer.options)
     plain = synthesizer.say("Hello there.", tiny_voice)
     np.testing.assert_array_equal(takes[0].codes, plain.codes)
     LONGEST["samples"] = max(len(take.audio.samples) for take in takes)

@@ -11,19 +11,19 @@ import pytest
 
 from openvalle.audio import concatenate
 from openvalle.errors import TextError
-from openvalle.synth.plan import lines_of, pause_after, script_of
+from openvalle.synth.plan import parse_script, pause_after, split_sentences
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 
 
 def test_plain_text_gives_the_lines_it_always_gave() -> None:
     text = "First one. Second, with a clause; and more!\n\nA new paragraph? Yes. " * 4
-    assert list(script_of(text).lines()) == list(lines_of(text))
+    assert list(parse_script(text).sentences()) == list(split_sentences(text))
 
 
 def test_lines_carry_voice_rate_and_pause() -> None:
-    script = script_of("[pause:1s]One. [voice:ben]Two, [pause:0.8s]three. [rate:2]Four.[pause:2s]")
-    lines = list(script.lines())
+    script = parse_script("[pause:1s]One. [voice:ben]Two, [pause:0.8s]three. [rate:2]Four.[pause:2s]")
+    lines = list(script.sentences())
     assert [(line.words, line.voice, line.rate, line.pause) for line in lines] == [
         (("One",), None, 1.0, 0.4),
         (("Two",), "ben", 1.0, 0.8),
@@ -79,13 +79,13 @@ def test_voices_change_where_they_are_named(synthesizer: Synthesizer, tiny_voice
 
 def test_what_is_not_honoured_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        script = script_of("Oh [laugh] yes.")
+        script = parse_script("Oh [laugh] yes.")
     assert [record.message for record in caplog.records] == list(script.notes)
-    assert [line.words for line in script.lines()] == [("Oh", "yes")]
+    assert [line.words for line in script.sentences()] == [("Oh", "yes")]
     with pytest.raises(TextError, match="there is no markup 'html'; use one of: auto"):
-        script_of("x", "html")
+        parse_script("x", "html")
     with pytest.raises(TextError, match="nothing that can be spoken"):
-        list(script_of("[pause:1s] !").lines())
+        list(parse_script("[pause:1s] !").sentences())
 
 
 def test_pause_after() -> None:

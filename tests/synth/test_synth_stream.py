@@ -18,7 +18,7 @@ from openvalle.errors import TextError
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR
 from openvalle.synth import generate as utter
-from openvalle.synth.generate import Block
+from openvalle.synth.generate import StreamBlock
 from openvalle.synth.joints import EdgeTrimmer
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
@@ -28,7 +28,7 @@ TEXT = "Hello, my friend. I see.\n\nAnd another."
 SMALL = Windows(first=8, look_ahead=3)  # many windows in little speech
 
 
-def sound(blocks: list[Block]) -> np.ndarray:
+def sound(blocks: list[StreamBlock]) -> np.ndarray:
     return concatenate([block.audio for block in blocks]).samples
 
 
@@ -62,21 +62,21 @@ def test_windows_leave_codebook_1_alone_and_give_one_sound_live_or_not(
 def test_a_model_that_met_no_longer_prefixes_streams_line_by_line(
     synthesizer: Synthesizer, tiny_voice: Voice, prompt: str
 ) -> None:
-    values = synthesizer.utterer.nar.config.model_dump() | {"prompt": prompt, "text": "target"}
+    values = synthesizer.generator.nar.config.model_dump() | {"prompt": prompt, "text": "target"}
     nar = NAR(NARConfig.parse(values)).eval()
-    other = replace(synthesizer, utterer=replace(synthesizer.utterer, nar=nar))
+    other = replace(synthesizer, generator=replace(synthesizer.generator, nar=nar))
     whole = other.say(TEXT, tiny_voice, seed=3, options=other.sampling(attempts=1))
     np.testing.assert_array_equal(sound(list(other.stream(TEXT, tiny_voice, seed=3))), whole.audio.samples)
 
 
 def test_stream_that_waits_is_the_whole(synthesizer: Synthesizer, tiny_voice: Voice, monkeypatch) -> None:
-    judged = utter.judged
+    assess_quality = utter.assess_quality
 
     def picky(*arguments, **keywords):
-        quality = judged(*arguments, **keywords)
+        quality = assess_quality(*arguments, **keywords)
         return replace(quality, flags=("slow",) if quality.attempts < 3 else ())
 
-    monkeypatch.setattr(utter, "judged", picky)
+    monkeypatch.setattr(utter, "assess_quality", picky)
     blocks = list(synthesizer.stream(TEXT, tiny_voice, seed=1, live=False, windows=None))
     np.testing.assert_array_equal(sound(blocks), synthesizer.say(TEXT, tiny_voice, seed=1).audio.samples)
     assert {block.speech.quality.attempts for block in blocks if block.speech} == {3}

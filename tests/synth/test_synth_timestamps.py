@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.apps.subtitles import Timeline, clock, cues_of, tiled, timeline_of, with_times
+from openvalle.apps.subtitles import Timeline, clock, split_cues, tiled, timeline_of, with_times
 from openvalle.audio import Audio, silence
 from openvalle.errors import UserError
 from openvalle.synth.speech import Quality, Speech, Timed
@@ -61,11 +61,11 @@ def test_textgrid_tiles_the_sound(tmp_path: Path) -> None:
 
 def test_long_sentences_become_several_subtitles() -> None:
     words = [Timed(f"word{number}", number * 0.5, number * 0.5 + 0.4) for number in range(40)]
-    cues = cues_of(" ".join(word.text for word in words), words)
+    cues = split_cues(" ".join(word.text for word in words), words)
     assert len(cues) > 3
     assert " ".join(cue.text for cue in cues).split() == [word.text for word in words]
     assert all(len(cue.text) <= 84 and cue.end - cue.start <= 6 for cue in cues)
-    assert cues_of("x", []) == []
+    assert split_cues("x", []) == []
 
 
 def test_clock_rounds_once() -> None:

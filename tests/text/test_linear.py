@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from openvalle.errors import UserError
-from openvalle.synth.plan import lines_of, pause_after, script_of
+from openvalle.synth.plan import parse_script, pause_after, split_sentences
 from openvalle.text.normalize import normalize
 from openvalle.text.sentences import chapters_of, heading_of
 
@@ -71,13 +71,13 @@ def grows_too_fast(read: Callable[[str], object], make: Callable[[int], str], si
 
 
 def said(text: str) -> None:
-    for _ in script_of(text).lines():
+    for _ in parse_script(text).sentences():
         pass
 
 
 def arriving(text: str) -> None:
     pieces = (text[at : at + 7] for at in range(0, len(text), 7))
-    for _ in lines_of(pieces):
+    for _ in split_sentences(pieces):
         pass
 
 
@@ -122,8 +122,8 @@ def test_many_blank_lines_take_no_time():
     """4 kB of blank lines took a minute, a million blanks half of one."""
     start = time.process_time()
     for text in ("a" + "\n " * 20_000 + "b", "a" + " " * 1_000_000 + "b"):
-        assert len(list(script_of(text).lines())) in (1, 2)
-        assert len(list(lines_of([text]))) in (1, 2)
+        assert len(list(parse_script(text).sentences())) in (1, 2)
+        assert len(list(split_sentences([text]))) in (1, 2)
     assert time.process_time() - start < 5
 
 
@@ -132,4 +132,4 @@ def test_space_of_any_length_reads_as_one_blank(how):
     for space in (" " * 3_000, "\t \u00a0" * 900):
         text = f"Hello there{space}my friend, how do you do."
         for pieces in (text, [text], list(text)):
-            assert [line.text for line in lines_of(pieces)] == ["Hello there my friend, how do you do."]
+            assert [line.text for line in split_sentences(pieces)] == ["Hello there my friend, how do you do."]

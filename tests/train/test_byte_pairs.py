@@ -115,7 +115,7 @@ def test_the_model_speaks(model: Path, clip_path: Path) -> None:
     """Its codec, a folder of this machine, came along: nobody has to say where it is."""
     synthesizer = Synthesizer.load(model)
     voice = synthesizer.voice(clip_path, "saw, see, saw, see")
-    assert voice.symbols == tuple(pieces("saw, see, saw, see", synthesizer.utterer.table)) and not voice.durations
+    assert voice.symbols == tuple(pieces("saw, see, saw, see", synthesizer.generator.table)) and not voice.durations
     speech = synthesizer.say("The thing.", voice, seed=1)
     assert speech.codes.shape[1] == 8 and speech.seconds > 0 and not speech.words
     again = synthesizer.say("The thing.", type(voice).load(voice.save(clip_path.with_suffix(".safetensors"))), seed=1)
@@ -142,7 +142,7 @@ def test_a_model_decodes_through_the_head_that_its_recipe_names(model: Path, fol
     assert load_bundle(headed).config.codec == plain.model_copy(update={"name": "encodec?bandwidth=3&vocos="})
     shutil.rmtree(vocos_folder)
     codes = torch.zeros(1, 5, 8, dtype=torch.long)
-    through = [Synthesizer.load(each).utterer.codec for each in (model, headed)]
+    through = [Synthesizer.load(each).generator.codec for each in (model, headed)]
     assert [codec.head is not None for codec in through] == [False, True]
     assert not torch.equal(through[0].decode(codes), through[1].decode(codes))
     assert through[0].spec.digest == through[1].spec.digest
@@ -173,7 +173,7 @@ def test_a_codec_that_is_not_there_is_asked_for(
         assert not (gone / "codec").exists()
         assert load_bundle(gone).config.codec.name == "encodec?bandwidth=3"
         found = packed(folder, tmp_path / "found", f"encodec:{tmp_path / 'moved'}?bandwidth=3")
-        assert Synthesizer.load(found).utterer.spec.name == "encodec?bandwidth=3"
+        assert Synthesizer.load(found).generator.spec.name == "encodec?bandwidth=3"
     finally:
         (tmp_path / "moved").rename(folder / "encodec")
 

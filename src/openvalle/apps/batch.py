@@ -31,7 +31,7 @@ from openvalle.files import (
     write_json_lines,
 )
 from openvalle.hub import Kind, find
-from openvalle.synth.plan import BATCH, Script, script_of
+from openvalle.synth.plan import BATCH, Script, parse_script
 from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
@@ -120,7 +120,7 @@ def _values(path: Path, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
 
 
 @dataclass(frozen=True)
-class Order:
+class PendingRow:
     """A row that is to be spoken. `key`: see `Batch._key`; `lines`: of its script."""
 
     row: Row
@@ -161,7 +161,7 @@ class Batch:
         format_ending(None, self.file_format)
         with locked(self.folder):
             done = self._done() if resume else {}
-            waiting: list[Order] = []
+            waiting: list[PendingRow] = []
             kept = []
             failed = []
             for row in rows:
@@ -171,7 +171,7 @@ class Batch:
                     if entry and self._is_there(row, key, entry):
                         kept.append(Outcome("kept", entry, entry["seconds"]))
                         continue
-                    waiting.append(Order(row, key, *self._script(row), self._voice(row)))
+                    waiting.append(PendingRow(row, key, *self._script(row), self._voice(row)))
                 except (TextError, ModelError, AudioError) as error:
                     failed.append(Outcome("failed", {"id": row.id, "status": "failed", "error": str(error)}))
             self._begin([outcome.entry for outcome in (*kept, *failed)])
@@ -179,9 +179,9 @@ class Batch:
             for group in _groups(waiting):
                 yield from self._speak(group)
 
-    def _speak(self, group: Sequence[Order]) -> Iterator[Outcome]:
-        rows, keys = [order.row for order in group], [order.key for order in group]
-        scripts, voices = [order.script for order in group], [order.voice for order in group]
+    def _speak(self, group: Sequence[PendingRow]) -> Iterator[Outcome]:
+        rows, keys = [pending.row for pending in group], [pending.key for pending in group]
+        scripts, voices = [pending.script for pending in group], [pending.voice for pending in group]
         seeds, durations = [self._seed(row) for row in rows], [row.duration for row in rows]
         spoken = self.synthesizer.say_batch(scripts, voices, seed=seeds, options=self.options, duration=durations)
         for row, key, speech in zip(rows, keys, spoken, strict=True):
@@ -217,9 +217,9 @@ class Batch:
 
     def _script(self, row: Row) -> tuple[Script, int]:
         """Return what a row wants spoken and in how many lines; `TextError` if none, or a voice in it is not known."""
-        script = script_of(row.text, self.markup, self.lexicon)
+        script = parse_script(row.text, self.markup, self.lexicon)
         script.cast(self.synthesizer.voice)
-        return script, sum(1 for _ in script.lines())
+        return script, sum(1 for _ in script.sentences())
 
     def _seed(self, row: Row) -> int:
         return self.seed if row.seed is None else row.seed
@@ -272,16 +272,16 @@ class Batch:
         write_json_lines(self.report, entries)
 
 
-def _groups(orders: Sequence[Order]) -> Iterator[list[Order]]:
+def _groups(pending_rows: Sequence[PendingRow]) -> Iterator[list[PendingRow]]:
     """Yield the rows that are spoken together: as many lines as are spoken at a time, or one row with more.
 
     They reach the disk together, so that this is what an interruption loses at most.
     """
-    group: list[Order] = []
-    for order in orders:
-        if group and sum(each.lines for each in group) + order.lines > BATCH:
+    group: list[PendingRow] = []
+    for pending in pending_rows:
+        if group and sum(each.lines for each in group) + pending.lines > BATCH:
             yield group
             group = []
-        group.append(order)
+        group.append(pending)
     if group:
         yield group

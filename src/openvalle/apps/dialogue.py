@@ -17,7 +17,7 @@ from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.files import Free, expanded, read_text, written_path
 from openvalle.hub import VOICE_SUFFIX, assets
 from openvalle.synth.file import sound_file
-from openvalle.synth.plan import LexiconLike, Script, lexicon_of, script_of
+from openvalle.synth.plan import LexiconLike, Script, parse_script, to_lexicon
 from openvalle.synth.speech import Speech
 from openvalle.text.english import lower_keys
 from openvalle.text.markup import Markup, Passage, Places
@@ -123,24 +123,24 @@ def speak_dialogue(
     a voice.
     """
     found = parse_dialogue(dialogue) if isinstance(dialogue, str) else dialogue
-    cast = {name: synthesizer.voice(voice) for name, voice in cast_of(found, voices or {}).items()}
-    script = script_of_turns(found, lexicon)
+    cast = {name: synthesizer.voice(voice) for name, voice in assign_voices(found, voices or {}).items()}
+    script = build_script(found, lexicon)
     first = next(iter(cast.values()))
     return synthesizer.sentences(
         script, first, None, seed, options, candidates=candidates, duration=duration, cast=cast
     )
 
 
-def script_of_turns(dialogue: Dialogue, lexicon: LexiconLike = None) -> Script:
+def build_script(dialogue: Dialogue, lexicon: LexiconLike = None) -> Script:
     """Return the turns as one script, whose voices are the speakers."""
     passages: list[Passage] = []
     notes: list[str] = []
     words: dict[str, Any] = {}
     shown: dict[str, str] = {}
     lead = 0.0
-    lexicon = lexicon_of(lexicon)
+    lexicon = to_lexicon(lexicon)
     for turn in dialogue.turns:
-        script = script_of(turn.text, Markup.AUTO, lexicon)
+        script = parse_script(turn.text, Markup.AUTO, lexicon)
         if any(passage.voice for passage in script.passages):
             raise TextError(f"{turn.place}: a turn has one voice, its speaker's", "begin a new turn for another voice")
         if passages and script.lead:
@@ -157,7 +157,7 @@ def script_of_turns(dialogue: Dialogue, lexicon: LexiconLike = None) -> Script:
     return Script(tuple(passages), lower_keys({**lexicon, **words}), shown, tuple(notes), lead)
 
 
-def cast_of(dialogue: Dialogue, voices: Mapping[str, VoiceLike]) -> dict[str, VoiceLike]:
+def assign_voices(dialogue: Dialogue, voices: Mapping[str, VoiceLike]) -> dict[str, VoiceLike]:
     """Return the voice of every speaker: as given, as the script says, or a built-in one that nobody else has."""
     for name in voices:
         if name not in dialogue.speakers:

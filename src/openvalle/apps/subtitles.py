@@ -42,7 +42,7 @@ class Timeline:
         self.words += words
         self.phones += [phone.shifted(self.seconds) for phone in speech.phones]
         self.speakers += [speaker] * len(words)
-        self.cues += [replace(cue, speaker=speaker) for cue in cues_of(speech.text, words)]
+        self.cues += [replace(cue, speaker=speaker) for cue in split_cues(speech.text, words)]
         self.seconds += speech.seconds
 
     def write(self, path: str | Path) -> Path:
@@ -87,7 +87,7 @@ def with_times(speech: Speech) -> Speech:
     return replace(speech, words=tuple(words), phones=tuple(phones))
 
 
-def cues_of(text: str, words: Sequence[Timed]) -> list[Cue]:
+def split_cues(text: str, words: Sequence[Timed]) -> list[Cue]:
     """Return the subtitles of a sentence: the text as it is written if it fits one, else its words in turn."""
     if not words:
         return []

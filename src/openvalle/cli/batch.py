@@ -64,10 +64,10 @@ def batch(
         show("loading the model")
         from openvalle.apps.batch import Batch, read_table
         from openvalle.audio import format_ending
-        from openvalle.synth.plan import lexicon_of
+        from openvalle.synth.plan import to_lexicon
         from openvalle.synth.synthesizer import Synthesizer
 
-        rows, words = read_table(table), lexicon_of(lexicon)
+        rows, words = read_table(table), to_lexicon(lexicon)
         format_ending(None, file_format)
         if output.exists() and not output.is_dir():
             raise UserError(f"{output} is a file", "give the name of a folder")

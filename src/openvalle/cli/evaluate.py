@@ -87,9 +87,9 @@ def evaluate(
     from openvalle.evaluate.run import EvaluationOptions
     from openvalle.evaluate.run import evaluate as run_evaluation
     from openvalle.evaluate.systems.ours import candidate, load_model_codec
-    from openvalle.synth.synthesizer import chosen_device
+    from openvalle.synth.synthesizer import choose_device
 
-    device = str(chosen_device(device))
+    device = str(choose_device(device))
     options = EvaluationOptions(folder, numbers, samples, rule, jobs, jobs, device, fresh, quiet)
     ours = candidate(run, codec, device=device, decoding=chosen.decoding)
     report = run_evaluation(tests, chosen, [ours], folders_of(data, prompts), options, load_model_codec(run, codec))

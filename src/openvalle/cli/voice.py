@@ -189,7 +189,7 @@ def show(
         from openvalle.synth.synthesizer import Synthesizer
 
         synthesizer = Synthesizer.load(model, consent_policy="off")
-        speech = speech_of(synthesizer.voice(voice), synthesizer.utterer)
+        speech = speech_of(synthesizer.voice(voice), synthesizer.generator)
         facts["plot"] = str(plot_speech(speech, plot, f"{voice.name}: {voice.text}"))
     if as_json:
         print(json.dumps(facts))

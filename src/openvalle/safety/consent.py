@@ -25,7 +25,7 @@ class ConsentPolicy(StrEnum):
     REQUIRE = "require"  # it is refused
 
 
-def chosen_policy(policy: str | None = None) -> ConsentPolicy:
+def choose_policy(policy: str | None = None) -> ConsentPolicy:
     """Return the policy called `policy`, by default what the setting says, else `warn`; `ConfigError` if unknown."""
     name = policy if policy is not None else os.environ.get(SETTING) or ConsentPolicy.WARN
     try:

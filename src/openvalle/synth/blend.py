@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from openvalle.errors import ModelError, UserError
-from openvalle.synth.generate import Utterer
-from openvalle.synth.plan import Line, times_of
+from openvalle.synth.generate import SpeechGenerator
+from openvalle.synth.plan import Sentence, place_in_time
 from openvalle.synth.speech import Quality, Speech
 from openvalle.synth.voice import Voice, now
 from openvalle.types import SIL
@@ -14,11 +14,13 @@ from openvalle.types import SIL
 BLEND_SECONDS = 10.0  # of the prompt that comes out, at most
 
 
-def speech_of(voice: Voice, utterer: Utterer) -> Speech:
+def speech_of(voice: Voice, generator: SpeechGenerator) -> Speech:
     """Return a voice's prompt as it sounds through its codec, with its phones in time."""
-    audio = utterer.sound(voice.codes)
-    line = Line(voice.text, (), voice.symbols, (-1,) * len(voice.symbols))
-    _, phones = times_of(line, voice.durations, utterer.spec.frame_rate, audio.seconds) if voice.durations else ((), ())
+    audio = generator.sound(voice.codes)
+    line = Sentence(voice.text, (), voice.symbols, (-1,) * len(voice.symbols))
+    _, phones = (
+        place_in_time(line, voice.durations, generator.spec.frame_rate, audio.seconds) if voice.durations else ((), ())
+    )
     pace = len(voice.codes) / max(1, line.phones)
     return Speech(audio, voice.text, (), phones, Quality("end", pace), voice.codes, voice.symbols, voice.durations)
 

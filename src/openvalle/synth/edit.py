@@ -20,8 +20,8 @@ import numpy as np
 from openvalle.audio import Audio, Channel
 from openvalle.errors import AudioError, TextError
 from openvalle.model.config import Alignment
-from openvalle.synth.joints import between_silences, join_sentences
-from openvalle.synth.plan import Job, LexiconLike, Line, PromptMode, Script, line_of, script_of
+from openvalle.synth.joints import add_silences, join_sentences
+from openvalle.synth.plan import LexiconLike, PromptMode, Script, Segment, Sentence, build_sentence, parse_script
 from openvalle.synth.recording import (
     FADE_SECONDS,
     PAD_FRAMES,
@@ -121,13 +121,15 @@ def edit(
     """
     if not edits:
         raise TextError("there is nothing to edit", "say which words to replace, to delete or to insert after")
-    recording = record(synthesizer.utterer, clip, transcript, channel, synthesizer.asr)
+    recording = record(synthesizer.generator, clip, transcript, channel, synthesizer.asr)
     spans = located(recording, edits)
     if sum(span.last - span.first for span in spans) >= len(recording.words):
         raise AudioError("nothing of the recording would stay", "use `openvalle say` with the recording as the voice")
-    jobs = [job for take in range(candidates) for job in _edit_jobs(synthesizer, recording, spans, seed, take)]
-    spoken = synthesizer.utterer.speak(jobs, options or synthesizer.options) if jobs else []
-    count = len(jobs) // candidates
+    segments = [
+        segment for take in range(candidates) for segment in _edit_segments(synthesizer, recording, spans, seed, take)
+    ]
+    spoken = synthesizer.generator.speak(segments, options or synthesizer.options) if segments else []
+    count = len(segments) // candidates
     text = edited_text(recording, spans)
     takes = [
         _assembled(synthesizer, recording, spans, spoken[take * count : (take + 1) * count], text, seed)
@@ -209,20 +211,20 @@ def _in_place(recording: Recording, first: int, last: int, new: str) -> tuple[Wo
     return tuple(inside if fits else alone)
 
 
-def line_between(words: Sequence[Word], keeps_pause: bool) -> Line:
+def line_between(words: Sequence[Word], keeps_pause: bool) -> Sentence:
     """Return the line of words that stand inside an utterance: no pause before them and, mostly, none after."""
-    line = line_of(" ".join(word.text for word in words), words).going_on()
+    line = build_sentence(" ".join(word.text for word in words), words).going_on()
     if not keeps_pause and line.symbols[-1] == SIL:
         line = replace(line, symbols=line.symbols[:-1], owners=line.owners[:-1])
     return line
 
 
-def _edit_jobs(
+def _edit_segments(
     synthesizer: Synthesizer, recording: Recording, spans: Sequence[Span], seed: int, take: int
-) -> list[Job]:
+) -> list[Segment]:
     """Return what is to be spoken for the spans that get words."""
-    utterer, jobs = synthesizer.utterer, []
-    is_aligned = utterer.ar.config.alignment is Alignment.PHONEME
+    generator, segments = synthesizer.generator, []
+    is_aligned = generator.ar.config.alignment is Alignment.PHONEME
     for number, span in enumerate(spans):
         if not span.words:
             continue
@@ -232,10 +234,10 @@ def _edit_jobs(
         prompt = right.then(left) if left.symbols and right.symbols else left if left.symbols else right
         follows = recording.symbols[span.end : span.end + FOLLOWING]
         keeps_pause = span.words[-1].pause and follows[:1] not in ((SIL,), ())
-        jobs.append(
-            Job(
+        segments.append(
+            Segment(
                 line_between(span.words, keeps_pause),
-                prompt.voice(utterer),
+                prompt.voice(generator),
                 seed,
                 number,
                 take=take,
@@ -243,7 +245,7 @@ def _edit_jobs(
                 following=follows if is_aligned else (),
             )
         )
-    return jobs
+    return segments
 
 
 def _assembled(
@@ -274,16 +276,16 @@ def _ranked(takes: Sequence[Edited], recording: Recording, asr: str) -> list[Edi
     """Return the candidates, the best first: by the words heard in them and the likeness to the recording's voice."""
     from openvalle.synth.rerank import Reranker
 
-    chooser = Reranker(asr)
-    wanted = chooser.embedding(recording.clip.mono())
+    reranker = Reranker(asr)
+    wanted = reranker.embedding(recording.clip.mono())
     scored = []
     for take in takes:
-        agreement, similarity = chooser.heard(take.clip.mono(), take.text, wanted)
+        agreement, similarity = reranker.heard(take.clip.mono(), take.text, wanted)
         quality = tuple(
             replace(each, agreement=agreement, similarity=similarity, candidates=len(takes)) for each in take.quality
         )
         scored.append(replace(take, quality=quality))
-    return [scored[index] for index in chooser.ranked([take.quality for take in scored])]
+    return [scored[index] for index in reranker.ranked([take.quality for take in scored])]
 
 
 PROMPT_SECONDS = 10.0  # of the recording's end that the model hears
@@ -322,17 +324,17 @@ def continue_clip(
     Silence at the recording's end beyond a sentence's pause is left out. `transcript`: what is said in the clip;
     without it, speech recognition finds it; `channel`: of a recording of several, the one that is heard.
     """
-    recording = record(synthesizer.utterer, clip, transcript, channel, synthesizer.asr)
+    recording = record(synthesizer.generator, clip, transcript, channel, synthesizer.asr)
     end = _end(recording)
-    script = script_of(text, markup, lexicon)
+    script = parse_script(text, markup, lexicon)
     if any(passage.voice for passage in script.passages):
         raise TextError("a recording goes on in its own voice", "leave [voice:...] and [S1] out")
-    jobs = _continuation_jobs(synthesizer, recording, end, script, seed)
-    pieces = synthesizer.spoken(jobs, options or synthesizer.options, candidates)
+    segments = _continuation_segments(synthesizer, recording, end, script, seed)
+    pieces = synthesizer.spoken(segments, options or synthesizer.options, candidates)
     first, pause = next(pieces)
     first, lead = _with_context(synthesizer, recording, end, first)
     sentences = synthesizer.finished(join_sentences(_chain(first, pause, pieces)))
-    joined = join_speech(list(between_silences(sentences, script.lead, script.tail)))
+    joined = join_speech(list(add_silences(sentences, script.lead, script.tail)))
     own = recording.clip
     added = own.spread(Audio(joined.audio.samples / np.float32(recording.gain), joined.audio.rate))
     stop = min(recording.sample(end), len(own.frames))
@@ -352,9 +354,9 @@ def _end(recording: Recording) -> int:
     return min(int(edges[-1]), int(edges[-2]) + pause)
 
 
-def _continuation_jobs(
+def _continuation_segments(
     synthesizer: Synthesizer, recording: Recording, end: int, script: Script, seed: int
-) -> Iterator[Job]:
+) -> Iterator[Segment]:
     """Return the lines to speak: the first goes on from the recording's end, the others have it as their voice."""
     count = len(recording.symbols)
     part = recording.part(context_start(recording, count, PROMPT_SECONDS), count)
@@ -364,14 +366,14 @@ def _continuation_jobs(
         codes=part.codes[: len(part.codes) - surplus],
         durations=(*part.durations[:-1], part.durations[-1] - surplus),
     )
-    voice = part.voice(synthesizer.utterer)
+    voice = part.voice(synthesizer.generator)
     # a sentence that ended without a pause in the recording gets one from the line
     paused = part.symbols[-1] == SIL or recording.text.rstrip()[-1:] not in tuple(".!?;:,")
-    for number, line in enumerate(script.lines()):
+    for number, line in enumerate(script.sentences()):
         if number:
-            yield Job(line, voice, seed, number)
+            yield Segment(line, voice, seed, number)
         else:
-            yield Job(line.going_on() if paused else line, voice, seed, number, mode=PromptMode.CONTINUAL)
+            yield Segment(line.going_on() if paused else line, voice, seed, number, mode=PromptMode.CONTINUAL)
 
 
 def _with_context(
@@ -381,8 +383,8 @@ def _with_context(
     (samples, channels) at the clip's rate and level, for the join."""
     before = recording.codes[max(0, end - PAD_FRAMES) : end]
     both = np.concatenate([before, speech.codes])
-    sound = synthesizer.utterer.sound(both)
-    cut = len(before) * synthesizer.utterer.spec.hop
+    sound = synthesizer.generator.sound(both)
+    cut = len(before) * synthesizer.generator.spec.hop
     lead = decoded(synthesizer, recording, both)[: round(len(before) * recording.clip.rate / 75)]
     audio = Audio(np.ascontiguousarray(sound.samples[cut:]), sound.rate)
     return replace(speech, audio=audio), lead

@@ -43,15 +43,23 @@ from openvalle.model.batch import Utterance
 from openvalle.model.nar import NAR
 from openvalle.safety.detector import Provenance
 from openvalle.safety.watermark import Marker, MarkStream
-from openvalle.synth.joints import EdgeTrimmer, moved, trimmer_of
-from openvalle.synth.plan import USUAL_FRAMES, Job, Line, PromptMode, paths_of, seeded, times_of
+from openvalle.synth.joints import EdgeTrimmer, make_trimmer, moved
+from openvalle.synth.plan import (
+    USUAL_FRAMES,
+    PromptMode,
+    Segment,
+    Sentence,
+    make_generators,
+    place_in_time,
+    preset_paths,
+)
 from openvalle.synth.speech import Quality, Speech
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.text.tokenizer import pieces
 from openvalle.types import SIL, CodecSpec
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return free memory to the system, where the C library can (glibc); takes a few milliseconds."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
@@ -62,7 +70,7 @@ def give_back() -> None:
 BLOCK = 32  # frames decoded at a time: convolutions prepare themselves for every size they meet, and keep that
 
 
-class Renderer:
+class NARDecoder:
     """One line on its way from codebook 1 to samples."""
 
     def __init__(
@@ -104,13 +112,13 @@ class Renderer:
         if len(self.codes):
             yield self._kept(self.decoder.flush())
 
-    def speech(self, line: Line, spec: CodecSpec, quality: Quality) -> Speech:
+    def speech(self, line: Sentence, spec: CodecSpec, quality: Quality) -> Speech:
         """Return everything as the speech of `line`."""
         audio = Audio(np.concatenate([*self.blocks, np.zeros(0, np.float32)]), spec.rate)
         durations: tuple[int, ...] = ()
         if len(self.path):
             durations = tuple((durations_of(self.path, len(line.symbols)) * self.merge).tolist())
-        words, phones = times_of(line, durations, spec.frame_rate, audio.seconds) if durations else ((), ())
+        words, phones = place_in_time(line, durations, spec.frame_rate, audio.seconds) if durations else ((), ())
         return Speech(
             audio=audio,
             text=line.text,
@@ -141,18 +149,18 @@ EDGE_FRAMES = 75  # of silence around a line, where nobody knows which frames th
 
 
 @dataclass(frozen=True)
-class Draft:
+class Attempt:
     """Codebook 1 of one attempt."""
 
     result: ARResult
     quality: Quality
 
     @property
-    def badness(self) -> tuple[bool, int, float]:
+    def rank(self) -> tuple[bool, int, float]:
         """What to minimise among attempts."""
-        return badness(self.quality, self.result.stopped_by is StoppedBy.WATCH)
+        return rank_attempt(self.quality, self.result.stopped_by is StoppedBy.WATCH)
 
-    def edges(self, line: Line, *, is_first: bool, is_last: bool) -> int:
+    def edges(self, line: Sentence, *, is_first: bool, is_last: bool) -> int:
         """Return how many codes are silence at a line's edges inside a text."""
         if self.result.path is None:
             return 0
@@ -162,7 +170,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Utterer:
+class SpeechGenerator:
     """The models that speak. Holds no state between calls, so threads may share it."""
 
     ar: AR
@@ -172,13 +180,13 @@ class Utterer:
     table: SymbolTable
     languages: tuple[str, ...] = ("en",)  # language n of the models, counted from 1, is the n-th
 
-    def speak(self, jobs: Sequence[Job], options: AROptions) -> list[Speech]:
-        """Return the speech of each job; a line that went wrong is tried again and the best attempt kept."""
-        drafts = self.drafts(jobs, options)
-        return [self._complete(job, draft, options) for job, draft in zip(jobs, drafts, strict=True)]
+    def speak(self, segments: Sequence[Segment], options: AROptions) -> list[Speech]:
+        """Return the speech of each segment; a line that went wrong is tried again and the best attempt kept."""
+        kept = self.sample_codebook1(segments, options)
+        return [self._complete(segment, attempt, options) for segment, attempt in zip(segments, kept, strict=True)]
 
     def stream(
-        self, job: Job, options: AROptions, windows: Windows | None = None
+        self, segment: Segment, options: AROptions, windows: Windows | None = None
     ) -> Generator[np.ndarray, None, Speech]:
         """Yield the samples of a line as they become final; without windows the generator's value is what `speak`
         returns for it.
@@ -186,65 +194,65 @@ class Utterer:
         With one attempt they come while codebook 1 is still being drawn. With more, the kept one is known only after
         the last, and they come from then on. `windows`: in which codebooks 2 to Q are filled.
         """
-        renderer = self._renderer(job, options, windows)
+        renderer = self._renderer(segment, options, windows)
         if options.attempts == 1:
-            draft = yield from self._live(job, options, renderer)
+            attempt = yield from self._live(segment, options, renderer)
         else:
-            draft = self.drafts([job], options)[0]
-            yield from renderer.push(draft.result.codes, draft.result.path)
+            attempt = self.sample_codebook1([segment], options)[0]
+            yield from renderer.push(attempt.result.codes, attempt.result.path)
         yield from renderer.flush()
-        return renderer.speech(job.line, self.spec, draft.quality)
+        return renderer.speech(segment.sentence, self.spec, attempt.quality)
 
-    def drafts(self, jobs: Sequence[Job], options: AROptions) -> list[Draft]:
-        """Return codebook 1 of each job, the best of as many attempts as it took.
+    def sample_codebook1(self, segments: Sequence[Segment], options: AROptions) -> list[Attempt]:
+        """Return codebook 1 of each segment, the best of as many attempts as it took.
 
         A bad draw is broken off as soon as it shows, except in the last attempt: something has to be said. What is
         to be faster or slower than the model would say it is then drawn again along its own path, stretched.
         """
-        drafts = self.at_own_pace(jobs, options)
-        paced = [self.paced(job, draft, options) for job, draft in zip(jobs, drafts, strict=True)]
-        again = [index for index, job in enumerate(paced) if job is not jobs[index]]
+        kept = self.sample_natural(segments, options)
+        paced = [self.paced(segment, attempt, options) for segment, attempt in zip(segments, kept, strict=True)]
+        again = [index for index, segment in enumerate(paced) if segment is not segments[index]]
         if again:
-            results = self._codebook_1([paced[index] for index in again], 0, enduring(options))
+            results = self._sample([paced[index] for index in again], 0, without_early_stop(options))
             for index, result in zip(again, results, strict=True):
-                drafts[index] = self._in_place(jobs[index], drafts[index], result)
-        return drafts
+                kept[index] = self._in_place(segments[index], kept[index], result)
+        return kept
 
-    def paced(self, job: Job, draft: Draft, options: AROptions) -> Job:
-        """Return the job with the path of a draft, as fast as the options and its line want it; itself at rate 1."""
-        rate = options.speed * job.line.rate
-        if rate == 1 or job.path is not None:
-            return job
-        return self.fitted(job, draft, len(draft.result.codes) * self.ar.config.merge / rate)
+    def paced(self, segment: Segment, attempt: Attempt, options: AROptions) -> Segment:
+        """Return the segment with the path of an attempt, as fast as options and sentence want it; itself at rate 1."""
+        rate = options.speed * segment.sentence.rate
+        if rate == 1 or segment.path is not None:
+            return segment
+        return self.fitted(segment, attempt, len(attempt.result.codes) * self.ar.config.merge / rate)
 
-    def fitted(self, job: Job, draft: Draft, frames: float) -> Job:
-        """Return the job with the path of a draft, stretched to `frames`; `ModelError` without alignment."""
+    def fitted(self, segment: Segment, attempt: Attempt, frames: float) -> Segment:
+        """Return the segment with the path of an attempt, stretched to `frames`; `ModelError` without alignment."""
         config = self.ar.config
-        if draft.result.path is None:
+        if attempt.result.path is None:
             raise ModelError(
-                f"the model has no alignment: its pace cannot be changed (line {job.number + 1})",
+                f"the model has no alignment: its pace cannot be changed (line {segment.number + 1})",
                 "leave speed and duration away, or use a model with alignment",
             )
-        path = stretched(draft.result.path[:: config.group], max(1, round(frames / config.block)))
-        return replace(job, path=tuple(path.tolist()))
+        path = stretched(attempt.result.path[:: config.group], max(1, round(frames / config.block)))
+        return replace(segment, path=tuple(path.tolist()))
 
-    def at_own_pace(self, jobs: Sequence[Job], options: AROptions) -> list[Draft]:
-        """Return codebook 1 of each job, as fast as the model says it or its path is."""
-        best: dict[int, Draft] = {}
-        tried: dict[int, list[str]] = {index: [] for index in range(len(jobs))}
-        open_jobs = list(range(len(jobs)))
-        for attempt in range(options.attempts):
-            trying = options if attempt < options.attempts - 1 else enduring(options)
-            results = self._codebook_1([jobs[index] for index in open_jobs], attempt, trying)
-            for index, result in zip(open_jobs, results, strict=True):
-                draft = self._draft(jobs[index], result, attempt)
-                tried[index].append(" ".join(draft.quality.flags))
-                if index not in best or draft.badness < best[index].badness:
-                    best[index] = draft
-            open_jobs = [index for index in open_jobs if best[index].quality.flags]
-            if not open_jobs:
+    def sample_natural(self, segments: Sequence[Segment], options: AROptions) -> list[Attempt]:
+        """Return codebook 1 of each segment, as fast as the model says it or its path is."""
+        best: dict[int, Attempt] = {}
+        tried: dict[int, list[str]] = {index: [] for index in range(len(segments))}
+        open_segments = list(range(len(segments)))
+        for number in range(options.attempts):
+            trying = options if number < options.attempts - 1 else without_early_stop(options)
+            results = self._sample([segments[index] for index in open_segments], number, trying)
+            for index, result in zip(open_segments, results, strict=True):
+                drawn = self._assess(segments[index], result, number)
+                tried[index].append(" ".join(drawn.quality.flags))
+                if index not in best or drawn.rank < best[index].rank:
+                    best[index] = drawn
+            open_segments = [index for index in open_segments if best[index].quality.flags]
+            if not open_segments:
                 break
-        return [noted(best[index], tried[index]) for index in range(len(jobs))]
+        return [with_retries(best[index], tried[index]) for index in range(len(segments))]
 
     @torch.inference_mode()
     def sound(self, codes: np.ndarray) -> Audio:
@@ -253,80 +261,84 @@ class Utterer:
         samples = self.codec.decode(tokens)[0]
         return Audio(np.ascontiguousarray(samples.float().cpu().numpy(), np.float32), self.spec.rate)
 
-    def _draft(self, job: Job, result: ARResult, attempt: int) -> Draft:
+    def _assess(self, segment: Segment, result: ARResult, attempt: int) -> Attempt:
         frames, spare = len(result.codes) * self.ar.config.merge, EDGE_FRAMES + LAST_FRAMES
         if result.path is not None:  # pauses and edges are known, and tell nothing about the pace
-            pauses = torch.tensor([symbol == SIL for symbol in job.line.symbols])
+            pauses = torch.tensor([symbol == SIL for symbol in segment.sentence.symbols])
             frames -= int(pauses[result.path.cpu()].sum()) * self.ar.config.merge
             spare = LAST_FRAMES
-        quality = judged(frames, job.line.phones, result.stopped_by, attempt + 1, result.noticed, spare)
-        return Draft(result, quality)
+        quality = assess_quality(frames, segment.sentence.phones, result.stopped_by, attempt + 1, result.noticed, spare)
+        return Attempt(result, quality)
 
-    def _in_place(self, job: Job, natural: Draft, result: ARResult) -> Draft:
-        """Return a draft at another pace with what was wrong with the one whose path it took."""
-        found = self._draft(job, result, 0).quality
+    def _in_place(self, segment: Segment, natural: Attempt, result: ARResult) -> Attempt:
+        """Return an attempt at another pace with what was wrong with the one whose path it took."""
+        found = self._assess(segment, result, 0).quality
         noticed = tuple(flag for flag in found.flags if flag not in ("fast", "slow", "cut"))
         flags = tuple(dict.fromkeys([*natural.quality.flags, *noticed]))
         quality = replace(natural.quality, frames_per_phone=found.frames_per_phone, flags=flags)
-        return Draft(result, quality)
+        return Attempt(result, quality)
 
-    def _live(self, job: Job, options: AROptions, renderer: Renderer) -> Generator[np.ndarray, None, Draft]:
+    def _live(self, segment: Segment, options: AROptions, renderer: NARDecoder) -> Generator[np.ndarray, None, Attempt]:
         """Yield samples while codebook 1 is drawn; at another pace than the model's own, its path comes first."""
         natural = None
-        if options.speed * job.line.rate != 1 and job.path is None:
-            natural = self.at_own_pace([job], options)[0]
-            job = self.paced(job, natural, options)
+        if options.speed * segment.sentence.rate != 1 and segment.path is None:
+            natural = self.sample_natural([segment], options)[0]
+            segment = self.paced(segment, natural, options)
         steps: list[ARStep] = []
-        owners = self._owners(job)
-        prompts = [self.prompt(job).ar(self.ar.config)]
-        for step in stream(self.ar, prompts, enduring(options), seeded([job], 0), self._preset([job])):
+        owners = self._owners(segment)
+        prompts = [self.prompt(segment).ar(self.ar.config)]
+        for step in stream(
+            self.ar, prompts, without_early_stop(options), make_generators([segment], 0), self._preset([segment])
+        ):
             steps.append(step)
             kept = step.is_emitted[0]  # (G,)
             path = None if step.path is None else owners[step.path.cpu()].expand(len(kept))[kept.cpu()]
             yield from renderer.push(step.codes[0][kept], path)
         result = in_line(collect(steps)[0], owners)
-        return self._draft(job, result, 0) if natural is None else self._in_place(job, natural, result)
+        return self._assess(segment, result, 0) if natural is None else self._in_place(segment, natural, result)
 
-    def _codebook_1(self, jobs: Sequence[Job], attempt: int, options: AROptions) -> list[ARResult]:
-        """Speak all jobs in one batch."""
-        prompts: list[ARPrompt] = [self.prompt(job).ar(self.ar.config) for job in jobs]
-        results = generate(self.ar, prompts, options, seeded(jobs, attempt), self._preset(jobs))
-        return [in_line(result, self._owners(job)) for job, result in zip(jobs, results, strict=True)]
+    def _sample(self, segments: Sequence[Segment], attempt: int, options: AROptions) -> list[ARResult]:
+        """Speak all segments in one batch."""
+        prompts: list[ARPrompt] = [self.prompt(segment).ar(self.ar.config) for segment in segments]
+        results = generate(self.ar, prompts, options, make_generators(segments, attempt), self._preset(segments))
+        return [in_line(result, self._owners(segment)) for segment, result in zip(segments, results, strict=True)]
 
-    def _preset(self, jobs: Sequence[Job]) -> list[Tensor] | None:
-        """Return the preset paths of the jobs, if they have any, in the symbols that the models read."""
-        paths = paths_of(jobs)
-        return paths and [self._places(job)[path] for job, path in zip(jobs, paths, strict=True)]
+    def _preset(self, segments: Sequence[Segment]) -> list[Tensor] | None:
+        """Return the preset paths of the segments, if they have any, in the symbols that the models read."""
+        paths = preset_paths(segments)
+        return paths and [self._places(segment)[path] for segment, path in zip(segments, paths, strict=True)]
 
-    def _places(self, job: Job) -> Tensor:
+    def _places(self, segment: Segment) -> Tensor:
         """Return where the model's text holds each symbol of the line, (L,): a table may put marks before it."""
-        return (torch.tensor(self.table.spread(job.line.symbols, [1] * len(job.line.symbols))) > 0).nonzero()[:, 0]
+        return (
+            torch.tensor(self.table.spread(segment.sentence.symbols, [1] * len(segment.sentence.symbols))) > 0
+        ).nonzero()[:, 0]
 
-    def _owners(self, job: Job) -> Tensor:
+    def _owners(self, segment: Segment) -> Tensor:
         """Return which symbol of the line each symbol that the models read belongs to, (S,)."""
-        return torch.tensor(self.table.owners(job.line.symbols))
+        return torch.tensor(self.table.owners(segment.sentence.symbols))
 
-    def _complete(self, job: Job, draft: Draft, options: AROptions) -> Speech:
+    def _complete(self, segment: Segment, attempt: Attempt, options: AROptions) -> Speech:
         """Add codebooks 2 to Q in one go and turn the codes into sound. Rows go alone: a batch changes no sample."""
-        renderer = self._renderer(job, options, None)
-        for _ in chain(renderer.push(draft.result.codes, draft.result.path), renderer.flush()):
+        renderer = self._renderer(segment, options, None)
+        for _ in chain(renderer.push(attempt.result.codes, attempt.result.path), renderer.flush()):
             pass  # the renderer keeps what it yields
-        return renderer.speech(job.line, self.spec, draft.quality)
+        return renderer.speech(segment.sentence, self.spec, attempt.quality)
 
-    def _renderer(self, job: Job, options: AROptions, windows: Windows | None) -> Renderer:
-        row = self.prompt(job).nar(None, self.ar.config, options.accent)
-        places = None if row.path is None else self._places(job) + row.prompt_symbols
-        return Renderer(self.nar, self.codec, row, windows, self.ar.config.merge, job.spoken, places)
+    def _renderer(self, segment: Segment, options: AROptions, windows: Windows | None) -> NARDecoder:
+        row = self.prompt(segment).nar(None, self.ar.config, options.accent)
+        places = None if row.path is None else self._places(segment) + row.prompt_symbols
+        return NARDecoder(self.nar, self.codec, row, windows, self.ar.config.merge, segment.spoken, places)
 
-    def prompt(self, job: Job) -> SpeechPrompt:
-        """Return what both networks read for a job: `ModelError` if the voice speaks another language than its mode
+    def prompt(self, segment: Segment) -> SpeechPrompt:
+        """Return what both networks read for a segment: `ModelError` if the voice speaks another language than its mode
         says."""
-        config, voice, following = self.ar.config, job.voice, len(self.table.encode(job.following))
-        own = pieces(job.line.text, self.table) if self.table.unit is TextUnit.BPE else job.line.symbols
-        text, language = torch.tensor(self.table.encode([*own, *job.following])), self._language(LANGUAGE)
+        config, voice, following = self.ar.config, segment.voice, len(self.table.encode(segment.following))
+        own = pieces(segment.sentence.text, self.table) if self.table.unit is TextUnit.BPE else segment.sentence.symbols
+        text, language = torch.tensor(self.table.encode([*own, *segment.following])), self._language(LANGUAGE)
         if voice is None:
             return zero_shot(config, None, text, language, following=following)
-        if voice.language != LANGUAGE and job.mode is not PromptMode.CROSS_LINGUAL:
+        if voice.language != LANGUAGE and segment.mode is not PromptMode.CROSS_LINGUAL:
             raise ModelError(
                 f"the voice {voice.name!r} speaks {voice.language!r}, the text is {LANGUAGE!r}",
                 f"choose the prompt mode {PromptMode.CROSS_LINGUAL}",
@@ -337,7 +349,7 @@ class Utterer:
             torch.tensor(self.table.spread(voice.symbols, voice.durations)) if voice.durations else None,
             self._language(voice.language),
         )
-        build = continued if job.mode is PromptMode.CONTINUAL else zero_shot
+        build = continued if segment.mode is PromptMode.CONTINUAL else zero_shot
         return build(config, recording, text, language, following=following)
 
     def _language(self, name: str) -> int:
@@ -351,7 +363,7 @@ def in_line(result: ARResult, owners: Tensor) -> ARResult:
     return result if result.path is None else replace(result, path=owners[result.path.cpu()])
 
 
-def judged(
+def assess_quality(
     frames: int,
     phones: int,
     stopped_by: StoppedBy,
@@ -371,26 +383,26 @@ def judged(
     return Quality("limit" if checks["cut"] else "end", pace, attempts, flags)
 
 
-def badness(quality: Quality, is_broken_off: bool = False) -> tuple[bool, int, float]:
+def rank_attempt(quality: Quality, is_broken_off: bool = False) -> tuple[bool, int, float]:
     """Return what to minimise among attempts: half lines, flags, then the distance from an ordinary pace."""
     pace = max(quality.frames_per_phone, 1e-3)
     return is_broken_off, len(quality.flags), abs(np.log(pace / USUAL_FRAMES))
 
 
-def enduring(options: AROptions) -> AROptions:
+def without_early_stop(options: AROptions) -> AROptions:
     """Return options with which a bad draw is noted, but goes on."""
     return options.model_copy(update={"watch": options.watch.model_copy(update={"ends": False})})
 
 
-def noted(draft: Draft, tried: Sequence[str]) -> Draft:
-    """Return the draft with what was wrong with the attempts that were not kept."""
-    kept = draft.quality.attempts - 1
+def with_retries(attempt: Attempt, tried: Sequence[str]) -> Attempt:
+    """Return the attempt with what was wrong with the attempts that were not kept."""
+    kept = attempt.quality.attempts - 1
     retries = tuple(flags for attempt, flags in enumerate(tried) if attempt != kept)
-    return replace(draft, quality=replace(draft.quality, attempts=len(tried), retries=retries))
+    return replace(attempt, quality=replace(attempt.quality, attempts=len(tried), retries=retries))
 
 
 @torch.inference_mode()
-def silent_entries(codec: Codec) -> tuple[int, ...]:
+def silence_codes(codec: Codec) -> tuple[int, ...]:
     """Return the entries of codebook 1 that the codec gives to digital silence."""
     device = next(iter(codec.parameters())).device if isinstance(codec, torch.nn.Module) else torch.device("cpu")
     codes = codec.encode(torch.zeros(1, SILENT_FRAMES * codec.spec.hop, device=device))
@@ -398,7 +410,7 @@ def silent_entries(codec: Codec) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class StreamBlock:
     """Some sound, final. `start`: seconds from the beginning of the stream; `sentence` counts from 0.
 
     `speech`: in the last block of a sentence, all of it: words and phones in time, codes, and the quality record.
@@ -411,49 +423,49 @@ class Block:
     speech: Speech | None = None
 
 
-def blocks_of(
-    utterer: Utterer,
-    jobs: Iterator[Job],
+def stream_blocks(
+    generator: SpeechGenerator,
+    segments: Iterator[Segment],
     options: AROptions,
     marker: Marker | None = None,
     provenance: Provenance | None = None,
     windows: Windows | None = None,
-) -> Iterator[Block]:
-    """Yield the blocks of all jobs, each sentence with its edges made for the pauses between them, and marked."""
-    job, lead, start = next(jobs, None), None, 0
-    rate = utterer.spec.rate
-    while job is not None:
-        trimmer = trimmer_of(rate, lead, job.line.pause)
+) -> Iterator[StreamBlock]:
+    """Yield the blocks of all segments, each sentence with its edges made for the pauses between them, and marked."""
+    segment, lead, start = next(segments, None), None, 0
+    rate = generator.spec.rate
+    while segment is not None:
+        trimmer = make_trimmer(rate, lead, segment.sentence.pause)
         mark = marker.stream(rate) if marker else None
         given: list[np.ndarray] = []
-        with closing(_finished(utterer.stream(job, options, windows), trimmer, mark)) as samples:
-            speech = yield from _counted(samples, given, job, start, rate)
-        following = next(jobs, None)  # may have to wait for its text
+        with closing(_finished(generator.stream(segment, options, windows), trimmer, mark)) as samples:
+            speech = yield from _counted(samples, given, segment, start, rate)
+        following = next(segments, None)  # may have to wait for its text
         begun = start + sum(map(len, given))
         rest = trimmer.flush(is_last=following is None)
         given.append(rest if mark is None else np.concatenate([mark.push(rest), mark.flush()]))
         whole = replace(moved(speech, np.concatenate(given), trimmer.shift), provenance=provenance)
-        yield Block(Audio(given[-1], rate), begun / rate, job.number, job.line.text, whole)
-        start, lead = start + len(whole.audio.samples), job.line.pause
-        job = following
-        give_back()
+        yield StreamBlock(Audio(given[-1], rate), begun / rate, segment.number, segment.sentence.text, whole)
+        start, lead = start + len(whole.audio.samples), segment.sentence.pause
+        segment = following
+        release_memory()
 
 
-def blocks_between(blocks: Iterator[Block], lead: float, tail: float, rate: int) -> Iterator[Block]:
+def pad_blocks(blocks: Iterator[StreamBlock], lead: float, tail: float, rate: int) -> Iterator[StreamBlock]:
     """Yield the blocks with seconds of silence before the first and after the last of them."""
     block, end = None, 0.0
     if lead:
-        yield Block(silence(lead, rate), 0.0, 0, "")
+        yield StreamBlock(silence(lead, rate), 0.0, 0, "")
     for block in blocks:
         end = block.start + lead + block.audio.seconds
         yield replace(block, start=block.start + lead)
     if tail and block is not None:
-        yield Block(silence(tail, rate), end, block.sentence, block.text)
+        yield StreamBlock(silence(tail, rate), end, block.sentence, block.text)
 
 
 def _counted(
-    samples: Generator[np.ndarray, None, Speech], given: list[np.ndarray], job: Job, start: int, rate: int
-) -> Generator[Block, None, Speech]:
+    samples: Generator[np.ndarray, None, Speech], given: list[np.ndarray], segment: Segment, start: int, rate: int
+) -> Generator[StreamBlock, None, Speech]:
     """Yield samples as blocks and keep them in `given`."""
     while True:
         try:
@@ -463,7 +475,7 @@ def _counted(
         if len(block):
             at = start + sum(map(len, given))
             given.append(block)
-            yield Block(Audio(block, rate), at / rate, job.number, job.line.text)
+            yield StreamBlock(Audio(block, rate), at / rate, segment.number, segment.sentence.text)
 
 
 def _finished(

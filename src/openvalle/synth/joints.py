@@ -141,12 +141,12 @@ def trimmed(speech: Speech, lead: float | None, tail: float | None) -> Speech:
     """Return the speech between pauses of `lead` and `tail` seconds, half of each its own; None: an outer edge."""
     if lead is None and tail is None:
         return speech
-    trimmer = trimmer_of(speech.audio.rate, lead, tail or 0.0)
+    trimmer = make_trimmer(speech.audio.rate, lead, tail or 0.0)
     samples = [trimmer.push(speech.audio.samples), trimmer.flush(is_last=tail is None)]
     return moved(speech, np.concatenate(samples), trimmer.shift)
 
 
-def between_silences(pieces: Iterable[Speech], lead: float, tail: float) -> Iterator[Speech]:
+def add_silences(pieces: Iterable[Speech], lead: float, tail: float) -> Iterator[Speech]:
     """Yield the pieces with seconds of silence before the first and after the last of them."""
     held: Speech | None = None
     for piece in pieces:
@@ -161,7 +161,7 @@ def between_silences(pieces: Iterable[Speech], lead: float, tail: float) -> Iter
         yield replace(held, audio=concatenate([held.audio, silence(tail, held.audio.rate)])) if tail else held
 
 
-def trimmer_of(rate: int, lead: float | None, tail: float) -> EdgeTrimmer:
+def make_trimmer(rate: int, lead: float | None, tail: float) -> EdgeTrimmer:
     """Return what makes a line's edges, for the pauses before and after it in seconds."""
     return EdgeTrimmer(rate, None if lead is None else round(lead / 2 * rate), round(tail / 2 * rate))
 

@@ -1,4 +1,4 @@
-"""`Job`: a line that is to be spoken, by whom and how, and the seed that its draws come from.
+"""`Segment`: a line that is to be spoken, by whom and how, and the seed that its draws come from.
 
 A text with markup -> the lines to speak, each with its voice, rate and the pause after it.
 
@@ -50,13 +50,13 @@ class Script:
         """Seconds of silence after the last passage."""
         return self.passages[-1].pause or 0.0
 
-    def lines(self, *, as_one: bool = False) -> Iterator[Line]:
-        """Yield the lines, `as_one` for each passage; `TextError` if nothing can be spoken."""
-        held: Line | None = None
+    def sentences(self, *, as_one: bool = False) -> Iterator[Sentence]:
+        """Yield the sentences, `as_one` for each passage; `TextError` if nothing can be spoken."""
+        held: Sentence | None = None
         for passage in self.passages:
             spoken = False
             try:
-                for line in lines_of(passage.text, self.lexicon, self.shown, as_one=as_one):
+                for line in split_sentences(passage.text, self.lexicon, self.shown, as_one=as_one):
                     if held is not None:
                         yield held
                     held, spoken = replace(line, voice=passage.voice, rate=passage.rate), True
@@ -97,7 +97,7 @@ class Script:
         return voices
 
 
-def script_of(text: str, markup: Markup | str = Markup.AUTO, lexicon: LexiconLike = None) -> Script:
+def parse_script(text: str, markup: Markup | str = Markup.AUTO, lexicon: LexiconLike = None) -> Script:
     """Return the script of a text; what cannot be honoured is logged and kept in `notes`.
 
     `lexicon`: pronunciations, or a TSV file of them (see `openvalle.text.lexicon`).
@@ -106,12 +106,12 @@ def script_of(text: str, markup: Markup | str = Markup.AUTO, lexicon: LexiconLik
     for note in marked.notes:
         log.warning("%s", note)
     passages = marked.passages or (Passage(""),)
-    words = lexicon_of(lexicon)
+    words = to_lexicon(lexicon)
     words = lower_keys({**words, **marked.lexicon} if marked.lexicon else words)
     return Script(passages, words, marked.shown, marked.notes, marked.lead)
 
 
-def lexicon_of(lexicon: LexiconLike) -> UserLexicon:
+def to_lexicon(lexicon: LexiconLike) -> UserLexicon:
     """Return the pronunciations given, or those in a file."""
     return read_lexicon(lexicon) if isinstance(lexicon, str | Path) else lexicon or {}
 
@@ -131,7 +131,7 @@ MAX_CHARACTERS = 200  # about 13 s of speech, as long as what the models were tr
 
 
 @dataclass(frozen=True)
-class Line:
+class Sentence:
     """A sentence, or part of a long one. `owners`: the word of each symbol, -1 for a pause."""
 
     text: str
@@ -147,18 +147,18 @@ class Line:
         """Number of symbols that are sounds."""
         return sum(symbol != SIL for symbol in self.symbols)
 
-    def going_on(self) -> Line:
+    def going_on(self) -> Sentence:
         """Return the line without its first pause, to follow directly on what was said before."""
         return replace(self, symbols=self.symbols[1:], owners=self.owners[1:]) if self.symbols[0] == SIL else self
 
 
-def lines_of(
+def split_sentences(
     text: str | Iterable[str],
     lexicon: UserLexicon | None = None,
     shown: Mapping[str, str] | None = None,
     *,
     as_one: bool = False,
-) -> Iterator[Line]:
+) -> Iterator[Sentence]:
     """Yield the lines of a text one after the other; `TextError` if nothing in it can be spoken.
 
     A text that arrives in pieces gives a line for every sentence, as soon as it is complete. `lexicon`:
@@ -178,18 +178,18 @@ def lines_of(
             continue
         is_empty = False
         words = [replace(word, text=(shown or {}).get(word.text, word.text)) for word in words]
-        yield line_of(written(chunk.text, shown or {}), words, chunk.pause)
+        yield build_sentence(written(chunk.text, shown or {}), words, chunk.pause)
     if is_empty:
         raise TextError("the text holds nothing that can be spoken", "write at least one word")
 
 
-def faster(lines: Iterable[Line], speed: float) -> Iterator[Line]:
+def faster(lines: Iterable[Sentence], speed: float) -> Iterator[Sentence]:
     """Yield the lines with the pauses between them as fast as what is said."""
     for line in lines:
         yield line if speed == 1 else replace(line, pause=line.pause / speed)
 
 
-def line_of(text: str, words: Sequence[Word], pause: float = 0.0) -> Line:
+def build_sentence(text: str, words: Sequence[Word], pause: float = 0.0) -> Sentence:
     """Return the line that speaks `words`."""
     owned = [(SIL, -1)]
     for index, word in enumerate(words):
@@ -201,11 +201,11 @@ def line_of(text: str, words: Sequence[Word], pause: float = 0.0) -> Line:
     kept = [item for index, item in enumerate(owned) if index == 0 or item[0] != owned[index - 1][0]]
     symbols, owners = zip(*kept, strict=True)
     assert list(symbols) == symbols_of(words), (symbols, words)
-    return Line(text, tuple(word.text for word in words), symbols, owners, pause)
+    return Sentence(text, tuple(word.text for word in words), symbols, owners, pause)
 
 
-def times_of(
-    line: Line, durations: Sequence[int], frame_rate: float, seconds: float
+def place_in_time(
+    line: Sentence, durations: Sequence[int], frame_rate: float, seconds: float
 ) -> tuple[tuple[Timed, ...], tuple[Timed, ...]]:
     """Return words and phones in time for `durations` (S,) in frames; the last ends with the sound, `seconds`."""
     edges = np.minimum(np.cumsum([0, *durations]) / frame_rate, seconds).tolist()
@@ -235,10 +235,10 @@ class PromptMode(StrEnum):
 
 
 @dataclass(frozen=True)
-class Job:
+class Segment:
     """A line to speak: by whom (None: a voice that the model makes up), and the numbers its seed comes from."""
 
-    line: Line
+    sentence: Sentence
     voice: Voice | None
     seed: int
     number: int = 0
@@ -249,38 +249,40 @@ class Job:
     following: tuple[str, ...] = ()  # symbols of what comes next: read, not spoken; needs alignment
 
 
-def seeded(jobs: Sequence[Job], attempt: int) -> list[torch.Generator]:
-    """Return the generator of each job's attempt."""
-    return row_generators([derived_seed(job.seed, job.number, attempt + job.take * MOST_ATTEMPTS) for job in jobs])
+def make_generators(segments: Sequence[Segment], attempt: int) -> list[torch.Generator]:
+    """Return the generator of each segment's attempt."""
+    return row_generators(
+        [derive_seed(segment.seed, segment.number, attempt + segment.take * MOST_ATTEMPTS) for segment in segments]
+    )
 
 
-def paths_of(jobs: Sequence[Job]) -> list[Tensor] | None:
-    """Return the preset path of each job; None if they have none."""
-    paths = [torch.tensor(job.path) for job in jobs if job.path is not None]
-    assert len(paths) in (0, len(jobs)), "jobs with and without a path cannot go together"
+def preset_paths(segments: Sequence[Segment]) -> list[Tensor] | None:
+    """Return the preset path of each segment; None if they have none."""
+    paths = [torch.tensor(segment.path) for segment in segments if segment.path is not None]
+    assert len(paths) in (0, len(segments)), "segments with and without a path cannot go together"
     return paths or None
 
 
-def jobs_of(
-    lines: Iterable[Line],
+def plan_segments(
+    lines: Iterable[Sentence],
     voice: Voice | None,
     seed: int,
     cast: Mapping[str, Voice] | None = None,
     mode: PromptMode = PromptMode.ZERO_SHOT,
-) -> Iterator[Job]:
-    """Yield the jobs of a text's lines in order. `cast`: the voices that lines name."""
+) -> Iterator[Segment]:
+    """Yield the segments of a text's lines in order. `cast`: the voices that lines name."""
     spoken = 0
     for number, line in enumerate(lines):
         own = (cast or {})[line.voice] if line.voice else voice
         if mode is PromptMode.CONTINUAL and number == 0:
-            yield Job(line.going_on(), own, seed, number, spoken, mode=mode)
+            yield Segment(line.going_on(), own, seed, number, spoken, mode=mode)
         else:
             how = PromptMode.ZERO_SHOT if mode is PromptMode.CONTINUAL else mode
-            yield Job(line, own, seed, number, spoken, mode=how)
+            yield Segment(line, own, seed, number, spoken, mode=how)
         spoken += round(line.phones * USUAL_FRAMES)
 
 
-def derived_seed(seed: int, number: int, attempt: int) -> int:
+def derive_seed(seed: int, number: int, attempt: int) -> int:
     """Return the seed of one attempt at one line: 63 bits of SHA-256("seed/number/attempt")."""
     digest = hashlib.sha256(f"{seed}/{number}/{attempt}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

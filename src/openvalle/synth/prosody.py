@@ -13,7 +13,7 @@ from openvalle.errors import ModelError, UserError
 from openvalle.model.alignment import merge_path
 from openvalle.model.config import Alignment
 from openvalle.synth.enrol import align_transcript, cleaned, heard, recorded
-from openvalle.synth.plan import Job, Line
+from openvalle.synth.plan import Segment, Sentence
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions
@@ -43,31 +43,31 @@ def speak_like(
     chosen = options or synthesizer.options
     if chosen.speed != 1:
         raise UserError("a recording's prosody has its own speed", "leave the speed at 1")
-    job = job_like(synthesizer, recording, text, synthesizer.voice(voice), seed, channel)
-    return next(iter(synthesizer.finished([synthesizer.utterer.speak([job], chosen)[0]])))
+    segment = segment_like(synthesizer, recording, text, synthesizer.voice(voice), seed, channel)
+    return next(iter(synthesizer.finished([synthesizer.generator.speak([segment], chosen)[0]])))
 
 
-def job_like(
+def segment_like(
     synthesizer: Synthesizer,
     recording: str | Path | Audio,
     text: str | None,
     voice: Voice,
     seed: int,
     channel: Channel | str = Channel.AUTO,
-) -> Job:
+) -> Segment:
     """Return the line of a recording with the path through its symbols."""
-    utterer = synthesizer.utterer
-    config = utterer.ar.config
+    generator = synthesizer.generator
+    config = generator.ar.config
     if config.alignment is Alignment.NONE:
         raise ModelError("a model without alignment cannot take over prosody", "use one with alignment")
     label = "the recording" if isinstance(recording, Audio) else str(recording)
     audio = cleaned(recorded(recording, label, channel), label)
     said = heard(audio, label, synthesizer.asr) if text is None else text
-    frames = len(audio.samples) // utterer.spec.hop // config.block * config.block
-    aligned = align_transcript(audio, said, label, frames, utterer.spec.frame_rate, config.block)
+    frames = len(audio.samples) // generator.spec.hop // config.block * config.block
+    aligned = align_transcript(audio, said, label, frames, generator.spec.frame_rate, config.block)
     if aligned.doubt:
         log.warning("%s: %s", label, aligned.doubt)
     path = merge_path(torch.tensor(aligned.durations), config.block)
     names = tuple(word.text for word in aligned.words)
-    line = Line(" ".join(said.split()), names, aligned.symbols, aligned.owners)
-    return Job(line, voice, seed, path=tuple(path.tolist()))
+    line = Sentence(" ".join(said.split()), names, aligned.symbols, aligned.owners)
+    return Segment(line, voice, seed, path=tuple(path.tolist()))

@@ -29,7 +29,7 @@ from openvalle.audio import (
 from openvalle.errors import AudioError
 from openvalle.files import Place, atomic_path, expanded, first_path, written_path
 from openvalle.synth.enrol import BLOCK, align_transcript, check_speech, encoded, heard, noisy
-from openvalle.synth.plan import line_of
+from openvalle.synth.plan import build_sentence
 from openvalle.synth.speech import Speech
 from openvalle.synth.voice import Voice
 from openvalle.text.english import Word, phonemize
@@ -37,7 +37,7 @@ from openvalle.text.symbols import TextUnit
 from openvalle.text.tokenizer import pieces
 
 if TYPE_CHECKING:
-    from openvalle.synth.generate import Utterer
+    from openvalle.synth.generate import SpeechGenerator
     from openvalle.synth.synthesizer import Synthesizer
 
 
@@ -163,17 +163,17 @@ class Part:
         text = f"{self.text} {other.text}".strip()
         return Part(np.concatenate([self.codes, other.codes]), tuple(symbols), tuple(durations), text)
 
-    def voice(self, utterer: Utterer) -> Voice:
+    def voice(self, generator: SpeechGenerator) -> Voice:
         """Return the part as a prompt, in the model's text unit."""
         symbols, durations = self.symbols, self.durations
-        if utterer.table.unit is TextUnit.BPE:
-            symbols, durations = tuple(pieces(self.text, utterer.table)), ()
-        digests = {"codec_digest": utterer.spec.digest, "symbols_digest": utterer.table.digest}
+        if generator.table.unit is TextUnit.BPE:
+            symbols, durations = tuple(pieces(self.text, generator.table)), ()
+        digests = {"codec_digest": generator.spec.digest, "symbols_digest": generator.table.digest}
         return Voice(self.codes, symbols, durations, self.text, **digests, name="recording")
 
 
 def record(
-    utterer: Utterer,
+    generator: SpeechGenerator,
     source: Source,
     transcript: str | None = None,
     channel: Channel | str = Channel.AUTO,
@@ -188,7 +188,7 @@ def record(
     given transcript fits badly.
     """
     if isinstance(source, Speech):  # its text is what was to be said, however badly it was
-        return _of_speech(source) or record(utterer, source.audio, source.text, is_strict=False)
+        return _of_speech(source) or record(generator, source.audio, source.text, is_strict=False)
     label = str(source) if isinstance(source, str | Path) else "the recording"
     clip = source if isinstance(source, Clip) else Clip.read(source, channel)
     sound = resample(clip.mono(), RATE)
@@ -200,9 +200,9 @@ def record(
     if noise:
         log.warning("%s: %s", label, noise)
     text = heard(levelled, label, asr) if transcript is None else transcript
-    codes = encoded(levelled, utterer.codec, utterer.ar.config.merge)
+    codes = encoded(levelled, generator.codec, generator.ar.config.merge)
     is_strict = is_strict and transcript is not None  # a recogniser's mistakes are no reason to refuse
-    aligned = align_transcript(levelled, text, label, len(codes), utterer.spec.frame_rate, is_strict=is_strict)
+    aligned = align_transcript(levelled, text, label, len(codes), generator.spec.frame_rate, is_strict=is_strict)
     if aligned.doubt:
         log.warning("%s: %s", label, aligned.doubt)
     gain = float(levelled.samples[loudest] / sound.samples[loudest])
@@ -213,7 +213,7 @@ def record(
 def _of_speech(speech: Speech) -> Recording | None:
     """Return generated speech as a recording, None if its sound is not exactly its codes."""
     words = phonemize(speech.text)
-    line = line_of(speech.text, words)
+    line = build_sentence(speech.text, words)
     if line.symbols != speech.symbols or len(speech.codes) * 320 != len(speech.audio.samples):
         return None
     clip = Clip(speech.audio.samples[:, None], speech.audio.rate, "FLOAT")
@@ -301,6 +301,6 @@ def _decoded(
 
 def decoded(synthesizer: Synthesizer, recording: Recording, codes: np.ndarray) -> np.ndarray:
     """Return codes (T, Q) as (samples, channels) at the clip's rate and level."""
-    sound = synthesizer.utterer.sound(codes)
+    sound = synthesizer.generator.sound(codes)
     marked = synthesizer.marker.mark(sound) if synthesizer.marker else sound
     return recording.clip.spread(Audio(marked.samples / np.float32(recording.gain), marked.rate))

@@ -16,8 +16,8 @@ import numpy as np
 
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, MissingExtra, ModelError
-from openvalle.synth.generate import Utterer
-from openvalle.synth.plan import Job
+from openvalle.synth.generate import SpeechGenerator
+from openvalle.synth.plan import Segment
 from openvalle.synth.speech import Quality, Speech
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ class Reranker:
         self.encoder = encoder or offline_encoder()
         self._heard: dict[int, tuple[Voice, np.ndarray | None]] = {}
 
-    def speak(self, utterer: Utterer, job: Job, options: AROptions, count: int) -> Speech:
+    def speak(self, generator: SpeechGenerator, segment: Segment, options: AROptions, count: int) -> Speech:
         """Return the best of `count` candidates; the first one is what a single candidate would be."""
-        takes = utterer.speak([replace(job, take=take) for take in range(count)], options)
-        wanted = self._voice(utterer, job.voice)
-        return self.best([self.measured(take, job.line.words, wanted) for take in takes])
+        takes = generator.speak([replace(segment, take=take) for take in range(count)], options)
+        wanted = self._voice(generator, segment.voice)
+        return self.best([self.measured(take, segment.sentence.words, wanted) for take in takes])
 
     def measured(self, speech: Speech, words: Sequence[str], wanted: np.ndarray | None) -> Speech:
         """Return the speech with `agreement` and `similarity` in its quality record."""
@@ -112,12 +112,12 @@ class Reranker:
         except AudioError:  # nobody speaks
             return None
 
-    def _voice(self, utterer: Utterer, voice: Voice | None) -> np.ndarray | None:
+    def _voice(self, generator: SpeechGenerator, voice: Voice | None) -> np.ndarray | None:
         """Return the embedding of a prompt as the codec gives it."""
         if voice is None or self.encoder is None:
             return None
         if id(voice) not in self._heard:
-            embedding = self.embedding(utterer.sound(voice.codes))
+            embedding = self.embedding(generator.sound(voice.codes))
             self._heard[id(voice)] = voice, embedding  # the voice is kept, so that its id stays its own
         return self._heard[id(voice)][1]
 

@@ -29,23 +29,30 @@ from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
 from openvalle.model.checkpoint import OWN, BundleConfig, load_bundle, require_same_codec
 from openvalle.model.config import Alignment
-from openvalle.safety.consent import ConsentPolicy, ask, chosen_policy
+from openvalle.safety.consent import ConsentPolicy, ask, choose_policy
 from openvalle.safety.detector import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
 from openvalle.synth.enrol import enrol
-from openvalle.synth.generate import Block, Utterer, blocks_between, blocks_of, give_back, silent_entries
-from openvalle.synth.joints import between_silences, join_sentences
+from openvalle.synth.generate import (
+    SpeechGenerator,
+    StreamBlock,
+    pad_blocks,
+    release_memory,
+    silence_codes,
+    stream_blocks,
+)
+from openvalle.synth.joints import add_silences, join_sentences
 from openvalle.synth.plan import (
     BATCH,
-    Job,
     LexiconLike,
     PromptMode,
     Script,
+    Segment,
     faster,
-    jobs_of,
-    lexicon_of,
-    lines_of,
-    script_of,
+    parse_script,
+    plan_segments,
+    split_sentences,
+    to_lexicon,
 )
 from openvalle.synth.speech import Speech, join_speech
 from openvalle.synth.voice import FRAME_RATE, Voice, default_voice, voice_from_speech
@@ -57,7 +64,7 @@ Text = str | Script | Iterable[str]  # whole, marked up, or in pieces as it arri
 VoiceLike = Voice | Audio | str | Path | None
 
 
-class Manner(TypedDict, total=False):
+class SpeakOptions(TypedDict, total=False):
     """How a text is to be read."""
 
     markup: Markup | str  # of the text; auto by default. A text in pieces has none
@@ -68,15 +75,15 @@ class Manner(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Order:
-    """The jobs of a text, and the seconds of silence that it wants around them."""
+class SpeechPlan:
+    """The segments of a text, and the seconds of silence that it wants around them."""
 
-    jobs: Iterator[Job]
+    segments: Iterator[Segment]
     lead: float
     tail: float
 
 
-def chosen_mode(mode: PromptMode | str) -> PromptMode:
+def choose_mode(mode: PromptMode | str) -> PromptMode:
     """Return the prompt mode called by its name."""
     try:
         return PromptMode(mode)
@@ -89,9 +96,9 @@ def chosen_mode(mode: PromptMode | str) -> PromptMode:
 KEPT_SHAPES = "32"
 
 
-def load_utterer(
+def load_generator(
     model: str | Path, codec: str | Path | None, device: torch.device
-) -> tuple[BundleConfig, Utterer, AROptions]:
+) -> tuple[BundleConfig, SpeechGenerator, AROptions]:
     """Return what a model says of itself, its networks with its codec on `device`, and its own decoding options.
 
     Raises `ModelError` if a file is missing, damaged or does not fit.
@@ -107,8 +114,8 @@ def load_utterer(
     spec = spoken.spec
     require_same_codec(config, spec.digest, f"the codec {spec.name}")
     table = SymbolTable(bundle.vocabulary)
-    utterer = Utterer(bundle.ar.to(device), bundle.nar.to(device), spoken, spec, table, config.languages)
-    return config, utterer, watchful(options_of(bundle.generation, str(folder)), spoken)
+    generator = SpeechGenerator(bundle.ar.to(device), bundle.nar.to(device), spoken, spec, table, config.languages)
+    return config, generator, with_silence_codes(options_of(bundle.generation, str(folder)), spoken)
 
 
 def _own_codec(folder: Path, config: BundleConfig) -> Codec:
@@ -126,7 +133,7 @@ def _own_codec(folder: Path, config: BundleConfig) -> Codec:
     return codec
 
 
-def chosen_device(device: str) -> torch.device:
+def choose_device(device: str) -> torch.device:
     """Return the device called `device`; `auto` takes the fastest there is."""
     has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
@@ -145,11 +152,11 @@ def options_of(values: Mapping[str, Any], source: str) -> AROptions:
         raise ModelError(error.what, "copy or train the model again") from None
 
 
-def watchful(options: AROptions, codec: Codec) -> AROptions:
+def with_silence_codes(options: AROptions, codec: Codec) -> AROptions:
     """Return options that know what silence looks like in the tokens of a codec."""
     if options.watch.silent:
         return options
-    return options.model_copy(update={"watch": options.watch.model_copy(update={"silent": silent_entries(codec)})})
+    return options.model_copy(update={"watch": options.watch.model_copy(update={"silent": silence_codes(codec)})})
 
 
 WINDOWS = Windows()  # of a stream
@@ -160,7 +167,7 @@ class Synthesizer:
     """A loaded model with its codec. Calls leave nothing behind, so threads may share one."""
 
     config: BundleConfig
-    utterer: Utterer
+    generator: SpeechGenerator
     options: AROptions
     marker: Marker | None  # lays the watermark on all that is spoken; None: none
     policy: ConsentPolicy = ConsentPolicy.WARN  # what happens to voices without a record of consent
@@ -185,14 +192,14 @@ class Synthesizer:
         says, else warn; `asr`: the recogniser of clips without words, by default what $OPENVALLE_ASR says, else the
         best one that is installed. Raises `ModelError` if a file is missing, damaged or does not fit.
         """
-        policy = chosen_policy(consent_policy)
-        config, utterer, options = load_utterer(model, codec, chosen_device(device))
-        return cls(config, utterer, options, Marker() if watermark else None, policy, asr)
+        policy = choose_policy(consent_policy)
+        config, generator, options = load_generator(model, codec, choose_device(device))
+        return cls(config, generator, options, Marker() if watermark else None, policy, asr)
 
     @property
     def rate(self) -> int:
         """Samples per second of what is spoken."""
-        return self.utterer.spec.rate
+        return self.generator.spec.rate
 
     @property
     def provenance(self) -> Provenance:
@@ -202,7 +209,7 @@ class Synthesizer:
 
     def describe(self) -> str:
         """Return the model's name, licence and digests on one line."""
-        spec, table = self.utterer.spec, self.utterer.table
+        spec, table = self.generator.spec, self.generator.table
         return f"{self.config.name} ({self.config.licence}), codec {spec.digest}, symbols {table.digest}"
 
     def sampling(
@@ -255,8 +262,8 @@ class Synthesizer:
             found, is_new = self._read_voice(voice, prompt_text, consent, language, licence, channel), True
         if is_new:
             ask(found.consent, found.name, self.policy)
-        spec = self.utterer.spec
-        return found.check(spec.digest, self.utterer.table.known, spec.codebooks, spec.entries)
+        spec = self.generator.spec
+        return found.check(spec.digest, self.generator.table.known, spec.codebooks, spec.entries)
 
     def say(
         self,
@@ -268,16 +275,16 @@ class Synthesizer:
         *,
         candidates: int = 1,
         duration: float | None = None,
-        **manner: Unpack[Manner],
+        **how: Unpack[SpeakOptions],
     ) -> Speech:
         """Return `text` spoken by `voice`; the same seed gives the same samples.
 
         `options`: see `sampling`; `candidates`: speak every sentence so often and keep the best; `duration`: seconds
-        that all of it is to last, for models with alignment; `manner`: see `Manner`. Raises `TextError` if nothing in
-        the text can be spoken, or if its markup cannot be read.
+        that all of it is to last, for models with alignment; `how`: see `SpeakOptions`. Raises `TextError` if
+        nothing in the text can be spoken, or if its markup cannot be read.
         """
         pieces = self.sentences(
-            text, voice, prompt_text, seed, options, candidates=candidates, duration=duration, **manner
+            text, voice, prompt_text, seed, options, candidates=candidates, duration=duration, **how
         )
         return join_speech(list(pieces))
 
@@ -292,7 +299,7 @@ class Synthesizer:
         candidates: int = 1,
         duration: float | None = None,
         skip: int = 0,
-        **manner: Unpack[Manner],
+        **how: Unpack[SpeakOptions],
     ) -> Iterator[Speech]:
         """Yield the speech sentence by sentence; joined end to end it is what `say` returns.
 
@@ -300,16 +307,16 @@ class Synthesizer:
         with the same prompt. `skip`: lines that are left out at the beginning, because they were spoken before.
         """
         options = options or self.options
-        order, pause = self._order(text, self.voice(voice, prompt_text), seed, manner, options), None
+        plan, pause = self._plan(text, self.voice(voice, prompt_text), seed, how, options), None
         if duration is not None:
-            order = self._fitted(order, options, duration)
-        for job in islice(order.jobs, skip):
-            pause = job.line.pause
-        spoken = self.spoken(order.jobs, options, candidates)
+            plan = self._fitted(plan, options, duration)
+        for segment in islice(plan.segments, skip):
+            pause = segment.sentence.pause
+        spoken = self.spoken(plan.segments, options, candidates)
         if duration is not None:
-            spoken, order = _in_time(list(spoken), order, duration)
+            spoken, plan = _in_time(list(spoken), plan, duration)
         pieces = join_sentences(spoken, pause)
-        return between_silences(self.finished(pieces), 0.0 if skip else order.lead, order.tail)
+        return add_silences(self.finished(pieces), 0.0 if skip else plan.lead, plan.tail)
 
     def stream(
         self,
@@ -321,8 +328,8 @@ class Synthesizer:
         *,
         live: bool = True,
         windows: Windows | None = WINDOWS,
-        **manner: Unpack[Manner],
-    ) -> Iterator[Block]:
+        **how: Unpack[SpeakOptions],
+    ) -> Iterator[StreamBlock]:
         """Yield the sound in blocks while it is being made; joined end to end they are one speech.
 
         `text` may arrive in pieces. What was heard cannot be taken back, so a `live` line is spoken once: as `say`
@@ -334,9 +341,9 @@ class Synthesizer:
         speaker, chosen = self.voice(voice, prompt_text), options or self.options
         if live:
             chosen = chosen.model_copy(update={"attempts": 1})
-        order = self._order(text, speaker, seed, manner, chosen)
-        blocks = blocks_of(self.utterer, order.jobs, chosen, self.marker, self.provenance, windows)
-        return blocks_between(blocks, order.lead, order.tail, self.rate)
+        plan = self._plan(text, speaker, seed, how, chosen)
+        blocks = stream_blocks(self.generator, plan.segments, chosen, self.marker, self.provenance, windows)
+        return pad_blocks(blocks, plan.lead, plan.tail, self.rate)
 
     def say_batch(
         self,
@@ -347,7 +354,7 @@ class Synthesizer:
         options: AROptions | None = None,
         *,
         duration: Sequence[float | None] | None = None,
-        **manner: Unpack[Manner],
+        **how: Unpack[SpeakOptions],
     ) -> list[Speech]:
         """Return each text spoken, several lines at a time: what `say` gives for each, sooner.
 
@@ -358,30 +365,30 @@ class Synthesizer:
         voices = cast(Sequence[VoiceLike], [voice] * len(texts) if is_one else voice)
         seeds = [seed] * len(texts) if isinstance(seed, int) else list(seed)
         known = {id(each): self.voice(each, prompt_text) for each in voices}
-        orders = [
-            self._order(text, known[id(each)], own_seed, manner, options)
+        plans = [
+            self._plan(text, known[id(each)], own_seed, how, options)
             for text, each, own_seed in zip(texts, voices, seeds, strict=True)
         ]
-        orders = [
-            order if seconds is None else self._fitted(order, options, seconds)
-            for order, seconds in zip(orders, duration or [None] * len(orders), strict=True)
+        plans = [
+            plan if seconds is None else self._fitted(plan, options, seconds)
+            for plan, seconds in zip(plans, duration or [None] * len(plans), strict=True)
         ]
-        own = [list(order.jobs) for order in orders]
-        jobs = [job for each in own for job in each]
+        own = [list(plan.segments) for plan in plans]
+        segments = [segment for each in own for segment in each]
         spoken: dict[int, Speech] = {}
         for is_preset in (False, True):  # lines that go along a path and those that do not never share a batch
-            chosen = [index for index, job in enumerate(jobs) if (job.path is not None) is is_preset]
+            chosen = [index for index, segment in enumerate(segments) if (segment.path is not None) is is_preset]
             for start in range(0, len(chosen), BATCH):
                 part = chosen[start : start + BATCH]
-                spoken |= zip(part, self.utterer.speak([jobs[index] for index in part], options), strict=True)
-        pieces = iter(spoken[index] for index in range(len(jobs)))
-        timed = [iter([(next(pieces), job.line.pause) for job in each]) for each in own]
+                spoken |= zip(part, self.generator.speak([segments[index] for index in part], options), strict=True)
+        pieces = iter(spoken[index] for index in range(len(segments)))
+        timed = [iter([(next(pieces), segment.sentence.pause) for segment in each]) for each in own]
         for index, seconds in enumerate(duration or ()):
             if seconds is not None:
-                timed[index], orders[index] = _in_time(list(timed[index]), orders[index], seconds)
+                timed[index], plans[index] = _in_time(list(timed[index]), plans[index], seconds)
         return [
-            join_speech(list(between_silences(self.finished(join_sentences(each)), order.lead, order.tail)))
-            for each, order in zip(timed, orders, strict=True)
+            join_speech(list(add_silences(self.finished(join_sentences(each)), plan.lead, plan.tail)))
+            for each, plan in zip(timed, plans, strict=True)
         ]
 
     def finished(self, pieces: Iterable[Speech]) -> Iterator[Speech]:
@@ -392,48 +399,48 @@ class Synthesizer:
 
     def invent_voice(self, text: str, seed: int = 0, name: str = "invented") -> Voice:
         """Return a voice that belongs to nobody: the model speaks `text` without a prompt."""
-        line = next(lines_of(text))
-        speech = self.utterer.speak([Job(line, None, seed)], self.options)[0]
+        line = next(split_sentences(text))
+        speech = self.generator.speak([Segment(line, None, seed)], self.options)[0]
         if not speech.durations:
             raise ModelError("a model without alignment cannot invent voices", "use one with alignment")
         source = f"{self.config.name}, seed {seed}"
-        return voice_from_speech(speech, self.utterer.spec.digest, self.utterer.table.digest, name, source)
+        return voice_from_speech(speech, self.generator.spec.digest, self.generator.table.digest, name, source)
 
     def with_prompt(self, speech: Speech, voice: Voice) -> Audio:
         """Return a voice's prompt and what was said after it (mode `continual`) as one sound, through the codec."""
-        return self.utterer.sound(np.concatenate([voice.codes, speech.codes]))
+        return self.generator.sound(np.concatenate([voice.codes, speech.codes]))
 
-    def _order(self, text: Text, voice: Voice, seed: int, manner: Manner, options: AROptions) -> Order:
+    def _plan(self, text: Text, voice: Voice, seed: int, how: SpeakOptions, options: AROptions) -> SpeechPlan:
         """Return what is to be spoken; voices are found before the first word is. Silences are as fast as words."""
-        mode, as_one = chosen_mode(manner.get("mode", PromptMode.ZERO_SHOT)), manner.get("as_one", False)
-        lexicon, known = manner.get("lexicon"), manner.get("cast", {})
+        mode, as_one = choose_mode(how.get("mode", PromptMode.ZERO_SHOT)), how.get("as_one", False)
+        lexicon, known = how.get("lexicon"), how.get("cast", {})
         if not isinstance(text, str | Script):
-            lines = faster(lines_of(text, lexicon_of(lexicon), as_one=as_one), options.speed)
-            return Order(jobs_of(lines, voice, seed, None, mode), 0.0, 0.0)
-        script = text if isinstance(text, Script) else script_of(text, manner.get("markup", Markup.AUTO), lexicon)
-        if self.utterer.ar.config.alignment is Alignment.NONE:
+            lines = faster(split_sentences(text, to_lexicon(lexicon), as_one=as_one), options.speed)
+            return SpeechPlan(plan_segments(lines, voice, seed, None, mode), 0.0, 0.0)
+        script = text if isinstance(text, Script) else parse_script(text, how.get("markup", Markup.AUTO), lexicon)
+        if self.generator.ar.config.alignment is Alignment.NONE:
             script = script.without_rates()
         voices = script.cast(lambda name: known.get(name) or self.voice(name))
-        jobs = jobs_of(faster(script.lines(as_one=as_one), options.speed), voice, seed, voices, mode)
-        return Order(jobs, script.lead / options.speed, script.tail / options.speed)
+        segments = plan_segments(faster(script.sentences(as_one=as_one), options.speed), voice, seed, voices, mode)
+        return SpeechPlan(segments, script.lead / options.speed, script.tail / options.speed)
 
-    def _fitted(self, order: Order, options: AROptions, seconds: float) -> Order:
-        """Return the order with lines and silences that last so many seconds together, all stretched alike.
+    def _fitted(self, plan: SpeechPlan, options: AROptions, seconds: float) -> SpeechPlan:
+        """Return the plan with lines and silences that last so many seconds together, all stretched alike.
 
         Inside the text a line's own silent edges do not count: they become the pauses.
         """
         if options.speed != 1:
             raise ConfigError("a speed and a duration contradict each other", "give one of them")
-        jobs, merge = list(order.jobs), self.utterer.ar.config.merge
-        drafts = [
-            draft
-            for start in range(0, len(jobs), BATCH)
-            for draft in self.utterer.at_own_pace(jobs[start : start + BATCH], options)
+        segments, merge = list(plan.segments), self.generator.ar.config.merge
+        attempts = [
+            attempt
+            for start in range(0, len(segments), BATCH)
+            for attempt in self.generator.sample_natural(segments[start : start + BATCH], options)
         ]
-        natural = order.lead + order.tail + sum(job.line.pause for job in jobs)
-        for number, (job, draft) in enumerate(zip(jobs, drafts, strict=True)):
-            edges = draft.edges(job.line, is_first=number == 0, is_last=number == len(jobs) - 1)
-            natural += (len(draft.result.codes) - edges) * merge / FRAME_RATE / job.line.rate
+        natural = plan.lead + plan.tail + sum(segment.sentence.pause for segment in segments)
+        for number, (segment, attempt) in enumerate(zip(segments, attempts, strict=True)):
+            edges = attempt.edges(segment.sentence, is_first=number == 0, is_last=number == len(segments) - 1)
+            natural += (len(attempt.result.codes) - edges) * merge / FRAME_RATE / segment.sentence.rate
         rate = natural / seconds if seconds > 0 else np.inf
         if not 0.5 <= rate <= 2:
             raise ConfigError(
@@ -441,26 +448,28 @@ class Synthesizer:
                 f"give a duration from {natural / 2:.1f} to {natural * 2:.1f} s",
             )
         fitted = [
-            self.utterer.fitted(job, draft, len(draft.result.codes) * merge / job.line.rate / rate)
-            for job, draft in zip(jobs, drafts, strict=True)
+            self.generator.fitted(segment, attempt, len(attempt.result.codes) * merge / segment.sentence.rate / rate)
+            for segment, attempt in zip(segments, attempts, strict=True)
         ]
-        lines = faster([job.line for job in fitted], rate)
-        paused = (replace(job, line=line) for job, line in zip(fitted, lines, strict=True))
-        return Order(paused, order.lead / rate, order.tail / rate)
+        sentences = faster([segment.sentence for segment in fitted], rate)
+        paused = (replace(segment, sentence=sentence) for segment, sentence in zip(fitted, sentences, strict=True))
+        return SpeechPlan(paused, plan.lead / rate, plan.tail / rate)
 
-    def spoken(self, jobs: Iterable[Job], options: AROptions, candidates: int = 1) -> Iterator[tuple[Speech, float]]:
-        """Yield the speech of each job, the best of `candidates`, and the pause wanted after it."""
-        chooser = None
+    def spoken(
+        self, segments: Iterable[Segment], options: AROptions, candidates: int = 1
+    ) -> Iterator[tuple[Speech, float]]:
+        """Yield the speech of each segment, the best of `candidates`, and the pause wanted after it."""
+        reranker = None
         if candidates > 1:
             from openvalle.synth.rerank import Reranker
 
-            chooser = Reranker(self.asr)
-        for job in jobs:
-            if chooser is None:
-                yield self.utterer.speak([job], options)[0], job.line.pause
+            reranker = Reranker(self.asr)
+        for segment in segments:
+            if reranker is None:
+                yield self.generator.speak([segment], options)[0], segment.sentence.pause
             else:
-                yield chooser.speak(self.utterer, job, options, candidates), job.line.pause
-            give_back()
+                yield reranker.speak(self.generator, segment, options, candidates), segment.sentence.pause
+            release_memory()
 
     def _read_voice(
         self,
@@ -478,23 +487,23 @@ class Synthesizer:
             if voice.suffix == VOICE_SUFFIX:
                 found = Voice.load(voice)
                 return replace(found, consent=consent) if consent else found
-        utterer = self.utterer
-        merge, table = utterer.ar.config.merge, utterer.table
+        generator = self.generator
+        merge, table = generator.ar.config.merge, generator.table
         known = {"consent": consent, "language": language, "licence": licence, "channel": channel}
-        return enrol(voice, utterer.codec, table.digest, prompt_text, merge=merge, table=table, asr=self.asr, **known)
+        return enrol(voice, generator.codec, table.digest, prompt_text, merge=merge, table=table, asr=self.asr, **known)
 
 
 def _in_time(
-    pieces: list[tuple[Speech, float]], order: Order, seconds: float
-) -> tuple[Iterator[tuple[Speech, float]], Order]:
+    pieces: list[tuple[Speech, float]], plan: SpeechPlan, seconds: float
+) -> tuple[Iterator[tuple[Speech, float]], SpeechPlan]:
     """Return lines that were spoken to last about so long, with silences between and around them that make it exact."""
-    silences = order.lead + order.tail + sum(pause for _, pause in pieces)
+    silences = plan.lead + plan.tail + sum(pause for _, pause in pieces)
     if not silences:
-        return iter(pieces), order
-    said = sum(piece.seconds for piece in join_sentences(pieces)) - silences + order.lead + order.tail
+        return iter(pieces), plan
+    said = sum(piece.seconds for piece in join_sentences(pieces)) - silences + plan.lead + plan.tail
     factor = min(2.0, max(0.0, (seconds - said) / silences))
     timed = [(speech, pause * factor) for speech, pause in pieces]
-    return iter(timed), replace(order, lead=order.lead * factor, tail=order.tail * factor)
+    return iter(timed), replace(plan, lead=plan.lead * factor, tail=plan.tail * factor)
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class ModelSystem:
 
     def settings(self) -> dict[str, Any]:
         """Return all that shapes what is spoken, but for the weights."""
-        spec, marker = self.synthesizer.utterer.spec, self.synthesizer.marker
+        spec, marker = self.synthesizer.generator.spec, self.synthesizer.marker
         return {
             "prompt mode": self.decoding.mode,
             "codebooks 2 to Q": "in windows, as a stream" if self.decoding.windows else "a whole line at a time",
@@ -154,9 +154,9 @@ def reset_peak_memory() -> None:
     """Let the most memory that this process has held begin anew, where the system knows how (Linux, accelerators)."""
     import torch
 
-    from openvalle.synth.generate import give_back
+    from openvalle.synth.generate import release_memory
 
-    give_back()
+    release_memory()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
