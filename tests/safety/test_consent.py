@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from openvalle.errors import ConfigError, UserError
-from openvalle.safety.consent import SETTING, ConsentPolicy, ask, choose_policy
+from openvalle.safety.consent import SETTING, ConsentPolicy, require_consent, choose_policy
 
 
 def test_warning_is_the_default_and_the_setting_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,12 +32,12 @@ def test_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("policy", ConsentPolicy)
 def test_what_happens_without_consent(policy: ConsentPolicy, caplog: pytest.LogCaptureFixture) -> None:
-    ask("Anna, 2026-01-01", "anna", policy)
+    require_consent("Anna, 2026-01-01", "anna", policy)
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
         if policy is ConsentPolicy.REQUIRE:
             with pytest.raises(UserError, match=r"'anna'.*--consent"):
-                ask("  ", "anna", policy)
+                require_consent("  ", "anna", policy)
         else:
-            ask("  ", "anna", policy)
+            require_consent("  ", "anna", policy)
     assert len(caplog.records) == (policy is ConsentPolicy.WARN)

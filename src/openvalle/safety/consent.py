@@ -35,7 +35,7 @@ def choose_policy(policy: str | None = None) -> ConsentPolicy:
         raise ConfigError(f"{source} cannot be {name!r}", f"use one of: {', '.join(ConsentPolicy)}") from None
 
 
-def ask(consent: str, name: str, policy: ConsentPolicy) -> None:
+def require_consent(consent: str, name: str, policy: ConsentPolicy) -> None:
     """Apply the policy to the voice `name` with the record `consent`; `UserError` if it may not be used."""
     if consent.strip() or policy is ConsentPolicy.OFF:
         return

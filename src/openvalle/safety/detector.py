@@ -71,7 +71,7 @@ PARTLY = "the mark is in {share:.0%} of the recording only: it was cut together,
 
 
 @dataclass(frozen=True)
-class Finding:
+class Inspection:
     """Everything that was found in a file."""
 
     path: Path
@@ -102,6 +102,6 @@ class Finding:
         }
 
 
-def inspect(path: str | Path, detector: Detector) -> Finding:
+def inspect(path: str | Path, detector: Detector) -> Inspection:
     """Return what is found in a sound file; `AudioError` if it cannot be read, is silent or too short."""
-    return Finding(Path(path), detector.detect(read(path)), read_provenance(path))
+    return Inspection(Path(path), detector.detect(read(path)), read_provenance(path))

@@ -29,7 +29,7 @@ from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
 from openvalle.model.checkpoint import OWN, BundleConfig, load_bundle, require_same_codec
 from openvalle.model.config import Alignment
-from openvalle.safety.consent import ConsentPolicy, ask, choose_policy
+from openvalle.safety.consent import ConsentPolicy, choose_policy, require_consent
 from openvalle.safety.detector import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
 from openvalle.synth.enrol import enrol
@@ -261,7 +261,7 @@ class Synthesizer:
         else:
             found, is_new = self._read_voice(voice, prompt_text, consent, language, licence, channel), True
         if is_new:
-            ask(found.consent, found.name, self.policy)
+            require_consent(found.consent, found.name, self.policy)
         spec = self.generator.spec
         return found.check(spec.digest, self.generator.table.known, spec.codebooks, spec.entries)
 
