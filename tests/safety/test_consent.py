@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from openvalle.errors import ConfigError, UserError
-from openvalle.safety.consent import SETTING, ConsentPolicy, require_consent, choose_policy
+from openvalle.safety.consent import SETTING, ConsentPolicy, choose_policy, require_consent
 
 
 def test_warning_is_the_default_and_the_setting_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
