@@ -161,7 +161,7 @@ def resident_mb() -> float:
 
 def measure_memory(synthesizer: Synthesizer, options: Any, report: Report) -> list[tuple[float, float]]:
     """Speak a long text to its end or to the minutes wanted; return (seconds of speech, MB) after each line."""
-    from openvalle.synth.file import sound_file
+    from openvalle.media import sound_file
 
     text, curve, seconds = text_of(20 * max(1, round(options.minutes * 60 / 40)), 1), [], 0.0
     with sound_file(options.out / "long.flac", synthesizer.rate) as append:

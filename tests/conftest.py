@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from openvalle.audio import RATE, Audio, write
+from openvalle.audio import RATE, Audio
+from openvalle.media import write
 
 torch.set_num_threads(1)
 

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openvalle import files
-from openvalle.audio import read, write
 from openvalle.config import override, parse_data
 from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.evaluate.results import read_results
 from openvalle.hub import damaged
+from openvalle.media import read, write
 from openvalle.synth.plan import parse_script
 from openvalle.text.sentences import chapters_of
 from openvalle.train.loop import LoopConfig, _same_run
@@ -209,7 +209,7 @@ def test_a_damaged_mp3_is_read_without_a_word_of_its_decoder(spoken, tmp_path):
     path.write_bytes(data)
     code = """if True:
         import sys, os
-        from openvalle.audio import read, read_header
+        from openvalle.media import read, read_header
         from openvalle.errors import AudioError
         if len(sys.argv) > 2:
             os.close(2)

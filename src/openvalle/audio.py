@@ -1,51 +1,25 @@
-"""`Audio`: mono float32 samples with their rate: read, write, resample, trim, level, join.
-
-Every recording comes in through `read_frames`, the only place that refuses a file.
-"""
+"""`Audio`: mono float32 samples with their rate: channels, resampling, levels, trimming, fades, mel filters."""
 
 from __future__ import annotations
 
-import io
 import logging
-import os
-import stat
-import struct
-import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from openvalle.errors import AudioError, ConfigError
-from openvalle.files import Place, atomic_path, first_path, is_stdout, written_path
-from openvalle.media import container_of, decode
 
 log = logging.getLogger(__name__)
-_HUSH = threading.Lock()
 
 RATE = 24_000  # every model works at this rate, in hertz
-MAX_SECONDS = 3 * 3600  # longest file read whole; longer ones belong in `openvalle prepare`
 SILENCE_DB = -60.0  # a recording whose loudest 50 ms is quieter than this holds no speech
-UNKNOWN_FRAMES = 1 << 40  # libsndfile counts a FLAC from a pipe as more; no file is a year long
-UNKNOWN_BYTES = 0x7FFF0000  # programs that write WAV into a pipe say that it is larger, or 0
-BLOCK_FRAMES = 1 << 18  # read at a time from a file that does not tell its length
 CANCELLED = 0.25  # of the power of the loudest channel, that of the sum of all: less means opposite phases
 FAINT = 0.01  # of the louder channel's power: a second channel with less holds nothing of its own
 ALIKE = 0.7  # correlation of the levels of two channels over time: one voice 0.9 to 1, two people under 0.6
 TARGET_DB = -24.0  # RMS of the active part that every clip is brought to, in dBFS
-FORMATS = {  # ending -> libsndfile's container and coding
-    ".wav": ("WAV", "PCM_16"),
-    ".flac": ("FLAC", "PCM_16"),
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-    ".ogg": ("OGG", "VORBIS"),
-    ".opus": ("OGG", "OPUS"),
-    ".pcm": ("RAW", "PCM_16"),  # 16 bit, little-endian, mono, no header: it cannot tell its rate, nor carry tags
-}
+MEL_BREAK, MEL_LINEAR, MEL_LOG = 1000.0, 200 / 3, np.log(6.4) / 27  # Slaney's mel scale: linear below the break
 
 
 @dataclass(frozen=True)
@@ -68,10 +42,6 @@ class Audio:
         """Return the samples as 16-bit little-endian integers."""
         return (np.clip(self.samples, -1, 1) * 32767).round().astype("<i2").tobytes()
 
-    def save(self, path: Place, file_format: str | None = None) -> Path:
-        """Write the file (format by its ending, or by name), atomically; return its path."""
-        return write(path, self, file_format)
-
 
 class Channel(StrEnum):
     """Which channel of a recording is heard."""
@@ -80,197 +50,6 @@ class Channel(StrEnum):
     MIX = "mix"
     LEFT = "left"
     RIGHT = "right"
-
-
-class Header(NamedTuple):
-    """What a sound file says about itself."""
-
-    frames: int  # samples of one channel
-    rate: int
-    channels: int
-
-    @property
-    def seconds(self) -> float:
-        """Length in seconds."""
-        return self.frames / self.rate
-
-
-def read(path: str | Path, rate: int | None = RATE, max_seconds: float = MAX_SECONDS) -> Audio:
-    """Read any sound file (see `read_frames`), mixed to mono and resampled to `rate` (None keeps the file's)."""
-    frames, source_rate, _ = read_frames(path, max_seconds)
-    return resample(Audio(frames.mean(axis=1, dtype=np.float32), source_rate), rate or source_rate)
-
-
-def read_frames(
-    path: str | Path, max_seconds: float = MAX_SECONDS, start: float = 0.0, seconds: float | None = None
-) -> tuple[np.ndarray, int, str]:
-    """Return a sound file as (samples, channels) float32, its rate, and libsndfile's name of its sample format.
-
-    All that libsndfile reads is read, and what the extra `media` brings. `start`, `seconds`: the stretch that is
-    wanted. WAV and FLAC that a program wrote into a pipe, which do not tell their length, are read to their end; of a
-    file that was cut off, what is there is read, with a warning. Raises `AudioError` for a missing, unreadable, empty
-    or too long file and for NaN or infinite samples, `MissingExtra` without the extra that a file needs.
-    """
-    path = Path(path)
-    with _opened(path) as file:
-        container = container_of(file.peek(16)[:16])
-        if container:
-            frames, rate = decode(file, container, str(path), max_seconds)
-            subtype, first = "PCM_16", round(start * rate)
-            frames = frames[first:] if seconds is None else frames[first : first + round(seconds * rate)]
-        else:
-            with _sound(path, file) as sound:
-                rate, subtype = sound.samplerate, sound.subtype
-                if UNKNOWN_FRAMES > sound.frames > max_seconds * rate:
-                    raise _too_long(path, sound.frames / rate, max_seconds)
-                if start:
-                    sound.seek(min(sound.frames, round(start * rate)))
-                wanted = round(seconds * rate) if seconds is not None else None
-                frames = _whole(sound, path, max_seconds) if wanted is None else _block(sound, wanted)
-    if not len(frames):
-        raise AudioError(f"{path} holds no samples", "record it again")
-    if not np.isfinite(frames).all():
-        raise AudioError(f"{path} holds samples that are not numbers", "export it again from its source")
-    return frames, rate, subtype
-
-
-def read_header(path: str | Path) -> Header:
-    """Return length, rate and channels of a sound file; raises as `read_frames` does."""
-    path = Path(path)
-    with _opened(path) as file:
-        if not container_of(file.peek(16)[:16]):
-            with _sound(path, file) as sound:
-                if sound.frames < UNKNOWN_FRAMES:
-                    return Header(sound.frames, sound.samplerate, sound.channels)
-    frames, rate, _ = read_frames(path)
-    return Header(len(frames), rate, frames.shape[1])
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedReader]:
-    """Yield a regular file, opened by Python: libsndfile knows no names that are not UTF-8."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            with path.open("rb") as file:
-                yield file
-            return
-    except FileNotFoundError:
-        raise AudioError(f"no audio file at {path}", "check the path") from None
-    except OSError as error:
-        raise _unreadable(path, error.strerror or error) from None
-    if stat.S_ISDIR(mode):
-        raise AudioError(f"no audio file at {path}: it is a folder", "give the path of a sound file")
-    raise AudioError(f"{path} is a pipe or a device, not a file", "write the sound to a file first")
-
-
-@contextmanager
-def _sound(path: Path, file: io.BufferedReader) -> Iterator[Any]:
-    """Yield the file as a `soundfile.SoundFile`."""
-    import soundfile
-
-    head = file.peek(3)[:3]
-    is_mpeg = head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
-    try:
-        with _hushed() if is_mpeg else nullcontext(), soundfile.SoundFile(_with_length(path, file)) as sound:
-            yield sound
-    except (soundfile.LibsndfileError, OSError, TypeError) as error:
-        raise _unreadable(path, error) from None
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Keep libmpg123 from telling of a damaged MP3 in C, past Python's stderr; what is wrong is told by whoever reads.
-
-    One MP3 is read at a time, for it is the process's standard error that goes nowhere meanwhile.
-    """
-    with _HUSH:
-        try:
-            kept = os.dup(2)
-        except OSError:  # there is no standard error
-            yield
-            return
-        try:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 2)
-            os.close(nowhere)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-def _whole(sound: Any, path: Path, max_seconds: float) -> np.ndarray:
-    """Return all that follows; a file that does not tell its length is read block by block."""
-    if sound.frames < UNKNOWN_FRAMES:
-        return _block(sound, -1)
-    sound.seekable = lambda: False  # soundfile seeks after each block, which libsndfile cannot do here
-    blocks, count = [], 0
-    while len(block := _block(sound, BLOCK_FRAMES)):
-        blocks.append(block)
-        count += len(block)
-        if count > max_seconds * sound.samplerate:
-            raise _too_long(path, count / sound.samplerate, max_seconds)
-    return np.concatenate(blocks) if blocks else _block(sound, 0)
-
-
-def _block(sound: Any, count: int) -> np.ndarray:
-    return sound.read(count, dtype="float32", always_2d=True)
-
-
-def _with_length(path: Path, file: io.BufferedReader) -> BinaryIO:
-    """Return the file; one whose WAV header says 0 bytes, as written into a pipe, with the true number in its place."""
-    place, said = _wav_data(file)
-    there = file.seek(0, io.SEEK_END) - place if place else 0
-    is_length_unknown = place and not said and there > 0 and not _is_chunk(file, place, there)
-    file.seek(0)
-    if is_length_unknown:
-        return _Patched(file, place - 4, struct.pack("<I", min(there, 0xFFFFFFFE)))  # type: ignore[return-value]
-    if 0 < there < said < UNKNOWN_BYTES:
-        log.warning("%s was cut off: %.0f %% of its sound is there, and is read", path, 100 * there / said)
-    return file
-
-
-def _wav_data(file: BinaryIO) -> tuple[int, int]:
-    """Return where the samples of a WAV file begin and how many bytes its header says they are; (0, 0) if there is
-    none."""
-    head = file.read(12)
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return 0, 0
-    while len(head := file.read(8)) == 8:
-        size = int.from_bytes(head[4:], "little")
-        if head[:4] == b"data":
-            return file.tell(), size
-        file.seek(size + size % 2, io.SEEK_CUR)
-    return 0, 0
-
-
-def _is_chunk(file: BinaryIO, place: int, there: int) -> bool:
-    """Return True if what follows is a chunk that fills the rest of the file: then there are no samples."""
-    file.seek(place)
-    head = file.read(8)
-    return len(head) == 8 and there - 9 <= int.from_bytes(head[4:], "little") <= there - 8
-
-
-class _Patched:
-    """A file some bytes of which read as others."""
-
-    def __init__(self, file: BinaryIO, place: int, patch: bytes) -> None:
-        self._file, self._place, self._patch = file, place, patch
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, count: int) -> bytes:
-        """Return the next bytes."""
-        start = self._file.tell()
-        data = bytearray(self._file.read(count))
-        for at, byte in enumerate(self._patch, self._place - start):
-            if 0 <= at < len(data):
-                data[at] = byte
-        return bytes(data)
-
-
-def _too_long(path: Path, seconds: float, most: float) -> AudioError:
-    return AudioError(f"{path} lasts {seconds:.0f} s, more than {most:.0f} s", "cut it first")
 
 
 def chosen_channel(frames: np.ndarray, rate: int, wanted: Channel | str, label: str) -> int | None:
@@ -320,84 +99,6 @@ def mono(frames: np.ndarray, channel: int | None) -> np.ndarray:
 def centred(audio: Audio) -> Audio:
     """Return the sound without its constant offset, which cheap recorders add: it is no level and nobody hears it."""
     return Audio(audio.samples - np.float32(audio.samples.mean(dtype=np.float64)), audio.rate)
-
-
-def write(path: Place, audio: Audio, file_format: str | None = None, tags: Mapping[str, str] | None = None) -> Path:
-    """Write `audio` to `path`, atomically; return the path.
-
-    `file_format`: wav, flac, mp3, ogg, opus or pcm, by default what the path's ending says; `tags`: see `open_sound`.
-    """
-    import soundfile
-
-    ending = format_ending(first_path(path), file_format)
-    try:
-        with atomic_path(path) as part, open_sound(part, audio.rate, ending, tags) as file:
-            file.write(np.clip(audio.samples, -1, 1))
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(
-            f"cannot write {first_path(path)} ({error})", "check the folder, its permissions and the free space"
-        ) from None
-    return written_path(path)
-
-
-def format_ending(path: Path | None, file_format: str | None = None) -> str:
-    """Return the key of `FORMATS` for a format's name or else the path's ending; `AudioError` if there is none."""
-    if file_format is not None:
-        if f".{file_format}" not in FORMATS:
-            raise AudioError(f"unknown format {file_format!r}", f"use one of: {', '.join(key[1:] for key in FORMATS)}")
-        return f".{file_format}"
-    if path is None or is_stdout(path):
-        return ".wav"
-    if path.suffix.lower() not in FORMATS:
-        raise AudioError(f"cannot write {path.name}: unknown format {path.suffix!r}", f"end it in {' '.join(FORMATS)}")
-    return path.suffix.lower()
-
-
-def open_sound(
-    path: Path,
-    rate: int,
-    ending: str,
-    tags: Mapping[str, str] | None = None,
-    channels: int = 1,
-    coding: str | None = None,
-) -> Any:
-    """Return a `soundfile.SoundFile` to write samples to, mono by default.
-
-    `coding`: libsndfile's name of the sample format, taken where the container has it, else the usual one.
-    `tags`: title, artist, comment, software, date, genre, copyright; written where the format has a place for them
-    (INFO chunk, ID3, Vorbis comments).
-    """
-    import soundfile
-
-    container, usual = FORMATS[ending]
-    is_raw = container == "RAW"
-    chosen = coding if coding and not is_raw and soundfile.check_format(container, coding) else usual
-    file = soundfile.SoundFile(sound_name(path), "w", rate, channels, chosen, "LITTLE" if is_raw else None, container)
-    for key, value in ({} if is_raw else tags or {}).items():
-        if value:
-            setattr(file, key, value)
-    return file
-
-
-def sound_name(path: Path) -> str | bytes:
-    """Return a path as libsndfile takes it, whatever bytes its name holds."""
-    return os.fspath(path) if sys.platform == "win32" else os.fsencode(path)
-
-
-def read_tags(path: str | Path) -> dict[str, str]:
-    """Return the tags of a sound file, as `open_sound` names them; `AudioError` if it cannot be read."""
-    path = Path(path)
-    with _opened(path) as file:
-        if container_of(file.peek(16)[:16]):
-            return {}  # nothing that was made here is in one of these
-        with _sound(path, file) as sound:
-            return {key: value for key, value in sound.copy_metadata().items() if value}
-
-
-def _unreadable(path: Path, error: object) -> AudioError:
-    if path.suffix.lower() == ".pcm":
-        return AudioError(f"{path} is raw PCM, which does not tell its rate", "convert it to WAV first")
-    return AudioError(f"cannot read {path} as audio ({error})", "convert it to WAV, FLAC, MP3, Ogg or Opus")
 
 
 def resample(audio: Audio, rate: int) -> Audio:
@@ -470,3 +171,33 @@ def concatenate(parts: Sequence[Audio]) -> Audio:
     """Join sounds of one rate end to end."""
     assert len({part.rate for part in parts}) == 1, [part.rate for part in parts]
     return Audio(np.concatenate([part.samples for part in parts]), parts[0].rate)
+
+
+def mel_filters(rate: int, window: int, bands: int, *, slaney: bool = False) -> np.ndarray:
+    """Return triangular filters over the bins of a Fourier transform, (bands, window // 2 + 1) float64, from 0 Hz to
+    rate / 2. Evenly spaced and equally high on HTK's mel scale, or of equal area on Slaney's (librosa's default)."""
+    top = np.array(rate / 2)
+    if slaney:
+        edges = _slaney_to_hertz(np.linspace(0.0, float(_hertz_to_slaney(top)), bands + 2))
+    else:
+        edges = 700 * (10 ** (np.linspace(0.0, float(hertz_to_mel(top)), bands + 2) / 2595) - 1)
+    bins = np.fft.rfftfreq(window, 1 / rate)
+    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    filters = np.maximum(0, np.minimum(rising, falling))
+    return filters * (2 / (edges[2:] - edges[:-2]))[:, None] if slaney else filters
+
+
+def hertz_to_mel(hertz: np.ndarray | float) -> np.ndarray:
+    """Return frequencies on HTK's mel scale."""
+    return np.asarray(2595 * np.log10(1 + np.asarray(hertz) / 700))
+
+
+def _hertz_to_slaney(hertz: np.ndarray) -> np.ndarray:
+    above = MEL_BREAK / MEL_LINEAR + np.log(np.maximum(hertz, MEL_BREAK) / MEL_BREAK) / MEL_LOG
+    return np.where(hertz < MEL_BREAK, hertz / MEL_LINEAR, above)
+
+
+def _slaney_to_hertz(mel: np.ndarray) -> np.ndarray:
+    start = MEL_BREAK / MEL_LINEAR
+    return np.where(mel < start, mel * MEL_LINEAR, MEL_BREAK * np.exp(MEL_LOG * (mel - start)))

@@ -1,22 +1,251 @@
-"""Sound in containers that libsndfile does not know (M4A, MP4, WebM, AAC, AMR, WMA), through PyAV: the extra `media`.
+"""Sound files: read and written whole or block by block; what PyAV (the extra `media`) brings is read, too.
 
-The container is told by the file's first bytes, never guessed by FFmpeg, and FFmpeg is handed an open file: it cannot
-reach another one, nor an address that a file may name.
+Every recording comes in through `read_frames`, the only place that refuses a file. Containers that libsndfile does not
+know (M4A, MP4, WebM, AAC, AMR, WMA) are told by the file's first bytes, never guessed by FFmpeg, and FFmpeg is handed
+an open file: it cannot reach another one, nor an address that a file may name.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
-from typing import Any, BinaryIO, NoReturn
+import os
+import shutil
+import stat
+import struct
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
+from openvalle.audio import RATE, Audio, resample
 from openvalle.errors import AudioError, MissingExtra
+from openvalle.files import STDOUT, Place, atomic_path, first_path, is_stdout, written_path
 
 log = logging.getLogger(__name__)
+_HUSH = threading.Lock()
 
+MAX_SECONDS = 3 * 3600  # longest file read whole; longer ones belong in `openvalle prepare`
+UNKNOWN_FRAMES = 1 << 40  # libsndfile counts a FLAC from a pipe as more; no file is a year long
+UNKNOWN_BYTES = 0x7FFF0000  # programs that write WAV into a pipe say that it is larger, or 0
+BLOCK_FRAMES = 1 << 18  # read at a time from a file that does not tell its length
+FULL_BYTES = 1 << 20  # with less free space than this, a failed write is put down to the full disk
 SIGNATURES = ((4, b"ftyp", "mov"), (0, b"\x1aE\xdf\xa3", "matroska"), (0, b"#!AMR", "amr"), (0, b"0&\xb2u", "asf"))
 MICROSECONDS = 1_000_000  # FFmpeg counts a container's length in these
+FORMATS = {  # ending -> libsndfile's container and coding
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".pcm": ("RAW", "PCM_16"),  # 16 bit, little-endian, mono, no header: it cannot tell its rate, nor carry tags
+}
+
+
+class Header(NamedTuple):
+    """What a sound file says about itself."""
+
+    frames: int  # samples of one channel
+    rate: int
+    channels: int
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.rate
+
+
+def read(path: str | Path, rate: int | None = RATE, max_seconds: float = MAX_SECONDS) -> Audio:
+    """Read any sound file (see `read_frames`), mixed to mono and resampled to `rate` (None keeps the file's)."""
+    frames, source_rate, _ = read_frames(path, max_seconds)
+    return resample(Audio(frames.mean(axis=1, dtype=np.float32), source_rate), rate or source_rate)
+
+
+def read_frames(
+    path: str | Path, max_seconds: float = MAX_SECONDS, start: float = 0.0, seconds: float | None = None
+) -> tuple[np.ndarray, int, str]:
+    """Return a sound file as (samples, channels) float32, its rate, and libsndfile's name of its sample format.
+
+    All that libsndfile reads is read, and what the extra `media` brings. `start`, `seconds`: the stretch that is
+    wanted. WAV and FLAC that a program wrote into a pipe, which do not tell their length, are read to their end; of a
+    file that was cut off, what is there is read, with a warning. Raises `AudioError` for a missing, unreadable, empty
+    or too long file and for NaN or infinite samples, `MissingExtra` without the extra that a file needs.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        container = container_of(file.peek(16)[:16])
+        if container:
+            frames, rate = _decode(file, container, str(path), max_seconds)
+            subtype, first = "PCM_16", round(start * rate)
+            frames = frames[first:] if seconds is None else frames[first : first + round(seconds * rate)]
+        else:
+            with _sound(path, file) as sound:
+                rate, subtype = sound.samplerate, sound.subtype
+                if sound.frames < UNKNOWN_FRAMES:
+                    check_length(sound.frames / rate, max_seconds, str(path))
+                if start:
+                    sound.seek(min(sound.frames, round(start * rate)))
+                wanted = round(seconds * rate) if seconds is not None else None
+                frames = _whole(sound, path, max_seconds) if wanted is None else _block(sound, wanted)
+    check_samples(frames, str(path))
+    return frames, rate, subtype
+
+
+def check_samples(samples: np.ndarray, label: str) -> None:
+    """Raise `AudioError` if there are no samples, or some are infinite or no numbers."""
+    if not len(samples):
+        raise AudioError(f"{label} holds no samples", "record it again")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{label} holds samples that are not numbers", "export it again from its source")
+
+
+def check_length(seconds: float, most: float, label: str) -> None:
+    """Raise `AudioError` for a recording that is too long."""
+    if seconds > most:
+        raise AudioError(f"{label} lasts {seconds:.0f} s, more than {most:.0f} s", "cut it first")
+
+
+def read_header(path: str | Path) -> Header:
+    """Return length, rate and channels of a sound file; raises as `read_frames` does."""
+    path = Path(path)
+    with _opened(path) as file:
+        if not container_of(file.peek(16)[:16]):
+            with _sound(path, file) as sound:
+                if sound.frames < UNKNOWN_FRAMES:
+                    return Header(sound.frames, sound.samplerate, sound.channels)
+    frames, rate, _ = read_frames(path)
+    return Header(len(frames), rate, frames.shape[1])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    """Yield a regular file, opened by Python: libsndfile knows no names that are not UTF-8."""
+    try:
+        status = path.stat()
+        mode = status.st_mode
+        if stat.S_ISREG(mode):
+            if not status.st_size:
+                raise AudioError(f"{path} is empty", "record or export it again")
+            with path.open("rb") as file:
+                yield file
+            return
+    except FileNotFoundError:
+        raise AudioError(f"no audio file at {path}", "check the path") from None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or error) from None
+    if stat.S_ISDIR(mode):
+        raise AudioError(f"no audio file at {path}: it is a folder", "give the path of a sound file")
+    raise AudioError(f"{path} is a pipe or a device, not a file", "write the sound to a file first")
+
+
+@contextmanager
+def _sound(path: Path, file: io.BufferedReader) -> Iterator[Any]:
+    """Yield the file as a `soundfile.SoundFile`."""
+    import soundfile
+
+    head = file.peek(3)[:3]
+    is_mpeg = head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
+    try:
+        with _hushed() if is_mpeg else nullcontext(), soundfile.SoundFile(_with_length(path, file)) as sound:
+            yield sound
+    except (soundfile.LibsndfileError, OSError, TypeError) as error:
+        raise _unreadable(path, error) from None
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep libmpg123 from telling of a damaged MP3 in C, past Python's stderr; what is wrong is told by whoever reads.
+
+    One MP3 is read at a time, for it is the process's standard error that goes nowhere meanwhile.
+    """
+    with _HUSH:
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no standard error
+            yield
+            return
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _whole(sound: Any, path: Path, max_seconds: float) -> np.ndarray:
+    """Return all that follows; a file that does not tell its length is read block by block."""
+    if sound.frames < UNKNOWN_FRAMES:
+        return _block(sound, -1)
+    sound.seekable = lambda: False  # soundfile seeks after each block, which libsndfile cannot do here
+    blocks, count = [], 0
+    while len(block := _block(sound, BLOCK_FRAMES)):
+        blocks.append(block)
+        count += len(block)
+        check_length(count / sound.samplerate, max_seconds, str(path))
+    return np.concatenate(blocks) if blocks else _block(sound, 0)
+
+
+def _block(sound: Any, count: int) -> np.ndarray:
+    return sound.read(count, dtype="float32", always_2d=True)
+
+
+def _with_length(path: Path, file: io.BufferedReader) -> BinaryIO:
+    """Return the file; one whose WAV header says 0 bytes, as written into a pipe, with the true number in its place."""
+    place, said = _wav_data(file)
+    there = file.seek(0, io.SEEK_END) - place if place else 0
+    is_length_unknown = place and not said and there > 0 and not _is_chunk(file, place, there)
+    file.seek(0)
+    if is_length_unknown:
+        return _Patched(file, place - 4, struct.pack("<I", min(there, 0xFFFFFFFE)))  # type: ignore[return-value]
+    if 0 < there < said < UNKNOWN_BYTES:
+        log.warning("%s was cut off: %.0f %% of its sound is there, and is read", path, 100 * there / said)
+    return file
+
+
+def _wav_data(file: BinaryIO) -> tuple[int, int]:
+    """Return where the samples of a WAV file begin and how many bytes its header says they are; (0, 0) if there is
+    none."""
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return 0, 0
+    while len(head := file.read(8)) == 8:
+        size = int.from_bytes(head[4:], "little")
+        if head[:4] == b"data":
+            return file.tell(), size
+        file.seek(size + size % 2, io.SEEK_CUR)
+    return 0, 0
+
+
+def _is_chunk(file: BinaryIO, place: int, there: int) -> bool:
+    """Return True if what follows is a chunk that fills the rest of the file: then there are no samples."""
+    file.seek(place)
+    head = file.read(8)
+    return len(head) == 8 and there - 9 <= int.from_bytes(head[4:], "little") <= there - 8
+
+
+class _Patched:
+    """A file some bytes of which read as others."""
+
+    def __init__(self, file: BinaryIO, place: int, patch: bytes) -> None:
+        self._file, self._place, self._patch = file, place, patch
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, count: int) -> bytes:
+        """Return the next bytes."""
+        start = self._file.tell()
+        data = bytearray(self._file.read(count))
+        for at, byte in enumerate(self._patch, self._place - start):
+            if 0 <= at < len(data):
+                data[at] = byte
+        return bytes(data)
 
 
 def container_of(head: bytes) -> str:
@@ -28,7 +257,7 @@ def container_of(head: bytes) -> str:
     return "aac" if is_adts else ""
 
 
-def decode(file: BinaryIO, container: str, label: str, max_seconds: float) -> tuple[np.ndarray, int]:
+def _decode(file: BinaryIO, container: str, label: str, max_seconds: float) -> tuple[np.ndarray, int]:
     """Return the first sound track as (samples, channels) float32 and its rate in hertz.
 
     Raises `MissingExtra` without PyAV, `AudioError` for a file without sound, a damaged or a too long one. Of a file
@@ -44,7 +273,7 @@ def decode(file: BinaryIO, container: str, label: str, max_seconds: float) -> tu
         with av.open(file, "r", format=container, io_open=_nothing_else, metadata_errors="replace") as source:
             if not source.streams.audio:
                 raise AudioError(f"{label} holds no sound", "give a recording of someone speaking")
-            _limited((source.duration or 0) / MICROSECONDS, max_seconds, label)
+            check_length((source.duration or 0) / MICROSECONDS, max_seconds, label)
             resampler: Any = None
             for frame in source.decode(source.streams.audio[0]):
                 if resampler is None:
@@ -52,7 +281,7 @@ def decode(file: BinaryIO, container: str, label: str, max_seconds: float) -> tu
                     resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
                 blocks += [part.to_ndarray() for part in resampler.resample(frame)]
                 count += frame.samples
-                _limited(count / rate, max_seconds, label)
+                check_length(count / rate, max_seconds, label)
             if resampler is not None:
                 blocks += [part.to_ndarray() for part in resampler.resample(None)]
     except (av.FFmpegError, ValueError, OSError) as error:
@@ -67,6 +296,113 @@ def _nothing_else(*_: object, **__: object) -> NoReturn:
     raise PermissionError("a recording may not name another file")
 
 
-def _limited(seconds: float, most: float, label: str) -> None:
-    if seconds > most:
-        raise AudioError(f"{label} lasts {seconds:.0f} s, more than {most:.0f} s", "cut it first")
+def write(path: Place, audio: Audio, file_format: str | None = None, tags: Mapping[str, str] | None = None) -> Path:
+    """Write `audio` to `path`, atomically; return the path.
+
+    `file_format`: wav, flac, mp3, ogg, opus or pcm, by default what the path's ending says; `tags`: see `open_sound`.
+    """
+    with sound_file(path, audio.rate, file_format, tags) as append:
+        append(audio)
+    return written_path(path)
+
+
+@contextmanager
+def sound_file(
+    place: Place | None, rate: int, file_format: str | None = None, tags: Mapping[str, str] | None = None
+) -> Iterator[Callable[[Audio], None]]:
+    """Yield a function that appends a block; the file gets its name only when the body ends well.
+
+    `place` None is standard output; that, a device and a pipe are written once all is complete. `file_format` is by
+    default what the path's ending says, and WAV for standard output; `tags`: see `open_sound`. Raises
+    `AudioError` when the disk is full, the folder cannot be written or the format is unknown.
+    """
+    import soundfile
+
+    path = None if place is None else first_path(place)
+    ending = format_ending(path, file_format)
+    try:
+        with (
+            atomic_path(STDOUT if place is None else place) as part,
+            open_sound(part, rate, ending, tags) as file,
+        ):
+            yield lambda audio: file.write(np.clip(audio.samples, -1, 1))
+    except (soundfile.LibsndfileError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise write_error(path, error) from None
+
+
+def write_error(path: Path | None, error: BaseException, then: str = "") -> AudioError:
+    """Return what to tell a person about a failed write; `then`: what to do once it is mended."""
+    folder = path.parent if path else Path(tempfile.gettempdir())
+    number = getattr(error, "errno", None)  # libsndfile has none and says "System error."
+    is_short = number is None and folder.is_dir() and shutil.disk_usage(folder).free < FULL_BYTES
+    if is_short or number in (errno.ENOSPC, errno.EDQUOT):
+        what, hint = (
+            f"cannot write {path or 'standard output'}: the disk is full",
+            "free some space or use another disk",
+        )
+    else:
+        what = f"cannot write {path or 'standard output'} ({getattr(error, 'strerror', None) or error})"
+        hint = "check the folder, its permissions and the free space"
+    return AudioError(what, f"{hint}, {then}" if then else hint)
+
+
+def format_ending(path: Path | None, file_format: str | None = None) -> str:
+    """Return the key of `FORMATS` for a format's name or else the path's ending; `AudioError` if there is none."""
+    if file_format is not None:
+        if f".{file_format}" not in FORMATS:
+            raise AudioError(f"unknown format {file_format!r}", f"use one of: {', '.join(key[1:] for key in FORMATS)}")
+        return f".{file_format}"
+    if path is None or is_stdout(path):
+        return ".wav"
+    if path.suffix.lower() not in FORMATS:
+        raise AudioError(f"cannot write {path.name}: unknown format {path.suffix!r}", f"end it in {' '.join(FORMATS)}")
+    return path.suffix.lower()
+
+
+def open_sound(
+    path: Path,
+    rate: int,
+    ending: str,
+    tags: Mapping[str, str] | None = None,
+    channels: int = 1,
+    coding: str | None = None,
+) -> Any:
+    """Return a `soundfile.SoundFile` to write samples to, mono by default.
+
+    `coding`: libsndfile's name of the sample format, taken where the container has it, else the usual one.
+    `tags`: title, artist, comment, software, date, genre, copyright; written where the format has a place for them
+    (INFO chunk, ID3, Vorbis comments).
+    """
+    import soundfile
+
+    container, usual = FORMATS[ending]
+    is_raw = container == "RAW"
+    chosen = coding if coding and not is_raw and soundfile.check_format(container, coding) else usual
+    file = soundfile.SoundFile(sound_name(path), "w", rate, channels, chosen, "LITTLE" if is_raw else None, container)
+    for key, value in ({} if is_raw else tags or {}).items():
+        if value:
+            setattr(file, key, value)
+    return file
+
+
+def sound_name(path: Path) -> str | bytes:
+    """Return a path as libsndfile takes it, whatever bytes its name holds."""
+    return os.fspath(path) if sys.platform == "win32" else os.fsencode(path)
+
+
+def read_tags(path: str | Path) -> dict[str, str]:
+    """Return the tags of a sound file, as `open_sound` names them; `AudioError` if it cannot be read."""
+    path = Path(path)
+    with _opened(path) as file:
+        if container_of(file.peek(16)[:16]):
+            return {}  # nothing that was made here is in one of these
+        with _sound(path, file) as sound:
+            return {key: value for key, value in sound.copy_metadata().items() if value}
+
+
+def _unreadable(path: Path, error: object) -> AudioError:
+    if path.suffix.lower() == ".pcm":
+        return AudioError(f"{path} is raw PCM, which does not tell its rate", "convert it to WAV first")
+    return AudioError(f"cannot read {path} as audio ({error})", "convert it to WAV, FLAC, MP3, Ogg or Opus")

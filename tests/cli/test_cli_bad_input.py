@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from openvalle.audio import Audio, write
+from openvalle.audio import Audio
+from openvalle.media import write
 
 SAID = "saw, see, saw, see"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from openvalle.audio import read
+from openvalle.media import read
 from openvalle.safety.detector import read_provenance
 from openvalle.synth.synthesizer import Synthesizer
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.audio import read, read_tags
 from openvalle.cli.edit import BETWEEN, paired
 from openvalle.errors import UserError
+from openvalle.media import read, read_tags
 
 TEXT = "saw, see, saw, see"
 

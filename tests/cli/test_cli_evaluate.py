@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from openvalle.audio import Audio, concatenate, write
+from openvalle.audio import Audio, concatenate
 from openvalle.cli.main import app
+from openvalle.media import write
 
 NEEDED = ("jiwer", "resemblyzer", "webrtcvad", "speechmos", "onnxruntime")
 needs_judges = pytest.mark.skipif(

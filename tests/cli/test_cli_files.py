@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from openvalle.audio import read
+from openvalle.media import read
 from openvalle.synth.synthesizer import Synthesizer
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and signals of POSIX")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.audio import read
+from openvalle.media import read
 
 BOOK = "# One\n\nHi.\n\n# Two\n\nNo."
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from openvalle.audio import RATE, Audio, read, read_frames, read_header, read_tags, write
+from openvalle.audio import RATE, Audio
 from openvalle.errors import AudioError, MissingExtra
+from openvalle.media import read, read_frames, read_header, read_tags, write
 from openvalle.synth.voice import Voice
 
 SAID = "saw, see, saw, see"

@@ -14,7 +14,7 @@ import pytest
 
 from openvalle.apps.audiobook import PART, RECORD
 from openvalle.apps.batch import Batch, Row
-from openvalle.audio import read
+from openvalle.media import read
 from openvalle.synth.synthesizer import Synthesizer
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")

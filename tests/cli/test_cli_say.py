@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openvalle.audio import read
+from openvalle.media import read
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.audio import FORMATS, Audio, read, write
+from openvalle.audio import Audio
+from openvalle.media import FORMATS, read, write
 
 
 @pytest.fixture

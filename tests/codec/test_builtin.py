@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
-from openvalle.codec.layers import LogMel, mel_filters
+from openvalle.codec.layers import LogMel, normalized_mel_filters
 from openvalle.codec.load import load_codec
 from openvalle.errors import ModelError
 
@@ -126,9 +127,11 @@ def test_unknown_codec_is_refused() -> None:
 
 
 def test_mel_filters_cover_every_band() -> None:
-    filters = mel_filters(24_000, 1280, 100)
+    filters = normalized_mel_filters(24_000, 1280, 100)
     assert filters.shape == (641, 100)
     torch.testing.assert_close(filters.sum(0), torch.ones(100))
+    # the shipped encoder was trained with exactly these
+    assert hashlib.sha256(filters.numpy().tobytes()).hexdigest().startswith("382ce0536ee8beca")
 
 
 def test_log_mel_of_a_tone_peaks_at_its_band() -> None:

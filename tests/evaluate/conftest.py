@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from openvalle.audio import Audio, concatenate, silence, write
+from openvalle.audio import Audio, concatenate, silence
+from openvalle.media import write
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import pytest
 from compare_samples import espeak, speech_server, tone
 from typer.testing import CliRunner, Result
 
-from openvalle.audio import write
 from openvalle.cli.main import app
 from openvalle.errors import ConfigError, UserError
 from openvalle.evaluate.build_list import build_list
@@ -29,6 +28,7 @@ from openvalle.evaluate.systems.config import (
     short_system,
 )
 from openvalle.evaluate.test_list import read_list
+from openvalle.media import write
 
 NEEDED = ("jiwer", "resemblyzer", "webrtcvad", "speechmos", "onnxruntime")
 needs_judges = pytest.mark.skipif(

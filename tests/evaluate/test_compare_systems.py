@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from compare_samples import ESPEAK, espeak, item, speech_server, tone
 
-from openvalle.audio import Audio, write
+from openvalle.audio import Audio
 from openvalle.errors import ConfigError, UserError
 from openvalle.evaluate.systems.command import CommandSystem, FolderSystem
 from openvalle.evaluate.systems.config import (
@@ -29,6 +29,7 @@ from openvalle.evaluate.systems.config import (
 )
 from openvalle.evaluate.systems.http import HttpSystem
 from openvalle.evaluate.systems.libraries import CoquiSystem, TransformersSystem, to_audio
+from openvalle.media import write
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])"
 TELL = "import sys; open(sys.argv[1] + '.said', 'w').write(repr(sys.argv[2:]) + sys.stdin.read())"

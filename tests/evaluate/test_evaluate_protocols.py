@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from openvalle.audio import Audio, read
+from openvalle.audio import Audio
 from openvalle.cli.main import app
 from openvalle.errors import ConfigError, UserError
 from openvalle.evaluate.build_list import build_list
@@ -25,6 +25,7 @@ from openvalle.evaluate.run import Candidate, EvaluationOptions, evaluate
 from openvalle.evaluate.systems.base import ModelSystem, Output, peak_memory, reset_peak_memory
 from openvalle.evaluate.systems.ours import candidate, load_model_codec
 from openvalle.evaluate.test_list import CORPUS, TestItem
+from openvalle.media import read
 from openvalle.speech_models import asr
 from openvalle.speech_models.asr import Transcript
 from openvalle.synth.synthesizer import Synthesizer

@@ -10,12 +10,12 @@ import pytest
 from compare_samples import item, tone
 from typer.testing import CliRunner
 
-from openvalle.audio import read, write
 from openvalle.cli.main import app
 from openvalle.errors import UserError
 from openvalle.evaluate.results import ORIGINAL, Result, write_results
 from openvalle.evaluate.spoofing import Layout, Shares, export_spoofing, split_speakers
 from openvalle.evaluate.test_list import TestList
+from openvalle.media import read, write
 
 
 @pytest.fixture

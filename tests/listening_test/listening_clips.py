@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from openvalle.audio import Audio, write
+from openvalle.audio import Audio
 from openvalle.listening_test.answers import Answer, Submission
 from openvalle.listening_test.build import Sources, build_study
 from openvalle.listening_test.design import Design, TestKind
 from openvalle.listening_test.schedule import schedule
 from openvalle.listening_test.study import Role, Study, Trial
+from openvalle.media import write
 
 REFERENCE = "recorded"
 QUALITY = {REFERENCE: 2.0, "ours": 1.0, "base": 0.0, "third": -1.0}  # what the simulated raters hear

@@ -14,9 +14,9 @@ import pytest
 from listening_clips import folders, submission
 from typer.testing import CliRunner, Result
 
-from openvalle.audio import read
 from openvalle.cli.main import app
 from openvalle.listening_test.study import Role, Study, load_study
+from openvalle.media import read
 
 
 def listen(*arguments: object) -> Result:

@@ -29,7 +29,7 @@ def test_unusable_clips_are_listed_with_reasons(tmp_path, write_sound):
     assert reasons == {
         ("gone", "no audio file"),
         ("noise", "cannot read"),
-        ("empty", "the audio file is empty"),
+        ("empty", "is empty"),
         ("good", "the id was used before"),
         ("mute", "no text"),
     }

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from openvalle.audio import FORMATS, Audio, read_tags, write
+from openvalle.audio import Audio
 from openvalle.errors import AudioError
+from openvalle.media import FORMATS, read_tags, write
 from openvalle.safety.detector import MEANINGS, Provenance, Verdict, inspect, read_provenance
 from openvalle.safety.watermark import Detector, Marker
 

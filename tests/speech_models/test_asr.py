@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.audio import Audio, read, silence
+from openvalle.audio import Audio, silence
 from openvalle.errors import AudioError, MissingExtra, UserError
+from openvalle.media import read
 from openvalle.speech_models.asr import (
     WEIGHTS,
     PocketsphinxRecognizer,

@@ -11,8 +11,8 @@ import pytest
 
 from openvalle.apps import audiobook as book_module
 from openvalle.apps.audiobook import PART, RECORD, Progress, Reading, file_names, speak_book
-from openvalle.audio import read
 from openvalle.errors import AudioError, TextError, UserError
+from openvalle.media import read
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 from openvalle.text.sentences import Chapter, chapters_of

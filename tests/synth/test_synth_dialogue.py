@@ -16,8 +16,9 @@ from openvalle.apps.dialogue import (
     speak_dialogue,
     track_files,
 )
-from openvalle.audio import concatenate, read
+from openvalle.audio import concatenate
 from openvalle.errors import ConfigError, TextError, UserError
+from openvalle.media import read
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 

@@ -16,7 +16,7 @@ from openvalle.synth.enrol import enrol
 SAID = "saw, see, saw, see"
 
 
-def refusal(clip: object, codec: object, transcript: str | None = SAID) -> str:
+def write_error(clip: object, codec: object, transcript: str | None = SAID) -> str:
     with pytest.raises(UserError) as caught:
         enrol(clip, codec, "table", transcript)  # type: ignore[arg-type]
     assert caught.value.hint, "a refusal says what to do"
@@ -25,50 +25,50 @@ def refusal(clip: object, codec: object, transcript: str | None = SAID) -> str:
 
 
 def test_missing_clip(tiny_codec, tmp_path: Path) -> None:
-    assert "no audio file at" in refusal(tmp_path / "none.wav", tiny_codec)
+    assert "no audio file at" in write_error(tmp_path / "none.wav", tiny_codec)
 
 
 def test_unreadable_clip(tiny_codec, tmp_path: Path) -> None:
     path = tmp_path / "text.wav"
     path.write_text("this is no sound")
-    assert "cannot read" in refusal(path, tiny_codec)
+    assert "cannot read" in write_error(path, tiny_codec)
 
 
 def test_empty_file(tiny_codec, tmp_path: Path) -> None:
     path = tmp_path / "empty.wav"
     path.touch()
-    assert "cannot read" in refusal(path, tiny_codec)
+    assert "cannot read" in write_error(path, tiny_codec)
 
 
 def test_clip_without_samples(tiny_codec, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "none.wav", np.zeros(0, np.float32), 24_000)
-    assert "holds no samples" in refusal(tmp_path / "none.wav", tiny_codec)
+    assert "holds no samples" in write_error(tmp_path / "none.wav", tiny_codec)
 
 
 def test_silent_clip(tiny_codec) -> None:
-    assert "silent" in refusal(silence(5.0), tiny_codec)
+    assert "silent" in write_error(silence(5.0), tiny_codec)
 
 
 def test_short_clip(tiny_codec, spoken: Audio) -> None:
-    assert "too little" in refusal(Audio(spoken.samples[9600:16800]), tiny_codec)  # 0.3 s
+    assert "too little" in write_error(Audio(spoken.samples[9600:16800]), tiny_codec)  # 0.3 s
 
 
 def test_ten_minute_clip(tiny_codec, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", np.zeros(600 * 8000, np.float32), 8000)
-    assert "600 s" in refusal(tmp_path / "long.wav", tiny_codec)
+    assert "600 s" in write_error(tmp_path / "long.wav", tiny_codec)
 
 
 def test_clip_of_more_than_half_a_minute(tiny_codec, spoken: Audio) -> None:
-    assert "cut out 3 to 15 s" in refusal(concatenate([spoken] * 10), tiny_codec)
+    assert "cut out 3 to 15 s" in write_error(concatenate([spoken] * 10), tiny_codec)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_clip_of_no_numbers(tiny_codec, spoken: Audio, tmp_path: Path, value: float) -> None:
     samples = spoken.samples.copy()
     samples[1000:1010] = value
-    assert "not numbers" in refusal(Audio(samples), tiny_codec)
+    assert "not numbers" in write_error(Audio(samples), tiny_codec)
     soundfile.write(tmp_path / "nan.wav", samples, 24_000, subtype="FLOAT")
-    assert "not numbers" in refusal(tmp_path / "nan.wav", tiny_codec)
+    assert "not numbers" in write_error(tmp_path / "nan.wav", tiny_codec)
 
 
 @pytest.mark.parametrize("transcript", ["", "   ", "?!", "…"])
@@ -87,7 +87,7 @@ def test_nothing_heard(tiny_codec, spoken: Audio, monkeypatch: pytest.MonkeyPatc
             return asr.Transcript("")
 
     monkeypatch.setattr(asr, "best_available", lambda name: Deaf())
-    assert "--prompt-text" in refusal(spoken, tiny_codec, None)
+    assert "--prompt-text" in write_error(spoken, tiny_codec, None)
 
 
 @pytest.mark.parametrize(

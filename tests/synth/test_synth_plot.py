@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.apps.plot import BINS, HOP, mel_filters, mel_spectrogram, mel_to_hertz, plot_speech
-from openvalle.audio import Audio
+from openvalle.apps.plot import BINS, HOP, mel_spectrogram, plot_speech
+from openvalle.audio import Audio, hertz_to_mel
 from openvalle.errors import MissingExtra
 from openvalle.synth.speech import Quality, Speech, Timed
 
@@ -38,12 +38,8 @@ def test_mel_spectrogram_shows_a_tone_at_its_place() -> None:
     tone = Audio(np.sin(2 * np.pi * hertz * np.arange(24_000) / 24_000).astype(np.float32))
     mel = mel_spectrogram(tone)
     assert mel.shape == (BINS, 1 + 24_000 // HOP)
-    centres = mel_to_hertz(np.linspace(0, 2595 * np.log10(1 + 12_000 / 700), BINS + 2))[1:-1]
-    assert abs(centres[mel[:, 50].argmax()] - hertz) < 60
-
-
-def test_every_filter_hears_something() -> None:
-    assert (mel_filters(24_000).sum(axis=1) > 0).all()
+    centre = (mel[:, 50].argmax() + 1) / (BINS + 1) * hertz_to_mel(12_000)
+    assert abs(700 * (10 ** (centre / 2595) - 1) - hertz) < 60
 
 
 def test_no_window_system_is_touched() -> None:

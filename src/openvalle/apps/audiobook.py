@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from openvalle.audio import Audio, format_ending
+from openvalle.audio import Audio
 from openvalle.config import Config
 from openvalle.errors import ConfigError, UserError
 from openvalle.files import locked, sha256, write_text
-from openvalle.synth.file import refusal, sound_file
+from openvalle.media import format_ending, sound_file, write_error
 from openvalle.text.sentences import Chapter
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _chapter(
     try:
         progress = _spoken(synthesizer, chapter, folder, reading, progress, show)
     except OSError as error:
-        raise refusal(folder / PART, error, "then go on with --resume") from None
+        raise write_error(folder / PART, error, "then go on with --resume") from None
     tags = synthesizer.provenance.tags()
     with sound_file(path, synthesizer.rate, reading.file_format, tags) as append:
         for block in _samples(folder / PART):

@@ -16,7 +16,6 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from openvalle.audio import format_ending
 from openvalle.config import Config
 from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, ConfigError, ModelError, TextError
@@ -31,6 +30,7 @@ from openvalle.files import (
     write_json_lines,
 )
 from openvalle.hub import Kind, find
+from openvalle.media import format_ending
 from openvalle.synth.plan import BATCH, Script, parse_script
 from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer

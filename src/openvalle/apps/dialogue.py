@@ -16,7 +16,7 @@ from openvalle.config import Config, Syntax, parse_data
 from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.files import Free, expanded, read_text, written_path
 from openvalle.hub import VOICE_SUFFIX, assets
-from openvalle.synth.file import sound_file
+from openvalle.media import sound_file
 from openvalle.synth.plan import LexiconLike, Script, parse_script, to_lexicon
 from openvalle.synth.speech import Speech
 from openvalle.text.english import lower_keys

@@ -22,7 +22,7 @@ def play_file(path: Path) -> None:
     try:
         import sounddevice
 
-        from openvalle.audio import read
+        from openvalle.media import read
 
         audio = read(path, rate=None)
         sounddevice.play(audio.samples, audio.rate, blocking=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openvalle.audio import Audio
+from openvalle.audio import Audio, hertz_to_mel, mel_filters
 from openvalle.errors import MissingExtra
 from openvalle.files import atomic_path
 from openvalle.synth.speech import Speech
@@ -60,28 +60,9 @@ def mel_spectrogram(audio: Audio) -> np.ndarray:
     padded = np.pad(padded, (0, max(0, int(starts[-1, 0]) + WINDOW - len(padded))))
     frames = padded[starts + np.arange(WINDOW)] * np.hanning(WINDOW).astype(np.float32)
     power = np.square(np.abs(np.fft.rfft(frames, axis=1)))  # (frames, WINDOW // 2 + 1)
-    mel = mel_filters(audio.rate) @ power.T
+    mel = mel_filters(audio.rate, WINDOW, BINS) @ power.T
     decibels = 10 * np.log10(np.maximum(mel, 1e-10))
     return np.maximum(decibels - decibels.max(), FLOOR_DB).astype(np.float32)
-
-
-def mel_filters(rate: int) -> np.ndarray:
-    """Return triangular filters on the mel scale (HTK's formula), (BINS, WINDOW // 2 + 1)."""
-    edges = mel_to_hertz(np.linspace(0, hertz_to_mel(rate / 2), BINS + 2))
-    bins = np.linspace(0, rate / 2, WINDOW // 2 + 1)
-    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    return np.maximum(0, np.minimum(rising, falling))
-
-
-def hertz_to_mel(hertz: Any) -> Any:
-    """Hertz -> mel."""
-    return 2595 * np.log10(1 + np.asarray(hertz) / 700)
-
-
-def mel_to_hertz(mel: Any) -> Any:
-    """Mel -> hertz."""
-    return 700 * (10 ** (np.asarray(mel) / 2595) - 1)
 
 
 def _draw_wave(axes: Axes, speech: Speech) -> None:

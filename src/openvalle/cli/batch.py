@@ -63,7 +63,7 @@ def batch(
     with status(quiet) as show:
         show("loading the model")
         from openvalle.apps.batch import Batch, read_table
-        from openvalle.audio import format_ending
+        from openvalle.media import format_ending
         from openvalle.synth.plan import to_lexicon
         from openvalle.synth.synthesizer import Synthesizer
 
@@ -118,7 +118,7 @@ def book(
     openvalle book novel.txt --voice anna             into the folder novel/
     openvalle book novel.txt --voice anna --resume    goes on where it was interrupted
     """
-    from openvalle.audio import format_ending
+    from openvalle.media import format_ending
     from openvalle.text.sentences import chapters_of
 
     chapters = chapters_of(chosen_text(None, file), title=file.stem)

@@ -157,7 +157,7 @@ def chosen_edits(replace: list[str], insert_after: list[str], delete: list[str])
 
 def free_output(output: Path | None, clip: Path, word: str) -> Path | Free:
     """Return the file to write: never the recording itself; without a choice, one beside it with a free name."""
-    from openvalle.audio import format_ending
+    from openvalle.media import format_ending
 
     if output is None:
         suffix = clip.suffix if clip.suffix.lower() in (".wav", ".flac") else ".wav"

@@ -182,7 +182,7 @@ def chosen_text(text: str | None, file: Path | None) -> str:
 
 def chosen_output(output: str | None, file_format: str | None = None) -> Path | Free | None:
     """Return the file to write (None: standard output); without a choice, one that is not there when it is complete."""
-    from openvalle.audio import format_ending
+    from openvalle.media import format_ending
 
     path = None if output is None or is_stdout(output) else expanded(output)
     ending = format_ending(path, file_format)
@@ -205,7 +205,7 @@ def spoken(
 ) -> tuple[dict[str, Any], Speech]:
     """Write the speech sentence by sentence; return a summary and the speech of the first seconds."""
     from openvalle.apps.subtitles import Timeline, with_times
-    from openvalle.synth.file import sound_file
+    from openvalle.media import sound_file
     from openvalle.synth.speech import join_speech
 
     first: list[Speech] = []

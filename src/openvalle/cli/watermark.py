@@ -43,7 +43,7 @@ def detect(files: Files, as_json: AsJson = False) -> None:
 @watermark.command("detect")
 def find(files: Files, as_json: AsJson = False) -> None:
     """Look for the watermark in FILES, wherever they come from."""
-    from openvalle.audio import read
+    from openvalle.media import read
     from openvalle.safety.watermark import Detector
 
     detector = Detector()
@@ -76,13 +76,13 @@ def embed(
     output: Annotated[Path, typer.Argument(help="The file to write (.wav .flac .mp3 .ogg .opus), 24 kHz mono.")],
 ) -> None:
     """Lay the watermark on a recording that another program made."""
-    from openvalle.audio import format_ending, read
+    from openvalle.media import format_ending, read, write
     from openvalle.safety.watermark import Marker
 
     if output.is_dir():
         raise UserError(f"{output} is a folder", "give the name of a file in it")
     format_ending(output)
-    print(Marker().mark(read(source)).save(output))
+    print(write(output, Marker().mark(read(source))))
 
 
 def described(facts: dict[str, object]) -> str:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openvalle.audio import hertz_to_mel, mel_filters
 
-def mel_filters(rate: int, n_fft: int, bins: int) -> Tensor:
-    """Return (n_fft // 2 + 1, bins) triangular filters, HTK mel scale from 0 to rate / 2, each summing to about 1."""
-    kind: dict[str, Any] = {
-        "dtype": torch.float64,
-        "device": "cpu",
-    }  # values are looked at, also while shapes alone are checked
-    frequencies = torch.linspace(0, rate / 2, n_fft // 2 + 1, **kind)
-    top = 2595 * torch.log10(torch.tensor(1 + rate / 2 / 700, **kind))
-    edges = 700 * (10 ** (torch.linspace(0, float(top), bins + 2, **kind) / 2595) - 1)
-    rising = (frequencies[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - frequencies[:, None]) / (edges[2:] - edges[1:-1])
-    filters = torch.minimum(rising, falling).clamp(min=0)
-    # A narrow low band may fall between two FFT bins; give it its nearest bin rather than silence.
-    empty = filters.sum(0) == 0
-    filters[((edges[1:-1] / (rate / 2)) * (n_fft // 2)).round().long()[empty], torch.nonzero(empty)[:, 0]] = 1
-    return (filters / filters.sum(0)).float()
+
+def normalized_mel_filters(rate: int, n_fft: int, bins: int) -> Tensor:
+    """Return (n_fft // 2 + 1, bins) float32 triangular filters, HTK mel scale from 0 to rate / 2, each of sum 1."""
+    filters = mel_filters(rate, n_fft, bins)
+    # A narrow low band may fall between two bins of the transform; give it its nearest one rather than silence.
+    for band in np.flatnonzero(filters.sum(1) == 0):
+        mel = float(hertz_to_mel(rate / 2)) * (band + 1) / (bins + 1)
+        filters[band, round(700 * (10 ** (mel / 2595) - 1) / rate * n_fft)] = 1
+    return torch.from_numpy((filters / filters.sum(1, keepdims=True)).T).float()
 
 
 class LogMel(nn.Module):
@@ -41,7 +34,7 @@ class LogMel(nn.Module):
         self.filters: Tensor
         self.n_fft, self.hop = n_fft, hop
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.register_buffer("filters", mel_filters(rate, n_fft, bins), persistent=False)
+        self.register_buffer("filters", normalized_mel_filters(rate, n_fft, bins), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Samples whose count is not a multiple of the hop are padded with silence."""

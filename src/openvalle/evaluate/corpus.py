@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from openvalle.audio import Audio, normalize, read, read_header
+from openvalle.audio import Audio, normalize
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.protocols import Corpus, Protocol
 from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, Excerpt
 from openvalle.files import json_lines, read_text
+from openvalle.media import read, read_header
 from openvalle.prepare.formats import Clip, Format, detect, read_clips
 
 log = logging.getLogger(__name__)

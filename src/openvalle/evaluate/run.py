@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openvalle import __version__
-from openvalle.audio import Audio, write
+from openvalle.audio import Audio
 from openvalle.errors import UserError
 from openvalle.evaluate.metrics import References, cost, diversity, errors_of_failure, measure
 from openvalle.evaluate.outputs import OutputRequest, load_prompt, produce_all
@@ -25,6 +25,7 @@ from openvalle.evaluate.selection import Sample, describe_rule, select
 from openvalle.evaluate.systems.base import Output, System, reconstruct
 from openvalle.evaluate.test_list import Folders, TestItem, TestList, check_files
 from openvalle.files import locked
+from openvalle.media import write
 from openvalle.synth.voice import now
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from openvalle.audio import read, write
 from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
 from openvalle.evaluate.results import ORIGINAL, Result, read_results
 from openvalle.evaluate.test_list import read_list
 from openvalle.files import atomic_folder, atomic_path, write_text
+from openvalle.media import read, write
 
 RATE = 16_000  # hertz of every ASVspoof edition
 PARTS = ("train", "dev", "eval")

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from openvalle.audio import Audio, concatenate, fade, normalize, read
+from openvalle.audio import Audio, concatenate, fade, normalize
 from openvalle.errors import UserError
 from openvalle.files import json_lines, read_text, write_json_lines
+from openvalle.media import read
 
 FORMAT = "openvalle-test-list"
 VERSION = 2  # in version 1 items had a field that nothing reads, and other digests

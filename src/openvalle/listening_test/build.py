@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openvalle.audio import FORMATS, Audio, is_silent, normalize, read
+from openvalle.audio import Audio, is_silent, normalize
 from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_folder
 from openvalle.listening_test.design import Design, TestKind
@@ -30,6 +30,7 @@ from openvalle.listening_test.study import (
     StudyItem,
     Trial,
 )
+from openvalle.media import FORMATS, read
 
 ANCHOR_HERTZ = 3500.0  # low anchor of ITU-R BS.1534-3
 POOR_HERTZ = 1200.0  # a catch clip must be poor on any loudspeaker

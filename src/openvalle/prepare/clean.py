@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from openvalle.audio import RATE, TARGET_DB, Audio, centred, is_silent, normalize, read_frames, resample, trim
+from openvalle.audio import RATE, TARGET_DB, Audio, centred, is_silent, normalize, resample, trim
 from openvalle.config import Config
 from openvalle.data.shards import Row, to_int16, write_audio
 from openvalle.errors import AudioError
+from openvalle.media import read_frames
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
 
 MIN_READ_SECONDS = 1e-3  # of a row, so that at least one sample is read

@@ -9,9 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from openvalle.audio import FORMATS
 from openvalle.errors import UserError
 from openvalle.files import BadLine, check_regular, json_lines, read_text
+from openvalle.media import FORMATS
 
 UNKNOWN_SPEAKER = "unknown"
 META = "meta.lst"  # of the Seed-TTS test sets, whose folders are named after the language

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from openvalle.audio import Header, read_header
 from openvalle.data.shards import Row, write_rows
 from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path
+from openvalle.media import Header, read_header
 from openvalle.prepare.executor import Result, writing
 from openvalle.prepare.formats import Clip, Format, read_clips
 
@@ -111,8 +111,6 @@ def _check(clip: Clip, seen: set[str]) -> Header:
         raise _Rejected("the id was used before")
     if not clip.text.strip():
         raise _Rejected("no text")
-    if clip.audio.is_file() and not clip.audio.stat().st_size:
-        raise _Rejected("the audio file is empty")
     try:
         header = read_header(clip.audio)
     except AudioError as error:

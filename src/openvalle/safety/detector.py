@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from openvalle.audio import read, read_tags
+from openvalle.media import read, read_tags
 from openvalle.safety.watermark import Detection, Detector
 
 GENERATOR = "openvalle"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-LINEAR_HZ = 200 / 3  # width of a mel below 1 kHz on Slaney's scale
-BREAK_HZ = 1000.0  # the scale is logarithmic above
-LOG_STEP = np.log(6.4) / 27
+from openvalle.audio import mel_filters
 
 
 def power_mel(samples: np.ndarray, rate: int, window: int, hop: int, bands: int) -> np.ndarray:
@@ -15,27 +13,7 @@ def power_mel(samples: np.ndarray, rate: int, window: int, hop: int, bands: int)
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
     power = np.abs(np.fft.rfft(frames * hann.astype(np.float32), axis=1)) ** 2
-    return (power @ mel_filters(rate, window, bands).T).astype(np.float32)
-
-
-def mel_filters(rate: int, window: int, bands: int) -> np.ndarray:
-    """Return Slaney's triangular filters of equal area, (bands, window // 2 + 1), from 0 Hz to rate / 2."""
-    bins = np.fft.rfftfreq(window, 1 / rate)
-    edges = _hz(np.linspace(0.0, float(_mel(np.array(rate / 2))), bands + 2))
-    slopes = edges[:, None] - bins[None]
-    rising = -slopes[:-2] / np.diff(edges)[:-1, None]
-    falling = slopes[2:] / np.diff(edges)[1:, None]
-    return np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
-
-
-def _mel(hz: np.ndarray) -> np.ndarray:
-    above = BREAK_HZ / LINEAR_HZ + np.log(np.maximum(hz, BREAK_HZ) / BREAK_HZ) / LOG_STEP
-    return np.where(hz < BREAK_HZ, hz / LINEAR_HZ, above)
-
-
-def _hz(mel: np.ndarray) -> np.ndarray:
-    start = BREAK_HZ / LINEAR_HZ
-    return np.where(mel < start, mel * LINEAR_HZ, BREAK_HZ * np.exp(LOG_STEP * (mel - start)))
+    return (power @ mel_filters(rate, window, bands, slaney=True).T).astype(np.float32)
 
 
 def kaldi_fbank(samples: np.ndarray, rate: int, bands: int) -> np.ndarray:

@@ -25,11 +25,11 @@ from openvalle.audio import (
     levels,
     mono,
     normalize,
-    read_frames,
     resample,
     trim,
 )
 from openvalle.errors import AudioError, MissingExtra, ModelError, TextError
+from openvalle.media import read_frames
 from openvalle.synth.voice import Voice, now
 from openvalle.text.language import language as spoken_language
 from openvalle.text.symbols import SymbolTable, TextUnit

@@ -13,21 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openvalle.audio import (
-    RATE,
-    Audio,
-    Channel,
-    centred,
-    chosen_channel,
-    format_ending,
-    mono,
-    normalize,
-    open_sound,
-    read_frames,
-    resample,
-)
-from openvalle.errors import AudioError
+from openvalle.audio import RATE, Audio, Channel, centred, chosen_channel, mono, normalize, resample
 from openvalle.files import Place, atomic_path, expanded, first_path, written_path
+from openvalle.media import check_length, check_samples, format_ending, open_sound, read_frames
 from openvalle.synth.enrol import BLOCK, align_transcript, check_speech, encoded, heard, noisy
 from openvalle.synth.plan import build_sentence
 from openvalle.synth.speech import Speech
@@ -67,12 +55,8 @@ class Clip:
 
     def checked(self, label: str) -> Clip:
         """Return the clip if it holds speech."""
-        if not len(self.frames):
-            raise AudioError(f"{label} holds no samples", "record it again")
-        if not np.isfinite(self.frames).all():
-            raise AudioError(f"{label} holds samples that are not numbers", "export it again from its source")
-        if len(self.frames) > MAX_SECONDS * self.rate:
-            raise AudioError(f"{label} lasts more than {MAX_SECONDS:.0f} s", "cut it first")
+        check_samples(self.frames, label)
+        check_length(self.seconds, MAX_SECONDS, label)
         check_speech(self.mono(), label)
         return self
 
@@ -98,7 +82,7 @@ class Clip:
     def save(self, path: Place, tags: Mapping[str, str] | None = None) -> Path:
         """Write the file, in the clip's own sample format where the container has it, atomically; return its path.
 
-        `tags`: see `openvalle.audio.open_sound`.
+        `tags`: see `openvalle.media.open_sound`.
         """
         ending = format_ending(first_path(path))
         with (

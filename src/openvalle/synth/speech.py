@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from openvalle.audio import Audio, concatenate, write
+from openvalle.audio import Audio, concatenate
 from openvalle.files import Place
+from openvalle.media import write
 from openvalle.safety.detector import Provenance
 
 

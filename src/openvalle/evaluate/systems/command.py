@@ -11,12 +11,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from openvalle.audio import FORMATS, Audio, read, write
+from openvalle.audio import Audio
 from openvalle.errors import UserError
 from openvalle.evaluate.systems.base import Output
 from openvalle.evaluate.systems.config import CommandConfig, FolderConfig, fill, placeholder_values, settings_digest
 from openvalle.evaluate.test_list import TestItem
 from openvalle.files import expanded
+from openvalle.media import FORMATS, read, write
 
 SHOWN = 300  # characters of a program's last words
 MAX_ANSWER_SECONDS = 600.0  # a longer answer to one sentence is a fault

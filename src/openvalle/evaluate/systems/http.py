@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from openvalle.audio import RATE, Audio, read, resample, write
+from openvalle.audio import RATE, Audio, resample
 from openvalle.errors import ConfigError, UserError
 from openvalle.evaluate.systems.base import Output
 from openvalle.evaluate.systems.command import MAX_ANSWER_SECONDS, SHOWN
@@ -32,6 +32,7 @@ from openvalle.evaluate.systems.config import (
     settings_digest,
 )
 from openvalle.evaluate.test_list import TestItem
+from openvalle.media import read, write
 
 MAX_BYTES = 100_000_000  # of a reply
 WAIT_SECONDS, LONGEST_WAIT = 0.5, 60.0  # before the second try, doubled each time; a server may ask for more

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from openvalle.audio import RATE, Audio, resample, write
+from openvalle.audio import RATE, Audio, resample
 from openvalle.errors import MissingExtra, ModelError, UserError
 from openvalle.evaluate.systems.base import Output
 from openvalle.evaluate.systems.config import CoquiConfig, TransformersConfig, settings_digest
 from openvalle.evaluate.test_list import TestItem
+from openvalle.media import write
 
 # what these libraries raise for a model that is not there, does not fit or does not know an option
 FAULTS = (OSError, ValueError, TypeError, KeyError, RuntimeError, IndexError, AttributeError)

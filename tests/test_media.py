@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from openvalle.audio import FORMATS, Audio, read, write
+from openvalle.audio import Audio
 from openvalle.errors import AudioError
-from openvalle.synth.file import sound_file
+from openvalle.media import FORMATS, read, sound_file, write
 
 
 def test_blocks_equal_the_whole(tmp_path: Path, spoken: Audio) -> None:
@@ -74,7 +74,7 @@ import numpy as np
 from pathlib import Path
 from openvalle.audio import Audio
 from openvalle.errors import AudioError
-from openvalle.synth.file import sound_file
+from openvalle.media import sound_file
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
