@@ -131,7 +131,7 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
         mode = status.st_mode
         if stat.S_ISREG(mode):
             if not status.st_size:
-                raise AudioError(f"{path} is empty", "record or export it again")
+                raise AudioError(f"the audio file {path} is empty", "record or export it again")
             with path.open("rb") as file:
                 yield file
             return

@@ -29,7 +29,7 @@ def test_unusable_clips_are_listed_with_reasons(tmp_path, write_sound):
     assert reasons == {
         ("gone", "no audio file"),
         ("noise", "cannot read"),
-        ("empty", "is empty"),
+        ("empty", "the audio file"),
         ("good", "the id was used before"),
         ("mute", "no text"),
     }

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from openvalle.hub import assets
-from openvalle.text.lexicon import DEFAULT, cmu_lexicon, from_misaki, letter, lexicon
+from openvalle.text.lexicon import DEFAULT, cmu_lexicon, letter, lexicon
+from openvalle.text.phones import MISAKI, read_ipa
 from openvalle.text.symbols import arpabet
 
 SOURCES = {  # SHA-256 of misaki 0.9.4's two files and of pocketsphinx 5.1.1's dictionary
@@ -70,7 +71,7 @@ def test_letters() -> None:
 
 
 def test_misakis_alphabet() -> None:
-    assert from_misaki("k\u02c8æməɹə") == ("K", "AE1", "M", "ER0", "AH0")
+    assert read_ipa("k\u02c8æməɹə", MISAKI, ()) == ("K", "AE1", "M", "ER0", "AH0")
 
 
 def digest(data: bytes) -> str:

@@ -6,8 +6,8 @@ import pytest
 
 from openvalle.errors import TextError
 from openvalle.text.english import phonemize
-from openvalle.text.ipa import UnknownSound, phones_of
 from openvalle.text.markup import Markup, parse
+from openvalle.text.phones import UnknownSound, read_pronunciation
 
 PLAIN = ["Hello there.", "As he [the king] said [sic]: no.", "At [12:30] [note: nothing].", "x [a](b) y", "a [b:"]
 
@@ -91,12 +91,12 @@ def test_malformed_tags_show_their_place(text: str, message: str) -> None:
     ],
 )
 def test_ipa_and_arpabet(ipa: str, phones: str) -> None:
-    assert phones_of(ipa) == tuple(phones.split())
+    assert read_pronunciation(ipa) == tuple(phones.split())
 
 
 def test_an_unknown_sound_has_its_place() -> None:
     with pytest.raises(UnknownSound) as raised:
-        phones_of("ab§")
+        read_pronunciation("ab§")
     assert (raised.value.sign, raised.value.at) == ("§", 2)
     with pytest.raises(UnknownSound):
-        phones_of("XX YY")
+        read_pronunciation("XX YY")

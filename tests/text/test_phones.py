@@ -14,8 +14,6 @@ from openvalle.text.phones import (
     MARKS,
     SEGMENTS,
     VERSION,
-    from_arpabet,
-    to_arpabet,
 )
 from openvalle.text.symbols import PAD, SymbolTable, arpabet, inventory
 from openvalle.types import CONSONANTS, SIL, STRESSES, VOWELS, Vocabulary
@@ -46,24 +44,12 @@ def test_every_phone_of_arpabet_maps_and_none_like_another() -> None:
         assert symbols[-1] in (SIL, *SEGMENTS)
 
 
-@given(PHONES)
-def test_arpabet_comes_back(phones: list[str]) -> None:
-    assert to_arpabet(from_arpabet(phones)) == phones
-
-
-def test_strange_sounds_are_named() -> None:
-    with pytest.raises(TextError, match="'QQ'"):
-        from_arpabet(["AH0", "QQ"])
-    with pytest.raises(TextError, match="tone1a"):
-        to_arpabet(["SIL", "tone1", "a"])
-
-
 @given(PHONES, st.data())
 def test_a_table_of_the_inventory_reads_arpabet_and_gives_marks_no_time(phones: list[str], data: st.DataObject) -> None:
     table = inventory()
     durations = [data.draw(st.integers(1, 9)) for _ in phones]
     ids, owners, spread = table.encode(phones), table.owners(phones), table.spread(phones, durations)
-    assert table.decode(ids) == from_arpabet(phones)
+    assert table.decode(ids) == [symbol for phone in phones for symbol in FROM_ARPABET[phone]]
     assert len(ids) == len(owners) == len(spread)
     assert [frames > 0 for frames in spread] == [index not in table.marks for index in ids]
     for place, frames in enumerate(durations):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -15,10 +14,8 @@ from pathlib import Path
 from openvalle.errors import TextError
 from openvalle.files import read_text
 from openvalle.hub import assets
-from openvalle.text.phones import is_vowel
+from openvalle.text.phones import MISAKI, Phones, is_vowel, read_ipa
 from openvalle.types import PHONES, VOWELS
-
-Phones = tuple[str, ...]
 
 
 def read_lexicon(path: str | Path) -> dict[str, Phones]:
@@ -64,35 +61,6 @@ def _entry(line: str, place: str) -> tuple[str, Phones]:
 LONGEST = 64  # letters of a word that is looked up; the longest listed one has fewer
 DEFAULT = "DEFAULT"  # the reading of an entry when no part of speech decides
 
-# misaki's alphabet (one character per phone) in ARPAbet; a flap and a glottal stop are spoken forms of T
-# fmt: off
-_CONSONANTS = {
-    "b": "B", "d": "D", "f": "F", "h": "HH", "j": "Y", "k": "K", "l": "L", "m": "M", "n": "N", "p": "P",
-    "s": "S", "t": "T", "v": "V", "w": "W", "z": "Z", "ð": "DH", "ŋ": "NG", "ɹ": "R", "ɾ": "T", "ʃ": "SH",
-    "ʒ": "ZH", "ʤ": "JH", "ʧ": "CH", "θ": "TH", "ɡ": "G", "ʔ": "T",  # noqa: RUF001
-}
-_VOWEL_SOUNDS = {
-    "A": "EY", "I": "AY", "O": "OW", "W": "AW", "Y": "OY", "i": "IY", "u": "UW", "æ": "AE", "ɔ": "AO",
-    "ə": "AH", "ɛ": "EH", "ɜ": "ER", "ʊ": "UH", "ʌ": "AH", "ᵊ": "AH", "ᵻ": "IH", "əɹ": "ER", "ɜɹ": "ER",
-    "ɑ": "AA", "ɪ": "IH",  # noqa: RUF001
-}
-# fmt: on
-_TOKEN = re.compile(r"[ˈˌ]?(?:[əɜ]ɹ|.)", re.DOTALL)
-_STRESS = {"\u02c8": "1", "\u02cc": "2"}  # the marks \u02c8 and \u02cc
-
-
-def from_misaki(transcription: str) -> Phones:
-    """Return the ARPAbet phones of text in misaki's alphabet (a stress mark stands before its vowel)."""
-    phones = []
-    for token in _TOKEN.findall(transcription):
-        stress = _STRESS.get(token[0], "")
-        sound = token.lstrip("ˈˌ")
-        if sound in _VOWEL_SOUNDS:
-            phones.append(_VOWEL_SOUNDS[sound] + (stress or "0"))
-        else:
-            phones.append(_CONSONANTS[sound])
-    return tuple(phones)
-
 
 class Lexicon:
     """Word -> pronunciations by part of speech; a hand-checked (gold) and a machine-made (silver) list."""
@@ -131,9 +99,9 @@ class Lexicon:
             for spelling in (word, word.lower(), word.capitalize()):
                 found = entries.get(spelling)
                 if isinstance(found, str):
-                    return {DEFAULT: from_misaki(found)}
+                    return {DEFAULT: read_ipa(found, MISAKI, ())}
                 if isinstance(found, dict):
-                    return {tag: from_misaki(reading) for tag, reading in found.items() if reading}
+                    return {tag: read_ipa(reading, MISAKI, ()) for tag, reading in found.items() if reading}
         return None
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from openvalle.errors import TextError
-from openvalle.text.ipa import Phones, UnknownSound, phones_of
 from openvalle.text.language import language
+from openvalle.text.phones import Phones, UnknownSound, read_pronunciation
 
 LONGEST_PAUSE = 60.0  # seconds
 RATES = (0.5, 2.0)
@@ -184,7 +184,7 @@ def rate_of(value: str) -> float | None:
 def pronunciation(transcription: str, place: str) -> Phones:
     """Return the phones of a transcription; `TextError` names the sign that stands for no sound."""
     try:
-        phones = phones_of(transcription)
+        phones = read_pronunciation(transcription)
     except UnknownSound as error:
         raise TextError(
             f"{place}: {error.sign!r} in /{transcription}/ stands for no English sound",

@@ -7,14 +7,20 @@ belongs to: /ˈaɪ/ is `ˈ aɪ`, a long /o/ is `ː o`. Diphthongs and affricates
 hears them as one.
 
 VALL-E X trains on the shared IPA units of BigCiDian (arXiv:2303.03926, 3.1); this table is our own.
+
+English front ends speak ARPAbet (`openvalle.types`), which maps onto the inventory; pronunciations that people, the
+lexicons and espeak-ng write in IPA are read as ARPAbet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 
-from openvalle.errors import TextError
-from openvalle.types import PHONES, SIL, STRESSES
+from openvalle.types import PHONES, SIL, STRESSES, VOWELS
+
+Phones = tuple[str, ...]
 
 VERSION = 1
 BORDER, PRIMARY, SECONDARY, LONG, RISE, FALL = "|", "ˈ", "ˌ", "ː", "↑", "↓"
@@ -70,31 +76,87 @@ def _read(phone: str) -> tuple[str, ...]:
 
 
 FROM_ARPABET = {SIL: (SIL,)} | {phone: _read(phone) for phone in sorted(PHONES)}
-_TO_ARPABET = {symbols: phone for phone, symbols in FROM_ARPABET.items()}
+
+# fmt: off
+_IPA: dict[str, Phones] = {  # signs of General American and the commonest others, by their nearest English sound
+    "aɪɚ": ("AY", "ER"), "aɪə": ("AY", "AH"), "eɪ": ("EY",), "aɪ": ("AY",), "ɔɪ": ("OY",), "aʊ": ("AW",),
+    "oʊ": ("OW",), "juː": ("Y", "UW"), "iː": ("IY",), "uː": ("UW",), "ɑː": ("AA",), "ɔː": ("AO",), "ɜː": ("ER",),
+    "tʃ": ("CH",), "dʒ": ("JH",), "ʧ": ("CH",), "ʤ": ("JH",), "n̩": ("AH", "N"),
+    "i": ("IY",), "u": ("UW",), "ɪ": ("IH",), "ᵻ": ("IH",), "ɛ": ("EH",), "æ": ("AE",), "a": ("AE",), "ɑ": ("AA",),
+    "ɒ": ("AA",), "ɔ": ("AO",), "o": ("OW",), "e": ("EY",), "ʊ": ("UH",), "ʌ": ("AH",), "ɐ": ("AH",), "ə": ("AH",),
+    "ɚ": ("ER",), "ɜ": ("ER",),
+    "p": ("P",), "b": ("B",), "t": ("T",), "d": ("D",), "k": ("K",), "ɡ": ("G",), "g": ("G",), "f": ("F",),
+    "v": ("V",), "θ": ("TH",), "ð": ("DH",), "s": ("S",), "z": ("Z",), "ʃ": ("SH",), "ʒ": ("ZH",), "h": ("HH",),
+    "m": ("M",), "n": ("N",), "ŋ": ("NG",), "l": ("L",), "ɹ": ("R",), "r": ("R",), "j": ("Y",), "w": ("W",),
+    "ɾ": ("T",), "ʔ": ("T",), "x": ("K",), "ç": ("HH",),  # a flap and a glottal stop are spoken forms of T
+}
+WRITTEN = _IPA | {  # what people write
+    "əʊ": ("OW",), "əɹ": ("ER",), "ər": ("ER",), "ɜɹ": ("ER",), "ɜr": ("ER",), "ə˞": ("ER",), "ɝ": ("ER",),
+    "l̩": ("AH", "L"), "m̩": ("AH", "M"), "r̩": ("ER",), "ɹ̩": ("ER",), "ɨ": ("IH",), "y": ("UW",), "ø": ("ER",),
+    "œ": ("ER",), "ɫ": ("L",), "ʍ": ("W",), "ɲ": ("N", "Y"), "ʎ": ("L", "Y"), "c": ("K",), "q": ("K",), "ʁ": ("R",),
+}
+ESPEAK = _IPA | {"oː": ("AO",)}  # espeak-ng's en-us
+MISAKI = {sign: phones for sign, phones in _IPA.items() if len(sign) == 1} | {  # one sign for each sound
+    "A": ("EY",), "I": ("AY",), "O": ("OW",), "W": ("AW",), "Y": ("OY",), "ᵊ": ("AH",), "əɹ": ("ER",), "ɜɹ": ("ER",),
+}
+# fmt: on
+_STRESS_MARKS = {PRIMARY: "1", "'": "1", SECONDARY: "2", ",": "2"}
+# length, syllables, ties, spaces and fine detail that English phones do not tell apart
+_SILENT = frozenset(" .ːˑ-‿ʰʲʷ̥̯̪̃˞|")
+_ARPABET_TEXT = re.compile(r"[A-Z]{1,2}[012]?(?:\s+[A-Z]{1,2}[012]?)*")
 
 
-def from_arpabet(phones: Iterable[str]) -> list[str]:
-    """Return ARPAbet phones with stress, and SIL, as symbols of the inventory; `TextError` names a strange one."""
-    return [symbol for phone in phones for symbol in _symbols(phone)]
+class UnknownSound(Exception):
+    """A sign that stands for no sound: which, and where in the transcription (from 0)."""
+
+    def __init__(self, sign: str, at: int) -> None:
+        super().__init__(f"{sign!r} at {at} stands for no sound")
+        self.sign = sign
+        self.at = at
 
 
-def to_arpabet(symbols: Sequence[str]) -> list[str]:
-    """Return symbols that `from_arpabet` gave as ARPAbet again; `TextError` names what English does not have."""
-    phones, marks = [], []
-    for symbol in symbols:
-        if symbol in MARKS:
-            marks.append(symbol)
-            continue
-        phone = _TO_ARPABET.get((*marks, symbol))
-        if phone is None:
-            raise TextError(f"{''.join([*marks, symbol])!r} is no sound of English", "choose a model of its language")
-        phones.append(phone)
-        marks = []
-    return phones
+def read_pronunciation(transcription: str) -> Phones:
+    """Return the phones of a transcription in IPA or in capitals as ARPAbet; `UnknownSound` where it is neither.
 
-
-def _symbols(phone: str) -> tuple[str, ...]:
+    Without any mark the first vowel carries the stress.
+    """
+    if _ARPABET_TEXT.fullmatch(transcription.strip()):
+        for found in re.finditer(r"\S+", transcription):
+            if found.group() not in PHONES and found.group() not in VOWELS:
+                raise UnknownSound(found.group(), found.start())
+        return _stress_first([phone + "0" if phone in VOWELS else phone for phone in transcription.split()])
+    text = unicodedata.normalize("NFD", transcription).replace("c\u0327", "\xe7")
+    text = text.replace("\u0361", "").replace("\u035c", "")  # ties: t and sh are one sound anyhow
     try:
-        return FROM_ARPABET[phone]
-    except KeyError:
-        raise TextError(f"unknown phone {phone!r}", "use ARPAbet phones with stress, such as AH0, or SIL") from None
+        return _stress_first(read_ipa(text, WRITTEN, _SILENT))
+    except UnknownSound as error:
+        raise UnknownSound(error.sign, min(error.at, len(transcription) - 1)) from None
+
+
+def read_ipa(text: str, sounds: Mapping[str, Phones], silent: Collection[str] | None = None) -> Phones:
+    """Return a transcription as ARPAbet by a table of signs, the longest first.
+
+    A stress mark counts for the next vowel. `silent`: signs that stand for nothing, None: all others do; else
+    `UnknownSound`.
+    """
+    phones: list[str] = []
+    stress, at, longest = "0", 0, max(map(len, sounds))
+    while at < len(text):
+        piece = next((text[at : at + size] for size in range(longest, 0, -1) if text[at : at + size] in sounds), "")
+        if text[at] in _STRESS_MARKS:
+            stress = _STRESS_MARKS[text[at]]
+        elif not piece and silent is not None and text[at] not in silent:
+            raise UnknownSound(text[at], at)
+        for sound in sounds.get(piece, ()):
+            phones.append(sound + stress if sound in VOWELS else sound)
+            stress = "0" if sound in VOWELS else stress
+        at += len(piece) or 1
+    return tuple(phones)
+
+
+def _stress_first(phones: Sequence[str]) -> Phones:
+    vowels = [index for index, phone in enumerate(phones) if is_vowel(phone)]
+    found = list(phones)
+    if vowels and not any(phones[index][-1] == "1" for index in vowels):
+        found[vowels[0]] = found[vowels[0]][:-1] + "1"
+    return tuple(found)
