@@ -7,14 +7,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from openvalle.decode.ar import AROptions, ARPrompt, generate
 from openvalle.decode.failures import WatchOptions
 from openvalle.decode.nar import NARPromptRow, fill
-from openvalle.decode.sampling import row_generators
+from openvalle.decode.sampling import make_rngs
+from openvalle.engines.torch import TorchAR, TorchNAR
+from openvalle.model.alignment import Utterance as Row
 from openvalle.model.ar import AR
-from openvalle.model.batch import Utterance as Row
 from openvalle.model.config import Alignment, ARConfig
 from openvalle.model.nar import NAR
 from openvalle.train.recipe import read_pair
@@ -49,45 +51,44 @@ def measure_pace(system: str, size: str, repeats: int) -> Pace:
         for config in read_pair(RECIPES / f"{system}-{size}.yaml")
     )
     torch.manual_seed(0)
-    ar, nar = AR(ar_config).eval(), NAR(nar_config).eval()
-    rng = torch.Generator().manual_seed(0)
+    ar, nar = TorchAR(AR(ar_config).eval()), TorchNAR(NAR(nar_config).eval())
+    rng = np.random.default_rng(0)
     paces = [_pace(ar, nar, rng) for _ in range(repeats)]
     assert len({pace.steps for pace in paces}) == 1, "the length of the speech is fixed"
     least = {name: min(getattr(pace, name) for pace in paces) for name in ("ar", "nar", "processor")}
     return Pace(paces[0].steps, **least)
 
 
-def _pace(ar: AR, nar: NAR, rng: torch.Generator) -> Pace:
+def _pace(ar: TorchAR, nar: TorchNAR, rng: np.random.Generator) -> Pace:
     """Speak 10 s after a prompt of 3 s, with 12 symbols a second."""
     config = ar.config
     frames = round(SPEECH_SECONDS * FRAME_RATE)
     voice = _random_row(36, 224, config, rng)
-    text = torch.randint(2, config.symbols, (125,), generator=rng)
+    text = rng.integers(2, config.symbols, size=125)
     aligned = config.alignment == Alignment.PHONEME
     prompt = ARPrompt(
-        torch.cat([voice.text, text]),
+        np.concatenate([voice.text, text]),
         len(voice.text),
         voice.codes[:: config.merge, 0],
-        torch.arange(224 // config.merge) * 36 // (224 // config.merge) if aligned else None,
+        np.arange(224 // config.merge) * 36 // (224 // config.merge) if aligned else None,
     )
     per_symbol = frames / len(text)
     options = AROptions(least_frames=per_symbol, most_frames=per_symbol, watch=TO_THE_END)
     steps = frames // config.block
-    paths = [torch.arange(steps) * len(text) // steps] if aligned else None
+    paths = [np.arange(steps) * len(text) // steps] if aligned else None
     started, processor = time.perf_counter(), time.process_time()
-    result = generate(ar, [prompt], options, row_generators([0]), paths)[0]
+    result = generate(ar, [prompt], options, make_rngs([0]), paths)[0]
     spoken = time.perf_counter()
-    path = torch.arange(224 + frames) * len(prompt.text) // (224 + frames)
-    first = result.codes.repeat_interleave(config.merge)
+    path = np.arange(224 + frames) * len(prompt.text) // (224 + frames)
+    first = np.repeat(result.codes, config.merge)
     fill(nar, [NARPromptRow(prompt.text, first, len(voice.text), voice.codes, path)])
     ended = time.perf_counter()
     steps = len(result.codes) // config.group
     return Pace(steps, spoken - started, ended - spoken, time.process_time() - processor)
 
 
-def _random_row(symbols: int, frames: int, config: ARConfig, rng: torch.Generator) -> Row:
-    text = torch.randint(2, config.symbols, (symbols,), generator=rng)
-    return Row(text, torch.randint(config.entries, (frames, 8), generator=rng))
+def _random_row(symbols: int, frames: int, config: ARConfig, rng: np.random.Generator) -> Row:
+    return Row(rng.integers(2, config.symbols, size=symbols), rng.integers(config.entries, size=(frames, 8)))
 
 
 def paces(options: argparse.Namespace, report: Report) -> None:

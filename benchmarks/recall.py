@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from openvalle.data.shards import TokenShards
 from openvalle.decode.ar import AROptions, ARResult, StoppedBy, generate
 from openvalle.decode.failures import WatchOptions
 from openvalle.decode.nar import fill
 from openvalle.decode.prompt import CONTINUED_FRAMES, continual, zero_shot
-from openvalle.decode.sampling import SamplingOptions, row_generators
-from openvalle.model.ar import AR
-from openvalle.model.batch import Utterance as Row
-from openvalle.model.batch import whole_blocks
+from openvalle.decode.sampling import SamplingOptions, make_rngs
+from openvalle.engines.base import AREngine, NAREngine
+from openvalle.engines.torch import TorchAR, TorchNAR
+from openvalle.model.alignment import Utterance as Row
+from openvalle.model.alignment import cut_whole
 from openvalle.model.checkpoint import Bundle
 from openvalle.model.config import Alignment, NARPrompt
-from openvalle.model.nar import NAR
 
 SPARE_FRAMES = 75  # that an AR model may go on for after the end
 BY_HEART = AROptions(
@@ -32,10 +31,10 @@ BY_HEART = AROptions(
 
 def recall(bundle: Bundle, shards: TokenShards, limit: int) -> tuple[float, list[float], int]:
     """Return the shares of codebook 1 and of each codebook after it that come back, and of how many utterances."""
-    ar, nar = bundle.ar, bundle.nar
+    ar, nar = TorchAR(bundle.ar), TorchNAR(bundle.nar)
     count = min(limit, len(shards))
     found, wanted = 0, 0
-    right = torch.zeros(nar.config.codebooks - 1)
+    right = np.zeros(nar.config.codebooks - 1)
     frames = 0
     for index in range(count):
         row = row_of(shards, index)
@@ -49,33 +48,34 @@ def recall(bundle: Bundle, shards: TokenShards, limit: int) -> tuple[float, list
 def row_of(shards: TokenShards, index: int) -> Row:
     """Return a row as the networks were trained on it."""
     item = shards[index]
-    return Row(item.text, item.codes, item.durations, language=1)
+    durations = None if item.durations is None else item.durations.numpy()
+    return Row(item.text.numpy(), item.codes.numpy(), durations, language=1)
 
 
-def recall_first(ar: AR, row: Row) -> tuple[int, int]:
+def recall_first(ar: AREngine, row: Row) -> tuple[int, int]:
     """Return how many codes after the prompt come back, and of how many."""
     config = ar.config
-    codes, _ = whole_blocks(row, config.merge, config.group)
+    codes, _ = cut_whole(row, config.merge, config.group)
     skipped = len(row.codes) // config.merge % config.group * config.merge  # the clipped start of training
     prompt = continual(config, row, skipped + prompt_frames(len(codes), config.block))
     assert prompt.codes is not None
     true = codes[len(prompt.codes) :: config.merge, 0]
     enough = BY_HEART.model_copy(update={"limit_frames": len(true) * config.merge + SPARE_FRAMES})
-    said = generate(ar, [prompt.ar(config)], enough, row_generators([0]))[0].codes
+    said = generate(ar, [prompt.ar(config)], enough, make_rngs([0]))[0].codes
     same = min(len(true), len(said))
     return int((true[:same] == said[:same]).sum()), max(len(true), len(said))
 
 
-def recall_others(ar: AR, nar: NAR, row: Row, shards: TokenShards, index: int) -> tuple[Tensor, int]:
+def recall_others(ar: AREngine, nar: NAREngine, row: Row, shards: TokenShards, index: int) -> tuple[np.ndarray, int]:
     """Return how many entries of each codebook after the first come back (Q - 1,), and of how many frames."""
     config, kind = ar.config, nar.config.prompt
-    codes, path = whole_blocks(row, config.merge, config.group)
+    codes, path = cut_whole(row, config.merge, config.group)
     if kind == NARPrompt.PREFIX:
         skipped = len(row.codes) // config.merge % config.group * config.merge
         prompt = continual(config, row, skipped + prompt_frames(len(codes), config.block))
     else:
         neighbour = shards.neighbour(shards.rows[index]["id"])
-        voice = None if neighbour is None else neighbour.codes
+        voice = None if neighbour is None else neighbour.codes.numpy()
         if voice is not None and kind == NARPrompt.SEGMENT:
             voice = voice[-CONTINUED_FRAMES:]
         said = None if voice is None else Row(row.text[:0], voice, None, row.language)

@@ -34,9 +34,9 @@ def speak_in_turn(text: str) -> None:
     if os.environ.get("OPENVALLE_BENCH_TORCH"):
         import torch  # before openvalle, which would say how threads wait
 
-        import openvalle.decode.ar as ar
+        import openvalle.engines.torch as engine
 
-        ar.SMALL = 0  # type: ignore[misc]
+        engine.SMALL = 0  # type: ignore[misc]
         assert torch.get_num_threads() >= 1
     from openvalle import Synthesizer
 

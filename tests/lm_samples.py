@@ -8,8 +8,10 @@ import torch
 import yaml
 from torch import nn
 
+from openvalle.engines.torch import TorchAR, TorchNAR
+from openvalle.model.alignment import Utterance
 from openvalle.model.ar import AR
-from openvalle.model.batch import Batch, Utterance
+from openvalle.model.batch import Batch
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
 
@@ -76,11 +78,11 @@ def utterance(symbols: int, frames: int, seed: int, codebooks: int = 8) -> Utter
     durations = torch.bincount(torch.randint(symbols, (frames,), generator=rng), minlength=symbols)
     steps = 1 + torch.randint(SYMBOLS - 2, (symbols,), generator=rng)
     return Utterance(
-        text=1 + steps.cumsum(0) % (SYMBOLS - 1),  # no equal neighbours
-        codes=torch.randint(ENTRIES, (frames, codebooks), generator=rng),
-        durations=durations,
+        text=(1 + steps.cumsum(0) % (SYMBOLS - 1)).numpy(),  # no equal neighbours
+        codes=torch.randint(ENTRIES, (frames, codebooks), generator=rng).numpy(),
+        durations=durations.numpy(),
         language=1 + seed % 2,
-        speaker_codes=torch.randint(ENTRIES, (9 + seed, codebooks), generator=rng),
+        speaker_codes=torch.randint(ENTRIES, (9 + seed, codebooks), generator=rng).numpy(),
     )
 
 
@@ -113,3 +115,13 @@ def as_quantiser(model: NAR) -> NAR:
 def nar_of(kind: str) -> NAR:
     """Return a tiny NAR model of `NAR_KINDS`."""
     return shaken(NAR(NARConfig.parse({**SMALL, **NAR_KINDS[kind]})))
+
+
+def ar_engine(kind: str) -> TorchAR:
+    """Return the same, ready to decode."""
+    return TorchAR(ar_of(kind))
+
+
+def nar_engine(kind: str) -> TorchNAR:
+    """Return the same, ready to decode."""
+    return TorchNAR(nar_of(kind))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_samples import AR_KINDS, NAR_KINDS, ar_of, nar_of, utterance
+from lm_samples import AR_KINDS, NAR_KINDS, ar_engine, nar_engine, utterance
 from openvalle.train.recipe import read_pair
 
 SYSTEMS = ("valle", "vallex", "valler", "valle2")
@@ -41,7 +41,7 @@ def test_all_systems_speak_ten_seconds_and_two_take_half_the_steps(pace, monkeyp
 
 @pytest.mark.parametrize("kind", AR_KINDS)
 def test_codes_are_compared_with_the_ones_after_the_prompt(recall, kind):
-    model = ar_of(kind)
+    model = ar_engine(kind)
     row = utterance(6, 45, 0)
     right, places = recall.recall_first(model, row)
     rest = 45 // model.config.merge
@@ -59,7 +59,7 @@ def test_frames_that_the_prompt_shows_are_not_counted(recall, kind):
             return None
 
     row = utterance(6, 40, 0)
-    right, frames = recall.recall_others(ar_of(kind), nar_of(kind), row, Shards(), 0)
+    right, frames = recall.recall_others(ar_engine(kind), nar_engine(kind), row, Shards(), 0)
     assert frames == (40 if kind in ("valle", "vallex") else 20)  # their prompts come from other recordings
     assert right.shape == (7,)
     assert bool((right <= frames).all())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
-import torch
 
-from lm_samples import AR_KINDS, ENTRIES, NAR_KINDS, SMALL, ar_of, nar_of, shaken, utterance
-from openvalle.decode.ar import Accent, AROptions, generate, inputs_of
+from lm_samples import AR_KINDS, ENTRIES, NAR_KINDS, SMALL, ar_engine, nar_engine, shaken, utterance
+from openvalle.decode.ar import Accent, AROptions, generate, prepare_inputs
 from openvalle.decode.prompt import continual, speak, zero_shot
-from openvalle.decode.sampling import SamplingOptions, row_generators
+from openvalle.decode.sampling import SamplingOptions, make_rngs
+from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError
 from openvalle.model.ar import AR
 from openvalle.model.config import Alignment, ARConfig
@@ -25,21 +26,21 @@ GREEDY = OPTIONS.model_copy(
 
 @EVERY
 def test_text_comes_first_and_the_prompt_is_cut_alike_for_both_networks(kind):
-    config = ar_of(kind).config
+    config = ar_engine(kind).config
     row = utterance(5, 27, 0)
-    row = dataclasses.replace(row, durations=torch.tensor([6, 5, 6, 4, 6]))
-    target = torch.tensor([7, 8, 9])
+    row = dataclasses.replace(row, durations=np.array([6, 5, 6, 4, 6]))
+    target = np.array([7, 8, 9])
     prompt = zero_shot(config, row, target, language=1)
-    assert torch.equal(prompt.text, torch.cat([row.text, target]))
+    assert np.array_equal(prompt.text, np.concatenate([row.text, target]))
     start = 27 // config.merge % config.group * config.merge  # papers' 9.2: P starts at frame len % G
     kept = row.codes[start : 27 // config.merge * config.merge]
-    assert torch.equal(prompt.codes, kept)
-    assert torch.equal(prompt.ar(config).codes, kept[:: config.merge, 0])
-    model = shaken(AR(config))
-    result = generate(model, [prompt.ar(config)], OPTIONS, row_generators([1]))[0]
+    assert np.array_equal(prompt.codes, kept)
+    assert np.array_equal(prompt.ar(config).codes, kept[:: config.merge, 0])
+    model = TorchAR(shaken(AR(config)))
+    result = generate(model, [prompt.ar(config)], OPTIONS, make_rngs([1]))[0]
     filled = prompt.nar(result, config)
-    assert torch.equal(filled.prompt, kept)
-    assert torch.equal(filled.first, result.codes.repeat_interleave(config.merge))
+    assert np.array_equal(filled.prompt, kept)
+    assert np.array_equal(filled.first, np.repeat(result.codes, config.merge))
     if config.alignment == Alignment.PHONEME:
         assert len(filled.path) == len(kept) + len(filled.first)
         assert filled.path[len(kept)] == 5
@@ -47,66 +48,66 @@ def test_text_comes_first_and_the_prompt_is_cut_alike_for_both_networks(kind):
 
 @EVERY
 def test_no_group_is_cut_again(kind):
-    """What `inputs_of` reads is the whole prompt: the cut happened once, for both networks."""
-    model = ar_of(kind)
-    prompt = zero_shot(model.config, utterance(5, 30, 2), torch.tensor([7, 8]), language=1)
-    inputs, _ = inputs_of(model, [prompt.ar(model.config)])
-    assert torch.equal(inputs.groups[0].flatten(), prompt.codes[:: model.config.merge, 0])
+    """What `prepare_inputs` reads is the whole prompt: the cut happened once, for both networks."""
+    model = ar_engine(kind)
+    prompt = zero_shot(model.config, utterance(5, 30, 2), np.array([7, 8]), language=1)
+    inputs, _ = prepare_inputs(model.config, [prompt.ar(model.config)])
+    assert np.array_equal(inputs.groups[0].flatten(), prompt.codes[:: model.config.merge, 0])
 
 
 @pytest.mark.parametrize("kind", SYSTEMS)
 def test_continual_is_zero_shot_with_the_rest_of_the_transcript(kind):
     """At a symbol's end, with durations known, the two modes are one and the same."""
-    config = ar_of(kind).config
-    row = dataclasses.replace(utterance(5, 40, 0), durations=torch.tensor([8, 8, 8, 8, 8]))
+    config = ar_engine(kind).config
+    row = dataclasses.replace(utterance(5, 40, 0), durations=np.array([8, 8, 8, 8, 8]))
     goes_on = continual(config, row, frames=16)
     first = dataclasses.replace(row, text=row.text[:2], codes=row.codes[:16], durations=row.durations[:2])
     other = zero_shot(config, first, row.text[2:], row.language)
     for field in dataclasses.fields(goes_on):
         a, b = getattr(goes_on, field.name), getattr(other, field.name)
-        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
+        assert np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b, field.name
 
 
 def test_a_prompt_that_ends_inside_a_symbol_goes_on_with_it():
-    config = ar_of("valler").config
-    row = dataclasses.replace(utterance(5, 40, 0), durations=torch.tensor([8, 8, 8, 8, 8]))
+    config = ar_engine("valler").config
+    row = dataclasses.replace(utterance(5, 40, 0), durations=np.array([8, 8, 8, 8, 8]))
     prompt = continual(config, row, frames=20)
     assert prompt.prompt_symbols == 2
     assert prompt.path.tolist() == [0] * 8 + [1] * 8 + [2] * 4
-    result = generate(ar_of("valler"), [prompt.ar(config)], OPTIONS, row_generators([1]))[0]
+    result = generate(ar_engine("valler"), [prompt.ar(config)], OPTIONS, make_rngs([1]))[0]
     assert prompt.nar(result, config).path[20] == 2
 
 
 def test_without_durations_the_bounds_hold_for_prompt_and_target_together():
-    model = ar_of("valle")
+    model = ar_engine("valle")
     row = dataclasses.replace(utterance(5, 40, 0), durations=None)
     prompt = continual(model.config, row, frames=20)
     assert prompt.prompt_symbols == 0
     for least, most, lengths in ((6.0, 8.0, range(10, 21)), (2.0, 3.0, range(1, 2)), (8.0, 8.0, range(20, 21))):
         options = OPTIONS.model_copy(update={"least_frames": least, "most_frames": most})
         for seed in range(3):
-            result = generate(model, [prompt.ar(model.config)], options, row_generators([seed]))[0]
+            result = generate(model, [prompt.ar(model.config)], options, make_rngs([seed]))[0]
             assert len(result.codes) in lengths
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("mode", ["zero-shot", "continual"])
 def test_every_system_speaks_in_both_modes(system, mode):
-    ar, nar = ar_of(system), nar_of(system)
+    ar, nar = ar_engine(system), nar_engine(system)
     rows = [utterance(5, 36, 0), utterance(7, 33, 1)]
     prompts = [
-        zero_shot(ar.config, row, torch.tensor([7, 8, 9]), 1) if mode == "zero-shot" else continual(ar.config, row, 12)
+        zero_shot(ar.config, row, np.array([7, 8, 9]), 1) if mode == "zero-shot" else continual(ar.config, row, 12)
         for row in rows
     ]
-    spoken = speak(ar, nar, prompts, OPTIONS, row_generators([1, 2]))
+    spoken = speak(ar, nar, prompts, OPTIONS, make_rngs([1, 2]))
     for prompt, seed, codes in zip(prompts, (1, 2), spoken, strict=True):
         assert codes.shape[1] == 8
         assert len(codes) % ar.config.merge == 0
         assert int(codes.min()) >= 0
         assert int(codes.max()) < ENTRIES
-        assert torch.equal(speak(ar, nar, [prompt], OPTIONS, row_generators([seed]))[0], codes)
-    twice = speak(ar, nar, prompts[:1], OPTIONS, row_generators([1, 5]))
-    assert torch.equal(twice[0], spoken[0])
+        assert np.array_equal(speak(ar, nar, [prompt], OPTIONS, make_rngs([seed]))[0], codes)
+    twice = speak(ar, nar, prompts[:1], OPTIONS, make_rngs([1, 5]))
+    assert np.array_equal(twice[0], spoken[0])
 
 
 def test_every_nar_kind_speaks_with_an_ar_model_it_fits():
@@ -117,53 +118,53 @@ def test_every_nar_kind_speaks_with_an_ar_model_it_fits():
         "rests in passes": "valle",
     }
     for kind in NAR_KINDS:
-        ar = ar_of(partners.get(kind, kind))
-        prompt = zero_shot(ar.config, utterance(5, 36, 0), torch.tensor([7, 8, 9]), 1)
-        assert speak(ar, nar_of(kind), [prompt], OPTIONS, row_generators([1]))[0].shape[1] == 8
+        ar = ar_engine(partners.get(kind, kind))
+        prompt = zero_shot(ar.config, utterance(5, 36, 0), np.array([7, 8, 9]), 1)
+        assert speak(ar, nar_engine(kind), [prompt], OPTIONS, make_rngs([1]))[0].shape[1] == 8
 
 
 def test_accents_are_language_ids_of_generated_frames():
     """VALL-E X 3.3: native = the target's id, foreign = the prompt's, none = the null id; words keep theirs."""
-    model = ar_of("vallex")
+    model = ar_engine("vallex")
     row = dataclasses.replace(utterance(5, 30, 0), language=2)
-    prompt = zero_shot(model.config, row, torch.tensor([7, 8, 9]), language=1).ar(model.config)
-    assert [prompt.spoken(accent) for accent in Accent] == [1, 2, 0]
-    inputs = [inputs_of(model, [prompt], accent)[0] for accent in Accent]
-    assert all(each.languages.unique().tolist() == [2] for each in inputs)  # the prompt's frames and <BOS>
+    prompt = zero_shot(model.config, row, np.array([7, 8, 9]), language=1).ar(model.config)
+    assert [prompt.language_spoken(accent) for accent in Accent] == [1, 2, 0]
+    inputs = [prepare_inputs(model.config, [prompt], accent)[0] for accent in Accent]
+    assert all(np.unique(each.languages).tolist() == [2] for each in inputs)  # the prompt's frames and <BOS>
     assert all(each.text_languages[0].tolist() == [2] * 5 + [1] * 3 for each in inputs)
     said = {}
     for accent in Accent:
         options = GREEDY.model_copy(update={"accent": accent, "least_frames": 6.0})
-        said[accent] = generate(model, [prompt], options, row_generators([0]))[0].codes.tolist()
+        said[accent] = generate(model, [prompt], options, make_rngs([0]))[0].codes.tolist()
     assert len({tuple(codes) for codes in said.values()}) == 3
     foreign = dataclasses.replace(prompt, language=2)
     native = GREEDY.model_copy(update={"least_frames": 6.0})
-    assert generate(model, [foreign], native, row_generators([0]))[0].codes.tolist() == said[Accent.FOREIGN]
+    assert generate(model, [foreign], native, make_rngs([0]))[0].codes.tolist() == said[Accent.FOREIGN]
 
 
 def test_a_voice_without_a_prompt_has_the_accent_from_the_first_frame():
-    model = ar_of("vallex")
-    prompt = zero_shot(model.config, None, torch.tensor([7, 8, 9]), language=1).ar(model.config)
-    assert inputs_of(model, [prompt], Accent.NATIVE)[0].languages.tolist() == [[1]]
-    assert inputs_of(model, [prompt], Accent.NONE)[0].languages.tolist() == [[0]]
+    model = ar_engine("vallex")
+    prompt = zero_shot(model.config, None, np.array([7, 8, 9]), language=1).ar(model.config)
+    assert prepare_inputs(model.config, [prompt], Accent.NATIVE)[0].languages.tolist() == [[1]]
+    assert prepare_inputs(model.config, [prompt], Accent.NONE)[0].languages.tolist() == [[0]]
 
 
 def test_a_model_without_languages_has_no_choice_of_accent():
-    model = ar_of("valle")
-    prompt = zero_shot(model.config, None, torch.tensor([7, 8, 9])).ar(model.config)
+    model = ar_engine("valle")
+    prompt = zero_shot(model.config, None, np.array([7, 8, 9])).ar(model.config)
     options = OPTIONS.model_copy(update={"accent": Accent.FOREIGN})
     with pytest.raises(ModelError, match="knows no languages"):
-        generate(model, [prompt], options, row_generators([0]))
+        generate(model, [prompt], options, make_rngs([0]))
 
 
 def test_recordings_that_cannot_be_used_are_refused():
     config = ARConfig.parse({**SMALL, "merge": 2, "group": 4})
     with pytest.raises(ModelError, match="shorter than one step"):
-        zero_shot(config, utterance(2, 7, 0), torch.tensor([1]))
+        zero_shot(config, utterance(2, 7, 0), np.array([1]))
     with pytest.raises(ModelError, match="no text to speak"):
         generate(
-            ar_of("valler"),
-            [continual(ar_of("valler").config, utterance(4, 20, 0), 20).ar(ar_of("valler").config)],
+            ar_engine("valler"),
+            [continual(ar_engine("valler").config, utterance(4, 20, 0), 20).ar(ar_engine("valler").config)],
             OPTIONS,
-            row_generators([0]),
+            make_rngs([0]),
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
 
-from lm_samples import ar_of
+from lm_samples import ar_engine
 from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate
 from openvalle.decode.failures import Finding, Watch, WatchOptions
-from openvalle.decode.sampling import row_generators
+from openvalle.decode.sampling import make_rngs
 
-TEXT = torch.tensor([1, 2, 3, 4, 5, 6, 7, 8])
+TEXT = np.array([1, 2, 3, 4, 5, 6, 7, 8])
 
 
 def found(codes, options: WatchOptions | None = None, block: int = 2, budget: float | None = None):
@@ -23,13 +23,13 @@ def found(codes, options: WatchOptions | None = None, block: int = 2, budget: fl
 
 
 def test_random_codes_are_ordinary() -> None:
-    codes = torch.randint(1024, (600,), generator=torch.Generator().manual_seed(0))
+    codes = np.random.default_rng(0).integers(1024, size=600)
     assert found(codes) is None
 
 
 @pytest.mark.parametrize("period", [1, 5, 30])
 def test_a_pattern_again_and_again_is_a_loop(period: int) -> None:
-    pattern = torch.randperm(1024, generator=torch.Generator().manual_seed(1))[:period].tolist()
+    pattern = np.random.default_rng(1).permutation(1024)[:period].tolist()
     finding, step = found(pattern * 400)
     assert finding is Finding.LOOP
     assert step == max(45, 3 * period) + period  # 90 frames of 2, at least three times
@@ -50,12 +50,12 @@ def test_silence_and_runaway() -> None:
 
 
 def test_a_runaway_draw_ends_early_and_says_why() -> None:
-    model = ar_of("builtin")
+    model = ar_engine("builtin")
     slow = AROptions(symbol_frames=60, pauses=(), watch=WatchOptions(runaway_frames=2.2))
-    result = generate(model, [ARPrompt(TEXT)], slow, row_generators([3]))[0]
+    result = generate(model, [ARPrompt(TEXT)], slow, make_rngs([3]))[0]
     assert (result.stopped_by, result.noticed) == (StoppedBy.WATCH, Finding.RUNAWAY)
     enduring = slow.model_copy(update={"watch": slow.watch.model_copy(update={"ends": False})})
-    whole = generate(model, [ARPrompt(TEXT)], enduring, row_generators([3]))[0]
+    whole = generate(model, [ARPrompt(TEXT)], enduring, make_rngs([3]))[0]
     assert whole.noticed is Finding.RUNAWAY
     assert whole.stopped_by is not StoppedBy.WATCH
     assert whole.codes[: len(result.codes)].tolist() == result.codes.tolist()
@@ -64,12 +64,12 @@ def test_a_runaway_draw_ends_early_and_says_why() -> None:
 
 @pytest.mark.parametrize("kind", ["builtin", "valler"])
 def test_what_follows_is_read_but_not_spoken(kind: str) -> None:
-    model = ar_of(kind)
+    model = ar_engine(kind)
     options = AROptions(symbol_frames=8, pause_frames=8)
-    result = generate(model, [ARPrompt(TEXT, following_symbols=3)], options, row_generators([3]))[0]
+    result = generate(model, [ARPrompt(TEXT, following_symbols=3)], options, make_rngs([3]))[0]
     assert result.stopped_by is StoppedBy.PATH_END
     assert result.path.max() == 4, "the last of the five symbols to speak"
-    whole = generate(model, [ARPrompt(TEXT)], options, row_generators([3]))[0]
+    whole = generate(model, [ARPrompt(TEXT)], options, make_rngs([3]))[0]
     assert whole.codes[: len(result.codes)].tolist() == result.codes.tolist()
-    alone = generate(model, [ARPrompt(TEXT[:5])], options, row_generators([3]))[0]
+    alone = generate(model, [ARPrompt(TEXT[:5])], options, make_rngs([3]))[0]
     assert alone.codes.tolist() != result.codes.tolist(), "the model knows what comes"

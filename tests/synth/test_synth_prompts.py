@@ -10,9 +10,11 @@ import torch
 
 from lm_samples import AR_KINDS, NAR_KINDS, shaken
 from openvalle.decode.ar import AROptions
+from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.errors import ModelError
+from openvalle.model.alignment import Utterance
 from openvalle.model.ar import AR
-from openvalle.model.batch import Batch, Utterance
+from openvalle.model.batch import Batch
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR, NARInputs
 from openvalle.synth.plan import split_sentences
@@ -75,7 +77,7 @@ def of_family(synthesizer: Synthesizer, system: str, prompt: str | None = None) 
     if prompt is not None:
         nar = {key: value for key, value in nar.items() if key not in ("prompt_min", "prompt_max")}
         nar |= {"prompt": prompt, "text": "target"}
-    networks = shaken(AR(ar), 0.1), shaken(NAR(NARConfig.parse(nar)), 0.1)
+    networks = TorchAR(shaken(AR(ar), 0.1)), TorchNAR(shaken(NAR(NARConfig.parse(nar)), 0.1))
     languages = ("zh", "en") if ar.languages else ("en",)
     generator = replace(synthesizer.generator, ar=networks[0], nar=networks[1], languages=languages)
     options = AROptions(symbol_frames=6, pause_frames=8, most_frames=4.0)
@@ -89,25 +91,21 @@ def trained_on(synthesizer: Synthesizer, voice: Voice, symbols: tuple[str, ...],
     config = generator.nar.config
     merge, language = generator.ar.config.merge, generator._language("en")
     table = generator.table
-    target = torch.from_numpy(codes.astype(np.int64))
-    frames = torch.bincount(torch.tensor(path, dtype=torch.long), minlength=len(symbols)) * merge
-    durations = torch.tensor(table.spread(symbols, frames.tolist())) if path else None
-    row = Utterance(torch.tensor(table.encode(symbols)), target, durations, language)
-    heard = torch.from_numpy(voice.codes.astype(np.int64))
+    target = codes.astype(np.int64)
+    frames = np.bincount(np.array(path, np.int64), minlength=len(symbols)) * merge
+    durations = np.array(table.spread(symbols, frames.tolist())) if path else None
+    row = Utterance(np.array(table.encode(symbols)), target, durations, language)
+    heard = voice.codes.astype(np.int64)
     if config.prompt == "prefix":  # the voice's recording goes on: one utterance, of which it is the beginning
-        whole = (
-            None
-            if durations is None
-            else torch.cat([torch.tensor(table.spread(voice.symbols, voice.durations)), durations])
-        )
-        text = torch.cat([torch.tensor(table.encode(voice.symbols)), row.text])
-        row = Utterance(text, torch.cat([heard, target]), whole, language)
+        whole = None if durations is None else np.concatenate([table.spread(voice.symbols, voice.durations), durations])
+        text = np.concatenate([table.encode(voice.symbols), row.text])
+        row = Utterance(text, np.concatenate([heard, target]), whole, language)
         batch = replace(Batch.of([row], config.merge), prompt_lens=torch.tensor([len(heard)]))
     elif config.prompt == "none":
         batch = Batch.of([row], config.merge)
     else:  # it is another piece of speech, given by the data
         batch = Batch.of([replace(row, speaker_codes=heard)], config.merge)
-    generator.nar.loss(batch, torch.Generator().manual_seed(0), stage=1)
+    generator.nar.network.loss(batch, torch.Generator().manual_seed(0), stage=1)
     return spy[-1]
 
 

@@ -14,6 +14,7 @@ import pytest
 from openvalle.audio import RATE, concatenate
 from openvalle.decode import ar
 from openvalle.decode.nar import Windows
+from openvalle.engines.torch import TorchNAR
 from openvalle.errors import TextError
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR
@@ -63,7 +64,7 @@ def test_a_model_that_met_no_longer_prefixes_streams_line_by_line(
     synthesizer: Synthesizer, tiny_voice: Voice, prompt: str
 ) -> None:
     values = synthesizer.generator.nar.config.model_dump() | {"prompt": prompt, "text": "target"}
-    nar = NAR(NARConfig.parse(values)).eval()
+    nar = TorchNAR(NAR(NARConfig.parse(values)).eval())
     other = replace(synthesizer, generator=replace(synthesizer.generator, nar=nar))
     whole = other.say(TEXT, tiny_voice, seed=3, options=other.sampling(attempts=1))
     np.testing.assert_array_equal(sound(list(other.stream(TEXT, tiny_voice, seed=3))), whole.audio.samples)
@@ -99,14 +100,14 @@ def test_first_block_comes_while_the_model_still_speaks(
     synthesizer: Synthesizer, tiny_voice: Voice, monkeypatch
 ) -> None:
     steps = 0
-    step = ar._Loop.step
+    draw = ar.sample
 
-    def counted(self):
+    def counted(*arguments):
         nonlocal steps
         steps += 1
-        return step(self)
+        return draw(*arguments)
 
-    monkeypatch.setattr(ar._Loop, "step", counted)
+    monkeypatch.setattr(ar, "sample", counted)
     stream = synthesizer.stream("Hello, my friend, this is one line and nothing else.", tiny_voice, windows=SMALL)
     next(stream)
     first = steps
@@ -116,13 +117,13 @@ def test_first_block_comes_while_the_model_still_speaks(
 
 def test_reader_who_stops_ends_it(synthesizer: Synthesizer, tiny_voice: Voice, monkeypatch) -> None:
     loops: list[weakref.ref] = []
-    begin = ar._Loop.__init__
+    begin = ar.Rows.__init__
 
     def noted(self, *arguments):
         begin(self, *arguments)
         loops.append(weakref.ref(self))
 
-    monkeypatch.setattr(ar._Loop, "__init__", noted)
+    monkeypatch.setattr(ar.Rows, "__init__", noted)
     closed = []
 
     def words() -> Iterator[str]:

@@ -84,10 +84,10 @@ def evaluate(
     if list_only:
         print(tests.write(folder / "items.jsonl"))
         return
+    from openvalle.engines.torch import choose_device
     from openvalle.evaluate.run import EvaluationOptions
     from openvalle.evaluate.run import evaluate as run_evaluation
     from openvalle.evaluate.systems.ours import candidate, load_model_codec
-    from openvalle.synth.synthesizer import choose_device
 
     device = str(choose_device(device))
     options = EvaluationOptions(folder, numbers, samples, rule, jobs, jobs, device, fresh, quiet)

@@ -1,133 +1,192 @@
-"""The monotonic pointer of VALL-E R (3.2.2): which symbol of the text the next frame belongs to."""
+"""Which symbol of the text the next step belongs to: a monotonic pointer (VALL-E R 3.2.2), a given alignment, or none.
+
+All three answer the same questions, for B rows of one decoding: where they are (`current`), how long they may be
+(`longest`), and whether they may or must end now. The decode loop asks and never looks which one it has.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+import numpy as np
 
 from openvalle.decode.sampling import advances
+from openvalle.engines.base import pad
 from openvalle.errors import ModelError
-from openvalle.model.alignment import merge_path
+from openvalle.model.alignment import to_block_alignment
+
+NEVER = 2**31  # more steps than any row takes
 
 
-class Pointer:
-    """Per row, the symbol of the next step: it stays or moves on by one, never back, and leaves none out but marks."""
+class Pointer(Protocol):
+    """What the decode loop asks."""
 
-    def __init__(self, symbols: Sequence[Tensor], caps: Sequence[Tensor], marks: Sequence[int] = ()) -> None:
-        """`symbols` (L,) and the longest stay in steps, `caps` (L,), of each row; `marks`: symbols that last no time,
-        which are passed over."""
-        self.symbols = pad_sequence(list(symbols), batch_first=True)  # (B, L)
-        self.caps = pad_sequence(list(caps), batch_first=True)
-        places = [_lasting(row, marks) for row in symbols]
-        self.first = torch.stack([row[0] for row in places])  # (B,)
-        self.last = torch.stack([row[-1] for row in places])
-        after = [_following(len(row), where) for row, where in zip(symbols, places, strict=True)]
-        self.after = pad_sequence(after, batch_first=True)  # (B, L) the symbol that each is left for
-        self.current = torch.full_like(self.last, -1)
-        self.held = torch.zeros_like(self.last)  # steps emitted at `current`
+    longest: np.ndarray  # (B,) steps that a row may take
 
-    def move(self, scores: Tensor | None, uniform: Tensor, temperature: float) -> None:
-        """Choose the symbol of the next step from phoneme scores (B, symbols); the first step takes the first."""
-        if scores is None:
-            self.current = self.first
-            return
-        following = self._at(self.after, self.current)
-        here = self._at(self.symbols, self.current)
-        there = self._at(self.symbols, following)
-        difference = (scores.gather(1, there[:, None]) - scores.gather(1, here[:, None]))[:, 0]
+    @property
+    def current(self) -> np.ndarray | None:
+        """Index in the target's text of the symbol of the next step, (B,); None without alignment."""
+
+    @property
+    def waiting(self) -> np.ndarray:
+        """How many symbols are still to be spoken after the current one, (B,)."""
+
+    @property
+    def may_end(self) -> np.ndarray:
+        """Rows (B,) that may end after the steps so far."""
+
+    @property
+    def must_end(self) -> np.ndarray:
+        """Rows (B,) whose text is over."""
+
+    def count(self) -> None:
+        """Count one step at the current symbol."""
+
+    def move(self, scores: np.ndarray | None, uniform: np.ndarray, temperature: float) -> None:
+        """Choose the symbol of the next step from phoneme scores (B, symbols) and uniforms (B,)."""
+
+
+class NoAlignment:
+    """Nobody knows the symbols: the length of the text bounds the steps."""
+
+    current = None
+
+    def __init__(self, least: np.ndarray, longest: np.ndarray) -> None:
+        """`least`, `longest`: the steps of each row, (B,)."""
+        self.least, self.longest = least, longest
+        self.steps = 0
+        self.waiting = np.zeros_like(least)
+        self.must_end = np.zeros(len(least), bool)
+
+    @property
+    def may_end(self) -> np.ndarray:
+        return self.steps >= self.least
+
+    def count(self) -> None:
+        self.steps += 1
+
+    def move(self, scores: np.ndarray | None, uniform: np.ndarray, temperature: float) -> None:
+        pass
+
+
+class MonotonicPointer:
+    """Per row it stays or moves on by one symbol, never back, and leaves none out but marks."""
+
+    def __init__(
+        self,
+        symbols: Sequence[np.ndarray],
+        caps: Sequence[np.ndarray],
+        ends: Sequence[int] | None = None,
+        marks: Sequence[int] = (),
+        limit: int = NEVER,
+    ) -> None:
+        """`symbols` (L,) and the longest stay in steps, `caps` (L,), of each row; `ends`: how many of its symbols are
+        spoken, None: all; `marks`: symbols that last no time, which are passed over; `limit`: steps of a row."""
+        self.symbols, self.caps = pad(symbols), pad(caps)  # (B, L)
+        self.ends = np.array([len(row) for row in symbols] if ends is None else ends)
+        places = [_find_lasting(row, marks) for row in symbols]
+        self.after = pad([_find_next(len(row), where) for row, where in zip(symbols, places, strict=True)])  # (B, L)
+        self.last = np.array([row[-1] for row in places])
+        self.current = np.array([row[0] for row in places])
+        self.held = np.zeros_like(self.last)  # steps counted at `current`
+        self.longest = self.caps.sum(1).clip(max=limit)
+
+    @property
+    def waiting(self) -> np.ndarray:
+        return np.maximum(self.ends - self.current - 1, 0)
+
+    @property
+    def may_end(self) -> np.ndarray:
+        """Rows whose every symbol has been spoken."""
+        return (self.current == self.last) & (self.held > 0)
+
+    @property
+    def must_end(self) -> np.ndarray:
+        """Rows that have stayed at the last symbol for its cap, or that come to what is not to be spoken."""
+        return (self.may_end & self._is_held_long()) | (self.current >= self.ends)
+
+    def count(self) -> None:
+        self.held += 1
+
+    def move(self, scores: np.ndarray | None, uniform: np.ndarray, temperature: float) -> None:
+        assert scores is not None
+        rows, following = np.arange(len(self.current)), self._look_up(self.after)
+        here, there = self._look_up(self.symbols), self.symbols[rows, following]
+        difference = scores[rows, there] - scores[rows, here]
         # Equal neighbours have one score, which tells nothing: they are passed in one step each, and the last of them
         # stays as long as the model wants, as if they were one.
         wants = advances(difference, uniform, temperature) | (here == there) | self._is_held_long()
         moves = wants & (self.current < self.last)
-        self.current = torch.where(moves, following, self.current)
-        self.held = torch.where(moves, 0, self.held)
+        self.current = np.where(moves, following, self.current)
+        self.held = np.where(moves, 0, self.held)
 
-    def emit(self) -> None:
-        """Count one step at the current symbol."""
-        self.held = self.held + 1
+    def _is_held_long(self) -> np.ndarray:
+        return self.held >= self._look_up(self.caps)
 
-    @property
-    def may_end(self) -> Tensor:
-        """Rows (B,) whose every symbol has been spoken."""
-        return (self.current == self.last) & (self.held > 0)
-
-    @property
-    def must_end(self) -> Tensor:
-        """Rows (B,) that have stayed at the last symbol for its cap."""
-        return self.may_end & self._is_held_long()
-
-    def _is_held_long(self) -> Tensor:
-        return self.held >= self._at(self.caps, self.current)
-
-    @staticmethod
-    def _at(table: Tensor, index: Tensor) -> Tensor:
-        return table.gather(1, index[:, None])[:, 0]
+    def _look_up(self, table: np.ndarray) -> np.ndarray:
+        return table[np.arange(len(table)), self.current]
 
 
-class PresetPointer:
-    """A pointer that follows given paths (prosody transfer, VALL-E R 3.2.3) and ends with them."""
+class PresetAlignment:
+    """Goes along given alignments (prosody transfer, VALL-E R 3.2.3) and ends with them."""
 
-    def __init__(self, paths: Sequence[Tensor]) -> None:
-        """`paths` (N,): index of each step's symbol in the row's target text."""
-        self.paths = pad_sequence(list(paths), batch_first=True)
-        self.lens = torch.tensor([len(path) for path in paths], device=self.paths.device)
-        self.step = -1
+    def __init__(self, alignments: Sequence[np.ndarray], ends: Sequence[int]) -> None:
+        """`alignments` (N,): index of each step's symbol in the row's target text; `ends`: how many symbols of each
+        text are spoken."""
+        self.alignments, self.ends = pad(alignments), np.array(ends)
+        self.longest = np.array([len(row) for row in alignments])
+        self.steps = 0
+        self.may_end = np.zeros(len(alignments), bool)  # no row ends by itself
 
     @property
-    def current(self) -> Tensor:
-        """Symbol of the next step, (B,); beyond a path's end its last."""
-        at = torch.minimum(torch.full_like(self.lens, self.step), self.lens - 1)
-        return self.paths.gather(1, at[:, None])[:, 0]
-
-    def move(self, scores: Tensor | None, uniform: Tensor, temperature: float) -> None:
-        """Go on along the paths: there is nothing to choose."""
-        self.step += 1
-
-    def emit(self) -> None:
-        """The step's place on the path counts it already."""
+    def current(self) -> np.ndarray:
+        """Beyond its end the last symbol of an alignment."""
+        return self.alignments[np.arange(len(self.ends)), np.minimum(self.steps, self.longest - 1)]
 
     @property
-    def may_end(self) -> Tensor:
-        """No row ends by itself."""
-        return torch.zeros_like(self.lens, dtype=torch.bool)
+    def waiting(self) -> np.ndarray:
+        return np.maximum(self.ends - self.current - 1, 0)
 
     @property
-    def must_end(self) -> Tensor:
-        """Rows (B,) at the end of their path."""
-        return self.step >= self.lens
+    def must_end(self) -> np.ndarray:
+        return (self.steps >= self.longest) | (self.current >= self.ends)
+
+    def count(self) -> None:
+        pass  # the place in the alignment tells
+
+    def move(self, scores: np.ndarray | None, uniform: np.ndarray, temperature: float) -> None:
+        self.steps += 1
 
 
-def stretched(path: Tensor, steps: int) -> Tensor:
-    """Return a path (N,) through the symbols 0 to n without a gap as one of `steps` steps, all stays longer or shorter
-    by the same factor; each symbol keeps one step at least."""
-    durations = torch.bincount(path.cpu())
-    return merge_path(durations * max(steps, len(durations)), len(path))
+def stretch(alignment: np.ndarray, steps: int) -> np.ndarray:
+    """Return an alignment (N,) to the symbols 0 to n without a gap as one of `steps` steps, all stays longer or
+    shorter by the same factor; each symbol keeps one step at least."""
+    durations = np.bincount(alignment)
+    return to_block_alignment(durations * max(steps, len(durations)), len(alignment))
 
 
-def _lasting(symbols: Tensor, marks: Sequence[int]) -> Tensor:
+def check_alignment(alignment: np.ndarray, symbols: int) -> None:
+    """Raise `ModelError` unless `alignment` (N,) can be followed through a text of `symbols` symbols.
+
+    It may leave symbols out and go back: that is the caller's intention.
+    """
+    if alignment.ndim != 1 or not len(alignment) or alignment.min() < 0 or alignment.max() >= symbols:
+        raise ModelError(
+            f"the preset path does not fit the text of {symbols} symbols",
+            f"give one index from 0 to {symbols - 1} for every step",
+        )
+
+
+def _find_lasting(symbols: np.ndarray, marks: Sequence[int]) -> np.ndarray:
     """Return the places of the symbols (L,) that last, (N,); `ModelError` if none does."""
-    places = torch.nonzero(~torch.isin(symbols, symbols.new_tensor(list(marks))))[:, 0]
+    places = np.flatnonzero(~np.isin(symbols, marks))
     if not len(places):
         raise ModelError("the text holds no sound", "give at least one phone")
     return places
 
 
-def _following(length: int, places: Tensor) -> Tensor:
+def _find_next(length: int, places: np.ndarray) -> np.ndarray:
     """Return, for each of `length` symbols, the next of `places` after it, or the last, (length,)."""
-    at = torch.searchsorted(places, torch.arange(length, device=places.device), right=True)
-    return places[at.clamp(max=len(places) - 1)]
-
-
-def check_path(path: Tensor, symbols: int) -> None:
-    """Raise `ModelError` unless `path` (N,) can be followed through a text of `symbols` symbols.
-
-    It may leave symbols out and go back: that is the caller's intention.
-    """
-    if path.ndim != 1 or not len(path) or int(path.min()) < 0 or int(path.max()) >= symbols:
-        raise ModelError(
-            f"the preset path does not fit the text of {symbols} symbols",
-            f"give one index from 0 to {symbols - 1} for every step",
-        )
+    at = np.searchsorted(places, np.arange(length), side="right")
+    return places[at.clip(max=len(places) - 1)]

@@ -3,31 +3,24 @@
 It is the same loop for every configuration: the monotonic pointer (VALL-E R), groups of codes (VALL-E 2), languages
 (VALL-E X) and plain <EOS> (VALL-E) are data in the model's config. Rows have their own random generator and end on
 their own, so a row in a batch is the row alone.
-
-What the autoregressive loop starts from: prompts as the model's inputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
-import torch
+import numpy as np
 from pydantic import Field, field_validator
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from openvalle.config import Config
-from openvalle.decode.alignment import Pointer, PresetPointer, check_path
+from openvalle.decode.alignment import MonotonicPointer, NoAlignment, Pointer, PresetAlignment, check_alignment
 from openvalle.decode.failures import Finding, Watch, WatchOptions
-from openvalle.decode.sampling import DRAWS, SamplingOptions, checked_temperature, draw, steps_of, uniforms
+from openvalle.decode.sampling import DRAWS, SamplingOptions, check_temperature, draw, draw_uniforms, steps_of
+from openvalle.engines.base import AREngine, ARRows, pad
 from openvalle.errors import ModelError
-from openvalle.model.ar import ARInputs, ARLogits, ARState
 from openvalle.model.config import Alignment, ARConfig
-from openvalle.threads import one_thread
 
 
 class Accent(StrEnum):
@@ -38,114 +31,41 @@ class Accent(StrEnum):
     NONE = "none"  # the null id, learnt by `language_dropout`
 
 
-class ARModel(Protocol):
-    """The step interface: what the loop needs of a model."""
-
-    config: ARConfig
-
-    def input_path(self, path: Tensor, lens: Tensor, following: Tensor) -> Tensor:
-        """Return symbol indices (B, N + 1) that enter with <BOS> and N groups."""
-
-    def prefill(self, inputs: ARInputs, room: int) -> tuple[ARLogits, ARState]:
-        """Return the scores after the prompt and a state with `room` steps left."""
-
-    def step(
-        self, groups: Tensor, aligned: Tensor | None, languages: Tensor, state: ARState
-    ) -> tuple[ARLogits, ARState]:
-        """Take one group per row and return the next scores."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ARPrompt:
     """The text of prompt and target, and the prompt's audio (none: the model makes up a voice)."""
 
-    text: Tensor  # (S,) symbols of the prompt, then of the target
+    text: np.ndarray  # (S,) symbols of the prompt, then of the target
     prompt_symbols: int = 0  # how many of them are the prompt's
-    codes: Tensor | None = None  # (Tp,) merged codebook 1
-    path: Tensor | None = None  # (Tp,) index of each code's symbol; needed with alignment
+    codes: np.ndarray | None = None  # (Tp,) merged codebook 1
+    path: np.ndarray | None = None  # (Tp,) index of each code's symbol; needed with alignment
     language: int = 0  # of the target; 0 = null
     prompt_language: int | None = None  # None: the same
     following_symbols: int = 0  # how many of the last ones are read, but not spoken; needs alignment
     is_beginning: bool = False  # `codes` are how `text` begins, whose border nobody knows: `prompt_symbols` is 0
 
-    def spoken(self, accent: Accent) -> int:
+    @property
+    def target(self) -> np.ndarray:
+        """The symbols (L,) after the prompt's."""
+        return self.text[self.prompt_symbols :]
+
+    @property
+    def language_before(self) -> int:
+        """The language id of the prompt."""
+        return self.language if self.prompt_language is None else self.prompt_language
+
+    def language_spoken(self, accent: Accent) -> int:
         """Return the language id of generated frames."""
-        if accent is Accent.NONE:
-            return 0
-        if accent is Accent.FOREIGN and self.prompt_language is not None:
-            return self.prompt_language
-        return self.language
+        return {Accent.NONE: 0, Accent.FOREIGN: self.language_before, Accent.NATIVE: self.language}[accent]
 
-
-def inputs_of(model: ARModel, prompts: Sequence[ARPrompt], accent: Accent = Accent.NATIVE) -> tuple[ARInputs, Tensor]:
-    """Return the model's inputs and the codes so far (B, Tp; -1 = none), right-aligned."""
-    config, device = model.config, _device(model)
-    if accent is not Accent.NATIVE and not config.languages:
-        raise ModelError(f"this model knows no languages and cannot speak with the accent {accent}", "use native")
-    for prompt in prompts:
-        _check(prompt, config)
-    codes = [_whole_groups(prompt.codes, config.group) for prompt in prompts]
-    lens = torch.tensor([len(row) // config.group for row in codes])
-    texts = [prompt.text.long().cpu() for prompt in prompts]
-    aligned = None
-    if config.alignment == Alignment.PHONEME:
-        paths = [_whole_groups(prompt.path, config.group)[:: config.group] for prompt in prompts]
-        following = torch.tensor([prompt.prompt_symbols for prompt in prompts])
-        aligned = model.input_path(pad_sequence(paths, batch_first=True), lens, following).to(device)
-    languages, text_languages = _languages(prompts, lens, accent)
-    groups = pad_sequence(codes, batch_first=True).unflatten(1, (-1, config.group))
-    history = pad_sequence(codes, batch_first=True, padding_value=-1, padding_side="left")
-    inputs = ARInputs(
-        pad_sequence(texts, batch_first=True).to(device),
-        torch.tensor([len(text) for text in texts], device=device),
-        groups.to(device),
-        lens.to(device),
-        aligned,
-        languages.to(device),
-        text_languages.to(device),
-    )
-    return inputs, history.to(device)
-
-
-def _languages(prompts: Sequence[ARPrompt], lens: Tensor, accent: Accent) -> tuple[Tensor, Tensor]:
-    """Return the languages of audio inputs (B, N + 1) and of text (B, S): each frame carries its own audio's, <BOS>
-    the first frame's. The accent is the audio's; words keep their language."""
-    of_prompt = [
-        p.spoken(accent) if p.codes is None else p.language if p.prompt_language is None else p.prompt_language
-        for p in prompts
-    ]
-    audio = torch.tensor(of_prompt)[:, None].expand(-1, int(lens.max()) + 1)
-    rows = []
-    for prompt in prompts:
-        before = prompt.language if prompt.prompt_language is None else prompt.prompt_language
-        row = torch.full((len(prompt.text),), prompt.language)
-        row[: prompt.prompt_symbols] = before
-        rows.append(row)
-    return audio, pad_sequence(rows, batch_first=True)
-
-
-def _whole_groups(values: Tensor | None, group: int) -> Tensor:
-    """Return (Tp,) without the first values that fill no group."""
-    if values is None:
-        return torch.zeros(0, dtype=torch.long)
-    return values[len(values) % group :].long().cpu()
-
-
-def _check(prompt: ARPrompt, config: ARConfig) -> None:
-    if len(prompt.text) <= prompt.prompt_symbols:
-        raise ModelError("there is no text to speak after the prompt's", "give a text with speakable words")
-    is_aligned = config.alignment == Alignment.PHONEME
-    assert is_aligned or not prompt.following_symbols, "only a pointer knows where what follows begins"
-    if prompt.codes is not None and is_aligned and (prompt.path is None or len(prompt.path) != len(prompt.codes)):
-        raise ModelError("this model needs the symbol of each prompt frame", "align the prompt with its transcript")
-
-
-def _device(model: ARModel) -> torch.device:
-    parameters = getattr(model, "parameters", None)
-    return next(parameters()).device if parameters is not None else torch.device("cpu")
-
-
-SMALL = 512  # width up to which a step is sooner done than handed out to other threads (benchmarks/threads.py)
+    def check(self, config: ARConfig) -> None:
+        """Raise `ModelError` if the model cannot go on from this."""
+        if not len(self.target):
+            raise ModelError("there is no text to speak after the prompt's", "give a text with speakable words")
+        is_aligned = config.alignment == Alignment.PHONEME
+        assert is_aligned or not self.following_symbols, "only a pointer knows where what follows begins"
+        if self.codes is not None and is_aligned and (self.path is None or len(self.path) != len(self.codes)):
+            raise ModelError("this model needs the symbol of each prompt frame", "align the prompt with its transcript")
 
 
 class AROptions(Config):
@@ -172,7 +92,7 @@ class AROptions(Config):
     @field_validator("path_temperature")
     @classmethod
     def _divides(cls, value: float) -> float:
-        return checked_temperature(value)
+        return check_temperature(value)
 
 
 class StoppedBy(StrEnum):
@@ -184,242 +104,254 @@ class StoppedBy(StrEnum):
     WATCH = "watch"  # it went wrong: see `noticed`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ARStep:
     """One step of all rows."""
 
-    codes: Tensor  # (B, G)
-    is_emitted: Tensor  # (B, G); False after a row has ended
-    path: Tensor | None  # (B,) index of the step's symbol in the target's text
+    codes: np.ndarray  # (B, G)
+    is_emitted: np.ndarray  # (B, G); False after a row has ended
+    path: np.ndarray | None  # (B,) index of the step's symbol in the target's text
     stopped_by: tuple[StoppedBy | None, ...]  # per row; None while it goes on
-    noticed: tuple[Finding | None, ...]  # per row: the first thing that went wrong
+    noticed: tuple[Finding | None, ...]  # per row; what went wrong so far
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ARResult:
     """What one row said."""
 
-    codes: Tensor  # (T,) merged codebook 1
-    path: Tensor | None  # (T,) index of each code's symbol in the target's text
+    codes: np.ndarray  # (T,) merged codebook 1
+    path: np.ndarray | None  # (T,) index of each code's symbol in the target's text
     stopped_by: StoppedBy
     noticed: Finding | None = None  # what went wrong, whether or not it ended the row
 
 
-@torch.inference_mode()
 def stream(
-    model: ARModel,
+    engine: AREngine,
     prompts: Sequence[ARPrompt],
     options: AROptions,
-    generators: Sequence[torch.Generator],
-    paths: Sequence[Tensor] | None = None,
+    rngs: Sequence[np.random.RandomState],
+    paths: Sequence[np.ndarray] | None = None,
 ) -> Iterator[ARStep]:
     """Yield steps until every row has ended. The last step may emit nothing: it says why rows ended.
 
     With n times as many generators as prompts, each prompt is read once and spoken n times (rows of a prompt are
     neighbours). `paths`: per prompt, the preset symbol index of each step. `options.speed` is not looked at: who wants
-    another pace draws a path first and gives it back `stretched` (`openvalle.synth.generate`).
+    another pace draws an alignment first and gives it back stretched (`openvalle.synth.generate`).
     """
-    loop = _Loop(model, prompts, options, generators, paths)
-    while not all(loop.stopped):
-        yield loop.step()
+    config, lead = engine.config, engine.config.phoneme_lead
+    inputs, history = prepare_inputs(config, prompts, options.accent)
+    fan, rest = divmod(len(rngs), len(prompts))
+    assert fan and not rest, f"{len(rngs)} generators for {len(prompts)} prompts"
+    origin = np.repeat(np.arange(len(prompts)), fan)  # (B,) the prompt of each row
+    spread = [prompts[index] for index in origin.tolist()]
+    pointer = make_pointer(
+        config, spread, options, None if paths is None else [paths[index] for index in origin.tolist()]
+    )
+    rows = Rows(config, spread, options, pointer)
+    languages = np.array([prompt.language_spoken(options.accent) for prompt in spread])
+    offsets = np.array([prompt.prompt_symbols for prompt in spread])
+    history = history[origin]
+
+    scores, state = engine.prefill(inputs, int(rows.longest.max()) + 1)
+    if fan > 1:
+        scores, state = scores.take(origin), state.fork(origin)
+    while True:
+        uniforms = draw_uniforms(rngs, DRAWS * config.group + 1)
+        if not lead and rows.steps:
+            pointer.move(scores.phonemes, uniforms[:, -1], options.path_temperature)
+        rows.end_at_limits(pointer)
+        place = pointer.current
+        codes = sample(scores.codes, history, uniforms, options.sampling, pointer.may_end)
+        history = np.concatenate([history, codes], axis=1)[:, -options.sampling.window :]
+        is_emitted = rows.take(codes)
+        pointer.count()
+        if lead:  # the next step is drawn knowing its symbol
+            pointer.move(scores.phonemes, uniforms[:, -1], options.path_temperature)
+        rows.watch(codes, is_emitted, pointer)
+        yield ARStep(codes, is_emitted, place, tuple(rows.stopped_by), tuple(rows.noticed))
+        if rows.have_ended:
+            return
+        aligned = None if pointer.current is None else pointer.current + offsets
+        scores, state = engine.step(np.where(is_emitted, codes, 0), aligned, languages, state)
 
 
 def generate(
-    model: ARModel,
+    engine: AREngine,
     prompts: Sequence[ARPrompt],
     options: AROptions,
-    generators: Sequence[torch.Generator],
-    paths: Sequence[Tensor] | None = None,
+    rngs: Sequence[np.random.RandomState],
+    paths: Sequence[np.ndarray] | None = None,
 ) -> list[ARResult]:
     """Return what each row says: `stream`, collected."""
-    return collect(list(stream(model, prompts, options, generators, paths)))
+    return collect(list(stream(engine, prompts, options, rngs, paths)))
 
 
 def collect(steps: Sequence[ARStep]) -> list[ARResult]:
     """Return what each row said in all steps of a decoding."""
-    codes = torch.cat([step.codes for step in steps], dim=1)  # (B, T)
-    emitted = torch.cat([step.is_emitted for step in steps], dim=1)
-    path = None
-    if steps[0].path is not None:
-        indices = torch.stack([step.path for step in steps if step.path is not None], dim=1)
-        path = indices.repeat_interleave(codes.shape[1] // len(steps), dim=1)
+    codes = np.concatenate([step.codes for step in steps], axis=1)  # (B, T)
+    is_emitted = np.concatenate([step.is_emitted for step in steps], axis=1)
+    places = [step.path for step in steps if step.path is not None]
+    path = np.repeat(np.stack(places, axis=1), codes.shape[1] // len(steps), axis=1) if places else None
     results = []
     for row, reason in enumerate(steps[-1].stopped_by):
         assert reason is not None
-        kept = emitted[row]
+        kept = is_emitted[row]
         spoken = None if path is None else path[row][kept]
         results.append(ARResult(codes[row][kept], spoken, reason, steps[-1].noticed[row]))
     return results
 
 
-class _Loop:
-    """State of one decoding: everything a step reads and writes."""
+def sample(
+    scores: np.ndarray, history: np.ndarray, uniforms: np.ndarray, options: SamplingOptions, may_end: np.ndarray
+) -> np.ndarray:
+    """Return a group of codes (B, G) for scores (B, G, V + 1), codes so far (B, H), uniforms (B, 2 G or more) and
+    rows that may end (B,); the last class is <EOS>."""
+    codes = []
+    for slot in range(scores.shape[1]):
+        allowed = scores[:, slot].copy()
+        allowed[~may_end, -1] = -np.inf
+        codes.append(draw(allowed, history, uniforms[:, DRAWS * slot :][:, :DRAWS], options))
+        history = np.concatenate([history, codes[-1][:, None]], axis=1)
+    return np.stack(codes, axis=1)
 
-    def __init__(
-        self,
-        model: ARModel,
-        prompts: Sequence[ARPrompt],
-        options: AROptions,
-        generators: Sequence[torch.Generator],
-        paths: Sequence[Tensor] | None,
-    ) -> None:
-        self.model, self.options, self.generators = model, options, generators
-        self.config = model.config
-        fan, rest = divmod(len(generators), len(prompts))
-        assert fan and not rest, f"{len(generators)} generators for {len(prompts)} prompts"
-        inputs, history = inputs_of(model, prompts, options.accent)
-        rows = torch.arange(len(prompts)).repeat_interleave(fan)
-        spread = [prompts[int(row)] for row in rows]
-        self.device = inputs.text.device
-        self.targets = [prompt.text[prompt.prompt_symbols :].to(self.device) for prompt in spread]
-        self.ends = [len(row) - prompt.following_symbols for row, prompt in zip(self.targets, spread, strict=True)]
-        self.offsets = torch.tensor([prompt.prompt_symbols for prompt in spread], device=self.device)
-        self.languages = torch.tensor([prompt.spoken(options.accent) for prompt in spread], device=self.device)
-        self.begun = torch.tensor([_begun(prompt, self.config) for prompt in spread])
-        self.history = history[rows.to(self.device)]
-        self.pointer = self._pointer(None if paths is None else [paths[int(row)] for row in rows])
-        self.least, self.most = self._limits(paths is not None)
-        if self.config.max_positions is not None:  # learnt positions have an end: a row stops there
-            left = self.config.max_positions - int(self.config.begin) - inputs.group_lens.cpu()[rows]
-            self.most = torch.minimum(self.most, left.clamp(min=1))
-            self.least = torch.minimum(self.least, self.most)
-        self.logits, self.state = model.prefill(inputs, int(self.most.max()) + 1)
-        if fan > 1:
-            index = rows.to(self.device)
-            self.state = self.state.fork(index)
-            phonemes = self.logits.phonemes
-            self.logits = ARLogits(self.logits.codes[index], None if phonemes is None else phonemes[index])
-        self.is_small = self.device.type == "cpu" and self.config.stack.width <= SMALL
-        self.count = 0
-        self.stopped: list[StoppedBy | None] = [None] * len(generators)
-        self.noticed: list[Finding | None] = [None] * len(generators)
-        self.watches = [Watch(options.watch, self.config.block, self._budget(row)) for row in range(len(generators))]
-        if self.pointer is not None and self.config.phoneme_lead:
-            self.pointer.move(None, self.offsets, 0.0)  # the prompt's end already holds the first symbol
 
-    def _pointer(self, paths: Sequence[Tensor] | None) -> Pointer | PresetPointer | None:
-        if self.config.alignment == Alignment.NONE:
-            if paths is not None:
-                raise ModelError(
-                    "this model has no alignment: its prosody cannot be given", "leave speed and prosody as they are"
-                )
-            return None
+def prepare_inputs(
+    config: ARConfig, prompts: Sequence[ARPrompt], accent: Accent = Accent.NATIVE
+) -> tuple[ARRows, np.ndarray]:
+    """Return the model's inputs and the codes so far (B, Tp; -1 = none), right-aligned."""
+    if accent is not Accent.NATIVE and not config.languages:
+        raise ModelError(f"this model knows no languages and cannot speak with the accent {accent}", "use native")
+    for prompt in prompts:
+        prompt.check(config)
+    codes = [_keep_whole(prompt.codes, config.group) for prompt in prompts]
+    lens = np.array([len(row) // config.group for row in codes])
+    aligned = None
+    if config.alignment == Alignment.PHONEME:
+        paths = [_keep_whole(prompt.path, config.group)[:: config.group] for prompt in prompts]
+        if config.phoneme_lead:  # <BOS> and each group hold the symbol of what comes after them
+            aligned = pad([np.append(path, prompt.prompt_symbols) for path, prompt in zip(paths, prompts, strict=True)])
+        else:
+            aligned = pad([np.append(-1, path) for path in paths])
+    # Each frame carries its own audio's language, <BOS> the first frame's. The accent is the audio's; words keep their
+    # language.
+    languages = [
+        prompt.language_spoken(accent) if prompt.codes is None else prompt.language_before for prompt in prompts
+    ]
+    inputs = ARRows(
+        text=pad([prompt.text for prompt in prompts]),
+        text_lens=np.array([len(prompt.text) for prompt in prompts]),
+        groups=pad([row.reshape(-1, config.group) for row in codes]),
+        group_lens=lens,
+        aligned=aligned,
+        languages=np.repeat(np.array(languages)[:, None], lens.max() + 1, axis=1),
+        text_languages=pad(
+            [
+                np.where(np.arange(len(prompt.text)) < prompt.prompt_symbols, prompt.language_before, prompt.language)
+                for prompt in prompts
+            ]
+        ),
+    )
+    return inputs, pad(codes, -1, left=True)
+
+
+def _keep_whole(values: np.ndarray | None, group: int) -> np.ndarray:
+    """Return (Tp,) without the first values that fill no group."""
+    return np.zeros(0, np.int64) if values is None else values[len(values) % group :]
+
+
+def make_pointer(
+    config: ARConfig, prompts: Sequence[ARPrompt], options: AROptions, paths: Sequence[np.ndarray] | None
+) -> Pointer:
+    """Return what tells where the rows are in their texts and how long they may be; a prompt for each row."""
+    targets, block = [prompt.target for prompt in prompts], config.block
+    limit = steps_of(options.limit_frames, block)
+    if config.alignment == Alignment.NONE:
         if paths is not None:
-            for path, target in zip(paths, self.targets, strict=True):
-                check_path(path, len(target))
-            return PresetPointer([path.to(self.device) for path in paths])
-        options, block = self.options, self.config.block
-        pauses = torch.tensor(options.pauses, dtype=torch.long, device=self.device)
-        long, short = steps_of(options.pause_frames, block), steps_of(options.symbol_frames, block)
-        caps = [torch.where(torch.isin(row, pauses), long, short) for row in self.targets]
-        for row, longest in zip(self.targets, caps, strict=True):
-            if int(row[0]) in options.pauses:
-                longest[0] = min(long, steps_of(options.lead_frames, block))
-        return Pointer(self.targets, caps, self.config.marks)
-
-    def _limits(self, is_preset: bool) -> tuple[Tensor, Tensor]:
-        """Return the fewest and the most steps of each row."""
-        options, block = self.options, self.config.block
-        counts = torch.tensor([self._lasting(row) for row in self.targets])
-        limit = steps_of(options.limit_frames, block)
-        if self.pointer is not None:
-            longest = self.pointer.lens.cpu() if isinstance(self.pointer, PresetPointer) else None
-            most = self.pointer.caps.sum(1).cpu() if isinstance(self.pointer, Pointer) else longest
-            assert most is not None
-            return torch.zeros_like(counts), most if is_preset else most.clamp(max=limit)
+            raise ModelError(
+                "this model has no alignment: its prosody cannot be given", "leave speed and prosody as they are"
+            )
         # Where the prompt is how the text begins, its steps are some of the text's.
-        least = torch.tensor([steps_of(options.least_frames * int(count), block) for count in counts]) - self.begun
-        most = torch.tensor([steps_of(options.most_frames * int(count), block) for count in counts]) - self.begun
-        least, most = least.clamp(min=1), most.clamp(min=1)
-        return torch.minimum(least, most), most.clamp(max=limit)
+        begun = [len(p.codes) // config.group if p.is_beginning and p.codes is not None else 0 for p in prompts]
+        counts = [_count_lasting(target, config) for target in targets]
+        least, most = (
+            np.array([max(1, steps_of(frames * n, block) - before) for n, before in zip(counts, begun, strict=True)])
+            for frames in (options.least_frames, options.most_frames)
+        )
+        return NoAlignment(np.minimum(least, most), most.clip(max=limit))
+    ends = [len(target) - prompt.following_symbols for target, prompt in zip(targets, prompts, strict=True)]
+    if paths is not None:
+        for path, target in zip(paths, targets, strict=True):
+            check_alignment(path, len(target))
+        return PresetAlignment(paths, ends)
+    long, short = steps_of(options.pause_frames, block), steps_of(options.symbol_frames, block)
+    caps = [np.where(np.isin(target, options.pauses), long, short) for target in targets]
+    for target, longest in zip(targets, caps, strict=True):
+        if target[0] in options.pauses:
+            longest[0] = min(long, steps_of(options.lead_frames, block))
+    return MonotonicPointer(targets, caps, ends, config.marks, limit)
 
-    def step(self) -> ARStep:
-        """Draw one group per row and feed it back."""
-        group = self.config.group
-        drawn = uniforms(self.generators, DRAWS * group + 1, self.device)
-        if self.pointer is not None and not self.config.phoneme_lead:
-            self._move(drawn[:, -1])
-        self._stop_at_limits()
-        codes, is_emitted = self._draw_group(drawn)
-        path = None
-        if self.pointer is not None:
-            path = self.pointer.current
-            self.pointer.emit()
-            if self.config.phoneme_lead:
-                self._move(drawn[:, -1])
-        self.count += 1
-        self._look(codes, is_emitted)
-        if not all(self.stopped):
-            aligned = None if self.pointer is None else self.pointer.current + self.offsets
-            fed = codes.masked_fill(~is_emitted, 0)
-            with one_thread() if self.is_small else nullcontext():
-                self.logits, self.state = self.model.step(fed, aligned, self.languages, self.state)
-        return ARStep(codes, is_emitted, path, tuple(self.stopped), tuple(self.noticed))
 
-    def _budget(self, row: int) -> float | None:
-        """Return the most frames that ordinary speech takes for a row; None if nobody asks, if the path is given, and
-        without alignment, where `most_frames` says it."""
-        options = self.options
-        if not isinstance(self.pointer, Pointer) or not options.watch.runaway_frames:
-            return None
-        symbols = self.targets[row][: self.ends[row]].tolist()
-        pauses = sum(symbol in options.pauses for symbol in symbols)
-        sounds = self._lasting(self.targets[row][: self.ends[row]]) - pauses
-        return options.watch.runaway_frames * sounds + options.pause_frames * pauses
+def _count_lasting(symbols: np.ndarray, config: ARConfig) -> int:
+    """Return how many of the symbols (S,) last."""
+    return int((~np.isin(symbols, config.marks)).sum())
 
-    def _lasting(self, symbols: Tensor) -> int:
-        """Return how many of the symbols (S,) last."""
-        return len(symbols) - int(torch.isin(symbols, symbols.new_tensor(self.config.marks)).sum())
 
-    def _look(self, codes: Tensor, is_emitted: Tensor) -> None:
+class Rows:
+    """What is known of each row while it is spoken: how long it may be, whether and why it ended, what went wrong."""
+
+    def __init__(self, config: ARConfig, prompts: Sequence[ARPrompt], options: AROptions, pointer: Pointer) -> None:
+        self.eos, self.steps, self.ends_bad = config.entries, 0, options.watch.ends
+        self.longest = pointer.longest  # (B,) steps
+        if config.max_positions is not None:  # learnt positions have an end: a row stops there
+            used = [0 if prompt.codes is None else len(prompt.codes) // config.group for prompt in prompts]
+            left = config.max_positions - int(config.begin) - np.array(used)
+            self.longest = np.minimum(self.longest, left.clip(min=1))
+        self.stopped_by: list[StoppedBy | None] = [None] * len(prompts)
+        self.noticed: list[Finding | None] = [None] * len(prompts)
+        is_free = isinstance(pointer, MonotonicPointer)
+        budgets = [_budget(config, prompt, options) if is_free else None for prompt in prompts]
+        self.watches = [Watch(options.watch, config.block, budget) for budget in budgets]
+
+    @property
+    def have_ended(self) -> bool:
+        """Whether there is nothing more to say."""
+        return all(self.stopped_by)
+
+    def end_at_limits(self, pointer: Pointer) -> None:
+        """End rows whose text is over or that may take no more steps."""
+        is_over, is_long = pointer.must_end, self.steps >= self.longest
+        for row, reason in enumerate(self.stopped_by):
+            if reason is None and is_over[row]:
+                self.stopped_by[row] = StoppedBy.PATH_END
+            elif reason is None and is_long[row]:
+                self.stopped_by[row] = StoppedBy.LIMIT
+
+    def take(self, codes: np.ndarray) -> np.ndarray:
+        """Count a step of codes (B, G); return which of them count: those before a row's <EOS>."""
+        self.steps += 1
+        is_going = np.array([reason is None for reason in self.stopped_by])
+        is_emitted = is_going[:, None] & np.logical_and.accumulate(codes != self.eos, axis=1)
+        for row in np.flatnonzero(is_going & ~is_emitted[:, -1]):
+            self.stopped_by[row] = StoppedBy.EOS
+        return is_emitted
+
+    def watch(self, codes: np.ndarray, is_emitted: np.ndarray, pointer: Pointer) -> None:
         """Note what goes wrong in rows that go on, and end them if that is wanted."""
-        places = None if self.pointer is None else self.pointer.current.tolist()
-        drawn = codes.tolist()
-        for row, is_whole in enumerate(is_emitted.all(1).tolist()):
-            if self.stopped[row] is not None or self.noticed[row] is not None or not is_whole:
+        waiting = pointer.waiting
+        for row in np.flatnonzero(is_emitted.all(axis=1)):
+            if self.stopped_by[row] is not None or self.noticed[row] is not None:
                 continue
-            waiting = 0 if places is None else max(0, self.ends[row] - places[row] - 1)
-            self.noticed[row] = self.watches[row].push(drawn[row], waiting)
-            if self.noticed[row] is not None and self.options.watch.ends:
-                self.stopped[row] = StoppedBy.WATCH
-
-    def _move(self, uniform: Tensor) -> None:
-        assert self.pointer is not None
-        phonemes = self.logits.phonemes
-        assert phonemes is not None
-        is_first = self.count == 0 and not self.config.phoneme_lead
-        self.pointer.move(None if is_first else phonemes[:, -1], uniform, self.options.path_temperature)
-
-    def _stop_at_limits(self) -> None:
-        ends = None if self.pointer is None else self.pointer.must_end.tolist()
-        places = None if self.pointer is None else self.pointer.current.tolist()
-        for row, reason in enumerate(self.stopped):
-            is_over = ends is not None and places is not None and (ends[row] or places[row] >= self.ends[row])
-            if reason is None and is_over:
-                self.stopped[row] = StoppedBy.PATH_END
-            elif reason is None and self.count >= int(self.most[row]):
-                self.stopped[row] = StoppedBy.LIMIT
-
-    def _draw_group(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        """Return codes (B, G) and which of them count; a row that draws <EOS> keeps the slots before it."""
-        options, eos = self.options.sampling, self.config.entries
-        may_end = (self.count >= self.least).to(self.device) if self.pointer is None else self.pointer.may_end
-        going = torch.tensor([reason is None for reason in self.stopped], device=self.device)
-        codes, emitted = [], []
-        for slot in range(self.config.group):
-            logits = self.logits.codes[:, -1, slot].float().clone()
-            logits[:, eos].masked_fill_(~may_end, -torch.inf)
-            code = draw(logits, self.history, drawn[:, DRAWS * slot : DRAWS * slot + DRAWS], options)
-            going = going & (code != eos)
-            codes.append(code)
-            emitted.append(going)
-            self.history = torch.cat([self.history, code[:, None]], dim=1)[:, -options.window :]
-        for row, goes_on in enumerate(going.tolist()):
-            if not goes_on and self.stopped[row] is None:
-                self.stopped[row] = StoppedBy.EOS
-        return torch.stack(codes, dim=1), torch.stack(emitted, dim=1)
+            self.noticed[row] = self.watches[row].push(codes[row].tolist(), int(waiting[row]))
+            if self.noticed[row] is not None and self.ends_bad:
+                self.stopped_by[row] = StoppedBy.WATCH
 
 
-def _begun(prompt: ARPrompt, config: ARConfig) -> int:
-    """Return how many steps of the text were spoken before the first one, 0 if the text says so."""
-    return len(prompt.codes) // config.group if prompt.is_beginning and prompt.codes is not None else 0
+def _budget(config: ARConfig, prompt: ARPrompt, options: AROptions) -> float | None:
+    """Return the most frames that ordinary speech takes for a row; None if nobody asks, if the path is given, and
+    without alignment, where `most_frames` says it."""
+    if not options.watch.runaway_frames:
+        return None
+    symbols = prompt.target[: len(prompt.target) - prompt.following_symbols]
+    pauses = int(np.isin(symbols, options.pauses).sum())
+    sounds = _count_lasting(symbols, config) - pauses
+    return options.watch.runaway_frames * sounds + options.pause_frames * pauses

@@ -11,30 +11,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from openvalle.decode.ar import Accent, AROptions, ARPrompt, ARResult, generate
 from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.engines.base import AREngine, NAREngine
 from openvalle.errors import ModelError
-from openvalle.model.alignment import cut_durations
-from openvalle.model.ar import AR
-from openvalle.model.batch import Utterance, whole_blocks
+from openvalle.model.alignment import Utterance, cut_durations, cut_whole
 from openvalle.model.config import Alignment, ARConfig
-from openvalle.model.nar import NAR
 
 CONTINUED_FRAMES = 225  # of the recording that `continual` goes on from: 3 s (VALL-E 4.3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpeechPrompt:
     """What both networks speak from. The prompt is cut to whole groups of the AR model's codes, for the NAR model
     too, so that both see the same speech (VALL-E 2 3.1)."""
 
-    text: Tensor  # (S,) symbols of the prompt, then of the target, then of what follows it
+    text: np.ndarray  # (S,) symbols of the prompt, then of the target, then of what follows it
     prompt_symbols: int  # how many of them are the prompt's
-    codes: Tensor | None  # (T, Q) of the prompt; None: the model makes up a voice
-    path: Tensor | None  # (T,) symbol of each of its frames
+    codes: np.ndarray | None  # (T, Q) of the prompt; None: the model makes up a voice
+    path: np.ndarray | None  # (T,) symbol of each of its frames
     language: int
     prompt_language: int
     is_beginning: bool = False  # the prompt's words are in `text`, nobody knows how many
@@ -59,25 +56,25 @@ class SpeechPrompt:
 
         What follows the target is left out: in training every symbol of the text is spoken in the frames.
         """
-        first = torch.zeros(0, dtype=torch.long) if result is None else result.codes.cpu()
+        first = np.zeros(0, np.int64) if result is None else result.codes
         path = None
         if config.alignment == Alignment.PHONEME:
-            spoken = first if result is None or result.path is None else result.path.cpu() + self.prompt_symbols
-            spoken = spoken.repeat_interleave(config.merge)
-            path = spoken if self.path is None else torch.cat([self.path, spoken])
+            spoken = first if result is None or result.path is None else result.path + self.prompt_symbols
+            spoken = np.repeat(spoken, config.merge)
+            path = spoken if self.path is None else np.concatenate([self.path, spoken])
         return NARPromptRow(
             text=self.text[: len(self.text) - self.following_symbols],
-            first=first.repeat_interleave(config.merge),
+            first=np.repeat(first, config.merge),
             prompt_symbols=self.prompt_symbols,
             prompt=self.codes,
             path=path,
-            language=self.ar(config).spoken(accent),
+            language=self.ar(config).language_spoken(accent),
             prompt_language=self.prompt_language,
         )
 
 
 def zero_shot(
-    config: ARConfig, recording: Utterance | None, text: Tensor, language: int = 0, *, following: int = 0
+    config: ARConfig, recording: Utterance | None, text: np.ndarray, language: int = 0, *, following: int = 0
 ) -> SpeechPrompt:
     """Return the prompt for speaking `text` (S,) in the voice of `recording`, in its own language or another.
 
@@ -93,7 +90,7 @@ def zero_shot(
 
 
 def continued(
-    config: ARConfig, recording: Utterance, text: Tensor, language: int = 0, *, following: int = 0
+    config: ARConfig, recording: Utterance, text: np.ndarray, language: int = 0, *, following: int = 0
 ) -> SpeechPrompt:
     """Return the prompt for `text` (S,) as what comes next in `recording`, without a pause (VALL-E 4.3, "continual").
 
@@ -102,9 +99,9 @@ def continued(
     prompt = _joined(config, recording, text, language, following)
     size = _first_sound(config, text)
     end, begun = len(recording.text), len(recording.text) - size
-    if recording.durations is None or not len(text) or not torch.equal(prompt.text[begun:end], text[:size].long()):
+    if recording.durations is None or not len(text) or not np.array_equal(prompt.text[begun:end], text[:size]):
         return prompt
-    return replace(prompt, text=torch.cat([prompt.text[:end], text[size:].long()]), prompt_symbols=begun)
+    return replace(prompt, text=np.concatenate([prompt.text[:end], text[size:]]), prompt_symbols=begun)
 
 
 def continual(config: ARConfig, recording: Utterance, frames: int = CONTINUED_FRAMES) -> SpeechPrompt:
@@ -113,30 +110,29 @@ def continual(config: ARConfig, recording: Utterance, frames: int = CONTINUED_FR
     Its text is the whole transcript. With durations the target begins with the symbol that was being spoken; without,
     the border is unknown, and the bounds on the length hold for prompt and target together.
     """
-    frames, text, language = min(frames, len(recording.codes)), recording.text.long(), recording.language
+    frames, text, language = min(frames, len(recording.codes)), recording.text, recording.language
     codes = recording.codes[:frames]
     if recording.durations is None:
         codes, _ = _whole(config, Utterance(text, codes))
         return SpeechPrompt(text, 0, codes, None, language, language, is_beginning=True)
-    ends = recording.durations.long().cumsum(0)
+    ends = recording.durations.cumsum()
     begun = int((ends < frames).sum()) + 1  # symbols of which something is heard
-    durations = cut_durations(recording.durations.long(), 0, frames)[:begun]
+    durations = cut_durations(recording.durations, 0, frames)[:begun]
     beginning = Utterance(text[:begun], codes, durations, language)
     rest = text[begun:] if int(ends[begun - 1]) == frames else text[begun - 1 :]
     return continued(config, beginning, rest, language)
 
 
-def _joined(config: ARConfig, recording: Utterance, text: Tensor, language: int, following: int) -> SpeechPrompt:
+def _joined(config: ARConfig, recording: Utterance, text: np.ndarray, language: int, following: int) -> SpeechPrompt:
     codes, path = _whole(config, recording)
-    together = torch.cat([recording.text.long(), text.long()])
+    together = np.concatenate([recording.text, text])
     count = len(recording.text)
     return SpeechPrompt(together, count, codes, path, language, recording.language, following_symbols=following)
 
 
-def _first_sound(config: ARConfig, text: Tensor) -> int:
+def _first_sound(config: ARConfig, text: np.ndarray) -> int:
     """Return how many symbols the first sound of a text (S,) is: its marks and itself."""
-    lasting = ~torch.isin(text, text.new_tensor(config.marks))
-    return int(lasting.long().argmax()) + 1 if len(text) else 1
+    return int(np.argmax(~np.isin(text, config.marks))) + 1 if len(text) else 1
 
 
 def _without_last(recording: Utterance, symbol: int) -> Utterance:
@@ -149,25 +145,24 @@ def _without_last(recording: Utterance, symbol: int) -> Utterance:
     )
 
 
-def _whole(config: ARConfig, recording: Utterance) -> tuple[Tensor, Tensor | None]:
+def _whole(config: ARConfig, recording: Utterance) -> tuple[np.ndarray, np.ndarray | None]:
     """Return codes (T, Q) and path (T,) cut to whole groups."""
     if len(recording.codes) < config.block:
         raise ModelError("the prompt is shorter than one step of the model", "give a longer recording")
-    codes, path = whole_blocks(recording, config.merge, config.group)
+    codes, path = cut_whole(recording, config.merge, config.group)
     return codes, path if config.alignment == Alignment.PHONEME else None
 
 
-@torch.inference_mode()
 def speak(
-    ar: AR,
-    nar: NAR,
+    ar: AREngine,
+    nar: NAREngine,
     prompts: Sequence[SpeechPrompt],
     options: AROptions,
-    generators: Sequence[torch.Generator],
-) -> list[Tensor]:
+    rngs: Sequence[np.random.RandomState],
+) -> list[np.ndarray]:
     """Return the codes (T, Q) of each prompt's target: the AR model's loop, then the NAR model's passes."""
     config = ar.config
-    results = generate(ar, [prompt.ar(config) for prompt in prompts], options, generators)
-    fan = len(generators) // len(prompts)
+    results = generate(ar, [prompt.ar(config) for prompt in prompts], options, rngs)
+    fan = len(rngs) // len(prompts)
     rows = [prompts[index // fan].nar(result, config, options.accent) for index, result in enumerate(results)]
     return fill(nar, rows)

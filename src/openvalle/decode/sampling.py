@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 from pydantic import Field, field_validator
-from torch import Tensor
 
 from openvalle.config import Config
 
@@ -31,17 +30,17 @@ class SamplingOptions(Config):
     @field_validator("temperature")
     @classmethod
     def _divides(cls, value: float) -> float:
-        return checked_temperature(value)
+        return check_temperature(value)
 
 
-def checked_temperature(value: float) -> float:
+def check_temperature(value: float) -> float:
     """Return a temperature by which scores can be divided, or 0; `ValueError` for one too near to it."""
     if 0 < value < LEAST:
         raise ValueError(f"it should be 0 or at least {LEAST}")
     return value
 
 
-def draw(logits: Tensor, history: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
+def draw(scores: np.ndarray, history: np.ndarray, uniforms: np.ndarray, options: SamplingOptions) -> np.ndarray:
     """Return one class per row, (B,), for scores (B, V), codes so far (B, H; -1 = none) and uniforms (B, 2).
 
     Algorithm 1 of VALL-E 2: a candidate is drawn from the truncated distribution; if it is too frequent among the
@@ -50,20 +49,22 @@ def draw(logits: Tensor, history: Tensor, uniforms: Tensor, options: SamplingOpt
     """
     if options.temperature == 0:
         if not options.repetition_aware:
-            return logits.argmax(-1)
+            return scores.argmax(-1)
         options = options.model_copy(update={"temperature": 1.0, "top_p": 0.0})
-    masses = torch.softmax(logits.float() / options.temperature, -1)
-    mass, classes = masses.sort(dim=-1, descending=True, stable=True)
-    candidate = _pick(mass * _kept(mass, options), classes, uniforms[:, 0])
+    classes = np.argsort(-scores, axis=-1, kind="stable")  # the likeliest first
+    scaled = np.take_along_axis(scores, classes, -1) / np.float32(options.temperature)
+    mass = np.exp(scaled.astype(np.float64) - scaled[:, :1])
+    mass /= mass.sum(-1, keepdims=True)
+    candidate = _pick(mass * _keep(mass, options), classes, uniforms[:, 0])
     if not options.repetition_aware:
         return candidate
     count = (history[:, -options.window :] == candidate[:, None]).sum(-1)
     # The paper's sum runs over k = 0..K and so counts the candidate itself.
     repeats = count + 1 > options.window * options.threshold + 1e-9
-    return torch.where(repeats, _pick(mass, classes, uniforms[:, 1]), candidate)
+    return np.where(repeats, _pick(mass, classes, uniforms[:, 1]), candidate)
 
 
-def _kept(mass: Tensor, options: SamplingOptions) -> Tensor:
+def _keep(mass: np.ndarray, options: SamplingOptions) -> np.ndarray:
     """Return which of the sorted masses (B, V) are kept: the smallest set that reaches top_p, at least one."""
     before = mass.cumsum(-1) - mass
     kept = (before < options.top_p) | (options.top_p == 1)
@@ -73,29 +74,33 @@ def _kept(mass: Tensor, options: SamplingOptions) -> Tensor:
     return kept
 
 
-def _pick(mass: Tensor, classes: Tensor, uniform: Tensor) -> Tensor:
+def _pick(mass: np.ndarray, classes: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Return the class where the cumulated mass passes `uniform` of its sum, (B,)."""
     cumulated = mass.cumsum(-1)
-    at = torch.searchsorted(cumulated, (uniform[:, None] * cumulated[:, -1:]), right=True)
-    last = (mass > 0).sum(-1, keepdim=True) - 1  # sorted, so the possible classes come first
-    return classes.gather(-1, torch.minimum(at, last))[:, 0]
+    at = (cumulated <= uniform[:, None] * cumulated[:, -1:]).sum(-1)
+    last = (mass > 0).sum(-1) - 1  # sorted, so the possible classes come first
+    return classes[np.arange(len(classes)), np.minimum(at, last)]
 
 
-def uniforms(generators: Sequence[torch.Generator], count: int, device: torch.device) -> Tensor:
-    """Return (B, count) numbers in [0, 1), each row from its own generator, so that rows never influence each other."""
-    return torch.stack([torch.rand(count, generator=rng) for rng in generators]).to(device)
+def make_rngs(seeds: Sequence[int]) -> list[np.random.RandomState]:
+    """Return one generator per seed: Mersenne twisters, of whose seeds the lowest 32 bits count."""
+    return [np.random.RandomState(seed & 0xFFFFFFFF) for seed in seeds]
 
 
-def advances(difference: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+def draw_uniforms(rngs: Sequence[np.random.RandomState], count: int) -> np.ndarray:
+    """Return (B, count) numbers in [0, 1), each row from its own generator, so that rows never influence each other.
+
+    Of each 32-bit word the lowest 24 bits count, as float32 holds them: torch draws the same from the same seed.
+    """
+    words = np.stack([rng.randint(0, 2**32, count, dtype=np.uint32) for rng in rngs])
+    return (words & 0xFFFFFF) / 2.0**24
+
+
+def advances(difference: np.ndarray, uniform: np.ndarray, temperature: float) -> np.ndarray:
     """Return which rows move to the next symbol: the two-way softmax of its score minus the current one's (B,)."""
     if temperature == 0:
         return difference > 0
-    return uniform < torch.sigmoid(difference.float() / temperature)
-
-
-def row_generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """Return one generator per seed."""
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+    return uniform < np.exp(-np.logaddexp(0.0, -difference.astype(np.float64) / temperature))
 
 
 def steps_of(frames: float, block: int) -> int:

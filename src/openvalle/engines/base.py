@@ -7,14 +7,15 @@ others gives what it gives alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from openvalle.codec.base import CodecSpec
     from openvalle.model.config import ARConfig, NARConfig
+    from openvalle.types import CodecSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,10 @@ class ARScores:
 
     codes: np.ndarray  # (B, G, V + 1), the last class is <EOS>
     phonemes: np.ndarray | None  # (B, symbols), with alignment
+
+    def take(self, rows: np.ndarray) -> ARScores:
+        """Return the scores of these rows (B',)."""
+        return ARScores(self.codes[rows], None if self.phonemes is None else self.phonemes[rows])
 
 
 class ARState(Protocol):
@@ -132,3 +137,12 @@ class Engine:
     ar: AREngine
     nar: NAREngine
     codec: CodecEngine
+
+
+def pad(rows: Sequence[np.ndarray], value: int = 0, *, left: bool = False) -> np.ndarray:
+    """Return rows (L, ...) of different lengths as one array (B, longest, ...), int64, filled up with `value`."""
+    longest = max(len(row) for row in rows)
+    padded = np.full((len(rows), longest, *rows[0].shape[1:]), value, np.int64)
+    for index, row in enumerate(rows):
+        padded[index, longest - len(row) if left else 0 :][: len(row)] = row
+    return padded

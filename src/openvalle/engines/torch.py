@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openvalle.codec.base import Codec, CodecSpec, DecoderStream
+from openvalle.codec.base import Codec, DecoderStream
 from openvalle.engines.base import ARRows, ARScores, ARState, CodecStream, Engine, NARRows
 from openvalle.errors import ModelError
 from openvalle.model.ar import AR, ARInputs, ARLogits
@@ -18,6 +18,7 @@ from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR, NARInputs
 from openvalle.model.nar_inputs import frames_of, restarts
 from openvalle.threads import one_thread
+from openvalle.types import CodecSpec
 
 SMALL = 512  # width up to which a step is sooner done than handed out to other threads (benchmarks/threads.py)
 
@@ -160,7 +161,7 @@ def make_engine(ar: AR, nar: NAR, codec: Codec, device: torch.device | str = "cp
     return Engine(TorchAR(ar.to(device).eval()), TorchNAR(nar.to(device).eval()), TorchCodec(codec))
 
 
-def find_device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """Return the device called `name`; `auto` is the fastest there is. `ModelError` names those there are."""
     has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":

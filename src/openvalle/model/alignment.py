@@ -1,53 +1,89 @@
-"""Frame alignment at the rate of the AR model (VALL-E R 3.2): durations in frames -> blocks -> path."""
+"""Which symbol each frame belongs to (VALL-E R 3.2), at the frame rate and at the rate of the AR model; whole blocks.
+
+Durations are frames per symbol, (S,). An alignment is the index of each frame's symbol, (T,). All arrays are NumPy's,
+int64.
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+
+import numpy as np
+
+from openvalle.types import place_borders
 
 
-def block_durations(durations: Tensor, block: int) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Utterance:
+    """One recording: text (S,), codes (T, Q), frames per symbol (S,) or None, language id (0 = none given).
+
+    `speaker_codes` (P, Q): another recording of the speaker, for NAR prompts that come from elsewhere; or the whole
+    recording that this is a piece of, which then begins at its frame `speaker_start`.
+    """
+
+    text: np.ndarray
+    codes: np.ndarray
+    durations: np.ndarray | None = None
+    language: int = 0
+    speaker_codes: np.ndarray | None = None
+    speaker_start: int | None = None
+
+
+def to_alignment(durations: np.ndarray) -> np.ndarray:
+    """Return the symbol index of each frame, (sum(durations),)."""
+    return np.repeat(np.arange(len(durations)), durations)
+
+
+def to_durations(alignment: np.ndarray, symbols: int) -> np.ndarray:
+    """Return how often each of `symbols` indices occurs in an alignment, (symbols,): the inverse of `to_alignment`."""
+    return np.bincount(alignment, minlength=symbols)
+
+
+def cut_durations(durations: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Return the durations of the frames start..end-1; symbols outside keep 0."""
+    return np.diff(np.cumsum(durations).clip(start, end), prepend=start)
+
+
+def block_durations(durations: np.ndarray, block: int) -> np.ndarray:
     """Return how many blocks of `block` frames each symbol owns, (S,), summing to sum(durations) // block.
 
     A block goes to the symbol that overlaps it most (symbol borders are rounded to block borders); then borders are
     moved as little as needed for every symbol that lasts to own at least one block. With fewer blocks than symbols
     the earliest own none, and symbols of no frames (marks, and what lies outside of a cut) never own one.
     """
-    assert durations.ndim == 1 and bool((durations >= 0).all()), durations
-    blocks = torch.zeros(len(durations), dtype=torch.long)
-    lasting = durations.cpu() > 0
-    blocks[lasting] = _lasting_blocks(durations.cpu()[lasting], block)
+    assert durations.ndim == 1 and (durations >= 0).all(), durations
+    is_lasting = durations > 0
+    ends = np.cumsum(durations[is_lasting])
+    blocks = np.zeros(len(durations), np.int64)
+    blocks[is_lasting] = np.diff(place_borders((2 * ends + block) // (2 * block), durations.sum() // block), prepend=0)
     return blocks
 
 
-def _lasting_blocks(durations: Tensor, block: int) -> Tensor:
-    count = int(durations.sum()) // block
-    steps = torch.arange(1, len(durations) + 1)
-    ends = torch.div(2 * durations.cumsum(0) + block, 2 * block, rounding_mode="floor").clamp(max=count)
-    if len(ends) == 0:
-        return ends
-    ends = torch.cummax((ends - steps).clamp(min=0), 0).values + steps  # each end at least one after the last
-    room = count - (len(steps) - steps)  # the latest end that leaves one block to each later symbol
-    ends = torch.minimum(ends, room).clamp(min=0)
-    return torch.diff(ends, prepend=ends.new_zeros(1))
-
-
-def path_of(durations: Tensor) -> Tensor:
-    """Return the symbol index of each frame or block, (sum(durations),)."""
-    return torch.repeat_interleave(torch.arange(len(durations), device=durations.device), durations)
-
-
-def merge_path(durations: Tensor, block: int) -> Tensor:
+def to_block_alignment(durations: np.ndarray, block: int) -> np.ndarray:
     """Return the symbol index of each block of `block` frames, (sum(durations) // block,)."""
-    return path_of(block_durations(durations, block))
+    return to_alignment(block_durations(durations, block))
 
 
-def durations_of(path: Tensor, symbols: int) -> Tensor:
-    """Return how often each of `symbols` indices occurs in a path, (symbols,): the inverse of `path_of`."""
-    return torch.bincount(path, minlength=symbols)
+def find_whole(length: int, merge: int, group: int) -> tuple[int, int]:
+    """Return (start, end) in frames so that end - start is a whole number of groups of merged codes.
+
+    Frames that fill no merged code are cut from the end, codes that fill no group from the start (VALL-E 2 eq. 2:
+    there is typically a short silence).
+    """
+    blocks = length // merge
+    return blocks % group * merge, blocks * merge
 
 
-def cut_durations(durations: Tensor, start: int, end: int) -> Tensor:
-    """Return the durations of the frames start..end-1; symbols outside keep 0."""
-    ends = durations.cumsum(0).clamp(start, end)
-    return torch.diff(ends, prepend=ends.new_full((1,), start))
+def cut_whole(row: Utterance, merge: int, group: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the codes (T, Q) of the whole groups of a recording and, with durations, the symbol of each frame (T,).
+
+    An alignment is constant over each block of merge * group frames.
+    """
+    start, end = find_whole(len(row.codes), merge, group)
+    assert end > start, f"{len(row.codes)} frames fill no group of {group} codes merged by {merge}"
+    codes = row.codes[start:end].astype(np.int64)
+    if row.durations is None:
+        return codes, None
+    assert row.durations.sum() == len(row.codes), "durations must add up to the frames"
+    blocks = to_block_alignment(cut_durations(row.durations, start, end), merge * group)
+    return codes, np.repeat(blocks, merge * group)

@@ -9,21 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from openvalle.model.alignment import cut_durations, merge_path
-
-
-def clipped_start(length: int, merge: int, group: int) -> tuple[int, int]:
-    """Return (start, end) in frames so that end - start is a whole number of groups of merged codes.
-
-    Frames that fill no merged code are cut from the end, codes that fill no group from the start (VALL-E 2 eq. 2:
-    there is typically a short silence).
-    """
-    blocks = length // merge
-    return blocks % group * merge, blocks * merge
+from openvalle.model.alignment import Utterance, cut_whole, find_whole
 
 
 def pack(codes: Tensor, group: int) -> Tensor:
@@ -36,22 +27,6 @@ def pack(codes: Tensor, group: int) -> Tensor:
 def unpack(groups: Tensor) -> Tensor:
     """Return (B, N) for groups (B, N / G, G), the inverse of `pack`."""
     return groups.flatten(1)
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One recording: text (S,), codes (T, Q), frames per symbol (S,) or None, language id (0 = none given).
-
-    `speaker_codes` (P, Q): another recording of the speaker, for NAR prompts that come from elsewhere; or the whole
-    recording that this is a piece of, which then begins at its frame `speaker_start`.
-    """
-
-    text: Tensor
-    codes: Tensor
-    durations: Tensor | None = None
-    language: int = 0
-    speaker_codes: Tensor | None = None
-    speaker_start: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,24 +48,27 @@ class Batch:
     @classmethod
     def of(cls, rows: Sequence[Utterance], merge: int = 1, group: int = 1) -> Self:
         """Pad `rows`, cut to whole groups of `group` merged codes, with the path of blocks of merge * group frames."""
-        cut = [whole_blocks(row, merge, group) for row in rows]
-        codes, paths = [codes for codes, _ in cut], [path for _, path in cut if path is not None]
+        cut = [cut_whole(row, merge, group) for row in rows]
+        paths = [path for _, path in cut if path is not None]
         assert len(paths) in (0, len(rows)), "either every row has durations or none has"
         speakers = [row.speaker_codes for row in rows if row.speaker_codes is not None]
         assert len(speakers) in (0, len(rows)), "either every row has speaker_codes or none has"
-        starts = [row.speaker_start for row in rows if row.speaker_start is not None]
+        starts = [
+            row.speaker_start + find_whole(len(row.codes), merge, group)[0]
+            for row in rows
+            if row.speaker_start is not None
+        ]
         assert len(starts) in (0, len(rows)), "either every row is a piece of a recording or none is"
-        firsts = [clipped_start(len(row.codes), merge, group)[0] for row in rows]
         return cls(
-            text=pad_sequence([row.text.long() for row in rows], batch_first=True),
+            text=_pad([row.text for row in rows]),
             text_lens=torch.tensor([len(row.text) for row in rows]),
-            codes=pad_sequence(codes, batch_first=True),
-            code_lens=torch.tensor([len(row) for row in codes]),
-            path=pad_sequence(paths, batch_first=True) if paths else None,
+            codes=_pad([codes for codes, _ in cut]),
+            code_lens=torch.tensor([len(codes) for codes, _ in cut]),
+            path=_pad(paths) if paths else None,
             languages=torch.tensor([row.language for row in rows]),
-            speaker_codes=pad_sequence([s.long() for s in speakers], batch_first=True) if speakers else None,
-            speaker_lens=torch.tensor([len(s) for s in speakers]) if speakers else None,
-            speaker_starts=torch.tensor(starts) + torch.tensor(firsts) if starts else None,
+            speaker_codes=_pad(speakers) if speakers else None,
+            speaker_lens=torch.tensor([len(each) for each in speakers]) if speakers else None,
+            speaker_starts=torch.tensor(starts) if starts else None,
         )
 
     def to(self, device: torch.device | str) -> Self:
@@ -99,16 +77,8 @@ class Batch:
         return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
 
 
-def whole_blocks(row: Utterance, merge: int, group: int) -> tuple[Tensor, Tensor | None]:
-    """Return the codes (T, Q) of the whole groups of a recording and, with durations, the symbol of each frame (T,)."""
-    start, end = clipped_start(len(row.codes), merge, group)
-    assert end > start, f"{len(row.codes)} frames fill no group of {group} codes merged by {merge}"
-    codes = row.codes[start:end].long()
-    if row.durations is None:
-        return codes, None
-    assert int(row.durations.sum()) == len(row.codes), "durations must add up to the frames"
-    durations = cut_durations(row.durations.long(), start, end)
-    return codes, merge_path(durations, merge * group).repeat_interleave(merge * group)
+def _pad(rows: Sequence[np.ndarray]) -> Tensor:
+    return pad_sequence([torch.from_numpy(row).long() for row in rows], batch_first=True)
 
 
 @dataclass(frozen=True)

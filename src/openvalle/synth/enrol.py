@@ -36,7 +36,7 @@ from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import SIL
 
 if TYPE_CHECKING:
-    from openvalle.codec.base import Codec
+    from openvalle.engines.base import CodecEngine
     from openvalle.text.english import Word
 
 
@@ -215,7 +215,7 @@ BLOCK = 2  # frames that share an entry of codebook 1 (VALL-E R 3.1): prompts ar
 
 def enrol(
     clip: str | Path | Audio,
-    codec: Codec,
+    codec: CodecEngine,
     symbols_digest: str,
     transcript: str | None = None,
     *,
@@ -399,13 +399,9 @@ def spoken_words(text: str, label: str) -> list[Word]:
         raise TextError(f"the transcript of {label} cannot be used: {error.what}", error.hint) from None
 
 
-def encoded(audio: Audio, codec: Codec, merge: int = BLOCK) -> np.ndarray:
+def encoded(audio: Audio, codec: CodecEngine, merge: int = BLOCK) -> np.ndarray:
     """Return the codes (T, Q) uint16 of a clip."""
-    import torch
-
-    device = next(iter(codec.parameters())).device if isinstance(codec, torch.nn.Module) else torch.device("cpu")
-    samples = torch.from_numpy(audio.samples)[None].to(device)  # (1, samples)
-    return codec.encode(samples, merge=merge)[0].cpu().numpy().astype(np.uint16)
+    return codec.encode(audio.samples, merge=merge).astype(np.uint16)
 
 
 def _checked(audio: Audio) -> Audio:

@@ -26,21 +26,16 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from openvalle.audio import Audio, silence
-from openvalle.codec.base import Codec
-from openvalle.decode.alignment import stretched
+from openvalle.decode.alignment import stretch
 from openvalle.decode.ar import AROptions, ARPrompt, ARResult, ARStep, StoppedBy, collect, generate, stream
 from openvalle.decode.failures import Finding
 from openvalle.decode.nar import NARPromptRow, WindowFiller, Windows
 from openvalle.decode.prompt import SpeechPrompt, continued, zero_shot
+from openvalle.engines.base import AREngine, CodecEngine, NAREngine
 from openvalle.errors import ModelError
-from openvalle.model.alignment import durations_of
-from openvalle.model.ar import AR
-from openvalle.model.batch import Utterance
-from openvalle.model.nar import NAR
+from openvalle.model.alignment import Utterance, to_durations
 from openvalle.safety.detector import Provenance
 from openvalle.safety.watermark import Marker, MarkStream
 from openvalle.synth.joints import EdgeTrimmer, make_trimmer, moved
@@ -75,36 +70,36 @@ class NARDecoder:
 
     def __init__(
         self,
-        nar: NAR,
-        codec: Codec,
+        nar: NAREngine,
+        codec: CodecEngine,
         row: NARPromptRow,
         windows: Windows | None,
         merge: int,
         spoken: int,
-        places: Tensor | None,
+        places: np.ndarray | None,
     ) -> None:
         """`row`: the line's text and prompt; `windows` None: the line in one go; `merge`: frames per code of codebook
         1; `spoken`: frames before it; `places` (L,): where the row's text holds each symbol of the line; None without
         alignment."""
         self.filler = WindowFiller(nar, row, windows, spoken)
-        self.decoder, self.merge, self.device = codec.stream(), merge, nar.codes.device
-        self.path = torch.zeros(0, dtype=torch.long)  # (T / merge,) symbol of each step, counted in the line
+        self.decoder, self.merge = codec.stream(), merge
+        self.path = np.zeros(0, np.int64)  # (T / merge,) symbol of each step, counted in the line
         self.places = places
         self.blocks: list[np.ndarray] = []  # what was yielded
 
     @property
-    def codes(self) -> Tensor:
+    def codes(self) -> np.ndarray:
         """The codes (T, Q) that are finished."""
         return self.filler.codes
 
-    def push(self, first: Tensor, path: Tensor | None = None) -> Iterator[np.ndarray]:
+    def push(self, first: np.ndarray, path: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Take steps of codebook 1 (n,) with their symbols (n,); yield the samples that are final."""
         spread = None
         if path is not None:
             assert self.places is not None, "a model without alignment has no path"
-            self.path = torch.cat([self.path, path.cpu()])
-            spread = self.places[path.cpu()].repeat_interleave(self.merge)
-        yield from self._decoded(self.filler.push(first.cpu().repeat_interleave(self.merge), spread))
+            self.path = np.concatenate([self.path, path])
+            spread = np.repeat(self.places[path], self.merge)
+        yield from self._decoded(self.filler.push(np.repeat(first, self.merge), spread))
 
     def flush(self) -> Iterator[np.ndarray]:
         """Yield the rest of the samples."""
@@ -117,7 +112,7 @@ class NARDecoder:
         audio = Audio(np.concatenate([*self.blocks, np.zeros(0, np.float32)]), spec.rate)
         durations: tuple[int, ...] = ()
         if len(self.path):
-            durations = tuple((durations_of(self.path, len(line.symbols)) * self.merge).tolist())
+            durations = tuple((to_durations(self.path, len(line.symbols)) * self.merge).tolist())
         words, phones = place_in_time(line, durations, spec.frame_rate, audio.seconds) if durations else ((), ())
         return Speech(
             audio=audio,
@@ -125,20 +120,20 @@ class NARDecoder:
             words=words,
             phones=phones,
             quality=quality,
-            codes=self.codes.numpy().astype(np.uint16),
+            codes=self.codes.astype(np.uint16),
             symbols=line.symbols if durations else (),
             durations=durations,
             speaker=line.voice or "",
         )
 
-    def _decoded(self, windows: Iterable[Tensor]) -> Iterator[np.ndarray]:
+    def _decoded(self, windows: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for codes in windows:
-            for block in codes.split(BLOCK):
-                yield self._kept(self.decoder.push(block[None].to(self.device)))
+            for start in range(0, len(codes), BLOCK):
+                yield self._kept(self.decoder.push(codes[start : start + BLOCK]))
 
-    def _kept(self, decoded: Tensor) -> np.ndarray:
-        self.blocks.append(np.ascontiguousarray(decoded[0].float().cpu().numpy(), np.float32))
-        return self.blocks[-1]
+    def _kept(self, decoded: np.ndarray) -> np.ndarray:
+        self.blocks.append(decoded)
+        return decoded
 
 
 LANGUAGE = "en"  # of the text; the front end reads English
@@ -173,9 +168,9 @@ class Attempt:
 class SpeechGenerator:
     """The models that speak. Holds no state between calls, so threads may share it."""
 
-    ar: AR
-    nar: NAR
-    codec: Codec
+    ar: AREngine
+    nar: NAREngine
+    codec: CodecEngine
     spec: CodecSpec
     table: SymbolTable
     languages: tuple[str, ...] = ("en",)  # language n of the models, counted from 1, is the n-th
@@ -233,7 +228,7 @@ class SpeechGenerator:
                 f"the model has no alignment: its pace cannot be changed (line {segment.number + 1})",
                 "leave speed and duration away, or use a model with alignment",
             )
-        path = stretched(attempt.result.path[:: config.group], max(1, round(frames / config.block)))
+        path = stretch(attempt.result.path[:: config.group], max(1, round(frames / config.block)))
         return replace(segment, path=tuple(path.tolist()))
 
     def sample_natural(self, segments: Sequence[Segment], options: AROptions) -> list[Attempt]:
@@ -254,18 +249,15 @@ class SpeechGenerator:
                 break
         return [with_retries(best[index], tried[index]) for index in range(len(segments))]
 
-    @torch.inference_mode()
     def sound(self, codes: np.ndarray) -> Audio:
         """Return codes (T, Q) as sound."""
-        tokens = torch.from_numpy(codes.astype(np.int64))[None].to(self.nar.codes.device)
-        samples = self.codec.decode(tokens)[0]
-        return Audio(np.ascontiguousarray(samples.float().cpu().numpy(), np.float32), self.spec.rate)
+        return Audio(self.codec.decode(codes), self.spec.rate)
 
     def _assess(self, segment: Segment, result: ARResult, attempt: int) -> Attempt:
         frames, spare = len(result.codes) * self.ar.config.merge, EDGE_FRAMES + LAST_FRAMES
         if result.path is not None:  # pauses and edges are known, and tell nothing about the pace
-            pauses = torch.tensor([symbol == SIL for symbol in segment.sentence.symbols])
-            frames -= int(pauses[result.path.cpu()].sum()) * self.ar.config.merge
+            pauses = np.array([symbol == SIL for symbol in segment.sentence.symbols])
+            frames -= int(pauses[result.path].sum()) * self.ar.config.merge
             spare = LAST_FRAMES
         quality = assess_quality(frames, segment.sentence.phones, result.stopped_by, attempt + 1, result.noticed, spare)
         return Attempt(result, quality)
@@ -292,7 +284,7 @@ class SpeechGenerator:
         ):
             steps.append(step)
             kept = step.is_emitted[0]  # (G,)
-            path = None if step.path is None else owners[step.path.cpu()].expand(len(kept))[kept.cpu()]
+            path = None if step.path is None else np.repeat(owners[step.path], len(kept))[kept]
             yield from renderer.push(step.codes[0][kept], path)
         result = in_line(collect(steps)[0], owners)
         return self._assess(segment, result, 0) if natural is None else self._in_place(segment, natural, result)
@@ -303,20 +295,19 @@ class SpeechGenerator:
         results = generate(self.ar, prompts, options, make_generators(segments, attempt), self._preset(segments))
         return [in_line(result, self._owners(segment)) for segment, result in zip(segments, results, strict=True)]
 
-    def _preset(self, segments: Sequence[Segment]) -> list[Tensor] | None:
+    def _preset(self, segments: Sequence[Segment]) -> list[np.ndarray] | None:
         """Return the preset paths of the segments, if they have any, in the symbols that the models read."""
         paths = preset_paths(segments)
         return paths and [self._places(segment)[path] for segment, path in zip(segments, paths, strict=True)]
 
-    def _places(self, segment: Segment) -> Tensor:
+    def _places(self, segment: Segment) -> np.ndarray:
         """Return where the model's text holds each symbol of the line, (L,): a table may put marks before it."""
-        return (
-            torch.tensor(self.table.spread(segment.sentence.symbols, [1] * len(segment.sentence.symbols))) > 0
-        ).nonzero()[:, 0]
+        symbols = segment.sentence.symbols
+        return np.flatnonzero(self.table.spread(symbols, [1] * len(symbols)))
 
-    def _owners(self, segment: Segment) -> Tensor:
+    def _owners(self, segment: Segment) -> np.ndarray:
         """Return which symbol of the line each symbol that the models read belongs to, (S,)."""
-        return torch.tensor(self.table.owners(segment.sentence.symbols))
+        return np.array(self.table.owners(segment.sentence.symbols))
 
     def _complete(self, segment: Segment, attempt: Attempt, options: AROptions) -> Speech:
         """Add codebooks 2 to Q in one go and turn the codes into sound. Rows go alone: a batch changes no sample."""
@@ -335,7 +326,7 @@ class SpeechGenerator:
         says."""
         config, voice, following = self.ar.config, segment.voice, len(self.table.encode(segment.following))
         own = pieces(segment.sentence.text, self.table) if self.table.unit is TextUnit.BPE else segment.sentence.symbols
-        text, language = torch.tensor(self.table.encode([*own, *segment.following])), self._language(LANGUAGE)
+        text, language = np.array(self.table.encode([*own, *segment.following])), self._language(LANGUAGE)
         if voice is None:
             return zero_shot(config, None, text, language, following=following)
         if voice.language != LANGUAGE and segment.mode is not PromptMode.CROSS_LINGUAL:
@@ -344,9 +335,9 @@ class SpeechGenerator:
                 f"choose the prompt mode {PromptMode.CROSS_LINGUAL}",
             )
         recording = Utterance(
-            torch.tensor(self.table.encode(voice.symbols)),
-            torch.from_numpy(voice.codes.astype(np.int64)),
-            torch.tensor(self.table.spread(voice.symbols, voice.durations)) if voice.durations else None,
+            np.array(self.table.encode(voice.symbols)),
+            voice.codes.astype(np.int64),
+            np.array(self.table.spread(voice.symbols, voice.durations)) if voice.durations else None,
             self._language(voice.language),
         )
         build = continued if segment.mode is PromptMode.CONTINUAL else zero_shot
@@ -358,9 +349,9 @@ class SpeechGenerator:
         return self.languages.index(name) + 1 if is_told else 0
 
 
-def in_line(result: ARResult, owners: Tensor) -> ARResult:
+def in_line(result: ARResult, owners: np.ndarray) -> ARResult:
     """Return a result whose path goes through the symbols of the line; `owners` (S,): of each that the models read."""
-    return result if result.path is None else replace(result, path=owners[result.path.cpu()])
+    return result if result.path is None else replace(result, path=owners[result.path])
 
 
 def assess_quality(
@@ -401,12 +392,10 @@ def with_retries(attempt: Attempt, tried: Sequence[str]) -> Attempt:
     return replace(attempt, quality=replace(attempt.quality, attempts=len(tried), retries=retries))
 
 
-@torch.inference_mode()
-def silence_codes(codec: Codec) -> tuple[int, ...]:
+def silence_codes(codec: CodecEngine) -> tuple[int, ...]:
     """Return the entries of codebook 1 that the codec gives to digital silence."""
-    device = next(iter(codec.parameters())).device if isinstance(codec, torch.nn.Module) else torch.device("cpu")
-    codes = codec.encode(torch.zeros(1, SILENT_FRAMES * codec.spec.hop, device=device))
-    return tuple(sorted(set(codes[0, :, 0].tolist())))
+    codes = codec.encode(np.zeros(SILENT_FRAMES * codec.spec.hop, np.float32))
+    return tuple(sorted(set(codes[:, 0].tolist())))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from openvalle.decode.sampling import row_generators
+from openvalle.decode.sampling import make_rngs
 from openvalle.errors import TextError, UserError
 from openvalle.synth.speech import Timed
 from openvalle.synth.voice import Voice
@@ -249,16 +247,16 @@ class Segment:
     following: tuple[str, ...] = ()  # symbols of what comes next: read, not spoken; needs alignment
 
 
-def make_generators(segments: Sequence[Segment], attempt: int) -> list[torch.Generator]:
+def make_generators(segments: Sequence[Segment], attempt: int) -> list[np.random.RandomState]:
     """Return the generator of each segment's attempt."""
-    return row_generators(
+    return make_rngs(
         [derive_seed(segment.seed, segment.number, attempt + segment.take * MOST_ATTEMPTS) for segment in segments]
     )
 
 
-def preset_paths(segments: Sequence[Segment]) -> list[Tensor] | None:
+def preset_paths(segments: Sequence[Segment]) -> list[np.ndarray] | None:
     """Return the preset path of each segment; None if they have none."""
-    paths = [torch.tensor(segment.path) for segment in segments if segment.path is not None]
+    paths = [np.array(segment.path) for segment in segments if segment.path is not None]
     assert len(paths) in (0, len(segments)), "segments with and without a path cannot go together"
     return paths or None
 

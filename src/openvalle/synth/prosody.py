@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from openvalle.audio import Audio, Channel
 from openvalle.errors import ModelError, UserError
-from openvalle.model.alignment import merge_path
+from openvalle.model.alignment import to_block_alignment
 from openvalle.model.config import Alignment
 from openvalle.synth.enrol import align_transcript, cleaned, heard, recorded
 from openvalle.synth.plan import Segment, Sentence
@@ -67,7 +67,7 @@ def segment_like(
     aligned = align_transcript(audio, said, label, frames, generator.spec.frame_rate, config.block)
     if aligned.doubt:
         log.warning("%s: %s", label, aligned.doubt)
-    path = merge_path(torch.tensor(aligned.durations), config.block)
+    path = to_block_alignment(np.array(aligned.durations), config.block)
     names = tuple(word.text for word in aligned.words)
     line = Sentence(" ".join(said.split()), names, aligned.symbols, aligned.owners)
     return Segment(line, voice, seed, path=tuple(path.tolist()))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
 import numpy as np
-import torch
 
 from openvalle import __version__
 from openvalle.audio import Audio, Channel
@@ -25,6 +24,8 @@ from openvalle.config import override
 from openvalle.decode.ar import AROptions
 from openvalle.decode.nar import Windows
 from openvalle.decode.sampling import SamplingOptions
+from openvalle.engines.base import CodecEngine
+from openvalle.engines.torch import choose_device, make_engine
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
 from openvalle.model.checkpoint import OWN, BundleConfig, load_bundle, require_same_codec
@@ -97,7 +98,7 @@ KEPT_SHAPES = "32"
 
 
 def load_generator(
-    model: str | Path, codec: str | Path | None, device: torch.device
+    model: str | Path, codec: str | Path | None, device: str
 ) -> tuple[BundleConfig, SpeechGenerator, AROptions]:
     """Return what a model says of itself, its networks with its codec on `device`, and its own decoding options.
 
@@ -105,17 +106,17 @@ def load_generator(
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # read when the first convolution runs
     note_threads()
+    place = choose_device(device)
     folder = find(Kind.MODEL, model)
     bundle = load_bundle(folder)
     config = bundle.config
     spoken = load_codec(codec) if codec is not None else _own_codec(folder, config)
-    if isinstance(spoken, torch.nn.Module):
-        spoken.to(device)
     spec = spoken.spec
     require_same_codec(config, spec.digest, f"the codec {spec.name}")
     table = SymbolTable(bundle.vocabulary)
-    generator = SpeechGenerator(bundle.ar.to(device), bundle.nar.to(device), spoken, spec, table, config.languages)
-    return config, generator, with_silence_codes(options_of(bundle.generation, str(folder)), spoken)
+    engine = make_engine(bundle.ar, bundle.nar, spoken, place)
+    generator = SpeechGenerator(engine.ar, engine.nar, engine.codec, spec, table, config.languages)
+    return config, generator, with_silence_codes(options_of(bundle.generation, str(folder)), engine.codec)
 
 
 def _own_codec(folder: Path, config: BundleConfig) -> Codec:
@@ -133,17 +134,6 @@ def _own_codec(folder: Path, config: BundleConfig) -> Codec:
     return codec
 
 
-def choose_device(device: str) -> torch.device:
-    """Return the device called `device`; `auto` takes the fastest there is."""
-    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if has[name]))
-    if not has.get(device.split(":")[0], False):
-        there = ", ".join(name for name, is_there in has.items() if is_there)
-        raise ModelError(f"there is no device {device!r} here", f"use auto or one of: {there}")
-    return torch.device(device)
-
-
 def options_of(values: Mapping[str, Any], source: str) -> AROptions:
     """Return a bundle's default options."""
     try:
@@ -152,7 +142,7 @@ def options_of(values: Mapping[str, Any], source: str) -> AROptions:
         raise ModelError(error.what, "copy or train the model again") from None
 
 
-def with_silence_codes(options: AROptions, codec: Codec) -> AROptions:
+def with_silence_codes(options: AROptions, codec: CodecEngine) -> AROptions:
     """Return options that know what silence looks like in the tokens of a codec."""
     if options.watch.silent:
         return options
@@ -193,7 +183,7 @@ class Synthesizer:
         best one that is installed. Raises `ModelError` if a file is missing, damaged or does not fit.
         """
         policy = choose_policy(consent_policy)
-        config, generator, options = load_generator(model, codec, choose_device(device))
+        config, generator, options = load_generator(model, codec, device)
         return cls(config, generator, options, Marker() if watermark else None, policy, asr)
 
     @property

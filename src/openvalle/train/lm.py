@@ -22,8 +22,9 @@ from openvalle.data.shards import TokenShards
 from openvalle.data.shards import Utterance as Excerpt
 from openvalle.errors import ConfigError
 from openvalle.hub import Kind, find
+from openvalle.model.alignment import Utterance
 from openvalle.model.ar import AR
-from openvalle.model.batch import Batch, Loss, Utterance
+from openvalle.model.batch import Batch, Loss
 from openvalle.model.checkpoint import Part, PartFile, load_bundle, load_half, save_part
 from openvalle.model.config import Alignment, ARConfig, NARConfig, NARPrompt
 from openvalle.model.nar import NAR
@@ -209,7 +210,10 @@ class LanguageModelTask:
             elsewhere, start = row.codes[:0] if neighbour is None else neighbour.codes, None
             if prompt == NARPrompt.SEGMENT:  # in a corpus cut at its sentences the recording goes on in the one beside
                 elsewhere, start = torch.cat([elsewhere, row.codes]), len(elsewhere)
-        return Utterance(row.text, row.codes, row.durations, self.languages[row.language], elsewhere, start)
+        durations = None if row.durations is None else row.durations.numpy()
+        voice = None if elsewhere is None else elsewhere.numpy()
+        language = self.languages[row.language]
+        return Utterance(row.text.numpy(), row.codes.numpy(), durations, language, voice, start)
 
 
 def make_network(

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from openvalle.config import Config
 from openvalle.data.batches import draw_generator
 from openvalle.data.shards import AudioShards, Row, TokenShards, Utterance, crop, write_rows, write_tokens
 from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.engines.torch import TorchNAR
 from openvalle.errors import ConfigError
 from openvalle.files import write_text
 from openvalle.model.checkpoint import Part, PartFile, load_half
@@ -86,20 +86,20 @@ class _Predictor:
     of_speaker: dict[str, list[int]]
     recipe: PredictRecipe
 
-    def __call__(self, row: int) -> Tensor:
+    def __call__(self, row: int) -> np.ndarray:
         """Return the codes (T, Q) of one row, prompted with another utterance of its speaker where there is one."""
         target, prompt = self.shards[row], self._prompt(row)
         if prompt is None:
-            inputs = NARPromptRow(target.text, target.codes[:, 0], path=target.path)
+            inputs = NARPromptRow(target.text.numpy(), target.codes[:, 0].numpy(), path=target.path.numpy())
         else:
             inputs = NARPromptRow(
-                text=torch.cat([prompt.text, target.text]),
-                first=target.codes[:, 0],
+                text=torch.cat([prompt.text, target.text]).numpy(),
+                first=target.codes[:, 0].numpy(),
                 prompt_symbols=len(prompt.text),
-                prompt=prompt.codes,
-                path=torch.cat([prompt.path, target.path + len(prompt.text)]),
+                prompt=prompt.codes.numpy(),
+                path=torch.cat([prompt.path, target.path + len(prompt.text)]).numpy(),
             )
-        return fill(self.network, [inputs])[0]
+        return fill(TorchNAR(self.network), [inputs])[0]
 
     def _prompt(self, row: int) -> Utterance | None:
         others = [other for other in self.of_speaker[self.shards.rows[row]["speaker"]] if other != row]
@@ -111,12 +111,12 @@ class _Predictor:
         return crop(self.shards[int(rng.choice(others))], frames, rng, self.shards.codec.merge)
 
 
-def _write(out: Path, shards: TokenShards, rows: list[int], codes: list[Tensor]) -> None:
+def _write(out: Path, shards: TokenShards, rows: list[int], codes: list[np.ndarray]) -> None:
     found = [shards[row] for row in rows]
     name = "shard-00000.safetensors"
     frames, places = write_tokens(
         out / "tokens" / name,
-        [each.cpu().numpy() for each in codes],
+        codes,
         [each.text.tolist() for each in found],
         [each.durations.tolist() for each in found if each.durations is not None],
     )

@@ -38,7 +38,7 @@ def candidate(
     facts = {
         "model": f"{model}, weights {folder_digest(find(Kind.MODEL, model))}",
         **system.settings(),
-        "codec weights": codec_digest(system.synthesizer.generator.codec),
+        "codec weights": codec_digest(load_model_codec(model, codec)),
         "device": device,
         "threads": threads,
     }
