@@ -9,8 +9,8 @@ import pytest
 
 from openvalle.audio import Audio, concatenate
 from openvalle.speech_models import speaker
-from openvalle.synth import enrol as check
-from openvalle.synth.enrol import enrol, problems
+from openvalle.synth.clip_quality import clip_warnings
+from openvalle.synth.enrol import enrol
 
 SAID = "saw, see, saw, see"
 
@@ -21,21 +21,21 @@ def one_person(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_good_clip_has_none(spoken: Audio) -> None:
-    assert problems(spoken) == []
+    assert clip_warnings(spoken) == []
 
 
 def test_quiet_clip(spoken: Audio) -> None:
-    assert any("quiet (-" in problem for problem in problems(Audio(spoken.samples * np.float32(0.005))))
+    assert any("quiet (-" in warning for warning in clip_warnings(Audio(spoken.samples * np.float32(0.005))))
 
 
 def test_clipped_clip(spoken: Audio) -> None:
     loud = Audio(np.clip(spoken.samples * np.float32(50), -1, 1))
-    assert any("clipped" in problem for problem in problems(loud))
+    assert any("clipped" in warning for warning in clip_warnings(loud))
 
 
 def test_noisy_clip(spoken: Audio) -> None:
     noise = np.random.default_rng(0).standard_normal(len(spoken.samples)).astype(np.float32)
-    found = problems(Audio(spoken.samples + np.float32(0.05) * noise))
+    found = clip_warnings(Audio(spoken.samples + np.float32(0.05) * noise))
     assert any("dB above what lies between the words" in problem for problem in found)
 
 
@@ -43,7 +43,7 @@ def test_two_people(spoken: Audio, monkeypatch: pytest.MonkeyPatch) -> None:
     voices = iter([np.array([1.0, 0.0]), np.array([0.5, 1.0])])
     monkeypatch.setattr(speaker, "ResemblyzerEncoder", lambda: type("E", (), {"embed": lambda self, a: next(voices)})())
     longer = concatenate([spoken, spoken])
-    assert any("two people (similarity 0.45)" in problem for problem in problems(longer))
+    assert any("two people (similarity 0.45)" in warning for warning in clip_warnings(longer))
 
 
 def test_without_an_encoder_nobody_asks(spoken: Audio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_without_an_encoder_nobody_asks(spoken: Audio, monkeypatch: pytest.Monke
         raise MissingExtra("resemblyzer", "eval-offline")
 
     monkeypatch.setattr(speaker, "ResemblyzerEncoder", missing)
-    assert check.problems(concatenate([spoken, spoken])) == []
+    assert clip_warnings(concatenate([spoken, spoken])) == []
 
 
 def test_voice_keeps_what_was_found(

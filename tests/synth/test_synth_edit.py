@@ -11,7 +11,7 @@ import soundfile
 
 from openvalle.audio import RATE, Audio, resample, silence
 from openvalle.errors import AudioError, TextError
-from openvalle.synth.edit import Edit, Edited, EditKind, edit, located
+from openvalle.synth.edit import Edit, Edited, EditKind, edit, locate_edits
 from openvalle.synth.recording import FADE_SECONDS, Clip, Recording, record
 from openvalle.synth.synthesizer import Synthesizer
 
@@ -146,7 +146,7 @@ def test_deleting_needs_no_model_and_leaves_one_pause(synthesizer: Synthesizer, 
 )
 def test_unclear_edits_are_refused(recording: Recording, edits: list[Edit], message: str) -> None:
     with pytest.raises(TextError, match=message):
-        located(recording, edits)
+        locate_edits(recording, edits)
 
 
 def test_bad_recordings_are_refused(synthesizer: Synthesizer, spoken: Audio, tmp_path: Path) -> None:
@@ -164,11 +164,11 @@ def test_bad_recordings_are_refused(synthesizer: Synthesizer, spoken: Audio, tmp
 
 def test_a_prompt_is_in_the_model_s_text_unit(synthesizer: Synthesizer, recording: Recording) -> None:
     count = len(recording.symbols)
-    part = recording.part(0, count)
-    assert part.text == "saw see saw see"
-    voice = part.voice(synthesizer.generator)
+    excerpt = recording.excerpt(0, count)
+    assert excerpt.text == "saw see saw see"
+    voice = excerpt.voice(synthesizer.generator)
     assert voice.symbols == recording.symbols
-    twice = part.then(part)
+    twice = excerpt.then(excerpt)
     assert twice.text == "saw see saw see saw see saw see"
     assert len(twice.codes) == sum(twice.durations)
     assert all(one != other for one, other in pairwise(twice.symbols))

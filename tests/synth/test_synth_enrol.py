@@ -120,9 +120,7 @@ def test_voice_is_whole(codec, spoken: Audio) -> None:
 
 
 def test_same_clip_same_voice_whatever_the_level(codec, spoken: Audio) -> None:
-    one, two = (
-        enrol(Audio(spoken.samples * gain), codec, "table", SAID) for gain in (np.float32(1), np.float32(0.5))
-    )
+    one, two = (enrol(Audio(spoken.samples * gain), codec, "table", SAID) for gain in (np.float32(1), np.float32(0.5)))
     assert one.durations == two.durations
     assert (one.codes == two.codes).mean() > 0.9
 

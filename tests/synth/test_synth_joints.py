@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openvalle.audio import RATE, Audio
-from openvalle.synth.joints import EdgeTrimmer, is_click, join_sentences
+from openvalle.synth.joints import EdgeTrimmer, join_sentences
 from openvalle.synth.speech import Quality, Speech, Timed, join_speech
 
 GOOD = Quality("end", 8.0)
@@ -65,14 +65,6 @@ def test_no_step_above_the_sound_s_own(pause: float, phase: float) -> None:
     own = np.abs(np.diff(piece.audio.samples)).max()
     steps = np.abs(np.diff(joined([piece] * 4, pause).audio.samples))
     assert steps.max() <= 2 * own + 1e-6
-
-
-def test_smooth_joint_is_left_raw() -> None:
-    times = np.arange(RATE) / RATE
-    samples = (0.3 * np.sin(2 * np.pi * 150 * times)).astype(np.float32)
-    left, right = Audio(samples[:10_000]), Audio(samples[10_000:])
-    assert not is_click(left, right)
-    assert is_click(left, Audio(-right.samples + np.float32(0.3)))
 
 
 def test_words_sound_where_they_are_said_to() -> None:

@@ -71,7 +71,9 @@ def test_the_best_candidate_is_taken_and_told(
 ) -> None:
     line = next(split_sentences("Hello there."))
     segment = Segment(line, tiny_voice, 0)
-    takes = synthesizer.generator.speak([replace(segment, take=take) for take in range(3)], synthesizer.options)
+    takes = synthesizer.generator.speak(
+        [replace(segment, candidate=number) for number in range(3)], synthesizer.options
+    )
     plain = synthesizer.say("Hello there.", tiny_voice)
     np.testing.assert_array_equal(takes[0].codes, plain.codes)
     LONGEST["samples"] = max(len(take.audio.samples) for take in takes)

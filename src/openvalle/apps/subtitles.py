@@ -38,9 +38,9 @@ class Timeline:
     def add(self, speech: Speech) -> None:
         """Put a piece at the end."""
         speaker = speech.speaker
-        words = [word.shifted(self.seconds) for word in speech.words]
+        words = [word.shift(self.seconds) for word in speech.words]
         self.words += words
-        self.phones += [phone.shifted(self.seconds) for phone in speech.phones]
+        self.phones += [phone.shift(self.seconds) for phone in speech.phones]
         self.speakers += [speaker] * len(words)
         self.cues += [replace(cue, speaker=speaker) for cue in split_cues(speech.text, words)]
         self.seconds += speech.seconds

@@ -4,7 +4,7 @@ Forced alignment finds the span. Only the span is spoken again, with what comes 
 where the model is aligned, with the sounds that follow in its text. Outside the span and its joins, `FADE_SECONDS`
 long, no sample changes.
 
-Continuing a recording (VALL-E 5.1, "continual"): the text goes on where the recording ends, in the same breath.
+Continuing a recording (VALL-E 5.1, "continual"): the text goes on where the recording ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,9 +32,9 @@ from openvalle.synth.recording import (
     context_end,
     context_start,
     crossfade,
-    decoded,
-    joined,
+    decode_like,
     record,
+    splice,
 )
 from openvalle.synth.speech import Quality, Speech, join_speech
 from openvalle.text.english import Word, phonemize
@@ -92,7 +92,7 @@ class Edited:
 
 
 @dataclass(frozen=True)
-class Span:
+class EditSpan:
     """Where an edit works: words [first, last), symbols [start, end), and the words that come instead."""
 
     edit: Edit
@@ -122,32 +122,34 @@ def edit(
     if not edits:
         raise TextError("there is nothing to edit", "say which words to replace, to delete or to insert after")
     recording = record(synthesizer.generator, clip, transcript, channel, synthesizer.asr)
-    spans = located(recording, edits)
+    spans = locate_edits(recording, edits)
     if sum(span.last - span.first for span in spans) >= len(recording.words):
         raise AudioError("nothing of the recording would stay", "use `openvalle say` with the recording as the voice")
     segments = [
-        segment for take in range(candidates) for segment in _edit_segments(synthesizer, recording, spans, seed, take)
+        segment
+        for candidate in range(candidates)
+        for segment in _edit_segments(synthesizer, recording, spans, seed, candidate)
     ]
     spoken = synthesizer.generator.speak(segments, options or synthesizer.options) if segments else []
     count = len(segments) // candidates
-    text = edited_text(recording, spans)
-    takes = [
-        _assembled(synthesizer, recording, spans, spoken[take * count : (take + 1) * count], text, seed)
+    text = edit_text(recording, spans)
+    results = [
+        _assemble(synthesizer, recording, spans, spoken[take * count : (take + 1) * count], text, seed)
         for take in range(candidates if count else 1)
     ]
-    return takes if len(takes) == 1 else _ranked(takes, recording, synthesizer.asr)
+    return results if len(results) == 1 else _rank(results, recording, synthesizer.asr)
 
 
-def located(recording: Recording, edits: Sequence[Edit]) -> list[Span]:
+def locate_edits(recording: Recording, edits: Sequence[Edit]) -> list[EditSpan]:
     """Return where each edit works, in order of time."""
-    spans = sorted((_located(recording, one) for one in edits), key=lambda span: (span.first, span.last))
+    spans = sorted((_locate(recording, one) for one in edits), key=lambda span: (span.first, span.last))
     for before, after in pairwise(spans):
         if after.first <= before.last:
             raise TextError(f"the edits of {before.edit.old!r} and {after.edit.old!r} meet", "make one edit of the two")
     return spans
 
 
-def edited_text(recording: Recording, spans: Sequence[Span]) -> str:
+def edit_text(recording: Recording, spans: Sequence[EditSpan]) -> str:
     """Return the words of the recording after the edits."""
     words = [word.text for word in recording.words]
     for span in sorted(spans, key=lambda span: -span.first):
@@ -155,8 +157,8 @@ def edited_text(recording: Recording, spans: Sequence[Span]) -> str:
     return " ".join(words)
 
 
-def _located(recording: Recording, one: Edit) -> Span:
-    wanted = [word.text.lower() for word in _words_of(one.old, "to look for")]
+def _locate(recording: Recording, one: Edit) -> EditSpan:
+    wanted = [word.text.lower() for word in _read_words(one.old, "to look for")]
     there = [word.text.lower() for word in recording.words]
     places = [at for at in range(len(there)) if there[at : at + len(wanted)] == wanted]
     if len(places) != 1:
@@ -166,23 +168,23 @@ def _located(recording: Recording, one: Edit) -> Span:
         )
         raise TextError(f"{one.old!r} {found} in the transcript", hint)
     first, last = places[0], places[0] + len(wanted)
-    start, end = _symbols(recording, first, last)
+    start, end = _find_symbols(recording, first, last)
     if one.kind is EditKind.INSERT:
         first, start = last, end
-    words = () if one.kind is EditKind.DELETE else _in_place(recording, first, last, one.new)
+    words = () if one.kind is EditKind.DELETE else _pronounce_in_context(recording, first, last, one.new)
     if one.kind is EditKind.DELETE:
         start, end = _with_pause(recording, start, end)
-    return Span(one, first, last, start, end, words)
+    return EditSpan(one, first, last, start, end, words)
 
 
-def _words_of(text: str, what: str) -> list[Word]:
+def _read_words(text: str, what: str) -> list[Word]:
     try:
         return phonemize(text)
     except TextError as error:
         raise TextError(f"the words {what} cannot be read: {error.what}", error.hint) from None
 
 
-def _symbols(recording: Recording, first: int, last: int) -> tuple[int, int]:
+def _find_symbols(recording: Recording, first: int, last: int) -> tuple[int, int]:
     """Return the symbols [start, end) of the words [first, last), pauses between them included."""
     own = [index for index, owner in enumerate(recording.owners) if first <= owner < last]
     if not own:
@@ -200,9 +202,9 @@ def _with_pause(recording: Recording, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _in_place(recording: Recording, first: int, last: int, new: str) -> tuple[Word, ...]:
+def _pronounce_in_context(recording: Recording, first: int, last: int, new: str) -> tuple[Word, ...]:
     """Return the new words as they sound between their neighbours ("the" knows the word after it)."""
-    alone = _words_of(new, "to say")
+    alone = _read_words(new, "to say")
     before = [word.text for word in recording.words[max(0, first - 2) : first]]
     after = [word.text for word in recording.words[last : last + 1]]
     whole = phonemize(" ".join([*before, new, *after]))
@@ -211,7 +213,7 @@ def _in_place(recording: Recording, first: int, last: int, new: str) -> tuple[Wo
     return tuple(inside if fits else alone)
 
 
-def line_between(words: Sequence[Word], keeps_pause: bool) -> Sentence:
+def sentence_between(words: Sequence[Word], keeps_pause: bool) -> Sentence:
     """Return the line of words that stand inside an utterance: no pause before them and, mostly, none after."""
     line = build_sentence(" ".join(word.text for word in words), words).going_on()
     if not keeps_pause and line.symbols[-1] == SIL:
@@ -220,7 +222,7 @@ def line_between(words: Sequence[Word], keeps_pause: bool) -> Sentence:
 
 
 def _edit_segments(
-    synthesizer: Synthesizer, recording: Recording, spans: Sequence[Span], seed: int, take: int
+    synthesizer: Synthesizer, recording: Recording, spans: Sequence[EditSpan], seed: int, candidate: int
 ) -> list[Segment]:
     """Return what is to be spoken for the spans that get words."""
     generator, segments = synthesizer.generator, []
@@ -228,19 +230,19 @@ def _edit_segments(
     for number, span in enumerate(spans):
         if not span.words:
             continue
-        left = recording.part(context_start(recording, span.start, LEFT_SECONDS), span.start)
-        right = recording.part(span.end, context_end(recording, span.end, RIGHT_SECONDS))
+        left = recording.excerpt(context_start(recording, span.start, LEFT_SECONDS), span.start)
+        right = recording.excerpt(span.end, context_end(recording, span.end, RIGHT_SECONDS))
         # what comes after is heard first: the span then goes on from what comes before it
         prompt = right.then(left) if left.symbols and right.symbols else left if left.symbols else right
         follows = recording.symbols[span.end : span.end + FOLLOWING]
         keeps_pause = span.words[-1].pause and follows[:1] not in ((SIL,), ())
         segments.append(
             Segment(
-                line_between(span.words, keeps_pause),
+                sentence_between(span.words, keeps_pause),
                 prompt.voice(generator),
                 seed,
                 number,
-                take=take,
+                candidate=candidate,
                 mode=PromptMode.CONTINUAL,
                 following=follows if is_aligned else (),
             )
@@ -248,10 +250,10 @@ def _edit_segments(
     return segments
 
 
-def _assembled(
+def _assemble(
     synthesizer: Synthesizer,
     recording: Recording,
-    spans: Sequence[Span],
+    spans: Sequence[EditSpan],
     spoken: Sequence[Speech],
     text: str,
     seed: int,
@@ -262,7 +264,7 @@ def _assembled(
     at, length = 0, 0
     for span in spans:
         speech = next(speeches) if span.words else None
-        piece, start, end = joined(synthesizer, recording, (span.start, span.end), speech)
+        piece, start, end = splice(synthesizer, recording, (span.start, span.end), speech)
         pieces += [recording.clip.frames[at:start], piece]
         length += start - at
         splices.append(Splice(start, end, length, length + len(piece)))
@@ -272,20 +274,20 @@ def _assembled(
     return Edited(clip, text, tuple(splices), tuple(speech.quality for speech in spoken), seed)
 
 
-def _ranked(takes: Sequence[Edited], recording: Recording, asr: str) -> list[Edited]:
+def _rank(results: Sequence[Edited], recording: Recording, asr: str) -> list[Edited]:
     """Return the candidates, the best first: by the words heard in them and the likeness to the recording's voice."""
     from openvalle.synth.rerank import Reranker
 
     reranker = Reranker(asr)
-    wanted = reranker.embedding(recording.clip.mono())
+    wanted = reranker.embed(recording.clip.mono())
     scored = []
-    for take in takes:
-        agreement, similarity = reranker.heard(take.clip.mono(), take.text, wanted)
+    for take in results:
+        agreement, similarity = reranker.listen(take.clip.mono(), take.text, wanted)
         quality = tuple(
-            replace(each, agreement=agreement, similarity=similarity, candidates=len(takes)) for each in take.quality
+            replace(each, agreement=agreement, similarity=similarity, candidates=len(results)) for each in take.quality
         )
         scored.append(replace(take, quality=quality))
-    return [scored[index] for index in reranker.ranked([take.quality for take in scored])]
+    return [scored[index] for index in reranker.order([take.quality for take in scored])]
 
 
 PROMPT_SECONDS = 10.0  # of the recording's end that the model hears
@@ -325,18 +327,18 @@ def continue_clip(
     without it, speech recognition finds it; `channel`: of a recording of several, the one that is heard.
     """
     recording = record(synthesizer.generator, clip, transcript, channel, synthesizer.asr)
-    end = _end(recording)
+    end = _find_end(recording)
     script = parse_script(text, markup, lexicon)
     if any(passage.voice for passage in script.passages):
         raise TextError("a recording goes on in its own voice", "leave [voice:...] and [S1] out")
     segments = _continuation_segments(synthesizer, recording, end, script, seed)
-    pieces = synthesizer.spoken(segments, options or synthesizer.options, candidates)
+    pieces = synthesizer.speak_segments(segments, options or synthesizer.options, candidates)
     first, pause = next(pieces)
-    first, lead = _with_context(synthesizer, recording, end, first)
-    sentences = synthesizer.finished(join_sentences(_chain(first, pause, pieces)))
+    first, lead = _decode_in_context(synthesizer, recording, end, first)
+    sentences = synthesizer.mark(join_sentences(chain([(first, pause)], pieces)))
     joined = join_speech(list(add_silences(sentences, script.lead, script.tail)))
     own = recording.clip
-    added = own.spread(Audio(joined.audio.samples / np.float32(recording.gain), joined.audio.rate))
+    added = own.match_channels(Audio(joined.audio.samples / np.float32(recording.gain), joined.audio.rate))
     stop = min(recording.sample(end), len(own.frames))
     fade = min(round(FADE_SECONDS * own.rate), stop, len(lead))
     join = crossfade(own.frames[stop - fade : stop], lead[len(lead) - fade :])
@@ -345,12 +347,12 @@ def continue_clip(
     return Continued(replace(own, frames=frames), stop - fade, said, joined)
 
 
-def _end(recording: Recording) -> int:
+def _find_end(recording: Recording) -> int:
     """Return the frame at which the recording is left: its end, or a sentence's pause after its last word."""
     edges = recording.edges
     if recording.symbols[-1] != SIL:
         return int(edges[-1])
-    pause = int(SENTENCE * 75) // 2 * 2
+    pause = int(SENTENCE * recording.frame_rate) // 2 * 2
     return min(int(edges[-1]), int(edges[-2]) + pause)
 
 
@@ -359,7 +361,7 @@ def _continuation_segments(
 ) -> Iterator[Segment]:
     """Return the lines to speak: the first goes on from the recording's end, the others have it as their voice."""
     count = len(recording.symbols)
-    part = recording.part(context_start(recording, count, PROMPT_SECONDS), count)
+    part = recording.excerpt(context_start(recording, count, PROMPT_SECONDS), count)
     surplus = int(recording.edges[-1]) - end
     part = replace(
         part,
@@ -376,7 +378,7 @@ def _continuation_segments(
             yield Segment(line.going_on() if paused else line, voice, seed, number, mode=PromptMode.CONTINUAL)
 
 
-def _with_context(
+def _decode_in_context(
     synthesizer: Synthesizer, recording: Recording, end: int, speech: Speech
 ) -> tuple[Speech, np.ndarray]:
     """Return the first line as the codec decodes it after the recording's own codes, and the sound of these
@@ -385,11 +387,6 @@ def _with_context(
     both = np.concatenate([before, speech.codes])
     sound = synthesizer.generator.sound(both)
     cut = len(before) * synthesizer.generator.spec.hop
-    lead = decoded(synthesizer, recording, both)[: round(len(before) * recording.clip.rate / 75)]
+    lead = decode_like(synthesizer, recording, both)[: round(len(before) * recording.clip.rate / recording.frame_rate)]
     audio = Audio(np.ascontiguousarray(sound.samples[cut:]), sound.rate)
     return replace(speech, audio=audio), lead
-
-
-def _chain(first: Speech, pause: float, rest: Iterator[tuple[Speech, float]]) -> Iterator[tuple[Speech, float]]:
-    yield first, pause
-    yield from rest

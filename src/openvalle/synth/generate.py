@@ -38,7 +38,7 @@ from openvalle.errors import ModelError
 from openvalle.model.alignment import Utterance, to_durations
 from openvalle.safety.detector import Provenance
 from openvalle.safety.watermark import Marker, MarkStream
-from openvalle.synth.joints import EdgeTrimmer, make_trimmer, moved
+from openvalle.synth.joints import EdgeTrimmer
 from openvalle.synth.plan import (
     USUAL_FRAMES,
     PromptMode,
@@ -424,7 +424,7 @@ def stream_blocks(
     segment, lead, start = next(segments, None), None, 0
     rate = generator.spec.rate
     while segment is not None:
-        trimmer = make_trimmer(rate, lead, segment.sentence.pause)
+        trimmer = EdgeTrimmer(rate, lead, segment.sentence.pause)
         mark = marker.stream(rate) if marker else None
         given: list[np.ndarray] = []
         with closing(_finished(generator.stream(segment, options, windows), trimmer, mark)) as samples:
@@ -433,7 +433,7 @@ def stream_blocks(
         begun = start + sum(map(len, given))
         rest = trimmer.flush(is_last=following is None)
         given.append(rest if mark is None else np.concatenate([mark.push(rest), mark.flush()]))
-        whole = replace(moved(speech, np.concatenate(given), trimmer.shift), provenance=provenance)
+        whole = replace(speech.with_samples(np.concatenate(given), trimmer.shift), provenance=provenance)
         yield StreamBlock(Audio(given[-1], rate), begun / rate, segment.number, segment.sentence.text, whole)
         start, lead = start + len(whole.audio.samples), segment.sentence.pause
         segment = following

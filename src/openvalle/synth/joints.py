@@ -1,13 +1,9 @@
-"""Sentences spoken one by one -> one continuous speech: natural pauses, no clicks, memory of two sentences.
+"""Sentences spoken one by one -> one continuous speech: the pauses wanted between them, and no clicks.
 
-Rules of a joint: the silence that each sentence brings along is cut (or filled up) to half the pause wanted; the
-outer edges are never touched; an edge that would jump by more than the speech itself does is faded. Neighbouring
-spans are never blended into each other, so the length is the sum of the parts.
-
-The silent edges of one line, brought to the pauses wanted while its samples are still coming.
-
-Everything is decided from the line itself: a joint is two edges, each soft enough towards silence, so that what comes
-before or after changes no sample, and a stream need not wait for it.
+A joint: the silence that each sentence brings along is cut, or filled up, to half of the pause wanted; an edge that
+would step further than the speech itself does is faded. The outer edges of a text are left as they are. Sentences are
+never blended into each other, so the length is the sum of the parts, and each edge is made from its own sentence alone:
+what comes before or after changes no sample, and a stream need not wait for it.
 """
 
 from __future__ import annotations
@@ -27,11 +23,15 @@ SLEW_FACTOR = 2.0  # a jump of up to this many times the largest step nearby is 
 
 
 class EdgeTrimmer:
-    """Samples of a line in, the same with its edges as wanted out. Holds back 10 ms and silence that may be cut."""
+    """Samples of a sentence in, the same between the pauses wanted out; 10 ms, and silence that may be cut, are held
+    back."""
 
-    def __init__(self, rate: int, lead: int | None, tail: int = 0) -> None:
-        """`lead`: samples of silence wanted before the line; None: an outer edge, left as it is. `tail`: after it."""
-        self.rate, self.lead, self.tail = rate, lead, tail
+    def __init__(self, rate: int, lead: float | None, tail: float = 0.0) -> None:
+        """`lead`, `tail`: seconds of the pauses before and after the sentence, of which half is its own; `lead` None:
+        an outer edge, left as it is."""
+        self.rate = rate
+        self.lead = None if lead is None else round(lead / 2 * rate)  # samples, as `tail`
+        self.tail = round(tail / 2 * rate)
         self.size = round(rate * 0.01)  # samples of a frame of `levels`
         self.near = round(rate * FADE_SECONDS)
         self.held = np.zeros(0, np.float32)  # received, not yet given out
@@ -40,7 +40,7 @@ class EdgeTrimmer:
         self.first_loud: int | None = None  # where the first loud frame begins
         self.loud_end = 0  # where the last one ends
         self.is_open = lead is None  # whether the leading edge is settled
-        self.shift = 0  # samples by which the line became later; negative: cut
+        self.shift = 0  # samples by which the sentence became later; negative: cut
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take samples; return those that are final."""
@@ -53,7 +53,7 @@ class EdgeTrimmer:
         return self._give(min(self._end, self.loud_end + self.tail) - self.near)
 
     def flush(self, is_last: bool) -> np.ndarray:
-        """Return the rest; the edge of the last line is an outer one, left as it is."""
+        """Return the rest; the last sentence ends with an outer edge, left as it is."""
         self._measure(whole=False)
         if not self.is_open and self.loud_end:
             self._settle_lead()
@@ -104,19 +104,9 @@ class EdgeTrimmer:
         return given
 
 
-def is_click(left: Audio, right: Audio) -> bool:
-    """Return True if the step from the last sample of `left` to the first of `right` would be heard."""
-    if not len(left.samples) or not len(right.samples):
-        return False
-    step = abs(float(left.samples[-1]) - float(right.samples[0]))
-    near = round(FADE_SECONDS * left.rate)
-    slews = [np.abs(np.diff(part)).max(initial=0.0) for part in (left.samples[-near:], right.samples[:near])]
-    return step > max(QUIET_STEP, SLEW_FACTOR * max(slews))
-
-
 def is_abrupt(samples: np.ndarray, near: int) -> bool:
-    """Return True if beginning with these samples after silence would take more than half of the step allowed at a
-    joint, whose other half belongs to the other side."""
+    """Return True if samples that follow on silence begin with more than half of the step that may stay at a joint;
+    the other half belongs to the other side. `near`: samples that tell how far the speech itself steps."""
     slew = float(np.abs(np.diff(samples[:near])).max(initial=0.0))
     return len(samples) > 0 and abs(float(samples[0])) > max(QUIET_STEP, SLEW_FACTOR * slew) / 2
 
@@ -130,20 +120,20 @@ def join_sentences(pieces: Iterable[tuple[Speech, float]], lead: float | None = 
     held: tuple[Speech, float] | None = None
     for piece, pause in pieces:
         if held is not None:
-            yield trimmed(held[0], lead, held[1])
+            yield trim_edges(held[0], lead, held[1])
             lead = held[1]
         held = piece, pause
     if held is not None:
-        yield trimmed(held[0], lead, None)
+        yield trim_edges(held[0], lead, None)
 
 
-def trimmed(speech: Speech, lead: float | None, tail: float | None) -> Speech:
+def trim_edges(speech: Speech, lead: float | None, tail: float | None) -> Speech:
     """Return the speech between pauses of `lead` and `tail` seconds, half of each its own; None: an outer edge."""
     if lead is None and tail is None:
         return speech
-    trimmer = make_trimmer(speech.audio.rate, lead, tail or 0.0)
+    trimmer = EdgeTrimmer(speech.audio.rate, lead, tail or 0.0)
     samples = [trimmer.push(speech.audio.samples), trimmer.flush(is_last=tail is None)]
-    return moved(speech, np.concatenate(samples), trimmer.shift)
+    return speech.with_samples(np.concatenate(samples), trimmer.shift)
 
 
 def add_silences(pieces: Iterable[Speech], lead: float, tail: float) -> Iterator[Speech]:
@@ -155,21 +145,7 @@ def add_silences(pieces: Iterable[Speech], lead: float, tail: float) -> Iterator
         elif lead:
             rate = piece.audio.rate
             samples = np.concatenate([silence(lead, rate).samples, piece.audio.samples])
-            piece = moved(piece, samples, round(lead * rate))
+            piece = piece.with_samples(samples, round(lead * rate))
         held = piece
     if held is not None:
         yield replace(held, audio=concatenate([held.audio, silence(tail, held.audio.rate)])) if tail else held
-
-
-def make_trimmer(rate: int, lead: float | None, tail: float) -> EdgeTrimmer:
-    """Return what makes a line's edges, for the pauses before and after it in seconds."""
-    return EdgeTrimmer(rate, None if lead is None else round(lead / 2 * rate), round(tail / 2 * rate))
-
-
-def moved(speech: Speech, samples: np.ndarray, shift: int) -> Speech:
-    """Return the speech with its trimmed samples, which came `shift` samples later than before."""
-    audio = Audio(samples, speech.audio.rate)
-    later = shift / audio.rate
-    words = tuple(item.shifted(later).clipped(audio.seconds) for item in speech.words)
-    phones = tuple(item.shifted(later).clipped(audio.seconds) for item in speech.phones)
-    return replace(speech, audio=audio, words=words, phones=phones)

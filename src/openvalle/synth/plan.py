@@ -242,7 +242,7 @@ class Segment:
     number: int = 0
     spoken: int = 0  # frames spoken before it in the text, about: a stream's windows begin as long as that
     path: tuple[int, ...] | None = None  # preset index of the symbol of each step of codebook 1; needs alignment
-    take: int = 0  # number of the candidate
+    candidate: int = 0  # its number, where several are spoken
     mode: PromptMode = PromptMode.ZERO_SHOT
     following: tuple[str, ...] = ()  # symbols of what comes next: read, not spoken; needs alignment
 
@@ -250,7 +250,7 @@ class Segment:
 def make_generators(segments: Sequence[Segment], attempt: int) -> list[np.random.RandomState]:
     """Return the generator of each segment's attempt."""
     return make_rngs(
-        [derive_seed(segment.seed, segment.number, attempt + segment.take * MOST_ATTEMPTS) for segment in segments]
+        [derive_seed(segment.seed, segment.number, attempt + segment.candidate * MOST_ATTEMPTS) for segment in segments]
     )
 
 

@@ -12,7 +12,7 @@ from openvalle.audio import Audio, Channel
 from openvalle.errors import ModelError, UserError
 from openvalle.model.alignment import to_block_alignment
 from openvalle.model.config import Alignment
-from openvalle.synth.enrol import align_transcript, cleaned, heard, recorded
+from openvalle.synth.enrol import align_transcript, read_clip, transcribe, trim_clip
 from openvalle.synth.plan import Segment, Sentence
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def speak_like(
     if chosen.speed != 1:
         raise UserError("a recording's prosody has its own speed", "leave the speed at 1")
     segment = segment_like(synthesizer, recording, text, synthesizer.voice(voice), seed, channel)
-    return next(iter(synthesizer.finished([synthesizer.generator.speak([segment], chosen)[0]])))
+    return next(iter(synthesizer.mark([synthesizer.generator.speak([segment], chosen)[0]])))
 
 
 def segment_like(
@@ -61,12 +61,10 @@ def segment_like(
     if config.alignment is Alignment.NONE:
         raise ModelError("a model without alignment cannot take over prosody", "use one with alignment")
     label = "the recording" if isinstance(recording, Audio) else str(recording)
-    audio = cleaned(recorded(recording, label, channel), label)
-    said = heard(audio, label, synthesizer.asr) if text is None else text
+    audio = trim_clip(read_clip(recording, label, channel), label)
+    said = transcribe(audio, label, synthesizer.asr) if text is None else text
     frames = len(audio.samples) // generator.spec.hop // config.block * config.block
     aligned = align_transcript(audio, said, label, frames, generator.spec.frame_rate, config.block)
-    if aligned.doubt:
-        log.warning("%s: %s", label, aligned.doubt)
     path = to_block_alignment(np.array(aligned.durations), config.block)
     names = tuple(word.text for word in aligned.words)
     line = Sentence(" ".join(said.split()), names, aligned.symbols, aligned.owners)

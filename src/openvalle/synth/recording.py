@@ -1,6 +1,6 @@
-"""A recording as a file holds it, and the same as tokens with its words in time: what editing and continuing need.
+"""A recording as its file holds it (`Clip`) and as the models read it (`Recording`), and speech put into it (`splice`).
 
-Speech put into a recording: decoded with what is around it, crossfaded at its joins.
+Speech is decoded together with the recording's codes around it and crossfaded at its joins.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from openvalle.audio import RATE, Audio, Channel, centred, chosen_channel, mono, normalize, resample
 from openvalle.files import Place, atomic_path, expanded, first_path, written_path
 from openvalle.media import check_length, check_samples, format_ending, open_sound, read_frames
-from openvalle.synth.enrol import BLOCK, align_transcript, check_speech, encoded, heard, noisy
+from openvalle.synth.clip_quality import check_noise, check_speech
+from openvalle.synth.enrol import BLOCK, align_transcript, encode_clip, transcribe
 from openvalle.synth.plan import build_sentence
 from openvalle.synth.speech import Speech
 from openvalle.synth.voice import Voice
@@ -25,6 +26,7 @@ from openvalle.text.symbols import TextUnit
 from openvalle.text.tokenizer import pieces
 
 if TYPE_CHECKING:
+    from openvalle.codec.base import CodecSpec
     from openvalle.synth.generate import SpeechGenerator
     from openvalle.synth.synthesizer import Synthesizer
 
@@ -48,12 +50,12 @@ class Clip:
     def read(cls, source: str | Path | Audio, channel: Channel | str = Channel.AUTO) -> Clip:
         """Read a file as it is; `AudioError` if it is missing, unreadable, empty, without speech or too long."""
         if isinstance(source, Audio):
-            return cls(source.samples[:, None], source.rate, "FLOAT").checked("the recording")
+            return cls(source.samples[:, None], source.rate, "FLOAT").check("the recording")
         path = expanded(source)
         frames, rate, subtype = read_frames(path, MAX_SECONDS)
-        return cls(frames, rate, subtype, chosen_channel(frames, rate, channel, str(path))).checked(str(path))
+        return cls(frames, rate, subtype, chosen_channel(frames, rate, channel, str(path))).check(str(path))
 
-    def checked(self, label: str) -> Clip:
+    def check(self, label: str) -> Clip:
         """Return the clip if it holds speech."""
         check_samples(self.frames, label)
         check_length(self.seconds, MAX_SECONDS, label)
@@ -69,7 +71,7 @@ class Clip:
         """Return what is heard of the clip, at its own rate, without an offset."""
         return centred(Audio(mono(self.frames, self.channel), self.rate))
 
-    def spread(self, audio: Audio) -> np.ndarray:
+    def match_channels(self, audio: Audio) -> np.ndarray:
         """Return a mono sound as (samples, channels) at the clip's rate, as loud in each channel as what is heard of
         the clip, and around the same offset."""
         heard = self.mono().samples
@@ -108,26 +110,27 @@ class Recording:
     owners: tuple[int, ...]
     words: tuple[Word, ...]
     text: str
+    frame_rate: float  # of the codes
 
     @property
     def edges(self) -> np.ndarray:
         """Frame where each symbol begins, and the end, (S + 1,)."""
         return np.cumsum([0, *self.durations])
 
-    def part(self, start: int, end: int) -> Part:
-        """Return the symbols [start, end)."""
+    def excerpt(self, start: int, end: int) -> Excerpt:
+        """Return the symbols [start, end) with their codes."""
         edges = self.edges
         words = dict.fromkeys(owner for owner in self.owners[start:end] if owner >= 0)
         text = " ".join(self.words[word].text for word in words)
-        return Part(self.codes[edges[start] : edges[end]], self.symbols[start:end], self.durations[start:end], text)
+        return Excerpt(self.codes[edges[start] : edges[end]], self.symbols[start:end], self.durations[start:end], text)
 
     def sample(self, frame: int) -> int:
         """Return the clip's sample at the beginning of a frame."""
-        return round(frame * self.clip.rate / 75)
+        return round(frame * self.clip.rate / self.frame_rate)
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Excerpt:
     """A stretch of a recording."""
 
     codes: np.ndarray
@@ -135,7 +138,7 @@ class Part:
     durations: tuple[int, ...]
     text: str  # its words
 
-    def then(self, other: Part) -> Part:
+    def then(self, other: Excerpt) -> Excerpt:
         """Return both, one after the other; equal symbols that meet become one, as models expect."""
         symbols, durations = list(self.symbols), list(self.durations)
         for symbol, frames in zip(other.symbols, other.durations, strict=True):
@@ -145,7 +148,7 @@ class Part:
                 symbols.append(symbol)
                 durations.append(frames)
         text = f"{self.text} {other.text}".strip()
-        return Part(np.concatenate([self.codes, other.codes]), tuple(symbols), tuple(durations), text)
+        return Excerpt(np.concatenate([self.codes, other.codes]), tuple(symbols), tuple(durations), text)
 
     def voice(self, generator: SpeechGenerator) -> Voice:
         """Return the part as a prompt, in the model's text unit."""
@@ -165,56 +168,57 @@ def record(
     *,
     is_strict: bool = True,
 ) -> Recording:
-    """Return a recording with its tokens and the time of every word; without `transcript` it is recognised (`heard`).
+    """Return a recording with its tokens and the time of every word; without `transcript` it is recognised.
 
     A `Speech` of one sentence, as an aligned model spoke it, knows all that already. Raises `AudioError` for a clip
     that cannot be used, or whose transcript cannot be what is said, `TextError` without words. `is_strict`: also if a
     given transcript fits badly.
     """
     if isinstance(source, Speech):  # its text is what was to be said, however badly it was
-        return _of_speech(source) or record(generator, source.audio, source.text, is_strict=False)
+        return _from_speech(source, generator.spec) or record(generator, source.audio, source.text, is_strict=False)
     label = str(source) if isinstance(source, str | Path) else "the recording"
     clip = source if isinstance(source, Clip) else Clip.read(source, channel)
     sound = resample(clip.mono(), RATE)
-    whole = len(sound.samples) // (BLOCK * 320) * BLOCK * 320
+    block = BLOCK * generator.spec.hop
+    whole = len(sound.samples) // block * block
     sound = Audio(sound.samples[:whole], RATE)
     levelled = normalize(sound)
     loudest = int(np.abs(sound.samples).argmax())
-    noise = noisy(sound)
+    noise = check_noise(sound)
     if noise:
         log.warning("%s: %s", label, noise)
-    text = heard(levelled, label, asr) if transcript is None else transcript
-    codes = encoded(levelled, generator.codec, generator.ar.config.merge)
+    text = transcribe(levelled, label, asr) if transcript is None else transcript
+    codes = encode_clip(levelled, generator.codec, generator.ar.config.merge)
     is_strict = is_strict and transcript is not None  # a recogniser's mistakes are no reason to refuse
     aligned = align_transcript(levelled, text, label, len(codes), generator.spec.frame_rate, is_strict=is_strict)
-    if aligned.doubt:
-        log.warning("%s: %s", label, aligned.doubt)
     gain = float(levelled.samples[loudest] / sound.samples[loudest])
     said = " ".join(text.split())
-    return Recording(clip, gain, codes, aligned.symbols, aligned.durations, aligned.owners, aligned.words, said)
+    aligned_parts = (aligned.symbols, aligned.durations, aligned.owners, aligned.words)
+    return Recording(clip, gain, codes, *aligned_parts, said, generator.spec.frame_rate)
 
 
-def _of_speech(speech: Speech) -> Recording | None:
+def _from_speech(speech: Speech, spec: CodecSpec) -> Recording | None:
     """Return generated speech as a recording, None if its sound is not exactly its codes."""
     words = phonemize(speech.text)
-    line = build_sentence(speech.text, words)
-    if line.symbols != speech.symbols or len(speech.codes) * 320 != len(speech.audio.samples):
+    sentence = build_sentence(speech.text, words)
+    if sentence.symbols != speech.symbols or len(speech.codes) * spec.hop != len(speech.audio.samples):
         return None
     clip = Clip(speech.audio.samples[:, None], speech.audio.rate, "FLOAT")
-    return Recording(clip, 1.0, speech.codes, speech.symbols, speech.durations, line.owners, tuple(words), speech.text)
+    known = (speech.codes, speech.symbols, speech.durations, sentence.owners, tuple(words), speech.text)
+    return Recording(clip, 1.0, *known, spec.frame_rate)
 
 
 def crossfade(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Return (samples, channels) that go over from `before` to `after`, which are of one length."""
+    """Return (samples, channels) that turn from `before` to `after`, which are of one length."""
     count = len(before)
-    share = (0.5 - 0.5 * np.cos(np.pi * (np.arange(count) + 0.5) / max(1, count))).astype(np.float32)[:, None]
-    return before * (1 - share) + after * share
+    rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(count) + 0.5) / max(1, count))).astype(np.float32)[:, None]
+    return before * (1 - rise) + after * rise
 
 
 def context_start(recording: Recording, end: int, seconds: float) -> int:
     """Return the first symbol of a word such that the symbols [it, `end`) last at most `seconds`."""
     edges = recording.edges
-    limit = edges[end] - seconds * 75
+    limit = edges[end] - seconds * recording.frame_rate
     starts = [index for index in word_starts(recording) if index <= end and edges[index] >= limit]
     return min(starts, default=end)
 
@@ -222,7 +226,7 @@ def context_start(recording: Recording, end: int, seconds: float) -> int:
 def context_end(recording: Recording, start: int, seconds: float) -> int:
     """Return the symbol after a word such that the symbols [`start`, it) last at most `seconds`."""
     edges = recording.edges
-    limit = edges[start] + seconds * 75
+    limit = edges[start] + seconds * recording.frame_rate
     ends = [index for index in (*word_starts(recording), len(recording.symbols)) if index >= start]
     return max((index for index in ends if edges[index] <= limit), default=start)
 
@@ -246,7 +250,7 @@ class Splice:
     new_end: int
 
 
-def joined(
+def splice(
     synthesizer: Synthesizer, recording: Recording, span: tuple[int, int], speech: Speech | None
 ) -> tuple[np.ndarray, int, int]:
     """Return the samples of the symbols `span`, [first, last), with their joins, and the recording's samples
@@ -259,7 +263,7 @@ def joined(
         both = min(left, right)
         piece = crossfade(clip.frames[start - both : start + both], clip.frames[end - both : end + both])
         return piece, start - both, end + both
-    sound, before, after = _decoded(synthesizer, recording, span, speech)
+    sound, before, after = _decode_in_context(synthesizer, recording, span, speech)
     spare = len(sound) - before - after
     left, right = min(left, spare // 2), min(right, spare // 2)
     inner = sound[before - left : len(sound) - after + right]
@@ -269,7 +273,7 @@ def joined(
     return piece, start - left, end + right
 
 
-def _decoded(
+def _decode_in_context(
     synthesizer: Synthesizer, recording: Recording, span: tuple[int, int], speech: Speech
 ) -> tuple[np.ndarray, int, int]:
     """Return the span's sound with the recording's own around it, at the clip's rate and level, and how many samples
@@ -279,12 +283,16 @@ def _decoded(
     before = recording.codes[max(0, start - PAD_FRAMES) : start]
     after = recording.codes[end : end + PAD_FRAMES]
     codes = np.concatenate([before, speech.codes, after])
-    sound = decoded(synthesizer, recording, codes)
-    return sound, round(len(before) * clip.rate / 75), round(len(after) * clip.rate / 75)
+    sound = decode_like(synthesizer, recording, codes)
+    return (
+        sound,
+        round(len(before) * clip.rate / recording.frame_rate),
+        round(len(after) * clip.rate / recording.frame_rate),
+    )
 
 
-def decoded(synthesizer: Synthesizer, recording: Recording, codes: np.ndarray) -> np.ndarray:
+def decode_like(synthesizer: Synthesizer, recording: Recording, codes: np.ndarray) -> np.ndarray:
     """Return codes (T, Q) as (samples, channels) at the clip's rate and level."""
     sound = synthesizer.generator.sound(codes)
     marked = synthesizer.marker.mark(sound) if synthesizer.marker else sound
-    return recording.clip.spread(Audio(marked.samples / np.float32(recording.gain), marked.rate))
+    return recording.clip.match_channels(Audio(marked.samples / np.float32(recording.gain), marked.rate))

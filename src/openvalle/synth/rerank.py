@@ -60,69 +60,69 @@ def rank(scores: Sequence[Scores], enough: float) -> list[int]:
 
 
 class Reranker:
-    """Listens to candidates and takes the best. Not for several threads at once: it keeps the voices it has heard."""
+    """Listens to candidates and chooses the best. Keeps the voices it has heard, so each thread needs its own."""
 
     def __init__(self, recognizer: Recognizer | str = "", encoder: SpeakerEncoder | None = None) -> None:
         """By default the best recogniser that is installed, and the offline speaker encoder if it is."""
         from openvalle.speech_models.asr import best_available
 
         self.recognizer = best_available(recognizer) if isinstance(recognizer, str) else recognizer
-        self.encoder = encoder or offline_encoder()
+        self.encoder = encoder or find_encoder()
         self._heard: dict[int, tuple[Voice, np.ndarray | None]] = {}
 
     def speak(self, generator: SpeechGenerator, segment: Segment, options: AROptions, count: int) -> Speech:
         """Return the best of `count` candidates; the first one is what a single candidate would be."""
-        takes = generator.speak([replace(segment, take=take) for take in range(count)], options)
-        wanted = self._voice(generator, segment.voice)
-        return self.best([self.measured(take, segment.sentence.words, wanted) for take in takes])
+        candidates = generator.speak([replace(segment, candidate=number) for number in range(count)], options)
+        wanted = self._embed_prompt(generator, segment.voice)
+        return self.best([self.measure(speech, segment.sentence.words, wanted) for speech in candidates])
 
-    def measured(self, speech: Speech, words: Sequence[str], wanted: np.ndarray | None) -> Speech:
+    def measure(self, speech: Speech, words: Sequence[str], wanted: np.ndarray | None) -> Speech:
         """Return the speech with `agreement` and `similarity` in its quality record."""
-        agrees, similarity = self.heard(speech.audio, " ".join(words), wanted)
+        agrees, similarity = self.listen(speech.audio, " ".join(words), wanted)
         return replace(speech, quality=replace(speech.quality, agreement=agrees, similarity=similarity))
 
-    def heard(self, audio: Audio, text: str, wanted: np.ndarray | None) -> tuple[float, float | None]:
+    def listen(self, audio: Audio, text: str, wanted: np.ndarray | None) -> tuple[float, float | None]:
         """Return the share of the words that is heard, and the cosine with a voice if one is given."""
-        agrees = agreement(text, self._words(audio))
+        agrees = agreement(text, self._transcribe(audio))
         if wanted is None or self.encoder is None:
             return agrees, None
-        voice = self.embedding(audio)
+        voice = self.embed(audio)
         return agrees, 0.0 if voice is None else float(np.dot(voice, wanted))
 
-    def ranked(self, takes: Sequence[Sequence[Quality]]) -> list[int]:
+    def order(self, candidates: Sequence[Sequence[Quality]]) -> list[int]:
         """Return the indices of candidates, best first, by the quality records of each one's parts."""
         enough = enough_for(self.encoder.name) if self.encoder else ENOUGH
-        return rank([_scores(own) for own in takes], enough)
+        return rank([_summarise(own) for own in candidates], enough)
 
-    def best(self, takes: Sequence[Speech]) -> Speech:
+    def best(self, candidates: Sequence[Speech]) -> Speech:
         """Return the best candidate."""
-        best = takes[self.ranked([[take.quality] for take in takes])[0]]
-        return replace(best, quality=replace(best.quality, candidates=len(takes)))
+        best = candidates[self.order([[speech.quality] for speech in candidates])[0]]
+        return replace(best, quality=replace(best.quality, candidates=len(candidates)))
 
-    def _words(self, audio: Audio) -> str:
+    def _transcribe(self, audio: Audio) -> str:
         try:
             return self.recognizer.transcribe(audio).text
         except AudioError:  # silent: nothing is heard
             return ""
 
-    def embedding(self, audio: Audio) -> np.ndarray | None:
+    def embed(self, audio: Audio) -> np.ndarray | None:
         """Return the voice of a sound (D,), None without an encoder or if nobody speaks."""
         try:
             return None if self.encoder is None else self.encoder.embed(audio)
         except AudioError:  # nobody speaks
             return None
 
-    def _voice(self, generator: SpeechGenerator, voice: Voice | None) -> np.ndarray | None:
+    def _embed_prompt(self, generator: SpeechGenerator, voice: Voice | None) -> np.ndarray | None:
         """Return the embedding of a prompt as the codec gives it."""
         if voice is None or self.encoder is None:
             return None
         if id(voice) not in self._heard:
-            embedding = self.embedding(generator.sound(voice.codes))
+            embedding = self.embed(generator.sound(voice.codes))
             self._heard[id(voice)] = voice, embedding  # the voice is kept, so that its id stays its own
         return self._heard[id(voice)][1]
 
 
-def offline_encoder() -> SpeakerEncoder | None:
+def find_encoder() -> SpeakerEncoder | None:
     """Return the offline speaker encoder, None if it is not installed: then words alone decide."""
     from openvalle.speech_models.speaker import ResemblyzerEncoder
 
@@ -142,7 +142,7 @@ def agreement(text: str, heard: str) -> float:
     return SequenceMatcher(None, normalize_words(text).split(), normalize_words(heard).split(), autojunk=False).ratio()
 
 
-def _scores(parts: Sequence[Quality]) -> Scores:
+def _summarise(parts: Sequence[Quality]) -> Scores:
     heard = [part.agreement or 0.0 for part in parts]
     likeness = [part.similarity for part in parts if part.similarity is not None]
     flags = sum(len(part.flags) for part in parts)

@@ -23,11 +23,11 @@ class Timed:
     start: float
     end: float
 
-    def shifted(self, seconds: float) -> Timed:
+    def shift(self, seconds: float) -> Timed:
         """Return the same, `seconds` later."""
         return replace(self, start=self.start + seconds, end=self.end + seconds)
 
-    def clipped(self, seconds: float) -> Timed:
+    def clip(self, seconds: float) -> Timed:
         """Return the part of it that lies in [0, seconds]."""
         return replace(self, start=min(max(self.start, 0.0), seconds), end=min(max(self.end, 0.0), seconds))
 
@@ -57,9 +57,9 @@ class Quality:
             "attempts": self.attempts,
             "flags": list(self.flags),
             "retries": list(self.retries),
-        } | self._choice()
+        } | self._reranking()
 
-    def _choice(self) -> dict[str, Any]:
+    def _reranking(self) -> dict[str, Any]:
         """Return what the choice among candidates was made by, if there was one."""
         measures = {"agreement": self.agreement, "similarity": self.similarity}
         known = {key: round(value, 3) for key, value in measures.items() if value is not None}
@@ -94,12 +94,12 @@ class Speech:
         """Write the sound (format by ending, or by name) with tags of its provenance, atomically; return the path."""
         return write(path, self.audio, file_format, self.provenance.tags() if self.provenance else None)
 
-    def cut(self, start: int, end: int) -> Speech:
-        """Return the samples [start, end) with all times moved along."""
-        audio = Audio(self.audio.samples[start:end], self.audio.rate)
-        offset = -start / audio.rate
-        words = tuple(item.shifted(offset).clipped(audio.seconds) for item in self.words)
-        phones = tuple(item.shifted(offset).clipped(audio.seconds) for item in self.phones)
+    def with_samples(self, samples: np.ndarray, shift: int) -> Speech:
+        """Return the speech with other samples, in which everything comes `shift` samples later than before."""
+        audio = Audio(samples, self.audio.rate)
+        later = shift / audio.rate
+        words = tuple(item.shift(later).clip(audio.seconds) for item in self.words)
+        phones = tuple(item.shift(later).clip(audio.seconds) for item in self.phones)
         return replace(self, audio=audio, words=words, phones=phones)
 
 
@@ -113,9 +113,9 @@ def join_speech(pieces: Sequence[Speech]) -> Speech:
     return Speech(
         audio=concatenate([piece.audio for piece in pieces]),
         text=" ".join(piece.text for piece in pieces),
-        words=tuple(word.shifted(start) for piece, start in timed for word in piece.words),
-        phones=tuple(phone.shifted(start) for piece, start in timed for phone in piece.phones),
-        quality=_worst([piece.quality for piece in pieces], [len(piece.codes) for piece in pieces]),
+        words=tuple(word.shift(start) for piece, start in timed for word in piece.words),
+        phones=tuple(phone.shift(start) for piece, start in timed for phone in piece.phones),
+        quality=_summarise([piece.quality for piece in pieces], [len(piece.codes) for piece in pieces]),
         codes=np.concatenate([piece.codes for piece in pieces]),
         symbols=tuple(symbol for piece in pieces for symbol in piece.symbols),
         durations=tuple(frames for piece in pieces for frames in piece.durations),
@@ -124,7 +124,7 @@ def join_speech(pieces: Sequence[Speech]) -> Speech:
     )
 
 
-def _worst(qualities: Sequence[Quality], frames: Sequence[int]) -> Quality:
+def _summarise(qualities: Sequence[Quality], frames: Sequence[int]) -> Quality:
     phones = sum(count / quality.frames_per_phone for quality, count in zip(qualities, frames, strict=True))
     return Quality(
         stopped_by="limit" if any(quality.stopped_by == "limit" for quality in qualities) else "end",

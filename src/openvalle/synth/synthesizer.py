@@ -302,11 +302,11 @@ class Synthesizer:
             plan = self._fitted(plan, options, duration)
         for segment in islice(plan.segments, skip):
             pause = segment.sentence.pause
-        spoken = self.spoken(plan.segments, options, candidates)
+        spoken = self.speak_segments(plan.segments, options, candidates)
         if duration is not None:
             spoken, plan = _in_time(list(spoken), plan, duration)
         pieces = join_sentences(spoken, pause)
-        return add_silences(self.finished(pieces), 0.0 if skip else plan.lead, plan.tail)
+        return add_silences(self.mark(pieces), 0.0 if skip else plan.lead, plan.tail)
 
     def stream(
         self,
@@ -377,11 +377,11 @@ class Synthesizer:
             if seconds is not None:
                 timed[index], plans[index] = _in_time(list(timed[index]), plans[index], seconds)
         return [
-            join_speech(list(add_silences(self.finished(join_sentences(each)), plan.lead, plan.tail)))
+            join_speech(list(add_silences(self.mark(join_sentences(each)), plan.lead, plan.tail)))
             for each, plan in zip(timed, plans, strict=True)
         ]
 
-    def finished(self, pieces: Iterable[Speech]) -> Iterator[Speech]:
+    def mark(self, pieces: Iterable[Speech]) -> Iterator[Speech]:
         """Yield each piece with its watermark and provenance: all sound leaves the pipeline through here."""
         for piece in pieces:
             audio = self.marker.mark(piece.audio) if self.marker else piece.audio
@@ -445,7 +445,7 @@ class Synthesizer:
         paused = (replace(segment, sentence=sentence) for segment, sentence in zip(fitted, sentences, strict=True))
         return SpeechPlan(paused, plan.lead / rate, plan.tail / rate)
 
-    def spoken(
+    def speak_segments(
         self, segments: Iterable[Segment], options: AROptions, candidates: int = 1
     ) -> Iterator[tuple[Speech, float]]:
         """Yield the speech of each segment, the best of `candidates`, and the pause wanted after it."""
