@@ -9,13 +9,14 @@ believed where the sound on the disk has its digest: what is missing, shorter or
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
@@ -25,6 +26,7 @@ from openvalle.config import Config
 from openvalle.errors import ConfigError, UserError
 from openvalle.files import locked, sha256, write_text
 from openvalle.media import format_ending, sound_file, write_error
+from openvalle.text.english import UserLexicon
 from openvalle.text.sentences import Chapter
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ class Reading:
     seed: int
     options: AROptions
     file_format: str = "flac"
+    markup: str = "auto"
+    lexicon: UserLexicon = field(default_factory=dict)  # pronunciations that beat all others
 
 
 def speak_book(
@@ -146,6 +150,7 @@ def _settings(synthesizer: Synthesizer, chapters: Sequence[Chapter], reading: Re
         synthesizer.provenance.watermark,
         reading.options.model_dump_json(),
         f"{reading.seed} {reading.file_format} {voice.text} {voice.durations}",
+        json.dumps([reading.markup, dict(reading.lexicon)], sort_keys=True),
         hashlib.sha256(voice.codes.tobytes()).hexdigest(),
         *(f"{chapter.title}\n{chapter.text}" for chapter in chapters),
     ]
@@ -210,9 +215,8 @@ def _spoken(
 ) -> Progress:
     """Speak the lines of a chapter that are still missing; each is on the disk before it is recorded."""
     progress = progress.model_copy(update={"lines": _held(folder / PART, progress)})
-    pieces = synthesizer.sentences(
-        chapter.text, reading.voice, seed=reading.seed, options=reading.options, skip=len(progress.lines)
-    )
+    how: dict[str, Any] = {"markup": reading.markup, "lexicon": reading.lexicon, "skip": len(progress.lines)}
+    pieces = synthesizer.sentences(chapter.text, reading.voice, None, reading.seed, reading.options, **how)
     with (folder / PART).open("r+b" if progress.lines else "wb") as part:
         part.truncate(progress.samples * BYTES)  # what was written after the last record is spoken again
         part.seek(progress.samples * BYTES)

@@ -144,6 +144,8 @@ class Batch:
     options: AROptions | None = None
     markup: Markup | str = Markup.AUTO
     lexicon: UserLexicon = field(default_factory=dict)
+    channel: str = "auto"  # of clips that are voices
+    consent: str = ""  # to the use of clips that are voices: who agreed, and when
     _voices: dict[tuple[str | None, str | None], Voice] = field(default_factory=dict)
 
     @property
@@ -235,7 +237,7 @@ class Batch:
         """Return a row's voice; each is read once."""
         name = self._name(row)
         if name not in self._voices:
-            self._voices[name] = self.synthesizer.voice(*name)
+            self._voices[name] = self.synthesizer.voice(*name, consent=self.consent, channel=self.channel)
         return self._voices[name]
 
     def _key(self, row: Row) -> str:
@@ -247,6 +249,7 @@ class Batch:
             *manner,
             voice and sha256(find(Kind.VOICE, voice)),
             prompt_text,
+            self.channel,
             self._seed(row),
             row.duration,
             self.file_format,

@@ -115,15 +115,20 @@ def speak_dialogue(
     lexicon: LexiconLike = None,
     candidates: int = 1,
     duration: float | None = None,
+    channel: str = "auto",
+    consent: str = "",
 ) -> Iterator[Speech]:
     """Yield the speech sentence by sentence, each with its `speaker`; joined end to end it is the dialogue.
 
     `dialogue`: a `Dialogue`, or a text `[S1] ... [S2] ...`; `voices`: of the speakers; `duration`: seconds that all of
-    it is to last. Those without a voice take the built-in ones that are left. Raises `TextError` for a speaker without
-    a voice.
+    it is to last; `channel`, `consent`: of clips that are voices, see `Synthesizer.voice`. Those without a voice take
+    the built-in ones that are left. Raises `TextError` for a speaker without a voice.
     """
     found = parse_dialogue(dialogue) if isinstance(dialogue, str) else dialogue
-    cast = {name: synthesizer.voice(voice) for name, voice in assign_voices(found, voices or {}).items()}
+    cast = {
+        name: synthesizer.voice(voice, channel=channel, consent=consent)
+        for name, voice in assign_voices(found, voices or {}).items()
+    }
     script = build_script(found, lexicon)
     first = next(iter(cast.values()))
     return synthesizer.sentences(

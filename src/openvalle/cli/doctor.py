@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 import sys
 from importlib import metadata
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from openvalle import __version__
+from openvalle.cli import options as opt
 from openvalle.errors import UserError
 from openvalle.hub import BUILTIN, Homeless, Kind, assets, damaged, home, names
 
@@ -33,7 +31,7 @@ EXTRAS = {  # extra -> the modules that work with it
 BARE = {"eval-offline": ("resemblyzer", "speechmos")}
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(as_json: opt.AsJson = False) -> None:
     """Show versions, device, models and extras; exit code 2 if openvalle cannot speak as it is."""
     report: dict[str, Any] = {
         "openvalle": __version__,
@@ -51,10 +49,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         "judges": {name: "installed" if found else line for name, (found, line) in _judges().items()},
     }
     problems = _problems(report)
-    if as_json:
-        print(json.dumps(report | {"problems": problems}))
-    else:
-        _show(report)
+    opt.print_result(report | {"problems": problems}, as_json, _lines(report))
     if problems:
         raise UserError("; ".join(problems), "mend that and run `openvalle doctor` again")
 
@@ -125,19 +120,19 @@ def _problems(report: dict[str, Any]) -> list[str]:
     return found
 
 
-def _show(report: dict[str, Any]) -> None:
-    for key, value in report.items():
-        if key == "packages":
-            value = ", ".join(f"{name} {version or 'MISSING'}" for name, version in value.items())
-        elif key in ("extras", "judges"):
-            continue
-        elif isinstance(value, list):
-            value = ", ".join(value) or "none"
-        print(f"{key:>12}: {value}")
+def _lines(report: dict[str, Any]) -> list[str]:
+    """Return the report as it is shown, a fact a line."""
+    facts = {key: value for key, value in report.items() if key not in ("extras", "judges")}
+    facts["packages"] = [f"{name} {version or 'MISSING'}" for name, version in report["packages"].items()]
+    lines = [
+        f"{key:>12}: {', '.join(value) or 'none' if isinstance(value, list) else value}" for key, value in facts.items()
+    ]
     for extra, missing in report["extras"].items():
-        print(f"{'[' + extra + ']':>14} {f'not installed; run: {mend(extra)}' if missing else 'installed'}")
+        lines.append(f"{'[' + extra + ']':>14} {f'not installed; run: {mend(extra)}' if missing else 'installed'}")
     for judge, state in report["judges"].items():
-        print(f"{judge:>14} {state if state == 'installed' else f'(optional weights) not installed; run: {state}'}")
+        shown = state if state == "installed" else f"(optional weights) not installed; run: {state}"
+        lines.append(f"{judge:>14} {shown}")
+    return lines
 
 
 def mend(extra: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openvalle.cli.say import Asr, Channel
+from openvalle.cli import options as opt
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
-from openvalle.files import Free, expanded, is_special, is_stdout
+from openvalle.files import Free, expanded, is_special
 from openvalle.parallel import status
 
 if TYPE_CHECKING:
@@ -20,15 +19,7 @@ if TYPE_CHECKING:
 PAIRED = ("--replace", "--insert-after")  # options of two values
 BETWEEN = "\x1f"  # joins the two
 
-Clip = Annotated[Path, typer.Argument(help="The recording: any sound file of up to two minutes.")]
-Transcript = Annotated[str | None, typer.Option("--transcript", "-t", help="What it says; else it is transcribed.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Sound file to write.")]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same sound.")]
-Candidates = Annotated[int, typer.Option(min=1, max=20, help="Speak it so often and keep the best.")]
-Model = Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 class EditCommand(Command):
@@ -54,23 +45,23 @@ def paired(args: list[str]) -> list[str]:
 
 
 def edit(
-    clip: Clip,
-    transcript: Transcript = None,
-    channel: Channel = "auto",
-    asr: Asr = "",
+    *,
+    clip: opt.Clip,
+    transcript: opt.Transcript = None,
+    channel: opt.Channel = "auto",
+    asr: opt.Asr = "",
     replace: Annotated[list[str] | None, typer.Option("--replace", metavar="OLD NEW", help="Say NEW for OLD.")] = None,
     insert_after: Annotated[
         list[str] | None, typer.Option("--insert-after", metavar="OLD NEW", help="Say NEW after OLD.")
     ] = None,
     delete: Annotated[list[str] | None, typer.Option("--delete", metavar="OLD", help="Leave OLD out.")] = None,
     output: Output = None,
-    seed: Seed = 0,
-    candidates: Candidates = 1,
+    seed: opt.Seed = 0,
+    candidates: opt.Candidates = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Write every candidate: NAME-2 is the second best.")] = False,
-    model: Model = "builtin",
-    device: Device = "auto",
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    model: opt.Model,
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Change words of a recording; all else stays, bit for bit. Print the path of the new file.
 
@@ -83,37 +74,35 @@ def edit(
     if not isinstance(place, Free) and is_special(place) and keep:
         raise UserError("--keep writes several files", "give -o the name of a file")
     with status(quiet) as show:
-        show("loading the model")
-        from openvalle.synth.edit import edit as edited_clip
-        from openvalle.synth.synthesizer import Synthesizer
+        from openvalle.synth.edit import edit as edit_clip
 
-        synthesizer = Synthesizer.load(model, device=device, asr=asr)
+        synthesizer = model.load(asr)
         show("speaking")
-        takes = edited_clip(synthesizer, clip, edits, transcript, seed, candidates=candidates, channel=channel)
-    kept = takes if keep else takes[:1]
-    places = [_numbered(place, number) for number in range(1, len(kept) + 1)]
+        best = edit_clip(synthesizer, clip, edits, transcript, seed, candidates=candidates, channel=channel)
     tags = synthesizer.provenance.tags()
     rows = [
-        {"path": str(take.clip.save(where, tags))} | take.as_dict() for where, take in zip(places, kept, strict=True)
+        {"path": str(one.clip.save(_numbered(place, number), tags))} | one.as_dict()
+        for number, one in enumerate(best if keep else best[:1], start=1)
     ]
-    print_rows(rows if keep else rows[0], as_json)
+    opt.print_result(rows if keep else rows[0], as_json)
 
 
 def continue_(
-    clip: Clip,
+    *,
+    clip: opt.Clip,
     text: Annotated[str, typer.Argument(help="What comes next.")],
-    transcript: Transcript = None,
-    channel: Channel = "auto",
-    asr: Asr = "",
+    transcript: opt.Transcript = None,
+    channel: opt.Channel = "auto",
+    asr: opt.Asr = "",
     output: Output = None,
     only_new: Annotated[bool, typer.Option("--only-new", help="Write what comes next alone.")] = False,
-    seed: Seed = 0,
-    candidates: Candidates = 1,
-    lexicon: Annotated[Path | None, typer.Option(help="Pronunciations: a TSV file of word<TAB>phones.")] = None,
-    model: Model = "builtin",
-    device: Device = "auto",
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    seed: opt.Seed = 0,
+    candidates: opt.Candidates = 1,
+    markup: opt.Markup = "auto",
+    lexicon: opt.Lexicon = None,
+    model: opt.Model,
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Let a recording go on with TEXT, in the same voice and breath. Print the path of the new file.
 
@@ -122,15 +111,12 @@ def continue_(
     """
     place = free_output(output, clip, "continued")
     with status(quiet) as show:
-        show("loading the model")
         from openvalle.synth.edit import continue_clip
-        from openvalle.synth.synthesizer import Synthesizer
 
-        synthesizer = Synthesizer.load(model, device=device, asr=asr)
+        synthesizer = model.load(asr)
         show("speaking")
-        result = continue_clip(
-            synthesizer, clip, text, transcript, seed, candidates=candidates, lexicon=lexicon, channel=channel
-        )
+        how: dict[str, Any] = {"candidates": candidates, "markup": markup, "lexicon": lexicon, "channel": channel}
+        result = continue_clip(synthesizer, clip, text, transcript, seed, **how)
     written = result.added if only_new else result.clip
     row = {
         "path": str(written.save(place, synthesizer.provenance.tags())),
@@ -140,7 +126,7 @@ def continue_(
         "quality": result.speech.quality.as_dict(),
         "seed": seed,
     }
-    print_rows(row, as_json)
+    opt.print_result(row, as_json)
 
 
 def chosen_edits(replace: list[str], insert_after: list[str], delete: list[str]) -> list[Edit]:
@@ -174,14 +160,3 @@ def _numbered(place: Path | Free, number: int) -> Path | Free:
     if isinstance(place, Free):
         return Free(place.first)
     return place if number == 1 else place.with_name(f"{place.stem}-{number}{place.suffix}")
-
-
-def print_rows(rows: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
-    """Print the result to stdout: the paths, or everything as JSON; nothing where the sound went there."""
-    if not isinstance(rows, list) and is_stdout(rows["path"]):
-        return
-    if as_json:
-        print(json.dumps(rows))
-        return
-    for row in rows if isinstance(rows, list) else [rows]:
-        print(row["path"])

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from openvalle import stop
+from openvalle.cli import options as opt
 from openvalle.errors import UserError
 from openvalle.files import expanded, json_lines, read_text
 from openvalle.parallel import progress
-
-if TYPE_CHECKING:
-    pass
-
 
 listen = typer.Typer(
     help="Make listening tests with people, take them in a browser, collect the results.",
@@ -24,7 +21,6 @@ listen = typer.Typer(
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="The folder of the test.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @listen.command("new")
@@ -63,7 +59,8 @@ def new(
     values = {"kind": "cmos"} | values
     values |= {key: value for key, value in (("kind", kind), ("baseline", baseline)) if value}
     design = Design.parse(override(values, tuple(set_ or ())), "the design")
-    sources = Sources(named_folders(system or []), reference, read_texts(texts), only_common)
+    folders = {name: expanded(path) for name, path in opt.read_pairs(system, "--system", "NAME=FOLDER").items()}
+    sources = Sources(folders, reference, read_texts(texts), only_common)
     sound = Sound(f".{ending.removeprefix('.')}", rate, not keep_level)
     with progress() as show:
         study = build_study(folder, design, sources, sound, show)
@@ -126,7 +123,7 @@ def collect(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Compute the results of STUDY from served answers and from files, and print the table."""
     from openvalle.config import override
@@ -149,19 +146,6 @@ def collect(
     print(json.dumps(found, ensure_ascii=False) if as_json else markdown(found), end="" if not as_json else "\n")
     for path in paths:
         print(path, file=sys.stderr)
-
-
-def named_folders(pairs: list[str]) -> dict[str, Path]:
-    """Return the folders of `NAME=FOLDER` options."""
-    folders: dict[str, Path] = {}
-    for pair in pairs:
-        name, equals, path = pair.partition("=")
-        if not equals or not name or not path:
-            raise UserError(f"cannot read --system {pair!r}", "write --system NAME=FOLDER")
-        if name in folders:
-            raise UserError(f"the system {name!r} is there twice", "give every system its own name")
-        folders[name] = expanded(path)
-    return folders
 
 
 def read_texts(path: Path | None) -> dict[str, str]:

@@ -26,6 +26,7 @@ from openvalle.cli.doctor import doctor
 from openvalle.cli.edit import EditCommand, continue_, edit
 from openvalle.cli.evaluate import compare, evaluate, report, spoofing
 from openvalle.cli.listening import listen
+from openvalle.cli.options import expand
 from openvalle.cli.say import dialogue, say, stream
 from openvalle.cli.settings import Command
 from openvalle.cli.train import model, prepare, recipe, train
@@ -168,7 +169,7 @@ for _names in SECTIONS.values():
         if isinstance(_command, typer.Typer):
             app.add_typer(_command, name=_name)
         else:
-            app.command(_name, cls=EditCommand if _command is edit else Command)(_command)
+            app.command(_name, cls=EditCommand if _command is edit else Command)(expand(_command))
 
 
 @app.callback()

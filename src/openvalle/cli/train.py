@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openvalle.cli import options as opt
 from openvalle.cli.settings import Command
 from openvalle.errors import ConfigError, UserError
-from openvalle.hub import find_recipe, recipes
+from openvalle.hub import Kind, find, find_recipe, recipes
 from openvalle.parallel import progress
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def copy(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; default: NAME.yaml here.")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file.")] = False,
+    replace: opt.Replace = False,
 ) -> None:
     """Copy a recipe to a file that you can change; print its path."""
     text = ours(name).read_text(encoding="utf-8")
@@ -112,14 +112,14 @@ def prepare(
             help="Frames that share an entry of codebook 1: 1 for VALL-E, X and 2. Default: 2, with byte pairs 1.",
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")] = 1,
+    jobs: opt.Jobs = 1,
     last: Annotated[LastStep, typer.Option("--last", help="Stop after this step.")] = LastStep.TOKENS,
     speed: Annotated[
         list[float] | None,
         typer.Option(min=0.5, max=2, help="Also a copy of the training speech at this speed and pitch; repeatable."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Prepare speech for training: scan, trim and level, align the phones, encode.
 
@@ -139,18 +139,16 @@ def prepare(
     )
     with progress(quiet) as show:
         report = prepare_speech(source, out, codec, jobs, last=Step(last.value), options=options, progress=show)
-    if as_json:
-        print(json.dumps({"kept": report.kept, "rejected": len(report.rejected), "seconds": report.seconds}))
-        return
-    print(out)
-    summary = f"{report.kept[last.value]} utterances, {report.seconds / 3600:.2f} h; {len(report.rejected)} left out"
-    print(summary + (f" (see {out / 'rejected.jsonl'})" if report.rejected else ""), file=sys.stderr)
+    found = {"kept": report.kept, "rejected": len(report.rejected), "seconds": report.seconds}
+    opt.print_result(found, as_json, [out])
+    if not (quiet or as_json):
+        where = f" (see {out / 'rejected.jsonl'})" if report.rejected else ""
+        hours, rejected = report.seconds / 3600, len(report.rejected)
+        print(f"{report.kept[last.value]} utterances, {hours:.2f} h; {rejected} left out{where}", file=sys.stderr)
 
 
 def _table_file(name: str) -> Path:
     """Return the symbols.json at a path, or that of a model by its name or folder."""
-    from openvalle.hub import Kind, find
-
     return Path(name) if name.endswith(".json") else find(Kind.MODEL, name) / "symbols.json"
 
 
@@ -168,8 +166,8 @@ def describe(
         str, typer.Argument(help="A recipe of a whole system, by name (valle-paper) or path, or a model.")
     ],
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Speech that steps and memory are for.")] = 10.0,
-    plot: Annotated[Path | None, typer.Option(help="Draw the attention masks into this .png, .pdf or .svg.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    plot: opt.Plot = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Print parameters per part, tokens a second, and the steps and memory that speaking takes.
 
@@ -179,21 +177,15 @@ def describe(
         from openvalle.apps.plot import need_matplotlib
 
         need_matplotlib()
-    from openvalle.model.describe import describe as numbers_of
+    from openvalle.model.describe import describe as count
+    from openvalle.model.describe import plot_masks
 
     ar, nar = networks(recipe)
-    numbers = numbers_of(ar, nar, seconds)
-    drawn = None
-    if plot is not None:
-        from openvalle.model.describe import plot_masks
-
-        drawn = plot_masks(ar, nar, plot, title=Path(recipe).stem)
-    if as_json:
-        print(json.dumps({"recipe": recipe, **numbers.values(), "plot": None if drawn is None else str(drawn)}))
-        return
-    show_numbers(numbers)
-    if drawn is not None:
-        print(drawn)
+    numbers = count(ar, nar, seconds)
+    drawn = [] if plot is None else [str(plot_masks(ar, nar, plot, title=Path(recipe).stem))]
+    if not as_json:
+        show_numbers(numbers)
+    opt.print_result({"recipe": recipe, **numbers.values(), "plot": drawn[0] if drawn else None}, as_json, drawn)
 
 
 def networks(recipe: str) -> tuple[ARConfig, NARConfig]:
@@ -202,7 +194,6 @@ def networks(recipe: str) -> tuple[ARConfig, NARConfig]:
         from openvalle.train.recipe import read_pair
 
         return read_pair(find_recipe(recipe))
-    from openvalle.hub import Kind, find
     from openvalle.model.checkpoint import BundleConfig
 
     config = BundleConfig.load(find(Kind.MODEL, recipe) / "config.json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openvalle.cli.say import Asr, Channel
+from openvalle.cli import options as opt
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
 from openvalle.files import locked
@@ -24,54 +23,48 @@ INTRODUCTION = "This is a voice that belongs to nobody: it was made up, from not
 
 voices = typer.Typer(help="Keep voices under a name.", no_args_is_help=True, rich_markup_mode=None)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The voice's name.")]
 
 
 @voices.command("add", cls=Command)
+@opt.expand
 def add(
+    *,
     name: Name,
     clip: Annotated[Path, typer.Argument(help="3 to 15 s of one speaker, or a .safetensors voice.")],
-    transcript: Annotated[
-        str | None, typer.Option("--transcript", "--prompt-text", help="What the clip says; else it is transcribed.")
-    ] = None,
-    channel: Channel = "auto",
-    asr: Asr = "",
-    consent: Annotated[str, typer.Option(help="Who agreed to the use of this voice, and when.")] = "",
-    policy: Annotated[
-        str | None, typer.Option(help="Without consent: off, warn or require. Default: $OPENVALLE_CONSENT, else warn.")
-    ] = None,
+    transcript: opt.Transcript = None,
+    channel: opt.Channel = "auto",
+    asr: opt.Asr = "",
+    consent: opt.Consent = "",
+    policy: opt.Policy = None,
     language: Annotated[str, typer.Option(help="What the clip speaks.")] = "en",
     licence: Annotated[str, typer.Option(help="Terms of the recording.")] = "",
-    model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
+    model: opt.Model,
+    replace: opt.Replace = False,
 ) -> None:
     """Check a clip, say what may spoil it, and keep its voice as NAME."""
-    with place_of(name, replace) as keep:
-        from openvalle.synth.synthesizer import Synthesizer
-
-        synthesizer = Synthesizer.load(model, consent_policy=policy, asr=asr)
+    with reserve(name, replace) as keep:
         terms = {"consent": consent, "language": language, "licence": licence, "channel": channel}
-        voice = synthesizer.voice(str(clip), transcript, **terms)
+        voice = model.load(asr, policy).voice(str(clip), transcript, **terms)
         print(keep(dataclasses.replace(voice, name=name)))
 
 
 @voices.command("import", cls=Command)
+@opt.expand
 def import_(
+    *,
     file: Annotated[Path, typer.Argument(help="A .safetensors voice.")],
     name: Annotated[str | None, typer.Option(help="Its name here; default: the one it has.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="The model that is to speak with it.")] = "builtin",
-    policy: Annotated[str | None, typer.Option(help="Without consent: off, warn or require.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
+    model: opt.Model,
+    policy: opt.Policy = None,
+    replace: opt.Replace = False,
 ) -> None:
     """Keep a voice that was exported elsewhere, if the model can use it."""
     from openvalle.synth.voice import Voice
 
     chosen = name if name is not None else Voice.load(file).name
-    with place_of(chosen, replace) as keep:
-        from openvalle.synth.synthesizer import Synthesizer
-
-        voice = Synthesizer.load(model, consent_policy=policy).voice(Path(file).resolve())
+    with reserve(chosen, replace) as keep:
+        voice = model.load(consent_policy=policy).voice(Path(file).resolve())
         print(keep(dataclasses.replace(voice, name=chosen)))
 
 
@@ -81,7 +74,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; default: NAME.safetensors here.")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file.")] = False,
+    replace: opt.Replace = False,
 ) -> None:
     """Write a voice to a file that `voice import` reads elsewhere."""
     from openvalle.synth.voice import Voice
@@ -102,10 +95,10 @@ def blend(
     first: Annotated[str, typer.Argument(help="A voice's name or file.")],
     second: Annotated[str, typer.Argument(help="Another one.")],
     share: Annotated[float, typer.Option(help="Part of the prompt that is the second's, between 0 and 1.")] = 0.5,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
+    replace: opt.Replace = False,
 ) -> None:
     """Keep a prompt made of two voices as NAME: the model hears both. It is no average of them."""
-    with place_of(name, replace) as keep:
+    with reserve(name, replace) as keep:
         from openvalle.synth.blend import blend as blended
         from openvalle.synth.voice import Voice
 
@@ -114,22 +107,22 @@ def blend(
 
 
 @voices.command("invent", cls=Command)
+@opt.expand
 def invent(
+    *,
     name: Name,
     seed: Annotated[int, typer.Option(min=0, help="Every seed is another voice.")] = 0,
     text: Annotated[str, typer.Option(help="What the voice says to introduce itself.")] = INTRODUCTION,
-    model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder.")] = "builtin",
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a voice of this name.")] = False,
+    model: opt.Model,
+    replace: opt.Replace = False,
 ) -> None:
     """Keep a voice that the model makes up, and that belongs to nobody, as NAME."""
-    with place_of(name, replace) as keep:
-        from openvalle.synth.synthesizer import Synthesizer
-
-        print(keep(Synthesizer.load(model).invent_voice(text, seed, name)))
+    with reserve(name, replace) as keep:
+        print(keep(model.load().invent_voice(text, seed, name)))
 
 
 @contextmanager
-def place_of(name: str, replace: bool) -> Iterator[Callable[[Voice], Path]]:
+def reserve(name: str, replace: bool) -> Iterator[Callable[[Voice], Path]]:
     """Yield a function that keeps a voice under a name, which nobody else takes meanwhile.
 
     What can be refused is refused before the work: `UserError` if the name is taken, or is being taken by another
@@ -153,49 +146,39 @@ def place_of(name: str, replace: bool) -> Iterator[Callable[[Voice], Path]]:
 
 
 @voices.command("list", cls=Command)
-def list_(as_json: AsJson = False) -> None:
+def list_(as_json: opt.AsJson = False) -> None:
     """List the voices that can be used by name."""
     rows = [
         {"name": name, "kind": "built-in" if is_builtin(path) else "yours", "path": str(path)}
         for name, path in names(Kind.VOICE).items()
     ]
-    if as_json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        print(f"{row['name']}\t{row['kind']}\t{row['path']}")
+    opt.print_result(rows, as_json, ["\t".join(row.values()) for row in rows])
 
 
 @voices.command("show", cls=Command)
+@opt.expand
 def show(
+    *,
     name: Annotated[str, typer.Argument(help="A voice's name or file.")],
-    as_json: AsJson = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the prompt with its phones into this picture.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Whose codec decodes the picture's sound.")] = "builtin",
+    as_json: opt.AsJson = False,
+    plot: opt.Plot = None,
+    model: opt.Model,
 ) -> None:
     """Show what a voice holds: text, length, origin, consent, and what the checks of its clip found."""
     from openvalle.synth.voice import Voice
 
-    if plot is not None:
-        from openvalle.apps.plot import need_matplotlib
-
-        need_matplotlib()
     path = find(Kind.VOICE, name)
     voice = Voice.load(path)
     facts: dict[str, Any] = {"name": voice.name, "path": str(path)} | voice.facts()
     if plot is not None:
-        from openvalle.apps.plot import plot_speech
+        from openvalle.apps.plot import need_matplotlib, plot_speech
         from openvalle.synth.blend import speech_of
-        from openvalle.synth.synthesizer import Synthesizer
 
-        synthesizer = Synthesizer.load(model, consent_policy="off")
+        need_matplotlib()
+        synthesizer = model.load(consent_policy="off")
         speech = speech_of(synthesizer.voice(voice), synthesizer.generator)
         facts["plot"] = str(plot_speech(speech, plot, f"{voice.name}: {voice.text}"))
-    if as_json:
-        print(json.dumps(facts))
-        return
-    for key, value in facts.items():
-        print(f"{key:>8}: {value}")
+    opt.print_result(facts, as_json, [f"{key:>8}: {value}" for key, value in facts.items()])
 
 
 @voices.command("remove", cls=Command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +9,15 @@ from typing import Annotated
 
 import typer
 
+from openvalle.cli import options as opt
 from openvalle.errors import UserError
 
 watermark = typer.Typer(help="Find or lay the inaudible mark in sound.", no_args_is_help=True, rich_markup_mode="rich")
 
 Files = Annotated[list[Path], typer.Argument(help="Recordings: WAV, FLAC, MP3, Ogg or Opus, any rate.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")]
 
 
-def detect(files: Files, as_json: AsJson = False) -> None:
+def detect(files: Files, as_json: opt.AsJson = False) -> None:
     """Say what the watermark and the tags of FILES tell about where they come from, and what not."""
     from openvalle.safety.detector import inspect
     from openvalle.safety.watermark import Detector
@@ -27,21 +26,20 @@ def detect(files: Files, as_json: AsJson = False) -> None:
 
     def look(path: Path) -> None:
         finding = inspect(path, detector)
-        if as_json:
-            print(json.dumps(finding.as_dict()))
-            return
         made = finding.provenance
         tags = f"written by {made.generator}, model {made.model}" if made else "nothing about openvalle"
-        print(path)
-        print(f"  watermark: {described(finding.detection.as_dict())}")
-        print(f"       tags: {tags}")
-        print(f"    verdict: {finding.verdict.value}: {finding.meaning}")
+        lines = {
+            "watermark": describe(finding.detection.as_dict()),
+            "tags": tags,
+            "verdict": f"{finding.verdict.value}: {finding.meaning}",
+        }
+        opt.print_result(finding.as_dict(), as_json, [path, *(f"{key:>11}: {line}" for key, line in lines.items())])
 
     look_at(files, look)
 
 
 @watermark.command("detect")
-def find(files: Files, as_json: AsJson = False) -> None:
+def find(files: Files, as_json: opt.AsJson = False) -> None:
     """Look for the watermark in FILES, wherever they come from."""
     from openvalle.media import read
     from openvalle.safety.watermark import Detector
@@ -50,7 +48,7 @@ def find(files: Files, as_json: AsJson = False) -> None:
 
     def look(path: Path) -> None:
         facts = {"path": str(path)} | detector.detect(read(path)).as_dict()
-        print(json.dumps(facts) if as_json else f"{path}\t{described(facts)}")
+        opt.print_result(facts, as_json, [f"{path}\t{describe(facts)}"])
 
     look_at(files, look)
 
@@ -85,7 +83,7 @@ def embed(
     print(write(output, Marker().mark(read(source))))
 
 
-def described(facts: dict[str, object]) -> str:
+def describe(facts: dict[str, object]) -> str:
     """Return a detection in words."""
     if not facts["marked"]:
         return f"not found (score {facts['score']}, {facts['threshold']} or more counts)"
