@@ -201,7 +201,7 @@ def track_files(
 
         def append(piece: Speech) -> None:
             for name, track in zip(speakers, tracks, strict=True):
-                track(piece.audio if name == piece.speaker else hush(piece.audio))
+                track(piece.audio if name == piece.speaker else silence_like(piece.audio))
 
         yield tracks_of, append
 
@@ -217,7 +217,7 @@ def _track(place: Path | Free, ending: str) -> Path | Free:
     return beside(place)
 
 
-def hush(audio: Audio) -> Audio:
+def silence_like(audio: Audio) -> Audio:
     """Return silence as long as a sound."""
     return silence(len(audio.samples) / audio.rate, audio.rate)
 

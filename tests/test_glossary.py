@@ -1,0 +1,51 @@
+"""The words of docs/glossary.md are those of the code, and old private words do not come back as public names."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import openvalle
+
+SOURCE = Path(openvalle.__file__).parent
+PAGE = (SOURCE.parents[1] / "docs" / "glossary.md").read_text(encoding="utf-8")
+# Words that stood for things that have a name in the papers or in the field.
+PRIVATE = {"manner", "utter", "utterer", "heap", "badness", "enduring", "watchful", "hush", "stretch", "ballot", "seat"}
+TREES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
+    for path in SOURCE.rglob("*.py")
+}
+
+
+def public_names(module: str) -> Iterator[str]:
+    """Yield the module's own name, its classes and functions."""
+    yield module.rpartition(".")[2]
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name
+
+
+def words(name: str) -> set[str]:
+    """`NARDecoder` and `nar_decoder` are nar and decoder."""
+    return {part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)}
+
+
+def test_every_word_of_the_glossary_is_where_it_says() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.*?) ?\| `([\w.]+)` \|$", PAGE, re.M)
+    assert len(rows) == PAGE.count("\n| ") - PAGE.count("\n| word |"), "a row that is not understood"
+    for word, *_, where in rows:
+        module, _, name = where.rpartition(".")
+        assert where in TREES or name in set(public_names(module)), f"{word}: there is no {where}"
+
+
+def test_each_word_stands_once() -> None:
+    found = re.findall(r"^\| (.+?) \|", PAGE, re.M)
+    entries = [word for entry in found if entry != "word" for word in entry.split(", ")]
+    assert len(entries) == len(set(entries)) > 60
+
+
+def test_no_private_word_is_a_public_name() -> None:
+    old = {f"{module}: {name}" for module in TREES for name in public_names(module) if PRIVATE & words(name)}
+    assert not old
