@@ -162,3 +162,17 @@ def test_no_room_imports_torch_for_nothing() -> None:
             own = [found for name in MODULES if name.partition(".")[0] == room for found in IMPORTS[name]]
             used = [found for found in own if found.module.partition(".")[0] == "torch" and found.at_top is at_top]
             assert used, f"{room}: torch is named on the page and not imported so"
+
+
+def test_every_question_is_answered_where_the_page_says() -> None:
+    rows = re.findall(r"^\| (.+\?) \| `([\w/]+)\.py` \| `(\w+)` \|$", PAGE.partition("\n## 7.")[2], re.M)
+    assert len(rows) >= 20
+    for question, file, name in rows:
+        held: set[str] = set()
+        for node in ast.parse((ROOT / f"{file}.py").read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                held.add(node.name)
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                held |= {target.id for target in targets if isinstance(target, ast.Name)}
+        assert name in held, f"{question} {file}.py holds no {name}"
