@@ -12,7 +12,7 @@ import openvalle
 SOURCE = Path(openvalle.__file__).parent
 PAGE = (SOURCE.parents[1] / "docs" / "glossary.md").read_text(encoding="utf-8")
 # Words that stood for things that have a name in the papers or in the field.
-PRIVATE = {"manner", "utter", "utterer", "heap", "badness", "enduring", "watchful", "hush", "stretch", "ballot", "seat"}
+PRIVATE = {"manner", "utter", "utterer", "heap", "badness", "enduring", "watchful", "hush", "ballot", "seat"}
 TREES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
     for path in SOURCE.rglob("*.py")

@@ -153,6 +153,7 @@ def evaluate(
     if list_only:
         print(found.write(folder / "items.jsonl"))
         return
+    from openvalle.engines.torch import choose_device
     from openvalle.evaluate.run import evaluate as measure
     from openvalle.evaluate.systems.ours import candidate, load_model_codec
 
