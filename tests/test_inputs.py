@@ -21,7 +21,7 @@ from openvalle.evaluate.results import read_results
 from openvalle.hub import damaged
 from openvalle.media import read, write
 from openvalle.synth.plan import parse_script
-from openvalle.text.sentences import chapters_of
+from openvalle.text.sentences import split_chapters
 from openvalle.train.loop import LoopConfig, _same_run
 from openvalle.train.state import TrainState, load_checkpoint
 from test_damaged import refused
@@ -248,7 +248,7 @@ def says_something_or_why_not(text: str) -> None:
     try:
         for line in parse_script(text).sentences():
             assert line.symbols
-        chapters_of(text)
+        split_chapters(text)
     except UserError as error:
         assert "\n" not in str(error)
     finally:

@@ -15,9 +15,7 @@ PAGE = (Path(__file__).parent.parent / "ARCHITECTURE.md").read_text(encoding="ut
 DIAGRAM = re.search(r"^```\n( surfaces.*?)^```", PAGE, re.M | re.S)[1]  # type: ignore[index]
 # Circles that are there still: this may only become shorter.
 CIRCLES = (
-    {"text.markup", "text.ssml"},
     {"speech_models.campplus", "speech_models.speaker"},
-    {"text.symbols", "text.tokenizer"},
     {"evaluate.report", "evaluate.report_html"},
 )
 

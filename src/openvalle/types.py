@@ -18,6 +18,7 @@ from openvalle.config import Config, Syntax, read_data
 from openvalle.errors import ConfigError, ModelError
 from openvalle.files import write_text
 
+PAD = "<pad>"  # the symbol of id 0, in every vocabulary
 SIL = "SIL"  # a pause
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")  # of ARPAbet
 CONSONANTS = (

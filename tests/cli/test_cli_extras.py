@@ -192,7 +192,7 @@ def test_a_missing_package_is_one_line_with_the_command_that_brings_it(
 
 
 def test_built_in_voices_speak_without_pocketsphinx_and_words_are_read_alike(openvalle, monkeypatch) -> None:
-    from openvalle.text.english import phonemize
+    from openvalle.text.language import phonemize
 
     unlisted = "Zhdanov's"  # the second dictionary has it
     before = phonemize(unlisted)

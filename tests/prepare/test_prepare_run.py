@@ -10,7 +10,8 @@ import torch
 from openvalle.data.batches import TokenBatches
 from openvalle.data.shards import AudioShards, TokenShards, read_rows
 from openvalle.errors import ConfigError, UserError
-from openvalle.prepare.run import Options, Step, prepare, rows_of
+from openvalle.prepare.run import Options, Step, prepare
+from openvalle.prepare.sources import CUTS, read_cuts
 from openvalle.prepare.tokenize import tokenize_all, with_speeds
 from openvalle.text.symbols import inventory
 from openvalle.types import CodecSpec
@@ -48,9 +49,9 @@ def test_the_first_steps_keep_the_good_and_name_the_bad(tmp_path, write_sound):
     assert report.kept == {"scan": 7, "audio": 6}
     assert {(row["id"], row["step"]) for row in report.rejected} == {("ben/broken", "scan"), ("ben/silent", "audio")}
     assert read_rows(out / "rejected.jsonl") == report.rejected
-    assert report.seconds == pytest.approx(sum(row["seconds"] for row in rows_of(out, Step.AUDIO)))
+    assert report.seconds == pytest.approx(sum(row["seconds"] for row in read_rows(out / "audio" / "index.jsonl")))
     assert len(AudioShards.open(out)) == 6
-    assert len(rows_of(out, Step.SCAN)) == 7
+    assert len(read_cuts(out / "scan" / CUTS)) == 7
 
 
 def test_a_corpus_without_a_good_alignment_is_one_clear_error(tmp_path, write_sound):
@@ -69,7 +70,7 @@ def _aligned(out: Path) -> list[dict]:
     """Return aligned rows for the cleaned sounds: seven phones sharing the time."""
     phones = ["SIL", "S", "EH1", "V", "AH0", "N", "SIL"]
     rows = []
-    for row in rows_of(out, Step.AUDIO):
+    for row in read_rows(out / "audio" / "index.jsonl"):
         edges = np.linspace(0, row["seconds"], len(phones) + 1)
         spans = [[phone, edges[i], edges[i + 1], 0] for i, phone in enumerate(phones)]
         rows.append(row | {"spans": spans, "words": ["seven"]})

@@ -15,7 +15,7 @@ from openvalle.errors import AudioError, TextError, UserError
 from openvalle.media import read
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
-from openvalle.text.sentences import Chapter, chapters_of
+from openvalle.text.sentences import Chapter, split_chapters
 
 TEXT = "# One\n\nHi.\n\nI see.\n\nChapter Two: The end\n\nNo."
 
@@ -26,7 +26,7 @@ def reading(synthesizer: Synthesizer, tiny_voice: Voice) -> Reading:
 
 
 def test_chapters_are_what_say_gives(synthesizer: Synthesizer, reading: Reading, tmp_path: Path) -> None:
-    chapters = chapters_of(TEXT)
+    chapters = split_chapters(TEXT)
     done = speak_book(synthesizer, chapters, tmp_path / "book", reading)
     assert [path.name for path in done.chapters] == ["01-one.wav", "02-chapter-two-the-end.wav"]
     for chapter, path in zip(chapters, done.chapters, strict=True):
@@ -45,7 +45,7 @@ def test_chapters_are_what_say_gives(synthesizer: Synthesizer, reading: Reading,
 def test_disk_full_in_the_middle_then_resumed_is_the_same(
     synthesizer: Synthesizer, reading: Reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int
 ) -> None:
-    chapters = chapters_of(TEXT)
+    chapters = split_chapters(TEXT)
     whole = speak_book(synthesizer, chapters, tmp_path / "whole", reading)
     save, saved = Progress.save, []
 
@@ -104,15 +104,15 @@ def test_chapters_by_their_headings() -> None:
         "By nobody.\n\n# The first #\n\nIt was.\n\nPart of it.\n\nCHAPTER IV\n\nMore.\n\n"
         "Chapter five was long.\n\nPrologue\n\nEnd."
     )
-    chapters = chapters_of(text, "book")
+    chapters = split_chapters(text, "book")
     assert [chapter.title for chapter in chapters] == ["book", "The first", "CHAPTER IV", "Prologue"]
     assert [chapter.text for chapter in chapters][1:3] == [
         "The first\n\nIt was.\n\nPart of it.",
         "CHAPTER IV\n\nMore.\n\nChapter five was long.",
     ]
-    assert chapters_of("Only text.\r\n\r\nMore.", "t") == [Chapter("t", "Only text.\n\nMore.")]
+    assert split_chapters("Only text.\r\n\r\nMore.", "t") == [Chapter("t", "Only text.\n\nMore.")]
     with pytest.raises(TextError, match="empty"):
-        chapters_of(" \n\n ")
+        split_chapters(" \n\n ")
 
 
 def test_file_names_sort_in_order() -> None:

@@ -18,7 +18,7 @@ from openvalle.synth.plan import Segment, build_sentence, derive_seed, place_in_
 from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
-from openvalle.text.english import phonemize, symbols_of
+from openvalle.text.language import phonemize, to_symbols
 
 TEXT = "Hello there, my friend."
 LONG = "Once there was a cat. " * 25
@@ -175,7 +175,7 @@ def test_quality_names_what_may_be_heard() -> None:
 def test_lines_know_the_word_of_every_symbol() -> None:
     words = phonemize("This sun, oh no.")
     line = build_sentence("This sun, oh no.", words)
-    assert list(line.symbols) == symbols_of(words)
+    assert (line.symbols, line.owners) == to_symbols(words)
     assert all(a != b for a, b in zip(line.symbols, line.symbols[1:], strict=False))
     found, phones = place_in_time(line, [2] * len(line.symbols), 75.0, 10.0)
     assert [word.text for word in found] == ["This", "sun", "oh", "no"]

@@ -20,7 +20,7 @@ from openvalle.model.nar import NAR, NARInputs
 from openvalle.synth.plan import split_sentences
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
-from openvalle.text.english import phonemize, symbols_of
+from openvalle.text.language import phonemize, to_symbols
 
 FAMILY = {"valle": "segment", "vallex": "sentence", "valler": "prefix", "valle2": "prefix"}
 REST = "and went on."
@@ -179,7 +179,7 @@ def test_words_go_on_in_the_same_breath(synthesizer: Synthesizer, tiny_voice: Vo
             lambda self, segment: (prompts.append(prompt(self, segment)), prompts[-1])[1],
         )
         speech = speaker.say(REST, voice, mode="continual", options=speaker.sampling(attempts=1, detectors=False))
-    rest = symbols_of(phonemize(REST))[1:]
+    rest = to_symbols(phonemize(REST))[0][1:]
     assert prompts[0].text.tolist() == table.encode([*voice.symbols, *rest])
     assert prompts[0].prompt_symbols == len(table.encode(voice.symbols))
     assert speech.quality.attempts == 1

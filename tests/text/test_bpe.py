@@ -8,28 +8,29 @@ from pathlib import Path
 import pytest
 
 from openvalle.errors import ConfigError, ModelError, TextError
-from openvalle.text.symbols import PAD, SymbolTable, TextUnit, arpabet
-from openvalle.text.tokenizer import pieces, spoken, train
-from openvalle.types import Vocabulary
+from openvalle.text.language import read_out
+from openvalle.text.symbols import SymbolTable, TextUnit, arpabet
+from openvalle.text.tokenizer import train
+from openvalle.types import PAD, Vocabulary
 
 TEXTS = ["the thing that they think", "then the other thing", "they bathe there"] * 3
 
 
 @pytest.fixture(scope="module")
 def table() -> SymbolTable:
-    return train(TEXTS, 300)
+    return SymbolTable(train(TEXTS, 300))
 
 
 def test_frequent_pieces_are_learned_and_the_same_texts_give_the_same_table(table: SymbolTable) -> None:
     assert table.symbols[0] == PAD and 257 < len(table) <= 300
-    assert "Ġthe" in pieces("the", table)
-    assert train(TEXTS, 300) == table
+    assert "Ġthe" in table.pieces("the")
+    assert train(TEXTS, 300) == table.vocabulary
     assert table.unit is TextUnit.BPE and arpabet().unit is TextUnit.PHONEME
 
 
 @pytest.mark.parametrize("text", ["the thing", "Quick zebras, really?", "naïve 東京 tea", "it's <pad> here"])
 def test_every_text_can_be_read_back(table: SymbolTable, text: str) -> None:
-    ids = table.encode(pieces(text, table, "xx"))
+    ids = table.encode(table.pieces(text, "xx"))
     assert 0 not in ids
     decoder = {symbol: byte for byte, symbol in _byte_symbols().items()}
     found = bytes(decoder[sign] for piece in table.decode(ids) for sign in piece)
@@ -44,10 +45,10 @@ def _byte_symbols() -> dict[int, str]:
 
 
 def test_english_is_read_out_first(table: SymbolTable) -> None:
-    assert spoken("It is 3 o'clock.") == "It is three o'clock."
-    assert pieces("3", table) == pieces("three", table)
+    assert read_out("It is 3 o'clock.") == "It is three o'clock."
+    assert table.pieces("3") == table.pieces("three")
     with pytest.raises(TextError, match="can be spoken"):
-        pieces(" \n ", table)
+        table.pieces(" \n ")
 
 
 def test_saved_and_loaded_is_the_same_table(table: SymbolTable, tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_saved_and_loaded_is_the_same_table(table: SymbolTable, tmp_path: Path) 
     table.vocabulary.save(path)
     again = SymbolTable(Vocabulary.load(path))
     assert again == table and again.digest == table.digest
-    assert pieces("the thing", again) == pieces("the thing", table)
+    assert again.pieces("the thing") == table.pieces("the thing")
 
 
 def test_a_changed_merge_is_another_table(table: SymbolTable, tmp_path: Path) -> None:

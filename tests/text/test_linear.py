@@ -15,7 +15,7 @@ import pytest
 from openvalle.errors import UserError
 from openvalle.synth.plan import parse_script, pause_after, split_sentences
 from openvalle.text.normalize import normalize
-from openvalle.text.sentences import chapters_of, heading_of
+from openvalle.text.sentences import read_heading, split_chapters
 
 GROWTH, NOISE = 2.5, 0.02  # NOISE: seconds that no ratio is made of
 SPACES = ("\n", "\n ", " ", "\t", "\r\n", "\u00a0", "\u2003 \u00a0\u3000", "\u2029", " \u2029", "\f", "\v")
@@ -112,8 +112,8 @@ def test_whole_transcripts_and_books_are_linear(unit):
     def read(text: str) -> None:
         normalize(text)
         pause_after(text)
-        heading_of("# " + text)
-        chapters_of(text)
+        read_heading("# " + text)
+        split_chapters(text)
 
     assert not (fault := grows_too_fast(read, lambda n: "a" + unit * (n // len(unit)) + "b", 4_000)), fault
 

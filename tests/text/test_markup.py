@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openvalle.errors import TextError
-from openvalle.text.english import phonemize
+from openvalle.text.language import phonemize
 from openvalle.text.markup import Markup, parse
 from openvalle.text.phones import UnknownSound, read_pronunciation
 

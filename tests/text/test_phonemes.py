@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 
 from openvalle.errors import MissingExtra, TextError
-from openvalle.text.english import Word, phonemize, stressed, symbols_of
+from openvalle.text.english import stressed
+from openvalle.text.language import Word, phonemize, to_symbols
 from openvalle.text.symbols import arpabet
 from openvalle.types import SIL
 
@@ -95,11 +96,12 @@ def test_stress_is_lent_only_where_the_vowels_agree() -> None:
 
 def test_symbols_begin_and_end_with_silence_and_never_repeat() -> None:
     words = [Word("this", ("DH", "IH0", "S")), Word("song", ("S", "AO1", "NG"), True), Word("a", ("AH0",), True)]
-    symbols = symbols_of(words)
-    assert symbols == [SIL, "DH", "IH0", "S", "AO1", "NG", SIL, "AH0", SIL]
-    long = symbols_of(phonemize("Some sick kids, six sisters. Both things that took."))
+    symbols, owners = to_symbols(words)
+    assert list(symbols) == [SIL, "DH", "IH0", "S", "AO1", "NG", SIL, "AH0", SIL]
+    assert owners == (-1, 0, 0, 0, 1, 1, -1, 2, -1)
+    long, _ = to_symbols(phonemize("Some sick kids, six sisters. Both things that took."))
     assert all(left != right for left, right in pairwise(long))
-    assert symbols_of([]) == [SIL]
+    assert to_symbols([]) == ((SIL,), (-1,))
 
 
 def test_the_user_lexicon_beats_everything() -> None:

@@ -15,8 +15,8 @@ from openvalle.text.phones import (
     SEGMENTS,
     VERSION,
 )
-from openvalle.text.symbols import PAD, SymbolTable, arpabet, inventory
-from openvalle.types import CONSONANTS, SIL, STRESSES, VOWELS, Vocabulary
+from openvalle.text.symbols import SymbolTable, arpabet, inventory
+from openvalle.types import CONSONANTS, PAD, SIL, STRESSES, VOWELS, Vocabulary
 
 DIGESTS = {1: "1a142df0bf4d89a3"}  # codes, voices and models carry them: a new version is a new row
 PHONES = st.lists(st.sampled_from(sorted(FROM_ARPABET)), min_size=1, max_size=30)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from openvalle.errors import ModelError, TextError
-from openvalle.text.symbols import PAD, arpabet
-from openvalle.types import SIL, Vocabulary
+from openvalle.text.symbols import arpabet
+from openvalle.types import PAD, SIL, Vocabulary
 
 
 def test_the_default_table_never_changes() -> None:

@@ -19,7 +19,6 @@ from openvalle.model.checkpoint import load_bundle
 from openvalle.prepare.run import Options, Step, prepare
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.symbols import SymbolTable, TextUnit
-from openvalle.text.tokenizer import pieces
 from openvalle.train.pack import _kept
 from openvalle.train.recipe import run
 from openvalle.types import CodecSpec, Vocabulary
@@ -85,7 +84,7 @@ def test_tokens_are_byte_pairs_and_unmerged_codes(prepared: Path, codec: str) ->
     assert shards.codec.merge == 1 and shards.codec.digest == load_codec(codec).spec.digest
     for row, text in zip(range(4), TEXTS * 2, strict=True):
         item = shards[row]
-        assert table.decode(item.text.tolist()) == pieces(text, table)
+        assert table.decode(item.text.tolist()) == table.pieces(text)
         assert item.durations is None and item.codes.shape[1] == 8
     shards.require(symbols=table.digest)
     with pytest.raises(ModelError, match="another symbol table"):
@@ -115,7 +114,7 @@ def test_the_model_speaks(model: Path, clip_path: Path) -> None:
     """Its codec, a folder of this machine, came along: nobody has to say where it is."""
     synthesizer = Synthesizer.load(model)
     voice = synthesizer.voice(clip_path, "saw, see, saw, see")
-    assert voice.symbols == tuple(pieces("saw, see, saw, see", synthesizer.generator.table)) and not voice.durations
+    assert voice.symbols == tuple(synthesizer.generator.table.pieces("saw, see, saw, see")) and not voice.durations
     speech = synthesizer.say("The thing.", voice, seed=1)
     assert speech.codes.shape[1] == 8 and speech.seconds > 0 and not speech.words
     again = synthesizer.say("The thing.", type(voice).load(voice.save(clip_path.with_suffix(".safetensors"))), seed=1)

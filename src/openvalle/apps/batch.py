@@ -35,7 +35,7 @@ from openvalle.synth.plan import BATCH, Script, parse_script
 from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
-from openvalle.text.english import UserLexicon
+from openvalle.text.language import UserLexicon
 from openvalle.text.markup import Markup
 
 REPORT = "report.jsonl"

@@ -19,8 +19,9 @@ from openvalle.hub import VOICE_SUFFIX, assets
 from openvalle.media import sound_file
 from openvalle.synth.plan import LexiconLike, Script, parse_script, to_lexicon
 from openvalle.synth.speech import Speech
-from openvalle.text.english import lower_keys
-from openvalle.text.markup import Markup, Passage, Places
+from openvalle.text.language import lower_keys
+from openvalle.text.markup import Markup
+from openvalle.text.passages import Passage, Places
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions

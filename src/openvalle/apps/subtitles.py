@@ -75,7 +75,7 @@ def with_times(speech: Speech) -> Speech:
     if speech.words:
         return speech
     from openvalle.speech_models.aligner import Aligner
-    from openvalle.text.english import phonemize
+    from openvalle.text.language import phonemize
 
     try:
         said = phonemize(speech.text)

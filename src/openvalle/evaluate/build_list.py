@@ -20,7 +20,7 @@ from openvalle.evaluate.protocols import Corpus, Cut, ItemOrder, PromptChoice, P
 from openvalle.evaluate.test_list import PROMPTS, Excerpt, TestItem, TestList, part_note, read_list
 from openvalle.files import sha256
 from openvalle.speech_models.aligner import POOR_SCORE, Aligner, PhoneAlignment
-from openvalle.text.english import Word, phonemize
+from openvalle.text.language import Word, phonemize
 from openvalle.types import SIL
 
 TOLERANCE = 0.5  # the nearest word boundary may be this far off, in seconds

@@ -22,7 +22,7 @@ from openvalle.data.shards import AudioShards, Row, read_rows
 from openvalle.errors import AudioError, ModelError, TextError
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
 from openvalle.speech_models.aligner import POOR_SCORE, Aligner, PhoneAlignment, PhoneSpan, mark_edges
-from openvalle.text.english import phonemize
+from openvalle.text.language import phonemize
 from openvalle.types import SIL
 
 

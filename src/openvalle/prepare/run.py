@@ -9,13 +9,14 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from openvalle.data.shards import Row, read_rows, write_rows
+from openvalle.data.shards import Row, write_rows
 from openvalle.errors import ConfigError, UserError
 from openvalle.files import locked
 from openvalle.prepare.align import AlignSettings, align_all
 from openvalle.prepare.clean import CleanSettings, clean_all
 from openvalle.prepare.executor import UNIT, Progress, Result
-from openvalle.prepare.sources import CUTS, read_cuts, scan
+from openvalle.prepare.sources import scan
+from openvalle.text.language import read_out
 from openvalle.text.symbols import SymbolTable, TextUnit, inventory
 from openvalle.types import Vocabulary
 
@@ -172,17 +173,11 @@ class _Run:
             return table
         if options.text_unit is TextUnit.PHONEME:
             return inventory()
-        from openvalle.text.tokenizer import SIZE, spoken, train
+        from openvalle.text.tokenizer import SIZE, train
 
-        texts = [spoken(row["text"], row["language"]) for row in rows if row["split"] == "train"]
-        return train(texts or [spoken(row["text"], row["language"]) for row in rows], options.bpe_size or SIZE)
-
-
-def rows_of(out: Path, step: Step) -> list[Row]:
-    """Return the manifest that a step left in `out`, to look at or to run the next step alone."""
-    if step is Step.SCAN:
-        return read_cuts(out / step / CUTS)
-    return read_rows(out / step / "index.jsonl")
+        texts = [read_out(row["text"], row["language"]) for row in rows if row["split"] == "train"]
+        texts = texts or [read_out(row["text"], row["language"]) for row in rows]
+        return SymbolTable(train(texts, options.bpe_size or SIZE))
 
 
 def _write_rejected(out: Path, results: dict[Step, Result]) -> list[Row]:

@@ -23,7 +23,6 @@ from openvalle.prepare.align import read_spans
 from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
 from openvalle.speech_models.aligner import spans_to_durations
 from openvalle.text.symbols import SymbolTable, TextUnit
-from openvalle.text.tokenizer import pieces
 from openvalle.types import TokenSpec
 
 TRAIN = "train"  # the split whose rows may be copied at other speeds
@@ -88,7 +87,7 @@ class TokenizeWork:
         assert codes.shape == (len(samples) // spec.hop, spec.codebooks), codes.shape
         assert codes.min() >= 0 and codes.max() < spec.entries, (codes.min(), codes.max())
         if self.table.unit is TextUnit.BPE:
-            return Tokens(codes, self.table.encode(pieces(row["text"], self.table, row["language"])), [])
+            return Tokens(codes, self.table.encode(self.table.pieces(row["text"], row["language"])), [])
         spans = [replace(span, start=span.start / speed, end=span.end / speed) for span in read_spans(row)]
         symbols, durations = spans_to_durations(spans, len(codes), spec.frame_rate, self.merge)
         return Tokens(codes, self.table.encode(symbols), self.table.spread(symbols, durations))

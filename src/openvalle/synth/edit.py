@@ -37,7 +37,7 @@ from openvalle.synth.recording import (
     splice,
 )
 from openvalle.synth.speech import Quality, Speech, join_speech
-from openvalle.text.english import Word, phonemize
+from openvalle.text.language import Word, phonemize
 from openvalle.text.markup import Markup
 from openvalle.text.sentences import SENTENCE
 from openvalle.types import SIL

@@ -34,13 +34,13 @@ from openvalle.synth.clip_quality import (
     unaligned_share,
 )
 from openvalle.synth.voice import Voice, now
-from openvalle.text.language import language as spoken_language
+from openvalle.text.language import find_language
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import SIL
 
 if TYPE_CHECKING:
     from openvalle.engines.base import CodecEngine
-    from openvalle.text.english import Word
+    from openvalle.text.language import Word
 
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def enrol(
     speech, not made of numbers, shorter than 1 s or longer than 30 s, and where words and sound do not match;
     `TextError` if no words are given or heard.
     """
-    language = spoken_language(language).value
+    language = find_language(language).code
     label = "the recording" if isinstance(clip, Audio) else str(clip)
     recording = read_clip(clip, label, channel)
     audio = trim_clip(recording, label)
@@ -87,9 +87,7 @@ def enrol(
     symbols: Sequence[str]
     durations: Sequence[int]
     if table is not None and table.unit is TextUnit.BPE:
-        from openvalle.text.tokenizer import pieces
-
-        symbols, durations = pieces(text, table, language), ()
+        symbols, durations = table.pieces(text, language), ()
     else:
         aligned = align_transcript(audio, text, label, len(codes), codec.spec.frame_rate)
         symbols, durations = aligned.symbols, aligned.durations
@@ -220,7 +218,7 @@ def transcribe(audio: Audio, label: str, asr: str = "") -> str:
 
 def read_transcript(text: str, label: str) -> list[Word]:
     """Return the words of the transcript with their phones."""
-    from openvalle.text.english import phonemize
+    from openvalle.text.language import phonemize
 
     try:
         return phonemize(text)

@@ -50,7 +50,6 @@ from openvalle.synth.plan import (
 )
 from openvalle.synth.speech import Quality, Speech
 from openvalle.text.symbols import SymbolTable, TextUnit
-from openvalle.text.tokenizer import pieces
 from openvalle.types import SIL, CodecSpec
 
 
@@ -136,7 +135,6 @@ class NARDecoder:
         return decoded
 
 
-LANGUAGE = "en"  # of the text; the front end reads English
 SILENT_FRAMES = 16  # enough for the codec's edges to be left behind
 FAST_FRAMES, SLOW_FRAMES = 3.0, 20.0  # frames per phone (1/75 s) outside of which speech is hardly natural
 LAST_FRAMES = 30  # more that a line's last sounds take: a word alone is drawn out
@@ -325,13 +323,16 @@ class SpeechGenerator:
         """Return what both networks read for a segment: `ModelError` if the voice speaks another language than its mode
         says."""
         config, voice, following = self.ar.config, segment.voice, len(self.table.encode(segment.following))
-        own = pieces(segment.sentence.text, self.table) if self.table.unit is TextUnit.BPE else segment.sentence.symbols
-        text, language = np.array(self.table.encode([*own, *segment.following])), self._language(LANGUAGE)
+        own = self.table.pieces(segment.sentence.text) if self.table.unit is TextUnit.BPE else segment.sentence.symbols
+        text, language = (
+            np.array(self.table.encode([*own, *segment.following])),
+            self._language(segment.sentence.language),
+        )
         if voice is None:
             return zero_shot(config, None, text, language, following=following)
-        if voice.language != LANGUAGE and segment.mode is not PromptMode.CROSS_LINGUAL:
+        if voice.language != segment.sentence.language and segment.mode is not PromptMode.CROSS_LINGUAL:
             raise ModelError(
-                f"the voice {voice.name!r} speaks {voice.language!r}, the text is {LANGUAGE!r}",
+                f"the voice {voice.name!r} speaks {voice.language!r}, the text is {segment.sentence.language!r}",
                 f"choose the prompt mode {PromptMode.CROSS_LINGUAL}",
             )
         recording = Utterance(

@@ -21,9 +21,10 @@ from openvalle.decode.sampling import make_rngs
 from openvalle.errors import TextError, UserError
 from openvalle.synth.speech import Timed
 from openvalle.synth.voice import Voice
-from openvalle.text.english import UserLexicon, Word, lower_keys, phonemize, symbols_of
+from openvalle.text.language import ENGLISH, UserLexicon, Word, lower_keys, phonemize, to_symbols
 from openvalle.text.lexicon import read_lexicon
-from openvalle.text.markup import Markup, Passage, parse, written
+from openvalle.text.markup import Markup, parse
+from openvalle.text.passages import Passage, written
 from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving
 from openvalle.types import SIL
 
@@ -139,6 +140,7 @@ class Sentence:
     pause: float = 0.0  # seconds of silence wanted after it
     voice: str | None = None  # the name of another voice than the text's
     rate: float = 1.0  # of speaking; 2 is twice as fast
+    language: str = ENGLISH
 
     @property
     def phones(self) -> int:
@@ -189,17 +191,7 @@ def faster(lines: Iterable[Sentence], speed: float) -> Iterator[Sentence]:
 
 def build_sentence(text: str, words: Sequence[Word], pause: float = 0.0) -> Sentence:
     """Return the line that speaks `words`."""
-    owned = [(SIL, -1)]
-    for index, word in enumerate(words):
-        owned += [(phone, index) for phone in word.phones]
-        if word.pause:
-            owned.append((SIL, -1))
-    owned.append((SIL, -1))
-    # as `symbols_of`: equal neighbours are one symbol, which stays with the first of them
-    kept = [item for index, item in enumerate(owned) if index == 0 or item[0] != owned[index - 1][0]]
-    symbols, owners = zip(*kept, strict=True)
-    assert list(symbols) == symbols_of(words), (symbols, words)
-    return Sentence(text, tuple(word.text for word in words), symbols, owners, pause)
+    return Sentence(text, tuple(word.text for word in words), *to_symbols(words), pause)
 
 
 def place_in_time(

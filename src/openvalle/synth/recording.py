@@ -21,9 +21,8 @@ from openvalle.synth.enrol import BLOCK, align_transcript, encode_clip, transcri
 from openvalle.synth.plan import build_sentence
 from openvalle.synth.speech import Speech
 from openvalle.synth.voice import Voice
-from openvalle.text.english import Word, phonemize
+from openvalle.text.language import Word, phonemize
 from openvalle.text.symbols import TextUnit
-from openvalle.text.tokenizer import pieces
 
 if TYPE_CHECKING:
     from openvalle.codec.base import CodecSpec
@@ -154,7 +153,7 @@ class Excerpt:
         """Return the part as a prompt, in the model's text unit."""
         symbols, durations = self.symbols, self.durations
         if generator.table.unit is TextUnit.BPE:
-            symbols, durations = tuple(pieces(self.text, generator.table)), ()
+            symbols, durations = tuple(generator.table.pieces(self.text)), ()
         digests = {"codec_digest": generator.spec.digest, "symbols_digest": generator.table.digest}
         return Voice(self.codes, symbols, durations, self.text, **digests, name="recording")
 

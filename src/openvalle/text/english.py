@@ -1,4 +1,4 @@
-"""Text to words with their phones, and words to the symbols a model reads."""
+"""The front end of American English: text -> words with their phones."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from enum import StrEnum
 from openvalle.errors import TextError
 from openvalle.text.g2p import spell, with_one_primary
 from openvalle.text.homographs import choose
-from openvalle.text.language import language as language_of
+from openvalle.text.language import UserLexicon, Word
 from openvalle.text.lexicon import DEFAULT, LONGEST, cmu_lexicon, letter, lexicon, plural
-from openvalle.text.normalize import NormalizeOptions, normalize
-from openvalle.text.phones import is_vowel
-from openvalle.types import SIL, VOWELS
+from openvalle.text.normalize import normalize
+from openvalle.text.phones import Phones, is_vowel
+from openvalle.types import VOWELS
 
 log = logging.getLogger(__name__)
-Phones = tuple[str, ...]
-UserLexicon = Mapping[str, Phones]
+NOT_AN_END = re.compile(  # after these, after one letter or after a number in a list
+    r"(?<![^\s(\[\"'])(?:(?:Dr|Mr|Mrs|Ms|Prof|Rev|Gen|Col|Capt|Lt|Sgt|Sen|Rep|Gov|Hon|St|Mt|Ft|Fr|Maj|Messrs|vs|cf|"
+    r"No|Nos|Vol|Fig|pp?|e\.g|i\.e|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec)|(?:[A-Z]\.)*[A-Z])\.$"
+)
 _WORD = re.compile(r"'?[^\W\d_]+(?:'[^\W\d_]+)*'?(?:-[^\W\d_]+(?:'[^\W\d_]+)*'?)*")
 _PAUSE = re.compile(r"[,;:.!?()\[\]\n]|\s-+\s|\s\"|\"\s")
 _STOP = re.compile(r"[.!?\n]")
@@ -34,15 +36,6 @@ class Backend(StrEnum):
 
 
 @dataclass(frozen=True)
-class Word:
-    """A spoken word, its phones, and whether the punctuation after it asks for a pause."""
-
-    text: str
-    phones: Phones
-    pause: bool = False
-
-
-@dataclass(frozen=True)
 class _Token:
     text: str
     pause: bool  # punctuation of any kind follows
@@ -50,56 +43,21 @@ class _Token:
     letter: bool = False  # one of the letters of a spelled word
 
 
-def phonemize(
-    text: str,
-    language: str = "en",
-    backend: str = "builtin",
-    lexicon: UserLexicon | None = None,
-    options: NormalizeOptions | None = None,
-) -> list[Word]:
-    """Return the words of a text with their phones; `TextError` if nothing in it can be spoken.
+def read_out(text: str) -> str:
+    """Return the text with figures, signs and abbreviations in words."""
+    return normalize(text).text
 
-    The text is normalised first. `lexicon` (see `openvalle.text.lexicon`) beats every other source.
-    """
-    language_of(language)
-    source = _backend(backend)
-    normal = normalize(text, options)
+
+def phonemize(text: str, backend: str, lexicon: UserLexicon) -> list[Word]:
+    """Return the words of a text with their phones; none if nothing in it can be spoken (see `FrontEnd`)."""
+    try:
+        source = Backend(backend)
+    except ValueError:
+        raise TextError(f"there is no phoneme back end {backend!r}", f"use {' or '.join(Backend)}") from None
+    normal = normalize(text)
     if normal.dropped:
         log.warning("left out what cannot be spoken: %s", " ".join(normal.dropped))
-    tokens = _tokens(normal.text)
-    words = _pronounced(tokens, lower_keys(lexicon or {}), source)
-    if not words:
-        what = f"nothing in the text {text.strip()[:40]!r} can be spoken" if text.strip() else "the text is empty"
-        raise TextError(what, "write at least one English word or number")
-    return words
-
-
-def symbols_of(words: Sequence[Word]) -> list[str]:
-    """Return the symbols a model reads: SIL first and last and at each pause, equal neighbours as one."""
-    symbols = [SIL]
-    for word in words:
-        symbols += [*word.phones, SIL] if word.pause else word.phones
-    symbols.append(SIL)
-    # the pointer of VALL-E R cannot tell equal neighbours apart
-    return [symbol for index, symbol in enumerate(symbols) if index == 0 or symbol != symbols[index - 1]]
-
-
-def _backend(name: str) -> Backend:
-    try:
-        return Backend(name)
-    except ValueError:
-        raise TextError(f"there is no phoneme back end {name!r}", f"use {' or '.join(Backend)}") from None
-
-
-class _Lowered(dict[str, Phones]):
-    """Pronunciations that can be found in small letters, too."""
-
-
-def lower_keys(user: UserLexicon) -> UserLexicon:
-    """Return the pronunciations, to be found in small letters, too; as they are if that was done before."""
-    if isinstance(user, _Lowered):
-        return user
-    return _Lowered({**{word.lower(): phones for word, phones in user.items()}, **user})
+    return _pronounced(_tokens(normal.text), lexicon, source)
 
 
 def _tokens(text: str) -> list[_Token]:

@@ -1,37 +1,123 @@
-"""Languages and the ids models know them by; the ids are frozen, for they are stored in models."""
+"""The languages that can be spoken, a row each, and what the front end of a language gives: words with their phones.
+
+To add a language: a file with its front end (see `FrontEnd`), and a row here (docs/extending.md).
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, cast
 
 from openvalle.errors import TextError
+from openvalle.text.phones import Phones
+from openvalle.types import SIL
+
+UserLexicon = Mapping[str, Phones]
+ENGLISH = "en"  # the language of texts and recordings where none is named
 
 
-class Language(StrEnum):
-    """The languages that can be spoken."""
+@dataclass(frozen=True)
+class Word:
+    """A spoken word, its phones, and whether the punctuation after it asks for a pause."""
 
-    ENGLISH = "en"  # American English, built in
+    text: str
+    phones: Phones
+    pause: bool = False
 
 
-_IDS = {Language.ENGLISH: 0}
-_ALIASES = {"english": Language.ENGLISH, "en-us": Language.ENGLISH, "eng": Language.ENGLISH}
+class FrontEnd(Protocol):
+    """A module that reads the texts of one language."""
+
+    NOT_AN_END: re.Pattern[str]  # matches text before a full stop that does not end a sentence: "Dr", "p"
+
+    def read_out(self, text: str) -> str:
+        """Return the text with figures, signs and abbreviations in words."""
+
+    def phonemize(self, text: str, backend: str, lexicon: UserLexicon) -> list[Word]:
+        """Return the words of the text; none if nothing in it can be spoken.
+
+        `backend`: "builtin", or another maker of phones that the language has; `lexicon`: pronunciations that beat
+        all others.
+        """
+
+
+@dataclass(frozen=True)
+class Language:
+    """A row of the table. `code`: as models and voices store it."""
+
+    code: str
+    name: str
+    module: str  # of its front end, imported when it is first used
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """What reads its texts."""
+        return cast(FrontEnd, import_module(self.module))
+
+
+LANGUAGES = {
+    row.code: row
+    for row in (Language(ENGLISH, "American English", "openvalle.text.english", ("english", "en-us", "eng")),)
+}
 _EXTRAS = {"zh": "zh", "ja": "ja"}  # every other language would come with espeak-ng
 
 
-def language(name: str) -> Language:
+def find_language(name: str) -> Language:
     """Return the language of a name such as `en` or `en-US`; `TextError` for one that cannot be spoken yet."""
     key = name.strip().lower().replace("_", "-")
-    if key in _ALIASES:
-        return _ALIASES[key]
-    if key in tuple(Language):
-        return Language(key)
+    for row in LANGUAGES.values():
+        if key in (row.code, *row.aliases):
+            return row
     extra = _EXTRAS.get(key.partition("-")[0], "espeak")
     raise TextError(
         f"the language {name!r} cannot be spoken",
-        f"use {', '.join(Language)}; {name!r} needs models and phones that the extra '{extra}' does not bring yet",
+        f"use {', '.join(LANGUAGES)}; {name!r} needs models and phones that the extra '{extra}' does not bring yet",
     )
 
 
-def language_id(name: str) -> int:
-    """Return the number of a language in models."""
-    return _IDS[language(name)]
+def phonemize(
+    text: str, language: str = ENGLISH, backend: str = "builtin", lexicon: UserLexicon | None = None
+) -> list[Word]:
+    """Return the words of a text with their phones; `TextError` if nothing in it can be spoken.
+
+    `lexicon` (see `openvalle.text.lexicon`) beats every other source.
+    """
+    row = find_language(language)
+    words = row.front_end.phonemize(text, backend, lower_keys(lexicon or {}))
+    if not words:
+        what = f"nothing in the text {text.strip()[:40]!r} can be spoken" if text.strip() else "the text is empty"
+        raise TextError(what, f"write at least one word or number of {row.name}")
+    return words
+
+
+def read_out(text: str, language: str = ENGLISH) -> str:
+    """Return the words of a text for byte pairs: as they are said where the language has a row, else as written."""
+    return " ".join((LANGUAGES[language].front_end.read_out(text) if language in LANGUAGES else text).split())
+
+
+def to_symbols(words: Sequence[Word]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the symbols a model reads, SIL first, last and at each pause, and the word of each, -1 for a pause.
+
+    Equal neighbours are one symbol, of the first of them: the pointer of VALL-E R cannot tell them apart.
+    """
+    owned = [(SIL, -1)]
+    for index, word in enumerate(words):
+        owned += [(phone, index) for phone in word.phones] + [(SIL, -1)] * word.pause
+    owned.append((SIL, -1))
+    kept = [item for index, item in enumerate(owned) if index == 0 or item[0] != owned[index - 1][0]]
+    return tuple(symbol for symbol, _ in kept), tuple(owner for _, owner in kept)
+
+
+class _Lowered(dict[str, Phones]):
+    """Pronunciations that can be found in small letters, too."""
+
+
+def lower_keys(lexicon: UserLexicon) -> UserLexicon:
+    """Return the pronunciations, to be found in small letters, too; as they are if that was done before."""
+    if isinstance(lexicon, _Lowered):
+        return lexicon
+    return _Lowered({**{word.lower(): phones for word, phones in lexicon.items()}, **lexicon})

@@ -10,9 +10,6 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydantic import Field
-
-from openvalle.config import Config
 from openvalle.text import abbreviations, numbers
 
 _LETTERS = {
@@ -54,29 +51,6 @@ _SPOKEN = re.compile(r"[A-Za-z0-9\s.,;:!?'\"()\[\]-]")
 _KEPT = "²³µ°©®™"  # signs that compatibility folding would turn into letters or figures
 
 
-class NormalizeOptions(Config):
-    """One switch for each rule, in the order in which they are applied."""
-
-    unicode: bool = Field(default=True, description="fold Unicode punctuation and accents to ASCII")
-    capitals: bool = Field(default=True, description="read a text all in capitals as one without")
-    addresses: bool = Field(default=True, description="read e-mail and web addresses")
-    emoji: bool = Field(default=True, description="drop emoji and other pictures")
-    abbreviations: bool = Field(default=True, description="read Dr., St., e.g., Feb.")
-    telephone: bool = Field(default=True, description="read telephone numbers figure by figure")
-    money: bool = Field(default=True, description="read amounts of money")
-    dates: bool = Field(default=True, description="read dates")
-    times: bool = Field(default=True, description="read times of day")
-    percent: bool = Field(default=True, description="read percentages")
-    units: bool = Field(default=True, description="read units of measure after a number")
-    fractions: bool = Field(default=True, description="read 3/4")
-    ordinals: bool = Field(default=True, description="read 3rd")
-    roman: bool = Field(default=True, description="read Chapter IV and Henry VIII")
-    years: bool = Field(default=True, description="read 1984 and the 1990s as years")
-    numbers: bool = Field(default=True, description="read all other numbers")
-    acronyms: bool = Field(default=True, description="spell FBI, but say NASA")
-    symbols: bool = Field(default=True, description="read & + = @ and other signs, and Greek letters")
-
-
 @dataclass(frozen=True)
 class Normalized:
     """A text in spoken form, and what was dropped because it cannot be spoken."""
@@ -85,17 +59,13 @@ class Normalized:
     dropped: tuple[str, ...] = ()
 
 
-def normalize(text: str, options: NormalizeOptions | None = None) -> Normalized:
+def normalize(text: str) -> Normalized:
     """Return the text in words and plain punctuation; line breaks are kept, other space is one blank."""
-    options = options or NormalizeOptions()
     dropped: dict[str, None] = {}
-    for name, rule in _RULES.items():
-        if getattr(options, name):
-            text = rule(text)
-    if options.emoji:
-        text = _take_out(text, _is_picture, dropped)
-    if options.symbols:
-        text = _take_out(text, lambda sign: not _SPOKEN.match(sign), dropped)
+    for rule in _RULES:
+        text = rule(text)
+    text = _take_out(text, _is_picture, dropped)
+    text = _take_out(text, lambda sign: not _SPOKEN.match(sign), dropped)
     text = re.sub(r"[^\S\n]+", " ", text)
     text = re.sub(r" *\n *", "\n", text)
     return Normalized(re.sub(r" +(?=[.,;:!?])(?!\.\w)", "", text).strip(), tuple(dropped))
@@ -140,23 +110,22 @@ def lower_capitals(text: str) -> str:
     return text.lower() if shouted else text
 
 
-# "emoji" has no entry: what is dropped has to be noted, see `normalize`
-_RULES: dict[str, Callable[[str], str]] = {
-    "unicode": fold,
-    "capitals": lower_capitals,
-    "addresses": abbreviations.addresses,
-    "abbreviations": abbreviations.abbreviations,
-    "telephone": numbers.telephone,
-    "money": numbers.money,
-    "dates": numbers.dates,
-    "times": numbers.times,
-    "percent": numbers.percent,
-    "units": numbers.units,
-    "fractions": numbers.fractions,
-    "ordinals": numbers.ordinals,
-    "roman": numbers.roman,
-    "years": numbers.years,
-    "numbers": numbers.numbers,
-    "acronyms": abbreviations.acronyms,
-    "symbols": abbreviations.symbols,
-}
+_RULES: tuple[Callable[[str], str], ...] = (  # in the order in which they are applied
+    fold,
+    lower_capitals,
+    abbreviations.addresses,
+    abbreviations.abbreviations,
+    numbers.telephone,
+    numbers.money,
+    numbers.dates,
+    numbers.times,
+    numbers.percent,
+    numbers.units,
+    numbers.fractions,
+    numbers.ordinals,
+    numbers.roman,
+    numbers.years,
+    numbers.numbers,
+    abbreviations.acronyms,
+    abbreviations.symbols,
+)

@@ -1,8 +1,6 @@
-"""A book's text -> its chapters, by their headings.
+"""Long text in pieces that a model can speak, each with the pause that belongs after it; a book's chapters.
 
-Long text in pieces that a model can speak, each with the pause that belongs after it.
-
-Law: the words of the chunks, joined, are the words of the text.
+The words of the pieces, joined, are the words of the text.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from openvalle.errors import TextError
+from openvalle.text.language import ENGLISH, find_language
 
 # seconds of silence, as readers of audio books leave them
 PARAGRAPH, SENTENCE, CLAUSE, NONE = 0.7, 0.4, 0.2, 0.0
@@ -25,11 +24,6 @@ _CLAUSE_BEGINS = re.compile(r"\s+[-\u2014\u2013(]\s?\w")
 _SPACE = re.compile(r"\s+")
 _END = re.compile(rf"\n\n(?=\S)|{_SENTENCE.pattern}")  # of a sentence in a text whose spaces are `_even`
 RUN = 4  # budgets that a text may run on without a full stop while it arrives
-# a full stop after these, after one letter or after a number in a list does not end a sentence
-_NOT_AN_END = re.compile(
-    r"(?<![^\s(\[\"'])(?:(?:Dr|Mr|Mrs|Ms|Prof|Rev|Gen|Col|Capt|Lt|Sgt|Sen|Rep|Gov|Hon|St|Mt|Ft|Fr|Maj|Messrs|vs|cf|"
-    r"No|Nos|Vol|Fig|pp?|e\.g|i\.e|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec)|(?:[A-Z]\.)*[A-Z])\.$"
-)
 _LONGEST_SHORT = 64  # letters that are looked at for such an abbreviation
 
 
@@ -41,7 +35,7 @@ class Chunk:
     pause: float
 
 
-def split(text: str, budget: int = 300) -> list[Chunk]:
+def split(text: str, budget: int = 300, language: str = ENGLISH) -> list[Chunk]:
     """Return the text in chunks of at most `budget` characters, cut at the strongest boundary that serves.
 
     Paragraphs are never joined, sentences and clauses are packed as long as they fit, words are cut only if one
@@ -50,8 +44,9 @@ def split(text: str, budget: int = 300) -> list[Chunk]:
     if budget < 1:
         raise TextError(f"a chunk cannot have {budget} characters", "give a budget of at least 1")
     chunks: list[Chunk] = []
+    not_an_end = find_language(language).front_end.NOT_AN_END
     for paragraph in _paragraphs(text):
-        packed = [chunk for chunk in _pack(_sentences(paragraph), budget) if _speakable(chunk.text)]
+        packed = [chunk for chunk in _pack(_sentences(paragraph, not_an_end), budget) if _speakable(chunk.text)]
         if packed:
             chunks += [*packed[:-1], Chunk(packed[-1].text, PARAGRAPH)]
     if chunks:
@@ -59,18 +54,19 @@ def split(text: str, budget: int = 300) -> list[Chunk]:
     return chunks
 
 
-def split_arriving(pieces: Iterable[str], budget: int = 300) -> Iterator[Chunk]:
+def split_arriving(pieces: Iterable[str], budget: int = 300, language: str = ENGLISH) -> Iterator[Chunk]:
     """Yield chunks of a text that arrives in pieces (words from a language model), sentence by sentence.
 
     A sentence is there as soon as the next one begins. How the text is cut into pieces changes nothing; unlike
     `split`, short sentences are not packed together, because nobody knows yet what follows. The last pause stays.
     """
     limit = RUN * budget  # a text without a full stop is cut at a word all the same
+    not_an_end = find_language(language).front_end.NOT_AN_END
     waiting, seen = "", 0  # no sentence ends before `seen`
     for piece in _even(pieces, limit):
         waiting += piece
         while True:
-            end, pause, seen = _first_end(waiting, limit, seen)
+            end, pause, seen = _first_end(waiting, limit, seen, not_an_end)
             if not end:
                 break
             yield from _arrived(waiting[:end], pause, budget)
@@ -125,14 +121,14 @@ def _arrived(text: str, pause: float, budget: int) -> list[Chunk]:
     return [chunk for chunk in _pack([Chunk(" ".join(text.split()), pause)], budget) if _speakable(chunk.text)]
 
 
-def _first_end(text: str, limit: int, seen: int) -> tuple[int, float, int]:
+def _first_end(text: str, limit: int, seen: int, not_an_end: re.Pattern[str]) -> tuple[int, float, int]:
     """Return where the first sentence after `seen` ends, the pause after it, and from where to look next time.
 
     The end is 0 while it can still change.
     """
     for match in _END.finditer(text, seen, limit):
         is_paragraph = _is_blank_line(match.group())
-        if is_paragraph or not _goes_on(text, match.start()):
+        if is_paragraph or not _goes_on(text, match.start(), not_an_end):
             return match.end(), PARAGRAPH if is_paragraph else SENTENCE, 0
         seen = match.end()
     if len(text) < limit:
@@ -140,9 +136,9 @@ def _first_end(text: str, limit: int, seen: int) -> tuple[int, float, int]:
     return (text.rfind(" ", 0, limit) + 1 or limit), NONE, 0
 
 
-def _goes_on(text: str, end: int) -> bool:
+def _goes_on(text: str, end: int, not_an_end: re.Pattern[str]) -> bool:
     """Whether the full stop before `end` does not end the sentence."""
-    return _NOT_AN_END.search(text, max(0, end - _LONGEST_SHORT), end) is not None
+    return not_an_end.search(text, max(0, end - _LONGEST_SHORT), end) is not None
 
 
 def _speakable(text: str) -> bool:
@@ -150,11 +146,11 @@ def _speakable(text: str) -> bool:
     return any(unicodedata.category(sign)[0] in "LN" or unicodedata.category(sign) in ("Sm", "Sc") for sign in text)
 
 
-def _sentences(paragraph: str) -> list[Chunk]:
+def _sentences(paragraph: str, not_an_end: re.Pattern[str]) -> list[Chunk]:
     text = " ".join(paragraph.split())
     groups: list[list[str]] = []
     for piece in _cut(text, (match.end() - 1 for match in _SENTENCE.finditer(text))):
-        if groups and _goes_on(groups[-1][-1], len(groups[-1][-1])):
+        if groups and _goes_on(groups[-1][-1], len(groups[-1][-1]), not_an_end):
             groups[-1].append(piece)
         else:
             groups.append([piece])
@@ -225,14 +221,14 @@ class Chapter:
     text: str
 
 
-def chapters_of(text: str, title: str = "Text") -> list[Chapter]:
+def split_chapters(text: str, title: str = "Text") -> list[Chapter]:
     """Return the chapters in order; a text without headings is one, called `title`. `TextError` for no text at all.
 
     A heading stands between empty lines. What comes before the first one is a chapter called `title`.
     """
     found: list[tuple[str, list[str]]] = [(title, [])]
     for paragraph in re.split(r"\n\s*\n|\f", text.replace("\r\n", "\n")):
-        heading = heading_of(paragraph.strip())
+        heading = read_heading(paragraph.strip())
         if heading is not None:
             found.append((heading, [heading]))
         elif paragraph.strip():
@@ -243,7 +239,7 @@ def chapters_of(text: str, title: str = "Text") -> list[Chapter]:
     return chapters
 
 
-def heading_of(paragraph: str) -> str | None:
+def read_heading(paragraph: str) -> str | None:
     """Return the title if the paragraph is a heading."""
     if match := _MARKED.fullmatch(paragraph):
         return match[1] + match[2].rstrip("#").rstrip(" \t")

@@ -12,15 +12,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from openvalle.errors import TextError
-from openvalle.text.markup import (
-    RATES,
-    Builder,
-    Marked,
-    note_language,
-    pronunciation,
-    rate_of,
-    seconds_of,
-)
+from openvalle.text.passages import RATES, Builder, Marked, note_language, read_phones, read_rate, read_seconds
 from openvalle.text.sentences import PARAGRAPH, SENTENCE
 
 DEEPEST = 50  # elements inside each other
@@ -140,7 +132,7 @@ class _Reader:
 
     def _break(self, attributes: Mapping[str, str]) -> None:
         if "time" in attributes:
-            seconds = seconds_of(attributes["time"])
+            seconds = read_seconds(attributes["time"])
         else:
             seconds = STRENGTHS.get(attributes.get("strength", "medium"))
         if seconds is None:
@@ -154,7 +146,7 @@ class _Reader:
             return
         value = attributes["rate"].strip()
         relative = _RELATIVE.fullmatch(value)
-        rate = 1 + float(relative[1]) / 100 if relative else RATE_NAMES.get(value) or rate_of(value)
+        rate = 1 + float(relative[1]) / 100 if relative else RATE_NAMES.get(value) or read_rate(value)
         rate = None if rate is None else rate * self.builder.rate
         if rate is None or not RATES[0] <= rate <= RATES[1]:
             raise self._bad("prosody", attributes, f'write rate="90%" or rate="slow"; {RATES[0]} to {RATES[1]} in all')
@@ -181,7 +173,7 @@ class _Reader:
         elif name == "phoneme" and alphabet.removeprefix("x-") not in ("ipa", "arpabet", "cmu-arpabet"):
             self.builder.note(self.place, f"the alphabet {alphabet!r} is not known: the word is read as spelled")
         elif name == "phoneme":
-            element.phones = pronunciation(value, f"SSML, {self.place}")
+            element.phones = read_phones(value, f"SSML, {self.place}")
         elif value in (*SPELLED, "ordinal"):
             element.ending = value
         elif value not in AS_WRITTEN:

@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from openvalle.errors import TextError
+from openvalle.text.language import ENGLISH, read_out
 from openvalle.text.phones import FROM_ARPABET, MARKS, SEGMENTS
-from openvalle.types import PHONES, SIL, Vocabulary
-
-PAD = "<pad>"
+from openvalle.text.tokenizer import build_tokenizer
+from openvalle.types import PAD, PHONES, SIL, Vocabulary
 
 
 class TextUnit(StrEnum):
@@ -51,11 +51,15 @@ class SymbolTable:
         return TextUnit.BPE if self.vocabulary.merges else TextUnit.PHONEME
 
     @cached_property
-    def byte_pairs(self) -> Any:
-        """The `tokenizers.Tokenizer` of a table of byte pairs."""
-        from openvalle.text.tokenizer import tokenizer_of
+    def _tokenizer(self) -> Any:
+        return build_tokenizer(self.vocabulary)
 
-        return tokenizer_of(self)
+    def pieces(self, text: str, language: str = ENGLISH) -> list[str]:
+        """Return a text in byte pairs of the table; `TextError` if there is nothing to say."""
+        words = read_out(text, language)
+        if not words:
+            raise TextError(f"nothing in the text {text.strip()[:40]!r} can be spoken", "write at least one word")
+        return self._tokenizer.encode(words).tokens
 
     @cached_property
     def _ids(self) -> dict[str, int]:
