@@ -21,7 +21,7 @@ from openvalle.errors import UserError
 from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
 from openvalle.model.checkpoint import Bundle, load_bundle
 from openvalle.model.config import ARConfig
-from openvalle.prepare.run import Options, prepare
+from openvalle.prepare.run import PrepareOptions, prepare
 from openvalle.train.recipe import read_pair
 from openvalle.train.recipe import run as train
 from pace import RECIPES, SYSTEMS, paces
@@ -73,7 +73,7 @@ def prepared(options: argparse.Namespace, merge: int) -> Path:
     ]
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     folder = options.out / f"data-merge-{merge}"
-    prepare(manifest, folder, options.codec, options=Options(merge=merge))
+    prepare(manifest, folder, options.codec, options=PrepareOptions(merge=merge))
     return folder
 
 

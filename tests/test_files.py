@@ -21,14 +21,14 @@ from openvalle.files import (
     append_line,
     atomic_folder,
     atomic_path,
-    expanded,
+    expand_home,
+    final_path,
     is_special,
     is_stdout,
     json_lines,
-    locked,
+    lock_folder,
     write_json_lines,
     write_text,
-    written_path,
 )
 from openvalle.stop import unfinished
 
@@ -179,9 +179,9 @@ def test_a_free_name_is_chosen_when_the_file_is_complete(tmp_path: Path) -> None
         second.write_text("other")
         (tmp_path / "a.txt").write_text("somebody else's")
     assert (tmp_path / "a.txt").read_text() == "somebody else's"
-    assert (written_path(other), written_path(one)) == (tmp_path / "a-2.txt", tmp_path / "a-3.txt")
-    assert written_path(one).read_text() == "one"
-    beside = Free(tmp_path / "b.txt", lambda: written_path(one).with_suffix(".log"))
+    assert (final_path(other), final_path(one)) == (tmp_path / "a-2.txt", tmp_path / "a-3.txt")
+    assert final_path(one).read_text() == "one"
+    beside = Free(tmp_path / "b.txt", lambda: final_path(one).with_suffix(".log"))
     assert write_text(beside, "x") == tmp_path / "a-3.log"
 
 
@@ -248,11 +248,11 @@ def test_what_a_killed_process_left_is_removed_by_the_next_writer(tmp_path: Path
             files._swept.clear()
             write_text(tmp_path / name / "other", "x")
             assert len(list((tmp_path / name).glob(".openvalle-*"))) == left, name
-        with locked(tmp_path / "dying" / "book"):
+        with lock_folder(tmp_path / "dying" / "book"):
             pass
         with (
             pytest.raises(UserError, match=rf"book is in use by process {living.pid} on .*; wait until"),
-            locked(tmp_path / "living" / "book"),
+            lock_folder(tmp_path / "living" / "book"),
         ):
             pass
     finally:
@@ -260,17 +260,17 @@ def test_what_a_killed_process_left_is_removed_by_the_next_writer(tmp_path: Path
         living.wait()
     files._swept.clear()
     write_text(tmp_path / "living" / "other", "x")
-    with locked(tmp_path / "living" / "book"):
+    with lock_folder(tmp_path / "living" / "book"):
         pass
 
 
 def test_a_lock_makes_its_folder_and_takes_it_away_if_nothing_came_of_it(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), locked(tmp_path / "a" / "b"):
-        with pytest.raises(UserError, match=f"is in use by process {os.getpid()}"), locked(tmp_path / "a" / "b"):
+    with pytest.raises(ZeroDivisionError), lock_folder(tmp_path / "a" / "b"):
+        with pytest.raises(UserError, match=f"is in use by process {os.getpid()}"), lock_folder(tmp_path / "a" / "b"):
             pass
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == []
-    with locked(tmp_path / "a"):
+    with lock_folder(tmp_path / "a"):
         (tmp_path / "a" / "x").touch()
     assert os.listdir(tmp_path / "a") == ["x"]
 
@@ -290,4 +290,4 @@ def test_lines_of_json(tmp_path: Path) -> None:
 
 def test_a_home_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="home folder in ~nobody-here/x is"):
-        expanded("~nobody-here/x")
+        expand_home("~nobody-here/x")

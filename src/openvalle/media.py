@@ -26,7 +26,7 @@ import numpy as np
 
 from openvalle.audio import RATE, Audio, resample
 from openvalle.errors import AudioError, MissingExtra
-from openvalle.files import STDOUT, Place, atomic_path, first_path, is_stdout, written_path
+from openvalle.files import STDOUT, Place, atomic_path, final_path, is_stdout, likely_path
 
 log = logging.getLogger(__name__)
 _HUSH = threading.Lock()
@@ -79,7 +79,7 @@ def read_frames(
     """
     path = Path(path)
     with _opened(path) as file:
-        container = container_of(file.peek(16)[:16])
+        container = detect_container(file.peek(16)[:16])
         if container:
             frames, rate = _decode(file, container, str(path), max_seconds)
             subtype, first = "PCM_16", round(start * rate)
@@ -115,7 +115,7 @@ def read_header(path: str | Path) -> Header:
     """Return length, rate and channels of a sound file; raises as `read_frames` does."""
     path = Path(path)
     with _opened(path) as file:
-        if not container_of(file.peek(16)[:16]):
+        if not detect_container(file.peek(16)[:16]):
             with _sound(path, file) as sound:
                 if sound.frames < UNKNOWN_FRAMES:
                     return Header(sound.frames, sound.samplerate, sound.channels)
@@ -248,7 +248,7 @@ class _Patched:
         return bytes(data)
 
 
-def container_of(head: bytes) -> str:
+def detect_container(head: bytes) -> str:
     """Return FFmpeg's name of the container that begins with these bytes; "" if it is none that needs it."""
     for offset, mark, name in SIGNATURES:
         if head[offset : offset + len(mark)] == mark:
@@ -303,7 +303,7 @@ def write(path: Place, audio: Audio, file_format: str | None = None, tags: Mappi
     """
     with sound_file(path, audio.rate, file_format, tags) as append:
         append(audio)
-    return written_path(path)
+    return final_path(path)
 
 
 @contextmanager
@@ -318,7 +318,7 @@ def sound_file(
     """
     import soundfile
 
-    path = None if place is None else first_path(place)
+    path = None if place is None else likely_path(place)
     ending = format_ending(path, file_format)
     try:
         with (
@@ -396,7 +396,7 @@ def read_tags(path: str | Path) -> dict[str, str]:
     """Return the tags of a sound file, as `open_sound` names them; `AudioError` if it cannot be read."""
     path = Path(path)
     with _opened(path) as file:
-        if container_of(file.peek(16)[:16]):
+        if detect_container(file.peek(16)[:16]):
             return {}  # nothing that was made here is in one of these
         with _sound(path, file) as sound:
             return {key: value for key, value in sound.copy_metadata().items() if value}

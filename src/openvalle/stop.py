@@ -44,13 +44,13 @@ def listen() -> None:
     _listening[:] = [os.getpid()]
 
 
-def asked() -> int | None:
+def exit_code() -> int | None:
     """Return the exit code of a process that was asked to end; None while nobody has."""
     return 128 + _received[0] if _received else None
 
 
 @contextmanager
-def unwinding() -> Iterator[None]:
+def unwind_on_signal() -> Iterator[None]:
     """Ending by a signal inside is an exception, although no file was begun: other processes have to be told."""
     is_first = "" not in unfinished
     unfinished.add("")

@@ -163,7 +163,7 @@ def test_a_refused_start_leaves_no_folder(book, openvalle) -> None:
 
 
 def test_what_another_process_is_at_is_left_alone(book, openvalle, tiny_model, voice_path, synthesizer) -> None:
-    from openvalle.files import locked
+    from openvalle.files import lock_folder
 
     Path("a.csv").write_text("text\nSaw.\n")
     commands = {
@@ -172,7 +172,7 @@ def test_what_another_process_is_at_is_left_alone(book, openvalle, tiny_model, v
         "prepare": lambda: openvalle("prepare", "a.csv", "busy"),
     }
     for name, command in commands.items():
-        with locked(Path("busy")):
+        with lock_folder(Path("busy")):
             run = command()
             assert (run.code, run.err.count("\n")) == (2, 1), name
             assert f"busy is in use by process {os.getpid()} on " in run.err

@@ -6,7 +6,7 @@ import pytest
 from openvalle.audio import RATE, Audio, levels
 from openvalle.data.shards import AudioShards
 from openvalle.errors import AudioError
-from openvalle.prepare.clean import CleanSettings, clean, clean_all, read_row
+from openvalle.prepare.clean import CleanSettings, clean, read_row, run_clean
 
 
 def _row(path, name="a", **more):
@@ -59,7 +59,7 @@ def test_bad_files_are_reported_and_the_rest_goes_on(tmp_path, write_sound):
     (tmp_path / "broken.wav").write_bytes(b"RIFF0000WAVE")
     names = ["gone", "broken", "short", "nan", "silent", "good"]
     rows = [_row(tmp_path / f"{name}.wav", name) for name in names]
-    result = clean_all(rows, tmp_path / "audio", CleanSettings())
+    result = run_clean(rows, tmp_path / "audio", CleanSettings())
     assert [row["id"] for row in result.kept] == ["good"]
     assert [row["id"] for row in result.rejected] == names[:-1]
     assert all(row["reason"] for row in result.rejected)
@@ -69,13 +69,13 @@ def test_bad_files_are_reported_and_the_rest_goes_on(tmp_path, write_sound):
 
 def test_a_replaced_recording_is_cleaned_again(tmp_path, write_sound):
     path = write_sound(tmp_path / "a.wav", 1.0)
-    first = clean_all([_row(path)], tmp_path / "audio", CleanSettings()).kept[0]
-    assert clean_all([_row(path)], tmp_path / "audio", CleanSettings()).kept[0] == first
+    first = run_clean([_row(path)], tmp_path / "audio", CleanSettings()).kept[0]
+    assert run_clean([_row(path)], tmp_path / "audio", CleanSettings()).kept[0] == first
     write_sound(path, 0.8)
-    second = clean_all([_row(path)], tmp_path / "audio", CleanSettings()).kept[0]
+    second = run_clean([_row(path)], tmp_path / "audio", CleanSettings()).kept[0]
     assert second["sound"] != first["sound"] and second["samples"] < first["samples"]
 
 
 def test_a_unit_without_a_usable_clip_leaves_an_empty_shard(tmp_path):
-    result = clean_all([_row(tmp_path / "gone.wav")], tmp_path / "audio", CleanSettings())
+    result = run_clean([_row(tmp_path / "gone.wav")], tmp_path / "audio", CleanSettings())
     assert result.kept == [] and len(result.rejected) == 1

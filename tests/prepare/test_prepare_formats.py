@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from openvalle.errors import UserError
-from openvalle.prepare.formats import UNKNOWN_SPEAKER, Clip, Format, detect, read_clips
+from openvalle.prepare.formats import UNKNOWN_SPEAKER, CorpusClip, Format, detect, read_clips
 
 
 def _jsonl(path: Path, *rows: dict) -> Path:
@@ -22,8 +22,8 @@ def test_manifest(tmp_path):
     ]
     path = _jsonl(tmp_path / "manifest.jsonl", *rows)
     wanted = [
-        Clip("a/x", tmp_path / "a/x.opus", "one"),
-        Clip("7", Path("/b.wav"), "two", "s", "ja", "dev"),
+        CorpusClip("a/x", tmp_path / "a/x.opus", "one"),
+        CorpusClip("7", Path("/b.wav"), "two", "s", "ja", "dev"),
     ]
     assert list(read_clips(path)) == list(read_clips(tmp_path)) == wanted
 
@@ -38,8 +38,8 @@ def test_lists(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("a.wav|Hello, you.\n\nb.wav|ben|EN|Good bye.\n", encoding="utf-8-sig")
     assert list(read_clips(path)) == [
-        Clip("a", tmp_path / "a.wav", "Hello, you."),
-        Clip("b", tmp_path / "b.wav", "Good bye.", "ben", "en"),
+        CorpusClip("a", tmp_path / "a.wav", "Hello, you."),
+        CorpusClip("b", tmp_path / "b.wav", "Good bye.", "ben", "en"),
     ]
     path.write_text("a.wav|b|c\n")
     with pytest.raises(UserError, match="line 1 has 3 fields"):
@@ -53,8 +53,8 @@ def test_seed_tts(tmp_path):
     path.write_text("1|Said.|prompt-wavs/a.wav|To say.\n2|Said.|prompt-wavs/a.wav|More.|wavs/2.wav\n\n")
     assert detect(folder) == (Format.SEED_TTS, path)
     assert list(read_clips(folder)) == [
-        Clip("prompt-wavs/a", folder / "prompt-wavs/a.wav", "Said.", "a", "zh", "test"),
-        Clip("wavs/2", folder / "wavs/2.wav", "More.", "a", "zh", "test"),
+        CorpusClip("prompt-wavs/a", folder / "prompt-wavs/a.wav", "Said.", "a", "zh", "test"),
+        CorpusClip("wavs/2", folder / "wavs/2.wav", "More.", "a", "zh", "test"),
     ]
     path.write_text("1|Said.|a.wav\n")
     with pytest.raises(UserError, match="line 1 has 3 fields"):
@@ -66,8 +66,8 @@ def test_ljspeech(tmp_path, write_sound):
     (tmp_path / "metadata.csv").write_text("LJ1|Dr. A|Doctor A\nLJ2|Plain|\n")
     assert detect(tmp_path)[0] is Format.LJSPEECH
     assert list(read_clips(tmp_path)) == [
-        Clip("LJ1", sound, "Doctor A", "ljspeech"),
-        Clip("LJ2", tmp_path / "wavs" / "LJ2.wav", "Plain", "ljspeech"),
+        CorpusClip("LJ1", sound, "Doctor A", "ljspeech"),
+        CorpusClip("LJ2", tmp_path / "wavs" / "LJ2.wav", "Plain", "ljspeech"),
     ]
 
 
@@ -77,7 +77,7 @@ def test_librispeech(tmp_path, write_sound):
         sound = write_sound(chapter / "84-121-0.flac")
         (chapter / "84-121.trans.txt").write_text("84-121-0 GO ON\n")
         for source in (tmp_path / subset, tmp_path / subset / "84"):
-            assert list(read_clips(source)) == [Clip("84-121-0", sound, "GO ON", "84", split=split)]
+            assert list(read_clips(source)) == [CorpusClip("84-121-0", sound, "GO ON", "84", split=split)]
     assert detect(tmp_path)[0] is Format.LIBRISPEECH
     assert len(list(read_clips(tmp_path))) == 2
 
@@ -87,7 +87,7 @@ def test_libritts(tmp_path, write_sound):
     sound = write_sound(chapter / "84_121_0.wav")
     (chapter / "84_121_0.normalized.txt").write_text("Go on.\n")
     (chapter / "84_121_0.original.txt").write_text("Go on...\n")
-    assert list(read_clips(tmp_path)) == [Clip("84_121_0", sound, "Go on.", "84", split="test-other")]
+    assert list(read_clips(tmp_path)) == [CorpusClip("84_121_0", sound, "Go on.", "84", split="test-other")]
 
 
 def test_vctk(tmp_path, write_sound):
@@ -96,7 +96,7 @@ def test_vctk(tmp_path, write_sound):
     folder = tmp_path / "wav48_silence_trimmed" / "p225"
     sound = write_sound(folder / "p225_001_mic1.flac")
     write_sound(folder / "p225_001_mic2.flac")
-    assert list(read_clips(tmp_path)) == [Clip("p225_001", sound, "Please call Stella.", "p225")]
+    assert list(read_clips(tmp_path)) == [CorpusClip("p225_001", sound, "Please call Stella.", "p225")]
 
 
 def test_sidecars(tmp_path, write_sound):
@@ -104,8 +104,8 @@ def test_sidecars(tmp_path, write_sound):
     two = write_sound(tmp_path / "2.flac")
     one.with_suffix(".lab").write_text("hello")
     assert list(read_clips(tmp_path)) == [
-        Clip("2", two, "", UNKNOWN_SPEAKER),
-        Clip("anna/1", one, "hello", "anna"),
+        CorpusClip("2", two, "", UNKNOWN_SPEAKER),
+        CorpusClip("anna/1", one, "hello", "anna"),
     ]
 
 
@@ -123,8 +123,8 @@ def test_lhotse_cuts_of_parts_and_channels(tmp_path):
     (tmp_path / "cuts.jsonl.gz").write_bytes(gzip.compress(LHOTSE.encode()))
     common = {"speaker": "ben", "split": "dev", "channels": (1,)}
     assert list(read_clips(tmp_path)) == [
-        Clip("s0", tmp_path / "call.wav", "one", start=3.5, seconds=1.0, **common),
-        Clip("s1", tmp_path / "call.wav", "two", start=5.0, seconds=1.5, **common),
+        CorpusClip("s0", tmp_path / "call.wav", "one", start=3.5, seconds=1.0, **common),
+        CorpusClip("s1", tmp_path / "call.wav", "two", start=5.0, seconds=1.5, **common),
     ]
 
 

@@ -10,9 +10,9 @@ import torch
 from openvalle.data.batches import TokenBatches
 from openvalle.data.shards import AudioShards, TokenShards, read_rows
 from openvalle.errors import ConfigError, UserError
-from openvalle.prepare.run import Options, Step, prepare
+from openvalle.prepare.run import PrepareOptions, Step, prepare
 from openvalle.prepare.sources import CUTS, read_cuts
-from openvalle.prepare.tokenize import tokenize_all, with_speeds
+from openvalle.prepare.tokenize import add_speeds, run_tokenize
 from openvalle.text.symbols import inventory
 from openvalle.types import CodecSpec
 
@@ -80,13 +80,13 @@ def _aligned(out: Path) -> list[dict]:
 @pytest.fixture
 def aligned(tmp_path, write_sound):
     out = tmp_path / "out"
-    prepare(_corpus(tmp_path / "in", write_sound), out, last=Step.AUDIO, options=Options(unit=4))
+    prepare(_corpus(tmp_path / "in", write_sound), out, last=Step.AUDIO, options=PrepareOptions(unit=4))
     return out, _aligned(out)
 
 
 def _tokenize(out: Path, rows: list[dict], digest: str = "projection"):
     load = partial(ProjectionCodec, digest)
-    return tokenize_all(rows, out / "tokens", out / "audio", load, inventory(), merge=2, unit=4)
+    return run_tokenize(rows, out / "tokens", out / "audio", load, inventory(), merge=2, unit=4)
 
 
 def test_tokens_are_those_of_the_codec_and_durations_fill_them(aligned):
@@ -124,7 +124,7 @@ def test_copies_at_other_speeds_are_shorter_or_longer_and_by_other_speakers(tmp_
     out = tmp_path / "out"
     prepare(_corpus(tmp_path / "in", write_sound), out, last=Step.AUDIO)
     rows = [row | {"split": "train" if row["speaker"] == "anna" else "dev"} for row in _aligned(out)]
-    _tokenize(out, with_speeds(rows, (1.0, 1.25)))
+    _tokenize(out, add_speeds(rows, (1.0, 1.25)))
     train = TokenShards.open(out, "train")
     assert len(train) == 6 and len(TokenShards.open(out, "dev")) == 3
     assert set(train.speakers) == {"anna", "annax1.25"}
@@ -139,13 +139,13 @@ def test_the_command_hands_over_the_merging_rate(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
     from openvalle.cli.main import app
-    from openvalle.prepare.run import Report
+    from openvalle.prepare.run import PrepareReport
 
     seen = []
 
     def note(source, out, codec, jobs, **settings):
         seen.append(settings["options"].merge)
-        return Report({"tokens": 1}, [], 1.0)
+        return PrepareReport({"tokens": 1}, [], 1.0)
 
     monkeypatch.setattr("openvalle.prepare.run.prepare", note)
     for arguments in ([], ["--merge", "1"]):

@@ -8,7 +8,7 @@ import pytest
 
 from openvalle.data.shards import read_rows
 from openvalle.errors import UserError
-from openvalle.prepare.formats import Clip, Format
+from openvalle.prepare.formats import CorpusClip, Format
 from openvalle.prepare.sources import CUTS, LAYOUTS, assign_splits, read_cuts, scan
 
 
@@ -63,8 +63,8 @@ def test_the_scan_is_a_lhotse_manifest_that_reads_back_as_itself(tmp_path, write
     assert again == rows == read_cuts(tmp_path / "scan" / CUTS)
 
 
-def _clips(speakers: int, each: int, split: str | None = None) -> list[Clip]:
-    return [Clip(f"{s}-{u}", Path("x"), "t", f"s{s}", split=split) for s in range(speakers) for u in range(each)]
+def _clips(speakers: int, each: int, split: str | None = None) -> list[CorpusClip]:
+    return [CorpusClip(f"{s}-{u}", Path("x"), "t", f"s{s}", split=split) for s in range(speakers) for u in range(each)]
 
 
 def test_dev_speakers_are_unseen_in_training():

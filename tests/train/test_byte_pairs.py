@@ -16,7 +16,7 @@ from openvalle.data.batches import TokenBatches
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError, ModelError
 from openvalle.model.checkpoint import load_bundle
-from openvalle.prepare.run import Options, Step, prepare
+from openvalle.prepare.run import PrepareOptions, Step, prepare
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.train.pack import _kept
@@ -56,7 +56,7 @@ def codec(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def prepared(folder: Path, codec: str) -> Path:
     out = folder / "out"
-    report = prepare(folder / "in", out, codec, options=Options(text_unit=TextUnit.BPE, bpe_size=280))
+    report = prepare(folder / "in", out, codec, options=PrepareOptions(text_unit=TextUnit.BPE, bpe_size=280))
     assert report.kept == {"scan": 4, "audio": 4, "tokens": 4}
     return out
 
@@ -195,14 +195,14 @@ def test_alignment_needs_phonemes(folder: Path, prepared: Path) -> None:
 
 def test_another_corpus_can_use_the_table(folder: Path, prepared: Path, codec: str, tmp_path: Path) -> None:
     table = prepared / "tokens" / "symbols.json"
-    prepare(folder / "in", tmp_path / "out", codec, options=Options(text_unit=TextUnit.BPE, symbols=table))
+    prepare(folder / "in", tmp_path / "out", codec, options=PrepareOptions(text_unit=TextUnit.BPE, symbols=table))
     assert TokenShards.open(tmp_path / "out").vocabulary == Vocabulary.load(table)
 
 
 def test_choices_that_mean_nothing_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="bpe_size means nothing"):
-        Options(bpe_size=300)
+        PrepareOptions(bpe_size=300)
     with pytest.raises(ConfigError, match="give bpe_size or symbols"):
-        Options(text_unit=TextUnit.BPE, bpe_size=300, symbols=tmp_path)
+        PrepareOptions(text_unit=TextUnit.BPE, bpe_size=300, symbols=tmp_path)
     with pytest.raises(ConfigError, match="no step align"):
-        prepare(folder / "in", tmp_path / "out", last=Step.ALIGN, options=Options(text_unit=TextUnit.BPE))
+        prepare(folder / "in", tmp_path / "out", last=Step.ALIGN, options=PrepareOptions(text_unit=TextUnit.BPE))

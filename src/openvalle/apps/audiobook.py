@@ -24,9 +24,9 @@ from pydantic import Field
 from openvalle.audio import Audio
 from openvalle.config import Config
 from openvalle.errors import ConfigError, UserError
-from openvalle.files import locked, sha256, write_text
+from openvalle.files import lock_folder, sha256, write_text
 from openvalle.media import format_ending, sound_file, write_error
-from openvalle.text.english import UserLexicon
+from openvalle.text.language import UserLexicon
 from openvalle.text.sentences import Chapter
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def speak_book(
     ending = format_ending(None, reading.file_format)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file", "give the name of a folder")
-    with locked(folder):
+    with lock_folder(folder):
         progress = _begun(folder, _settings(synthesizer, chapters, reading), resume)
         paths = [folder / name for name in file_names(chapters, ending)]
         kept = {number: done for number, done in progress.chapters.items() if number < len(chapters)}

@@ -23,7 +23,7 @@ from openvalle.files import (
     BadLine,
     append_line,
     json_lines,
-    locked,
+    lock_folder,
     read_bytes,
     read_text,
     sha256,
@@ -161,7 +161,7 @@ class Batch:
         another process is at the same folder.
         """
         format_ending(None, self.file_format)
-        with locked(self.folder):
+        with lock_folder(self.folder):
             done = self._done() if resume else {}
             waiting: list[PendingRow] = []
             kept = []

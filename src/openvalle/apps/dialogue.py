@@ -14,7 +14,7 @@ from pydantic import Field
 from openvalle.audio import Audio, silence
 from openvalle.config import Config, Syntax, parse_data
 from openvalle.errors import ConfigError, TextError, UserError
-from openvalle.files import Free, expanded, read_text, written_path
+from openvalle.files import Free, expand_home, final_path, read_text
 from openvalle.hub import VOICE_SUFFIX, assets
 from openvalle.media import sound_file
 from openvalle.synth.plan import LexiconLike, Script, parse_script, to_lexicon
@@ -73,7 +73,7 @@ class Dialogue:
 
 def read_dialogue(path: str | Path) -> Dialogue:
     """Read a script: .yaml or .toml with voices and turns, any other file as `[S1] ... [S2] ...`."""
-    path = expanded(path)
+    path = expand_home(path)
     try:
         text = read_text(path)
     except OSError as error:
@@ -214,7 +214,7 @@ def _track(place: Path | Free, ending: str) -> Path | Free:
         return path.with_name(f"{path.stem}-{ending}{path.suffix}")
 
     if isinstance(place, Free):
-        return Free(beside(place.first), lambda: beside(written_path(place)))
+        return Free(beside(place.first), lambda: beside(final_path(place)))
     return beside(place)
 
 

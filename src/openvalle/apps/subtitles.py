@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from openvalle.errors import AudioError, TextError, UserError
-from openvalle.files import expanded, write_text
+from openvalle.files import expand_home, write_text
 from openvalle.synth.speech import Speech, Timed
 
 CUE_SECONDS, CUE_CHARACTERS = 6.0, 84  # a subtitle's longest stay, and two lines of 42
@@ -54,7 +54,7 @@ class Timeline:
 
 def check_ending(path: str | Path) -> Path:
     """Return the path if its ending names a format of timestamps."""
-    path = expanded(path)
+    path = expand_home(path)
     if path.suffix.lower() not in WRITERS:
         raise UserError(
             f"cannot write timestamps to {path.name}: unknown format {path.suffix!r}",

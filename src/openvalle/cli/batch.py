@@ -111,9 +111,9 @@ def book(
     """
     from openvalle.media import format_ending
     from openvalle.synth.plan import to_lexicon
-    from openvalle.text.sentences import chapters_of
+    from openvalle.text.sentences import split_chapters
 
-    chapters, words = chapters_of(opt.read_text(None, file), title=file.stem), to_lexicon(lexicon)
+    chapters, words = split_chapters(opt.read_text(None, file), title=file.stem), to_lexicon(lexicon)
     format_ending(None, file_format)
     with status(quiet) as show:
         from openvalle.apps.audiobook import Reading, speak_book

@@ -12,7 +12,7 @@ from typing import Any
 from openvalle import __version__
 from openvalle.cli import options as opt
 from openvalle.errors import UserError
-from openvalle.hub import BUILTIN, Homeless, Kind, assets, damaged, home, names
+from openvalle.hub import BUILTIN, Homeless, Kind, assets, find_damaged, home, list_names
 
 DATA = ("resemble-perth",) if sys.version_info >= (3, 14) else ("pocketsphinx", "resemble-perth")  # for their models
 CORE = ("torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", *DATA)
@@ -41,8 +41,8 @@ def doctor(as_json: opt.AsJson = False) -> None:
         "packages": {name: _version(name) for name in CORE},
         "device": _device(),
         "data folder": _data_folder(),
-        "voices": sorted(names(Kind.VOICE)),
-        "models": sorted(names(Kind.MODEL)),
+        "voices": sorted(list_names(Kind.VOICE)),
+        "models": sorted(list_names(Kind.MODEL)),
         "codec": _state("codec"),
         "model": _state("model"),
         "extras": {extra: _missing(modules) for extra, modules in EXTRAS.items()},
@@ -91,7 +91,7 @@ def _device() -> str:
 
 def _state(part: str) -> str:
     """Return "good" or what is wrong with the built-in codec or model, as loading it shows."""
-    if bad := damaged(assets() / part):
+    if bad := find_damaged(assets() / part):
         return f"damaged: {', '.join(bad)}"
     try:
         if part == "codec":

@@ -10,7 +10,7 @@ import typer
 from openvalle.cli import options as opt
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
-from openvalle.files import Free, expanded, is_special
+from openvalle.files import Free, expand_home, is_special
 from openvalle.parallel import status
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def free_output(output: Path | None, clip: Path, word: str) -> Path | Free:
     if output is None:
         suffix = clip.suffix if clip.suffix.lower() in (".wav", ".flac") else ".wav"
         return Free(clip.with_name(f"{clip.stem}-{word}{suffix}"))
-    path = expanded(output)
+    path = expand_home(output)
     format_ending(path)
     if path.exists() and clip.exists() and path.samefile(clip):
         raise UserError("the output is the recording itself", "write to another file, so that the recording stays")

@@ -12,7 +12,7 @@ import typer
 from openvalle import stop
 from openvalle.cli import options as opt
 from openvalle.errors import UserError
-from openvalle.files import expanded, json_lines, read_text
+from openvalle.files import expand_home, json_lines, read_text
 from openvalle.parallel import progress
 
 listen = typer.Typer(
@@ -59,7 +59,7 @@ def new(
     values = {"kind": "cmos"} | values
     values |= {key: value for key, value in (("kind", kind), ("baseline", baseline)) if value}
     design = Design.parse(override(values, tuple(set_ or ())), "the design")
-    folders = {name: expanded(path) for name, path in opt.read_pairs(system, "--system", "NAME=FOLDER").items()}
+    folders = {name: expand_home(path) for name, path in opt.read_pairs(system, "--system", "NAME=FOLDER").items()}
     sources = Sources(folders, reference, read_texts(texts), only_common)
     sound = Sound(f".{ending.removeprefix('.')}", rate, not keep_level)
     with progress() as show:
@@ -88,7 +88,7 @@ def serve(
         if host not in ("127.0.0.1", "localhost", "::1"):
             print("others can reach this test; for the internet put a proxy with TLS before it", file=sys.stderr)
         try:
-            with stop.unwinding():
+            with stop.unwind_on_signal():
                 server.serve_forever()
         except KeyboardInterrupt:
             print("stopped; every answer is kept", file=sys.stderr)

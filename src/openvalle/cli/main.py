@@ -79,9 +79,9 @@ class Guarded(TyperGroup):
             raise typer.Exit(FAILED) from error
         except KeyboardInterrupt as error:
             complain(stop.LEFT_NOTHING)
-            raise typer.Exit(stop.asked() or INTERRUPTED) from error
+            raise typer.Exit(stop.exit_code() or INTERRUPTED) from error
         except Exception as error:
-            if code := stop.asked():  # somebody made another error of the one that asked to end
+            if code := stop.exit_code():  # somebody made another error of the one that asked to end
                 complain(stop.LEFT_NOTHING)
                 raise typer.Exit(code) from error
             if type(error).__module__.split(".")[0] in ("click", "typer"):
@@ -201,6 +201,6 @@ def main() -> None:
     try:
         app()
     except SystemExit as ended:
-        if stop.asked() is not None:  # all is unwound; what else runs at the end of Python may wait for others
+        if stop.exit_code() is not None:  # all is unwound; what else runs at the end of Python may wait for others
             stop.leave(int(ended.code or 0))
         raise

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from typer import Argument, Option
 
 from openvalle.errors import TextError, UserError
-from openvalle.files import Free, expanded, is_stdout, read_bytes, read_stdin
+from openvalle.files import Free, expand_home, is_stdout, read_bytes, read_stdin
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions
@@ -171,7 +171,7 @@ def find_place(output: str | None, file_format: str | None = None) -> Path | Fre
     """Return the file to write (None: standard output); without a choice, one that is not there when it is complete."""
     from openvalle.media import format_ending
 
-    path = None if output is None or is_stdout(output) else expanded(output)
+    path = None if output is None or is_stdout(output) else expand_home(output)
     ending = format_ending(path, file_format)
     if output is None:
         return Free(Path(f"speech{ending}"))

@@ -21,7 +21,7 @@ import typer
 from openvalle.cli import options as opt
 from openvalle.cli.settings import is_chosen
 from openvalle.errors import TextError, UserError
-from openvalle.files import Free, first_path, is_special, written_path
+from openvalle.files import Free, final_path, is_special, likely_path
 from openvalle.parallel import status
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ def say(
     if plot:
         from openvalle.apps.plot import plot_speech
 
-        summary["plot"] = str(plot_speech(beginning, written_path(place).with_suffix(".png")))
+        summary["plot"] = str(plot_speech(beginning, final_path(place).with_suffix(".png")))
     elapsed = round(time.monotonic() - started, 3)
     opt.print_result(summary | {"elapsed": elapsed, "seed": seed, "voice": voice.name}, as_json)
     if play:
         from openvalle.apps.play import play_file
 
-        play_file(written_path(place))
+        play_file(final_path(place))
 
 
 def check_outputs(place: Path | Free | None, timestamps: Path | None, others: dict[str, bool], as_json: bool) -> None:
@@ -104,8 +104,8 @@ def check_outputs(place: Path | Free | None, timestamps: Path | None, others: di
     names = " and ".join((*others, "--json") if place is None else others)
     if place is None and (as_json or any(others.values())):
         raise UserError(f"{names} need a sound file", "give -o a file name instead of -")
-    if place is not None and any(others.values()) and is_special(first_path(place)):
-        raise UserError(f"{names} need a sound file", f"{first_path(place)} is none; give another name")
+    if place is not None and any(others.values()) and is_special(likely_path(place)):
+        raise UserError(f"{names} need a sound file", f"{likely_path(place)} is none; give another name")
     if timestamps is not None:
         from openvalle.apps.subtitles import check_ending
 
@@ -141,7 +141,7 @@ def write_speech(
             timeline.add(with_times(piece) if timestamps else piece)
             show(f"{timeline.seconds:.1f} s of speech")
     words = [word.as_dict() for word in timeline.words]
-    path = None if place is None else str(written_path(place))
+    path = None if place is None else str(final_path(place))
     summary = {"path": path, "seconds": round(timeline.seconds, 3), "words": words, "quality": quality}
     if timestamps:
         summary["timestamps"] = str(timeline.write(timestamps))
@@ -252,7 +252,7 @@ def dialogue(
             summary, _ = write_speech(hand_on(pieces, append), place, None, synthesizer, show, timestamps)
     if place is None:
         return
-    paths = [str(written_path(track)) for track in tracks]
+    paths = [str(final_path(track)) for track in tracks]
     found = summary | {"speakers": turns.speakers, "tracks": paths}
     opt.print_result(found, as_json, [*(found[key] for key in ("path", "timestamps") if key in found), *paths])
 

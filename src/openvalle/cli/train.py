@@ -126,11 +126,11 @@ def prepare(
     Unusable files are left out and listed with their reasons in OUT/rejected.jsonl. The same command goes on after
     any stop.
     """
-    from openvalle.prepare.run import Options, Step
+    from openvalle.prepare.run import PrepareOptions, Step
     from openvalle.prepare.run import prepare as prepare_speech
     from openvalle.text.symbols import TextUnit
 
-    options = Options(
+    options = PrepareOptions(
         text_unit=TextUnit(text_unit.value),
         bpe_size=bpe_size,
         symbols=None if symbols is None else _table_file(symbols),

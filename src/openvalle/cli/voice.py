@@ -13,8 +13,8 @@ import typer
 from openvalle.cli import options as opt
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
-from openvalle.files import locked
-from openvalle.hub import VOICE_SUFFIX, Kind, check_name, check_writable, find, is_builtin, names, user_folder
+from openvalle.files import lock_folder
+from openvalle.hub import VOICE_SUFFIX, Kind, check_name, check_writable, find, is_builtin, list_names, user_folder
 
 if TYPE_CHECKING:
     from openvalle.synth.voice import Voice
@@ -141,7 +141,7 @@ def reserve(name: str, replace: bool) -> Iterator[Callable[[Voice], Path]]:
         except FileExistsError:
             raise taken from None
 
-    with locked(folder, f".{name}.lock", f"the name {name!r}"):
+    with lock_folder(folder, f".{name}.lock", f"the name {name!r}"):
         yield keep
 
 
@@ -150,7 +150,7 @@ def list_(as_json: opt.AsJson = False) -> None:
     """List the voices that can be used by name."""
     rows = [
         {"name": name, "kind": "built-in" if is_builtin(path) else "yours", "path": str(path)}
-        for name, path in names(Kind.VOICE).items()
+        for name, path in list_names(Kind.VOICE).items()
     ]
     opt.print_result(rows, as_json, ["\t".join(row.values()) for row in rows])
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from openvalle.audio import RATE, Audio, at_speed
+from openvalle.audio import RATE, Audio, change_speed
 from openvalle.config import Config
 from openvalle.data.shards import AudioShards, TokenShards, Utterance, crop
 from openvalle.errors import ConfigError, ModelError
@@ -97,7 +97,7 @@ class AudioCrops:
         spare = self.shards.rows[row]["samples"] - wanted
         crop = self.shards.crop(row, int(rng.integers(spare + 1)) if spare > 0 else 0, wanted)
         if options.speed:
-            crop = at_speed(Audio(crop, RATE), speed).samples[: self.samples]
+            crop = change_speed(Audio(crop, RATE), speed).samples[: self.samples]
         placed = np.zeros(self.samples, np.float32)
         start = int(rng.integers(self.samples - len(crop) + 1))
         placed[start : start + len(crop)] = crop

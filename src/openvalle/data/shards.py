@@ -45,7 +45,7 @@ def read_rows(path: Path) -> list[Row]:
         raise ModelError(f"cannot read {path} ({error})", "run `openvalle prepare` again") from None
 
 
-def of_split(rows: list[Row], split: str | None, source: Path) -> list[Row]:
+def select_split(rows: list[Row], split: str | None, source: Path) -> list[Row]:
     """Return the rows of `split` (None: all); `ModelError` lists the splits if there are none."""
     chosen = [row for row in rows if split is None or row["split"] == split]
     if not chosen:
@@ -54,7 +54,7 @@ def of_split(rows: list[Row], split: str | None, source: Path) -> list[Row]:
     return chosen
 
 
-def neighbours(speakers: Sequence[str], names: Sequence[str]) -> dict[str, int | None]:
+def pair_neighbours(speakers: Sequence[str], names: Sequence[str]) -> dict[str, int | None]:
     """Return for each row's name the row of its speaker before it; for the first one the next, None if it is alone."""
     last: dict[str, int] = {}
     found: dict[str, int | None] = {}
@@ -181,7 +181,7 @@ class AudioShards:
     def open(cls, folder: str | Path, split: str | None = None) -> AudioShards:
         """Open the audio step of a prepared folder; `ModelError` if it is missing or has no such split."""
         folder = _step_folder(Path(folder), "audio")
-        return cls(folder, of_split(read_rows(folder / "index.jsonl"), split, folder))
+        return cls(folder, select_split(read_rows(folder / "index.jsonl"), split, folder))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -261,7 +261,7 @@ class TokenShards:
             vocabulary, codec = Vocabulary.load(folder / "symbols.json"), TokenSpec.load(folder / "codec.json")
         except UserError as error:
             raise ModelError(error.what, "run `openvalle prepare` again") from None
-        return cls(folder, of_split(read_rows(folder / "index.jsonl"), split, folder), vocabulary, codec)
+        return cls(folder, select_split(read_rows(folder / "index.jsonl"), split, folder), vocabulary, codec)
 
     def require(self, symbols: str | None = None, codec: str | None = None) -> None:
         """Raise `ModelError` unless the tokens were made with these digests (None: not checked)."""
@@ -302,7 +302,7 @@ class TokenShards:
         Rows count in the order of the manifest. None if the speaker said nothing else.
         """
         if not self._neighbours:
-            self._neighbours = neighbours(self.speakers, [row["id"] for row in self.rows])
+            self._neighbours = pair_neighbours(self.speakers, [row["id"] for row in self.rows])
         index = self._neighbours[name]
         return None if index is None else self[index]
 

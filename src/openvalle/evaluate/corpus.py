@@ -17,7 +17,7 @@ from openvalle.evaluate.protocols import Corpus, Protocol
 from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, Excerpt
 from openvalle.files import json_lines, read_text
 from openvalle.media import read, read_header
-from openvalle.prepare.formats import Clip, Format, detect, read_clips
+from openvalle.prepare.formats import CorpusClip, Format, detect, read_clips
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def _read(root: Path, split: str | None, base: Path | None = None) -> tuple[list
     return found, missing
 
 
-def _utterance(clip: Clip, base: Path, genders: dict[str, str], seconds: float) -> CorpusUtterance:
+def _utterance(clip: CorpusClip, base: Path, genders: dict[str, str], seconds: float) -> CorpusUtterance:
     try:
         name = clip.audio.relative_to(base).as_posix()
     except ValueError:

@@ -24,7 +24,7 @@ from openvalle.evaluate.scorers import OF_PROMPTS, Judgement, ScoreRequest, requ
 from openvalle.evaluate.selection import Sample, describe_rule, select
 from openvalle.evaluate.systems.base import Output, System, reconstruct
 from openvalle.evaluate.test_list import Folders, TestItem, TestList, check_files
-from openvalle.files import locked
+from openvalle.files import lock_folder
 from openvalle.media import write
 from openvalle.synth.voice import now
 
@@ -103,7 +103,7 @@ def evaluate(
     if (options.samples > 1) != (options.select is not None):
         raise UserError("several samples and the rule that selects go together", "give --samples 5 --select sorted")
     check_files(tests.items, folders)
-    with locked(options.out):
+    with lock_folder(options.out):
         sounds = _sounds(tests, protocol.judges, candidates, folders, options, codec)
         judged = _judge(tests.items, sounds, protocol.judges, options)
     rows = _rows(tests.items, sounds, judged, protocol, options)

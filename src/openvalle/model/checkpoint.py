@@ -29,7 +29,7 @@ from torch import nn
 from openvalle.config import Config, Syntax, read_data
 from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.files import atomic_path, tree_to_disk
-from openvalle.hub import SUMS, damaged
+from openvalle.hub import SUMS, find_damaged
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.model.nar import NAR
@@ -131,7 +131,7 @@ def load_bundle(folder: str | Path) -> Bundle:
     vocabulary = _read_symbols(folder / "symbols.json", config)
     generation = _read_json(folder / "generation.json")
     paths = folder / "ar.safetensors", folder / "nar.safetensors"
-    if bad := damaged(folder, tuple(path.name for path in paths)):
+    if bad := find_damaged(folder, tuple(path.name for path in paths)):
         raise ModelError(f"{folder / bad[0]} is not the file that {SUMS} names", "copy or train the model again")
     # what config.json claims is compared with what the files hold before any room is made for it
     with torch.device("meta"):

@@ -20,7 +20,7 @@ from openvalle.audio import RATE, Audio
 from openvalle.config import Config
 from openvalle.data.shards import AudioShards, Row, read_rows
 from openvalle.errors import AudioError, ModelError, TextError
-from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
+from openvalle.prepare.executor import UNIT, Progress, StepResult, Work, run_step
 from openvalle.speech_models.aligner import POOR_SCORE, Aligner, PhoneAlignment, PhoneSpan, mark_edges
 from openvalle.text.language import phonemize
 from openvalle.types import SIL
@@ -208,7 +208,7 @@ def _build(folder: Path, audio: Path, settings: AlignSettings) -> Work:
     return AlignWork(folder, audio, settings, Aligner())
 
 
-def align_all(
+def run_align(
     rows: list[Row],
     folder: Path,
     audio: Path,
@@ -216,14 +216,14 @@ def align_all(
     jobs: int = 1,
     unit: int = UNIT,
     progress: Progress | None = None,
-) -> Result:
+) -> StepResult:
     """Align every cleaned row; `audio` is the folder of their shards. Return the rows with their spans."""
     spoken, speechless = add_words(rows, settings)
     build = partial(_build, folder, audio, settings)
     result = run_step(folder, spoken, build, settings.model_dump(), jobs, unit, progress)
     if result.kept:
         log.info("align: %s", _summary(result.kept))
-    return Result(result.kept, speechless + result.rejected)
+    return StepResult(result.kept, speechless + result.rejected)
 
 
 def _summary(rows: list[Row]) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from openvalle.audio import RATE, TARGET_DB, Audio, centred, is_silent, normalize, resample, trim
+from openvalle.audio import RATE, TARGET_DB, Audio, is_silent, normalize, remove_offset, resample, trim
 from openvalle.config import Config
 from openvalle.data.shards import Row, to_int16, write_audio
 from openvalle.errors import AudioError
 from openvalle.media import read_frames
-from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
+from openvalle.prepare.executor import UNIT, Progress, StepResult, Work, run_step
 
 MIN_READ_SECONDS = 1e-3  # of a row, so that at least one sample is read
 
@@ -31,7 +31,7 @@ class CleanSettings(Config):
 
 
 @dataclass(frozen=True)
-class Cleaner:
+class CleanWork:
     """Work of the clean step on one unit; writes `audio-00012.npy`."""
 
     folder: Path
@@ -60,17 +60,17 @@ class Cleaner:
 
 
 def _build(folder: Path, settings: CleanSettings) -> Work:
-    return Cleaner(folder, settings)
+    return CleanWork(folder, settings)
 
 
-def clean_all(
+def run_clean(
     rows: list[Row],
     folder: Path,
     settings: CleanSettings,
     jobs: int = 1,
     unit: int = UNIT,
     progress: Progress | None = None,
-) -> Result:
+) -> StepResult:
     """Clean every row of a scan into `folder`; return the kept rows, as `AudioShards` reads them."""
     build = partial(_build, folder, settings)
     rows = [row | {"file": _stamp(Path(row["audio"]))} for row in rows]
@@ -90,7 +90,7 @@ def clean(audio: Audio, settings: CleanSettings) -> Audio:
     """Return the clip at 24 kHz, trimmed and levelled; `AudioError` if silent, too short or too long."""
     if audio.seconds > settings.max_seconds:
         raise AudioError(f"too long: {audio.seconds:.1f} s, more than {settings.max_seconds:g} s")
-    audio = centred(audio)
+    audio = remove_offset(audio)
     if is_silent(audio):
         raise AudioError("silent")
     audio = trim(resample(audio, RATE), settings.trim_db, settings.margin_seconds)

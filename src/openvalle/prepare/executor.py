@@ -30,7 +30,7 @@ Work = Callable[[int, list[Row]], tuple[list[Row], list[Row]]]
 
 
 @dataclass(frozen=True)
-class Task:
+class WorkUnit:
     """One unit of a step: its number, input rows and the digest of both with the settings."""
 
     number: int
@@ -56,7 +56,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Result:
+class StepResult:
     """What a step made: the rows that go on and the rows that were left out, with reasons."""
 
     kept: list[Row]
@@ -71,12 +71,12 @@ def run_step(
     jobs: int = 1,
     unit: int = UNIT,
     progress: Progress | None = None,
-) -> Result:
+) -> StepResult:
     """Do every unit of a step that is not done yet; write and return its `index.jsonl` and `rejected.jsonl`.
 
     `build` makes the work function once in each process (spawned, so it must pickle) and may load models.
     """
-    with writing(folder):
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     tasks = list(_tasks(folder, rows, settings, unit))
     todo = [task for task in tasks if not task.is_done()]
@@ -89,12 +89,12 @@ def run_step(
         done += len(todo[number].rows)
         if progress:
             progress(folder.name, done, len(rows))
-    with writing(folder):
+    with explain_write_errors(folder):
         return _merge(folder, tasks)
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def explain_write_errors(folder: Path) -> Iterator[None]:
     """Turn a full disk or a missing permission into one clear line."""
     try:
         yield
@@ -105,28 +105,28 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _build(build: Callable[[], Work]) -> Callable[[Task], None]:
+def _build(build: Callable[[], Work]) -> Callable[[WorkUnit], None]:
     return partial(_do, build())
 
 
-def _name(task: Task) -> str:
+def _name(task: WorkUnit) -> str:
     return f"unit {task.number} ({task.rows[0]['id']} and following)"
 
 
-def _do(work: Work, task: Task) -> None:
-    with writing(task.path.parent):
+def _do(work: Work, task: WorkUnit) -> None:
+    with explain_write_errors(task.path.parent):
         task.finish(*work(task.number, task.rows))
 
 
-def _tasks(folder: Path, rows: Sequence[Row], settings: dict[str, Any], unit: int) -> Iterator[Task]:
+def _tasks(folder: Path, rows: Sequence[Row], settings: dict[str, Any], unit: int) -> Iterator[WorkUnit]:
     for number, start in enumerate(range(0, len(rows), unit)):
         part = list(rows[start : start + unit])
         text = json.dumps([settings, part], sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        yield Task(number, part, digest, folder / f"unit-{number:05d}.jsonl")
+        yield WorkUnit(number, part, digest, folder / f"unit-{number:05d}.jsonl")
 
 
-def _merge(folder: Path, tasks: list[Task]) -> Result:
+def _merge(folder: Path, tasks: list[WorkUnit]) -> StepResult:
     kept: list[Row] = []
     rejected: list[Row] = []
     for task in tasks:
@@ -136,4 +136,4 @@ def _merge(folder: Path, tasks: list[Task]) -> Result:
     write_rows(folder / "rejected.jsonl", rejected)
     write_rows(folder / "index.jsonl", kept)
     log.info("%s: %d utterances kept, %d rejected", folder.name, len(kept), len(rejected))
-    return Result(kept, rejected)
+    return StepResult(kept, rejected)

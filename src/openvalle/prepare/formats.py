@@ -1,4 +1,4 @@
-"""Readers of the ways speech corpora lie on disk: each yields `Clip`s and decides nothing else."""
+"""Readers of the ways speech corpora lie on disk: each yields `CorpusClip`s and decides nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AUDIO_ENDINGS = frozenset({*FORMATS, ".oga", ".aif", ".aiff", ".au", ".w64", ".c
 
 
 @dataclass(frozen=True)
-class Clip:
+class CorpusClip:
     """One utterance of a corpus as it was found: nothing is checked yet."""
 
     id: str
@@ -73,7 +73,7 @@ def _detect_file(path: Path) -> Format:
     return Format.LJSPEECH if path.suffix == ".csv" else Format.LIST
 
 
-def read_clips(source: Path) -> Iterator[Clip]:
+def read_clips(source: Path) -> Iterator[CorpusClip]:
     """Yield the clips of a corpus of any known format, in a fixed order."""
     found, path = detect(source)
     return READERS[found](path)
@@ -98,12 +98,12 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
             raise UserError(f"{path} line {error.number} is not a JSON object", f"mend it ({error.reason})") from None
 
 
-def _manifest(path: Path) -> Iterator[Clip]:
+def _manifest(path: Path) -> Iterator[CorpusClip]:
     for number, row in enumerate(_json_lines(path), 1):
         missing = [key for key in ("audio", "text") if not isinstance(row.get(key), str)]
         if missing:
             raise UserError(f"{path} line {number} has no {' and no '.join(missing)}", "each needs both")
-        yield Clip(
+        yield CorpusClip(
             id=str(row.get("id") or Path(row["audio"]).with_suffix("").as_posix()),
             audio=path.parent / row["audio"],
             text=row["text"],
@@ -113,7 +113,7 @@ def _manifest(path: Path) -> Iterator[Clip]:
         )
 
 
-def _cuts(path: Path) -> Iterator[Clip]:
+def _cuts(path: Path) -> Iterator[CorpusClip]:
     for cut in _json_lines(path):
         recording = cut.get("recording")
         sources = [item for item in (recording or {}).get("sources", ()) if item.get("type") == "file"]
@@ -121,7 +121,7 @@ def _cuts(path: Path) -> Iterator[Clip]:
             raise UserError(f"cut {cut.get('id')} does not point to one sound file", "store cuts with files")
         channel = cut.get("channel", 0)
         several = len(sources[0].get("channels", [0])) > 1
-        clip = Clip(
+        clip = CorpusClip(
             id=str(cut["id"]),
             audio=path.parent / sources[0]["source"],
             text="",
@@ -148,7 +148,7 @@ def _language(name: str | None) -> str:
     )
 
 
-def _list(path: Path) -> Iterator[Clip]:
+def _list(path: Path) -> Iterator[CorpusClip]:
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
@@ -157,11 +157,11 @@ def _list(path: Path) -> Iterator[Clip]:
             raise UserError(
                 f"{path} line {number} has {len(fields)} fields", "audio|text or audio|speaker|language|text"
             )
-        clip = Clip(Path(fields[0]).with_suffix("").as_posix(), path.parent / fields[0], fields[-1])
+        clip = CorpusClip(Path(fields[0]).with_suffix("").as_posix(), path.parent / fields[0], fields[-1])
         yield clip if len(fields) == 2 else replace(clip, speaker=fields[1], language=fields[2].lower())
 
 
-def _seed_tts(path: Path) -> Iterator[Clip]:
+def _seed_tts(path: Path) -> Iterator[CorpusClip]:
     """Yield each prompt once and, where a line has one, the recording of its text; all for testing."""
     folder = path.resolve().parent
     language = folder.name if folder.name in ("en", "zh") else "en"
@@ -180,10 +180,10 @@ def _seed_tts(path: Path) -> Iterator[Clip]:
             if sound and sound not in seen:
                 seen.add(sound)
                 name = Path(sound).with_suffix("").as_posix()
-                yield Clip(name, path.parent / sound, text, speaker, language, split="test")
+                yield CorpusClip(name, path.parent / sound, text, speaker, language, split="test")
 
 
-def _ljspeech(path: Path) -> Iterator[Clip]:
+def _ljspeech(path: Path) -> Iterator[CorpusClip]:
     sounds = _sounds(path.parent / "wavs" if (path.parent / "wavs").is_dir() else path.parent)
     for number, line in enumerate(_lines(path), 1):
         fields = line.split("|")
@@ -191,24 +191,24 @@ def _ljspeech(path: Path) -> Iterator[Clip]:
             raise UserError(f"{path} line {number} is not id|text or id|text|normalised text")
         name = fields[0].strip().removesuffix(".wav")
         sound = sounds.get(Path(name).name, path.parent / "wavs" / f"{name}.wav")
-        yield Clip(name, sound, fields[-1].strip() or fields[1].strip(), speaker="ljspeech")
+        yield CorpusClip(name, sound, fields[-1].strip() or fields[1].strip(), speaker="ljspeech")
 
 
-def _librispeech(root: Path) -> Iterator[Clip]:
+def _librispeech(root: Path) -> Iterator[CorpusClip]:
     for transcript in sorted(root.rglob("*.trans.txt")):
         sounds = _sounds(transcript.parent)
         for line in _lines(transcript):
             name, _, text = line.partition(" ")
             sound = sounds.get(name, transcript.parent / f"{name}.flac")
-            yield Clip(name, sound, text.strip(), name.split("-")[0], split=_subset(root, transcript))
+            yield CorpusClip(name, sound, text.strip(), name.split("-")[0], split=_subset(root, transcript))
 
 
-def _libritts(root: Path) -> Iterator[Clip]:
+def _libritts(root: Path) -> Iterator[CorpusClip]:
     for transcript in sorted(root.rglob("*.normalized.txt")):
         name = transcript.name.removesuffix(".normalized.txt")
         sound = transcript.parent / f"{name}.wav"
         text = " ".join(_lines(transcript)).strip()
-        yield Clip(name, sound, text, name.split("_")[0], split=_subset(root, transcript))
+        yield CorpusClip(name, sound, text, name.split("_")[0], split=_subset(root, transcript))
 
 
 def _subset(root: Path, transcript: Path) -> str | None:
@@ -220,7 +220,7 @@ def _subset(root: Path, transcript: Path) -> str | None:
     return subset if subset.startswith(("dev", "test")) else None
 
 
-def _vctk(root: Path) -> Iterator[Clip]:
+def _vctk(root: Path) -> Iterator[CorpusClip]:
     folder = sorted(root.glob("wav48*"))[-1]
     for transcript in sorted((root / "txt").rglob("*.txt")):
         speaker = transcript.parent.name
@@ -228,10 +228,10 @@ def _vctk(root: Path) -> Iterator[Clip]:
         names = [f"{transcript.stem}_mic1.flac", f"{transcript.stem}.flac", f"{transcript.stem}.wav"]
         found = [folder / speaker / name for name in names if (folder / speaker / name).is_file()]
         sound = found[0] if found else folder / speaker / names[0]
-        yield Clip(transcript.stem, sound, " ".join(_lines(transcript)).strip(), speaker)
+        yield CorpusClip(transcript.stem, sound, " ".join(_lines(transcript)).strip(), speaker)
 
 
-def _sidecars(root: Path) -> Iterator[Clip]:
+def _sidecars(root: Path) -> Iterator[CorpusClip]:
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() not in AUDIO_ENDINGS or not path.is_file():
             continue
@@ -239,7 +239,7 @@ def _sidecars(root: Path) -> Iterator[Clip]:
         text = next((" ".join(_lines(side)).strip() for side in beside if side.is_file()), "")
         inside = path.relative_to(root)
         speaker = inside.parts[0] if len(inside.parts) > 1 else UNKNOWN_SPEAKER
-        yield Clip(inside.with_suffix("").as_posix(), path, text, speaker)
+        yield CorpusClip(inside.with_suffix("").as_posix(), path, text, speaker)
 
 
 def _sounds(folder: Path) -> dict[str, Path]:
@@ -247,7 +247,7 @@ def _sounds(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_ENDINGS}
 
 
-READERS: dict[Format, Callable[[Path], Iterator[Clip]]] = {
+READERS: dict[Format, Callable[[Path], Iterator[CorpusClip]]] = {
     Format.MANIFEST: _manifest,
     Format.CUTS: _cuts,
     Format.LIST: _list,

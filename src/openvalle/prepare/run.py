@@ -11,10 +11,10 @@ from pathlib import Path
 
 from openvalle.data.shards import Row, write_rows
 from openvalle.errors import ConfigError, UserError
-from openvalle.files import locked
-from openvalle.prepare.align import AlignSettings, align_all
-from openvalle.prepare.clean import CleanSettings, clean_all
-from openvalle.prepare.executor import UNIT, Progress, Result
+from openvalle.files import lock_folder
+from openvalle.prepare.align import AlignSettings, run_align
+from openvalle.prepare.clean import CleanSettings, run_clean
+from openvalle.prepare.executor import UNIT, Progress, StepResult
 from openvalle.prepare.sources import scan
 from openvalle.text.language import read_out
 from openvalle.text.symbols import SymbolTable, TextUnit, inventory
@@ -33,7 +33,7 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True)
-class Options:
+class PrepareOptions:
     """Everything but source, output and codec that can be chosen."""
 
     clean: CleanSettings = field(default_factory=CleanSettings)
@@ -63,7 +63,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Report:
+class PrepareReport:
     """What came of it: utterances at the end of each step, and those left out as {"id", "step", "reason"}."""
 
     kept: dict[str, int]
@@ -78,9 +78,9 @@ def prepare(
     jobs: int = 1,
     *,
     last: Step = Step.TOKENS,
-    options: Options | None = None,
+    options: PrepareOptions | None = None,
     progress: Progress | None = None,
-) -> Report:
+) -> PrepareReport:
     """Turn the speech and text at `source` into shards in `out`; return what was kept and what was not, and why.
 
     Each step writes a manifest into a folder of its own and is skipped where it is already done with the same
@@ -91,16 +91,16 @@ def prepare(
     """
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}", "give the number of processes, 1 or more")
-    options = options or Options()
+    options = options or PrepareOptions()
     if last not in options.steps:
         raise ConfigError(f"there is no step {last} with the text unit {options.text_unit}", "choose another step")
-    with locked(out):
+    with lock_folder(out):
         return _prepare(_Run(out, jobs, options, progress), source, codec, last)
 
 
-def _prepare(run: _Run, source: Path, codec: str, last: Step) -> Report:
+def _prepare(run: _Run, source: Path, codec: str, last: Step) -> PrepareReport:
     options, out = run.options, run.out
-    results: dict[Step, Result] = {}
+    results: dict[Step, StepResult] = {}
     for step in options.steps[: options.steps.index(last) + 1]:
         rows = results[list(results)[-1]].kept if results else []
         results[step] = run.scan(source) if step is Step.SCAN else run.work(step, rows, codec)
@@ -111,7 +111,7 @@ def _prepare(run: _Run, source: Path, codec: str, last: Step) -> Report:
             )
     rejected = _write_rejected(out, results)
     final = results[last].kept
-    report = Report(
+    report = PrepareReport(
         {str(step): len(result.kept) for step, result in results.items()},
         rejected,
         sum(row["seconds"] for row in final),
@@ -124,32 +124,32 @@ def _prepare(run: _Run, source: Path, codec: str, last: Step) -> Report:
 class _Run:
     out: Path
     jobs: int
-    options: Options
+    options: PrepareOptions
     progress: Progress | None
 
-    def scan(self, source: Path) -> Result:
+    def scan(self, source: Path) -> StepResult:
         result = scan(source, self.out / Step.SCAN)
         if self.progress:
             self.progress(Step.SCAN, len(result.kept), len(result.kept))
         return result
 
-    def work(self, step: Step, rows: Sequence[Row], codec: str) -> Result:
+    def work(self, step: Step, rows: Sequence[Row], codec: str) -> StepResult:
         """Do one of the steps after the scan."""
         folder, audio = self.out / step, self.out / Step.AUDIO
         common = (self.jobs, self.options.unit, self.progress)
         match step:
             case Step.AUDIO:
-                return clean_all(list(rows), folder, self.options.clean, *common)
+                return run_clean(list(rows), folder, self.options.clean, *common)
             case Step.ALIGN:
-                return align_all(list(rows), folder, audio, self.options.align, *common)
+                return run_align(list(rows), folder, audio, self.options.align, *common)
             case _:
                 # torch is needed from here on only
                 from openvalle.codec.load import found_again, load_codec
-                from openvalle.prepare.tokenize import tokenize_all, with_speeds
+                from openvalle.prepare.tokenize import add_speeds, run_tokenize
 
                 load = partial(load_codec, codec)
-                chosen = with_speeds(list(rows), self.options.speeds)
-                return tokenize_all(
+                chosen = add_speeds(list(rows), self.options.speeds)
+                return run_tokenize(
                     chosen,
                     folder,
                     audio,
@@ -180,7 +180,7 @@ class _Run:
         return SymbolTable(train(texts, options.bpe_size or SIZE))
 
 
-def _write_rejected(out: Path, results: dict[Step, Result]) -> list[Row]:
+def _write_rejected(out: Path, results: dict[Step, StepResult]) -> list[Row]:
     rejected = [row | {"step": str(step)} for step, result in results.items() for row in result.rejected]
     write_rows(out / "rejected.jsonl", rejected)
     return rejected

@@ -14,8 +14,8 @@ from openvalle.data.shards import Row, write_rows
 from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path
 from openvalle.media import Header, read_header
-from openvalle.prepare.executor import Result, writing
-from openvalle.prepare.formats import Clip, Format, read_clips
+from openvalle.prepare.executor import StepResult, explain_write_errors
+from openvalle.prepare.formats import CorpusClip, Format, read_clips
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +24,12 @@ LAYOUTS = "docs/corpora.md"
 CUTS = "cuts.jsonl.gz"
 
 
-def scan(source: Path, folder: Path) -> Result:
+def scan(source: Path, folder: Path) -> StepResult:
     """List a corpus in `folder`/cuts.jsonl.gz (lhotse) and `folder`/rejected.jsonl; return the rows.
 
     Files that are missing, unreadable or empty, texts that are blank and ids that come twice are rejected.
     """
-    kept: list[tuple[Clip, Header]] = []
+    kept: list[tuple[CorpusClip, Header]] = []
     rejected: list[Row] = []
     seen: set[str] = set()
     for clip in read_clips(source):
@@ -40,7 +40,7 @@ def scan(source: Path, folder: Path) -> Result:
             continue
         seen.add(clip.id)
         kept.append((clip, info))
-    with writing(folder):
+    with explain_write_errors(folder):
         write_rows(folder / "rejected.jsonl", rejected)
     if not kept:
         why = f"{rejected[0]['id']}: {rejected[0]['reason']}" if rejected else "no sound with text was found"
@@ -50,11 +50,15 @@ def scan(source: Path, folder: Path) -> Result:
         )
     clips = assign_splits([clip for clip, _ in kept])
     cuts = [_cut(clip, info) for clip, (_, info) in zip(clips, kept, strict=True)]
-    with writing(folder), atomic_path(folder / CUTS) as part, gzip.open(part, "wt", encoding="utf-8") as file:
+    with (
+        explain_write_errors(folder),
+        atomic_path(folder / CUTS) as part,
+        gzip.open(part, "wt", encoding="utf-8") as file,
+    ):
         for cut in cuts:
             file.write(json.dumps(cut, ensure_ascii=False) + "\n")
     log.info("scan: %d utterances found, %d rejected", len(cuts), len(rejected))
-    return Result(read_cuts(folder / CUTS), rejected)
+    return StepResult(read_cuts(folder / CUTS), rejected)
 
 
 def read_cuts(path: Path) -> list[Row]:
@@ -75,7 +79,7 @@ def read_cuts(path: Path) -> list[Row]:
     ]
 
 
-def assign_splits(clips: Sequence[Clip], share: float = DEV_SHARE) -> list[Clip]:
+def assign_splits(clips: Sequence[CorpusClip], share: float = DEV_SHARE) -> list[CorpusClip]:
     """Return the clips with a split each: as the source says, else `dev` for speakers chosen by a hash.
 
     The choice depends on names alone, so adding a speaker moves no other. With a single speaker the
@@ -105,7 +109,7 @@ class _Rejected(Exception):
     """Why a clip is left out."""
 
 
-def _check(clip: Clip, seen: set[str]) -> Header:
+def _check(clip: CorpusClip, seen: set[str]) -> Header:
     """Return the file's header; raise `_Rejected` if the clip cannot be used."""
     if clip.id in seen:
         raise _Rejected("the id was used before")
@@ -122,7 +126,7 @@ def _check(clip: Clip, seen: set[str]) -> Header:
     return header
 
 
-def _cut(clip: Clip, info: Header) -> Row:
+def _cut(clip: CorpusClip, info: Header) -> Row:
     """Return the clip as a lhotse cut over its recording, as lhotse writes it.
 
     The format is small and stable; lhotse reads what is written here and is not needed to write it.

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from openvalle.audio import RATE, Audio, at_speed
+from openvalle.audio import RATE, Audio, change_speed
 from openvalle.codec.base import Codec
 from openvalle.data.shards import AudioShards, Row, write_tokens
 from openvalle.errors import AudioError, TextError
 from openvalle.hub import BUILTIN
 from openvalle.prepare.align import read_spans
-from openvalle.prepare.executor import UNIT, Progress, Result, Work, run_step
+from openvalle.prepare.executor import UNIT, Progress, StepResult, Work, run_step
 from openvalle.speech_models.aligner import spans_to_durations
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import TokenSpec
@@ -77,7 +77,7 @@ class TokenizeWork:
         """Return the tokens of one row, (samples,) float32; `AudioError` if it is too short."""
         spec, speed = self.codec.spec, row.get("speed", 1.0)
         if speed != 1:
-            samples = at_speed(Audio(samples, RATE), speed).samples
+            samples = change_speed(Audio(samples, RATE), speed).samples
         # Whole blocks only, so that no merged frame is half padding; at most 27 ms of the margin are lost.
         samples = samples[: len(samples) // (spec.hop * self.merge) * spec.hop * self.merge]
         if not len(samples):
@@ -93,7 +93,7 @@ class TokenizeWork:
         return Tokens(codes, self.table.encode(symbols), self.table.spread(symbols, durations))
 
 
-def with_speeds(rows: list[Row], speeds: Sequence[float]) -> list[Row]:
+def add_speeds(rows: list[Row], speeds: Sequence[float]) -> list[Row]:
     """Return the rows and, for those of the split `train`, a copy at each speed, spoken as if by somebody else."""
     copies = [
         row
@@ -114,7 +114,7 @@ def _build(
     return TokenizeWork(folder, audio, load(), table, merge)
 
 
-def tokenize_all(
+def run_tokenize(
     rows: list[Row],
     folder: Path,
     audio: Path,
@@ -126,7 +126,7 @@ def tokenize_all(
     progress: Progress | None = None,
     *,
     source: str = BUILTIN,
-) -> Result:
+) -> StepResult:
     """Tokenise every row into shards that `TokenShards` reads, with `symbols.json` and `codec.json`.
 
     Rows are aligned, unless the table is of byte pairs.

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from openvalle.audio import Audio, centred, is_silent, levels, resample
+from openvalle.audio import Audio, is_silent, levels, remove_offset, resample
 from openvalle.errors import AudioError, MissingExtra, ModelError
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def check_speech(audio: Audio, label: str) -> None:
 
 def holds_speech(recording: Audio) -> bool:
     """Return False for music, tones, hums and noise; speech over noise or music counts as speech."""
-    sound = resample(centred(recording), SPEECH_RATE)
+    sound = resample(remove_offset(recording), SPEECH_RATE)
     if sound.seconds < LEAST_SECONDS:
         return True  # one vowel may be all there is
     size = round(PIECE_SECONDS * SPEECH_RATE)

@@ -11,17 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openvalle.audio import (
-    RATE,
-    Audio,
-    Channel,
-    centred,
-    chosen_channel,
-    mono,
-    normalize,
-    resample,
-    trim,
-)
+from openvalle.audio import RATE, Audio, Channel, choose_channel, mono, normalize, remove_offset, resample, trim
 from openvalle.errors import AudioError, TextError
 from openvalle.media import check_length, check_samples, read_frames
 from openvalle.synth.clip_quality import (
@@ -177,8 +167,8 @@ def read_clip(clip: str | Path | Audio, label: str, channel: Channel | str = Cha
         check_length(audio.seconds, READ_SECONDS, label)
     else:
         frames, rate, _ = read_frames(clip, READ_SECONDS)
-        audio = Audio(mono(frames, chosen_channel(frames, rate, channel, label)), rate)
-    audio = resample(centred(audio), RATE)
+        audio = Audio(mono(frames, choose_channel(frames, rate, channel, label)), rate)
+    audio = resample(remove_offset(audio), RATE)
     check_speech(audio, label)
     return audio
 

@@ -24,7 +24,7 @@ from openvalle.synth.voice import Voice
 from openvalle.text.language import ENGLISH, UserLexicon, Word, lower_keys, phonemize, to_symbols
 from openvalle.text.lexicon import read_lexicon
 from openvalle.text.markup import Markup, parse
-from openvalle.text.passages import Passage, written
+from openvalle.text.passages import Passage, restore_words
 from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving
 from openvalle.types import SIL
 
@@ -178,7 +178,7 @@ def split_sentences(
             continue
         is_empty = False
         words = [replace(word, text=(shown or {}).get(word.text, word.text)) for word in words]
-        yield build_sentence(written(chunk.text, shown or {}), words, chunk.pause)
+        yield build_sentence(restore_words(chunk.text, shown or {}), words, chunk.pause)
     if is_empty:
         raise TextError("the text holds nothing that can be spoken", "write at least one word")
 

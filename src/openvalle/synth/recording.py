@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openvalle.audio import RATE, Audio, Channel, centred, chosen_channel, mono, normalize, resample
-from openvalle.files import Place, atomic_path, expanded, first_path, written_path
+from openvalle.audio import RATE, Audio, Channel, choose_channel, mono, normalize, remove_offset, resample
+from openvalle.files import Place, atomic_path, expand_home, final_path, likely_path
 from openvalle.media import check_length, check_samples, format_ending, open_sound, read_frames
 from openvalle.synth.clip_quality import check_noise, check_speech
 from openvalle.synth.enrol import BLOCK, align_transcript, encode_clip, transcribe
@@ -50,9 +50,9 @@ class Clip:
         """Read a file as it is; `AudioError` if it is missing, unreadable, empty, without speech or too long."""
         if isinstance(source, Audio):
             return cls(source.samples[:, None], source.rate, "FLOAT").check("the recording")
-        path = expanded(source)
+        path = expand_home(source)
         frames, rate, subtype = read_frames(path, MAX_SECONDS)
-        return cls(frames, rate, subtype, chosen_channel(frames, rate, channel, str(path))).check(str(path))
+        return cls(frames, rate, subtype, choose_channel(frames, rate, channel, str(path))).check(str(path))
 
     def check(self, label: str) -> Clip:
         """Return the clip if it holds speech."""
@@ -68,7 +68,7 @@ class Clip:
 
     def mono(self) -> Audio:
         """Return what is heard of the clip, at its own rate, without an offset."""
-        return centred(Audio(mono(self.frames, self.channel), self.rate))
+        return remove_offset(Audio(mono(self.frames, self.channel), self.rate))
 
     def match_channels(self, audio: Audio) -> np.ndarray:
         """Return a mono sound as (samples, channels) at the clip's rate, as loud in each channel as what is heard of
@@ -85,13 +85,13 @@ class Clip:
 
         `tags`: see `openvalle.media.open_sound`.
         """
-        ending = format_ending(first_path(path))
+        ending = format_ending(likely_path(path))
         with (
             atomic_path(path) as part,
             open_sound(part, self.rate, ending, tags, self.frames.shape[1], self.subtype) as file,
         ):
             file.write(np.clip(self.frames, -1, 1))
-        return written_path(path)
+        return final_path(path)
 
 
 Source = str | Path | Audio | Clip | Speech

@@ -19,7 +19,7 @@ import numpy as np
 
 from openvalle.errors import ModelError
 from openvalle.files import atomic_path, check_regular
-from openvalle.hub import VOICE_SUFFIX, Kind, assets, names
+from openvalle.hub import VOICE_SUFFIX, Kind, assets, list_names
 
 if TYPE_CHECKING:
     from openvalle.synth.speech import Speech
@@ -170,7 +170,7 @@ def default_voice() -> Voice:
     built_in = sorted(folder.glob(f"*{VOICE_SUFFIX}"), key=lambda path: (path.stem != DEFAULT_VOICE, path.stem))
     if built_in:
         return Voice.load(built_in[0])
-    there = ", ".join(names(Kind.VOICE))
+    there = ", ".join(list_names(Kind.VOICE))
     raise ModelError("there is no built-in voice", f"give one with --voice: a clip{' or ' + there if there else ''}")
 
 

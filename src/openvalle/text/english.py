@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from openvalle.errors import TextError
-from openvalle.text.g2p import spell, with_one_primary
-from openvalle.text.homographs import choose
+from openvalle.text.g2p import keep_one_primary, spell
+from openvalle.text.homographs import choose_reading
 from openvalle.text.language import UserLexicon, Word
 from openvalle.text.lexicon import DEFAULT, LONGEST, cmu_lexicon, letter, lexicon, plural
 from openvalle.text.normalize import normalize
@@ -138,12 +138,12 @@ def _pronounce(tokens: Sequence[_Token], index: int) -> Phones:
     readings = lexicon().lookup(token.text.lower()) if starts and token.text.istitle() else None
     readings = readings or lexicon().lookup(token.text)
     if not readings:
-        return unlisted(token.text)
+        return guess_phones(token.text)
     if len(readings) == 1 and token.text.lower() != "lead":
         return readings[DEFAULT]
     before = [] if starts else [earlier.text.lower() for earlier in _sentence(tokens, index)]
     after = None if token.pause or index + 1 == len(tokens) else tokens[index + 1].text.lower()
-    return choose(token.text.lower(), readings, before, after, ends=after is None)
+    return choose_reading(token.text.lower(), readings, before, after, ends=after is None)
 
 
 def _sentence(tokens: Sequence[_Token], index: int) -> list[_Token]:
@@ -154,7 +154,7 @@ def _sentence(tokens: Sequence[_Token], index: int) -> list[_Token]:
     return list(tokens[start:index])
 
 
-def unlisted(word: str) -> Phones:
+def guess_phones(word: str) -> Phones:
     """Return the phones of a word no lexicon lists: its letters if it has no vowel, else a learned guess."""
     parts = _CAMEL.split(word)
     if len(parts) > 1:  # iPhone
@@ -184,10 +184,10 @@ def _listed(word: str) -> Phones | None:
 
 def _guessed(word: str) -> Phones:
     listed = cmu_lexicon().get(word.lower())
-    return stressed(listed, spell(word.lower())) if listed else spell(word.lower())
+    return add_stress(listed, spell(word.lower())) if listed else spell(word.lower())
 
 
-def stressed(phones: Phones, model: Phones) -> Phones:
+def add_stress(phones: Phones, model: Phones) -> Phones:
     """Return phones without stress with the stress of another transcription of the word.
 
     Where the two have different numbers of vowels, the first vowel carries the stress.
@@ -199,4 +199,4 @@ def stressed(phones: Phones, model: Phones) -> Phones:
     found = list(phones)
     for index, mark in zip(vowels, marks, strict=True):
         found[index] += mark
-    return tuple(with_one_primary(found))
+    return tuple(keep_one_primary(found))

@@ -98,7 +98,7 @@ class SpellingModel:
             beams = sorted(self._grown(features, beams), key=lambda beam: -beam.score)[:BEAM]
             parents = [beam.parent for beam in beams]
             past = [layer[:, parents] for layer in past]
-        return with_one_primary(self._spell(beams[0].chunks, beams[0].stresses))
+        return keep_one_primary(self._spell(beams[0].chunks, beams[0].stresses))
 
     def _grown(self, features: Floats, beams: Sequence[Beam]) -> list[Beam]:
         """Return each beam grown by its likeliest chunks, with every stress they may carry."""
@@ -185,7 +185,7 @@ class SpellingModel:
         return centred / scale * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
 
 
-def with_one_primary(phones: Sequence[str]) -> list[str]:
+def keep_one_primary(phones: Sequence[str]) -> list[str]:
     """Return the phones with exactly one primary stress: the first one kept, or the strongest vowel raised."""
     marks = [phone[-1] for phone in phones]
     if "1" in marks:
@@ -211,7 +211,7 @@ def _squared_relu(values: Floats) -> Floats:
 
 
 @cache
-def shipped() -> SpellingModel:
+def load_shipped() -> SpellingModel:
     """Return the model in the package's assets."""
     return SpellingModel.load(Path(__file__).parents[1] / "assets" / "g2p")
 
@@ -219,4 +219,4 @@ def shipped() -> SpellingModel:
 @lru_cache(maxsize=65536)
 def spell(word: str) -> tuple[str, ...]:
     """Return the phones the shipped model reads in a word."""
-    return shipped()(word)
+    return load_shipped()(word)

@@ -56,7 +56,7 @@ _NEARBY = frozenset({"to", "by", "at", "together", "behind", "beside", "enough",
 _LEAD_METAL: Phones = ("L", "EH1", "D")
 
 
-def choose(
+def choose_reading(
     word: str, readings: Mapping[str, Phones], before: list[str], after: str | None, ends: bool = False
 ) -> Phones:
     """Return the reading that fits.

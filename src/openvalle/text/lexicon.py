@@ -81,7 +81,7 @@ class Lexicon:
         if len(word) > LONGEST:
             return None
         if word not in self._read:
-            self._read[word] = self.entry(word) or inflected(self, word)
+            self._read[word] = self.entry(word) or inflect(self, word)
         return self._read[word]
 
     def is_checked(self, spelling: str) -> bool:
@@ -160,7 +160,7 @@ def past(stem: Phones) -> Phones:
     return (*stem, "T" if stem[-1] in _VOICELESS else "D")
 
 
-def inflected(words: Lexicon, word: str) -> dict[str, Phones] | None:
+def inflect(words: Lexicon, word: str) -> dict[str, Phones] | None:
     """Return the readings of an inflected form (-s, -'s, -ed, -ing, a clitic) of a listed word, or None."""
     lower = word.lower()
     for clitic, (after_vowel, after_consonant) in _CLITICS.items():

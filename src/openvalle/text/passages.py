@@ -120,7 +120,7 @@ class Places:
         return f"line {line + 1}, column {offset - (self._breaks[line - 1] if line else -1)}"
 
 
-def written(text: str, shown: Mapping[str, str]) -> str:
+def restore_words(text: str, shown: Mapping[str, str]) -> str:
     """Return a text with the words for which made-up ones stand."""
     return _STAND_IN.sub(lambda found: shown.get(found[0], found[0]), text) if shown else text
 

@@ -21,7 +21,7 @@ from typing import Any
 from openvalle.config import override, read_mapping
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError
-from openvalle.files import locked
+from openvalle.files import lock_folder
 from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.text.symbols import inventory
 
@@ -103,7 +103,7 @@ def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Pa
         warn_if_alone()
     if part == "pack" or os.environ.get("RANK", "0") != "0":
         return _run(part, recipe, overrides, out)
-    with locked(out):
+    with lock_folder(out):
         return _run(part, recipe, overrides, out)
 
 

@@ -16,7 +16,7 @@ from openvalle.errors import UserError
 from openvalle.evaluate.systems.base import Output
 from openvalle.evaluate.systems.config import CommandConfig, FolderConfig, fill, placeholder_values, settings_digest
 from openvalle.evaluate.test_list import TestItem
-from openvalle.files import expanded
+from openvalle.files import expand_home
 from openvalle.media import FORMATS, read, write
 
 SHOWN = 300  # characters of a program's last words
@@ -94,7 +94,7 @@ class FolderSystem:
     @classmethod
     def load(cls, name: str, config: FolderConfig) -> FolderSystem:
         """Return the system; its digest knows names, sizes and times of the files: new clips are judged anew."""
-        folder = expanded(config.path)
+        folder = expand_home(config.path)
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}", f"check the path of the system {name!r}")
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS)
@@ -103,7 +103,7 @@ class FolderSystem:
 
     def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Return the clip of an item; `UserError` if there is none."""
-        folder = expanded(self.config.path)
+        folder = expand_home(self.config.path)
         stem = fill(self.config.pattern, {"id": item.id, "seed": str(seed)})
         found = [path for ending in FORMATS if (path := folder / f"{stem}{ending}").is_file()]
         if not found:
