@@ -80,7 +80,7 @@ def summarize(found: Sequence[Judgement], originals: Sequence[Judgement]) -> dic
     """Return the figures of one row."""
     figures = {"similarity": mean([a.likeness(b) for a, b in zip(found, originals, strict=True)])}
     for key in ("overall", "signal", "background", "p808"):
-        figures[key] = mean([getattr(item.quality, key) for item in found])
+        figures[key] = mean([getattr(item["quality"], key) for item in found])
     return figures | {"wer": error_rate([item.errors for item in found])}
 
 

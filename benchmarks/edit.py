@@ -21,7 +21,8 @@ from openvalle.audio import Audio
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
 from openvalle.evaluate.scorers import Judgement, ScoreRequest, score_all
-from openvalle.evaluate.summary import Figure, error_rate, mean
+from openvalle.evaluate.summary import error_rate, mean
+from openvalle.statistics import Estimate
 from openvalle.synth.edit import Edit, Edited, EditKind, edit
 from report import Report
 
@@ -108,7 +109,7 @@ def is_untouched(before: Audio, after: Edited) -> bool:
     return first and np.array_equal(frames[splice.new_end :], old[splice.end :])
 
 
-def measure(done: Sequence[Done], options: Any) -> tuple[dict[str, dict[str, Figure]], list[dict[str, Any]]]:
+def measure(done: Sequence[Done], options: Any) -> tuple[dict[str, dict[str, Estimate]], list[dict[str, Any]]]:
     """Return the figures of each row, and what is known of each recording."""
     originals = [item.request.source.audio() for item in done]
     sounds = {
@@ -131,7 +132,7 @@ def measure(done: Sequence[Done], options: Any) -> tuple[dict[str, dict[str, Fig
             "quality": [quality.as_dict() for quality in item.edited.quality],
             "wer": edited.errors.rate,
             "wer_whole": whole.errors.rate,
-            "heard": edited.heard,
+            "heard": edited["words"],
             "took": item.took,
         }
         for item, edited, whole in zip(done, found[ROWS[1]], found[ROWS[2]], strict=True)
@@ -145,15 +146,15 @@ def summarize(
     clips: Sequence[ScoreRequest],
     done: Sequence[Done],
     name: str,
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Return the figures of one row."""
     wanted = [item.request.old if name == ROWS[0] else item.request.new for item in done]
-    heard = [float(word in item.heard.lower().split()) for word, item in zip(wanted, found, strict=True)]
+    heard = [float(word in item["words"].lower().split()) for word, item in zip(wanted, found, strict=True)]
     return {
         "wer": error_rate([item.errors for item in found]),
         "word": mean(heard),
         "similarity": mean([item.likeness(other) for item, other in zip(found, originals, strict=True)]),
-        "overall": mean([item.quality.overall for item in found]),
+        "overall": mean([item["quality"].overall for item in found]),
         "seconds": mean([clip.audio.seconds for clip in clips]),
     }
 

@@ -17,10 +17,9 @@ import numpy as np
 
 from openvalle.audio import Audio
 from openvalle.errors import UserError
-from openvalle.evaluate.run import Candidate
-from openvalle.evaluate.systems.base import Output
-from openvalle.evaluate.systems.candidates import build_candidate
-from openvalle.evaluate.systems.config import CommandConfig
+from openvalle.evaluate.systems.base import Candidate, Output
+from openvalle.evaluate.systems.command import CommandConfig
+from openvalle.evaluate.systems.config import build_candidate
 from openvalle.evaluate.test_list import TestItem
 
 ESPEAK = Path(__file__).with_name("espeak_command.py")

@@ -16,18 +16,19 @@ import torch
 
 from command import JUDGES, parser, run
 from openvalle.errors import UserError
-from openvalle.evaluate.build_list import reuse_or_build
-from openvalle.evaluate.corpus import corpus_folder
+from openvalle.evaluate.build_list import ListSource, find_list
+from openvalle.evaluate.corpus import find_corpus
 from openvalle.evaluate.protocols import Judges, protocol
 from openvalle.evaluate.report import Report as Evaluation
+from openvalle.evaluate.report_html import save_report
 from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED, SYNTHESISED, write_results
-from openvalle.evaluate.run import Candidate, EvaluationOptions, evaluate
-from openvalle.evaluate.summary import Figure
-from openvalle.evaluate.systems.candidates import build_candidate
-from openvalle.evaluate.systems.config import read_systems
-from openvalle.evaluate.systems.ours import candidate, load_model_codec
+from openvalle.evaluate.run import EvaluationOptions, evaluate
+from openvalle.evaluate.systems.base import Candidate
+from openvalle.evaluate.systems.config import build_candidate, read_systems
+from openvalle.evaluate.systems.ours import build_model_candidate, load_model_codec
 from openvalle.evaluate.test_list import CORPUS, TestList
 from openvalle.speech_models import asr, campplus
+from openvalle.statistics import Estimate
 from peers import FOREIGN, peers
 from report import Report
 
@@ -61,8 +62,8 @@ def judges_here() -> tuple[list[Judges], list[str]]:
 def test_list(split: str, limit: int, options: Any) -> TestList:
     """Return the pairs of a split; with --readers those of these readers alone, the same ones as without it."""
     path = options.out / split / "drawn.jsonl"
-    data = corpus_folder(options.data)
-    tests = reuse_or_build(path, protocol("quick"), data, seed=options.seed, limit=limit, split=split)
+    data = find_corpus(options.data)
+    tests = find_list(protocol("quick"), ListSource(data, seed=options.seed, limit=limit, split=split), path)
     tests.write(path)
     wanted = {name.strip() for name in options.readers.split(",") if name.strip()} if split == "dev-clean" else set()
     items = [item for item in tests.items if not wanted or item.reference.speaker in wanted]
@@ -74,14 +75,14 @@ def test_list(split: str, limit: int, options: Any) -> TestList:
 def measure(split: str, limit: int, options: Any, report: Report) -> None:
     """Evaluate one split by all judges and add its tables to the report."""
     tests, folder = test_list(split, limit, options), options.out / split
-    ours = candidate(options.model, options.codec, threads=options.threads)
+    ours = build_model_candidate(options.model, options.codec, threads=options.threads)
     others, notes = ([], []) if options.no_peers else peers(options.kokoro)
     added = (
         [build_candidate(name, config) for name, config in read_systems(options.systems).items()]
         if options.systems
         else []
     )
-    found: list[dict[str, dict[str, Figure]]] = []
+    found: list[dict[str, dict[str, Estimate]]] = []
     sets, missing = judges_here()
     said = report.values.setdefault("notes", [])
     said += [note for note in (*missing, *notes) if note not in said]
@@ -93,10 +94,10 @@ def measure(split: str, limit: int, options: Any, report: Report) -> None:
             figures |= {name + FOREIGN: _figures(foreign, name) for name in foreign.systems if name not in figures}
         found.append(figures)
         if number == 0:
-            own.save(folder)
+            save_report(own, folder)
             best = own
         else:
-            write_results(folder / "rows-2.jsonl", own.rows)
+            write_results(folder / "rows-2.jsonl", own.results)
     _tables(
         f"{split}: {len(tests.items)} pairs, {len({item.reference.speaker for item in tests.items})} readers",
         found,
@@ -126,14 +127,14 @@ def _evaluated(
     chosen = protocol("quick").model_copy(update={"judges": judges})
     settings = EvaluationOptions(folder, seeds, workers=options.workers)
     codec = load_model_codec(options.model, options.codec)
-    return evaluate(tests, chosen, systems, {CORPUS: corpus_folder(options.data)}, settings, codec)
+    return evaluate(tests, chosen, systems, {CORPUS: find_corpus(options.data)}, settings, codec)
 
 
 def _names(judges: Judges) -> str:
     return f"{judges.asr}, {judges.speaker}"
 
 
-def _tables(title: str, found: list[dict[str, dict[str, Figure]]], sets: list[Judges], report: Report) -> None:
+def _tables(title: str, found: list[dict[str, dict[str, Estimate]]], sets: list[Judges], report: Report) -> None:
     """Add what was heard (words by each recogniser, quality) and whose voice it was (by each speaker model)."""
     names = list(found[0])
     columns = ["", *(f"WER %, {judges.asr}" for judges in sets), "DNSMOS OVRL", "seconds"]
@@ -154,12 +155,12 @@ def _tables(title: str, found: list[dict[str, dict[str, Figure]]], sets: list[Ju
     )
 
 
-def _figures(evaluation: Evaluation, system: str) -> dict[str, Figure]:
+def _figures(evaluation: Evaluation, system: str) -> dict[str, Estimate]:
     found = evaluation.summarise(system)
     return {ours: found[name] for ours, name in FIGURES.items() if name in found}
 
 
-def _cell(figures: dict[str, Figure], key: str, digits: int = 2) -> str:
+def _cell(figures: dict[str, Estimate], key: str, digits: int = 2) -> str:
     return figures[key].text(percent=key in SHARES, digits=digits) if key in figures else "-"
 
 

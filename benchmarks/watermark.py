@@ -124,9 +124,9 @@ def measure_cost(clean: Sequence[ScoreRequest], options: Any, report: Report) ->
     figures = {
         "level": mean(ratios),
         "similarity": mean([a.likeness(b) for a, b in zip(before, after, strict=True)]),
-        "before": mean([item.quality.overall for item in before]),
-        "after": mean([item.quality.overall for item in after]),
-        "lost": mean([a.quality.overall - b.quality.overall for a, b in zip(before, after, strict=True)]),
+        "before": mean([item["quality"].overall for item in before]),
+        "after": mean([item["quality"].overall for item in after]),
+        "lost": mean([a["quality"].overall - b["quality"].overall for a, b in zip(before, after, strict=True)]),
         "wer_before": error_rate([item.errors for item in before]),
         "wer_after": error_rate([item.errors for item in after]),
     }

@@ -89,16 +89,14 @@ def use_byte_pairs() -> None:
 
 
 def use_coqui() -> None:
-    from openvalle.evaluate.systems.config import CoquiConfig
-    from openvalle.evaluate.systems.libraries import CoquiSystem
+    from openvalle.evaluate.systems.libraries import CoquiConfig, CoquiSystem
 
     CoquiSystem.load("coqui", CoquiConfig())
 
 
 def use_transformers(what: str) -> Callable[[], None]:
     def use() -> None:
-        from openvalle.evaluate.systems.config import TransformersConfig
-        from openvalle.evaluate.systems.libraries import TransformersSystem
+        from openvalle.evaluate.systems.libraries import TransformersConfig, TransformersSystem
         from openvalle.speech_models.asr import load_recognizer
         from openvalle.speech_models.speaker import load_encoder
 

@@ -14,16 +14,17 @@ from typer.testing import CliRunner, Result
 
 from openvalle.cli.main import app
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.build_list import build_list
+from openvalle.evaluate.build_list import ListSource, build_list
 from openvalle.evaluate.protocols import protocol
 from openvalle.evaluate.results import ORIGINAL, read_results
-from openvalle.evaluate.systems.candidates import build_candidate, forget_failures
 from openvalle.evaluate.systems.config import (
     CommandConfig,
     FolderConfig,
     HttpConfig,
     ModelConfig,
     OpenAIConfig,
+    build_candidate,
+    forget_failures,
     read_systems,
     short_system,
 )
@@ -49,7 +50,7 @@ def test_four_kinds_of_systems_on_one_list(corpus: Path, tmp_path: Path) -> None
     out, clips = tmp_path / "out", tmp_path / "clips"
     template = espeak()
     assert template
-    drawn = build_list(protocol("quick"), corpus, limit=2).limited(1).write(tmp_path / "items.jsonl")
+    drawn = build_list(protocol("quick"), ListSource(corpus, limit=2)).limit(1).write(tmp_path / "items.jsonl")
     with speech_server() as server:
         systems: dict[str, Any] = {
             "ours": {"kind": "model", "model": "builtin"},

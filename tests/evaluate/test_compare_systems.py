@@ -14,21 +14,17 @@ from compare_samples import ESPEAK, espeak, item, speech_server, tone
 
 from openvalle.audio import Audio
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.systems.command import CommandSystem, FolderSystem
-from openvalle.evaluate.systems.config import (
-    CommandConfig,
+from openvalle.evaluate.systems.base import settings_digest
+from openvalle.evaluate.systems.command import CommandConfig, CommandSystem, FolderConfig, FolderSystem
+from openvalle.evaluate.systems.config import parse_system, read_systems, short_system
+from openvalle.evaluate.systems.http import HttpConfig, HttpSystem, OpenAIConfig
+from openvalle.evaluate.systems.libraries import (
     CoquiConfig,
-    FolderConfig,
-    HttpConfig,
-    OpenAIConfig,
+    CoquiSystem,
     TransformersConfig,
-    parse_system,
-    read_systems,
-    settings_digest,
-    short_system,
+    TransformersSystem,
+    to_audio,
 )
-from openvalle.evaluate.systems.http import HttpSystem
-from openvalle.evaluate.systems.libraries import CoquiSystem, TransformersSystem, to_audio
 from openvalle.media import write
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])"

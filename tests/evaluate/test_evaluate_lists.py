@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.build_list import build_list
+from openvalle.evaluate.build_list import ListSource, build_list
 from openvalle.evaluate.corpus import VARIABLE, choose, read_corpus
 from openvalle.evaluate.protocols import Protocol, protocol, protocols
 from openvalle.evaluate.test_list import CORPUS, check_files, read_list
@@ -17,7 +17,7 @@ from openvalle.evaluate.test_list import CORPUS, check_files, read_list
 
 @pytest.fixture(scope="module")
 def quick_list(corpus: Path):
-    return build_list(protocol("quick"), corpus, seed=0, limit=6)
+    return build_list(protocol("quick"), ListSource(corpus, seed=0, limit=6))
 
 
 def test_every_protocol_is_complete_and_says_what_is_open():
@@ -90,7 +90,7 @@ def test_a_list_that_was_changed_or_is_none_is_refused(quick_list, tmp_path):
 
 def test_the_seed_decides_and_the_same_seed_gives_the_same_list(librispeech):
     small = replace_counts("valle")
-    first, again, other = (build_list(small, librispeech, seed=seed, partial=True) for seed in (0, 0, 1))
+    first, again, other = (build_list(small, ListSource(librispeech, seed=seed, partial=True)) for seed in (0, 0, 1))
     assert first == again
     assert first.digest != other.digest
 
@@ -101,7 +101,7 @@ def replace_counts(name: str) -> Protocol:
 
 
 def test_cross_sentence_prompts_are_crops_of_other_utterances(librispeech):
-    found = build_list(replace_counts("valle"), librispeech, seed=0)
+    found = build_list(replace_counts("valle"), ListSource(librispeech, seed=0))
     assert len(found.items) == 6
     for item in found.items:
         assert item.prompt.id != item.reference.id
@@ -113,7 +113,7 @@ def test_cross_sentence_prompts_are_crops_of_other_utterances(librispeech):
 
 def test_a_continuation_says_the_rest_of_the_same_recording(librispeech):
     for name, is_whole in (("valle-continual", False), ("valle2-prefix", True)):
-        for item in build_list(replace_counts(name), librispeech, seed=0).items:
+        for item in build_list(replace_counts(name), ListSource(librispeech, seed=0)).items:
             assert item.prompt.id == item.reference.id
             assert item.prompt.start == 0
             assert item.prompt.end == pytest.approx(3.0, abs=0.5)
@@ -124,7 +124,9 @@ def test_a_continuation_says_the_rest_of_the_same_recording(librispeech):
 
 
 def test_the_previous_utterance_is_the_whole_prompt_and_the_first_takes_the_last(librispeech):
-    items = {item.reference.id: item.prompt for item in build_list(replace_counts("valle2"), librispeech).items}
+    items = {
+        item.reference.id: item.prompt for item in build_list(replace_counts("valle2"), ListSource(librispeech)).items
+    }
     assert items["61-7-0001"].id == "61-7-0000"
     assert items["61-7-0000"].id == "61-7-0002"
     assert all(prompt.start == 0 and prompt.end is None for prompt in items.values())
@@ -132,7 +134,7 @@ def test_the_previous_utterance_is_the_whole_prompt_and_the_first_takes_the_last
 
 def test_vctk_takes_the_utterance_just_shorter_and_one_text_of_each_speaker(vctk):
     small = protocol("valle2-vctk-3").model_copy(update={"speakers": 2})
-    items = build_list(small, vctk, seed=3).items
+    items = build_list(small, ListSource(vctk, seed=3)).items
     assert [item.prompt.speaker for item in items] == ["p225", "p226"]
     for item in items:
         longest = 1 if item.reference.id.endswith("002") else 2
@@ -142,27 +144,27 @@ def test_vctk_takes_the_utterance_just_shorter_and_one_text_of_each_speaker(vctk
 def test_prompts_in_another_language_come_from_their_own_corpus(librispeech, corpus):
     small = protocol("vallex").model_copy(update={"utterances": 6, "speakers": 2, "subset": "test-clean"})
     with pytest.raises(UserError, match="--prompts FOLDER"):
-        build_list(small, librispeech)
-    items = build_list(small, librispeech, prompts=corpus).items
+        build_list(small, ListSource(librispeech))
+    items = build_list(small, ListSource(librispeech, prompts=corpus)).items
     assert {item.prompt.language for item in items} == {"zh"}
     assert {item.prompt.speaker for item in items} == {"anna", "ben", "carl"}
     assert items[0].prompt.load({"prompts": corpus}).seconds > 4
 
 
 def test_conditions_multiply_the_items(corpus):
-    found = build_list(protocol("preserve"), corpus, limit=2)
+    found = build_list(protocol("preserve"), ListSource(corpus, limit=2))
     assert len(found.items) == 2 * len(protocol("preserve").conditions)
     assert len({item.id for item in found.items}) == len(found.items)
 
 
 def test_a_wrong_or_partial_corpus_is_named_with_what_to_do(librispeech, corpus, tmp_path):
     with pytest.raises(UserError, match=r"valle needs librispeech test-clean.*openslr\.org/12: unpack test-clean"):
-        build_list(protocol("valle"), corpus)
+        build_list(protocol("valle"), ListSource(corpus))
     with pytest.raises(UserError, match=r"6 of 2620 utterances are there; 2 of 40 speakers.*--partial"):
-        build_list(protocol("valle"), librispeech)
+        build_list(protocol("valle"), ListSource(librispeech))
     with pytest.raises(UserError, match=r"holds no dev-clean \(it holds test-clean\)"):
-        build_list(protocol("vallex"), librispeech, prompts=corpus)
-    found = build_list(protocol("valle2"), librispeech, partial=True)
+        build_list(protocol("vallex"), ListSource(librispeech, prompts=corpus))
+    found = build_list(protocol("valle2"), ListSource(librispeech, partial=True))
     assert any("6 of 2620" in note for note in found.notes)
 
 
@@ -172,10 +174,10 @@ def test_missing_recordings_are_counted(librispeech, tmp_path):
     copy = Path(shutil.copytree(librispeech, tmp_path / "copy"))
     next(copy.rglob("*.flac")).unlink()
     with pytest.raises(UserError, match="1 recordings are missing, such as"):
-        build_list(replace_counts("valle2"), copy)
+        build_list(replace_counts("valle2"), ListSource(copy))
 
 
 def test_one_speaker_gives_no_control(librispeech):
     one = protocol("valle2").model_copy(update={"utterances": 3, "speakers": 1, "subset": ""})
     with pytest.raises(UserError, match="all prompts are by one speaker"):
-        build_list(one, librispeech / "test-clean" / "61")
+        build_list(one, ListSource(librispeech / "test-clean" / "61"))

@@ -15,15 +15,16 @@ from typer.testing import CliRunner
 from openvalle.audio import Audio
 from openvalle.cli.main import app
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.build_list import build_list
+from openvalle.evaluate.build_list import ListSource, build_list
 from openvalle.evaluate.outputs import load_prompt
 from openvalle.evaluate.protocols import Decoding, Judges, PromptRule, Protocol, Scored, Selection, protocol, protocols
-from openvalle.evaluate.report import Report, compare_rules, explain_difference, to_markdown
-from openvalle.evaluate.report_html import to_html
+from openvalle.evaluate.report import Report, compare_rules, explain_difference
+from openvalle.evaluate.report_html import save_report, to_html
 from openvalle.evaluate.results import ORIGINAL
-from openvalle.evaluate.run import Candidate, EvaluationOptions, evaluate
-from openvalle.evaluate.systems.base import ModelSystem, Output, peak_memory, reset_peak_memory
-from openvalle.evaluate.systems.ours import candidate, load_model_codec
+from openvalle.evaluate.run import EvaluationOptions, evaluate
+from openvalle.evaluate.systems.base import Candidate, Output, peak_memory, reset_peak_memory
+from openvalle.evaluate.systems.ours import ModelSystem, build_model_candidate, load_model_codec
+from openvalle.evaluate.tables import to_markdown
 from openvalle.evaluate.test_list import CORPUS, TestItem
 from openvalle.media import read
 from openvalle.speech_models import asr
@@ -101,7 +102,7 @@ def small(name: str, **changes: object) -> Protocol:
 
 
 def measured(chosen: Protocol, folder: Path, out: Path, system: Perfect, limit: int = 2, **how: object) -> Report:
-    tests = build_list(chosen, folder, limit=2).limited(limit)
+    tests = build_list(chosen, ListSource(folder, limit=2)).limit(limit)
     found = Candidate(system.name, repr(system), partial(same, system), {"kind": "test"})
     return evaluate(tests, chosen, [found], {CORPUS: folder}, EvaluationOptions(out, quiet=True, **how))  # type: ignore[arg-type]
 
@@ -140,19 +141,19 @@ def test_the_protocols_of_papers_decode_as_papers_do():
 
 def test_the_command_line_changes_how_it_is_decoded_and_knows_its_keys():
     paper = protocol("valle").decoding
-    changed = paper.changed(["attempts=3", "path_temperature=0.5", "mode=continual"])
+    changed = paper.with_settings(["attempts=3", "path_temperature=0.5", "mode=continual"])
     assert (changed.attempts, changed.mode, changed.settings) == (3, "continual", ("path_temperature=0.5",))
-    assert paper.changed([]) == paper
+    assert paper.with_settings([]) == paper
     for wrong in ("attempts=none", "mode=loud", "attempts"):
         with pytest.raises(ConfigError):
-            paper.changed([wrong])
+            paper.with_settings([wrong])
 
 
 @pytest.mark.parametrize("name", ["valle-continual", "valle"])
 def test_a_model_speaks_as_the_protocol_says_and_says_so(name, librispeech, tiny_model, caplog):
-    item = build_list(small(name), librispeech, limit=2).items[0]
+    item = build_list(small(name), ListSource(librispeech, limit=2)).items[0]
     how = protocol(name).decoding
-    found = candidate(tiny_model, decoding=how)
+    found = build_model_candidate(tiny_model, decoding=how)
     system = found.build()
     assert isinstance(system, ModelSystem)
     prompt = load_prompt(item, {CORPUS: librispeech})
@@ -170,22 +171,24 @@ def test_a_model_speaks_as_the_protocol_says_and_says_so(name, librispeech, tiny
 
 
 def test_windows_speak_as_a_stream_does(librispeech, tiny_model):
-    item = build_list(small("valle"), librispeech, limit=2).items[0]
-    system = candidate(tiny_model, decoding=protocol("valle").decoding.changed(["windows=true"])).build()
+    item = build_list(small("valle"), ListSource(librispeech, limit=2)).items[0]
+    system = build_model_candidate(
+        tiny_model, decoding=protocol("valle").decoding.with_settings(["windows=true"])
+    ).build()
     assert len(system.say(item, load_prompt(item, {CORPUS: librispeech}), 3).audio.samples) > 0
 
 
 def test_every_setting_is_part_of_the_answers_identity(tiny_model):
     how = Decoding()
-    digests = [candidate(tiny_model, decoding=how.changed(given)).digest for given in (
+    digests = [build_model_candidate(tiny_model, decoding=how.with_settings(given)).digest for given in (
         [], ["attempts=1"], ["detectors=false"], ["as_one=true"], ["mode=continual"], ["windows=true"],
         ["sampling.top_p=0.5"], ["path_temperature=0.5"],
     )]  # fmt: skip
-    digests.append(candidate(tiny_model, threads=2).digest)
+    digests.append(build_model_candidate(tiny_model, threads=2).digest)
     assert len(set(digests)) == len(digests)
-    assert candidate(tiny_model).digest == digests[0]
+    assert build_model_candidate(tiny_model).digest == digests[0]
     with pytest.raises(ConfigError, match="no_such"):
-        candidate(tiny_model, decoding=how.changed(["no_such=1"]))
+        build_model_candidate(tiny_model, decoding=how.with_settings(["no_such=1"]))
 
 
 def test_the_codec_of_the_row_is_the_codec_of_the_model(tiny_model):
@@ -249,7 +252,7 @@ def test_a_system_that_cannot_be_built_leaves_nothing(librispeech, tmp_path):
         raise UserError("there is no such system")
 
     chosen = small("valle", judges=Judges(quality="none"))
-    tests = build_list(chosen, librispeech, limit=2)
+    tests = build_list(chosen, ListSource(librispeech, limit=2))
     for jobs in (1, 2):
         with pytest.raises(UserError, match="no such system"):
             options = EvaluationOptions(tmp_path / "out", jobs=jobs, quiet=True)
@@ -306,8 +309,8 @@ def test_reports_on_other_lists_or_by_other_judges_are_not_compared(librispeech,
     one = measured(chosen, librispeech, tmp_path / "one", system)
     assert compare_rules(one, one) == []
     fewer = measured(chosen, librispeech, tmp_path / "fewer", system, limit=1)
-    fewer.save(tmp_path / "fewer")
-    one.save(tmp_path / "one")
+    save_report(fewer, tmp_path / "fewer")
+    save_report(one, tmp_path / "one")
     said = run("report", tmp_path / "one", tmp_path / "fewer", "--system", "perfect", code=2)
     assert "cannot be compared (test list:" in said
     judges = one.record["judges"] | {"asr decoding": "beam 5", "normalizer": "plain-1"}
@@ -317,7 +320,7 @@ def test_reports_on_other_lists_or_by_other_judges_are_not_compared(librispeech,
 
 @needs_judges
 def test_published_rows_say_what_was_done_otherwise(librispeech, tmp_path, exact):
-    chosen = small("valle2", decoding=protocol("valle2").decoding.changed(["attempts=3"]))
+    chosen = small("valle2", decoding=protocol("valle2").decoding.with_settings(["attempts=3"]))
     report = measured(chosen, librispeech, tmp_path / "out", Perfect({CORPUS: librispeech}))
     tables = {table.id: explain_difference(table, report) for table in report.published()}
     assert "attempts 3 for 1" in tables["valle2-librispeech"]
@@ -337,6 +340,6 @@ def test_the_peak_of_memory_is_of_what_speaks():
 
 
 def test_samples_have_seeds_of_their_own(librispeech):
-    items = build_list(small("valle"), librispeech).items
+    items = build_list(small("valle"), ListSource(librispeech)).items
     seeds = {item.seed(run, sample) for item in items for run in range(3) for sample in range(5)}
     assert len(seeds) == len(items) * 15

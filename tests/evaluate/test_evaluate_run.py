@@ -13,16 +13,17 @@ import pytest
 
 from openvalle.audio import RATE, Audio, concatenate, silence
 from openvalle.errors import AudioError, UserError
-from openvalle.evaluate.build_list import build_list, reuse_or_build
+from openvalle.evaluate.build_list import ListSource, build_list, find_list
 from openvalle.evaluate.conditions import add_noise
-from openvalle.evaluate.metrics import References, diversity, measure
+from openvalle.evaluate.metrics import MetricInput, Needs, References, explain, measure
 from openvalle.evaluate.outputs import OutputRequest
 from openvalle.evaluate.protocols import Judges, protocol
 from openvalle.evaluate.report import explain_difference, load_report
+from openvalle.evaluate.report_html import save_report
 from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED
-from openvalle.evaluate.run import Candidate, EvaluationOptions, evaluate
-from openvalle.evaluate.scorers import ScoreRequest, Scorers, score_all
-from openvalle.evaluate.systems.base import Output
+from openvalle.evaluate.run import EvaluationOptions, evaluate
+from openvalle.evaluate.scorers import Judgement, ScoreRequest, Scorers, score_all
+from openvalle.evaluate.systems.base import Candidate, Output
 from openvalle.evaluate.test_list import CORPUS, TestItem
 from openvalle.files import sha256
 
@@ -62,7 +63,7 @@ class Broken:
 
 @pytest.fixture(scope="module")
 def tests(corpus: Path):
-    return build_list(QUICK, corpus, limit=3)
+    return build_list(QUICK, ListSource(corpus, limit=3))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_several_processes_give_what_one_gives(tests, corpus, tmp_path):
         options = EvaluationOptions(tmp_path / str(jobs), workers=jobs, jobs=jobs, quiet=True)
         candidate = Candidate("echo", "1", partial(_same, Echo(fails=(tests.items[0].id,))))
         found.append(evaluate(tests, QUICK, [candidate], {CORPUS: corpus}, options))
-    assert found[0].rows == found[1].rows
+    assert found[0].results == found[1].results
     assert "2 processes spoke" in found[1].notes[0]
 
 
@@ -163,7 +164,7 @@ def test_failures_are_counted_shown_and_never_dropped(run, tests, tmp_path):
     assert failed.metrics["word_errors"] == failed.metrics["words"] > 0
     assert "sim_o" not in failed.metrics
     assert any("echo failed on 1 of 3" in warning and "lost its voice" in warning for warning in report.warnings())
-    report.save(tmp_path / "saved")
+    save_report(report, tmp_path / "saved")
     for name in ("report.md", "report.html"):
         assert "lost its voice" in (tmp_path / "saved" / name).read_text()
 
@@ -203,28 +204,28 @@ def test_several_seeds_are_told_apart(run):
 def test_a_report_is_written_whole_and_read_again(run, tests, tmp_path, tiny_codec):
     out = tmp_path / "out"
     report = run(Echo(), codec=tiny_codec)
-    paths = report.save(out)
+    paths = save_report(report, out)
     assert [path.name for path in paths] == ["rows.jsonl", "report.json", "report.md", "report.html"]
     again = load_report(out)
-    assert again.rows == report.rows
+    assert again.results == report.results
     assert again.summarise("echo") == report.summarise("echo")
     values = json.loads((out / "report.json").read_text())
     assert values["systems"]["echo"]["figures"]["sim_o"]["count"] == 3
     assert values["record"]["systems"]["echo"] == {"digest": "1", "kind": "test"}
     page = (out / "report.html").read_text()
-    for row in report.rows:
+    for row in report.results:
         assert row.audio
         assert (out / row.audio).is_file()
         assert row.audio in page
-    assert page.count("<audio") == len(report.rows) + len(tests.items)
+    assert page.count("<audio") == len(report.results) + len(tests.items)
     with pytest.raises(UserError, match="holds no report"):
         load_report(tmp_path)
 
 
 def test_markup_in_texts_does_not_reach_the_page(run, tests, tmp_path):
     report = run(Echo())
-    rows = tuple(replace(row, text="<script>alert(1)</script>") for row in report.rows)
-    replace(report, rows=rows).save(tmp_path / "page")
+    rows = tuple(replace(row, text="<script>alert(1)</script>") for row in report.results)
+    save_report(replace(report, results=rows), tmp_path / "page")
     assert "<script>" not in (tmp_path / "page" / "report.html").read_text()
 
 
@@ -239,13 +240,13 @@ def test_published_figures_say_why_they_cannot_be_compared(run):
 
 def test_lists_are_drawn_once_for_the_same_request(corpus, tmp_path, monkeypatch):
     path = tmp_path / "items.jsonl"
-    first = reuse_or_build(path, QUICK, corpus, limit=2)
+    first = find_list(QUICK, ListSource(corpus, limit=2), path)
     assert not path.exists()  # who draws a list has not begun yet
     first.write(path)
     monkeypatch.setattr("openvalle.evaluate.build_list.build_list", None)  # would fail if it were drawn again
-    assert reuse_or_build(path, QUICK, corpus, limit=2) == first
+    assert find_list(QUICK, ListSource(corpus, limit=2), path) == first
     with pytest.raises(TypeError):
-        reuse_or_build(path, QUICK, corpus, limit=3)
+        find_list(QUICK, ListSource(corpus, limit=3), path)
 
 
 def test_judgements_are_kept_and_depend_on_the_judges(spoken, tmp_path, monkeypatch):
@@ -253,7 +254,7 @@ def test_judgements_are_kept_and_depend_on_the_judges(spoken, tmp_path, monkeypa
     heard, nothing = score_all(clips, judges, tmp_path, quiet=True)
     monkeypatch.setattr("openvalle.evaluate.scorers.Scorers", None)  # no judge is needed: all are on disk
     again, _ = score_all(clips, judges, tmp_path, quiet=True)
-    assert again.heard == heard.heard
+    assert again["words"] == heard["words"]
     assert heard.likeness(again) == pytest.approx(1, abs=1e-5)
     assert heard.likeness(nothing) == 0
     other = judges.model_copy(update={"asr": "hubert-large"})
@@ -275,7 +276,7 @@ DAMAGED = (
 
 def test_what_was_judged_and_then_damaged_is_judged_again(spoken, tmp_path):
     clips = [
-        ScoreRequest(Audio(spoken.samples[: 24_000 + 1_000 * n], RATE), wants=("prosody",))
+        ScoreRequest(Audio(spoken.samples[: 24_000 + 1_000 * n], RATE), wants=("prosody", "acoustics"))
         for n in range(len(DAMAGED) + 1)
     ]
     score_all(clips, QUICK.judges, tmp_path, quiet=True)
@@ -285,7 +286,7 @@ def test_what_was_judged_and_then_damaged_is_judged_again(spoken, tmp_path):
         path.write_bytes(damage.encode("latin-1"))
     before = paths[-1].stat().st_mtime_ns
     again = score_all(clips, QUICK.judges, tmp_path, quiet=True)
-    assert all(found.prosody and found.acoustics for found in again)
+    assert all(found["prosody"] and found["acoustics"] for found in again)
     assert [path.read_text() for path in paths] == whole
     assert paths[-1].stat().st_mtime_ns == before, "what is whole is not judged again"
 
@@ -307,14 +308,14 @@ def test_two_voices_are_told_apart_and_noise_lowers_the_quality(tmp_path, speak)
     clips = [ScoreRequest(audio) for audio in (low, again, high, add_noise(low, 20), add_noise(low, 5))]
     one, same, other, noisy, noisier = score_all(clips, QUICK.judges, tmp_path, quiet=True)
     assert one.likeness(same) > one.likeness(other) + 0.1
-    assert one.quality.overall > noisy.quality.overall > noisier.quality.overall
+    assert one["quality"].overall > noisy["quality"].overall > noisier["quality"].overall
 
 
-def test_diversity_needs_two_answers(tmp_path, spoken):
+def test_what_differs_between_seeds_needs_two_of_them(tests, tmp_path, spoken):
     found = score_all([ScoreRequest(spoken)], QUICK.judges, tmp_path, quiet=True)[0]
-    assert diversity([found]) == {}
-    assert diversity([found, None]) == {}
-    assert diversity([found, found])["seed_duration"] == 0
+    given = MetricInput(tests.items[0], found, References(found), "openvalle-en-1")
+    for seeds, expected in (((found,), None), ((found, Judgement()), None), ((found, found), 0)):
+        assert measure(replace(given, seeds=seeds), Needs.SEEDS)["seed_duration"] == expected
 
 
 def test_an_unknown_judge_is_named():
@@ -324,7 +325,8 @@ def test_an_unknown_judge_is_named():
 
 def test_what_is_silent_has_no_pitch_distance_rather_than_a_wrong_one(tests, spoken, tmp_path):
     heard, nothing = score_all([ScoreRequest(spoken), ScoreRequest(silence(1.0))], QUICK.judges, tmp_path, quiet=True)
-    values, notes = measure(tests.items[0], nothing, References(heard, None, heard, heard), "openvalle-en-1")
+    given = MetricInput(tests.items[0], nothing, References(heard, None, heard, heard), "openvalle-en-1")
+    values = measure(given, Needs.SOUND)
     assert values["pitch_distance"] is None
     assert values["contour_distance"] is None
-    assert "nothing was heard" in notes
+    assert "nothing was heard" in explain(nothing)

@@ -133,16 +133,16 @@ def test_intervals_cover_where_raters_and_items_differ() -> None:
     for trial in range(100):
         values = 0.7 + 0.4 * rng.standard_normal(15)[who] + 0.4 * rng.standard_normal(12)[what]
         values = values + 0.8 * rng.standard_normal(len(who))
-        found = clustered_mean(list(values), [str(w) for w in who], [str(w) for w in what], seed=trial, draws=400)
+        found = clustered_mean(list(values), [str(w) for w in who], [str(w) for w in what], seed=trial)
         hits += found.low <= 0.7 <= found.high
     assert hits >= 88
 
 
 def test_one_rater_has_no_interval() -> None:
     found = clustered_mean([1.0, 2.0], ["a", "a"], ["x", "y"])
-    assert found.mean == 1.5
+    assert found.value == 1.5
     assert np.isnan(found.low)
-    assert np.isnan(clustered_mean([], [], []).mean)
+    assert np.isnan(clustered_mean([], [], []).value)
 
 
 def test_files_given_twice_count_once(tmp_path: Path) -> None:

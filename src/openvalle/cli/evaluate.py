@@ -19,11 +19,11 @@ from openvalle.errors import UserError
 from openvalle.parallel import progress
 
 if TYPE_CHECKING:
+    from openvalle.evaluate.build_list import ListSource
     from openvalle.evaluate.protocols import Protocol
     from openvalle.evaluate.report import Report
     from openvalle.evaluate.run import EvaluationOptions
     from openvalle.evaluate.systems.config import SystemConfig
-    from openvalle.evaluate.test_list import TestList
 
 JudgeDevice = Annotated[str, Option(help="auto, cpu, cuda or mps, for our models and the recogniser.")]
 
@@ -40,28 +40,12 @@ class Tests:
     list_seed: Annotated[int, Option(help="Seed of the test list.")] = 0
     partial: Annotated[bool, Option("--partial", help="Allow an incomplete corpus; the report says so.")] = False
 
-    def read(self, protocol: Protocol, out: Path) -> TestList:
-        """Return the test list of the file, or the one drawn now or by an earlier run into `out`."""
-        from openvalle.evaluate.build_list import reuse_or_build
-        from openvalle.evaluate.corpus import corpus_folder
-        from openvalle.evaluate.test_list import read_list
+    def source(self) -> ListSource:
+        """Return where the test list comes from."""
+        from openvalle.evaluate.build_list import ListSource
 
-        if self.items is None:
-            how: dict[str, Any] = {name: vars(self)[name] for name in ("limit", "split", "prompts", "partial")}
-            return reuse_or_build(out / "items.jsonl", protocol, corpus_folder(self.data), seed=self.list_seed, **how)
-        found = read_list(self.items)
-        if found.protocol != protocol.name:
-            hint = f"give --protocol {found.protocol}, or another list"
-            raise UserError(f"{self.items} is a list of the protocol {found.protocol}, not {protocol.name}", hint)
-        return found.limited(self.limit) if self.limit else found
-
-    def folders(self) -> dict[str, Path]:
-        """Return the folders that test lists refer to."""
-        from openvalle.evaluate.corpus import corpus_folder
-        from openvalle.evaluate.test_list import CORPUS, PROMPTS
-
-        given = {CORPUS: corpus_folder(self.data)} | ({PROMPTS: self.prompts} if self.prompts is not None else {})
-        return {name: folder if folder.is_dir() else folder.parent for name, folder in given.items()}
+        given = dict(vars(self))
+        return ListSource(seed=given.pop("list_seed"), **given)
 
 
 @dataclass(frozen=True)
@@ -136,7 +120,7 @@ def evaluate(
     out: Annotated[Path | None, Option("--out", "-o", help="Folder (default: out/evaluate/PROTOCOL).")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Measure a model: words, voice, quality, manner, environment, cost, beside the recordings and the papers' figures.
+    """Measure a model: words, voice, quality, prosody, acoustics, cost, beside the recordings and the papers' figures.
 
     Writes rows, Markdown, JSON and a page with players. The same command goes on after any stop.
     """
@@ -145,23 +129,27 @@ def evaluate(
 
         print("\n".join(f"{name:18} {entry.title}" for name, entry in protocols().items()))
         return
+    from openvalle.evaluate.build_list import find_list
+
     chosen = judging.read(protocol)
-    chosen = chosen.model_copy(update={"decoding": chosen.decoding.changed(decode or [])})
+    chosen = chosen.model_copy(update={"decoding": chosen.decoding.with_settings(decode or [])})
     folder = out or Path("out/evaluate") / protocol
     options = running.read(chosen, folder, device)
-    found = tests.read(chosen, folder)
+    source = tests.source()
+    found = find_list(chosen, source, folder / "items.jsonl")
     if list_only:
         print(found.write(folder / "items.jsonl"))
         return
     from openvalle.engines.torch import choose_device
+    from openvalle.evaluate.report_html import save_report
     from openvalle.evaluate.run import evaluate as measure
-    from openvalle.evaluate.systems.ours import candidate, load_model_codec
+    from openvalle.evaluate.systems.ours import build_model_candidate, load_model_codec
 
     device = str(choose_device(device))
     options = replace(options, device=device)
-    ours = candidate(run, codec, device=device, decoding=chosen.decoding)
-    report = measure(found, chosen, [ours], tests.folders(), options, load_model_codec(run, codec))
-    show_report(report, report.save(folder), as_json)
+    ours = build_model_candidate(run, codec, device=device, decoding=chosen.decoding)
+    report = measure(found, chosen, [ours], source.folders(), options, load_model_codec(run, codec))
+    show_report(report, save_report(report, folder), as_json)
 
 
 def report(
@@ -172,8 +160,9 @@ def report(
     as_json: opt.AsJson = False,
 ) -> None:
     """Show a report again, or compare two: differences with intervals and a paired test."""
-    from openvalle.evaluate.report import compare_rules, comparison_table, load_report, markdown_table
+    from openvalle.evaluate.report import compare_rules, load_report
     from openvalle.evaluate.summary import compare
+    from openvalle.evaluate.tables import comparison_table, markdown_table
 
     one = load_report(first)
     if second is None:
@@ -192,7 +181,7 @@ def report(
 
 def show_report(report: Report, paths: list[Path], as_json: bool) -> None:
     """Print the figures and where the files are."""
-    from openvalle.evaluate.report import SETTINGS, markdown_table, tables
+    from openvalle.evaluate.tables import SETTINGS, markdown_table, tables
 
     if not as_json:
         for warning in report.warnings():
@@ -225,21 +214,24 @@ def compare(
     What a system cannot say counts as a failure and is shown. Each system is compared with the first, pair by pair.
     """
     from openvalle.codec.load import load_codec
+    from openvalle.evaluate.build_list import find_list
+    from openvalle.evaluate.report_html import save_report
     from openvalle.evaluate.run import evaluate as measure
-    from openvalle.evaluate.systems.candidates import build_candidate, forget_failures
+    from openvalle.evaluate.systems.config import build_candidate, forget_failures
 
     chosen = judging.read(protocol)
     options = running.read(chosen, out, device)
     given = read_systems(systems, system)
     candidates = [build_candidate(name, config, device, chosen.decoding) for name, config in given.items()]
-    found = tests.read(chosen, out)
+    source = tests.source()
+    found = find_list(chosen, source, out / "items.jsonl")
     if retry:
         for candidate in candidates:
             forget_failures(out, candidate.name)
     options = replace(options, players=len(found.items))
     spoken_through = None if codec == "none" else load_codec(codec)
-    report = measure(found, chosen, candidates, tests.folders(), options, spoken_through)
-    show_report(report, report.save(out), as_json)
+    report = measure(found, chosen, candidates, source.folders(), options, spoken_through)
+    show_report(report, save_report(report, out), as_json)
     show_failures(report)
     if not as_json:
         show_differences(report, [candidate.name for candidate in candidates])
@@ -269,8 +261,8 @@ def show_failures(report: Report) -> None:
 
 def show_differences(report: Report, names: list[str]) -> None:
     """Print how each system differs from the first, with intervals and a paired test."""
-    from openvalle.evaluate.report import comparison_table, markdown_table
     from openvalle.evaluate.summary import compare as compare_rows
+    from openvalle.evaluate.tables import comparison_table, markdown_table
 
     for name in names[1:]:
         if found := compare_rows(report.of(names[0]), report.of(name)):

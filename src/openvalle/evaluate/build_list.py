@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from openvalle.errors import AudioError, TextError, UserError
-from openvalle.evaluate.corpus import CorpusUtterance, choose, interleave, read_complete, read_corpus
+from openvalle.evaluate.corpus import CorpusUtterance, choose, find_corpus, interleave, read_complete, read_corpus
 from openvalle.evaluate.protocols import Corpus, Cut, ItemOrder, PromptChoice, PromptRule, Protocol, Scored
-from openvalle.evaluate.test_list import PROMPTS, Excerpt, TestItem, TestList, part_note, read_list
+from openvalle.evaluate.test_list import CORPUS, PROMPTS, Excerpt, TestItem, TestList, part_note, read_list
 from openvalle.files import sha256
 from openvalle.speech_models.aligner import POOR_SCORE, Aligner, PhoneAlignment
 from openvalle.text.language import Word, phonemize
@@ -198,72 +198,75 @@ class ListBuilder:
         return TestItem(target.id, rest.text, prompt, reference, scores_prompt=is_whole)
 
 
-def reuse_or_build(
-    path: Path,
-    protocol: Protocol,
-    folder: Path,
-    *,
-    seed: int = 0,
-    limit: int | None = None,
-    split: str | None = None,
-    prompts: Path | None = None,
-    partial: bool = False,
-) -> TestList:
-    """Return what `build_list` gives; if the file at `path` holds the answer to the same request, from there.
+@dataclass(frozen=True)
+class ListSource:
+    """Where a test list comes from: a file, or a corpus and how items are drawn from it."""
+
+    data: Path | None  # the corpus, a folder or manifest.jsonl; None: the one that $OPENVALLE_SPEECH names
+    prompts: Path | None = None  # the corpus of prompts, where the protocol takes them from another language
+    split: str | None = None  # part of a manifest
+    limit: int | None = None  # most items, speakers in turn
+    seed: int = 0
+    partial: bool = False  # allow an incomplete corpus
+    items: Path | None = None  # a list that was written before, used instead
+
+    def folders(self) -> dict[str, Path]:
+        """Return the folders that the items' paths begin in."""
+        given = {CORPUS: find_corpus(self.data)} | ({PROMPTS: self.prompts} if self.prompts is not None else {})
+        return {name: folder if folder.is_dir() else folder.parent for name, folder in given.items()}
+
+
+def find_list(protocol: Protocol, source: ListSource, kept: Path) -> TestList:
+    """Return the test list of `source`; if the file `kept` holds the answer to the same request, from there.
 
     Finding word boundaries takes longer than anything else in drawing a list. Nothing is written: an evaluation writes
     its list when it begins.
     """
-    request = _request(protocol, [folder, *([prompts] if prompts else [])], (seed, limit, split, partial))
-    if path.is_file():
+    if source.items is not None:
+        found = read_list(source.items)
+        if found.protocol != protocol.name:
+            what = f"{source.items} is a list of the protocol {found.protocol}, not {protocol.name}"
+            raise UserError(what, f"give --protocol {found.protocol}, or another list")
+        return found.limit(source.limit) if source.limit else found
+    request = _request(protocol, source)
+    if kept.is_file():
         try:
-            found = read_list(path)
+            found = read_list(kept)
         except UserError as error:
             log.warning("drawing the list again: %s", error)
         else:
             if found.request == request:
                 return found
-    options = {"seed": seed, "limit": limit, "split": split, "prompts": prompts, "partial": partial}
-    return replace(build_list(protocol, folder, **options), request=request)  # type: ignore[arg-type]
+    return replace(build_list(protocol, source), request=request)
 
 
-def _request(protocol: Protocol, folders: Sequence[Path], rest: tuple[object, ...]) -> str:
+def _request(protocol: Protocol, source: ListSource) -> str:
     """Return what names a request: the protocol's own rules, the corpora's contents and the options."""
     rules = protocol.model_dump_json(exclude={"decoding", "judges", "notes", "similarity", "title", "paper", "runs"})
-    parts = [rules, repr(rest)]
-    for folder in folders:
+    parts = [rules, repr((source.seed, source.limit, source.split, source.partial))]
+    for folder in (find_corpus(source.data), *([source.prompts] if source.prompts else [])):
         manifest = folder / "manifest.jsonl" if folder.is_dir() else folder
         parts += [str(folder.resolve()), sha256(manifest) if manifest.is_file() else ""]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def build_list(
-    protocol: Protocol,
-    folder: Path,
-    *,
-    seed: int = 0,
-    limit: int | None = None,
-    split: str | None = None,
-    prompts: Path | None = None,
-    partial: bool = False,
-) -> TestList:
-    """Return a protocol's test list over the corpus in `folder`, the same for the same seed.
+def build_list(protocol: Protocol, source: ListSource) -> TestList:
+    """Return a protocol's test list over a corpus, the same for the same seed.
 
-    `limit`: most targets, speakers in turn; `split`: part of a manifest; `prompts`: the corpus of the prompts where
-    the protocol takes them from another language; `partial`: allow an incomplete corpus. `UserError` if the corpus
-    is not what the protocol needs.
+    `UserError` if the corpus is not what the protocol needs.
     """
     notes: tuple[str, ...] = ()
+    folder, seed, limit = find_corpus(source.data), source.seed, source.limit
     if protocol.corpus is Corpus.ANY:
-        utterances = read_corpus(folder, split)
+        utterances = read_corpus(folder, source.split)
     else:
-        utterances, notes = read_complete(folder, protocol, partial)
+        utterances, notes = read_complete(folder, protocol, source.partial)
     foreign: list[CorpusUtterance] = []
     if protocol.prompt.rule is PromptRule.FOREIGN:
-        if prompts is None:
+        if source.prompts is None:
             hint = f"give --prompts FOLDER, speech in {protocol.prompt.language}"
             raise UserError(f"{protocol.name} takes its prompts from another corpus", hint)
-        drawn = choose(read_corpus(prompts), 10**9, seed)
+        drawn = choose(read_corpus(source.prompts), 10**9, seed)
         foreign = [replace(item, language=protocol.prompt.language) for item in drawn]
     builder, targets = ListBuilder(protocol, utterances, foreign, seed), _targets(protocol, utterances, seed, limit)
     items = list(_items(builder, targets, limit))

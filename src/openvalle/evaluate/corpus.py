@@ -58,7 +58,7 @@ class CorpusUtterance:
         return Excerpt(self.id, self.name, self.text, self.speaker, self.gender, language=self.language, folder=folder)
 
 
-def corpus_folder(folder: str | Path | None) -> Path:
+def find_corpus(folder: str | Path | None) -> Path:
     """Return `folder` or, if it is None, the one that the environment names."""
     chosen = folder or os.environ.get(VARIABLE)
     if not chosen:
@@ -75,7 +75,7 @@ def read_corpus(folder: str | Path | None, split: str | None = None) -> list[Cor
 
     `UserError` if there is no corpus, or nothing of it can be used.
     """
-    root = corpus_folder(folder)
+    root = find_corpus(folder)
     found, missing = _read(root, split)
     if missing:
         log.warning("%d recordings are missing from %s, such as %s", len(missing), root, missing[0])

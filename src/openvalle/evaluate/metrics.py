@@ -1,9 +1,14 @@
-"""What is measured of one answer: its judgement against those of the prompt, the recording and another speaker."""
+"""The metrics: what is measured of a system's output, one row of `METRICS` each.
+
+A row says how a figure is computed from one output, how it is summed over outputs and how it is shown; reports,
+comparisons and the selection among samples read nothing else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import combinations
 
 import numpy as np
@@ -11,175 +16,261 @@ import numpy as np
 from openvalle.evaluate.scorers import Judgement
 from openvalle.evaluate.systems.base import Output
 from openvalle.evaluate.test_list import TestItem
-from openvalle.speech_models.prosody import contour_distance
+from openvalle.speech_models.prosody import Prosody, contour_distance
 from openvalle.speech_models.wer import character_errors, word_errors
-
-DOUBTFUL_WER = 0.8  # of the recording itself: its transcript is probably not what is said
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a figure is shown. `better`: 1 if higher is better, -1 if lower is, 0 if neither."""
-
-    name: str
-    title: str
-    better: int = 0
-    percent: bool = False
-    digits: int = 2
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("wer", "WER %", -1, percent=True),
-        Metric("cer", "CER %", -1, percent=True),
-        Metric("sim_o", "SIM-o", 1),
-        Metric("sim_r", "SIM-r", 1),
-        Metric("sim_other", "similarity, other speaker"),
-        Metric("right_above_wrong", "nearer to the right speaker %", 1, percent=True),
-        Metric("dnsmos", "DNSMOS OVRL", 1),
-        Metric("dnsmos_signal", "DNSMOS SIG", 1),
-        Metric("dnsmos_background", "DNSMOS BAK", 1),
-        Metric("dnsmos_p808", "DNSMOS P.808", 1),
-        Metric("utmos", "UTMOS", 1),
-        Metric("pitch_distance", "pitch to prompt, semitones", -1),
-        Metric("pitch_range_distance", "pitch range to prompt, semitones", -1),
-        Metric("tilt_distance", "vocal effort to prompt, dB of tilt", -1, digits=1),
-        Metric("energy_distance", "energy range to prompt, dB", -1),
-        Metric("contour_distance", "pitch contour to recording, semitones", -1),
-        Metric("duration_distance", "length to recording, octaves", -1),
-        Metric("words_per_second", "words a second"),
-        Metric("seed_contour", "pitch contour between seeds, semitones"),
-        Metric("seed_duration", "length between seeds, octaves"),
-        Metric("reverberation", "reverberation time, s"),
-        Metric("noise", "speech over noise, dB", digits=1),
-        Metric("bandwidth", "bandwidth, Hz", digits=0),
-        Metric("seconds", "seconds", digits=1),
-        Metric("ended", "ended properly %", 1, percent=True),
-        Metric("rtf", "real-time factor", -1, digits=3),
-        Metric("processor_per_second", "processor s per s", -1, digits=3),
-        Metric("memory_mb", "peak memory, MB", -1, digits=0),
-    )
-}
 
 
 @dataclass(frozen=True)
 class References:
-    """What an answer is compared with."""
+    """The judgements of what an output is compared with."""
 
     prompt: Judgement
-    coded_prompt: Judgement | None  # after the codec; None without one
-    other: Judgement | None
-    recording: Judgement | None  # None for the recording itself
+    coded_prompt: Judgement | None = None  # after the codec; None without one
+    other: Judgement | None = None  # a prompt by another speaker
+    recording: Judgement | None = None  # of the same words; None for the recording itself
 
 
-def measure(
-    item: TestItem, found: Judgement, references: References, normalizer: str
-) -> tuple[dict[str, float | None], tuple[str, ...]]:
-    """Return the metrics of an answer and notes for people."""
-    values: dict[str, float | None] = {}
-    notes: list[str] = []
-    values |= _words(item, found.heard or "", normalizer)
-    if not found.heard:
-        notes.append("nothing was heard")
-    if found.voice is None:
-        notes.append("nobody was heard to speak: similarity counts as 0")
-    values |= _voice(found, references)
-    if found.quality:
-        quality = found.quality
-        values |= {"dnsmos": quality.overall, "dnsmos_signal": quality.signal, "dnsmos_p808": quality.p808}
-        values["dnsmos_background"] = quality.background
-    values["utmos"] = found.utmos
-    values |= _prosody(item, found, references)
-    return values, tuple(notes)
+@dataclass(frozen=True)
+class MetricInput:
+    """All that a metric may look at: an item, and what the judges say of an output and of its references."""
+
+    item: TestItem
+    judgement: Judgement  # `judgement["prosody"]`: by the names of `openvalle.evaluate.judges.JUDGES`
+    references: References
+    normalizer: str  # of texts, see `openvalle.speech_models.wer`
+    output: Output | None = None  # the sound and what it took; None for a recording
+    seeds: Sequence[Judgement] = field(default=())  # of the outputs of all seeds for the item
 
 
-def errors_of_failure(item: TestItem, normalizer: str) -> dict[str, float | None]:
-    """Return the metrics of an item that a system gave no sound for: every word is missing."""
-    return _words(item, "", normalizer)
+class Group(StrEnum):
+    """The tables of a report that hold metrics, by their titles."""
+
+    QUALITY = "Words, voice, quality"
+    PROSODY = "How it is said"
+    ACOUSTICS = "Where it is said"
+    COST = "What it takes"
 
 
-def _words(item: TestItem, heard: str, normalizer: str) -> dict[str, float | None]:
-    words = word_errors(item.judged_text, heard, normalizer)
-    characters = character_errors(item.judged_text, heard, normalizer)
-    return {
-        "words": words.words,
-        "word_errors": words.errors,
-        "characters": characters.words,
-        "character_errors": characters.errors,
-    }
+class Needs(StrEnum):
+    """When a metric can be computed."""
+
+    SOUND = "sound"  # the system gave a sound
+    NOTHING = "nothing"  # even if it gave none: then nothing was heard
+    SEEDS = "seeds"  # when the outputs of all seeds are there
 
 
-def _voice(found: Judgement, references: References) -> dict[str, float | None]:
-    right = found.likeness(references.prompt)
-    values: dict[str, float | None] = {"sim_o": right}
-    if references.coded_prompt:
-        values["sim_r"] = found.likeness(references.coded_prompt)
-    if references.other:
-        wrong = found.likeness(references.other)
-        values |= {"sim_other": wrong, "right_above_wrong": float(right > wrong)}
-    return values
+Value = float | tuple[float | None, float | None] | None
 
 
-def _prosody(item: TestItem, found: Judgement, references: References) -> dict[str, float | None]:
-    """Return how it was said and where, against the prompt and against the recording of the same words.
+@dataclass(frozen=True)
+class Metric:
+    """One figure. `better`: 1 if higher is better, -1 if lower is, 0 if neither.
 
-    Without a voiced sound there is no pitch, and its distances are left out rather than not a number.
+    `compute`: the value of one output; (above, below) of a ratio; None where it cannot be said, never NaN.
     """
-    if not found.prosody or not found.acoustics or not references.prompt.prosody:
-        return {}
-    own, prompt, place = found.prosody, references.prompt.prosody, found.acoustics
-    values: dict[str, float | None] = {
-        "seconds": own.seconds,
-        "words_per_second": len(item.judged_text.split()) / max(own.active_seconds, 0.01),
-        "pitch_distance": _known(abs(own.pitch - prompt.pitch)),
-        "pitch_range_distance": _known(abs(own.pitch_range - prompt.pitch_range)),
-        "tilt_distance": abs(own.tilt - prompt.tilt),
-        "energy_distance": abs(own.energy_range - prompt.energy_range),
-        "reverberation": _known(place.reverberation),
-        "noise": place.noise,
-        "bandwidth": place.bandwidth,
-    }
-    if references.prompt.acoustics:
-        heard = references.prompt.acoustics
-        values |= {"prompt_reverberation": _known(heard.reverberation), "prompt_noise": heard.noise}
-        values["prompt_bandwidth"] = heard.bandwidth
-    if references.recording and references.recording.prosody:
-        like = references.recording.prosody
-        values["contour_distance"] = _known(contour_distance(own, like))
-        values["duration_distance"] = abs(float(np.log2(max(own.seconds, 0.01) / max(like.seconds, 0.01))))
+
+    name: str
+    title: str
+    compute: Callable[[MetricInput], Value]
+    better: int = 0
+    group: Group = Group.QUALITY
+    percent: bool = False
+    digits: int = 2
+    needs: Needs = Needs.SOUND
+    ratio: tuple[str, str] | None = None  # how `above` and `below` are called, which are summed over items; else: mean
+    beside: str = ""  # among samples it is taken from the one that is best in this metric
+    of_prompt: bool = False  # computed for the prompt as well, as `prompt_NAME`
+    is_shown: bool = True  # in the tables; else in the files alone
+
+    def values(self, given: MetricInput) -> dict[str, float | None]:
+        """Return what is kept of one output: the value by name, and the parts of a ratio."""
+        found = self.compute(given)
+        if self.ratio is None:
+            assert not isinstance(found, tuple), self.name
+            return {self.name: found}
+        above, below = found if isinstance(found, tuple) else (None, None)
+        quotient = above / below if above is not None and below else None
+        return {self.ratio[0]: above, self.ratio[1]: below, self.name: quotient}
+
+
+def measure(given: MetricInput, *needs: Needs) -> dict[str, float | None]:
+    """Return the values of all metrics that need no more than `needs`."""
+    values: dict[str, float | None] = {}
+    for metric in METRICS.values():
+        if metric.needs in needs:
+            values |= metric.values(given)
+            if metric.of_prompt:
+                prompt = replace(given, judgement=given.references.prompt)
+                values |= {f"prompt_{name}": value for name, value in metric.values(prompt).items()}
     return values
+
+
+def explain(judgement: Judgement) -> tuple[str, ...]:
+    """Return notes on an output for people."""
+    notes = () if judgement["words"] else ("nothing was heard",)
+    return notes if judgement["voice"] is not None else (*notes, "nobody was heard to speak: similarity counts as 0")
+
+
+def _word_errors(given: MetricInput) -> Value:
+    found = word_errors(given.item.judged_text, given.judgement["words"] or "", given.normalizer)
+    return found.errors, found.words
+
+
+def _character_errors(given: MetricInput) -> Value:
+    found = character_errors(given.item.judged_text, given.judgement["words"] or "", given.normalizer)
+    return found.errors, found.words
+
+
+def _similarity(to: Callable[[References], Judgement | None]) -> Callable[[MetricInput], Value]:
+    """Return the metric of the likeness to one of the references."""
+
+    def compute(given: MetricInput) -> Value:
+        other = to(given.references)
+        return None if other is None else given.judgement.likeness(other)
+
+    return compute
+
+
+def _is_nearer(given: MetricInput) -> Value:
+    prompt, other = given.references.prompt, given.references.other
+    return None if other is None else float(given.judgement.likeness(prompt) > given.judgement.likeness(other))
+
+
+def _field(judge: str, name: str) -> Callable[[MetricInput], Value]:
+    """Return the metric that is a field of what a judge says."""
+
+    def compute(given: MetricInput) -> Value:
+        found = given.judgement[judge]
+        return None if found is None else _known(getattr(found, name))
+
+    return compute
+
+
+def _prosody_distance(name: str) -> Callable[[MetricInput], Value]:
+    """Return the metric of the distance between a field of the output's and of the prompt's `Prosody`."""
+
+    def compute(given: MetricInput) -> Value:
+        own, prompt = given.judgement["prosody"], given.references.prompt["prosody"]
+        return None if own is None or prompt is None else _known(abs(getattr(own, name) - getattr(prompt, name)))
+
+    return compute
+
+
+def _to_recording(distance: Callable[[Prosody, Prosody], float]) -> Callable[[MetricInput], Value]:
+    """Return the metric of a distance to the recording of the same words."""
+
+    def compute(given: MetricInput) -> Value:
+        recording = given.references.recording
+        own, like = given.judgement["prosody"], recording["prosody"] if recording else None
+        return None if own is None or like is None else _known(distance(own, like))
+
+    return compute
+
+
+def _between_seeds(distance: Callable[[Prosody, Prosody], float]) -> Callable[[MetricInput], Value]:
+    """Return the metric of the mean distance over the pairs of seeds."""
+
+    def compute(given: MetricInput) -> Value:
+        said = [found["prosody"] for found in given.seeds if found["prosody"] is not None]
+        known = [value for a, b in combinations(said, 2) if not np.isnan(value := distance(a, b))]
+        return float(np.mean(known)) if known else None
+
+    return compute
+
+
+def _octaves(a: Prosody, b: Prosody) -> float:
+    return abs(float(np.log2(max(a.seconds, 0.01) / max(b.seconds, 0.01))))
+
+
+def _words_per_second(given: MetricInput) -> Value:
+    own = given.judgement["prosody"]
+    return None if own is None else len(given.item.judged_text.split()) / max(own.active_seconds, 0.01)
+
+
+def _cost(seconds: Callable[[Output], float]) -> Callable[[MetricInput], Value]:
+    """Return the metric of seconds spent for each second spoken; unknown where clips were made elsewhere."""
+
+    def compute(given: MetricInput) -> Value:
+        output = given.output
+        if output is None:
+            return None
+        spent = None if np.isnan(output.seconds) else seconds(output) or None  # 0: another machine may have done it
+        return spent, output.audio.seconds
+
+    return compute
+
+
+def _memory(given: MetricInput) -> Value:
+    return given.output.memory / 2**20 if given.output and given.output.memory else None
+
+
+def _ended(given: MetricInput) -> Value:
+    return None if given.output is None or given.output.ended is None else float(given.output.ended)
 
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def cost(spoken: Output) -> dict[str, float | None]:
-    """Return what the answer took."""
-    seconds = max(spoken.audio.seconds, 0.01)
-    if np.isnan(spoken.seconds):  # made elsewhere: nobody knows
-        return {"spoken_seconds": spoken.audio.seconds}
-    return {
-        "spoken_seconds": spoken.audio.seconds,
-        "wall_seconds": spoken.seconds,
-        "rtf": spoken.seconds / seconds,
-        "processor_seconds": spoken.processor or None,  # another process or machine may have done the work
-        "processor_per_second": spoken.processor / seconds or None,
-        "memory_mb": spoken.memory / 2**20 if spoken.memory else None,
-        "ended": None if spoken.ended is None else float(spoken.ended),
-    }
-
-
-def diversity(found: Sequence[Judgement | None]) -> dict[str, float | None]:
-    """Return how far the answers of several seeds to one item lie apart, on average over their pairs."""
-    said = [item.prosody for item in found if item and item.prosody]
-    if len(said) < 2:
-        return {}
-    pairs = list(combinations(said, 2))
-    contours = [value for a, b in pairs if not np.isnan(value := contour_distance(a, b))]
-    lengths = [abs(float(np.log2(max(a.seconds, 0.01) / max(b.seconds, 0.01)))) for a, b in pairs]
-    return {
-        "seed_contour": float(np.mean(contours)) if contours else None,
-        "seed_duration": float(np.mean(lengths)),
-    }
+HOW, WHERE, COST = Group.PROSODY, Group.ACOUSTICS, Group.COST
+_ROWS = (
+    Metric("wer", "WER %", _word_errors, -1, percent=True, needs=Needs.NOTHING, ratio=("word_errors", "words")),
+    Metric(
+        "cer",
+        "CER %",
+        _character_errors,
+        -1,
+        percent=True,
+        needs=Needs.NOTHING,
+        ratio=("character_errors", "characters"),
+    ),
+    Metric("sim_o", "SIM-o", _similarity(lambda references: references.prompt), 1),
+    Metric("sim_r", "SIM-r", _similarity(lambda references: references.coded_prompt), 1),
+    Metric("sim_other", "similarity, other speaker", _similarity(lambda references: references.other), beside="sim_o"),
+    Metric("right_above_wrong", "nearer to the right speaker %", _is_nearer, 1, percent=True, beside="sim_o"),
+    Metric("dnsmos", "DNSMOS OVRL", _field("quality", "overall"), 1),
+    Metric("dnsmos_signal", "DNSMOS SIG", _field("quality", "signal"), 1, is_shown=False),
+    Metric("dnsmos_background", "DNSMOS BAK", _field("quality", "background"), 1, is_shown=False),
+    Metric("dnsmos_p808", "DNSMOS P.808", _field("quality", "p808"), 1),
+    Metric("utmos", "UTMOS", lambda given: given.judgement["utmos"], 1),
+    Metric("seconds", "seconds", _field("prosody", "seconds"), digits=1),
+    Metric("pitch_distance", "pitch to prompt, semitones", _prosody_distance("pitch"), -1, HOW),
+    Metric("pitch_range_distance", "pitch range to prompt, semitones", _prosody_distance("pitch_range"), -1, HOW),
+    Metric("tilt_distance", "vocal effort to prompt, dB of tilt", _prosody_distance("tilt"), -1, HOW, digits=1),
+    Metric("energy_distance", "energy range to prompt, dB", _prosody_distance("energy_range"), -1, HOW),
+    Metric("contour_distance", "pitch contour to recording, semitones", _to_recording(contour_distance), -1, HOW),
+    Metric("duration_distance", "length to recording, octaves", _to_recording(_octaves), -1, HOW),
+    Metric("words_per_second", "words a second", _words_per_second, group=HOW),
+    Metric(
+        "seed_contour",
+        "pitch contour between seeds, semitones",
+        _between_seeds(contour_distance),
+        group=HOW,
+        needs=Needs.SEEDS,
+    ),
+    Metric("seed_duration", "length between seeds, octaves", _between_seeds(_octaves), group=HOW, needs=Needs.SEEDS),
+    Metric("reverberation", "reverberation time, s", _field("acoustics", "reverberation"), group=WHERE, of_prompt=True),
+    Metric("noise", "speech over noise, dB", _field("acoustics", "noise"), group=WHERE, digits=1, of_prompt=True),
+    Metric("bandwidth", "bandwidth, Hz", _field("acoustics", "bandwidth"), group=WHERE, digits=0, of_prompt=True),
+    Metric(
+        "rtf",
+        "real-time factor",
+        _cost(lambda output: output.seconds),
+        -1,
+        COST,
+        digits=3,
+        ratio=("wall_seconds", "spoken_seconds"),
+    ),
+    Metric(
+        "processor_per_second",
+        "processor s per s",
+        _cost(lambda output: output.processor),
+        -1,
+        COST,
+        digits=3,
+        ratio=("processor_seconds", "spoken_seconds"),
+    ),
+    Metric("memory_mb", "peak memory, MB", _memory, -1, COST, digits=0),
+    Metric("ended", "ended properly %", _ended, 1, COST, percent=True),
+)
+METRICS = {metric.name: metric for metric in _ROWS}

@@ -1,4 +1,4 @@
-"""The answers of a system to a list: spoken once, kept on disk, spoken again only if something changed.
+"""The outputs of a system for a list: spoken once, kept on disk, spoken again only if something changed.
 
 Beside every sound lies a small file with what it took and a digest of system (with all its settings), item and seed.
 What is judged is always the sound as it was written (16 bits), so that an interrupted evaluation gives the figures of
@@ -35,7 +35,7 @@ Build = Callable[[], System]
 
 @dataclass(frozen=True)
 class OutputRequest:
-    """One item for one seed, and where the answer goes."""
+    """One item for one seed, and where the output goes."""
 
     item: TestItem
     seed: int  # of the run
@@ -44,16 +44,16 @@ class OutputRequest:
 
     @property
     def beside(self) -> Path:
-        """Where it says what the answer took."""
+        """Where it says what the output took."""
         return self.path.with_suffix(".json")
 
     def key(self, digest: str) -> str:
-        """Return what the answer depends on."""
+        """Return what the output depends on."""
         values = {"system": digest, "item": asdict(self.item), "seed": self.item.seed(self.seed, self.sample)}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
     def is_done(self, digest: str) -> bool:
-        """Return True if an answer of this system is there as it was written."""
+        """Return True if an output of this system is there as it was written."""
         facts = self._facts()
         if facts.get("key") != self.key(digest):
             return False
@@ -67,7 +67,7 @@ class OutputRequest:
         return facts if isinstance(facts, dict) and ("error" in facts or facts.keys() >= TOLD) else {}
 
     def result(self) -> Output | str:
-        """Return the answer, or why there is none."""
+        """Return the output, or why there is none."""
         facts = self._facts()
         if facts.get("error"):
             return str(facts["error"])
@@ -80,8 +80,8 @@ def load_prompt(item: TestItem, folders: Folders) -> Audio:
     return apply_condition(item.prompt.load(folders), item.condition)
 
 
-def produce(system: System, digest: str, request: OutputRequest, folders: Folders) -> None:
-    """Let the system of that digest answer one task; what it cannot say is kept as a failure."""
+def produce(system: System, digest: str, folders: Folders, request: OutputRequest) -> None:
+    """Let the system of that digest speak one request; what it cannot say is kept as a failure."""
     facts: dict[str, Any] = {"key": request.key(digest)}
     try:
         prompt = load_prompt(request.item, folders)
@@ -104,14 +104,6 @@ def _check(audio: Audio) -> None:
         raise AudioError("the system gave samples that are not numbers")
 
 
-def _build_producer(build: Build, digest: str, folders: Folders) -> Callable[[OutputRequest], None]:
-    return partial(_produce, build(), digest, folders)
-
-
-def _produce(system: System, digest: str, folders: Folders, request: OutputRequest) -> None:
-    produce(system, digest, request, folders)
-
-
 def produce_all(
     build: Build,
     digest: str,
@@ -123,7 +115,7 @@ def produce_all(
     fresh: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Answer every task that is not answered yet (`fresh`: every task), in `jobs` processes.
+    """Let a system speak what is not there yet (`fresh`: everything), in `jobs` processes.
 
     `build` makes the system, once in each process, and has to pickle where there are several; `digest` is that of the
     system, known beforehand so that nothing is loaded if all is done; `begin` is called when the system is there,
@@ -135,13 +127,20 @@ def produce_all(
     reset_peak_memory()
     system = build()  # where there are several processes too: there an error could not be told
     begin()
+    speak = partial(produce, system, digest, folders)
     with progress(quiet) as show:
-        if jobs <= 1:
-            for done, request in enumerate(todo, 1):
-                produce(system, digest, request, folders)
-                show("speaking", done, len(todo))
-            return
-        del system
-        units = run_units(partial(_build_producer, build, digest, folders), todo, jobs, lambda request: request.item.id)
-        for done, _ in enumerate(units, 1):
+        if jobs > 1:
+            del system, speak
+            outputs = run_units(partial(_build_producer, build, digest, folders), todo, jobs, _name)
+        else:
+            outputs = enumerate(map(speak, todo))
+        for done, _ in enumerate(outputs, 1):
             show("speaking", done, len(todo))
+
+
+def _build_producer(build: Build, digest: str, folders: Folders) -> Callable[[OutputRequest], None]:
+    return partial(produce, build(), digest, folders)
+
+
+def _name(request: OutputRequest) -> str:
+    return request.item.id

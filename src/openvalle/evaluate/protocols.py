@@ -90,7 +90,7 @@ class Decoding(Config):
     as_one: bool = Field(False, description="speak a text as one line, however long")
     settings: tuple[str, ...] = Field((), description="other options of decoding, `a.b=value`")
 
-    def changed(self, given: Sequence[str]) -> Decoding:
+    def with_settings(self, given: Sequence[str]) -> Decoding:
         """Return the same with `key=value` texts put in; what is no field here is an option of the AR model's."""
         known = {item.partition("=")[0]: item for item in given if item.partition("=")[0] in type(self).model_fields}
         others = tuple(item for item in given if item not in known.values())

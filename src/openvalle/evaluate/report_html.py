@@ -1,4 +1,4 @@
-"""A report as one HTML file: tables, plots drawn as SVG, and a player for every sound that was kept.
+"""A report's files, and of these the HTML page: tables, plots drawn as SVG, and a player for every sound that was kept.
 
 No script is fetched and none is needed; sounds are linked relative to the file, so that the folder can be moved.
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from html import escape
+from pathlib import Path
 from urllib.parse import quote
 
 from openvalle.evaluate.metrics import METRICS
-from openvalle.evaluate.report import Report, Table, tables
-from openvalle.evaluate.results import Result
+from openvalle.evaluate.report import RESULTS, VALUES, Report
+from openvalle.evaluate.results import Result, write_results
+from openvalle.evaluate.tables import Table, tables, to_markdown
+from openvalle.files import write_text
 
 PLOTTED = ("wer", "sim_o", "sim_r", "dnsmos", "utmos", "rtf")
 WIDTH, BAND, LEFT, RIGHT = 420, 30, 150, 60  # of a plot, in pixels
@@ -33,6 +36,20 @@ svg text { fill: currentColor; font: 13px system-ui, sans-serif; }
 .sounds div { background: var(--soft); padding: .5rem; border-radius: .4rem; font-size: .85rem; }
 audio { width: 100%; height: 2.2rem; } .heard { opacity: .8; } code, pre { font-size: .8rem; overflow-x: auto; }
 """
+
+
+def save_report(report: Report, folder: Path) -> list[Path]:
+    """Write results, JSON, Markdown and HTML into `folder`; return their paths."""
+    texts = {
+        VALUES: json.dumps(report.as_dict(), indent=2, ensure_ascii=False) + "\n",
+        "report.md": to_markdown(report),
+        "report.html": to_html(report),
+    }
+    paths = [write_results(folder / RESULTS, report.results)]
+    for name, text in texts.items():
+        write_text(folder / name, text)
+        paths.append(folder / name)
+    return paths
 
 
 def to_html(report: Report) -> str:
@@ -109,7 +126,7 @@ def _short(name: str, length: int = 20) -> str:
 
 def _items(report: Report) -> Iterator[str]:
     by_item: dict[str, list[Result]] = {}
-    for row in report.rows:
+    for row in report.results:
         by_item.setdefault(row.item, []).append(row)
     yield f"<h2>Listen</h2><p>{len(by_item)} items; the first {min(len(by_item), MAX_ITEMS)} are shown.</p>"
     for item, rows in list(by_item.items())[:MAX_ITEMS]:

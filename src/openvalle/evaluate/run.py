@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from openvalle import __version__
 from openvalle.audio import Audio
 from openvalle.errors import UserError
-from openvalle.evaluate.metrics import References, cost, diversity, errors_of_failure, measure
+from openvalle.evaluate.judges import JUDGES
+from openvalle.evaluate.metrics import MetricInput, Needs, References, explain, measure
 from openvalle.evaluate.outputs import OutputRequest, load_prompt, produce_all
 from openvalle.evaluate.protocols import Judges, Protocol, Reference, Scored, Selection
 from openvalle.evaluate.report import Report
 from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED, Result, split_finite
-from openvalle.evaluate.scorers import OF_PROMPTS, Judgement, ScoreRequest, require_judges, score_all
+from openvalle.evaluate.scorers import Judgement, ScoreRequest, require_judges, score_all
 from openvalle.evaluate.selection import Sample, describe_rule, select
-from openvalle.evaluate.systems.base import Output, System, reconstruct
+from openvalle.evaluate.systems.base import Candidate, Output, commit
 from openvalle.evaluate.test_list import Folders, TestItem, TestList, check_files
 from openvalle.files import lock_folder
 from openvalle.media import write
@@ -45,16 +47,6 @@ PACKAGES = (
     "pocketsphinx",
     "soxr",
 )
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A system to be measured: how to build it, and its identity without building it."""
-
-    name: str
-    digest: str  # of it and all its settings: answers are used again as long as it stays the same
-    build: Callable[[], System]
-    facts: dict[str, Any] = field(default_factory=dict)  # for the record: model, sampling ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ class Sounds:
     others: list[Audio | None]
     originals: list[Audio]
     reconstructed: list[Audio] | None
-    answers: dict[tuple[str, int, int], list[Output | str]]  # by system, seed and sample
+    outputs: dict[tuple[str, int, int], list[Output | str]]  # by system, seed and sample; why there is none
 
 
 def evaluate(
@@ -106,12 +98,12 @@ def evaluate(
     with lock_folder(options.out):
         sounds = _sounds(tests, protocol.judges, candidates, folders, options, codec)
         judged = _judge(tests.items, sounds, protocol.judges, options)
-    rows = _rows(tests.items, sounds, judged, protocol, options)
+    results = _Measurement(tests.items, sounds, judged, protocol, options).results()
     record = _record(tests, protocol, candidates, options, judged)
     notes = list(tests.notes)
     if options.jobs > 1:
         notes.append(f"{options.jobs} processes spoke at a time: real-time factors are larger than of one alone")
-    return Report(protocol, tuple(rows), record, tuple(notes))
+    return Report(protocol, tuple(results), record, tuple(notes))
 
 
 def _sounds(
@@ -143,7 +135,7 @@ def _sounds(
     begin()
     prompts = [load_prompt(item, folders) for item in items]
     originals = [item.reference.load(folders) for item in items]
-    coded = None if codec is None else [reconstruct(codec, audio) for audio in originals]
+    coded = None if codec is None else [_reconstruct(codec, audio) for audio in originals]
     for place, item in enumerate(items[: options.players]):
         write(options.out / "audio" / "prompt" / f"{item.id}.wav", prompts[place])
         write(options.out / "audio" / ORIGINAL / f"{item.id}.wav", originals[place])
@@ -151,12 +143,21 @@ def _sounds(
             write(options.out / "audio" / RECONSTRUCTED / f"{item.id}.wav", coded[place])
     return Sounds(
         prompts=prompts,
-        coded_prompts=None if codec is None else [reconstruct(codec, audio) for audio in prompts],
+        coded_prompts=None if codec is None else [_reconstruct(codec, audio) for audio in prompts],
         others=[item.other.load(folders) if item.other else None for item in items],
         originals=originals,
         reconstructed=coded,
-        answers={key: [request.result() for request in own] for key, own in requests.items()},
+        outputs={key: [request.result() for request in own] for key, own in requests.items()},
     )
+
+
+def _reconstruct(codec: Codec, audio: Audio) -> Audio:
+    """Return the sound after the codec."""
+    import torch
+
+    samples = torch.from_numpy(audio.samples)[None]
+    decoded = codec.decode(codec.encode(samples))[0].float().cpu().numpy()
+    return Audio(decoded[: len(audio.samples)].astype(np.float32), audio.rate)
 
 
 def _request(out: Path, system: str, item: TestItem, seed: int, sample: int) -> OutputRequest:
@@ -168,19 +169,20 @@ def _judge(
     items: Sequence[TestItem], sounds: Sounds, judges: Judges, options: EvaluationOptions
 ) -> dict[Any, list[Judgement | None]]:
     """Return the judgements of every kind of sound; None where there is no sound."""
+    of_prompts = tuple(name for name, judge in JUDGES.items() if judge.hears_prompts)
     wanted: dict[Any, list[ScoreRequest | None]] = {
-        "prompt": [ScoreRequest(audio, wants=OF_PROMPTS) for audio in sounds.prompts],
-        "other": [ScoreRequest(audio, wants=OF_PROMPTS) if audio else None for audio in sounds.others],
+        "prompt": [ScoreRequest(audio, wants=of_prompts) for audio in sounds.prompts],
+        "other": [ScoreRequest(audio, wants=of_prompts) if audio else None for audio in sounds.others],
         ORIGINAL: [ScoreRequest(audio) for audio in sounds.originals],
     }
     if sounds.coded_prompts is not None:
-        wanted["coded prompt"] = [ScoreRequest(audio, wants=OF_PROMPTS) for audio in sounds.coded_prompts]
+        wanted["coded prompt"] = [ScoreRequest(audio, wants=of_prompts) for audio in sounds.coded_prompts]
     if sounds.reconstructed is not None:
         wanted[RECONSTRUCTED] = [ScoreRequest(audio) for audio in sounds.reconstructed]
-    for key, answers in sounds.answers.items():
+    for key, outputs in sounds.outputs.items():
         wanted[key] = [
             ScoreRequest(item.judged_audio(found.audio, prompt)) if isinstance(found, Output) else None
-            for item, found, prompt in zip(items, answers, sounds.prompts, strict=True)
+            for item, found, prompt in zip(items, outputs, sounds.prompts, strict=True)
         ]
     clips = [clip for own in wanted.values() for clip in own if clip]
     folder = options.out / "judged"
@@ -188,95 +190,96 @@ def _judge(
     return {key: [next(found) if clip else None for clip in own] for key, own in wanted.items()}
 
 
-def _rows(
-    items: Sequence[TestItem],
-    sounds: Sounds,
-    judged: dict[Any, list[Judgement | None]],
-    protocol: Protocol,
-    options: EvaluationOptions,
-) -> list[Result]:
-    rows, judges = [], protocol.judges
-    fixed = [(ORIGINAL, judged[ORIGINAL])]
-    fixed += [(RECONSTRUCTED, judged[RECONSTRUCTED])] if RECONSTRUCTED in judged else []
-    for name, own in fixed:
-        for place, item in enumerate(items):
-            references = _references(judged, place, is_recording=name == ORIGINAL)
-            row = _row(item, name, options.seeds[0], own[place], references, judges)
-            rows.append(_with_sounds(row, item, f"audio/{name}/{item.id}.wav", options))
-    for name in dict.fromkeys(name for name, _, _ in sounds.answers):
-        taken = {  # by seed, the sample of each item that counts
-            seed: [
-                _selected(place, name, seed, items, sounds, judged, protocol, options) for place in range(len(items))
+@dataclass(frozen=True)
+class _Measurement:
+    """From judgements to results. `judged`: by the kind of sound, one judgement an item; None without a sound."""
+
+    items: Sequence[TestItem]
+    sounds: Sounds
+    judged: dict[Any, list[Judgement | None]]
+    protocol: Protocol
+    options: EvaluationOptions
+
+    def results(self) -> list[Result]:
+        """Return the results of the recordings, then of each system."""
+        found = []
+        for name in (ORIGINAL, RECONSTRUCTED):
+            for place, item in enumerate(self.items) if name in self.judged else ():
+                result = self._measure(place, name, self.options.seeds[0], self.judged[name][place])
+                found.append(self._with_sounds(result, item, f"audio/{name}/{item.id}.wav"))
+        for name in dict.fromkeys(name for name, _, _ in self.sounds.outputs):
+            by_seed = [
+                [self._select(place, name, seed) for place in range(len(self.items))] for seed in self.options.seeds
             ]
-            for seed in options.seeds
-        }
-        for samples in taken.values():
-            for place, (item, sample) in enumerate(zip(items, samples, strict=True)):
-                row = sample.row
-                if not row.failed:
-                    extra, bad = split_finite(diversity([taken[other][place].judgement for other in options.seeds]))
-                    row = replace(row, metrics=row.metrics | extra, notes=(*row.notes, *bad))
-                rows.append(_with_sounds(row, item, sample.path, options))
-    return rows
+            for samples in by_seed:
+                for place, (item, sample) in enumerate(zip(self.items, samples, strict=True)):
+                    result = self._compare_seeds(place, sample, [own[place] for own in by_seed])
+                    found.append(self._with_sounds(result, item, sample.path))
+        return found
 
+    def _select(self, place: int, name: str, seed: int) -> Sample:
+        """Return the sample of an item that counts."""
+        item, samples = self.items[place], []
+        for number in range(self.options.samples):
+            output, found = self.sounds.outputs[name, seed, number][place], self.judged[name, seed, number][place]
+            result = self._measure(place, name, seed, found, None if isinstance(output, str) else output)
+            if isinstance(output, str):
+                samples.append(Sample(replace(result, status="failed", error=output), None, ""))
+                continue
+            path = _request(Path(), name, item, seed, number).path
+            if item.scores_prompt:  # what was judged is more than what was spoken
+                path = path.with_name(f"{path.stem}-judged{path.suffix}")
+                write(self.options.out / path, item.judged_audio(output.audio, self.sounds.prompts[place]))
+            samples.append(Sample(replace(result, notes=(*result.notes, *output.flags)), found, path.as_posix()))
+        is_coded = self.protocol.similarity is Reference.CODEC and "coded prompt" in self.judged
+        encoder = next((found.by["speaker"] for own in self.judged.values() for found in own if found), "")
+        return select(samples, self.options.select, "sim_r" if is_coded else "sim_o", encoder)
 
-def _selected(
-    place: int,
-    name: str,
-    seed: int,
-    items: Sequence[TestItem],
-    sounds: Sounds,
-    judged: dict[Any, list[Judgement | None]],
-    protocol: Protocol,
-    options: EvaluationOptions,
-) -> Sample:
-    """Return the sample of an item that counts."""
-    item, references = items[place], _references(judged, place)
-    samples = []
-    for number in range(options.samples):
-        spoken, found = sounds.answers[name, seed, number][place], judged[name, seed, number][place]
-        row = _row(item, name, seed, found, references, protocol.judges)
-        if isinstance(spoken, str):
-            samples.append(Sample(replace(row, status="failed", error=spoken), None, ""))
-            continue
-        extra, bad = split_finite(cost(spoken))
-        row = replace(row, metrics=row.metrics | extra, notes=(*row.notes, *spoken.flags, *bad))
-        path = _request(Path(), name, item, seed, number).path
-        if item.scores_prompt:  # what was judged is more than what was spoken
-            path = path.with_name(f"{path.stem}-judged{path.suffix}")
-            write(options.out / path, item.judged_audio(spoken.audio, sounds.prompts[place]))
-        samples.append(Sample(row, found, path.as_posix()))
-    similarity = "sim_r" if protocol.similarity is Reference.CODEC and references.coded_prompt else "sim_o"
-    encoder = next((found.by["speaker"] for own in judged.values() for found in own if found), "")
-    return select(samples, options.select, similarity, encoder)
+    def _measure(
+        self, place: int, name: str, seed: int, found: Judgement | None, output: Output | None = None
+    ) -> Result:
+        """Return the result of an output or a recording; where there is none (`found` None), all words are missing."""
+        item, given = self.items[place], self._given(place, found or Judgement(), output)
+        if name == ORIGINAL:
+            given = replace(given, references=replace(given.references, recording=None))
+        values = measure(given, Needs.NOTHING, *((Needs.SOUND,) if found else ()))
+        metrics, bad = split_finite(values)
+        return Result(
+            name,
+            item.id,
+            seed,
+            item.judged_text,
+            item.condition,
+            item.prompt.speaker,
+            heard=given.judgement["words"] or "",
+            metrics=metrics,
+            notes=(*(explain(found) if found else ()), *bad),
+        )
 
+    def _compare_seeds(self, place: int, sample: Sample, seeds: Sequence[Sample]) -> Result:
+        """Return the result of a sample with what is measured over the samples of all seeds."""
+        if sample.judgement is None:
+            return sample.result
+        given = replace(
+            self._given(place, sample.judgement), seeds=[one.judgement for one in seeds if one.judgement is not None]
+        )
+        metrics, bad = split_finite(measure(given, Needs.SEEDS))
+        return replace(sample.result, metrics=sample.result.metrics | metrics, notes=(*sample.result.notes, *bad))
 
-def _references(judged: dict[Any, list[Judgement | None]], place: int, is_recording: bool = False) -> References:
-    prompt = judged["prompt"][place]
-    assert prompt is not None
-    coded = judged.get("coded prompt")
-    recording = None if is_recording else judged[ORIGINAL][place]
-    return References(prompt, coded[place] if coded else None, judged["other"][place], recording)
+    def _given(self, place: int, judgement: Judgement, output: Output | None = None) -> MetricInput:
+        prompt = self.judged["prompt"][place]
+        assert prompt is not None
+        coded = self.judged.get("coded prompt")
+        references = References(
+            prompt, coded[place] if coded else None, self.judged["other"][place], self.judged[ORIGINAL][place]
+        )
+        return MetricInput(self.items[place], judgement, references, self.protocol.judges.normalizer, output)
 
-
-def _row(
-    item: TestItem, name: str, seed: int, found: Judgement | None, references: References, judges: Judges
-) -> Result:
-    notes: tuple[str, ...] = ()
-    if found is None:
-        values = errors_of_failure(item, judges.normalizer)
-    else:
-        values, notes = measure(item, found, references, judges.normalizer)
-    heard = found.heard or "" if found else ""
-    metrics, bad = split_finite(values)
-    common = {"text": item.judged_text, "condition": item.condition, "speaker": item.prompt.speaker}
-    return Result(name, item.id, seed, **common, heard=heard, metrics=metrics, notes=(*notes, *bad))
-
-
-def _with_sounds(row: Result, item: TestItem, kept: str, options: EvaluationOptions) -> Result:
-    prompt = f"audio/prompt/{item.id}.wav"
-    there = [path if path and (options.out / path).is_file() else "" for path in (kept, prompt)]
-    return replace(row, audio=there[0], prompt_audio=there[1])
+    def _with_sounds(self, result: Result, item: TestItem, kept: str) -> Result:
+        """Return the result with the paths of its sound and its prompt, where they were kept."""
+        paths = (kept, f"audio/prompt/{item.id}.wav")
+        there = [path if path and (self.options.out / path).is_file() else "" for path in paths]
+        return replace(result, audio=there[0], prompt_audio=there[1])
 
 
 def _record(
@@ -317,17 +320,6 @@ def _record(
         "packages": {name: found for name in PACKAGES if (found := _installed(name))},
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
-
-
-def commit() -> str:
-    """Return the commit of the source that runs, with `+` if it was changed; empty outside a repository."""
-    folder = Path(__file__).parent
-    try:
-        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _installed(package: str) -> str:

@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from openvalle.evaluate.metrics import METRICS
+from openvalle.evaluate.metrics import METRICS, Group
 from openvalle.evaluate.protocols import Selection
 from openvalle.evaluate.results import Result
 from openvalle.evaluate.scorers import Judgement
-from openvalle.evaluate.summary import SUMS
 from openvalle.synth.rerank import Scores, enough_for, rank
-
-# each is taken from the sample that is best in it; what is told of a voice goes with its similarity
-MEASURES = ("wer", "cer", "sim_o", "sim_r", "dnsmos", "dnsmos_signal", "dnsmos_background", "dnsmos_p808", "utmos")
-WITH = {"sim_o": ("sim_other", "right_above_wrong")}
-ADDED = {"wall_seconds": "rtf", "processor_seconds": "processor_per_second"}  # every sample takes its time
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample's row, what was judged (None: it failed) and where the sound lies."""
+    """One sample's result, what was judged (None: it failed) and where the sound lies."""
 
-    row: Result
+    result: Result
     judgement: Judgement | None
     path: str
 
@@ -33,20 +27,28 @@ def select(samples: Sequence[Sample], rule: Selection | None, similarity: str, e
     `similarity`: the metric that decides, on the scale of the speaker model `encoder`. A sample that failed is left
     out and told, unless all did.
     """
-    there = [sample for sample in samples if not sample.row.failed]
+    there = [sample for sample in samples if not sample.result.failed]
     if len(samples) == 1 or not there:
         return samples[0]
     scores = [
-        Scores(one.row.metrics.get(similarity), one.row.metrics["word_errors"] / max(one.row.metrics["words"], 1))
+        Scores(
+            one.result.metrics.get(similarity), one.result.metrics["word_errors"] / max(one.result.metrics["words"], 1)
+        )
         for one in there
     ]
     best = there[rank(scores, enough_for(encoder))[0]]
-    metrics = _metric_wise(best.row, [one.row for one in there]) if rule is Selection.METRIC_WISE else best.row.metrics
-    metrics = metrics | _costs(best.row, [one.row for one in there])
+    metrics = (
+        _metric_wise(best.result, [one.result for one in there])
+        if rule is Selection.METRIC_WISE
+        else best.result.metrics
+    )
+    metrics = metrics | _costs(best.result, [one.result for one in there])
     said = "the sound is " if rule is Selection.METRIC_WISE else ""
-    notes = [*best.row.notes, f"{said}sample {samples.index(best) + 1} of {len(samples)}"]
-    notes += [f"sample {place + 1} failed: {one.row.error}" for place, one in enumerate(samples) if one.row.failed]
-    return replace(best, row=replace(best.row, metrics=metrics, notes=tuple(notes)))
+    notes = [*best.result.notes, f"{said}sample {samples.index(best) + 1} of {len(samples)}"]
+    notes += [
+        f"sample {place + 1} failed: {one.result.error}" for place, one in enumerate(samples) if one.result.failed
+    ]
+    return replace(best, result=replace(best.result, metrics=metrics, notes=tuple(notes)))
 
 
 def describe_rule(rule: Selection | None, encoder: str) -> str:
@@ -59,25 +61,26 @@ def describe_rule(rule: Selection | None, encoder: str) -> str:
     return f"metric-wise: each measure of the sample that is best in it (VALL-E 2, 4.1.4); sound and rest by {voice}"
 
 
-def _metric_wise(best: Result, rows: Sequence[Result]) -> dict[str, float]:
+def _metric_wise(best: Result, samples: Sequence[Result]) -> dict[str, float]:
+    """Return the metrics of `best`, those of words, voice and quality from the sample that is best in each."""
     metrics = dict(best.metrics)
-    for measure in MEASURES:
-        above, below = SUMS.get(measure, (measure, None))
-        known = [row.metrics for row in rows if above in row.metrics]
-        if known:
-            value = METRICS[measure].better
-            top = max(known, key=lambda own: value * own[above])  # all samples have the same words
-            metrics |= {name: top[name] for name in (above, below, *WITH.get(measure, ())) if name in top}
+    for metric in METRICS.values():
+        known = [one.metrics for one in samples if metric.name in one.metrics]
+        if metric.group is Group.QUALITY and metric.better and not metric.beside and known:
+            top = max(known, key=lambda own: metric.better * own[metric.name])
+            names = [metric.name, *(metric.ratio or ()), *(m.name for m in METRICS.values() if m.beside == metric.name)]
+            metrics |= {name: top[name] for name in names if name in top}
     return metrics
 
 
-def _costs(best: Result, rows: Sequence[Result]) -> dict[str, float]:
+def _costs(best: Result, samples: Sequence[Result]) -> dict[str, float]:
     """Return what all samples took, for the length of the one that counts."""
     found = {}
-    for name, factor in ADDED.items():
-        if name in best.metrics and all(name in row.metrics for row in rows):
-            found[name] = sum(row.metrics[name] for row in rows)
-            found[factor] = found[name] / max(best.metrics["spoken_seconds"], 0.01)
+    for metric in METRICS.values():
+        spent, spoken = metric.ratio or ("", "")
+        if metric.group is Group.COST and spent in best.metrics and all(spent in one.metrics for one in samples):
+            found[spent] = sum(one.metrics[spent] for one in samples)
+            found[metric.name] = found[spent] / best.metrics[spoken]
     if "memory_mb" in best.metrics:
-        found["memory_mb"] = max(row.metrics.get("memory_mb", 0.0) for row in rows)
+        found["memory_mb"] = max(one.metrics.get("memory_mb", 0.0) for one in samples)
     return found

@@ -1,4 +1,4 @@
-"""Rows -> figures: per system with intervals, per seed, per condition; and two sets of rows against each other.
+"""Results -> figures: per system with intervals, per seed, per condition; and two sets of results against each other.
 
 Intervals and tests: bootstrap over readers and their items (all seeds of an item together), permutation of paired
 items. Items of one reader are alike, so what is resampled first is who reads.
@@ -16,25 +16,9 @@ from openvalle.evaluate.conditions import KINDS, parse_condition
 from openvalle.evaluate.metrics import METRICS
 from openvalle.evaluate.results import Result
 from openvalle.speech_models.wer import WordErrors
+from openvalle.statistics import Estimate, draw_nested, estimate, quotients
 
-DRAWS = 2000  # bootstrap samples per interval
 PERMUTATIONS = 10_000
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A measured value with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-    count: int = 0  # items it was measured on
-
-    def text(self, percent: bool = False, digits: int = 2) -> str:
-        """Return `value [low, high]`."""
-        scale, digits = (100, 1) if percent else (1, digits)
-        low, value, high = (f"{number * scale:.{digits}f}" for number in (self.low, self.value, self.high))
-        return f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True)
@@ -53,12 +37,12 @@ class Difference:
         return self.p < 0.05
 
 
-def mean(values: Sequence[float], seed: int = 0) -> Figure:
+def mean(values: Sequence[float], seed: int = 0) -> Estimate:
     """Return the mean of one value per item."""
     return ratio(values, np.ones(len(values)), seed)
 
 
-def error_rate(errors: Sequence[WordErrors], seed: int = 0) -> Figure:
+def error_rate(errors: Sequence[WordErrors], seed: int = 0) -> Estimate:
     """Return the corpus error rate: all errors over all reference words."""
     return ratio([item.errors for item in errors], [item.words for item in errors], seed)
 
@@ -68,31 +52,10 @@ def ratio(
     below: Sequence[float] | np.ndarray,
     seed: int = 0,
     readers: Sequence[Hashable] | None = None,
-) -> Figure:
-    """Return sum(above) / sum(below) over items; `readers`: who reads each, see `resample`."""
+) -> Estimate:
+    """Return sum(above) / sum(below) over items; `readers`: who reads each, see `draw_nested`."""
     sums = np.stack([np.asarray(above, float), np.asarray(below, float)], axis=1)  # (items, 2)
-    spread = _quotients(resample(len(sums), np.random.default_rng(seed), readers) @ sums)
-    low, high = np.quantile(spread, [0.025, 0.975])
-    return Figure(float(_quotients(sums.sum(axis=0))), float(low), float(high), len(sums))
-
-
-def resample(count: int, rng: np.random.Generator, readers: Sequence[Hashable] | None = None) -> np.ndarray:
-    """Return how often each bootstrap sample holds each item, (DRAWS, count).
-
-    With the readers of the items, a sample draws as many readers as there are, and of each its number of items. That
-    errs on the wide side with few readers. One reader, or none named: items are drawn.
-    """
-    names = list(dict.fromkeys(readers)) if readers is not None else []
-    if len(names) < 2 or readers is None:
-        return rng.multinomial(count, np.full(count, 1 / count), DRAWS)
-    assert len(readers) == count, (len(readers), count)
-    places = np.array([names.index(reader) for reader in readers])
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)  # (DRAWS, readers)
-    found = np.zeros((DRAWS, count), np.int64)
-    for number in range(len(names)):
-        own = np.flatnonzero(places == number)
-        found[:, own] = rng.multinomial(drawn[:, number] * len(own), np.full(len(own), 1 / len(own)))
-    return found
+    return estimate(sums, draw_nested(len(sums), np.random.default_rng(seed), readers) @ sums)
 
 
 def compare_paired(
@@ -104,34 +67,23 @@ def compare_paired(
     """Return how the ratio of sums differs between two systems measured on the same items.
 
     Each item gives (above, below): (value, 1) for a mean, (errors, words) for an error rate. The interval resamples
-    readers and items (`resample`); p swaps the two systems' results of random items.
+    readers and items (`draw_nested`); p swaps the two systems' results of random items.
     """
     a, b = np.asarray(first, float), np.asarray(second, float)  # (items, 2)
     assert a.shape == b.shape, (a.shape, b.shape)
     count = len(a)
     rng = np.random.default_rng(seed)
-    drawn = resample(count, rng, readers)
-    spread = _quotients(drawn @ b) - _quotients(drawn @ a)
-    observed = float(_quotients(b.sum(axis=0)) - _quotients(a.sum(axis=0)))
+    drawn = draw_nested(count, rng, readers)
+    spread = quotients(drawn @ b) - quotients(drawn @ a)
+    observed = float(quotients(b.sum(axis=0)) - quotients(a.sum(axis=0)))
     swap = rng.integers(0, 2, (PERMUTATIONS, count)).astype(np.float32)
     moved = swap @ (a - b)  # (permutations, 2): what the second takes from the first
-    chance = _quotients(b.sum(axis=0) + moved) - _quotients(a.sum(axis=0) - moved)
+    chance = quotients(b.sum(axis=0) + moved) - quotients(a.sum(axis=0) - moved)
     p = (1 + int(np.sum(np.abs(chance) >= abs(observed) - 1e-12))) / (1 + PERMUTATIONS)
     low, high = np.quantile(spread, [0.025, 0.975])
     return Difference(observed, float(low), float(high), p, count)
 
 
-def _quotients(sums: np.ndarray) -> np.ndarray:
-    return sums[..., 0] / np.maximum(sums[..., 1], 1e-9)
-
-
-# Figures that are quotients of sums; all others are means.
-SUMS = {
-    "wer": ("word_errors", "words"),
-    "cer": ("character_errors", "characters"),
-    "rtf": ("wall_seconds", "spoken_seconds"),
-    "processor_per_second": ("processor_seconds", "spoken_seconds"),
-}
 Pair = tuple[float, float]
 
 
@@ -160,7 +112,7 @@ class Compared:
 
 def collect_sums(rows: Iterable[Result], metric: str) -> dict[str, Pair]:
     """Return (above, below) of each item with the metric, all its seeds and conditions together."""
-    above, below = SUMS.get(metric, (metric, None))
+    above, below = METRICS[metric].ratio or (metric, None)
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row in rows:
         if above in row.metrics and (below is None or below in row.metrics):
@@ -169,7 +121,7 @@ def collect_sums(rows: Iterable[Result], metric: str) -> dict[str, Pair]:
     return {item: (top, bottom) for item, (top, bottom) in sums.items()}
 
 
-def summarise(rows: Sequence[Result], seed: int = 0) -> dict[str, Figure]:
+def summarise(rows: Sequence[Result], seed: int = 0) -> dict[str, Estimate]:
     """Return every metric that the rows hold, with 95 % intervals over readers and their items."""
     found, readers = {}, speakers_by_item(rows)
     for metric in METRICS:

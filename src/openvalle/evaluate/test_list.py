@@ -106,7 +106,7 @@ class TestList:
         head["request"] = self.request
         return write_json_lines(path, [head, *(asdict(item) for item in self.items)])
 
-    def limited(self, count: int) -> TestList:
+    def limit(self, count: int) -> TestList:
         """Return the first `count` items."""
         if count >= len(self.items):
             return self

@@ -1,9 +1,4 @@
-"""The results of a listening test: systems with intervals, who was left out and why, how far raters agree.
-
-Means of ratings with intervals that know who gave them and to what, and how far raters agree.
-
-From answers to scores of systems: the blinding undone, catches checked, raters left out by rule.
-"""
+"""The results of a listening test: the blinding undone, raters left out by rule, systems with intervals, agreement."""
 
 from __future__ import annotations
 
@@ -23,48 +18,15 @@ from openvalle.listening_test.answers import Answer, Submission
 from openvalle.listening_test.design import Exclusion, TestKind
 from openvalle.listening_test.schedule import schedule
 from openvalle.listening_test.study import Role, Stimulus, Study
-
-DRAWS = 2000
-LEVEL = 0.95
+from openvalle.statistics import DRAWS, LEVEL, Estimate, draw_crossed, estimate
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its confidence interval; the interval is not a number where there are too few raters or items."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def clustered_mean(
-    values: Sequence[float], raters: Sequence[str], items: Sequence[str], seed: int = 0, draws: int = DRAWS
-) -> Estimate:
-    """Return the mean of `values` with a bootstrap interval over raters and items.
-
-    Ratings of one rater, and of one item, resemble each other: to treat them as independent makes intervals that are
-    far too narrow. Both raters and items are drawn again with replacement, and a rating counts as often as its rater
-    times as often as its item (the pigeonhole bootstrap of Owen 2007, which errs on the wide side).
-    """
-    x = np.asarray(values, np.float64)
-    if not len(x):
-        return Estimate(np.nan, np.nan, np.nan)
-    rows, who = np.unique(np.asarray(raters), return_inverse=True)
-    columns, what = np.unique(np.asarray(items), return_inverse=True)
-    if len(rows) < 2:
-        return Estimate(float(x.mean()), np.nan, np.nan)
-    total, count = np.zeros((2, len(rows), len(columns)))
-    np.add.at(total, (who, what), x)
-    np.add.at(count, (who, what), 1)
-    rng = np.random.default_rng(seed)
-    of_rater = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), draws)  # (draws, raters)
-    of_item = rng.multinomial(len(columns), np.full(len(columns), 1 / len(columns)), draws)  # (draws, items)
-    weight = np.einsum("dr,ri,di->d", of_rater, count, of_item, optimize=True)
-    sums = np.einsum("dr,ri,di->d", of_rater, total, of_item, optimize=True)
-    means = sums[weight > 0] / weight[weight > 0]
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return Estimate(float(x.mean()), float(low), float(high))
+def clustered_mean(values: Sequence[float], raters: Sequence[str], items: Sequence[str], seed: int = 0) -> Estimate:
+    """Return the mean of `values` with a bootstrap interval over raters and items; none with fewer than two raters."""
+    if len(set(raters)) < 2:
+        return Estimate(float(np.mean(values)) if len(values) else np.nan, np.nan, np.nan, len(values))
+    sums = np.stack([np.asarray(values, np.float64), np.ones(len(values))], axis=1)
+    return estimate(sums, draw_crossed(sums, np.random.default_rng(seed), raters, items))
 
 
 def krippendorff_alpha(values: Sequence[float], units: Sequence[str], raters: Sequence[str]) -> float:
@@ -269,8 +231,8 @@ def _row(study: Study, name: str, counted: Sequence[Score], everything: Sequence
 
 
 def _interval(values: list[float], own: Sequence[Score], seed: int) -> Results:
-    estimate = clustered_mean(values, [s.rater for s in own], [s.item for s in own], seed)
-    return {key: _number(value) for key, value in vars(estimate).items()}
+    found = clustered_mean(values, [s.rater for s in own], [s.item for s in own], seed)
+    return {"mean": _number(found.value), "low": _number(found.low), "high": _number(found.high)}
 
 
 def _number(value: float) -> float | None:

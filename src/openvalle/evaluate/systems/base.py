@@ -1,39 +1,37 @@
-"""Systems: whatever answers an item with sound. The model is one; so are the recording and its reconstruction.
+"""What can be measured: anything with a `name` and `say`, and what its settings may hold.
 
-Anything with a `name` and `say` can be measured. A failure is an `UserError`: it is counted and shown.
+A failure is an `UserError`: it is counted and shown.
 """
 
 from __future__ import annotations
 
-import logging
+import base64
+import hashlib
+import json
+import re
+import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import numpy as np
-
-from openvalle.audio import Audio, concatenate
-from openvalle.evaluate.protocols import Decoding
-from openvalle.evaluate.results import SYNTHESISED
+from openvalle.audio import Audio
+from openvalle.config import Config
+from openvalle.errors import ConfigError
 from openvalle.evaluate.test_list import TestItem
-from openvalle.hub import BUILTIN
-from openvalle.synth.speech import Speech, join_speech
 
-if TYPE_CHECKING:
-    from openvalle.codec.base import Codec
-    from openvalle.synth.synthesizer import Synthesizer
-
-
-PURPOSE = "a recording of a test corpus, used for measurement only"  # noted as consent in voices that are not kept
+MAX_SECONDS = 3600.0  # that a system may be given for one item
+MAX_OUTPUT_SECONDS = 600.0  # a longer output for one sentence is a fault
+SHOWN = 300  # characters of a program's or server's last words
+NAMES = ("text", "prompt", "prompt_text", "prompt_base64", "output", "seed", "language", "speaker", "id")
+PLACEHOLDER = re.compile(r"\{([a-z_0-9]+)\}")
 
 
 @dataclass(frozen=True)
 class Output:
-    """An answer: the sound and what it took.
+    """What a system gave for an item: the sound and what it took.
 
     `seconds`: wall clock, NaN if unknown; `processor`: processor seconds, 0 if unknown; `ended`: False if it was
     cut off at a limit, None if the system does not say; `memory`: peak bytes, 0 if unknown.
@@ -58,96 +56,14 @@ class System(Protocol):
         """Return the item's text in the prompt's voice; `UserError` if it cannot."""
 
 
-@dataclass
-class ModelSystem:
-    """A model of ours. Build it in the process that uses it: `partial(ModelSystem.load, "builtin")` travels."""
+@dataclass(frozen=True)
+class Candidate:
+    """A system to be measured: how to build it, and its identity without building it."""
 
-    synthesizer: Synthesizer
-    decoding: Decoding
-    options: Any  # `AROptions`: the model's own, changed as `decoding` says
-    name: str = SYNTHESISED
-    voices: tuple[str, Any] = ("", None)  # the last prompt's voice: several seeds share it
-    is_warm: bool = False  # the first sentence is slower than all others and is not timed
-
-    @classmethod
-    def load(
-        cls,
-        model: str | Path = BUILTIN,
-        codec: str | Path | None = None,
-        device: str = "cpu",
-        threads: int = 1,
-        name: str = SYNTHESISED,
-        decoding: Decoding | None = None,
-    ) -> ModelSystem:
-        """Return the model called `model`, loaded. `ConfigError` for a setting of decoding that it does not know."""
-        import torch
-
-        from openvalle.synth.synthesizer import Synthesizer
-
-        torch.set_num_threads(threads)
-        synthesizer, decoding = Synthesizer.load(model, codec=codec, device=device), decoding or Decoding()
-        options = synthesizer.sampling(
-            attempts=decoding.attempts, detectors=decoding.detectors, settings=decoding.settings
-        )
-        return cls(synthesizer, decoding, options, name)
-
-    def settings(self) -> dict[str, Any]:
-        """Return all that shapes what is spoken, but for the weights."""
-        spec, marker = self.synthesizer.generator.spec, self.synthesizer.marker
-        return {
-            "prompt mode": self.decoding.mode,
-            "codebooks 2 to Q": "in windows, as a stream" if self.decoding.windows else "a whole line at a time",
-            "lines": "one for each text" if self.decoding.as_one else "one for each sentence",
-            "options": self.options.model_dump(mode="json"),
-            "codec": f"{spec.name}, tokens {spec.digest}",
-            "watermark": marker.name if marker else "none",
-        }
-
-    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
-        """Return the item's text, spoken."""
-        key = f"{item.prompt.id} {item.prompt.start} {item.prompt.end} {item.condition}"
-        if self.voices[0] != key:
-            about = {"consent": PURPOSE, "language": item.prompt.language}
-            with quiet_log("openvalle.synth"):  # that prompts of 2.9 s are short is no news
-                self.voices = key, self.synthesizer.voice(prompt, item.prompt.text, **about)
-        if not self.is_warm:
-            self._speech("one two three", seed)
-            self.is_warm = True
-        started, processor = time.perf_counter(), time.process_time()
-        speech = self._speech(item.text.lower(), seed)
-        took, processor = time.perf_counter() - started, time.process_time() - processor
-        ended = speech.quality.stopped_by == "end"
-        return Output(speech.audio, took, processor, ended, speech.quality.flags, peak_memory())
-
-    def _speech(self, text: str, seed: int) -> Speech:
-        how: dict[str, Any] = {"seed": seed, "options": self.options}
-        how |= {"mode": self.decoding.mode, "as_one": self.decoding.as_one}
-        if not self.decoding.windows:
-            return self.synthesizer.say(text, voice=self.voices[1], **how)
-        blocks = list(self.synthesizer.stream(text, voice=self.voices[1], live=False, **how))
-        whole = join_speech([block.speech for block in blocks if block.speech])
-        return replace(whole, audio=concatenate([block.audio for block in blocks]))
-
-
-@contextmanager
-def quiet_log(name: str) -> Iterator[None]:
-    """Let a part of the package log errors only, for a while."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def reconstruct(codec: Codec, audio: Audio) -> Audio:
-    """Return the sound after the codec."""
-    import torch
-
-    samples = torch.from_numpy(audio.samples)[None]
-    decoded = codec.decode(codec.encode(samples))[0].float().cpu().numpy()
-    return Audio(decoded[: len(audio.samples)].astype(np.float32), audio.rate)
+    name: str
+    digest: str  # of it and all its settings: outputs are used again as long as it stays the same
+    build: Callable[[], System]
+    facts: dict[str, Any] = field(default_factory=dict)  # for the record: model, sampling ...
 
 
 def reset_peak_memory() -> None:
@@ -175,3 +91,70 @@ def peak_memory() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+
+
+def commit() -> str:
+    """Return the commit of the source that runs, with `+` if it was changed; empty outside a repository."""
+    folder = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def placeholder_values(item: TestItem, seed: int, prompt: Path, output: Path) -> dict[str, str]:
+    """Return the values of all placeholders but the prompt's bytes, which `fill` reads from its file if needed."""
+    return {
+        "text": item.text,
+        "prompt": str(prompt),
+        "prompt_text": item.prompt.text,
+        "output": str(output),
+        "seed": str(seed),
+        "language": item.reference.language,
+        "speaker": item.prompt.speaker,
+        "id": item.id,
+    }
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """Return the template with its placeholders filled, once: braces in a value stay as they are."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name == "prompt_base64":
+            return base64.b64encode(Path(values["prompt"]).read_bytes()).decode()
+        if name not in values:
+            raise ConfigError(f"there is no placeholder {{{name}}}", f"there are {', '.join(NAMES)}")
+        return values[name]
+
+    return PLACEHOLDER.sub(value, template)
+
+
+def fill_tree(template: Any, values: Mapping[str, str]) -> Any:
+    """Return JSON data with the placeholders in its texts filled; a text that is just {seed} becomes a number."""
+    if isinstance(template, str):
+        return int(values["seed"]) if template == "{seed}" else fill(template, values)
+    if isinstance(template, dict):
+        return {key: fill_tree(value, values) for key, value in template.items()}
+    if isinstance(template, list | tuple):
+        return [fill_tree(value, values) for value in template]
+    return template
+
+
+def check_placeholders(template: Any) -> None:
+    """Raise `ConfigError` if a text in the template names a placeholder that there is not."""
+    if isinstance(template, str):
+        fill(template.replace("{prompt_base64}", ""), dict.fromkeys(NAMES, ""))
+    elif isinstance(template, dict):
+        check_placeholders(tuple(template.values()))
+    elif isinstance(template, list | tuple):
+        for part in template:
+            check_placeholders(part)
+
+
+def settings_digest(config: Config, *more: str) -> str:
+    """Return the identity of a system's settings; keys are named in them, never held."""
+    text = json.dumps([config.model_dump(mode="json"), *more], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

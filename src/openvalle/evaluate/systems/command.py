@@ -4,23 +4,56 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from openvalle.audio import Audio
+from openvalle.config import Config
 from openvalle.errors import UserError
-from openvalle.evaluate.systems.base import Output
-from openvalle.evaluate.systems.config import CommandConfig, FolderConfig, fill, placeholder_values, settings_digest
+from openvalle.evaluate.systems.base import (
+    MAX_OUTPUT_SECONDS,
+    MAX_SECONDS,
+    SHOWN,
+    Output,
+    check_placeholders,
+    fill,
+    placeholder_values,
+    settings_digest,
+)
 from openvalle.evaluate.test_list import TestItem
 from openvalle.files import expand_home
 from openvalle.media import FORMATS, read, write
 
-SHOWN = 300  # characters of a program's last words
-MAX_ANSWER_SECONDS = 600.0  # a longer answer to one sentence is a fault
+
+class CommandConfig(Config):
+    """A program that is run once per item, without a shell. It writes `{output}`, any format that can be read."""
+
+    kind: Literal["command"] = "command"
+    command: tuple[str, ...] = Field(min_length=1, description="program and arguments, with placeholders in braces")
+    stdin: str | None = Field(None, description="what the program reads, with placeholders")
+    timeout: float = Field(300.0, gt=0, le=MAX_SECONDS, description="seconds; a slower answer is a failure")
+
+    def check(self) -> None:
+        """Raise `UserError` for what would make every item fail: no such program or placeholder."""
+        if not shutil.which(self.command[0]):
+            raise UserError(f"there is no program {self.command[0]}", "check the command")
+        check_placeholders((*self.command, self.stdin or ""))
+
+
+class FolderConfig(Config):
+    """Clips that are there already, one per item, named after it; {id}.wav or another format."""
+
+    kind: Literal["folder"] = "folder"
+    path: str
+    pattern: str = Field("{id}", description="name of the file without its ending; {seed} may be part of it")
 
 
 @dataclass(frozen=True)
@@ -48,7 +81,7 @@ class CommandSystem:
             took = time.perf_counter() - started
             if not output.is_file():
                 raise UserError(f"{command[0]} wrote no {{output}}", "check the command")
-            return Output(read(output, max_seconds=MAX_ANSWER_SECONDS), took)
+            return Output(read(output, max_seconds=MAX_OUTPUT_SECONDS), took)
 
 
 def run(command: list[str], stdin: str | None, timeout: float) -> None:
@@ -108,4 +141,4 @@ class FolderSystem:
         found = [path for ending in FORMATS if (path := folder / f"{stem}{ending}").is_file()]
         if not found:
             raise UserError(f"{folder} holds no clip {stem}", f"name it {stem}.wav")
-        return Output(read(found[0], max_seconds=MAX_ANSWER_SECONDS), float("nan"))
+        return Output(read(found[0], max_seconds=MAX_OUTPUT_SECONDS), float("nan"))

@@ -1,153 +1,30 @@
 """Which systems are compared, and how each is reached: one YAML or JSON file, or short forms on the command line.
 
-Placeholders in templates: what an item puts into a command or a request.
+A new kind of system is a file with its settings and its class, and a row here.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from openvalle.config import Config, read_mapping
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.test_list import TestItem
-
-NAMES = ("text", "prompt", "prompt_text", "prompt_base64", "output", "seed", "language", "speaker", "id")
-PLACEHOLDER = re.compile(r"\{([a-z_0-9]+)\}")
-
-
-def placeholder_values(item: TestItem, seed: int, prompt: Path, output: Path) -> dict[str, str]:
-    """Return the values of all placeholders but the prompt's bytes, which `fill` reads from its file if needed."""
-    return {
-        "text": item.text,
-        "prompt": str(prompt),
-        "prompt_text": item.prompt.text,
-        "output": str(output),
-        "seed": str(seed),
-        "language": item.reference.language,
-        "speaker": item.prompt.speaker,
-        "id": item.id,
-    }
-
-
-def fill(template: str, values: Mapping[str, str]) -> str:
-    """Return the template with its placeholders filled, once: braces in a value stay as they are."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name == "prompt_base64":
-            return base64.b64encode(Path(values["prompt"]).read_bytes()).decode()
-        if name not in values:
-            raise ConfigError(f"there is no placeholder {{{name}}}", f"there are {', '.join(NAMES)}")
-        return values[name]
-
-    return PLACEHOLDER.sub(value, template)
-
-
-def fill_tree(template: Any, values: Mapping[str, str]) -> Any:
-    """Return JSON data with the placeholders in its texts filled; a text that is just {seed} becomes a number."""
-    if isinstance(template, str):
-        return int(values["seed"]) if template == "{seed}" else fill(template, values)
-    if isinstance(template, dict):
-        return {key: fill_tree(value, values) for key, value in template.items()}
-    if isinstance(template, list | tuple):
-        return [fill_tree(value, values) for value in template]
-    return template
-
+from openvalle.evaluate.protocols import Decoding
+from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED
+from openvalle.evaluate.systems.base import Candidate, System, settings_digest
+from openvalle.evaluate.systems.command import CommandConfig, CommandSystem, FolderConfig, FolderSystem
+from openvalle.evaluate.systems.http import HttpConfig, HttpSystem, OpenAIConfig
+from openvalle.evaluate.systems.libraries import CoquiConfig, CoquiSystem, TransformersConfig, TransformersSystem
+from openvalle.evaluate.systems.ours import ModelConfig, build_model_candidate
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,59}\Z")  # names become folders
-MAX_SECONDS = 3600.0
-
-
-class ModelConfig(Config):
-    """A model of ours."""
-
-    kind: Literal["model"] = "model"
-    model: str = Field("builtin", description="its name or folder")
-    codec: str | None = Field(None, description="a codec's name or folder; default: the model's")
-    decode: tuple[str, ...] = Field((), description="decode otherwise than the protocol, `key=value` each")
-
-
-class CommandConfig(Config):
-    """A program that is run once per item, without a shell. It writes `{output}`, any format that can be read."""
-
-    kind: Literal["command"] = "command"
-    command: tuple[str, ...] = Field(min_length=1, description="program and arguments, with placeholders in braces")
-    stdin: str | None = Field(None, description="what the program reads, with placeholders")
-    timeout: float = Field(300.0, gt=0, le=MAX_SECONDS, description="seconds; a slower answer is a failure")
-
-
-class FolderConfig(Config):
-    """Clips that are there already, one per item, named after it; {id}.wav or another format."""
-
-    kind: Literal["folder"] = "folder"
-    path: str
-    pattern: str = Field("{id}", description="name of the file without its ending; {seed} may be part of it")
-
-
-class HttpConfig(Config):
-    """Any HTTP interface that takes JSON and gives sound. Header values like $KEY come from the environment."""
-
-    kind: Literal["http"] = "http"
-    url: str = Field(pattern=r"^https?://", description="may hold {language}, {id} and {seed}")
-    headers: dict[str, str] = Field(default_factory=dict)
-    body: dict[str, Any] = Field(description="JSON with placeholders; a value that is just {seed} becomes a number")
-    audio_field: str = Field("", description="where the reply is JSON: path of the base64 sound, such as data.audio")
-    pcm_rate: int = Field(0, ge=0, le=192_000, description="where the reply is bare 16-bit PCM: its rate in hertz")
-    timeout: float = Field(300.0, gt=0, le=MAX_SECONDS, description="seconds; a slower answer is a failure")
-    tries: int = Field(3, ge=1, le=10, description="for overload (429, 5xx) and lost connections")
-
-
-class OpenAIConfig(Config):
-    """An OpenAI-compatible speech endpoint."""
-
-    kind: Literal["openai"] = "openai"
-    url: str = Field(pattern=r"^https?://", description="up to and with /v1")
-    model: str = "tts-1"
-    voice: str = "alloy"
-    key: str = Field("", description="$NAME of the environment variable with the key")
-    extra: dict[str, Any] = Field(default_factory=dict, description="more fields, with placeholders, such as a prompt")
-    timeout: float = Field(300.0, gt=0, le=MAX_SECONDS)
-    tries: int = Field(3, ge=1, le=10)
-
-    def as_http(self) -> HttpConfig:
-        """Return the same system in general terms."""
-        body = {"model": self.model, "voice": self.voice, "input": "{text}", "response_format": "wav", **self.extra}
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        url = f"{self.url.rstrip('/')}/audio/speech"
-        return HttpConfig(url=url, headers=headers, body=body, timeout=self.timeout, tries=self.tries)
-
-
-class TransformersConfig(Config):
-    """Any text-to-speech model of the transformers library: VITS and MMS, Bark, SpeechT5, ..."""
-
-    kind: Literal["transformers"] = "transformers"
-    model: str = Field(description="name on the hub, or folder")
-    revision: str | None = None
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="for its call, such as speaker_id; lists become tensors"
-    )
-    preprocess: dict[str, Any] = Field(default_factory=dict, description="for its processor, such as voice_preset")
-    device: str = "cpu"
-
-
-class CoquiConfig(Config):
-    """A model of coqui TTS (XTTS v2, YourTTS), which has to be installed: pip install coqui-tts."""
-
-    kind: Literal["coqui"] = "coqui"
-    model: str = "tts_models/multilingual/multi-dataset/xtts_v2"
-    language: str | None = Field(None, description="default: the item's; empty for models of one language")
-    options: dict[str, Any] = Field(default_factory=dict, description="for its call")
-    device: str = "cpu"
-
-
+RESERVED = (ORIGINAL, RECONSTRUCTED, "prompt")  # rows and folders that are always there
 SystemConfig = Annotated[
     ModelConfig | CommandConfig | FolderConfig | HttpConfig | OpenAIConfig | TransformersConfig | CoquiConfig,
     Field(discriminator="kind"),
@@ -185,7 +62,38 @@ def short_system(text: str) -> tuple[str, SystemConfig]:
     return name, parse_system(name, {"kind": kind} | ({SHORT[kind]: value} if value else {}))
 
 
-def settings_digest(config: Config, *more: str) -> str:
-    """Return the identity of a system's settings; keys are named in them, never held."""
-    text = json.dumps([config.model_dump(mode="json"), *more], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+SYSTEMS: dict[type[Config], Callable[[str, Any], System]] = {  # settings -> how the system is built
+    CommandConfig: CommandSystem,
+    FolderConfig: FolderSystem.load,
+    HttpConfig: HttpSystem,
+    OpenAIConfig: HttpSystem,
+    TransformersConfig: TransformersSystem.load,
+    CoquiConfig: CoquiSystem.load,
+}
+
+
+def build_candidate(
+    name: str, config: SystemConfig, device: str = "cpu", decoding: Decoding | None = None
+) -> Candidate:
+    """Return the system `name`; heavy things are loaded when it first speaks. `device`, `decoding`: of our models.
+
+    `UserError` for what would make every item fail.
+    """
+    if name in RESERVED:
+        raise UserError(f"{name!r} is the name of a row that is always there", "call the system something else")
+    if isinstance(config, ModelConfig):
+        how = (decoding or Decoding()).with_settings(config.decode)
+        return build_model_candidate(config.model, config.codec, name=name, device=device, decoding=how)
+    if isinstance(config, CommandConfig | HttpConfig | OpenAIConfig):
+        config.check()
+    build = partial(SYSTEMS[type(config)], name, config)
+    digest = FolderSystem.load(name, config).digest if isinstance(config, FolderConfig) else settings_digest(config)
+    return Candidate(name, digest, build, config.model_dump(mode="json"))
+
+
+def forget_failures(out: Path, name: str) -> int:
+    """Let a system try again what it failed on in an earlier run; return how many answers that are."""
+    failed = [path for path in sorted((out / "audio" / name).rglob("*.json")) if '"error"' in path.read_text("utf-8")]
+    for path in failed:
+        path.unlink()
+    return len(failed)

@@ -15,17 +15,20 @@ from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from openvalle.audio import RATE, Audio, resample
+from openvalle.config import Config
 from openvalle.errors import ConfigError, UserError
-from openvalle.evaluate.systems.base import Output
-from openvalle.evaluate.systems.command import MAX_ANSWER_SECONDS, SHOWN
-from openvalle.evaluate.systems.config import (
-    HttpConfig,
-    OpenAIConfig,
+from openvalle.evaluate.systems.base import (
+    MAX_OUTPUT_SECONDS,
+    MAX_SECONDS,
+    SHOWN,
+    Output,
+    check_placeholders,
     fill,
     fill_tree,
     placeholder_values,
@@ -37,6 +40,49 @@ from openvalle.media import read, write
 MAX_BYTES = 100_000_000  # of a reply
 WAIT_SECONDS, LONGEST_WAIT = 0.5, 60.0  # before the second try, doubled each time; a server may ask for more
 VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+
+
+class HttpConfig(Config):
+    """Any HTTP interface that takes JSON and gives sound. Header values like $KEY come from the environment."""
+
+    kind: Literal["http"] = "http"
+    url: str = Field(pattern=r"^https?://", description="may hold {language}, {id} and {seed}")
+    headers: dict[str, str] = Field(default_factory=dict)
+    body: dict[str, Any] = Field(description="JSON with placeholders; a value that is just {seed} becomes a number")
+    audio_field: str = Field("", description="where the reply is JSON: path of the base64 sound, such as data.audio")
+    pcm_rate: int = Field(0, ge=0, le=192_000, description="where the reply is bare 16-bit PCM: its rate in hertz")
+    timeout: float = Field(300.0, gt=0, le=MAX_SECONDS, description="seconds; a slower answer is a failure")
+    tries: int = Field(3, ge=1, le=10, description="for overload (429, 5xx) and lost connections")
+
+    def check(self) -> None:
+        """Raise `UserError` for what would make every item fail: no such key or placeholder."""
+        for value in self.headers.values():
+            read_secret(value)
+        check_placeholders((self.url, self.body))
+
+
+class OpenAIConfig(Config):
+    """An OpenAI-compatible speech endpoint."""
+
+    kind: Literal["openai"] = "openai"
+    url: str = Field(pattern=r"^https?://", description="up to and with /v1")
+    model: str = "tts-1"
+    voice: str = "alloy"
+    key: str = Field("", description="$NAME of the environment variable with the key")
+    extra: dict[str, Any] = Field(default_factory=dict, description="more fields, with placeholders, such as a prompt")
+    timeout: float = Field(300.0, gt=0, le=MAX_SECONDS)
+    tries: int = Field(3, ge=1, le=10)
+
+    def as_http(self) -> HttpConfig:
+        """Return the same system in general terms."""
+        body = {"model": self.model, "voice": self.voice, "input": "{text}", "response_format": "wav", **self.extra}
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        url = f"{self.url.rstrip('/')}/audio/speech"
+        return HttpConfig(url=url, headers=headers, body=body, timeout=self.timeout, tries=self.tries)
+
+    def check(self) -> None:
+        """Raise `UserError` for what would make every item fail: no such key or placeholder."""
+        self.as_http().check()
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -77,7 +123,7 @@ class HttpSystem:
             if config.pcm_rate:
                 return Output(from_pcm(data, config.pcm_rate), took)
             answer.write_bytes(data)
-            return Output(read(answer, max_seconds=MAX_ANSWER_SECONDS), took)
+            return Output(read(answer, max_seconds=MAX_OUTPUT_SECONDS), took)
 
 
 def read_secret(value: str) -> str:

@@ -7,19 +7,43 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from openvalle.audio import RATE, Audio, resample
+from openvalle.config import Config
 from openvalle.errors import MissingExtra, ModelError, UserError
-from openvalle.evaluate.systems.base import Output
-from openvalle.evaluate.systems.config import CoquiConfig, TransformersConfig, settings_digest
+from openvalle.evaluate.systems.base import Output, settings_digest
 from openvalle.evaluate.test_list import TestItem
 from openvalle.media import write
 
 # what these libraries raise for a model that is not there, does not fit or does not know an option
 FAULTS = (OSError, ValueError, TypeError, KeyError, RuntimeError, IndexError, AttributeError)
+
+
+class TransformersConfig(Config):
+    """Any text-to-speech model of the transformers library: VITS and MMS, Bark, SpeechT5, ..."""
+
+    kind: Literal["transformers"] = "transformers"
+    model: str = Field(description="name on the hub, or folder")
+    revision: str | None = None
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="for its call, such as speaker_id; lists become tensors"
+    )
+    preprocess: dict[str, Any] = Field(default_factory=dict, description="for its processor, such as voice_preset")
+    device: str = "cpu"
+
+
+class CoquiConfig(Config):
+    """A model of coqui TTS (XTTS v2, YourTTS), which has to be installed: pip install coqui-tts."""
+
+    kind: Literal["coqui"] = "coqui"
+    model: str = "tts_models/multilingual/multi-dataset/xtts_v2"
+    language: str | None = Field(None, description="default: the item's; empty for models of one language")
+    options: dict[str, Any] = Field(default_factory=dict, description="for its call")
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,132 @@
-"""Our own models as candidates: from a model's name or folder to what `evaluate` takes."""
+"""A model of ours as a system, in the process that uses it, and as a candidate."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
 
 from openvalle import __version__
+from openvalle.audio import Audio, concatenate
+from openvalle.config import Config
 from openvalle.evaluate.protocols import Decoding
 from openvalle.evaluate.results import SYNTHESISED
-from openvalle.evaluate.run import Candidate, commit
-from openvalle.evaluate.systems.base import ModelSystem
+from openvalle.evaluate.systems.base import Candidate, Output, commit, peak_memory
+from openvalle.evaluate.test_list import TestItem
 from openvalle.files import sha256
 from openvalle.hub import BUILTIN, Kind, find
+from openvalle.synth.speech import Speech, join_speech
 
 if TYPE_CHECKING:
     from openvalle.codec.base import Codec
+    from openvalle.synth.synthesizer import Synthesizer
 
 
-def candidate(
+PURPOSE = "a recording of a test corpus, used for measurement only"  # noted as consent in voices that are not kept
+
+
+class ModelConfig(Config):
+    """A model of ours."""
+
+    kind: Literal["model"] = "model"
+    model: str = Field("builtin", description="its name or folder")
+    codec: str | None = Field(None, description="a codec's name or folder; default: the model's")
+    decode: tuple[str, ...] = Field((), description="decode otherwise than the protocol, `key=value` each")
+
+
+@dataclass
+class ModelSystem:
+    """A model of ours. Build it in the process that uses it: `partial(ModelSystem.load, "builtin")` travels."""
+
+    synthesizer: Synthesizer
+    decoding: Decoding
+    options: Any  # `AROptions`: the model's own, changed as `decoding` says
+    name: str = SYNTHESISED
+    voices: tuple[str, Any] = ("", None)  # the last prompt's voice: several seeds share it
+    is_warm: bool = False  # the first sentence is slower than all others and is not timed
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path = BUILTIN,
+        codec: str | Path | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+        name: str = SYNTHESISED,
+        decoding: Decoding | None = None,
+    ) -> ModelSystem:
+        """Return the model called `model`, loaded. `ConfigError` for a setting of decoding that it does not know."""
+        import torch
+
+        from openvalle.synth.synthesizer import Synthesizer
+
+        torch.set_num_threads(threads)
+        synthesizer, decoding = Synthesizer.load(model, codec=codec, device=device), decoding or Decoding()
+        options = synthesizer.sampling(
+            attempts=decoding.attempts, detectors=decoding.detectors, settings=decoding.settings
+        )
+        return cls(synthesizer, decoding, options, name)
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that shapes what is spoken, but for the weights."""
+        spec, marker = self.synthesizer.generator.spec, self.synthesizer.marker
+        return {
+            "prompt mode": self.decoding.mode,
+            "codebooks 2 to Q": "in windows, as a stream" if self.decoding.windows else "a whole line at a time",
+            "lines": "one for each text" if self.decoding.as_one else "one for each sentence",
+            "options": self.options.model_dump(mode="json"),
+            "codec": f"{spec.name}, tokens {spec.digest}",
+            "watermark": marker.name if marker else "none",
+        }
+
+    def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
+        """Return the item's text, spoken."""
+        key = f"{item.prompt.id} {item.prompt.start} {item.prompt.end} {item.condition}"
+        if self.voices[0] != key:
+            about = {"consent": PURPOSE, "language": item.prompt.language}
+            with quiet_log("openvalle.synth"):  # that prompts of 2.9 s are short is no news
+                self.voices = key, self.synthesizer.voice(prompt, item.prompt.text, **about)
+        if not self.is_warm:
+            self._speech("one two three", seed)
+            self.is_warm = True
+        started, processor = time.perf_counter(), time.process_time()
+        speech = self._speech(item.text.lower(), seed)
+        took, processor = time.perf_counter() - started, time.process_time() - processor
+        ended = speech.quality.stopped_by == "end"
+        return Output(speech.audio, took, processor, ended, speech.quality.flags, peak_memory())
+
+    def _speech(self, text: str, seed: int) -> Speech:
+        how: dict[str, Any] = {"seed": seed, "options": self.options}
+        how |= {"mode": self.decoding.mode, "as_one": self.decoding.as_one}
+        if not self.decoding.windows:
+            return self.synthesizer.say(text, voice=self.voices[1], **how)
+        blocks = list(self.synthesizer.stream(text, voice=self.voices[1], live=False, **how))
+        whole = join_speech([block.speech for block in blocks if block.speech])
+        return replace(whole, audio=concatenate([block.audio for block in blocks]))
+
+
+@contextmanager
+def quiet_log(name: str) -> Iterator[None]:
+    """Let a part of the package log errors only, for a while."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def build_model_candidate(
     model: str | Path = BUILTIN,
     codec: str | Path | None = None,
     *,
