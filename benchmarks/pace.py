@@ -45,9 +45,9 @@ class Pace:
 
 def measure_pace(system: str, size: str, repeats: int) -> Pace:
     """Return the steps and the shortest of `repeats` times of a system of random weights, all of one size."""
-    stack = read_pair(RECIPES / f"valle-{size}.yaml")[0].stack
+    stack = read_pair(RECIPES / f"valle-{size}.yaml")[0].transformer
     ar_config, nar_config = (
-        config.model_copy(update={"stack": stack.model_copy(update={"dropout": 0.0})})
+        config.model_copy(update={"transformer": stack.model_copy(update={"dropout": 0.0})})
         for config in read_pair(RECIPES / f"{system}-{size}.yaml")
     )
     torch.manual_seed(0)
@@ -88,14 +88,14 @@ def _pace(ar: TorchAR, nar: TorchNAR, rng: np.random.Generator) -> Pace:
 
 
 def _random_row(symbols: int, frames: int, config: ARConfig, rng: np.random.Generator) -> Row:
-    return Row(rng.integers(2, config.symbols, size=symbols), rng.integers(config.entries, size=(frames, 8)))
+    return Row(rng.integers(2, config.symbols, size=symbols), rng.integers(config.codebook_size, size=(frames, 8)))
 
 
 def paces(options: argparse.Namespace, report: Report) -> None:
     """Measure all systems in one run, at one size."""
     found = {system: measure_pace(system, options.size, options.repeats) for system in SYSTEMS}
     base = found["valle"]
-    stack = read_pair(RECIPES / f"valle-{options.size}.yaml")[0].stack
+    stack = read_pair(RECIPES / f"valle-{options.size}.yaml")[0].transformer
     report.table(
         f"{SPEECH_SECONDS:g} s of speech, {stack.depth} layers of {stack.width}, {options.threads} threads",
         ["", "AR steps", "AR s", "ms a step", "NAR s", "total s", "CPU s", "of VALL-E's steps", "of its CPU"],

@@ -15,7 +15,7 @@ from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.alignment import Utterance as Row
 from openvalle.model.alignment import cut_whole
 from openvalle.model.checkpoint import Bundle
-from openvalle.model.config import Alignment, NARPrompt
+from openvalle.model.config import Alignment, PromptKind
 
 SPARE_FRAMES = 75  # that an AR model may go on for after the end
 BY_HEART = AROptions(
@@ -70,17 +70,17 @@ def recall_others(ar: AREngine, nar: NAREngine, row: Row, shards: TokenShards, i
     """Return how many entries of each codebook after the first come back (Q - 1,), and of how many frames."""
     config, kind = ar.config, nar.config.prompt
     codes, path = cut_whole(row, config.merge, config.group)
-    if kind == NARPrompt.PREFIX:
+    if kind == PromptKind.PREFIX:
         skipped = len(row.codes) // config.merge % config.group * config.merge
         prompt = continual(config, row, skipped + prompt_frames(len(codes), config.block))
     else:
         neighbour = shards.neighbour(shards.rows[index]["id"])
         voice = None if neighbour is None else neighbour.codes.numpy()
-        if voice is not None and kind == NARPrompt.SEGMENT:
+        if voice is not None and kind == PromptKind.SEGMENT:
             voice = voice[-CONTINUED_FRAMES:]
         said = None if voice is None else Row(row.text[:0], voice, None, row.language)
         prompt = zero_shot(config, said, row.text, row.language)
-    shown = len(prompt.codes) if kind == NARPrompt.PREFIX and prompt.codes is not None else 0
+    shown = len(prompt.codes) if kind == PromptKind.PREFIX and prompt.codes is not None else 0
     true, symbols = codes[shown:], None
     if config.alignment == Alignment.PHONEME and path is not None:
         symbols = path[shown :: config.merge] - prompt.prompt_symbols

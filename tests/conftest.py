@@ -81,14 +81,14 @@ def tiny_model(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model of random weights, with its codec inside."""
     from openvalle.model.ar import AR
     from openvalle.model.checkpoint import Bundle, BundleConfig, save_bundle
-    from openvalle.model.config import Alignment, ARConfig, NARConfig, StackConfig
+    from openvalle.model.config import Alignment, ARConfig, NARConfig, TransformerConfig
     from openvalle.model.nar import NAR
     from openvalle.text.symbols import inventory
 
     torch.manual_seed(1)
     table, spec = inventory(), tiny_codec.spec
-    stack = StackConfig(width=32, heads=2, depth=1, feedforward=64)
-    shared = {"stack": stack, "symbols": len(table), "alignment": Alignment.PHONEME, "merge": 2}
+    stack = TransformerConfig(width=32, heads=2, depth=1, feedforward=64)
+    shared = {"transformer": stack, "symbols": len(table), "alignment": Alignment.PHONEME, "merge": 2}
     config = BundleConfig(
         name="tiny",
         licence="Apache-2.0",

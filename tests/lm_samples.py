@@ -18,14 +18,14 @@ from openvalle.model.nar import NAR
 RECIPES = Path(__file__).parents[1] / "src" / "openvalle" / "recipes"
 SYMBOLS, ENTRIES = 12, 20
 STACK = {"width": 16, "heads": 2, "depth": 2, "feedforward": 32, "dropout": 0.1}
-SMALL = {"stack": STACK, "symbols": SYMBOLS, "entries": ENTRIES}
+SMALL = {"transformer": STACK, "symbols": SYMBOLS, "codebook_size": ENTRIES}
 LEARNT = {"positions": "learnt", "max_positions": 200}
 
 
 def of_recipe(name: str, part: str, **changes: object) -> dict[str, object]:
     """Return what a recipe says of a network, but for its size."""
     values = yaml.safe_load((RECIPES / f"{name}-paper.yaml").read_text(encoding="utf-8"))[part]["model"]
-    return {key: value for key, value in values.items() if key not in ("stack", "symbols")} | changes
+    return {key: value for key, value in values.items() if key not in ("transformer", "symbols")} | changes
 
 
 SHORT = {"prompt_min": 3, "prompt_max": 8}
@@ -37,8 +37,8 @@ AR_KINDS = {
     "builtin": {"alignment": "phoneme", "merge": 2, "text_prenet": "conv"},
     "aligned groups": {"alignment": "phoneme", "merge": 2, "group": 2, "tie_output": False},
     "learnt languages": {"languages": 3, "language_on": "audio-and-text", "text_prenet": "conv", **LEARNT},
-    "groups of 4": {"group": 4, "begin": False, "languages": 2},
-    "causal alignment": {"text_attention": "causal", "alignment": "phoneme", "phoneme_lead": 0, "begin": False},
+    "groups of 4": {"group": 4, "use_bos": False, "languages": 2},
+    "causal alignment": {"text_attention": "causal", "alignment": "phoneme", "phoneme_lead": 0, "use_bos": False},
 }
 NAR_KINDS = {
     "valle": of_recipe("valle", "nar", **SHORT),
@@ -51,18 +51,13 @@ NAR_KINDS = {
         "text_prenet": "conv",
         "stage_width": 4,
         "frame_prenet": "conv",
-        "code_weight": 0.0,
-        "distance_weight": 1.0,
-        "choice": "rest",
-        "passes": 1,
+        "residual": {"code_weight": 0.0, "passes": 1},
         "latent": 6,
-        "first_noise": 0.3,
+        "codebook1_noise": 0.3,
         **SHORT,
     },
     "rests in passes": {
-        "distance_weight": 1.0,
-        "code_weight": 0.2,
-        "choice": "rest",
+        "residual": {"code_weight": 0.2},
         "stage_draw": "sample",
         "latent": 12,
         **SHORT,

@@ -208,13 +208,13 @@ def test_weights_that_the_digests_do_not_name_are_refused(tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "claim", [{"group": 10_000_000}, {"symbols": 2**40}, {"entries": 60_000}, {"max_positions": 7}]
+    "claim", [{"group": 10_000_000}, {"symbols": 2**40}, {"codebook_size": 60_000}, {"max_positions": 7}]
 )
 def test_sizes_that_a_model_claims_are_checked_before_room_is_made(claim, tiny_model, tmp_path):
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     values = json.loads((folder / "config.json").read_text())
     values["ar"] |= claim
-    values["nar"] |= {key: value for key, value in claim.items() if key in ("symbols", "entries")}
+    values["nar"] |= {key: value for key, value in claim.items() if key in ("symbols", "codebook_size")}
     (folder / "config.json").write_text(json.dumps(values))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ModelError):

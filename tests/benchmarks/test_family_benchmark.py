@@ -31,8 +31,8 @@ def recall(load):
 def test_all_systems_speak_ten_seconds_and_two_take_half_the_steps(pace, monkeypatch):
     def tiny(path: Path):
         ar, nar = read_pair(path)
-        stack = ar.stack.model_copy(update={"width": 8, "heads": 2, "depth": 1, "feedforward": 8})
-        return ar.model_copy(update={"stack": stack}), nar.model_copy(update={"stack": stack})
+        stack = ar.transformer.model_copy(update={"width": 8, "heads": 2, "depth": 1, "feedforward": 8})
+        return ar.model_copy(update={"transformer": stack}), nar.model_copy(update={"transformer": stack})
 
     monkeypatch.setattr(pace, "read_pair", tiny)
     steps = {system: pace.measure_pace(system, "small", 1).steps for system in SYSTEMS}

@@ -67,7 +67,7 @@ def test_every_row_meets_every_stage_about_equally_often(make_tokens, world):
     for step in range(1400 // world):  # ten times each; chance would let some meet three times and some eighteen
         for batches in ranks:
             (row,) = batches.rows(step)
-            met[row, int(7 * batches.share(step))] += 1
+            met[row, int(7 * batches.stage_uniform(step))] += 1
     assert met.min() >= 7, met
     assert met.max() <= 13, met
 

@@ -128,8 +128,8 @@ def test_no_symbol_lasts_longer_than_its_cap(kind):
     with torch.no_grad():  # equal scores: a greedy pointer never moves by itself
         model.network.phoneme_head.weight.zero_()
         model.network.phoneme_head.bias.zero_()
-        model.network.stack.norm.weight.zero_()
-        model.network.stack.norm.bias.zero_()
+        model.network.transformer.norm.weight.zero_()
+        model.network.transformer.norm.bias.zero_()
     changes = {
         "pauses": (4,),
         "path_temperature": 0.0,
@@ -193,8 +193,8 @@ def test_eos_ends_a_row(kind):
     model = ar_engine(kind)
     with torch.no_grad():
         head = model.network.codes.weight if model.network.head is None else model.network.head.weight
-        model.network.stack.norm.weight.zero_()
-        model.network.stack.norm.bias.fill_(1.0)
+        model.network.transformer.norm.weight.zero_()
+        model.network.transformer.norm.bias.fill_(1.0)
         if model.network.group_out is not None:
             model.network.group_out.weight.fill_(1.0)
         head.copy_(-torch.rand(head.shape, generator=torch.Generator().manual_seed(0)))
@@ -233,8 +233,8 @@ def test_rows_end_where_learnt_positions_do():
 def test_the_prompt_counts_as_history():
     model = ar_engine("valle")
     with torch.no_grad():
-        model.network.stack.norm.weight.zero_()
-        model.network.stack.norm.bias.zero_()  # all codes equally likely: the best is the first
+        model.network.transformer.norm.weight.zero_()
+        model.network.transformer.norm.bias.zero_()  # all codes equally likely: the best is the first
     one = dataclasses.replace(prompt(model, 1), codes=np.full(9, 3))
     greedy = OPTIONS.model_copy(update={"sampling": SamplingOptions(top_p=0.0), "least_frames": 5.0})
     first = next(iter(stream(model, [one], greedy, make_rngs([1])))).codes.item()

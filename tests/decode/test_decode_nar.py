@@ -68,12 +68,12 @@ def test_the_prompts_words_are_read_only_if_training_had_them():
 
 def test_the_rest_is_taken_as_the_quantiser_takes_it():
     """Each codebook the entry nearest to what is left of the expectation; one pass fills all that are left."""
-    values = {**SMALL, "distance_weight": 1.0, "choice": "rest", "latent": 6}
-    model = shaken(NAR(NARConfig.parse({**values, "passes": 2, "gain": 1.5})), std=1.0)
-    hidden = torch.randn(5, SMALL["stack"]["width"], generator=torch.Generator().manual_seed(0))
-    assert model.choose(hidden, 1).shape == (5, 1)
-    left = 1.5 * model.expect(hidden) * sum(table.square().mean() for table in model.codes[2:]).sqrt()
-    chosen = model.choose(hidden, 2)
+    values = {**SMALL, "residual": {"passes": 2, "gain": 1.5}, "latent": 6}
+    model = shaken(NAR(NARConfig.parse(values)), std=1.0)
+    hidden = torch.randn(5, SMALL["transformer"]["width"], generator=torch.Generator().manual_seed(0))
+    assert model.predict(hidden, 1).shape == (5, 1)
+    left = 1.5 * model.residual_head.linear(hidden) * sum(table.square().mean() for table in model.codes[2:]).sqrt()
+    chosen = model.predict(hidden, 2)
     assert chosen.shape == (5, 6)
     for book, entries in zip(range(2, 8), chosen.T, strict=True):
         assert torch.equal(entries, torch.cdist(left, model.codes[book]).argmin(-1))
@@ -81,6 +81,7 @@ def test_the_rest_is_taken_as_the_quantiser_takes_it():
 
 
 def test_likeliest_choice_takes_the_highest_score():
-    model = shaken(NAR(NARConfig.parse({**SMALL, "latent": 6})), std=1.0)
-    hidden = torch.randn(5, SMALL["stack"]["width"], generator=torch.Generator().manual_seed(0))
-    assert torch.equal(model.choose(hidden, 3)[:, 0], model.logits(hidden, 3).argmax(-1))
+    for own in ({}, {"residual": {"predicts": False}}):
+        model = shaken(NAR(NARConfig.parse({**SMALL, **own, "latent": 6})), std=1.0)
+        hidden = torch.randn(5, SMALL["transformer"]["width"], generator=torch.Generator().manual_seed(0))
+        assert torch.equal(model.predict(hidden, 3)[:, 0], model.logits(hidden, 3).argmax(-1))

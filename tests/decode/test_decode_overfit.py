@@ -17,10 +17,10 @@ from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.alignment import Utterance
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch
-from openvalle.model.config import Alignment, ARConfig, NARConfig, NARPrompt
+from openvalle.model.config import Alignment, ARConfig, NARConfig, PromptKind
 from openvalle.model.nar import NAR
 
-WIDER = {**SMALL, "stack": {**STACK, "width": 48, "heads": 3, "feedforward": 96, "dropout": 0.0}}
+WIDER = {**SMALL, "transformer": {**STACK, "width": 48, "heads": 3, "feedforward": 96, "dropout": 0.0}}
 BEST = AROptions(
     sampling=SamplingOptions(temperature=0.0, repetition_aware=False),
     path_temperature=0.0,
@@ -47,7 +47,7 @@ def learn_by_heart(network: AR | NAR, rows: list[Utterance], steps: int) -> None
 def ar_prompt(model: AR, row: Utterance) -> tuple[ARPrompt, Batch, int]:
     """Return about the first third of the utterance, up to a symbol's end, as prompt; and its length in codes."""
     config, batch = model.config, batch_for(model.config, [row])
-    codes, path = batch.codes[0, :: config.merge, 0].numpy(), batch.path[0, :: config.merge].numpy()
+    codes, path = batch.codes[0, :: config.merge, 0].numpy(), batch.alignment[0, :: config.merge].numpy()
     last = int(path[len(codes) // 3])
     count = int((path <= last).sum()) // config.group * config.group
     is_aligned = config.alignment == Alignment.PHONEME
@@ -67,7 +67,7 @@ def test_the_ar_model_repeats_what_it_learnt_and_ends_there(kind):
     for row in rows:
         prompt, batch, count = ar_prompt(model, row)
         codes = batch.codes[0, :: model.config.merge, 0].numpy()
-        path = batch.path[0, :: model.config.merge].numpy()
+        path = batch.alignment[0, :: model.config.merge].numpy()
         result = generate(TorchAR(model), [prompt], BEST, make_rngs([0]))[0]
         assert np.array_equal(result.codes, codes[count:])
         assert result.stopped_by == StoppedBy.EOS
@@ -83,18 +83,18 @@ def test_the_nar_model_fills_in_what_it_learnt(kind):
     torch.manual_seed(0)
     rows = [utterance(6, 24, 0, BOOKS), utterance(9, 20, 1, BOOKS)]
     config = NARConfig.parse(
-        {**WIDER, **NAR_KINDS[kind], "codebooks": BOOKS, "stage_draw": "sample", "first_noise": 0.0}
+        {**WIDER, **NAR_KINDS[kind], "codebooks": BOOKS, "stage_draw": "sample", "codebook1_noise": 0.0}
     )
     model = as_quantiser(NAR(config))
     learn_by_heart(model, rows, 160)
     for row in rows:
-        codes, path = batch_for(config, [row]).codes[0].numpy(), batch_for(config, [row]).path[0].numpy()
+        codes, path = batch_for(config, [row]).codes[0].numpy(), batch_for(config, [row]).alignment[0].numpy()
         start = 0
         given = NARPromptRow(row.text, codes[:, 0], 0, row.speaker_codes, language=row.language)
-        if config.prompt == NARPrompt.PREFIX:
+        if config.prompt == PromptKind.PREFIX:
             start = 6
             given = NARPromptRow(row.text, codes[start:, 0], int(path[start]), codes[:start], path, row.language)
-        elif config.prompt == NARPrompt.SENTENCE:  # the prompt's words are dropped
+        elif config.prompt == PromptKind.SENTENCE:  # the prompt's words are dropped
             words, before = np.array([3, 4]), np.zeros(len(row.speaker_codes), np.int64)
             given = dataclasses.replace(
                 given, text=np.concatenate([words, row.text]), prompt_symbols=2, path=np.concatenate([before, path + 2])

@@ -102,7 +102,7 @@ def test_a_frame_has_the_place_in_a_window_that_it_has_in_the_whole(kind: str, m
         assert torch.equal(inputs.text, reference.text)
         for given, wanted in (
             (inputs.frames.positions, reference.frames.positions),
-            (inputs.frames.path, reference.frames.path),
+            (inputs.frames.alignment, reference.frames.alignment),
             (inputs.languages, reference.languages),
             (inputs.frames.codes[..., 0], reference.frames.codes[..., 0]),
         ):

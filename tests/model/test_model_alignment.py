@@ -82,4 +82,4 @@ def test_a_batch_holds_whole_groups_with_one_symbol_each():
     row = Utterance(np.array([4, 5, 6]), codes, np.array([6, 9, 8]))
     batch = Batch.of([row], merge=2, group=4)  # 11 merged codes: 3 from the start are left out
     assert batch.codes[0, :, 0].tolist() == list(range(6, 22))
-    assert batch.path[0].tolist() == [1] * 8 + [2] * 8
+    assert batch.alignment[0].tolist() == [1] * 8 + [2] * 8

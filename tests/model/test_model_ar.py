@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 
@@ -99,7 +102,7 @@ def test_later_codes_change_nothing_before(kind, utterances):
 def test_text_never_sees_audio(kind, utterances):
     model = ar_of(kind)
     seen = []
-    model.stack.register_forward_hook(lambda module, args, output: seen.append(output))
+    model.transformer.register_forward_hook(lambda module, args, output: seen.append(output))
     inputs = inputs_for(model, utterances[:1])
     model(inputs)
     inputs.groups.copy_((inputs.groups + 1) % ENTRIES)
@@ -112,7 +115,7 @@ def test_text_never_sees_audio(kind, utterances):
 def test_the_first_symbol_sees_the_last_only_if_text_is_bidirectional(attention, is_changed, utterances):
     model = AR(ARConfig.parse({**SMALL, "text_attention": attention})).eval()
     seen = []
-    model.stack.register_forward_hook(lambda module, args, output: seen.append(output[:, 0]))
+    model.transformer.register_forward_hook(lambda module, args, output: seen.append(output[:, 0]))
     inputs = inputs_for(model, utterances[:1])
     model(inputs)
     inputs.text[0, -1] += 1
@@ -120,13 +123,13 @@ def test_the_first_symbol_sees_the_last_only_if_text_is_bidirectional(attention,
     assert torch.allclose(seen[0], seen[1]) is not is_changed
 
 
-def test_a_lead_of_one_tells_a_code_its_phoneme(utterances):
+def test_a_lead_of_one_tells_a_code_its_phoneme():
     """The symbol of frame t enters where frame t is predicted, or (VALL-E R) one position later."""
     for lead in (0, 1):
         model = AR(ARConfig.parse({**SMALL, "alignment": "phoneme", "phoneme_lead": lead}))
-        path, lens = torch.tensor([[0, 0, 1, 2, 0]]), torch.tensor([4])
-        aligned = model.input_path(path, lens, torch.tensor([2]))
-        assert aligned[0, :5].tolist() == ([-1, 0, 0, 1, 2] if lead == 0 else [0, 0, 1, 2, 2])
+        row = dataclasses.replace(utterance(3, 4, 0), durations=np.array([2, 1, 1]))
+        aligned = model._inputs(batch_for(model.config, [row]), None).aligned
+        assert aligned[0].tolist() == ([-1, 0, 0, 1, 2] if lead == 0 else [0, 0, 1, 2, 2])
 
 
 @pytest.mark.parametrize("lead", [0, 1])
@@ -146,11 +149,11 @@ def test_without_begin_the_texts_end_predicts_the_first_code(utterances):
     """VALL-E 4.2.1: two <EOS>, no <BOS>. The sequence is one position shorter."""
     lengths = []
     for begin in (True, False):
-        model = shaken(AR(ARConfig.parse({**SMALL, "begin": begin})))
-        model.stack.register_forward_hook(lambda module, args, output: lengths.append(output.shape[1]))
+        model = shaken(AR(ARConfig.parse({**SMALL, "use_bos": begin})))
+        model.transformer.register_forward_hook(lambda module, args, output: lengths.append(output.shape[1]))
         logits = model(inputs_for(model, utterances[:1])).codes
         assert logits.shape[1] == len(utterances[0].codes) + 1
-        assert any("begin" in name for name, _ in model.named_parameters()) is begin
+        assert any("bos" in name for name, _ in model.named_parameters()) is begin
     assert lengths[0] == lengths[1] + 1 == len(utterances[0].text) + 2 + len(utterances[0].codes)
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lm_samples import SYMBOLS, ar_of, batch_for, nar_of
 from openvalle.errors import ModelError
@@ -14,13 +15,17 @@ from openvalle.model.checkpoint import (
     FILES,
     Bundle,
     BundleConfig,
+    Part,
+    PartFile,
     Storage,
     load_bundle,
+    load_half,
+    rename_weight,
     require_same_codec,
     require_same_symbols,
     save_bundle,
 )
-from openvalle.types import CodecSpec, Vocabulary
+from openvalle.types import CodecSpec, TokenSpec, Vocabulary
 
 
 @pytest.fixture
@@ -49,6 +54,38 @@ def test_saved_and_loaded_is_the_same_function(bundle, tmp_path, utterances):
     assert not loaded.ar.training
 
 
+def test_a_model_of_format_1_is_the_same_function(bundle, tmp_path, utterances):
+    """Settings and weights had other names: all of them are read, and those of a network alone."""
+    save_bundle(bundle, tmp_path / "model")
+    values = json.loads((tmp_path / "model" / "config.json").read_text())
+    for network in (values["ar"], values["nar"]):
+        network["stack"], network["entries"] = network.pop("transformer"), network.pop("codebook_size")
+    values["ar"]["begin"] = values["ar"].pop("use_bos")
+    values["nar"]["first_noise"] = values["nar"].pop("codebook1_noise")
+    residual = values["nar"].pop("residual")
+    values["nar"] |= {"choice": "rest", "distance_weight": residual["weight"]}
+    values["nar"] |= {name: residual[name] for name in ("passes", "gain", "code_weight")}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(values | {"format_version": 1}))
+    renamed = {"transformer.": "stack.", ".attention.": ".", "bos": "begin", "residual_head.linear": "expect"}
+    for name in ("ar", "nar"):
+        path = tmp_path / "model" / f"{name}.safetensors"
+        weights = load_file(path)
+        for new, old in renamed.items():
+            weights = {key.replace(new, old): value for key, value in weights.items()}
+        save_file(weights, path)
+    loaded = load_bundle(tmp_path / "model")
+    assert loaded.config == bundle.config
+    assert all(torch.equal(a, b) for a, b in zip(loaded.nar.parameters(), bundle.nar.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(loaded.ar.parameters(), bundle.ar.parameters(), strict=True))
+    known = {"codec": TokenSpec(name="c"), "symbols": ("a",), "symbols_digest": "", "languages": ("en",)}
+    alone = PartFile(part=Part.NAR, config=values["nar"], **known)
+    assert torch.equal(load_half(Part.NAR, alone, tmp_path / "model").codes, bundle.nar.codes)
+
+
+def test_a_matrix_of_its_own_keeps_its_name_of_format_1():
+    assert [rename_weight(name) for name in ("head", "head.weight")] == ["code_head.weight", "head.weight"]
+
+
 def test_half_precision_is_half_the_size_and_nearly_the_same(bundle, tmp_path):
     save_bundle(bundle, tmp_path / "whole")
     save_bundle(bundle, tmp_path / "half", Storage.FLOAT16)
@@ -63,10 +100,10 @@ def test_saving_again_replaces_and_keeps_other_files(bundle, tmp_path):
     save_bundle(bundle, tmp_path / "model")
     (tmp_path / "model" / "README.md").write_text("card")
     with torch.no_grad():
-        bundle.ar.begin.zero_()
+        bundle.ar.bos.zero_()
     save_bundle(bundle, tmp_path / "model")
     assert (tmp_path / "model" / "README.md").read_text() == "card"
-    assert not load_bundle(tmp_path / "model").ar.begin.any()
+    assert not load_bundle(tmp_path / "model").ar.bos.any()
     assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["model"]
 
 
@@ -113,7 +150,7 @@ def edit(path, **changes):
 @pytest.mark.parametrize(
     ("file", "changes", "reason"),
     [
-        ("config.json", {"format_version": 2}, "update openvalle"),
+        ("config.json", {"format_version": 3}, "update openvalle"),
         ("config.json", {"speed": 3}, "speed"),
         ("config.json", {"symbols_digest": "other"}, "symbol table"),
         ("symbols.json", {"digest": "other"}, "was altered"),

@@ -8,14 +8,14 @@ import torch
 from lm_samples import AR_KINDS, NAR_KINDS, SMALL, STACK, batch_for, utterance
 from openvalle.errors import ConfigError
 from openvalle.model.ar import AR
-from openvalle.model.config import ARConfig, NARConfig, check_pair
+from openvalle.model.config import ARConfig, NARConfig, ResidualConfig, check_pair
 from openvalle.model.nar import NAR
 
 
 @pytest.mark.parametrize(
     ("kind", "values", "reason"),
     [
-        (ARConfig, {"stack": {**STACK, "heads": 3}}, "multiple of heads"),
+        (ARConfig, {"transformer": {**STACK, "heads": 3}}, "multiple of heads"),
         (ARConfig, {"positions": "learnt"}, "need max_positions"),
         (ARConfig, {"max_positions": 10}, "no longest part"),
         (ARConfig, {"language_dropout": 0.1}, "without languages"),
@@ -23,17 +23,16 @@ from openvalle.model.nar import NAR
         (ARConfig, {"phoneme_lead": 0}, "no phoneme stream"),
         (ARConfig, {"phoneme_weight": 2.0}, "no phoneme stream"),
         (ARConfig, {"text_attention": "causal", "text_prenet": "conv"}, "sees the symbols ahead"),
-        (ARConfig, {"alignment": "phoneme", "begin": False}, "<BOS> holds the first frame's phoneme"),
+        (ARConfig, {"alignment": "phoneme", "use_bos": False}, "<BOS> holds the first frame's phoneme"),
         (ARConfig, {"grup": 2}, "grup"),
         (NARConfig, {"conditioning": "token", "stage_width": 8}, "adaptive"),
         (NARConfig, {"stage_weights": [1.0, 1.0]}, "7 numbers"),
         (NARConfig, {"stage_weights": [0.0] * 7}, "positive"),
-        (NARConfig, {"choice": "rest"}, "nothing is expected"),
-        (NARConfig, {"code_weight": 0.0}, "no entry is scored"),
-        (NARConfig, {"passes": 2}, "belongs to choice rest"),
-        (NARConfig, {"gain": 2.0}, "belongs to choice rest"),
-        (NARConfig, {"choice": "rest", "distance_weight": 1.0, "passes": 8}, "7 codebooks to fill"),
-        (NARConfig, {"first_noise": 0.1}, "needs alignment"),
+        (NARConfig, {"residual": {"predicts": False, "code_weight": 0.0}}, "no entry is scored"),
+        (NARConfig, {"residual": {"predicts": False, "passes": 2}}, "means nothing if predicts is false"),
+        (NARConfig, {"residual": {"predicts": False, "gain": 2.0}}, "means nothing if predicts is false"),
+        (NARConfig, {"residual": {"passes": 8}}, "7 codebooks to fill"),
+        (NARConfig, {"codebook1_noise": 0.1}, "needs alignment"),
         (NARConfig, {"prompt_min": 5, "prompt_max": 4}, "exceeds"),
         (NARConfig, {"text": "target"}, "must be `both`"),
         (NARConfig, {"prompt": "sentence"}, "must be `target`"),
@@ -52,10 +51,10 @@ def test_meaningless_combinations_are_refused(kind, values, reason):
 @pytest.mark.parametrize(
     ("ar", "nar", "reason"),
     [
-        ({"entries": 19}, {}, "AR model has 19 entries"),
-        ({"symbols": 13}, {}, "AR model has 13 symbols"),
+        ({"codebook_size": 19}, {}, "codebook_size is 19 in the AR model"),
+        ({"symbols": 13}, {}, "symbols is 13 in the AR model"),
         ({}, {"alignment": "phoneme"}, "needs each frame's symbol"),
-        ({"alignment": "phoneme", "merge": 2}, {"alignment": "phoneme"}, "paths would not fit"),
+        ({"alignment": "phoneme", "merge": 2}, {"alignment": "phoneme"}, "alignments would not fit"),
     ],
 )
 def test_networks_that_cannot_speak_together_are_refused(ar, nar, reason):
@@ -71,19 +70,19 @@ def test_a_config_survives_the_disk(kind, values, tmp_path):
     assert kind.load(tmp_path / "c.json") == config
 
 
-@pytest.mark.parametrize("kind", [ARConfig, NARConfig])
+@pytest.mark.parametrize("kind", [ARConfig, NARConfig, ResidualConfig])
 def test_every_field_is_described(kind):
-    assert all(field.description for name, field in kind.model_fields.items() if name != "stack")
+    assert all(field.description for name, field in kind.model_fields.items() if name != "transformer")
 
 
 ALIGNED = {"alignment": "phoneme"}
 SPOKEN = {"languages": 2, "language_on": "audio-and-text"}
 PROMPT = {"prompt_min": 3, "prompt_max": 5}
-REST = {"distance_weight": 1.0, "choice": "rest"}
+EXPECTED = {"residual": {}}
 AR_CHANGES = {
-    "stack": ({}, {"stack": {**STACK, "depth": 1}}),
+    "transformer": ({}, {"transformer": {**STACK, "depth": 1}}),
     "symbols": ({}, {"symbols": 13}),
-    "entries": ({}, {"entries": 21}),
+    "codebook_size": ({}, {"codebook_size": 21}),
     "positions": ({}, {"positions": "learnt", "max_positions": 99}),
     "max_positions": (
         {"positions": "learnt", "max_positions": 99},
@@ -98,7 +97,7 @@ AR_CHANGES = {
     "tie_output": ({}, {"tie_output": False}),
     "text_attention": ({}, {"text_attention": "causal"}),
     "group": ({}, {"group": 2}),
-    "begin": ({}, {"begin": False}),
+    "use_bos": ({}, {"use_bos": False}),
     "phoneme_lead": (ALIGNED, {**ALIGNED, "phoneme_lead": 0}),
     "phoneme_weight": (ALIGNED, {**ALIGNED, "phoneme_weight": 0.5}),
 }
@@ -113,11 +112,12 @@ NAR_CHANGES = {
     "prompt": ({}, {"prompt": "none", "text": "target"}),
     "prompt_min": ({"prompt_max": 9, "prompt_min": 9}, {"prompt_max": 9, "prompt_min": 1}),
     "prompt_max": ({"prompt_max": 5, "prompt_min": 5}, {"prompt_max": 9, "prompt_min": 5}),
-    "distance_weight": ({}, {"distance_weight": 1.0}),
-    "passes": ({**REST, "stage_draw": "sample"}, {**REST, "stage_draw": "sample", "passes": 1}),
-    "latent": (REST, {**REST, "latent": 5}),
-    "first_noise": ({**ALIGNED, **PROMPT}, {**ALIGNED, **PROMPT, "first_noise": 0.9}),
-    "code_weight": ({}, {"code_weight": 0.5}),
+    "residual": ({}, EXPECTED),
+    "residual.weight": (EXPECTED, {"residual": {"weight": 0.5}}),
+    "residual.code_weight": (EXPECTED, {"residual": {"code_weight": 0.5}}),
+    "residual.passes": ({**EXPECTED, "stage_draw": "sample"}, {"residual": {"passes": 1}, "stage_draw": "sample"}),
+    "latent": (EXPECTED, {**EXPECTED, "latent": 5}),
+    "codebook1_noise": ({**ALIGNED, **PROMPT}, {**ALIGNED, **PROMPT, "codebook1_noise": 0.9}),
     "frame_prenet": ({}, {"frame_prenet": "conv"}),
     "prompt_none": (PROMPT, {**PROMPT, "prompt_none": 0.99}),
 }
@@ -160,7 +160,7 @@ def test_every_nar_field_changes_something(name):
 
 def test_all_fields_are_covered():
     assert set(AR_CHANGES) | {"marks"} == set(ARConfig.model_fields)  # tested where the pointer passes them over
-    assert set(NAR_CHANGES) | {"text", "choice", "gain"} == set(
-        NARConfig.model_fields
-    )  # those are tested where rows are filled
+    residual = {f"residual.{name}" for name in ResidualConfig.model_fields}
+    filled = {"text", "residual.predicts", "residual.gain"}  # tested where rows are filled
+    assert set(NAR_CHANGES) | filled == set(NARConfig.model_fields) | residual
     assert NAR_KINDS

@@ -27,7 +27,7 @@ def test_every_parameter_of_the_ar_model_is_counted_once(kind):
     network = ar_of(kind)
     found = describe(network.config, NARConfig.parse(SMALL)).ar
     assert found.total == sum(parameter.numel() for parameter in network.parameters())
-    assert found.blocks == sum(parameter.numel() for parameter in network.stack.blocks.parameters())
+    assert found.blocks == sum(parameter.numel() for parameter in network.transformer.blocks.parameters())
 
 
 @pytest.mark.parametrize("kind", NAR_KINDS)

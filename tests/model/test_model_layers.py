@@ -1,4 +1,4 @@
-"""The stack's parts: masks as stated, norms that start at the identity, parts without gaps, dropout, sizes."""
+"""The transformer's parts: masks as stated, norms that start at the identity, parts without gaps, sizes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from lm_samples import SMALL, STACK, shaken
 from openvalle.errors import ModelError
 from openvalle.model.ar import AR
-from openvalle.model.config import ARConfig, NARConfig, StackConfig
+from openvalle.model.config import ARConfig, NARConfig, TransformerConfig
 from openvalle.model.embeddings import PositionEmbedding, gather_symbols, join
 from openvalle.model.nar import NAR
-from openvalle.model.transformer import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack, dropout
+from openvalle.model.transformer import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Transformer
 
 PAPER = {"width": 1024, "heads": 16, "depth": 12, "feedforward": 4096, "dropout": 0.1}
 
@@ -67,17 +67,6 @@ def test_frames_gather_the_vector_of_their_symbol():
     assert gather_symbols(symbols, path)[..., 0].tolist() == [[0, 2, 0], [4, 4, 3]]
 
 
-def test_dropout_keeps_the_mean_and_is_seeded():
-    x = torch.ones(200, 301)
-    torch.manual_seed(3)
-    first = dropout(x, 0.1)
-    torch.manual_seed(3)
-    assert torch.equal(first, dropout(x, 0.1))
-    assert abs(float(first.mean()) - 1) < 0.01
-    assert abs(float((first == 0).float().mean()) - 0.1) < 0.01
-    assert torch.equal(dropout(x, 0.0), x)
-
-
 def test_learnt_positions_have_an_end():
     config = ARConfig.parse({**SMALL, "positions": "learnt", "max_positions": 5})
     with pytest.raises(ModelError, match="6 positions"):
@@ -89,21 +78,21 @@ def test_sinusoidal_positions_differ():
     assert torch.unique(table.round(decimals=4), dim=0).shape[0] == 3000
 
 
-def test_a_stack_in_bfloat16_is_nearly_the_same():
-    stack = Stack(StackConfig.parse(STACK), lambda: PlainNorm(16)).eval()
+def test_a_transformer_in_bfloat16_is_nearly_the_same():
+    network = Transformer(TransformerConfig.parse(STACK), lambda: PlainNorm(16)).eval()
     x, mask = torch.randn(2, 9, 16), Mask(causal=True, prefix_lens=torch.tensor([3, 5]))
     with torch.autocast("cpu", torch.bfloat16):
-        half = stack(x, mask)
-    torch.testing.assert_close(half.float(), stack(x, mask), atol=0.1, rtol=0.1)
+        half = network(x, mask)
+    torch.testing.assert_close(half.float(), network(x, mask), atol=0.1, rtol=0.1)
 
 
 def test_blocks_at_the_papers_size_have_151_million_parameters():
     with torch.device("meta"):
-        ar = AR(ARConfig.parse({"stack": PAPER, "symbols": 100}))
-        nar = NAR(NARConfig.parse({"stack": PAPER, "symbols": 100, "conditioning": "separate"}))
+        ar = AR(ARConfig.parse({"transformer": PAPER, "symbols": 100}))
+        nar = NAR(NARConfig.parse({"transformer": PAPER, "symbols": 100, "conditioning": "separate"}))
     per_block = 12 * 1024**2 + 5 * 1024 + 4096  # four matrices, their biases
     expected = 12 * (per_block + 4 * 1024)  # two norms
-    assert sum(p.numel() for p in ar.stack.blocks.parameters()) == expected
+    assert sum(p.numel() for p in ar.transformer.blocks.parameters()) == expected
     assert round(expected / 1e6) == 151
-    inside = sum(p.numel() for name, p in nar.stack.blocks.named_parameters() if "norm" not in name)
+    inside = sum(p.numel() for name, p in nar.transformer.blocks.named_parameters() if "norm" not in name)
     assert inside == 12 * per_block

@@ -12,7 +12,7 @@ from lm_samples import ENTRIES, NAR_KINDS, SMALL, batch_for, nar_of, utterance
 from openvalle.model.batch import Batch
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR, NARInputs
-from openvalle.model.nar_inputs import noisy_first, prompted_frames
+from openvalle.model.nar_inputs import add_codebook1_noise, draw_prompts
 from openvalle.train.optim import OptimConfig, make_optimizer
 
 EVERY = pytest.mark.parametrize("kind", NAR_KINDS)
@@ -20,7 +20,7 @@ EVERY = pytest.mark.parametrize("kind", NAR_KINDS)
 
 def inputs_for(model, rows, seed=0) -> NARInputs:
     batch = batch_for(model.config, rows)
-    frames = prompted_frames(model.config, batch, torch.Generator().manual_seed(seed))
+    frames = draw_prompts(model.config, batch, torch.Generator().manual_seed(seed))
     languages = batch.languages[:, None]
     return NARInputs(batch.text, batch.text_lens, frames, languages, languages)
 
@@ -77,7 +77,9 @@ def test_all_codebooks_of_the_prompt_are_seen(kind, utterances):
     assert not torch.allclose(before[~prompt], after[~prompt])
 
 
-@pytest.mark.parametrize("kind", [kind for kind, values in NAR_KINDS.items() if values.get("passes") != 1])
+@pytest.mark.parametrize(
+    "kind", [kind for kind, values in NAR_KINDS.items() if values.get("residual", {}).get("passes") != 1]
+)
 def test_the_stage_matters(kind, utterances):
     model = nar_of(kind)
     inputs = inputs_for(model, utterances)
@@ -127,20 +129,22 @@ def test_expecting_the_rest_exactly_costs_nothing_and_nothing_costs_one(utteranc
     given[:, 0] = (given[:, 0] + 1) % ENTRIES  # what is wrong in the codes before the stage belongs to the rest
     whole = sum(model.codes[book][right[:, book]] for book in range(8))
     rest = whole - sum(model.codes[book][given[:, book]] for book in range(3))
-    model._expected = lambda hidden, stage: hidden
-    assert float(model._distance(rest, right, given, 3)) < 1e-9
-    assert float(model._distance(torch.zeros_like(rest), right, given, 3)) == pytest.approx(1)
+    torch.testing.assert_close(model.residual(right, given, 3), rest)
+    head = model.residual_head
+    head.forward = lambda hidden, stage, tables: hidden
+    assert float(head.distance(rest, rest, 3, model.codes)) < 1e-9
+    assert float(head.distance(torch.zeros_like(rest), rest, 3, model.codes)) == pytest.approx(1)
 
 
 def test_noise_swaps_whole_blocks_of_targets_within_a_symbol(utterances):
     config = NARConfig.parse({**SMALL, **NAR_KINDS["builtin"]})
     batch = batch_for(config, [utterance(4, 400, seed) for seed in range(3)])
-    frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
-    symbols = batch.text.gather(1, frames.path)
+    frames = draw_prompts(config, batch, torch.Generator().manual_seed(0))
+    symbols = batch.text.gather(1, frames.alignment)
     tagged = frames.codes.clone()  # every entry says its symbol
     tagged[..., 0] = symbols * 1000 + torch.arange(frames.codes.shape[1]) // 2
     frames = dataclasses.replace(frames, codes=tagged)
-    noisy = noisy_first(frames, batch.text, 0.5, 2, torch.Generator().manual_seed(0)).codes
+    noisy = add_codebook1_noise(frames, batch.text, 0.5, 2, torch.Generator().manual_seed(0)).codes
     swapped = noisy[..., 0] != tagged[..., 0]
     assert torch.equal(noisy[..., 1:], tagged[..., 1:])
     assert not bool((swapped & ~frames.scored).any()), "prompts and padding stay"
@@ -148,7 +152,7 @@ def test_noise_swaps_whole_blocks_of_targets_within_a_symbol(utterances):
     assert 0.1 < float(swapped.sum() / frames.scored.sum()) < 0.4
     pairs = swapped[:, : swapped.shape[1] // 2 * 2].view(3, -1, 2)
     assert torch.equal(pairs[..., 0], pairs[..., 1]), "both frames of a block"
-    assert torch.equal(noisy_first(frames, batch.text, 0.0, 2, torch.Generator()).codes, tagged)
+    assert torch.equal(add_codebook1_noise(frames, batch.text, 0.0, 2, torch.Generator()).codes, tagged)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 40])
@@ -156,10 +160,10 @@ def test_every_stage_is_met_as_often_as_its_weight_says(rows):
     model = NAR(NARConfig.parse({**SMALL, "stage_draw": "sample", "stage_weights": [4, 1, 1, 1, 1, 1, 1]}))
     weights = [0, 4, 1, 1, 1, 1, 1, 1]
     shares = (torch.arange(1000) / 1000).tolist()
-    drawn = torch.cat([model.stages_at(share, rows) for share in shares])
+    drawn = torch.cat([model.choose_stages(share, rows) for share in shares])
     assert torch.bincount(drawn, minlength=8).div(rows * 100).tolist() == pytest.approx(weights, abs=0.02)
     for share in shares[::100] if rows == 40 else []:  # and within a batch
-        in_batch = torch.bincount(model.stages_at(share, rows), minlength=8).tolist()
+        in_batch = torch.bincount(model.choose_stages(share, rows), minlength=8).tolist()
         assert all(abs(found - 4 * weight) <= 1 for found, weight in zip(in_batch, weights, strict=True))
 
 
@@ -168,8 +172,10 @@ def test_the_share_of_a_batch_decides_on_its_stage(utterances):
     batch = batch_for(model.config, utterances)
     for share, stage in ((0.0, 1), (0.5, 4), (0.999, 7)):
         losses = [
-            model.loss(dataclasses.replace(batch, share=torch.tensor(share)), torch.Generator().manual_seed(3)),
-            model.loss(dataclasses.replace(batch, share=torch.tensor(share)), torch.Generator().manual_seed(3), stage),
+            model.loss(dataclasses.replace(batch, stage_uniform=torch.tensor(share)), torch.Generator().manual_seed(3)),
+            model.loss(
+                dataclasses.replace(batch, stage_uniform=torch.tensor(share)), torch.Generator().manual_seed(3), stage
+            ),
         ]
         assert torch.equal(losses[0].total, losses[1].total)
         assert f"accuracy_{stage + 1}" in losses[0].parts
@@ -179,7 +185,7 @@ def test_a_prefix_prompt_is_at_most_half_and_whole_blocks():
     values = {"alignment": "phoneme", "merge": 2, "prompt_min": 3, "prompt_max": 12}
     config = NARConfig.parse({**SMALL, **values})
     batch = batch_for(config, [utterance(4, frames, frames) for frames in range(10, 60)])
-    frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
+    frames = draw_prompts(config, batch, torch.Generator().manual_seed(0))
     assert bool((frames.prompt_lens <= batch.code_lens // 2).all())
     assert bool((frames.prompt_lens % 2 == 0).all())
     assert frames.prompt_lens.unique().numel() > 3
@@ -193,7 +199,7 @@ def test_a_segment_is_not_scored_where_it_shows_the_answer(utterances):
     for index, row in enumerate(rows):  # every frame is recognisable
         rows[index] = dataclasses.replace(row, codes=np.arange(len(row.codes))[:, None].repeat(8, axis=1))
     batch = batch_for(config, rows)
-    frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
+    frames = draw_prompts(config, batch, torch.Generator().manual_seed(0))
     for row in range(3):
         prompt, length = int(frames.prompt_lens[row]), int(frames.lens[row])
         shown = set(frames.codes[row, :prompt, 0].tolist())
@@ -221,14 +227,14 @@ def test_a_segment_comes_from_elsewhere_in_the_recording_if_there_is_room():
     batch = batch_for(config, pieces_of(recording, (0, 10, 25, 40)))
     seen = set()
     for seed in range(30):
-        frames = prompted_frames(config, batch, torch.Generator().manual_seed(seed))
+        frames = draw_prompts(config, batch, torch.Generator().manual_seed(seed))
         for row, start in enumerate((0, 10, 25, 40)):
             shown = set(frames.codes[row, :9, 0].tolist())
             assert len(shown) == 9
             assert not shown & set(range(start, start + 20))
             seen |= shown
         assert frames.scored.sum(1).tolist() == [20] * 4
-        assert frames.path[:, :9].unique().tolist() == [-1]
+        assert frames.alignment[:, :9].unique().tolist() == [-1]
     assert seen == set(range(60))
 
 
@@ -238,10 +244,10 @@ def test_a_segment_is_as_long_as_the_paper_says_where_there_is_room_beside_the_r
     recording = np.arange(60)[:, None].repeat(8, axis=1)
     for start, frames, wanted in ((0, 20, 15), (40, 20, 15), (20, 20, 15), (5, 46, 15), (0, 60, 15), (0, 24, 15)):
         batch = batch_for(config, pieces_of(recording, (start,), frames))
-        assert prompted_frames(config, batch, torch.Generator().manual_seed(0)).prompt_lens.tolist() == [wanted]
+        assert draw_prompts(config, batch, torch.Generator().manual_seed(0)).prompt_lens.tolist() == [wanted]
     whole = np.arange(24)[:, None].repeat(8, axis=1)
     batch = batch_for(config, pieces_of(whole, (0,), 24))
-    assert prompted_frames(config, batch, torch.Generator().manual_seed(0)).prompt_lens.tolist() == [12]
+    assert draw_prompts(config, batch, torch.Generator().manual_seed(0)).prompt_lens.tolist() == [12]
 
 
 def test_a_segment_that_must_overlap_is_not_scored_there():
@@ -252,11 +258,11 @@ def test_a_segment_that_must_overlap_is_not_scored_there():
     recording = np.arange(25)[:, None].repeat(8, axis=1)
     batch = batch_for(config, pieces_of(recording, (3,)))
     for seed in range(20):
-        frames = prompted_frames(config, batch, torch.Generator().manual_seed(seed))
+        frames = draw_prompts(config, batch, torch.Generator().manual_seed(seed))
         shown, scored = frames.codes[0, :9, 0].tolist(), frames.codes[0, :, 0][frames.scored[0]].tolist()
         assert set(scored) == set(range(3, 23)) - set(shown)
-        paths = [int(batch.path[0, frame - 3]) if 3 <= frame < 23 else -1 for frame in shown]
-        assert frames.path[0, :9].tolist() == paths
+        paths = [int(batch.alignment[0, frame - 3]) if 3 <= frame < 23 else -1 for frame in shown]
+        assert frames.alignment[0, :9].tolist() == paths
 
 
 def test_pieces_cut_to_whole_groups_keep_their_place_in_the_recording():
@@ -270,30 +276,32 @@ def test_pieces_cut_to_whole_groups_keep_their_place_in_the_recording():
 def test_the_rest_of_the_recording_is_a_prompt_that_hides_nothing(utterances):
     config = NARConfig.parse({**SMALL, "prompt": "segment", "text": "target", "prompt_min": 4, "prompt_max": 9})
     batch = batch_for(config, utterances)
-    frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
+    frames = draw_prompts(config, batch, torch.Generator().manual_seed(0))
     assert torch.equal(frames.scored.sum(1), batch.code_lens)
 
 
 def test_a_sentence_prompt_is_the_other_recording(utterances):
     config = NARConfig.parse({**SMALL, **NAR_KINDS["aligned sentence"]})
     batch = batch_for(config, utterances)
-    frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
+    frames = draw_prompts(config, batch, torch.Generator().manual_seed(0))
     for row, other in enumerate(utterances):
         length = len(other.speaker_codes)
         assert np.array_equal(frames.codes[row, :length], other.speaker_codes)
-        assert frames.path[row, :length].unique().tolist() == [-1]
-        assert torch.equal(frames.path[row, length : length + len(other.codes)], batch.path[row, : len(other.codes)])
+        assert frames.alignment[row, :length].unique().tolist() == [-1]
+        assert torch.equal(
+            frames.alignment[row, length : length + len(other.codes)], batch.alignment[row, : len(other.codes)]
+        )
 
 
 def test_given_prompt_lengths_are_used(utterances):
     config = NARConfig.parse(SMALL)
     batch = dataclasses.replace(batch_for(config, utterances), prompt_lens=torch.tensor([4, 0, 9]))
-    frames = prompted_frames(config, batch, torch.Generator().manual_seed(0))
+    frames = draw_prompts(config, batch, torch.Generator().manual_seed(0))
     assert frames.prompt_lens.tolist() == [4, 0, 9]
 
 
 def test_some_batches_have_no_prompt(utterances):
     config = NARConfig.parse({**SMALL, "prompt_none": 0.5, "prompt_min": 3, "prompt_max": 8})
     batch, rng = batch_for(config, utterances), torch.Generator().manual_seed(0)
-    without = [int(prompted_frames(config, batch, rng).prompt_lens.sum()) == 0 for _ in range(100)]
+    without = [int(draw_prompts(config, batch, rng).prompt_lens.sum()) == 0 for _ in range(100)]
     assert 30 < sum(without) < 70

@@ -46,10 +46,10 @@ def builtin() -> Synthesizer:
 @pytest.fixture
 def unaligned(synthesizer: Synthesizer) -> Synthesizer:
     """The tiny synthesizer with networks without alignment."""
-    size = {"symbols": len(synthesizer.generator.table), "entries": 1024}
+    size = {"symbols": len(synthesizer.generator.table), "codebook_size": 1024}
     stack = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32}
-    ar = AR(ARConfig.parse({**AR_KINDS["valle"], **size, "stack": stack})).eval()
-    nar = NAR(NARConfig.parse({**NAR_KINDS["valle"], **size, "stack": stack})).eval()
+    ar = AR(ARConfig.parse({**AR_KINDS["valle"], **size, "transformer": stack})).eval()
+    nar = NAR(NARConfig.parse({**NAR_KINDS["valle"], **size, "transformer": stack})).eval()
     return replace(synthesizer, generator=replace(synthesizer.generator, ar=ar, nar=nar))
 
 

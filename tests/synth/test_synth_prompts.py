@@ -43,7 +43,7 @@ class Spied:
         frames, shown = inputs.frames, int(inputs.frames.prompt_lens[0])
         length, text = int(frames.lens[0]), int(inputs.text_lens[0])
         positions = frames.positions.expand(len(frames.codes), -1)[0, :length].tolist()
-        path = [] if frames.path is None else frames.path[0, :length].tolist()
+        path = [] if frames.alignment is None else frames.alignment[0, :length].tolist()
         languages = inputs.languages.expand(-1, length)[0, :length].tolist()
         prompt = frames.codes[0, :shown].numpy()
         return cls(
@@ -69,11 +69,11 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[Spied]:
 def of_family(synthesizer: Synthesizer, system: str, prompt: str | None = None) -> Synthesizer:
     """Return the tiny synthesizer with networks of a paper's recipe, small; `prompt`: another kind of NAR prompt."""
     table = synthesizer.generator.table
-    size = {"symbols": len(table), "entries": 1024}
+    size = {"symbols": len(table), "codebook_size": 1024}
     stack = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32, "dropout": 0.1}
     reach = {"max_positions": 4096} if system == "valle2" else {}
-    ar = ARConfig.parse({**AR_KINDS[system], **size, **reach, "stack": stack, "marks": table.marks})
-    nar = {**NAR_KINDS[system], **size, **reach, "stack": stack}
+    ar = ARConfig.parse({**AR_KINDS[system], **size, **reach, "transformer": stack, "marks": table.marks})
+    nar = {**NAR_KINDS[system], **size, **reach, "transformer": stack}
     if prompt is not None:
         nar = {key: value for key, value in nar.items() if key not in ("prompt_min", "prompt_max")}
         nar |= {"prompt": prompt, "text": "target"}

@@ -65,7 +65,7 @@ def prepared(folder: Path, codec: str) -> Path:
 def model(folder: Path, prepared: Path) -> Path:
     """A model folder, trained for two steps."""
     for part, values in PARTS.items():
-        shared = {"stack": STACK, "entries": 32, **LEARNT}
+        shared = {"transformer": STACK, "codebook_size": 32, **LEARNT}
         recipe = {"data": str(prepared), "valid_split": "dev", "model": values | shared, "loop": LOOP}
         run(part, written(folder / f"{part}.yaml", recipe), (), folder / part)
     recipe = {"ar": str(folder / "ar"), "nar": str(folder / "nar"), "name": "pairs", "licence": "none"}
@@ -187,7 +187,7 @@ def test_the_codec_is_found_beside_the_model(model: Path, folder: Path, tmp_path
 
 
 def test_alignment_needs_phonemes(folder: Path, prepared: Path) -> None:
-    values = {"stack": STACK, "entries": 32, "alignment": "phoneme"}
+    values = {"transformer": STACK, "codebook_size": 32, "alignment": "phoneme"}
     recipe = {"data": str(prepared), "valid_split": "dev", "model": values, "loop": LOOP}
     with pytest.raises(ConfigError, match="byte pairs"):
         run("ar", written(folder / "bad.yaml", recipe), (), folder / "bad")

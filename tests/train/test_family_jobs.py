@@ -53,7 +53,7 @@ def settings(data: Path) -> tuple[str, ...]:
         f"data={data}",
         "valid_split=train",
         "valid_batches=1",
-        f"model.stack={TINY}",
+        f"model.transformer={TINY}",
         "loop={steps: 2, precision: float32, optim: {warmup: 1}}",
         "batches={frames: 120, max_seconds: 0.4}",
     )

@@ -150,7 +150,7 @@ def tokenize(folder: Path, codec: BuiltinCodec) -> None:
 
 
 def train_part(folder: Path, part: str, **model: object) -> Path:
-    shared = {"stack": STACK, "entries": SMALL_CODEC["entries"], "merge": 2, "alignment": "phoneme"}
+    shared = {"transformer": STACK, "codebook_size": SMALL_CODEC["entries"], "merge": 2, "alignment": "phoneme"}
     recipe = write_recipe(
         folder / f"{part}.yaml",
         {
@@ -229,7 +229,7 @@ def test_training_goes_on_from_a_model_or_a_run(prepared: Path) -> None:
     codec = load_codec(train_codec(prepared))
     assert isinstance(codec, BuiltinCodec)
     tokenize(prepared, codec)
-    rests = {"latent": 4, "distance_weight": 1.0, "choice": "rest", "passes": 1, "code_weight": 0.0}
+    rests = {"latent": 4, "residual": {"passes": 1, "code_weight": 0.0}}
     ar, nar = train_part(prepared, "ar"), train_part(prepared, "nar", prompt_min=2, prompt_max=4, **rests)
     packed = write_recipe(
         prepared / "pack.yaml",
@@ -246,7 +246,7 @@ def test_training_goes_on_from_a_model_or_a_run(prepared: Path) -> None:
         )
         for name, value in bundle.nar.state_dict().items():
             torch.testing.assert_close(again[name], value, rtol=1e-4, atol=1e-6)
-    other = values | {"model": {"stack": {**STACK, "depth": 2}}}
+    other = values | {"model": {"transformer": {**STACK, "depth": 2}}}
     with pytest.raises(ConfigError, match="has another stack"):
         run("nar", write_recipe(prepared / "other.yaml", other), (), prepared / "other")
 
@@ -283,7 +283,7 @@ def test_embeddings_start_with_the_codebooks_geometry(prepared: Path) -> None:
     from openvalle.train.lm import start_from_codebooks
 
     books = torch.randn(8, 32, 4, generator=torch.Generator().manual_seed(0))
-    shared = {"stack": STACK, "symbols": 9, "entries": 32}
+    shared = {"transformer": STACK, "symbols": 9, "codebook_size": 32}
     ar, nar = AR(ARConfig.parse(shared)), NAR(NARConfig.parse(shared))
     for network, table, wanted in ((ar, lambda: ar.codes.weight[:32], books[0]), (nar, lambda: nar.codes[3], books[3])):
         start_from_codebooks(network, books, 0)

@@ -120,7 +120,7 @@ def test_the_built_in_model_is_what_its_recipes_say():
 @pytest.mark.parametrize("name", ["valle", "vallex", "valler", "valle2"])
 def test_small_and_paper_recipes_are_the_same_system(name):
     """They differ in size, in what size brings along, and in nothing that makes the system."""
-    sizes = {"stack", "max_positions", "stage_width", "stage_draw", "symbols"}
+    sizes = {"transformer", "max_positions", "stage_width", "stage_draw", "symbols"}
     pairs = [read_pair(SHIPPED / f"{name}-{size}.yaml") for size in ("small", "paper")]
     for small, paper in zip(*pairs, strict=True):
         assert small.model_dump(exclude=sizes) == paper.model_dump(exclude=sizes)
@@ -132,7 +132,7 @@ def test_the_papers_numbers():
     for system, (steps, warmup) in warmups.items():
         for part in ("ar", "nar"):
             recipe = LanguageModelRecipe.parse(read_job(part, SHIPPED / f"{system}-paper.yaml"))
-            assert recipe.model["stack"] == shared
+            assert recipe.model["transformer"] == shared
             assert (recipe.loop.steps, recipe.loop.optim.warmup) == (steps, warmup)
             assert recipe.loop.optim.learning_rate == 5e-4
             assert recipe.loop.optim.decay == "linear"
@@ -144,7 +144,7 @@ def test_the_four_systems_are_what_the_papers_say():
     }
     ar, nar = ({name: pair[index] for name, pair in found.items()} for index in (0, 1))
     assert [config.block for config in ar.values()] == [1, 1, 2, 2]
-    assert [config.begin for config in ar.values()] == [False, True, True, True]
+    assert [config.use_bos for config in ar.values()] == [False, True, True, True]
     assert [config.text_attention for config in ar.values()] == [*["bidirectional"] * 3, "causal"]
     assert [config.positions for config in ar.values()] == [*["sinusoidal"] * 3, "learnt"]
     assert [config.languages for config in ar.values()] == [0, 2, 0, 0]

@@ -209,7 +209,7 @@ class TokenBatches:
         rows = self._draw(step, rng)
         return [crop(self.shards[row], self.max_frames, rng, self.block) for row in rows]
 
-    def share(self, step: int) -> float:
+    def stage_uniform(self, step: int) -> float:
         """Return a number from [0, 1) that is even over steps and over those of any one row: what decides the stage."""
         return self._point(step)[1]
 

@@ -300,11 +300,11 @@ class Rows:
     """What is known of each row while it is spoken: how long it may be, whether and why it ended, what went wrong."""
 
     def __init__(self, config: ARConfig, prompts: Sequence[ARPrompt], options: AROptions, pointer: Pointer) -> None:
-        self.eos, self.steps, self.ends_bad = config.entries, 0, options.watch.ends
+        self.eos, self.steps, self.ends_bad = config.codebook_size, 0, options.watch.ends
         self.longest = pointer.longest  # (B,) steps
         if config.max_positions is not None:  # learnt positions have an end: a row stops there
             used = [0 if prompt.codes is None else len(prompt.codes) // config.group for prompt in prompts]
-            left = config.max_positions - int(config.begin) - np.array(used)
+            left = config.max_positions - int(config.use_bos) - np.array(used)
             self.longest = np.minimum(self.longest, left.clip(min=1))
         self.stopped_by: list[StoppedBy | None] = [None] * len(prompts)
         self.noticed: list[Finding | None] = [None] * len(prompts)

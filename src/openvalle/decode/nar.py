@@ -18,7 +18,7 @@ from pydantic import Field
 
 from openvalle.config import Config
 from openvalle.engines.base import NAREngine, NARRows, pad
-from openvalle.model.config import Alignment, NARConfig, NARPrompt, NARText
+from openvalle.model.config import Alignment, NARConfig, NARText, PromptKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def prepare_rows(config: NARConfig, rows: Sequence[NARPromptRow]) -> NARRows:
     """Return the model's inputs: prompt and target of each row without a gap, of the target codebook 1 alone."""
     texts, alignments, codes, prompts, languages, text_languages = [], [], [], [], [], []
     for row in rows:
-        has_prompt = row.prompt is not None and config.prompt != NARPrompt.NONE
+        has_prompt = row.prompt is not None and config.prompt != PromptKind.NONE
         prompt = row.prompt if has_prompt else np.zeros((0, config.codebooks), np.int64)
         assert prompt is not None
         prompts.append(len(prompt))
@@ -98,7 +98,7 @@ class WindowFiller:
         before it in the text."""
         assert not len(row.first), "codebook 1 comes by `push`"
         self.engine, self.row, self.spoken = engine, row, spoken
-        self.windows = windows if engine.config.prompt == NARPrompt.PREFIX else None
+        self.windows = windows if engine.config.prompt == PromptKind.PREFIX else None
         self.first = row.first  # (T,) so far
         self.path = row.path  # (Tp + T,) so far
         self.codes = np.zeros((0, engine.config.codebooks), np.int64)  # (t, Q) finished

@@ -16,7 +16,7 @@ from openvalle.model.ar import AR, ARInputs, ARLogits
 from openvalle.model.ar import ARState as NetworkState
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR, NARInputs
-from openvalle.model.nar_inputs import frames_of, restarts
+from openvalle.model.nar_inputs import make_frames, restarts
 from openvalle.threads import one_thread
 from openvalle.types import CodecSpec
 
@@ -75,7 +75,7 @@ class TorchAR:
         return next(self.network.parameters()).device
 
     def _threads(self) -> AbstractContextManager[None]:
-        is_small = self._device.type == "cpu" and self.config.stack.width <= SMALL
+        is_small = self._device.type == "cpu" and self.config.transformer.width <= SMALL
         return one_thread() if is_small else nullcontext()
 
 
@@ -92,7 +92,7 @@ class TorchNAR:
     @torch.inference_mode()
     def predict(self, rows: NARRows, stage: int) -> np.ndarray:
         device = self.network.codes.device
-        frames = frames_of(
+        frames = make_frames(
             _tensor(rows.codes, device),
             _tensor(rows.lens, device),
             _tensor(rows.prompt_lens, device),
@@ -107,7 +107,7 @@ class TorchNAR:
             text_languages=_tensor(rows.text_languages, device),
         )
         hidden = self.network(inputs, torch.tensor([stage], device=device))
-        return _array(self.network.choose(hidden[frames.scored], stage))
+        return _array(self.network.predict(hidden[frames.scored], stage))
 
 
 class TorchCodec:

@@ -1,6 +1,6 @@
 """The autoregressive model: codebook 1, step by step (VALL-E 4.2.1, with VALL-E X 3.3, VALL-E R 3.2 and VALL-E 2 3.2).
 
-Sequence: [text, <EOS>][<BOS>, groups of G codes]; without `begin` (VALL-E) there is no <BOS>, and the text's <EOS>
+Sequence: [text, <EOS>][<BOS>, groups of G codes]; without `use_bos` (VALL-E) there is no <BOS>, and the text's <EOS>
 takes its part. The state at audio position t predicts group t and, with alignment, a phoneme.
 With `phoneme_lead` 0 (VALL-E R) the input holds the frame's own phoneme, and code and phoneme of the next
 frame are predicted from one state, so given the past they are independent. With `phoneme_lead` 1 the input holds the
@@ -31,7 +31,7 @@ from openvalle.model.embeddings import (
     scaled_embedding,
     take,
 )
-from openvalle.model.transformer import KVCache, Mask, PlainNorm, Stack, dropout
+from openvalle.model.transformer import KVCache, Mask, PlainNorm, Transformer
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ARInputs:
     text_lens: Tensor  # (B,)
     groups: Tensor  # (B, N, G); N may be 0
     group_lens: Tensor  # (B,)
-    aligned: Tensor | None  # (B, N + 1) symbol index entering with <BOS> and each group (`input_path`); -1: none
+    aligned: Tensor | None  # (B, N + 1) symbol index entering with <BOS> and each group ; -1: none
     languages: Tensor  # (B, 1) or (B, N + 1) of <BOS> and the groups; 0 = null
     text_languages: Tensor  # (B, 1) or (B, S)
 
@@ -51,7 +51,7 @@ class ARInputs:
 class ARLogits:
     """Scores of what comes next at each audio position."""
 
-    codes: Tensor  # (B, N + 1, G, entries + 1), the last class is <EOS>
+    codes: Tensor  # (B, N + 1, G, V + 1), the last class is <EOS>
     phonemes: Tensor | None  # (B, N + 1, symbols)
 
 
@@ -74,18 +74,18 @@ class AR(nn.Module):
     def __init__(self, config: ARConfig) -> None:
         super().__init__()
         self.config = config
-        width, classes = config.stack.width, config.entries + 1
+        width, classes = config.transformer.width, config.codebook_size + 1
         self.text = TextEmbedding(config, end=True)
         # A tied table has a row for <EOS>, which is only ever an output.
-        self.codes = scaled_embedding(classes if config.tie_output else config.entries, width)
+        self.codes = scaled_embedding(classes if config.tie_output else config.codebook_size, width)
         self.head = None if config.tie_output else nn.Linear(width, classes, bias=False)
         self.scale = math.sqrt(width)
-        self.begin = nn.Parameter(torch.randn(width)) if config.begin else None
+        self.bos = nn.Parameter(torch.randn(width)) if config.use_bos else None
         self.positions = PositionEmbedding(config)
         self.language = language_embedding(config)
         self.group_in = nn.Linear(config.group * width, width, bias=False) if config.group > 1 else None
         self.group_out = nn.Linear(width, config.group * width, bias=False) if config.group > 1 else None
-        self.stack = Stack(config.stack, lambda: PlainNorm(width))
+        self.transformer = Transformer(config.transformer, lambda: PlainNorm(width))
         self.phoneme_head = None
         if config.alignment == Alignment.PHONEME:
             self.phoneme_head = nn.Linear(width, config.symbols)
@@ -93,14 +93,14 @@ class AR(nn.Module):
     @property
     def eos(self) -> int:
         """The class that ends the audio."""
-        return self.config.entries
+        return self.config.codebook_size
 
     # sequence -> states
 
     def forward(self, inputs: ARInputs) -> ARLogits:
         """Return the scores at every audio position."""
         joined, _ = self._embed(inputs)
-        hidden = self.stack(joined.vectors, self._mask(joined))
+        hidden = self.transformer(joined.vectors, self._mask(joined))
         at = torch.arange(inputs.groups.shape[1] + 1, device=hidden.device)
         index = (self._first(joined)[:, None] + at).clamp(max=hidden.shape[1] - 1)
         return self._logits(take(hidden, index))
@@ -108,12 +108,11 @@ class AR(nn.Module):
     def prefill(self, inputs: ARInputs, room: int) -> tuple[ARLogits, ARState]:
         """Return the scores after each row's last group, (B, 1, ...), and a state with `room` steps left."""
         joined, text = self._embed(inputs)
-        x, stack = joined.vectors, self.config.stack
-        head_width = stack.width // stack.heads
-        cache = KVCache(stack.depth, len(x), stack.heads, x.shape[1] + room, head_width, like=x)
-        hidden = self.stack(x, self._mask(joined), cache=cache)
-        cache.begin(joined.lens)
-        state = ARState(cache, text.symbols, inputs.group_lens + int(self.config.begin))
+        x, shape = joined.vectors, self.config.transformer
+        cache = KVCache(shape.depth, len(x), shape.heads, x.shape[1] + room, shape.width // shape.heads, like=x)
+        hidden = self.transformer(x, self._mask(joined), cache=cache)
+        cache.advance(joined.lens.tolist())
+        state = ARState(cache, text.symbols, inputs.group_lens + int(self.config.use_bos))
         return self._logits(take(hidden, (joined.lens - 1)[:, None])), state
 
     def step(
@@ -124,31 +123,32 @@ class AR(nn.Module):
         The cache inside `state` is used up: keep the returned state (or `fork` before).
         """
         vectors = self._group_vectors(groups[:, None])
-        path = None if aligned is None else aligned[:, None]
+        place = None if aligned is None else aligned[:, None]
         at = state.position[:, None]
         if self.config.max_positions is not None:  # a row that has ended may run past the last one beside the others
             at = at.clamp(max=self.config.max_positions - 1)
-        x = self._audio(vectors, at, path, languages[:, None], state.symbols)
-        hidden = self.stack.step(x, state.cache)
+        x = self._audio(vectors, at, place, languages[:, None], state.symbols)
+        hidden = self.transformer(x, Mask(causal=True), cache=state.cache)
+        state.cache.advance([1] * len(x))
         return self._logits(hidden), ARState(state.cache, state.symbols, state.position + 1)
 
     def _embed(self, inputs: ARInputs) -> tuple[Joined, TextVectors]:
         in_text = None if self.language is None else self.language(inputs.text_languages)
         text = self.text(inputs.text, inputs.text_lens, in_text)
         vectors, aligned, languages = self._group_vectors(inputs.groups), inputs.aligned, inputs.languages
-        if self.begin is not None:
-            vectors = torch.cat([self.begin.expand(len(inputs.text), 1, -1), vectors], dim=1)
+        if self.bos is not None:
+            vectors = torch.cat([self.bos.expand(len(inputs.text), 1, -1), vectors], dim=1)
         else:  # what belongs to <BOS> belongs to nothing
             aligned = None if aligned is None else aligned[:, 1:]
             languages = languages if languages.shape[1] == 1 else languages[:, 1:]
         at = torch.arange(vectors.shape[1], device=vectors.device)[None]
         audio = self._audio(vectors, at, aligned, languages, text.symbols)
-        lens = inputs.group_lens + int(self.config.begin)
+        lens = inputs.group_lens + int(self.config.use_bos)
         return join([(self._drop(text.inputs), text.lens), (self._drop(audio), lens)]), text
 
     def _first(self, joined: Joined) -> Tensor:
         """Return where each row's first group is predicted, (B,)."""
-        return joined.starts[1] if self.config.begin else joined.starts[1] - 1
+        return joined.starts[1] if self.config.use_bos else joined.starts[1] - 1
 
     def _group_vectors(self, groups: Tensor) -> Tensor:
         vectors = self.codes(groups) * self.scale  # (B, N, G, D)
@@ -167,21 +167,12 @@ class AR(nn.Module):
 
     def _logits(self, hidden: Tensor) -> ARLogits:
         grouped = hidden if self.group_out is None else self.group_out(hidden)
-        grouped = grouped.unflatten(-1, (self.config.group, self.config.stack.width))
+        grouped = grouped.unflatten(-1, (self.config.group, self.config.transformer.width))
         codes = F.linear(grouped, self.codes.weight) if self.head is None else self.head(grouped)
         return ARLogits(codes, None if self.phoneme_head is None else self.phoneme_head(hidden))
 
     def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.config.stack.dropout) if self.training else x
-
-    def input_path(self, path: Tensor, lens: Tensor, following: Tensor) -> Tensor:
-        """Return the symbol index (B, N + 1) that enters with <BOS> and each of N groups of path (B, N).
-
-        `following` (B,): the symbol of the group after the last; used with `phoneme_lead` 1.
-        """
-        if not self.config.phoneme_lead:
-            return F.pad(path, (1, 0), value=-1)
-        return F.pad(path, (0, 1)).scatter(1, lens[:, None], following[:, None])
+        return F.dropout(x, self.config.transformer.dropout, self.training)
 
     # training
 
@@ -190,7 +181,7 @@ class AR(nn.Module):
         config = self.config
         inputs = self._inputs(batch, rng)
         joined, _ = self._embed(inputs)
-        hidden = self.stack(joined.vectors, self._mask(joined))
+        hidden = self.transformer(joined.vectors, self._mask(joined))
         at = torch.arange(inputs.groups.shape[1] + 1, device=hidden.device)
         real = at <= inputs.group_lens[:, None]  # (B, N + 1)
         index = (self._first(joined)[:, None] + at)[real]
@@ -203,8 +194,8 @@ class AR(nn.Module):
         parts = {"code": code.detach(), "code_accuracy": hit}
         if logits.phonemes is None:
             return Loss(code, parts)
-        assert batch.path is not None
-        phonemes = batch.text.gather(1, batch.path[:, :: config.block])
+        assert batch.alignment is not None
+        phonemes = batch.text.gather(1, batch.alignment[:, :: config.block])
         phoneme, phoneme_hit = self._phoneme_loss(logits.phonemes[:, 0], phonemes, inputs.group_lens, real)
         parts |= {"phoneme": phoneme.detach(), "phoneme_accuracy": phoneme_hit}
         return Loss(code + config.phoneme_weight * phoneme, parts)
@@ -215,11 +206,15 @@ class AR(nn.Module):
         lens = batch.code_lens // config.block
         aligned = None
         if config.alignment == Alignment.PHONEME:
-            assert batch.path is not None, "this model needs durations in its training data"
-            path = batch.path[:, :: config.block]
-            aligned = self.input_path(path, lens, path.gather(1, (lens - 1)[:, None])[:, 0])
-        share = config.language_dropout if self.training else 0.0
-        languages = drop_languages(batch.languages, share, rng)[:, None]
+            assert batch.alignment is not None, "this model needs durations in its training data"
+            blocks = batch.alignment[:, :: config.block]
+            if config.phoneme_lead:  # <BOS> and each group hold the symbol of the next; the last one's stays
+                last = (lens - 1)[:, None]
+                aligned = F.pad(blocks, (0, 1)).scatter(1, last + 1, blocks.gather(1, last))
+            else:
+                aligned = F.pad(blocks, (1, 0), value=-1)
+        dropped = config.language_dropout if self.training else 0.0
+        languages = drop_languages(batch.languages, dropped, rng)[:, None]
         return ARInputs(batch.text, batch.text_lens, groups, lens, aligned, languages, languages)
 
     def _phoneme_loss(self, logits: Tensor, phonemes: Tensor, lens: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,4 @@
-"""What the networks train on, and what a loss is.
-
-Grouped codes (VALL-E 2 3.1): G codes of codebook 1 per step of the AR model.
-"""
+"""What the networks train on (rows, padded), groups of codes (VALL-E 2 3.1), and what a loss is."""
 
 from __future__ import annotations
 
@@ -37,20 +34,20 @@ class Batch:
     text_lens: Tensor  # (B,)
     codes: Tensor  # (B, T, Q)
     code_lens: Tensor  # (B,) frames
-    path: Tensor | None  # (B, T) index into the row's text, constant over each block; None without alignment
+    alignment: Tensor | None  # (B, T) index into the row's text, constant over each block; None without alignment
     languages: Tensor  # (B,) 0 = null
     prompt_lens: Tensor | None = None  # (B,) frames of each row that are its NAR prompt; None: drawn in training
     speaker_codes: Tensor | None = None  # (B, P, Q)
     speaker_lens: Tensor | None = None  # (B,)
     speaker_starts: Tensor | None = None  # (B,) frame of `speaker_codes` where `codes` begin; None: they are elsewhere
-    share: Tensor | None = None  # () from [0, 1): decides the NAR stages of the rows; None: drawn in training
+    stage_uniform: Tensor | None = None  # () from [0, 1): decides the NAR stages of the rows; None: drawn in training
 
     @classmethod
     def of(cls, rows: Sequence[Utterance], merge: int = 1, group: int = 1) -> Self:
-        """Pad `rows`, cut to whole groups of `group` merged codes, with the path of blocks of merge * group frames."""
+        """Pad `rows`, cut to whole groups of `group` merged codes, aligned in blocks of merge * group frames."""
         cut = [cut_whole(row, merge, group) for row in rows]
-        paths = [path for _, path in cut if path is not None]
-        assert len(paths) in (0, len(rows)), "either every row has durations or none has"
+        alignments = [alignment for _, alignment in cut if alignment is not None]
+        assert len(alignments) in (0, len(rows)), "either every row has durations or none has"
         speakers = [row.speaker_codes for row in rows if row.speaker_codes is not None]
         assert len(speakers) in (0, len(rows)), "either every row has speaker_codes or none has"
         starts = [
@@ -64,7 +61,7 @@ class Batch:
             text_lens=torch.tensor([len(row.text) for row in rows]),
             codes=_pad([codes for codes, _ in cut]),
             code_lens=torch.tensor([len(codes) for codes, _ in cut]),
-            path=_pad(paths) if paths else None,
+            alignment=_pad(alignments) if alignments else None,
             languages=torch.tensor([row.language for row in rows]),
             speaker_codes=_pad(speakers) if speakers else None,
             speaker_lens=torch.tensor([len(each) for each in speakers]) if speakers else None,

@@ -1,17 +1,19 @@
-"""Half a model on disk: one trained network, with what `pack` must know of it.
-
-A model on disk: one folder with configurations, weights, symbols and default options.
+"""A model on disk: one folder with configurations, weights, symbols and default options; and a network alone.
 
 config.json       format, name, licence, languages, the codec it speaks, `ar` and `nar` configurations
 ar.safetensors    nar.safetensors      weights, stored in float16 or float32, used in float32
 codec/            the codec that it speaks, where that is not one that everybody has
 symbols.json      the frozen symbol table (and the merges of byte pairs) and its digest
 generation.json   default decoding options, as plain data
+
+A run of `train ar` or `train nar` leaves one network (`ar.json`, `ar.safetensors`), of which `pack` makes a model.
+Names of settings and weights of format 1 are read as those of today.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -35,7 +37,21 @@ from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.model.nar import NAR
 from openvalle.types import CodecSpec, TokenSpec, Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Of format 1: what a weight's name held -> what it holds now.
+OLD_WEIGHTS = (
+    (r"^stack\.(blocks\.\d+)\.(qkv|out)\.", r"transformer.\1.attention.\2."),
+    (r"^stack\.", "transformer."),
+    (r"^begin$", "bos"),
+    (r"^head$", "code_head.weight"),
+    (r"^expect\.", "residual_head.linear."),
+)
+OLD_SETTINGS = {
+    "stack": "transformer",
+    "entries": "codebook_size",
+    "begin": "use_bos",
+    "first_noise": "codebook1_noise",
+}
 OWN = "codec"  # folder of the model's own codec, if it has one
 FILES = ("config.json", "ar.safetensors", "nar.safetensors", "symbols.json", "generation.json")
 
@@ -59,10 +75,47 @@ class BundleConfig(Config):
     ar: ARConfig
     nar: NARConfig
 
+    @model_validator(mode="before")
+    @classmethod
+    def _convert(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("format_version") != 1:
+            return values
+        networks = {
+            name: convert_settings(values[name]) for name in ("ar", "nar") if isinstance(values.get(name), dict)
+        }
+        return values | networks | {"format_version": FORMAT_VERSION}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_pair(self.ar, self.nar)
         return self
+
+
+def convert_settings(network: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a network of format 1 by their names of today; those of today as they are."""
+    if "stack" not in network:
+        return network
+    values = {OLD_SETTINGS.get(name, name): value for name, value in network.items()}
+    is_expected = values.pop("choice", "likeliest") == "rest"
+    own = {name: values.pop(name) for name in ("passes", "gain", "code_weight") if name in values}
+    if weight := values.pop("distance_weight", 0.0):
+        values["residual"] = {"weight": weight, "predicts": is_expected, **own}
+    return values
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a network; `ModelError` if the file is damaged."""
+    try:
+        return {rename_weight(name): value for name, value in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error})", "copy or train the model again") from None
+
+
+def rename_weight(name: str) -> str:
+    """Return the name of today of a weight of format 1."""
+    for old, new in OLD_WEIGHTS:
+        name = re.sub(old, new, name)
+    return name
 
 
 @dataclass(frozen=True)
@@ -156,9 +209,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_config(path: Path) -> BundleConfig:
     values = _read_json(path)
     version = values.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in (1, FORMAT_VERSION):
         raise ModelError(
-            f"{path} has format {version}, and this version of openvalle reads {FORMAT_VERSION}",
+            f"{path} has format {version}, and this version of openvalle reads up to {FORMAT_VERSION}",
             "update openvalle",
         )
     try:
@@ -186,7 +239,7 @@ def _check_shapes(network: nn.Module, path: Path) -> None:
     """Raise `ModelError` unless the file holds the network's weights, by name and shape."""
     try:
         with safe_open(path, framework="pt") as file:
-            weights = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            weights = {rename_weight(key): tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged ({error})", "copy or train the model again") from None
     expected = network.state_dict()
@@ -205,10 +258,7 @@ def _check_shapes(network: nn.Module, path: Path) -> None:
 
 def _load_weights(network: nn.Module, path: Path) -> None:
     """Fill `network` with the file's weights; `ModelError` if one of them is not a finite number."""
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged ({error})", "copy or train the model again") from None
+    weights = read_weights(path)
     require_finite(weights, path)
     network.load_state_dict({key: weights[key].to(value.dtype) for key, value in network.state_dict().items()})
 
@@ -258,6 +308,11 @@ class PartFile(Config):
     symbols_digest: str
     languages: tuple[str, ...]
 
+    @field_validator("config")
+    @classmethod
+    def _convert(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return convert_settings(values)
+
     @property
     def vocabulary(self) -> Vocabulary:
         """What the ids of its texts stand for."""
@@ -281,7 +336,7 @@ def load_half(part: Part, half: PartFile, folder: Path) -> AR | NAR:
         network = NAR(NARConfig.parse(half.config, str(folder)))
     path = folder / f"{part.value}.safetensors"
     try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
+        network.load_state_dict(read_weights(path))
+    except (ModelError, RuntimeError) as error:
         raise ModelError(f"cannot read {path} ({str(error).splitlines()[0][:120]})", "train it again") from None
     return network

@@ -63,7 +63,7 @@ class NARText(StrEnum):
     TARGET = "target"  # target only: the prompt comes from elsewhere (VALL-E, X), or there is none
 
 
-class NARPrompt(StrEnum):
+class PromptKind(StrEnum):
     """Where the 8-codebook prompt of a training row comes from."""
 
     PREFIX = "prefix"  # the beginning of the utterance; frame positions run on (VALL-E 2, R)
@@ -79,14 +79,7 @@ class StageDraw(StrEnum):
     SAMPLE = "sample"  # one stage per row
 
 
-class EntryChoice(StrEnum):
-    """Which codebook entry the NAR model takes from its scores."""
-
-    LIKELIEST = "likeliest"  # the papers' greedy choice
-    REST = "rest"  # what the codec's quantiser makes of the expected rest of the frame: ours, needs distance_weight
-
-
-class StackConfig(Config):
+class TransformerConfig(Config):
     """The transformer both networks are made of."""
 
     width: int = Field(320, gt=0, le=16_384, description="size of the hidden states")
@@ -110,9 +103,9 @@ def _changed(config: Config, *names: str) -> list[str]:
 class LanguageModelConfig(Config):
     """What both networks share."""
 
-    stack: StackConfig = StackConfig()
+    transformer: TransformerConfig = TransformerConfig()
     symbols: int = Field(..., gt=0, le=65_536, description="size of the text symbol table")
-    entries: int = Field(1024, gt=1, le=65_536, description="entries of each codebook")
+    codebook_size: int = Field(1024, gt=1, le=65_536, description="entries of each codebook")
     positions: Positions = Field(Positions.SINUSOIDAL, description="how order is told")
     max_positions: int | None = Field(None, gt=0, le=1_000_000, description="longest part with learnt positions")
     alignment: Alignment = Field(Alignment.NONE, description="whether frames know their symbol")
@@ -145,7 +138,7 @@ class ARConfig(LanguageModelConfig):
 
     text_attention: TextAttention = Field(TextAttention.BIDIRECTIONAL, description="what a text symbol sees")
     group: int = Field(1, ge=1, le=64, description="codes predicted per step (VALL-E 2)")
-    begin: bool = Field(
+    use_bos: bool = Field(
         True,
         description="whether a <BOS> stands between text and audio (X, 2); without it the first code is predicted at "
         "the text's <EOS> (VALL-E)",
@@ -165,8 +158,8 @@ class ARConfig(LanguageModelConfig):
         if self.alignment == Alignment.NONE:
             for name in _changed(self, "phoneme_lead", "phoneme_weight"):
                 raise ValueError(f"{name} means nothing without alignment: there is no phoneme stream")
-        if not self.begin and self.alignment != Alignment.NONE and self.phoneme_lead:
-            raise ValueError("begin must be true with phoneme_lead 1: <BOS> holds the first frame's phoneme")
+        if not self.use_bos and self.alignment != Alignment.NONE and self.phoneme_lead:
+            raise ValueError("use_bos must be true with phoneme_lead 1: <BOS> holds the first frame's phoneme")
         if self.text_attention == TextAttention.CAUSAL and self.text_prenet == Prenet.CONV:
             raise ValueError("causal text contradicts text_prenet conv, whose kernel sees the symbols ahead")
         return self
@@ -175,6 +168,36 @@ class ARConfig(LanguageModelConfig):
     def block(self) -> int:
         """Codec frames per AR step."""
         return self.merge * self.group
+
+
+class ResidualConfig(Config):
+    """Ours, for small data: a head expects the sum of the code vectors that a pass does not know yet, and codes are
+    what the codec's quantiser makes of that sum."""
+
+    weight: float = Field(
+        1.0, gt=0, description="weight of the distance between the sum and the one expected, beside the cross-entropy"
+    )
+    code_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy; 0 trains the expectation alone")
+    predicts: bool = Field(True, description="whether codes are taken from it when speaking; else the likeliest ones")
+    passes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="passes when speaking, one codebook each but for the last, which takes all that are left; one pass "
+        "per codebook by default",
+    )
+    gain: float = Field(1.0, gt=0, description="factor on what is expected: averages are duller than speech")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.predicts:
+            for name in _changed(self, "passes", "gain"):
+                raise ValueError(
+                    f"{name} means nothing if predicts is false: the likeliest code of each needs its pass"
+                )
+            if not self.code_weight:
+                raise ValueError("code_weight 0 needs predicts: without it no entry is scored")
+        return self
 
 
 class NARConfig(LanguageModelConfig):
@@ -193,19 +216,10 @@ class NARConfig(LanguageModelConfig):
         None, description="how often each stage is trained, from codebook 2 on; equally by default"
     )
     text: NARText = Field(NARText.BOTH, description="whose text is read when speaking")
-    prompt: NARPrompt = Field(NARPrompt.PREFIX, description="where the training prompt comes from")
+    prompt: PromptKind = Field(PromptKind.PREFIX, description="where the training prompt comes from")
     prompt_min: int = Field(225, ge=1, description="shortest prompt drawn, in frames, before the cap of T/2")
     prompt_max: int = Field(2250, ge=1, description="longest prompt drawn, in frames, before the cap of T/2")
     frame_prenet: Prenet = Field(Prenet.NONE, description="context for the vectors of frames")
-    choice: EntryChoice = Field(EntryChoice.LIKELIEST, description="which entry is taken when speaking")
-    passes: int | None = Field(
-        None,
-        ge=1,
-        le=64,
-        description="passes when speaking, one codebook each but for the last, which with choice `rest` takes all that "
-        "are left; one pass per codebook by default",
-    )
-    gain: float = Field(1.0, gt=0, description="factor on the expected rest: averages are duller than speech")
     latent: int | None = Field(
         None,
         gt=0,
@@ -213,21 +227,15 @@ class NARConfig(LanguageModelConfig):
         description="dimensions of fixed code vectors, the codec's own, that one layer projects to the width; learnt "
         "vectors of the model's width by default",
     )
-    distance_weight: float = Field(
-        0.0,
-        ge=0,
-        description="weight of the distance between the rest of the frame (the sum of the code vectors that are not "
-        "known yet) and the one that the model expects, beside the cross-entropy. Ours, for small data",
-    )
-    first_noise: float = Field(
+    codebook1_noise: float = Field(
         0.0,
         ge=0,
         le=1,
         description="up to this share of a row's blocks of codebook 1 is taken from other frames of the same symbol, "
         "so that the model corrects what the AR model gets wrong. Ours; needs alignment",
     )
-    code_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy; 0 trains the expectation alone")
     prompt_none: float = Field(0.0, ge=0, lt=1, description="share of training batches without any prompt")
+    residual: ResidualConfig | None = Field(None, description="a head that expects what the codec has yet to add; ours")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -240,34 +248,24 @@ class NARConfig(LanguageModelConfig):
                 raise ValueError("stage_weights must not be negative, and one must be positive")
         if self.prompt_min > self.prompt_max:
             raise ValueError(f"prompt_min {self.prompt_min} exceeds prompt_max {self.prompt_max}")
-        self._check_rest()
-        if self.choice == EntryChoice.LIKELIEST and not self.code_weight:
-            raise ValueError("choice likeliest needs a code_weight: without it no entry is scored")
+        if self.stages >= self.codebooks:
+            raise ValueError(f"there are {self.codebooks - 1} codebooks to fill: passes cannot be {self.stages}")
+        if self.codebook1_noise and self.alignment == Alignment.NONE:
+            raise ValueError("codebook1_noise needs alignment: else nobody knows which frames share a symbol")
         self._check_prompt()
         if self.alignment == Alignment.NONE and self.merge > 1:
             raise ValueError("merge means nothing to the NAR model without alignment: its codes come merged")
         return self
 
-    def _check_rest(self) -> None:
-        if self.choice == EntryChoice.REST and not self.distance_weight:
-            raise ValueError("choice rest needs a distance_weight: without it nothing is expected")
-        if self.choice != EntryChoice.REST:
-            for name in _changed(self, "passes", "gain"):
-                raise ValueError(f"{name} belongs to choice rest: the likeliest entry of each codebook needs its pass")
-        if self.stages >= self.codebooks:
-            raise ValueError(f"there are {self.codebooks - 1} codebooks to fill: passes cannot be {self.passes}")
-        if self.first_noise and self.alignment == Alignment.NONE:
-            raise ValueError("first_noise needs alignment: else nobody knows which frames share a symbol")
-
     def _check_prompt(self) -> None:
-        if self.prompt in (NARPrompt.NONE, NARPrompt.SENTENCE):
+        if self.prompt in (PromptKind.NONE, PromptKind.SENTENCE):
             for name in _changed(self, "prompt_min", "prompt_max"):
                 raise ValueError(f"{name} means nothing with prompt {self.prompt}: no prompt is cut")
-        if self.prompt == NARPrompt.NONE and self.prompt_none:
+        if self.prompt == PromptKind.NONE and self.prompt_none:
             raise ValueError("prompt_none means nothing when there is never a prompt")
-        if self.prompt == NARPrompt.PREFIX and self.text == NARText.TARGET:
+        if self.prompt == PromptKind.PREFIX and self.text == NARText.TARGET:
             raise ValueError("with prompt prefix the training text holds the prompt's words: text must be `both`")
-        if self.prompt != NARPrompt.PREFIX and self.text == NARText.BOTH:
+        if self.prompt != PromptKind.PREFIX and self.text == NARText.BOTH:
             raise ValueError(
                 f"with prompt {self.prompt} training never shows the prompt's words: text must be `target`"
             )
@@ -275,7 +273,8 @@ class NARConfig(LanguageModelConfig):
     @property
     def stages(self) -> int:
         """Passes when speaking, and stages in training."""
-        return self.passes or self.codebooks - 1
+        passes = None if self.residual is None else self.residual.passes
+        return passes or self.codebooks - 1
 
     @property
     def block(self) -> int:
@@ -285,13 +284,15 @@ class NARConfig(LanguageModelConfig):
 
 def check_pair(ar: ARConfig, nar: NARConfig) -> None:
     """Raise `ValueError` with the reason unless the two networks can speak together."""
-    for name in ("symbols", "entries"):
-        first, second = getattr(ar, name), getattr(nar, name)
-        if first != second:
-            raise ValueError(f"the AR model has {first} {name} and the NAR model {second}: both read the same tokens")
+    for name in ("symbols", "codebook_size"):
+        own, other = getattr(ar, name), getattr(nar, name)
+        if own != other:
+            raise ValueError(f"{name} is {own} in the AR model and {other} in the NAR model: both read the same tokens")
     if nar.alignment == Alignment.NONE:
         return
     if ar.alignment == Alignment.NONE:
         raise ValueError("a NAR model with alignment needs each frame's symbol, which only an AR model with it tells")
     if ar.merge != nar.merge:
-        raise ValueError(f"merge is {ar.merge} in the AR model and {nar.merge} in the NAR model: paths would not fit")
+        raise ValueError(
+            f"merge is {ar.merge} in the AR model and {nar.merge} in the NAR model: alignments would not fit"
+        )

@@ -18,7 +18,7 @@ from torch import nn
 from openvalle.errors import ConfigError, MissingExtra
 from openvalle.files import atomic_path
 from openvalle.model.ar import AR, attention_mask
-from openvalle.model.config import ARConfig, NARConfig, NARPrompt, StageConditioning
+from openvalle.model.config import ARConfig, NARConfig, PromptKind, StageConditioning
 from openvalle.model.nar import NAR
 from openvalle.model.transformer import Mask
 
@@ -37,15 +37,16 @@ PARTS = (  # what the name of a parameter begins with -> part; the first that fi
     ("codes", "code embeddings"),
     ("positions", "positions"),
     ("language", "language embedding"),
-    ("begin", "<BOS>, <EOS>"),
+    ("bos", "<BOS>, <EOS>"),
     ("end", "<BOS>, <EOS>"),
     ("group_", "group layers"),
     ("stage", "stage embedding"),
-    ("stack.norm", "norms"),
+    ("transformer.norm", "norms"),
     ("head", "code heads"),
+    ("code_head", "code heads"),
     ("prenet", "frame prenet"),
     ("project", "code embeddings"),
-    ("expect", "expected rest"),
+    ("residual_head", "residual head"),
     ("phoneme_head", "phoneme head"),
 )
 BLOCKS = "attention and feed-forward"  # of all layers: 12 L (D^2) at the papers' shape
@@ -93,7 +94,7 @@ def describe(ar: ARConfig, nar: NARConfig, seconds: float = 10.0) -> Numbers:
     steps = math.ceil(seconds * FRAME_RATE / ar.block)
     prompt = int(PROMPT_SECONDS * FRAME_RATE / ar.block)
     text = math.ceil((seconds + PROMPT_SECONDS) * SYMBOLS_A_SECOND) + 1  # and <EOS>
-    positions = text + int(ar.begin) + prompt + steps
+    positions = text + int(ar.use_bos) + prompt + steps
     return Numbers(
         ar=first,
         nar=second,
@@ -105,7 +106,7 @@ def describe(ar: ARConfig, nar: NARConfig, seconds: float = 10.0) -> Numbers:
         nar_passes=nar.stages,
         positions=positions,
         weights=(first.total + second.total) * FLOAT,
-        cache=2 * ar.stack.depth * ar.stack.width * positions * FLOAT,
+        cache=2 * ar.transformer.depth * ar.transformer.width * positions * FLOAT,
     )
 
 
@@ -115,12 +116,12 @@ def _numbers(network: nn.Module) -> NetworkNumbers:
     for name, parameter in network.named_parameters():
         part = _part(name)
         parts[part] = parts.get(part, 0) + parameter.numel()
-        blocks += parameter.numel() * name.startswith("stack.blocks.")
+        blocks += parameter.numel() * name.startswith("transformer.blocks.")
     return NetworkNumbers(parts, sum(parts.values()), blocks)
 
 
 def _part(name: str) -> str:
-    if name.startswith("stack.blocks."):
+    if name.startswith("transformer.blocks."):
         return "norms" if "_norm." in name else BLOCKS
     return next(part for start, part in PARTS if name.startswith(start))
 
@@ -133,9 +134,9 @@ FORMATS = (".png", ".pdf", ".svg")
 def ar_mask(config: ARConfig) -> tuple[np.ndarray, list[tuple[str, int]]]:
     """Return a small example of the AR model's mask (L, L), [query, key], and its parts with their lengths."""
     text = SYMBOLS + 1
-    audio = STEPS + int(config.begin)
+    audio = STEPS + int(config.use_bos)
     name = "groups" if config.group > 1 else "codes"
-    parts = [("text, <EOS>", text), (f"<BOS>, {name}" if config.begin else name, audio)]
+    parts = [("text, <EOS>", text), (f"<BOS>, {name}" if config.use_bos else name, audio)]
     return attention_mask(config, torch.tensor([text])).picture(text + audio)[0].numpy(), parts
 
 
@@ -143,7 +144,7 @@ def nar_mask(config: NARConfig) -> tuple[np.ndarray, list[tuple[str, int]]]:
     """Return the same for the NAR model."""
     is_token = config.conditioning == StageConditioning.TOKEN
     parts = [("text, <EOS>", SYMBOLS + 1) if is_token else ("text", SYMBOLS)]
-    parts += [] if config.prompt == NARPrompt.NONE else [("prompt", PROMPT)]
+    parts += [] if config.prompt == PromptKind.NONE else [("prompt", PROMPT)]
     parts += [("target", TARGET)] + [("<EOS>, stage", 2)] * is_token
     return Mask(causal=False).picture(sum(length for _, length in parts))[0].numpy(), parts
 

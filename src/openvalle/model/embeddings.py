@@ -1,4 +1,4 @@
-"""What enters the `Stack`: symbols, positions and languages as vectors, and parts joined into one sequence."""
+"""What enters the transformer: symbols, positions and languages as vectors, and parts joined into one sequence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PositionEmbedding(nn.Module):
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
-        self.width = config.stack.width
+        self.width = config.transformer.width
         self.table = None
         if config.positions == Positions.LEARNT:
             assert config.max_positions is not None
@@ -46,7 +46,7 @@ class LanguageEmbedding(nn.Module):
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
-        self.table = nn.Embedding(config.languages + 1, config.stack.width)
+        self.table = nn.Embedding(config.languages + 1, config.transformer.width)
         nn.init.zeros_(self.table.weight)
 
     def forward(self, languages: Tensor) -> Tensor:
@@ -58,17 +58,17 @@ def language_embedding(config: LanguageModelConfig) -> LanguageEmbedding | None:
     return LanguageEmbedding(config) if config.languages else None
 
 
-def drop_languages(languages: Tensor, share: float, rng: torch.Generator | None) -> Tensor:
-    """Return `languages` (B,) with a random `share` of them null."""
-    if not share:
+def drop_languages(languages: Tensor, dropped: float, rng: torch.Generator | None) -> Tensor:
+    """Return `languages` (B,) with a random share `dropped` of them null."""
+    if not dropped:
         return languages
-    kept = torch.rand(languages.shape, generator=rng) >= share
+    kept = torch.rand(languages.shape, generator=rng) >= dropped
     return languages * kept.to(languages.device)
 
 
 @dataclass(frozen=True)
 class TextVectors:
-    """`inputs` (B, S + end, D) enter the sequence; `symbols` (B, S, D) are what frames gather by their path."""
+    """`inputs` (B, S + end, D) enter the sequence; `symbols` (B, S, D) are what frames gather by their alignment."""
 
     inputs: Tensor
     lens: Tensor  # (B,) of `inputs`
@@ -80,7 +80,7 @@ class TextEmbedding(nn.Module):
 
     def __init__(self, config: LanguageModelConfig, *, end: bool) -> None:
         super().__init__()
-        width = config.stack.width
+        width = config.transformer.width
         self.table = scaled_embedding(config.symbols, width)
         self.scale = math.sqrt(width)
         self.positions = PositionEmbedding(config)
@@ -126,12 +126,12 @@ def scaled_embedding(entries: int, width: int) -> nn.Embedding:
     return table
 
 
-def gather_symbols(symbols: Tensor, path: Tensor) -> Tensor:
-    """Return the vector of each frame's symbol (B, T, D) for a path (B, T) into (B, S, D); index -1 gives zeros."""
+def gather_symbols(symbols: Tensor, alignment: Tensor) -> Tensor:
+    """Return the vector of each frame's symbol (B, T, D) for an alignment (B, T) to (B, S, D); index -1 gives zeros."""
     rows, count, width = symbols.shape
-    flat = path.clamp(min=0) + torch.arange(rows, device=path.device)[:, None] * count
-    vectors = symbols.reshape(-1, width).index_select(0, flat.flatten()).view(*path.shape, width)
-    return vectors * (path >= 0)[..., None]
+    flat = alignment.clamp(min=0) + torch.arange(rows, device=alignment.device)[:, None] * count
+    vectors = symbols.reshape(-1, width).index_select(0, flat.flatten()).view(*alignment.shape, width)
+    return vectors * (alignment >= 0)[..., None]
 
 
 @dataclass(frozen=True)

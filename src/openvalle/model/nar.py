@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvalle.model.batch import Batch, Loss
-from openvalle.model.config import Alignment, EntryChoice, NARConfig, Prenet, StageConditioning, StageDraw
+from openvalle.model.config import Alignment, NARConfig, Prenet, StageConditioning, StageDraw
 from openvalle.model.embeddings import (
     ConvPrenet,
     PositionEmbedding,
@@ -27,8 +27,9 @@ from openvalle.model.embeddings import (
     language_embedding,
     take,
 )
-from openvalle.model.nar_inputs import Frames, noisy_first, prompted_frames
-from openvalle.model.transformer import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Stack, dropout
+from openvalle.model.heads import CodeHead, ResidualHead
+from openvalle.model.nar_inputs import NARFrames, add_codebook1_noise, draw_prompts
+from openvalle.model.transformer import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Transformer
 
 FRAME_KERNEL = 9  # frames that the frame prenet sees: four on either side, 53 ms
 
@@ -39,7 +40,7 @@ class NARInputs:
 
     text: Tensor  # (B, S)
     text_lens: Tensor  # (B,)
-    frames: Frames
+    frames: NARFrames
     languages: Tensor  # (B, 1) or (B, T) of the frames; 0 = null
     text_languages: Tensor  # (B, 1) or (B, S)
 
@@ -50,23 +51,18 @@ class NAR(nn.Module):
     def __init__(self, config: NARConfig) -> None:
         super().__init__()
         self.config = config
-        width, books = config.stack.width, config.codebooks
+        width, books = config.transformer.width, config.codebooks
         self.is_token = config.conditioning == StageConditioning.TOKEN
         self.text = TextEmbedding(config, end=self.is_token)
         size = config.latent or width
         # Vectors of the codec are not the model's to change: training puts them here at its start.
         is_learnt = config.latent is None
-        self.codes = nn.Parameter(torch.randn(books, config.entries, size) * size**-0.5, requires_grad=is_learnt)
+        self.codes = nn.Parameter(torch.randn(books, config.codebook_size, size) * size**-0.5, requires_grad=is_learnt)
         self.project = None if is_learnt else nn.Linear(size, width, bias=False)
         if self.project is not None:
             nn.init.orthogonal_(self.project.weight)
-        self.head = None
-        if not config.tie_output:
-            self.head = nn.Parameter(torch.randn(books - 1, config.entries, width) * width**-0.5)
-        self.expect = nn.Linear(width, size) if config.distance_weight else None
-        if self.expect is not None:  # at first it expects nothing, which costs 1
-            nn.init.zeros_(self.expect.weight)
-            nn.init.zeros_(self.expect.bias)
+        self.code_head = CodeHead(config)
+        self.residual_head = None if config.residual is None else ResidualHead(config.residual, width, size)
         self.scale = math.sqrt(width)
         self.positions = PositionEmbedding(config)
         self.prenet = ConvPrenet(width, FRAME_KERNEL) if config.frame_prenet == Prenet.CONV else None
@@ -76,7 +72,7 @@ class NAR(nn.Module):
         if config.conditioning != StageConditioning.SEPARATE:
             stage_width = config.stage_width or width
             self.stage = nn.Embedding(config.stages, stage_width)
-        self.stack = Stack(config.stack, _norms(config))
+        self.transformer = Transformer(config.transformer, _norm_maker(config))
 
     def forward(self, inputs: NARInputs, stages: Tensor) -> Tensor:
         """Return hidden states of all frames (B, T, D); `stages` (B,) or, the same for all rows, (1,)."""
@@ -85,8 +81,8 @@ class NAR(nn.Module):
         encoded = self.text(text, inputs.text_lens, in_text)
         audio = self._frame_vectors(frames, stages)
         if self.config.alignment == Alignment.PHONEME:
-            assert frames.path is not None, "this model needs the symbol of each frame"
-            audio = audio + gather_symbols(encoded.symbols, frames.path)
+            assert frames.alignment is not None, "this model needs the symbol of each frame"
+            audio = audio + gather_symbols(encoded.symbols, frames.alignment)
         if self.prenet is not None:
             at = torch.arange(audio.shape[1], device=audio.device)
             audio = self.prenet(audio, at < frames.lens[:, None])
@@ -98,58 +94,42 @@ class NAR(nn.Module):
             parts.append(self._token(stages, len(text)))
         joined = join(parts)
         mask = Mask(causal=False, lens=None if joined.is_full else joined.lens)
-        hidden = self.stack(joined.vectors, mask, self._condition(stages))
+        hidden = self.transformer(joined.vectors, mask, self._condition(stages))
         at = torch.arange(frames.codes.shape[1], device=hidden.device)
         return take(hidden, (joined.starts[1][:, None] + at).clamp(max=hidden.shape[1] - 1))
 
     def logits(self, hidden: Tensor, stage: int) -> Tensor:
-        """Return scores (..., entries) of codebook `stage` for hidden states (..., D).
+        """Return scores (..., V) of codebook `stage` for hidden states (..., D)."""
+        return self.code_head(hidden, stage, self._to_width(self.codes[stage]))
 
-        A tied head is the embedding table of the same codebook.
+    def predict(self, hidden: Tensor, stage: int) -> Tensor:
+        """Return the codes (..., n) of the pass `stage`, from codebook `stage` on, for hidden states (..., D).
+
+        n is 1: the likeliest code (VALL-E 4.3). Codes that the residual head quantises may be more in the last pass.
         """
-        if self.head is not None:
-            return F.linear(hidden, self.head[stage - 1])
-        return F.linear(hidden, self._projected(self.codes[stage]))
-
-    def choose(self, hidden: Tensor, stage: int) -> Tensor:
-        """Return the entries (..., n) that the pass `stage` takes, from codebook `stage` on, for states (..., D).
-
-        One codebook a pass; with choice `rest` the last pass takes all that are left.
-        """
-        if self.config.choice == EntryChoice.LIKELIEST:
+        if self.residual_head is None or not self.residual_head.config.predicts:
             return self.logits(hidden, stage).argmax(-1, keepdim=True)
-        left, entries = self._expected(hidden, stage) * self.config.gain, []
         last = self.config.codebooks if stage == self.config.stages else stage + 1
-        for table in self.codes[stage:last].float():  # as the codec's quantiser does: nearest, then what is left
-            entry = (left @ table.T - 0.5 * table.square().sum(-1)).argmax(-1)
-            entries.append(entry)
-            left = left - table[entry]
-        return torch.stack(entries, dim=-1)
+        return self.residual_head.quantize(hidden, stage, last, self.codes)
 
-    def _expected(self, hidden: Tensor, stage: int) -> Tensor:
-        """Return the expected sum of the code vectors from codebook `stage` on, for hidden states (..., D)."""
-        assert self.expect is not None
-        size = self.codes[stage:].detach().float().square().mean((1, 2)).sum().sqrt()
-        return self.expect(hidden).float() * size
-
-    def _projected(self, vectors: Tensor) -> Tensor:
+    def _to_width(self, vectors: Tensor) -> Tensor:
         """Return code vectors (..., L or D) in the model's width."""
         if self.project is None:
             return vectors
         # Codebook 1's are about as long as learnt ones begin.
         return self.project(vectors / self.codes[0].square().sum(-1).mean().sqrt())
 
-    def _frame_vectors(self, frames: Frames, stages: Tensor) -> Tensor:
+    def _frame_vectors(self, frames: NARFrames, stages: Tensor) -> Tensor:
         """Return the sum of known codebooks' embeddings, (B, T, D)."""
         books = torch.arange(frames.codes.shape[2], device=stages.device)
         known = books < stages[:, None, None]  # (B or 1, 1, Q)
         known = known | frames.is_prompt[..., None]  # (B, T, Q)
-        return self._projected(self._sum(frames.codes, known)) * self.scale
+        return self._to_width(self._sum(frames.codes, known)) * self.scale
 
     def _sum(self, codes: Tensor, counted: Tensor) -> Tensor:
         """Return the sum (B, T, L or D) of the vectors of those codes (B, T, Q) that are `counted`."""
         rows, length, books = codes.shape
-        offsets = torch.arange(books, device=codes.device) * self.config.entries
+        offsets = torch.arange(books, device=codes.device) * self.config.codebook_size
         table = self.codes.flatten(0, 1)
         # A table row of codes that do not count is read too, with weight 0: one lookup for all books.
         weights = counted.to(table.dtype).expand(codes.shape).reshape(rows * length, books)
@@ -168,85 +148,87 @@ class NAR(nn.Module):
         return stages - 1 if self.stage is None else self.stage(stages - 1)
 
     def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.config.stack.dropout) if self.training else x
+        return F.dropout(x, self.config.transformer.dropout, self.training)
 
     # training
 
     def loss(self, batch: Batch, rng: torch.Generator, stage: int | None = None) -> Loss:
         """Return cross-entropy of the stage's codebook over target frames; the prompt is drawn.
 
-        Without `stage`, the batch's share decides on stages, or one that is drawn.
+        Without `stage`, the batch's number decides on stages, or one that is drawn.
         """
-        config = self.config
-        right = frames = prompted_frames(config, batch, rng)
-        if config.first_noise and self.training:
-            frames = noisy_first(right, batch.text, config.first_noise, config.block, rng)
-        right, frames = right.to(batch.text.device), frames.to(batch.text.device)
-        stages = self._stages(batch, rng) if stage is None else torch.tensor([stage])
-        stages = stages.to(batch.text.device)
-        share = config.language_dropout if self.training else 0.0
-        languages = drop_languages(batch.languages, share, rng)[:, None]
-        hidden = self(NARInputs(batch.text, batch.text_lens, frames, languages, languages), stages)
+        config, device = self.config, batch.text.device
+        right = given = draw_prompts(config, batch, rng)
+        if config.codebook1_noise and self.training:
+            given = add_codebook1_noise(right, batch.text, config.codebook1_noise, config.block, rng)
+        right, given = right.to(device), given.to(device)
+        if stage is None:
+            uniform = torch.rand((), generator=rng) if batch.stage_uniform is None else batch.stage_uniform
+            stages = self.choose_stages(float(uniform), len(batch.text)).to(device)
+        else:
+            stages = torch.tensor([stage], device=device)
+        dropped = config.language_dropout if self.training else 0.0
+        languages = drop_languages(batch.languages, dropped, rng)[:, None]
+        hidden = self(NARInputs(batch.text, batch.text_lens, given, languages, languages), stages)
         row_stages = stages.expand(len(batch.text))
-        count, parts = max(1, int(frames.scored.sum())), dict[str, Tensor]()
-        sums = torch.zeros(3, device=hidden.device)  # cross-entropy, distance, entries that were right
+        sums, parts = torch.zeros(3, device=device), dict[str, Tensor]()  # of cross-entropy, distance, hits
         for each in sorted(set(row_stages.tolist())):
-            scored = frames.scored & (row_stages == each)[:, None]
-            found = self._stage_sums(hidden[scored], right.codes[scored], frames.codes[scored], each)
+            scored = given.scored & (row_stages == each)[:, None]
+            found = self._stage_sums(hidden[scored], right.codes[scored], given.codes[scored], each)
             sums = sums + found
             means = found.detach() / max(1, int(scored.sum()))
-            parts |= {f"accuracy_{each + 1}": means[2]}
-            parts |= {f"distance_{each + 1}": means[1]} if self.expect is not None else {}
-        code, distance, right_share = sums / count
-        parts |= {"code": code.detach()} if config.code_weight else {}
-        loss = config.code_weight * code + config.distance_weight * distance
-        return Loss(loss, {"code_accuracy": right_share.detach(), **parts})
+            parts[f"accuracy_{each + 1}"] = means[2]
+            if self.residual_head is not None:
+                parts[f"distance_{each + 1}"] = means[1]
+        code, distance, accuracy = sums / max(1, int(given.scored.sum()))
+        parts["code_accuracy"] = accuracy.detach()
+        if self.code_weight:
+            parts["code"] = code.detach()
+        loss = self.code_weight * code
+        return Loss(loss if config.residual is None else loss + config.residual.weight * distance, parts)
+
+    @property
+    def code_weight(self) -> float:
+        """Weight of the cross-entropy."""
+        return 1.0 if self.config.residual is None else self.config.residual.code_weight
 
     def _stage_sums(self, hidden: Tensor, right: Tensor, given: Tensor, stage: int) -> Tensor:
-        """Return cross-entropy, distance and entries that were right, (3,), summed over frames of one stage.
+        """Return cross-entropy, distance and codes that were right, (3,), summed over frames of one stage.
 
         `hidden`: (N, D); `right` and `given`: codes (N, Q), of which those before the stage were given.
         """
         code = distance = hidden.new_zeros((), dtype=torch.float32)
-        if self.config.code_weight:
+        if self.code_weight:
             code = F.cross_entropy(self.logits(hidden, stage).float(), right[:, stage], reduction="sum")
-        if self.expect is not None:
-            distance = self._distance(hidden, right, given, stage) * len(right)
-        hits = (self.choose(hidden.detach(), stage)[:, 0] == right[:, stage]).sum()
+        if self.residual_head is not None:
+            residual = self.residual(right, given, stage)
+            distance = self.residual_head.distance(hidden, residual, stage, self.codes) * len(right)
+        hits = (self.predict(hidden.detach(), stage)[:, 0] == right[:, stage]).sum()
         return torch.stack([code, distance, hits.float()])
 
-    def _distance(self, hidden: Tensor, right: Tensor, given: Tensor, stage: int) -> Tensor:
-        """Return the squared distance of expected to right rests over the size of the right ones; knowing nothing
-        costs 1.
-
-        The right rest is the frame's whole vector, of the codes `right` (N, Q), less that of the codes before the
-        stage that were `given`. The tables get no gradient: they would learn to hold one and the same vector.
-        """
+    @torch.no_grad()
+    def residual(self, right: Tensor, given: Tensor, stage: int) -> Tensor:
+        """Return each frame's whole vector, of the codes `right` (N, Q), less that of the codes before the stage that
+        were `given`, (N, L). The tables get no gradient: they would learn to hold one and the same vector."""
         before = torch.arange(right.shape[1], device=right.device) < stage
-        with torch.no_grad():
-            whole = self._sum(right[None], torch.ones_like(before))[0].float()
-            rest = whole - self._sum(given[None], before)[0].float()
-        return (self._expected(hidden, stage) - rest).square().sum() / rest.square().sum().clamp(min=1e-9)
+        whole = self._sum(right[None], torch.ones_like(before))[0].float()
+        return whole - self._sum(given[None], before)[0].float()
 
-    def _stages(self, batch: Batch, rng: torch.Generator) -> Tensor:
-        share = torch.rand((), generator=rng) if batch.share is None else batch.share
-        return self.stages_at(float(share), len(batch.text))
-
-    def stages_at(self, share: float, rows: int) -> Tensor:
-        """Return the stages (rows,) or, one for all rows, (1,) that `share` from [0, 1) decides on.
+    def choose_stages(self, uniform: float, rows: int) -> Tensor:
+        """Return the stages (rows,) or, one for all rows, (1,) that `uniform` from [0, 1) decides on.
 
         If it is even, a stage is as likely as its weight says. Rows of a batch are evenly apart: it has each stage
         about as often as its weight says.
         """
         weights = torch.tensor(self.config.stage_weights or [1.0] * self.config.stages, dtype=torch.float64)
         count = rows if self.config.stage_draw == StageDraw.SAMPLE else 1
-        at = (share + torch.arange(count, dtype=torch.float64) / count) % 1
+        at = (uniform + torch.arange(count, dtype=torch.float64) / count) % 1
         ends = weights.cumsum(0) / weights.sum()
         return torch.searchsorted(ends[:-1].contiguous(), at, right=True) + 1
 
 
-def _norms(config: NARConfig) -> Callable[[], nn.Module]:
-    width = config.stack.width
+def _norm_maker(config: NARConfig) -> Callable[[], nn.Module]:
+    width = config.transformer.width
     if config.conditioning == StageConditioning.ADAPTIVE:
         return lambda: AdaptiveNorm(width, config.stage_width or width)
     if config.conditioning == StageConditioning.SEPARATE:

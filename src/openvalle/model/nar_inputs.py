@@ -1,6 +1,6 @@
-"""Mistakes for the NAR model to learn from: codebook 1 as an uncertain AR model might draw it.
+"""What the NAR model reads: frames with their prompt. In training, prompts are drawn and mistakes are put in.
 
-How a training row of the NAR model gets its prompt: the first frames are the prompt, the rest the target.
+The first frames of a row are its prompt, the rest its target.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from openvalle.model.batch import Batch
-from openvalle.model.config import NARConfig, NARPrompt
+from openvalle.model.config import NARConfig, PromptKind
 
 
 @dataclass(frozen=True)
-class Frames:
+class NARFrames:
     """Prompt and target of each row without a gap, padding last."""
 
     codes: Tensor  # (B, T, Q)
     lens: Tensor  # (B,)
     prompt_lens: Tensor  # (B,) of which
-    path: Tensor | None  # (B, T) symbol of each frame; -1: none
+    alignment: Tensor | None  # (B, T) symbol of each frame; -1: none
     positions: Tensor  # (B, T)
     scored: Tensor  # (B, T) frames that count in the loss
 
@@ -37,35 +37,37 @@ class Frames:
         return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
 
 
-def frames_of(codes: Tensor, lens: Tensor, prompt_lens: Tensor, path: Tensor | None, *, restart: bool) -> Frames:
+def make_frames(
+    codes: Tensor, lens: Tensor, prompt_lens: Tensor, alignment: Tensor | None, *, restart: bool
+) -> NARFrames:
     """Return frames whose positions run on from prompt to target, or `restart` with the target."""
     at = torch.arange(codes.shape[1], device=codes.device).expand(codes.shape[:2])
     is_target = at >= prompt_lens[:, None]
     positions = torch.where(is_target, at - prompt_lens[:, None], at) if restart else at
-    return Frames(codes, lens, prompt_lens, path, positions, is_target & (at < lens[:, None]))
+    return NARFrames(codes, lens, prompt_lens, alignment, positions, is_target & (at < lens[:, None]))
 
 
 def restarts(config: NARConfig) -> bool:
     """Whether the target's positions begin again at 0 after the prompt."""
-    return config.prompt in (NARPrompt.SEGMENT, NARPrompt.SENTENCE)
+    return config.prompt in (PromptKind.SEGMENT, PromptKind.SENTENCE)
 
 
-def prompted_frames(config: NARConfig, batch: Batch, rng: torch.Generator) -> Frames:
+def draw_prompts(config: NARConfig, batch: Batch, rng: torch.Generator) -> NARFrames:
     """Return the batch's frames with prompts given (`batch.prompt_lens`) or drawn as `config.prompt` says."""
     nothing = torch.zeros_like(batch.code_lens)
     is_without = config.prompt_none > 0 and float(torch.rand((), generator=rng)) < config.prompt_none
-    if config.prompt == NARPrompt.NONE or is_without:
-        return frames_of(batch.codes, batch.code_lens, nothing, batch.path, restart=restarts(config))
+    if config.prompt == PromptKind.NONE or is_without:
+        return make_frames(batch.codes, batch.code_lens, nothing, batch.alignment, restart=restarts(config))
     if batch.prompt_lens is not None:
-        assert config.prompt == NARPrompt.PREFIX, "given prompt lengths are prefixes of the utterances"
-        return frames_of(batch.codes, batch.code_lens, batch.prompt_lens, batch.path, restart=False)
-    if config.prompt == NARPrompt.SENTENCE:
+        assert config.prompt == PromptKind.PREFIX, "given prompt lengths are prefixes of the utterances"
+        return make_frames(batch.codes, batch.code_lens, batch.prompt_lens, batch.alignment, restart=False)
+    if config.prompt == PromptKind.SENTENCE:
         assert batch.speaker_codes is not None, "prompt `sentence` needs another recording of each speaker"
         assert batch.speaker_lens is not None
         return _prepend(batch, batch.speaker_codes, batch.speaker_lens)
     lens = _draw_lengths(config, batch, rng)
-    if config.prompt == NARPrompt.PREFIX:
-        return frames_of(batch.codes, batch.code_lens, lens, batch.path, restart=False)
+    if config.prompt == PromptKind.PREFIX:
+        return make_frames(batch.codes, batch.code_lens, lens, batch.alignment, restart=False)
     return _segment(batch, lens, rng)
 
 
@@ -77,16 +79,16 @@ def _draw_lengths(config: NARConfig, batch: Batch, rng: torch.Generator) -> Tens
     drawn = torch.rand(batch.code_lens.shape, generator=rng).to(batch.code_lens.device)
     lens = (config.prompt_min + drawn * (config.prompt_max + 1 - config.prompt_min)).long()
     most = batch.code_lens // 2
-    if config.prompt == NARPrompt.SEGMENT and batch.speaker_lens is not None:
+    if config.prompt == PromptKind.SEGMENT and batch.speaker_lens is not None:
         starts, ends = batch.speaker_starts, batch.speaker_lens
         beside = ends if starts is None else torch.maximum(starts, ends - starts - batch.code_lens)
         most = torch.maximum(most, beside)
     return torch.minimum(most, lens) // config.block * config.block
 
 
-def _segment(batch: Batch, lens: Tensor, rng: torch.Generator) -> Frames:
+def _segment(batch: Batch, lens: Tensor, rng: torch.Generator) -> NARFrames:
     """Put a piece of the same recording before each row (VALL-E 5.1): of `speaker_codes` if the data gives the
-    recording or the rest of it, else of the utterance itself. Frames that the piece shows are not scored."""
+    recording or the rest of it, else of the utterance itself. NARFrames that the piece shows are not scored."""
     starts_in = torch.zeros_like(lens) if batch.speaker_codes is None else batch.speaker_starts
     source = batch.codes if batch.speaker_codes is None else batch.speaker_codes
     source_lens = batch.code_lens if batch.speaker_lens is None else batch.speaker_lens
@@ -98,11 +100,11 @@ def _segment(batch: Batch, lens: Tensor, rng: torch.Generator) -> Frames:
     if starts_in is None:
         return _prepend(batch, piece, lens)
     within = index - starts_in[:, None]  # frames of the row
-    path = None
-    if batch.path is not None:
+    alignment = None
+    if batch.alignment is not None:
         is_own = (within >= 0) & (within < batch.code_lens[:, None])
-        path = torch.where(is_own, batch.path.gather(1, within.clamp(0, batch.path.shape[1] - 1)), -1)
-    frames = _prepend(batch, piece, lens, path)
+        alignment = torch.where(is_own, batch.alignment.gather(1, within.clamp(0, batch.alignment.shape[1] - 1)), -1)
+    frames = _prepend(batch, piece, lens, alignment)
     at = torch.arange(frames.codes.shape[1], device=lens.device) - lens[:, None] + starts_in[:, None]
     is_shown = (at >= starts[:, None]) & (at < (starts + lens)[:, None])
     return replace(frames, scored=frames.scored & ~is_shown)
@@ -125,8 +127,8 @@ def _piece_starts(drawn: Tensor, lens: Tensor, source_lens: Tensor, starts: Tens
     return torch.where(before + after > 0, beside, anywhere)
 
 
-def _prepend(batch: Batch, prompt: Tensor, prompt_lens: Tensor, prompt_path: Tensor | None = None) -> Frames:
-    """Put prompts (B, P, Q) before the batch's frames; without a path, prompt frames have no symbol."""
+def _prepend(batch: Batch, prompt: Tensor, prompt_lens: Tensor, prompt_alignment: Tensor | None = None) -> NARFrames:
+    """Put prompts (B, P, Q) before the batch's frames; without an alignment, prompt frames have no symbol."""
     width = prompt.shape[1]
     lens = prompt_lens + batch.code_lens
     at = torch.arange(int(lens.max()), device=lens.device)
@@ -135,27 +137,27 @@ def _prepend(batch: Batch, prompt: Tensor, prompt_lens: Tensor, prompt_path: Ten
     source = source.clamp(max=width + batch.codes.shape[1] - 1)
     together = torch.cat([prompt, batch.codes], dim=1)
     codes = together.gather(1, source[..., None].expand(-1, -1, together.shape[2]))
-    path = None
-    if batch.path is not None:
-        before = torch.full(prompt.shape[:2], -1, device=lens.device) if prompt_path is None else prompt_path
-        path = torch.cat([before, batch.path], dim=1).gather(1, source)
-    return frames_of(codes, lens, prompt_lens, path, restart=True)
+    alignment = None
+    if batch.alignment is not None:
+        before = torch.full(prompt.shape[:2], -1, device=lens.device) if prompt_alignment is None else prompt_alignment
+        alignment = torch.cat([before, batch.alignment], dim=1).gather(1, source)
+    return make_frames(codes, lens, prompt_lens, alignment, restart=True)
 
 
-def noisy_first(frames: Frames, text: Tensor, share: float, block: int, rng: torch.Generator) -> Frames:
+def add_codebook1_noise(frames: NARFrames, text: Tensor, most: float, block: int, rng: torch.Generator) -> NARFrames:
     """Return frames some of whose target blocks hold the codebook-1 entry of another frame of the same symbol.
 
-    Each row draws how many: between none and `share` of its blocks of `block` frames. Entries come from anywhere in
-    the batch: they suit the symbol (of `text`, (B, S)) and nothing else. Prompts stay as they are.
+    Each row draws how many: between none and the share `most` of its blocks of `block` frames. Entries come from
+    anywhere in the batch: they suit the symbol (of `text`, (B, S)) and nothing else. Prompts stay as they are.
     """
-    assert frames.path is not None, "frames must know their symbols"
+    assert frames.alignment is not None, "frames must know their symbols"
     rows, length, _ = frames.codes.shape
     device = frames.codes.device
     heads = (torch.arange(length, device=device) // block * block).expand(rows, -1)  # first frame of each one's block
-    rates = torch.rand(rows, 1, generator=rng) * share
+    rates = torch.rand(rows, 1, generator=rng) * most
     is_swapped = (torch.rand(rows, length, generator=rng) < rates).to(device).gather(1, heads) & frames.scored
     row, at = frames.scored.nonzero(as_tuple=True)
-    symbols = text[row, frames.path[row, at]]
+    symbols = text[row, frames.alignment[row, at]]
     partner = torch.empty_like(row)
     partner[_shuffled(symbols, rng)] = _shuffled(symbols, rng)  # both orders go through the symbols one by one
     first = frames.codes[..., 0]

@@ -1,83 +1,19 @@
-"""The transformer both networks share: pre-norm `Stack`, with norm and mask given as data.
+"""The transformer both networks share: pre-norm, with norm and mask given as data, and a cache of keys and values.
 
 Rows are laid out without gaps (text, then audio, then padding), so causal attention needs no mask at all and padding
-never sits between parts.
-
-Keys and values of positions already seen, preallocated, with a length per row.
+never sits between parts. Letters: B rows, L positions, D width, H heads, E size of the condition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvalle.model.config import StackConfig
-
-
-class KVCache:
-    """Room for `room` positions in each of `rows` rows; row b holds `lens[b]` of them, without gaps."""
-
-    def __init__(self, depth: int, rows: int, heads: int, room: int, head_width: int, *, like: Tensor) -> None:
-        shape = (depth, rows, heads, room, head_width)
-        self.keys = like.new_zeros(shape)
-        self.values = like.new_zeros(shape)
-        self.lens = [0] * rows
-
-    @property
-    def room(self) -> int:
-        """Positions a row can hold."""
-        return self.keys.shape[3]
-
-    def fill(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Store the first positions of all rows (B, H, L, D / H); `begin` then says how many of them are real."""
-        length = key.shape[2]
-        self.keys[layer, :, :, :length] = key
-        self.values[layer, :, :, :length] = value
-
-    def begin(self, lens: Tensor) -> None:
-        """Say how many of the filled positions each row has."""
-        self.lens = [int(length) for length in lens]
-
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store one position (B, H, 1, D / H) per row; return all keys and values up to the longest row's."""
-        longest = max(self.lens) + 1
-        assert longest <= self.room, (longest, self.room)
-        keys, values = self.keys[layer], self.values[layer]
-        if min(self.lens) + 1 == longest:
-            keys[:, :, longest - 1] = key[:, :, 0]
-            values[:, :, longest - 1] = value[:, :, 0]
-        else:
-            rows = torch.arange(len(self.lens), device=keys.device)
-            at = torch.tensor(self.lens, device=keys.device)
-            keys[rows, :, at] = key[:, :, 0].to(keys.dtype)
-            values[rows, :, at] = value[:, :, 0].to(values.dtype)
-        return keys[:, :, :longest].to(key.dtype), values[:, :, :longest].to(value.dtype)
-
-    def seen(self) -> Tensor | None:
-        """Return what the next position sees, itself included, (B, 1, 1, L + 1) booleans; None: everything."""
-        longest = max(self.lens) + 1
-        if min(self.lens) + 1 == longest:
-            return None
-        lens = torch.tensor(self.lens, device=self.keys.device)
-        return (torch.arange(longest, device=self.keys.device) <= lens[:, None])[:, None, None]
-
-    def advance(self) -> None:
-        """Count the appended position."""
-        self.lens = [length + 1 for length in self.lens]
-
-    def fork(self, rows: Tensor) -> KVCache:
-        """Return an independent cache with the given rows, in that order; a row may occur several times."""
-        copy = object.__new__(KVCache)
-        copy.keys = self.keys.index_select(1, rows)
-        copy.values = self.values.index_select(1, rows)
-        copy.lens = [self.lens[int(row)] for row in rows]
-        return copy
-
+from openvalle.model.config import TransformerConfig
 
 EPSILON = 1e-5
 
@@ -129,18 +65,44 @@ def _visible(lens: Tensor, length: int) -> Tensor:
     return (torch.arange(length, device=lens.device) < lens[:, None])[:, None, None]
 
 
-def dropout(x: Tensor, share: float) -> Tensor:
-    """Return `x` with a random share of values 0 and the others scaled up.
+class KVCache:
+    """Keys and values of positions already seen, for all layers: room for `room` of them in each of B rows.
 
-    On the CPU, where drawing a number per value takes longer than a matrix product's share of it, eight values are
-    decided by one 64-bit draw, with the share rounded to 1/256.
+    Row b holds `lens[b]` positions, without gaps. A forward of many positions fills an empty cache; then each forward
+    adds one. `advance` counts them, when all layers have stored theirs.
     """
-    if not share or x.device.type != "cpu":
-        return F.dropout(x, share)
-    dropped = max(1, round(share * 256))
-    draws = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-    kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
-    return x * (kept.to(x.dtype) * (256 / (256 - dropped)))
+
+    def __init__(self, depth: int, rows: int, heads: int, room: int, head_width: int, *, like: Tensor) -> None:
+        self.keys = like.new_zeros(depth, rows, heads, room, head_width)
+        self.values = torch.zeros_like(self.keys)
+        self.lens = [0] * rows
+
+    def update(self, layer: int, key: Tensor, value: Tensor, mask: Mask) -> tuple[Tensor, Tensor, Mask]:
+        """Store keys and values (B, H, L, D / H) of new positions; return all that these see, and who sees what."""
+        longest, added = max(self.lens), key.shape[2]
+        assert longest + added <= self.keys.shape[3], "the cache is full"
+        if not longest:
+            self.keys[layer, :, :, :added], self.values[layer, :, :, :added] = key, value
+            return key, value, mask
+        assert added == 1, "only an empty cache takes many positions"
+        rows = torch.arange(len(self.lens), device=key.device)
+        at = torch.tensor(self.lens, device=key.device)
+        keys, values = self.keys[layer], self.values[layer]
+        keys[rows, :, at], values[rows, :, at] = key[:, :, 0].to(keys.dtype), value[:, :, 0].to(values.dtype)
+        seen = Mask(causal=False, lens=None if min(self.lens) == longest else at + 1)
+        return keys[:, :, : longest + 1].to(key.dtype), values[:, :, : longest + 1].to(value.dtype), seen
+
+    def advance(self, added: Sequence[int]) -> None:
+        """Count the real ones among the stored positions of each row."""
+        self.lens = [length + more for length, more in zip(self.lens, added, strict=True)]
+
+    def fork(self, rows: Tensor) -> KVCache:
+        """Return an independent cache with the given rows, in that order; a row may occur several times."""
+        copy = object.__new__(KVCache)
+        copy.keys = self.keys.index_select(1, rows)
+        copy.values = self.values.index_select(1, rows)
+        copy.lens = [self.lens[row] for row in rows.tolist()]
+        return copy
 
 
 class PlainNorm(nn.LayerNorm):
@@ -187,67 +149,58 @@ def _scaled_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift[:, None], F.layer_norm(x, x.shape[-1:], eps=EPSILON), scale[:, None])
 
 
+class SelfAttention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Mask, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        """Return (B, L, D) for x (B, L, D); with a `cache`, all positions before are seen too."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, L, 3, H, D / H)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if cache is not None:
+            key, value, mask = cache.update(layer, key, value, mask)
+        return self.out(mask.attend(query, key, value).transpose(1, 2).flatten(2))
+
+
 class Block(nn.Module):
     """Self-attention and feed-forward, each behind its norm."""
 
-    def __init__(self, config: StackConfig, norm: Callable[[], nn.Module]) -> None:
+    def __init__(self, config: TransformerConfig, norm: Callable[[], nn.Module]) -> None:
         super().__init__()
-        self.heads, self.dropout = config.heads, config.dropout
         self.attention_norm, self.feedforward_norm = norm(), norm()
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.out = nn.Linear(config.width, config.width)
+        self.attention = SelfAttention(config.width, config.heads)
         self.up = nn.Linear(config.width, config.feedforward)
         self.down = nn.Linear(config.feedforward, config.width)
-        for linear in (self.qkv, self.out, self.up, self.down):
+        self.dropout = nn.Dropout(config.dropout)
+        for linear in (self.attention.qkv, self.attention.out, self.up, self.down):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
             nn.init.zeros_(linear.bias)
-        for residual in (self.out, self.down):  # as many branches add up as there are sublayers
+        for residual in (self.attention.out, self.down):  # as many branches add up as there are sublayers
             nn.init.normal_(residual.weight, std=(residual.in_features * 2 * config.depth) ** -0.5)
 
-    def project(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values (B, H, L, D / H)."""
-        rows, length, width = x.shape
-        qkv = self.qkv(self.attention_norm(x, condition)).view(rows, length, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        return query, key, value
-
-    def finish(self, x: Tensor, attended: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the block's output for its input and the attention's (B, H, L, D / H)."""
-        x = x + self._drop(self.out(attended.transpose(1, 2).flatten(2)))
-        return x + self._drop(self.down(F.gelu(self.up(self.feedforward_norm(x, condition)))))
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.dropout) if self.training else x
+    def forward(
+        self, x: Tensor, mask: Mask, condition: Tensor | None = None, cache: KVCache | None = None, layer: int = 0
+    ) -> Tensor:
+        """Return (B, L, D) for x (B, L, D)."""
+        x = x + self.dropout(self.attention(self.attention_norm(x, condition), mask, cache, layer))
+        return x + self.dropout(self.down(F.gelu(self.up(self.feedforward_norm(x, condition)))))
 
 
-class Stack(nn.Module):
+class Transformer(nn.Module):
     """Pre-norm transformer over embedded sequences."""
 
-    def __init__(self, config: StackConfig, norm: Callable[[], nn.Module]) -> None:
+    def __init__(self, config: TransformerConfig, norm: Callable[[], nn.Module]) -> None:
         super().__init__()
-        self.config = config
         self.blocks = nn.ModuleList(Block(config, norm) for _ in range(config.depth))
         self.norm = norm()
 
     def forward(self, x: Tensor, mask: Mask, condition: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
-        """Return hidden states (B, L, D); with an empty `cache`, keep keys and values in it."""
-        for index, block in self._numbered():
-            query, key, value = block.project(x, condition)
-            if cache is not None:
-                cache.fill(index, key, value)
-            x = block.finish(x, mask.attend(query, key, value), condition)
+        """Return hidden states (B, L, D); a `cache` gives what came before and keeps what is new."""
+        for layer, block in enumerate(self.blocks):
+            x = block(x, mask, condition, cache, layer)
         return self.norm(x, condition)
-
-    def step(self, x: Tensor, cache: KVCache) -> Tensor:
-        """Return the hidden states (B, 1, D) of one more position per row; the cache grows by it."""
-        seen = cache.seen()
-        for index, block in self._numbered():
-            query, key, value = block.project(x, None)
-            keys, values = cache.append(index, key, value)
-            attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
-            x = block.finish(x, attended, None)
-        cache.advance()
-        return self.norm(x)
-
-    def _numbered(self) -> Iterator[tuple[int, Block]]:
-        return enumerate(cast(Iterable[Block], self.blocks))

@@ -26,7 +26,7 @@ from openvalle.model.alignment import Utterance
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch, Loss
 from openvalle.model.checkpoint import Part, PartFile, load_bundle, load_half, save_part
-from openvalle.model.config import Alignment, ARConfig, NARConfig, NARPrompt
+from openvalle.model.config import Alignment, ARConfig, NARConfig, PromptKind
 from openvalle.model.nar import NAR
 from openvalle.text.symbols import SymbolTable
 from openvalle.train.distributed import once
@@ -68,7 +68,7 @@ def start_from_codebooks(network: AR | NAR, codebooks: Tensor, seed: int) -> Non
         if network.codes.shape != codebooks[: len(network.codes)].shape:
             raise ConfigError(
                 f"latent is {network.config.latent} and the codec's code vectors have {codebooks.shape[-1]} dimensions",
-                "set model.latent and model.entries to what the codec has",
+                "set model.latent and model.codebook_size to what the codec has",
             )
         network.codes.copy_(codebooks[: len(network.codes)])
         return
@@ -163,7 +163,10 @@ class LanguageModelTask:
                 speaker_power=b.speaker_power,
                 max_seconds=b.max_seconds,
             )
-        return replace(self._pad(self.source.batch(index), self.train), share=torch.tensor(self.source.share(index)))
+        return replace(
+            self._pad(self.source.batch(index), self.train),
+            stage_uniform=torch.tensor(self.source.stage_uniform(index)),
+        )
 
     def losses(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
         loss = self.network.loss(batch, rng)
@@ -201,14 +204,14 @@ class LanguageModelTask:
     def _row(self, row: Excerpt, shards: TokenShards) -> Utterance:
         """Return the row as the network trains on it, with the recording that its NAR prompt comes from."""
         prompt = getattr(self.network.config, "prompt", None)
-        if prompt not in (NARPrompt.SEGMENT, NARPrompt.SENTENCE):
+        if prompt not in (PromptKind.SEGMENT, PromptKind.SENTENCE):
             elsewhere, start = None, None
-        elif prompt == NARPrompt.SEGMENT and row.recording is not None:
+        elif prompt == PromptKind.SEGMENT and row.recording is not None:
             elsewhere, start = row.recording, row.start
         else:
             neighbour = shards.neighbour(row.id)
             elsewhere, start = row.codes[:0] if neighbour is None else neighbour.codes, None
-            if prompt == NARPrompt.SEGMENT:  # in a corpus cut at its sentences the recording goes on in the one beside
+            if prompt == PromptKind.SEGMENT:  # in a corpus cut at its sentences the recording goes on in the one beside
                 elsewhere, start = torch.cat([elsewhere, row.codes]), len(elsewhere)
         durations = None if row.durations is None else row.durations.numpy()
         voice = None if elsewhere is None else elsewhere.numpy()
