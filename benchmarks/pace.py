@@ -15,11 +15,11 @@ from openvalle.decode.failures import WatchOptions
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
-from openvalle.model.alignment import Utterance as Row
 from openvalle.model.ar import AR
 from openvalle.model.config import Alignment, ARConfig
 from openvalle.model.nar import NAR
 from openvalle.train.recipe import read_pair
+from openvalle.types import Utterance as Row
 from report import Report
 
 RECIPES = Path(__file__).parents[1] / "src" / "openvalle" / "recipes"

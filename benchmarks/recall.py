@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from openvalle.data.shards import TokenShards
@@ -12,10 +14,10 @@ from openvalle.decode.prompt import CONTINUED_FRAMES, continual, zero_shot
 from openvalle.decode.sampling import SamplingOptions, make_rngs
 from openvalle.engines.base import AREngine, NAREngine
 from openvalle.engines.torch import TorchAR, TorchNAR
-from openvalle.model.alignment import Utterance as Row
 from openvalle.model.alignment import cut_whole
 from openvalle.model.checkpoint import Bundle
 from openvalle.model.config import Alignment, PromptKind
+from openvalle.types import Utterance as Row
 
 SPARE_FRAMES = 75  # that an AR model may go on for after the end
 BY_HEART = AROptions(
@@ -48,8 +50,7 @@ def recall(bundle: Bundle, shards: TokenShards, limit: int) -> tuple[float, list
 def row_of(shards: TokenShards, index: int) -> Row:
     """Return a row as the networks were trained on it."""
     item = shards[index]
-    durations = None if item.durations is None else item.durations.numpy()
-    return Row(item.text.numpy(), item.codes.numpy(), durations, language=1)
+    return replace(item, language=1)
 
 
 def recall_first(ar: AREngine, row: Row) -> tuple[int, int]:
@@ -75,7 +76,7 @@ def recall_others(ar: AREngine, nar: NAREngine, row: Row, shards: TokenShards, i
         prompt = continual(config, row, skipped + prompt_frames(len(codes), config.block))
     else:
         neighbour = shards.neighbour(shards.rows[index]["id"])
-        voice = None if neighbour is None else neighbour.codes.numpy()
+        voice = None if neighbour is None else neighbour.codes
         if voice is not None and kind == PromptKind.SEGMENT:
             voice = voice[-CONTINUED_FRAMES:]
         said = None if voice is None else Row(row.text[:0], voice, None, row.language)

@@ -9,11 +9,11 @@ import yaml
 from torch import nn
 
 from openvalle.engines.torch import TorchAR, TorchNAR
-from openvalle.model.alignment import Utterance
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
+from openvalle.types import Utterance
 
 RECIPES = Path(__file__).parents[1] / "src" / "openvalle" / "recipes"
 SYMBOLS, ENTRIES = 12, 20

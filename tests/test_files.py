@@ -16,20 +16,17 @@ import pytest
 from openvalle import files
 from openvalle.errors import UserError
 from openvalle.files import (
-    BadLine,
     Free,
-    append_line,
     atomic_folder,
     atomic_path,
     expand_home,
     final_path,
     is_special,
     is_stdout,
-    json_lines,
     lock_folder,
-    write_json_lines,
     write_text,
 )
+from openvalle.jsonl import BadLine, append_line, json_lines, write_json_lines
 from openvalle.stop import unfinished
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and locks of POSIX")
@@ -225,9 +222,9 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
 HANGING = """
 import sys, time
 from pathlib import Path
-from openvalle.files import atomic_folder, atomic_path, locked
+from openvalle.files import atomic_folder, atomic_path, lock_folder
 folder = Path(sys.argv[1])
-with locked(folder / "book"), atomic_path(folder / "a") as part, atomic_folder(folder / "b") as other:
+with lock_folder(folder / "book"), atomic_path(folder / "a") as part, atomic_folder(folder / "b") as other:
     part.write_text("half")
     (other / "x").write_text("half")
     print("ready", flush=True)

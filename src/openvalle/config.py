@@ -15,7 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from openvalle.errors import ConfigError
-from openvalle.files import DEEPEST, read_text, write_text
+from openvalle.files import write_text
+from openvalle.inputs import read_text
+from openvalle.jsonl import DEEPEST
 
 MOST_CHARACTERS = 8_000_000  # of a YAML, JSON or TOML file
 MOST_REPEATED = 10_000  # values that the aliases of a YAML file may stand for, in all

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, names that nobody else takes, locks, JSON lines, digests.
+"""Files and folders that appear whole or not at all, names that nobody else takes, locks, digests.
 
 Everything that the package writes for a person goes through here. A regular file is written beside its place, brought
 to the disk and then renamed, through symbolic links; a device, a pipe or an open descriptor (`/dev/stdout`) is written
@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
-import math
 import os
 import re
 import secrets
-import select
 import shutil
 import socket
 import stat
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from openvalle.errors import UserError
 from openvalle.stop import unfinished
@@ -36,97 +31,11 @@ except ImportError:  # Windows: unfinished files are not held, and none is taken
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".openvalle-lock"
-MOST_BYTES = 64_000_000  # of what a person gives to read: ten times the longest novel, and no stream without end
-PATIENCE = 3.0  # seconds in which somebody must begin to write into a pipe that is to be read
-DEEPEST = 40  # groups inside each other, in JSON
 STDOUT = "-"  # standard output, wherever a path is asked for
 _PART = re.compile(r"\.openvalle-[0-9a-f]{16}")
 _DESCRIPTORS = re.compile(r"/proc/(?P<process>\d+)(/task/\d+)?/fd|/dev/fd")
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL}
 _swept: set[str] = set()  # folders that were cleared of leftovers by this process
-
-
-def check_regular(path: Path) -> Path:
-    """Return the path of a file that libraries read by themselves; what is not there is not looked at.
-
-    `UserError` for a pipe, a device or a socket, by which reading could wait for ever.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):  # the reader says what is wrong
-        return path
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise UserError(f"{path} is a pipe or a device, not a file", "give a file")
-    return path
-
-
-def read_bytes(path: str | Path, most: int | None = MOST_BYTES) -> bytes:
-    """Return what is in a file that a person gave; `OSError` if it cannot be opened.
-
-    A pipe is read to its end: the open one of a shell's `<(...)`, `/dev/stdin`, and one that has a name, into which
-    somebody must begin to write within `PATIENCE` seconds. `UserError` for a pipe that nobody writes into, for devices
-    and sockets, and for more than `most` bytes (None: any number, of a regular file).
-    """
-    number = _descriptor(path)
-    if number is not None and number >= 0:
-        with os.fdopen(os.dup(number), "rb") as file:  # opened anew, a file would begin from its start
-            return _limited(file.read, path, most)
-    mode = os.stat(path).st_mode
-    if stat.S_ISFIFO(mode):
-        return _from_pipe(path, MOST_BYTES if most is None else most)
-    if not os.path.samefile(path, os.devnull):
-        check_regular(Path(path))
-    with open(path, "rb") as file:
-        return _limited(file.read, path, most)
-
-
-def read_text(path: str | Path, most: int | None = MOST_BYTES) -> str:
-    """Return a UTF-8 text, with or without a byte order mark, and with one kind of line end; see `read_bytes`.
-
-    `UnicodeDecodeError` if it is no UTF-8.
-    """
-    return read_bytes(path, most).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def read_stdin(most: int = MOST_BYTES) -> bytes:
-    """Return all of standard input; `UserError` for more than `most` bytes."""
-    return _limited(sys.stdin.buffer.read, "standard input", most)
-
-
-def _limited(read: Callable[[int], bytes], path: str | Path, most: int | None) -> bytes:
-    data = read(-1 if most is None else most + 1)
-    if most is not None and len(data) > most:
-        raise UserError(f"{path} holds more than {most // 1_000_000} MB", "give a shorter one, or parts of it")
-    return data
-
-
-def _from_pipe(path: str | Path, most: int) -> bytes:
-    """Return what comes out of a named pipe. Opened without waiting, it tells apart that nobody has it open for
-    writing (it is at its end) and that the writer has not written yet (which may take long)."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    until = time.monotonic() + PATIENCE
-    blocks: list[bytes] = []
-    size, is_written = 0, False
-    try:
-        while size <= most:
-            try:
-                block = os.read(handle, 1 << 20)
-            except BlockingIOError:
-                is_written = True
-                select.select([handle], [], [])
-                continue
-            if block:
-                blocks.append(block)
-                size += len(block)
-            elif blocks or is_written:
-                break
-            elif time.monotonic() > until:
-                raise UserError(f"nobody writes into the pipe {path}", "start its writer first, or give a file")
-            else:
-                time.sleep(0.01)
-    finally:
-        os.close(handle)
-    return _limited(lambda _: b"".join(blocks), path, most)
 
 
 class Free:
@@ -282,7 +191,7 @@ def _remove_empty(folder: Path) -> None:
 
 def is_special(path: str | Path) -> bool:
     """Return True for what is written into and never replaced: a device, pipe, socket or open descriptor."""
-    if is_stdout(path) or _descriptor(path) is not None:
+    if is_stdout(path) or find_descriptor(path) is not None:
         return True
     try:
         mode = os.stat(path).st_mode
@@ -293,10 +202,10 @@ def is_special(path: str | Path) -> bool:
 
 def is_stdout(path: str | Path) -> bool:
     """Return True for `-`, `/dev/stdout` and its other names."""
-    return str(path) == STDOUT or _descriptor(path) == 1
+    return str(path) == STDOUT or find_descriptor(path) == 1
 
 
-def _descriptor(path: str | Path) -> int | None:
+def find_descriptor(path: str | Path) -> int | None:
     """Return the number of the open file that a path such as /dev/stdout stands for; -1 for another process's."""
     place = os.fspath(path)
     for _ in range(40):  # links to links
@@ -317,7 +226,7 @@ def _pour(part: Path, path: Path) -> None:
             shutil.copyfileobj(source, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    number = _descriptor(path)
+    number = find_descriptor(path)
     if number is not None and number >= 0:
         handle = os.dup(number)  # opened anew, a file that output was sent to would begin from its start
     else:
@@ -496,84 +405,6 @@ def write_text(place: Place, text: str) -> Path:
     with atomic_path(place) as part:
         part.write_text(text, encoding="utf-8")
     return final_path(place)
-
-
-class BadLine(ValueError):
-    """A line that is not JSON."""
-
-    def __init__(self, number: int, reason: str) -> None:
-        super().__init__(f"line {number} is not JSON ({reason})")
-        self.number, self.reason = number, reason
-
-
-def json_lines(text: str | Iterable[str]) -> Iterator[tuple[int, Any]]:
-    """Yield the number and the value of every line that is not blank; `BadLine` names one that cannot be read.
-
-    `text`: as a whole, or an open file. Values are finite and not nested without end, as `config.parse_data` has them.
-
-    Lines end in a line feed alone: text may hold the other characters that `str.splitlines` cuts at.
-    """
-    for number, line in enumerate(text.split("\n") if isinstance(text, str) else text, 1):
-        if line.strip():
-            try:
-                value = _JSON.decode(line)
-            except json.JSONDecodeError as error:
-                raise BadLine(number, error.msg) from None
-            except RecursionError:
-                raise BadLine(number, f"nested more than {DEEPEST} deep") from None
-            except ValueError as error:
-                raise BadLine(number, str(error)) from None
-            if line.count("[") + line.count("{") > DEEPEST and _depth(value) > DEEPEST:
-                raise BadLine(number, f"nested more than {DEEPEST} deep")
-            yield number, value
-
-
-def _depth(value: Any) -> int:
-    """Return how many groups are inside each other."""
-    deepest, waiting = 0, [(value, 0)]
-    while waiting:
-        value, depth = waiting.pop()
-        deepest = max(deepest, depth)
-        if isinstance(value, dict | list):
-            inner = value.values() if isinstance(value, dict) else value
-            waiting += [(each, depth + 1) for each in inner]
-    return deepest
-
-
-def _whole(figures: str) -> int:
-    if len(figures) > 19 or abs(int(figures)) >= 1 << 63:
-        raise ValueError(f"{figures[:20]}... is too large a number")
-    return int(figures)
-
-
-def _finite(figures: str) -> float:
-    if not math.isfinite(value := float(figures)):
-        raise ValueError(f"{figures[:20]} is not a finite number")
-    return value
-
-
-_JSON = json.JSONDecoder(parse_int=_whole, parse_float=_finite, parse_constant=_finite)
-
-
-def json_line(value: Any) -> str:
-    """Return a value as a line."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def write_json_lines(place: Place, values: Iterable[Any]) -> Path:
-    """Write one value a line, atomically; return the path."""
-    with atomic_path(place) as part, part.open("w", encoding="utf-8") as file:
-        for value in values:
-            file.write(json_line(value))
-    return final_path(place)
-
-
-def append_line(path: Path, value: Any) -> None:
-    """Add a line at the end of a file; it is on the disk when this returns."""
-    with path.open("ab") as file:
-        file.write(json_line(value).encode())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def sha256(path: str | Path) -> str:

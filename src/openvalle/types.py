@@ -102,6 +102,35 @@ class TokenSpec(CodecSpec):
     source: str = Field("", description="where the codec was found; the name, if empty")
 
 
+@dataclass(frozen=True, eq=False)
+class Utterance:
+    """One recording as tokens: `text` (S,) symbol ids, `codes` (T, Q), `durations` (S,) frames of each symbol; int64.
+
+    Byte pairs are not aligned: they have no durations, and no part of their sound can be named. `language`: its number
+    in a model, 0 = none given. `speaker_codes` (P, Q): another recording of the speaker, for NAR prompts that come from
+    elsewhere; or the whole recording that this is a piece of, which then begins at its frame `speaker_start`.
+    """
+
+    text: np.ndarray
+    codes: np.ndarray
+    durations: np.ndarray | None = None
+    language: int = 0
+    speaker_codes: np.ndarray | None = None
+    speaker_start: int | None = None
+    id: str = ""  # of its row in a corpus
+    language_name: str = ""
+
+
+def to_alignment(durations: np.ndarray) -> np.ndarray:
+    """Return the symbol index of each frame, (sum(durations),)."""
+    return np.repeat(np.arange(len(durations)), durations)
+
+
+def to_durations(alignment: np.ndarray, symbols: int) -> np.ndarray:
+    """Return how often each of `symbols` indices occurs in an alignment, (symbols,): the inverse of `to_alignment`."""
+    return np.bincount(alignment, minlength=symbols)
+
+
 def place_borders(ends: np.ndarray, count: int) -> np.ndarray:
     """Return where each of S symbols ends among `count` blocks, (S,) int64: moved as little as needed from the wanted
     `ends` (S,) for every symbol to own a block at least. With fewer blocks than symbols the earliest own none."""

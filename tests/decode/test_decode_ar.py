@@ -14,9 +14,9 @@ from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate, prepar
 from openvalle.decode.sampling import SamplingOptions, make_rngs
 from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError
-from openvalle.model.alignment import to_durations
 from openvalle.model.ar import AR, ARInputs
 from openvalle.model.config import Alignment, ARConfig
+from openvalle.types import to_durations
 
 EVERY = pytest.mark.parametrize("kind", AR_KINDS)
 ALIGNED = pytest.mark.parametrize("kind", [k for k, v in AR_KINDS.items() if v.get("alignment") == "phoneme"])

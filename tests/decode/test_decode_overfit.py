@@ -14,11 +14,11 @@ from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.decode.sampling import SamplingOptions, make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
-from openvalle.model.alignment import Utterance
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch
 from openvalle.model.config import Alignment, ARConfig, NARConfig, PromptKind
 from openvalle.model.nar import NAR
+from openvalle.types import Utterance
 
 WIDER = {**SMALL, "transformer": {**STACK, "width": 48, "heads": 3, "feedforward": 96, "dropout": 0.0}}
 BEST = AROptions(

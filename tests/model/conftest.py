@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lm_samples import utterance
-from openvalle.model.alignment import Utterance
+from openvalle.types import Utterance
 
 
 @pytest.fixture(scope="session")

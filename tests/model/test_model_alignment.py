@@ -9,16 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openvalle.model.alignment import (
-    Utterance,
-    block_durations,
-    cut_durations,
-    find_whole,
-    to_alignment,
-    to_block_alignment,
-    to_durations,
-)
+from openvalle.model.alignment import block_durations, cut_durations, find_whole, to_block_alignment
 from openvalle.model.batch import Batch, pack, unpack
+from openvalle.types import Utterance, to_alignment, to_durations
 
 DURATIONS = st.lists(st.integers(0, 9), min_size=1, max_size=12).map(np.array)
 

@@ -12,7 +12,6 @@ from lm_samples import AR_KINDS, NAR_KINDS, shaken
 from openvalle.decode.ar import AROptions
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.errors import ModelError
-from openvalle.model.alignment import Utterance
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch
 from openvalle.model.config import ARConfig, NARConfig
@@ -21,6 +20,7 @@ from openvalle.synth.plan import split_sentences
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 from openvalle.text.language import phonemize, to_symbols
+from openvalle.types import Utterance
 
 FAMILY = {"valle": "segment", "vallex": "sentence", "valler": "prefix", "valle2": "prefix"}
 REST = "and went on."

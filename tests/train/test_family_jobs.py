@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from openvalle.data.shards import TokenShards, write_rows, write_tokens
+from openvalle.data.shards import TokenShards, take_symbols, write_rows, write_tokens
 from openvalle.decode.prompt import continual, speak, zero_shot
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.errors import ConfigError
-from openvalle.model.alignment import Utterance
 from openvalle.model.checkpoint import Part, load_bundle, save_bundle
 from openvalle.synth.synthesizer import options_of
 from openvalle.text.symbols import inventory
@@ -68,7 +68,7 @@ def test_from_a_recipe_to_speech(system, tmp_path):
     bundle = load_bundle(run("pack", recipe, (*where, "storage=float32"), tmp_path / "model"))
     options = options_of(bundle.generation, system).model_copy(update={"symbol_frames": 6, "most_frames": 6.0})
     item = TokenShards.open(data, "train")[5]
-    row = Utterance(item.text.numpy(), item.codes.numpy(), item.durations.numpy(), language=1)
+    row = replace(item, language=1)
     prompts = [
         zero_shot(bundle.ar.config, row, np.array([45, 3, 49, 46]), language=1),
         continual(bundle.ar.config, row, frames=12),
@@ -101,7 +101,7 @@ def test_the_prompt_of_x_is_what_the_speaker_said_before(tmp_path):
 def test_the_prompt_of_valle_is_from_the_recording_that_was_cropped(tmp_path):
     made = task("valle", tokens(tmp_path, 1), Part.NAR)
     whole = made.train[5]
-    part = whole.part(1, 3).part(1, 2)
+    part = take_symbols(take_symbols(whole, 1, 3), 1, 2)
     row = made._row(part, made.train)
     assert np.array_equal(row.speaker_codes, whole.codes)
     assert np.array_equal(row.codes, whole.codes[row.speaker_start :][: len(row.codes)])

@@ -199,9 +199,9 @@ def test_the_decoder_trains_on_what_the_nar_model_predicts(prepared: Path) -> No
     ids = [row["id"] for row in real.rows]
     for index, row in enumerate(predicted.rows):
         made, recorded = predicted[index], real[ids.index(row["id"])]
-        assert torch.equal(made.codes[:, 0], recorded.codes[:, 0])
-        assert not torch.equal(made.codes[:, 1:], recorded.codes[:, 1:])
-        assert torch.equal(made.path, recorded.path)
+        assert np.array_equal(made.codes[:, 0], recorded.codes[:, 0])
+        assert not np.array_equal(made.codes[:, 1:], recorded.codes[:, 1:])
+        assert np.array_equal(made.durations, recorded.durations)
     decoders = []
     for share in (0.0, 1.0):  # the finished run goes on, on recorded or on predicted codes
         name = f"codec-{share}"

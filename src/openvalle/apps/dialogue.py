@@ -14,8 +14,9 @@ from pydantic import Field
 from openvalle.audio import Audio, silence
 from openvalle.config import Config, Syntax, parse_data
 from openvalle.errors import ConfigError, TextError, UserError
-from openvalle.files import Free, expand_home, final_path, read_text
+from openvalle.files import Free, expand_home, final_path
 from openvalle.hub import VOICE_SUFFIX, assets
+from openvalle.inputs import read_text
 from openvalle.media import sound_file
 from openvalle.synth.plan import LexiconLike, Script, parse_script, to_lexicon
 from openvalle.synth.speech import Speech

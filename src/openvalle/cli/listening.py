@@ -12,7 +12,9 @@ import typer
 from openvalle import stop
 from openvalle.cli import options as opt
 from openvalle.errors import UserError
-from openvalle.files import expand_home, json_lines, read_text
+from openvalle.files import expand_home
+from openvalle.inputs import read_text
+from openvalle.jsonl import json_lines
 from openvalle.parallel import progress
 
 listen = typer.Typer(

@@ -1,11 +1,7 @@
-"""`TokenBatches`: which utterances make up a batch, a pure function of (seed, step, rank).
+"""Batches of utterances and of crops of sound, each a pure function of (seed, step, rank).
 
 Nothing is remembered between steps, so a resumed run needs the step number only, and any number of ranks draw
 different batches from the same recipe. Still no row is met far more often than its weight says: `even_point`.
-
-Which rows are drawn: weights by speaker, the generator that belongs to (seed, step, rank), and even draws.
-
-`AudioCrops`: batches of random waveform crops, a pure function of (seed, step, rank).
 """
 
 from __future__ import annotations
@@ -13,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from openvalle.audio import RATE, Audio, change_speed
 from openvalle.config import Config
-from openvalle.data.shards import AudioShards, TokenShards, Utterance, crop
+from openvalle.data.shards import AudioShards, TokenShards, crop
 from openvalle.errors import ConfigError, ModelError
+from openvalle.types import Utterance
 
 PLASTIC = 1.324717957244746  # the real root of x**3 = x + 1
 
@@ -84,11 +80,11 @@ class AudioCrops:
         # A long row has more crops to give, so rows count by length within their speaker.
         self._weights = row_weights(shards.speakers, shards.lengths, speaker_power, by_length=True)
 
-    def batch(self, step: int) -> torch.Tensor:
+    def batch(self, step: int) -> np.ndarray:
         """Return the crops of a step, (B, N) float32; a row shorter than N lies in zeros."""
         rng = draw_generator(self.seed, step, self.rank)
         rows = rng.choice(len(self.shards), self.size, p=self._weights)
-        return torch.from_numpy(np.stack([self._crop(int(row), rng) for row in rows]))  # (B, N)
+        return np.stack([self._crop(int(row), rng) for row in rows])
 
     def _crop(self, row: int, rng: np.random.Generator) -> np.ndarray:
         options = self.augmentation
@@ -124,7 +120,7 @@ class CodedCrops:
         if not self.rows:
             raise ModelError(f"{tokens.folder} holds no codes of these recordings", "predict codes of this data")
 
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the crops of a step."""
         rng = draw_generator(self.seed, step, self.rank)
         samples, codes = [], []
@@ -133,10 +129,10 @@ class CodedCrops:
             start = int(rng.integers(self.tokens.rows[row]["frames"] - self.frames + 1))
             codes.append(self.tokens[row].codes[start : start + self.frames])
             samples.append(self.audio.crop(sound, start * self.hop, self.frames * self.hop))
-        return torch.from_numpy(np.stack(samples)), torch.stack(codes)
+        return np.stack(samples), np.stack(codes)
 
 
-def fixed_crops(shards: AudioShards, seconds: float, count: int) -> torch.Tensor:
+def fixed_crops(shards: AudioShards, seconds: float, count: int) -> np.ndarray:
     """Return up to `count` crops for validation, (B, N) float32: the middles of rows spread evenly over the shards."""
     samples = round(seconds * RATE)
     rows = np.linspace(0, len(shards) - 1, min(count, len(shards))).round().astype(int)
@@ -145,7 +141,7 @@ def fixed_crops(shards: AudioShards, seconds: float, count: int) -> torch.Tensor
         start = max(0, (shards.rows[row]["samples"] - samples) // 2)
         found = shards.crop(int(row), start, samples)
         piece[: len(found)] = found
-    return torch.from_numpy(crops)
+    return crops
 
 
 def _gain(samples: np.ndarray, gain_db: float) -> np.ndarray:

@@ -1,28 +1,24 @@
 """Prepared speech on disk: `AudioShards` (int16 samples) and `TokenShards` (codes with aligned symbols).
 
-Both stay on disk, memory-mapped, and are read row by row or crop by crop.
-
-Manifests as JSON lines: read, write atomically, filter by split.
-
-`Utterance`: one tokenised recording with its aligned symbols, and crops of it.
+Both stay on disk, memory-mapped, and are read row by row or crop by crop. Their manifests are JSON lines.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from openvalle.audio import RATE, Audio
 from openvalle.errors import ModelError, UserError
-from openvalle.files import BadLine, atomic_path, json_lines, read_text, write_json_lines
-from openvalle.types import TokenSpec, Vocabulary
+from openvalle.files import atomic_path
+from openvalle.inputs import read_text
+from openvalle.jsonl import BadLine, json_lines, write_json_lines
+from openvalle.types import TokenSpec, Utterance, Vocabulary
 
 Row = dict[str, Any]
 
@@ -67,40 +63,18 @@ def pair_neighbours(speakers: Sequence[str], names: Sequence[str]) -> dict[str, 
     return found
 
 
-@dataclass(frozen=True)
-class Utterance:
-    """`text`: symbol ids (S,); `codes`: (T, Q); `durations`: frames of each symbol (S,), sum T; all int64.
-
-    Byte pairs are not aligned: they have no durations, and no part of their sound can be named.
-    """
-
-    id: str
-    speaker: str
-    language: str
-    text: Tensor
-    codes: Tensor
-    durations: Tensor | None
-    recording: Tensor | None = None  # (R, Q) codes of the whole recording, of which this is a part
-    start: int = 0  # frame of the recording at which it begins
-
-    @property
-    def path(self) -> Tensor:
-        """Index into `text` of each frame, (T,)."""
-        assert self.durations is not None, "byte pairs have no path"
-        return torch.repeat_interleave(torch.arange(len(self.text)), self.durations)
-
-    def part(self, first: int, last: int) -> Utterance:
-        """Return the symbols [first, last) with their frames."""
-        assert self.durations is not None, "byte pairs cannot be cut"
-        edges = [0, *torch.cumsum(self.durations, 0).tolist()]
-        return replace(
-            self,
-            text=self.text[first:last],
-            codes=self.codes[edges[first] : edges[last]],
-            durations=self.durations[first:last],
-            recording=self.codes if self.recording is None else self.recording,
-            start=self.start + edges[first],
-        )
+def take_symbols(utterance: Utterance, first: int, last: int) -> Utterance:
+    """Return the symbols [first, last) with their frames, as a piece of the whole recording."""
+    assert utterance.durations is not None, "byte pairs cannot be cut"
+    start, end = (int(utterance.durations[:symbol].sum()) for symbol in (first, last))
+    return replace(
+        utterance,
+        text=utterance.text[first:last],
+        codes=utterance.codes[start:end],
+        durations=utterance.durations[first:last],
+        speaker_codes=utterance.codes if utterance.speaker_codes is None else utterance.speaker_codes,
+        speaker_start=(utterance.speaker_start or 0) + start,
+    )
 
 
 def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, block: int = 2) -> Utterance:
@@ -112,7 +86,7 @@ def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, block:
     if len(utterance.codes) <= max_frames:
         return utterance
     assert utterance.durations is not None, "byte pairs cannot be cut"
-    edges = np.concatenate([[0], np.cumsum(utterance.durations.numpy())])  # (S + 1,)
+    edges = np.concatenate([[0], np.cumsum(utterance.durations)])  # (S + 1,)
     # Symbol boundaries at a block's edge; marks last no time and stay with the symbol after them.
     usable = np.flatnonzero((edges % block == 0) & (np.diff(edges, prepend=-1) > 0))
     ends = np.searchsorted(edges[usable], edges[usable] + max_frames, side="right") - 1
@@ -121,11 +95,11 @@ def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, block:
     full = starts[edges[usable[starts]] + max_frames <= edges[-1]]
     choice = full if len(full) else starts
     if not len(choice):
-        lasting = np.flatnonzero(utterance.durations.numpy())
+        lasting = np.flatnonzero(utterance.durations)
         place = int(utterance.durations[lasting].argmin())
-        return utterance.part(int(lasting[place - 1]) + 1 if place else 0, int(lasting[place]) + 1)
+        return take_symbols(utterance, int(lasting[place - 1]) + 1 if place else 0, int(lasting[place]) + 1)
     start = int(rng.choice(choice))
-    return utterance.part(int(usable[start]), int(usable[ends[start]]))
+    return take_symbols(utterance, int(usable[start]), int(usable[ends[start]]))
 
 
 FULL_SCALE = 32768.0  # int16 value of 1.0
@@ -280,20 +254,15 @@ class TokenShards:
 
     def __getitem__(self, index: int) -> Utterance:
         """Return one utterance; `ModelError` if its shard is damaged."""
-        import torch
-
         row = self.rows[index]
         frames, places = row["frame_start"], row["symbol_start"]
-        codes = self._read(row, "codes", frames, frames + row["frames"])
-        symbols = self._read(row, "symbols", places, places + row["symbols"])
-        durations = self._read(row, "durations", places, places + row["symbols"]) if self.is_aligned else None
+        last = places + row["symbols"]
         return Utterance(
+            text=self._read(row, "symbols", places, last),
+            codes=self._read(row, "codes", frames, frames + row["frames"]),
+            durations=self._read(row, "durations", places, last) if self.is_aligned else None,
             id=row["id"],
-            speaker=row["speaker"],
-            language=row["language"],
-            text=torch.from_numpy(symbols),
-            codes=torch.from_numpy(codes),
-            durations=None if durations is None else torch.from_numpy(durations),
+            language_name=row["language"],
         )
 
     def neighbour(self, name: str) -> Utterance | None:

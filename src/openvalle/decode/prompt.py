@@ -17,8 +17,9 @@ from openvalle.decode.ar import Accent, AROptions, ARPrompt, ARResult, generate
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.engines.base import AREngine, NAREngine
 from openvalle.errors import ModelError
-from openvalle.model.alignment import Utterance, cut_durations, cut_whole
+from openvalle.model.alignment import cut_durations, cut_whole
 from openvalle.model.config import Alignment, ARConfig
+from openvalle.types import Utterance
 
 CONTINUED_FRAMES = 225  # of the recording that `continual` goes on from: 3 s (VALL-E 4.3)
 

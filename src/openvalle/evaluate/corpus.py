@@ -15,7 +15,8 @@ from openvalle.audio import Audio, normalize
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.protocols import Corpus, Protocol
 from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, Excerpt
-from openvalle.files import json_lines, read_text
+from openvalle.inputs import read_text
+from openvalle.jsonl import json_lines
 from openvalle.media import read, read_header
 from openvalle.prepare.formats import CorpusClip, Format, detect, read_clips
 

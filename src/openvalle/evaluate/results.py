@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from openvalle.errors import UserError
-from openvalle.files import BadLine, json_lines, read_text, write_json_lines
+from openvalle.inputs import read_text
+from openvalle.jsonl import BadLine, json_lines, write_json_lines
 
 ORIGINAL, RECONSTRUCTED, SYNTHESISED = "original", "codec-reconstructed", "synthesised"
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from openvalle.audio import Audio, concatenate, fade, normalize
 from openvalle.errors import UserError
-from openvalle.files import json_lines, read_text, write_json_lines
+from openvalle.inputs import read_text
+from openvalle.jsonl import json_lines, write_json_lines
 from openvalle.media import read
 
 FORMAT = "openvalle-test-list"

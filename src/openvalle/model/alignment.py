@@ -6,37 +6,9 @@ int64.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from openvalle.types import place_borders
-
-
-@dataclass(frozen=True, eq=False)
-class Utterance:
-    """One recording: text (S,), codes (T, Q), frames per symbol (S,) or None, language id (0 = none given).
-
-    `speaker_codes` (P, Q): another recording of the speaker, for NAR prompts that come from elsewhere; or the whole
-    recording that this is a piece of, which then begins at its frame `speaker_start`.
-    """
-
-    text: np.ndarray
-    codes: np.ndarray
-    durations: np.ndarray | None = None
-    language: int = 0
-    speaker_codes: np.ndarray | None = None
-    speaker_start: int | None = None
-
-
-def to_alignment(durations: np.ndarray) -> np.ndarray:
-    """Return the symbol index of each frame, (sum(durations),)."""
-    return np.repeat(np.arange(len(durations)), durations)
-
-
-def to_durations(alignment: np.ndarray, symbols: int) -> np.ndarray:
-    """Return how often each of `symbols` indices occurs in an alignment, (symbols,): the inverse of `to_alignment`."""
-    return np.bincount(alignment, minlength=symbols)
+from openvalle.types import Utterance, place_borders, to_alignment
 
 
 def cut_durations(durations: np.ndarray, start: int, end: int) -> np.ndarray:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from openvalle.model.alignment import Utterance, cut_whole, find_whole
+from openvalle.model.alignment import cut_whole, find_whole
+from openvalle.types import Utterance
 
 
 def pack(codes: Tensor, group: int) -> Tensor:

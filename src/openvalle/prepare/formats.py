@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from openvalle.errors import UserError
-from openvalle.files import BadLine, check_regular, json_lines, read_text
+from openvalle.inputs import check_regular, read_text
+from openvalle.jsonl import BadLine, json_lines
 from openvalle.media import FORMATS
 
 UNKNOWN_SPEAKER = "unknown"

@@ -35,7 +35,6 @@ from openvalle.decode.nar import NARPromptRow, WindowFiller, Windows
 from openvalle.decode.prompt import SpeechPrompt, continued, zero_shot
 from openvalle.engines.base import AREngine, CodecEngine, NAREngine
 from openvalle.errors import ModelError
-from openvalle.model.alignment import Utterance, to_durations
 from openvalle.safety.detector import Provenance
 from openvalle.safety.watermark import Marker, MarkStream
 from openvalle.synth.joints import EdgeTrimmer
@@ -50,7 +49,7 @@ from openvalle.synth.plan import (
 )
 from openvalle.synth.speech import Quality, Speech
 from openvalle.text.symbols import SymbolTable, TextUnit
-from openvalle.types import SIL, CodecSpec
+from openvalle.types import SIL, CodecSpec, Utterance, to_durations
 
 
 def release_memory() -> None:

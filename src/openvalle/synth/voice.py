@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openvalle.errors import ModelError
-from openvalle.files import atomic_path, check_regular
+from openvalle.files import atomic_path
 from openvalle.hub import VOICE_SUFFIX, Kind, assets, list_names
+from openvalle.inputs import check_regular
 
 if TYPE_CHECKING:
     from openvalle.synth.speech import Speech

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from openvalle.errors import TextError
-from openvalle.files import read_text
 from openvalle.hub import assets
+from openvalle.inputs import read_text
 from openvalle.text.phones import MISAKI, Phones, is_vowel, read_ipa
 from openvalle.types import PHONES, VOWELS
 

@@ -138,7 +138,7 @@ class CodecTask:
                 speaker_power=c.speaker_power,
                 augmentation=c.augmentation,
             )
-        return Crops(self.source.batch(index))
+        return Crops(torch.from_numpy(self.source.batch(index)))
 
     def draw(self, config: QuantizeConfig, rng: torch.Generator) -> tuple[int, int]:
         """Return the merging rate and the number of codebooks of this batch."""
@@ -149,7 +149,7 @@ class CodecTask:
 
     def clips(self) -> Tensor:
         """Return fixed crops (B, N) of unseen speakers."""
-        return fixed_crops(self.valid, 4.0, 16)
+        return torch.from_numpy(fixed_crops(self.valid, 4.0, 16))
 
 
 class SoundTask(CodecTask):
@@ -183,7 +183,7 @@ class SoundTask(CodecTask):
         if self.coded is None:
             c = config.crops
             self.coded = CodedCrops(self.train, self.predicted, c.seconds, c.batch, config.loop.seed, rank, world)
-        return Crops(*self.coded.batch(index))
+        return Crops(*map(torch.from_numpy, self.coded.batch(index)))
 
     def losses(self, batch: Crops, step: int, rng: torch.Generator) -> Losses:
         config = self.recipe.sound

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -19,10 +20,8 @@ from openvalle.codec.load import load_codec
 from openvalle.config import Config
 from openvalle.data.batches import TokenBatches, fixed_batches
 from openvalle.data.shards import TokenShards
-from openvalle.data.shards import Utterance as Excerpt
 from openvalle.errors import ConfigError
 from openvalle.hub import Kind, find
-from openvalle.model.alignment import Utterance
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch, Loss
 from openvalle.model.checkpoint import Part, PartFile, load_bundle, load_half, save_part
@@ -31,6 +30,7 @@ from openvalle.model.nar import NAR
 from openvalle.text.symbols import SymbolTable
 from openvalle.train.distributed import once
 from openvalle.train.loop import LoopConfig, Losses, Validation, fit
+from openvalle.types import Utterance
 
 
 def load_start(part: Part, place: str, shards: TokenShards) -> AR | NAR:
@@ -195,28 +195,26 @@ class LanguageModelTask:
         assert isinstance(network, AR)
         return [network.loss(batch, rng)]
 
-    def _pad(self, rows: list[Excerpt], shards: TokenShards) -> Batch:
+    def _pad(self, rows: list[Utterance], shards: TokenShards) -> Batch:
         # The NAR model sees the frames as they will be when it speaks: in the AR model's merged blocks.
         config = self.network.config
         group = config.group if isinstance(config, ARConfig) else 1
         return Batch.of([self._row(row, shards) for row in rows], merge=config.merge, group=group)
 
-    def _row(self, row: Excerpt, shards: TokenShards) -> Utterance:
+    def _row(self, row: Utterance, shards: TokenShards) -> Utterance:
         """Return the row as the network trains on it, with the recording that its NAR prompt comes from."""
         prompt = getattr(self.network.config, "prompt", None)
+        row = replace(row, language=self.languages[row.language_name])
         if prompt not in (PromptKind.SEGMENT, PromptKind.SENTENCE):
             elsewhere, start = None, None
-        elif prompt == PromptKind.SEGMENT and row.recording is not None:
-            elsewhere, start = row.recording, row.start
+        elif prompt == PromptKind.SEGMENT and row.speaker_codes is not None:
+            return row
         else:
             neighbour = shards.neighbour(row.id)
             elsewhere, start = row.codes[:0] if neighbour is None else neighbour.codes, None
             if prompt == PromptKind.SEGMENT:  # in a corpus cut at its sentences the recording goes on in the one beside
-                elsewhere, start = torch.cat([elsewhere, row.codes]), len(elsewhere)
-        durations = None if row.durations is None else row.durations.numpy()
-        voice = None if elsewhere is None else elsewhere.numpy()
-        language = self.languages[row.language]
-        return Utterance(row.text.numpy(), row.codes.numpy(), durations, language, voice, start)
+                elsewhere, start = np.concatenate([elsewhere, row.codes]), len(elsewhere)
+        return replace(row, speaker_codes=elsewhere, speaker_start=start)
 
 
 def make_network(

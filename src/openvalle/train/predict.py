@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from openvalle.config import Config
 from openvalle.data.batches import draw_generator
-from openvalle.data.shards import AudioShards, Row, TokenShards, Utterance, crop, write_rows, write_tokens
+from openvalle.data.shards import AudioShards, Row, TokenShards, crop, write_rows, write_tokens
 from openvalle.decode.nar import NARPromptRow, fill
 from openvalle.engines.torch import TorchNAR
 from openvalle.errors import ConfigError
@@ -24,6 +23,7 @@ from openvalle.files import write_text
 from openvalle.model.checkpoint import Part, PartFile, load_half
 from openvalle.model.nar import NAR
 from openvalle.parallel import progress_bars
+from openvalle.types import Utterance, to_alignment
 
 log = logging.getLogger(__name__)
 
@@ -89,15 +89,16 @@ class _Predictor:
     def __call__(self, row: int) -> np.ndarray:
         """Return the codes (T, Q) of one row, prompted with another utterance of its speaker where there is one."""
         target, prompt = self.shards[row], self._prompt(row)
-        if prompt is None:
-            inputs = NARPromptRow(target.text.numpy(), target.codes[:, 0].numpy(), path=target.path.numpy())
+        assert target.durations is not None  # the data is aligned
+        if prompt is None or prompt.durations is None:
+            inputs = NARPromptRow(target.text, target.codes[:, 0], path=to_alignment(target.durations))
         else:
             inputs = NARPromptRow(
-                text=torch.cat([prompt.text, target.text]).numpy(),
-                first=target.codes[:, 0].numpy(),
+                text=np.concatenate([prompt.text, target.text]),
+                first=target.codes[:, 0],
                 prompt_symbols=len(prompt.text),
-                prompt=prompt.codes.numpy(),
-                path=torch.cat([prompt.path, target.path + len(prompt.text)]).numpy(),
+                prompt=prompt.codes,
+                path=to_alignment(np.concatenate([prompt.durations, target.durations])),
             )
         return fill(TorchNAR(self.network), [inputs])[0]
 
