@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openvalle.errors import ModelError, UserError
-from openvalle.synth.blend import BLEND_SECONDS, blend, speech_of
+from openvalle.synth.blend import BLEND_SECONDS, blend, decode_voice
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 
@@ -49,7 +49,7 @@ def test_voices_that_do_not_go_together(tiny_voice: Voice, other: Voice) -> None
 
 
 def test_voice_as_sound(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
-    speech = speech_of(tiny_voice, synthesizer.generator)
+    speech = decode_voice(tiny_voice, synthesizer.generator)
     assert speech.seconds == pytest.approx(tiny_voice.seconds)
     assert [phone.text for phone in speech.phones] == list(tiny_voice.symbols)
     assert speech.phones[-1].end == pytest.approx(speech.seconds)

@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 
 from openvalle.audio import Audio, concatenate
+from openvalle.engines.torch import TorchCodec
 from openvalle.speech_models import speaker
 from openvalle.synth.clip_quality import clip_warnings
 from openvalle.synth.enrol import enrol
 
 SAID = "saw, see, saw, see"
+
+
+@pytest.fixture
+def codec(tiny_codec) -> TorchCodec:
+    return TorchCodec(tiny_codec)
 
 
 @pytest.fixture(autouse=True)
@@ -56,23 +62,21 @@ def test_without_an_encoder_nobody_asks(spoken: Audio, monkeypatch: pytest.Monke
     assert clip_warnings(concatenate([spoken, spoken])) == []
 
 
-def test_voice_keeps_what_was_found(
-    tiny_codec, spoken: Audio, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
+def test_voice_keeps_what_was_found(codec, spoken: Audio, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     loud = Audio(np.clip(spoken.samples * np.float32(50), -1, 1))
-    voice = enrol(loud, tiny_codec, "table", SAID, consent="nobody's")
+    voice = enrol(loud, codec, "table", SAID, consent="nobody's")
     assert "clipped" in voice.checks
     assert "clipped" in caplog.text
     assert voice.facts()["checks"] == voice.checks
-    clean = enrol(spoken, tiny_codec, "table", SAID)
+    clean = enrol(spoken, codec, "table", SAID)
     assert clean.checks == ""
     assert len(clean.clip_digest) == 16
     assert clean.clip_digest != voice.clip_digest
 
 
-def test_language_must_be_one_that_is_spoken(tiny_codec, spoken: Audio) -> None:
+def test_language_must_be_one_that_is_spoken(codec, spoken: Audio) -> None:
     from openvalle.errors import TextError
 
     with pytest.raises(TextError, match="'tlh' cannot be spoken"):
-        enrol(spoken, tiny_codec, "table", SAID, language="tlh")
-    assert enrol(spoken, tiny_codec, "table", SAID, language="en-US").language == "en"
+        enrol(spoken, codec, "table", SAID, language="tlh")
+    assert enrol(spoken, codec, "table", SAID, language="en-US").language == "en"

@@ -30,9 +30,9 @@ def test_sounds_are_as_long_as_in_the_recording(synthesizer: Synthesizer, tiny_v
 
 def test_path_goes_through_every_symbol(synthesizer: Synthesizer, tiny_voice: Voice, spoken: Audio) -> None:
     segment = segment_like(synthesizer, spoken, SAID, tiny_voice, 0)
-    assert segment.path is not None
-    assert sorted(set(segment.path)) == list(range(len(segment.sentence.symbols)))
-    assert list(segment.path) == sorted(segment.path)
+    assert segment.alignment is not None
+    assert sorted(set(segment.alignment)) == list(range(len(segment.sentence.symbols)))
+    assert list(segment.alignment) == sorted(segment.alignment)
 
 
 def test_what_cannot_be_taken_over(synthesizer: Synthesizer, tiny_voice: Voice, spoken: Audio, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from openvalle.errors import TextError
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR
 from openvalle.synth import generate as utter
-from openvalle.synth.generate import StreamBlock
 from openvalle.synth.joints import EdgeTrimmer
+from openvalle.synth.stream import StreamBlock
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 from openvalle.text.sentences import split, split_arriving

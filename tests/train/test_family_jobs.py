@@ -16,7 +16,7 @@ from openvalle.decode.sampling import make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.errors import ConfigError
 from openvalle.model.checkpoint import Part, load_bundle, save_bundle
-from openvalle.synth.synthesizer import options_of
+from openvalle.synth.load import parse_options
 from openvalle.text.symbols import inventory
 from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask
 from openvalle.train.recipe import read_job, run
@@ -66,7 +66,7 @@ def test_from_a_recipe_to_speech(system, tmp_path):
         run(part, recipe, settings(data), tmp_path / part)
     where = tuple(f"{part}={tmp_path / part}" for part in ("ar", "nar"))
     bundle = load_bundle(run("pack", recipe, (*where, "storage=float32"), tmp_path / "model"))
-    options = options_of(bundle.generation, system).model_copy(update={"symbol_frames": 6, "most_frames": 6.0})
+    options = parse_options(bundle.generation, system).model_copy(update={"symbol_frames": 6, "most_frames": 6.0})
     item = TokenShards.open(data, "train")[5]
     row = replace(item, language=1)
     prompts = [

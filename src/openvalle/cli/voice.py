@@ -172,11 +172,11 @@ def show(
     facts: dict[str, Any] = {"name": voice.name, "path": str(path)} | voice.facts()
     if plot is not None:
         from openvalle.apps.plot import need_matplotlib, plot_speech
-        from openvalle.synth.blend import speech_of
+        from openvalle.synth.blend import decode_voice
 
         need_matplotlib()
         synthesizer = model.load(consent_policy="off")
-        speech = speech_of(synthesizer.voice(voice), synthesizer.generator)
+        speech = decode_voice(synthesizer.voice(voice), synthesizer.generator)
         facts["plot"] = str(plot_speech(speech, plot, f"{voice.name}: {voice.text}"))
     opt.print_result(facts, as_json, [f"{key:>8}: {value}" for key, value in facts.items()])
 

@@ -14,13 +14,11 @@ from openvalle.types import SIL
 BLEND_SECONDS = 10.0  # of the prompt that comes out, at most
 
 
-def speech_of(voice: Voice, generator: SpeechGenerator) -> Speech:
+def decode_voice(voice: Voice, generator: SpeechGenerator) -> Speech:
     """Return a voice's prompt as it sounds through its codec, with its phones in time."""
-    audio = generator.sound(voice.codes)
+    audio = generator.decode(voice.codes)
     line = Sentence(voice.text, (), voice.symbols, (-1,) * len(voice.symbols))
-    _, phones = (
-        place_in_time(line, voice.durations, generator.spec.frame_rate, audio.seconds) if voice.durations else ((), ())
-    )
+    _, phones = place_in_time(line, voice.durations, generator.spec.frame_rate, audio.seconds)
     pace = len(voice.codes) / max(1, line.phones)
     return Speech(audio, voice.text, (), phones, Quality("end", pace), voice.codes, voice.symbols, voice.durations)
 

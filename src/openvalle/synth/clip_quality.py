@@ -25,7 +25,7 @@ HALF_SECONDS = 2.0  # of sound that a half needs, to be compared
 # on 485 synthetic sounds (chords, tunes, drums, bands, sweeps, sirens, hums, beeps, applause, birds, engines).
 SPEECH_RATE = 16_000  # of the samples that are looked at, in hertz
 SPEECH_WINDOW, SPEECH_HOP = 400, 160  # samples: 25 ms every 10 ms
-LEAST_SECONDS = 1.0  # that can be assess_quality
+LEAST_SECONDS = 1.0  # that can be judged
 PIECE_SECONDS = 20.0  # that are looked at at a time; one that holds speech is enough
 BANDS = (80, 200, 350, 500, 700, 900, 1200, 1500, 1900, 2400, 3000, 3700, 4600, 5700, 7000, 8000)  # hertz
 LOW_HERTZ, HIGH_HERTZ = 1000, 3000  # vowels lie under the first, hisses above the second

@@ -385,7 +385,7 @@ def _decode_in_context(
     (samples, channels) at the clip's rate and level, for the join."""
     before = recording.codes[max(0, end - PAD_FRAMES) : end]
     both = np.concatenate([before, speech.codes])
-    sound = synthesizer.generator.sound(both)
+    sound = synthesizer.generator.decode(both)
     cut = len(before) * synthesizer.generator.spec.hop
     lead = decode_like(synthesizer, recording, both)[: round(len(before) * recording.clip.rate / recording.frame_rate)]
     audio = Audio(np.ascontiguousarray(sound.samples[cut:]), sound.rate)

@@ -1,9 +1,4 @@
-"""`Segment`: a line that is to be spoken, by whom and how, and the seed that its draws come from.
-
-A text with markup -> the lines to speak, each with its voice, rate and the pause after it.
-
-Text -> lines: what is spoken in one go, with its symbols, and where each word's symbols are.
-"""
+"""Text -> segments: sentences with their symbols, each with its voice, its rate, the pause after it and its seed."""
 
 from __future__ import annotations
 
@@ -17,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openvalle.decode.sampling import make_rngs
-from openvalle.errors import TextError, UserError
+from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.synth.speech import Timed
 from openvalle.synth.voice import Voice
 from openvalle.text.language import ENGLISH, UserLexicon, Word, lower_keys, phonemize, to_symbols
@@ -197,7 +191,10 @@ def build_sentence(text: str, words: Sequence[Word], pause: float = 0.0) -> Sent
 def place_in_time(
     line: Sentence, durations: Sequence[int], frame_rate: float, seconds: float
 ) -> tuple[tuple[Timed, ...], tuple[Timed, ...]]:
-    """Return words and phones in time for `durations` (S,) in frames; the last ends with the sound, `seconds`."""
+    """Return words and phones in time for `durations` (S,) in frames; the last ends with the sound, `seconds`. None of
+    either without durations."""
+    if not durations:
+        return (), ()
     edges = np.minimum(np.cumsum([0, *durations]) / frame_rate, seconds).tolist()
     phones = tuple(
         Timed(symbol, start, end) for symbol, start, end in zip(line.symbols, edges, edges[1:], strict=False)
@@ -233,24 +230,31 @@ class Segment:
     seed: int
     number: int = 0
     spoken: int = 0  # frames spoken before it in the text, about: a stream's windows begin as long as that
-    path: tuple[int, ...] | None = None  # preset index of the symbol of each step of codebook 1; needs alignment
+    alignment: tuple[int, ...] | None = None  # preset: the sentence's symbol of each step of codebook 1
     candidate: int = 0  # its number, where several are spoken
     mode: PromptMode = PromptMode.ZERO_SHOT
     following: tuple[str, ...] = ()  # symbols of what comes next: read, not spoken; needs alignment
 
-
-def make_generators(segments: Sequence[Segment], attempt: int) -> list[np.random.RandomState]:
-    """Return the generator of each segment's attempt."""
-    return make_rngs(
-        [derive_seed(segment.seed, segment.number, attempt + segment.candidate * MOST_ATTEMPTS) for segment in segments]
-    )
+    def derive_seed(self, attempt: int) -> int:
+        """Return the seed of an attempt at it."""
+        return derive_seed(self.seed, self.number, attempt + self.candidate * MOST_ATTEMPTS)
 
 
-def preset_paths(segments: Sequence[Segment]) -> list[np.ndarray] | None:
-    """Return the preset path of each segment; None if they have none."""
-    paths = [np.array(segment.path) for segment in segments if segment.path is not None]
-    assert len(paths) in (0, len(segments)), "segments with and without a path cannot go together"
-    return paths or None
+@dataclass(frozen=True)
+class SpeechPlan:
+    """The segments of a text, and the seconds of silence around them."""
+
+    segments: Iterator[Segment]
+    lead: float
+    tail: float
+
+
+def choose_mode(mode: PromptMode | str) -> PromptMode:
+    """Return the prompt mode called by its name."""
+    try:
+        return PromptMode(mode)
+    except ValueError:
+        raise ConfigError(f"there is no prompt mode {mode!r}", f"use one of: {', '.join(PromptMode)}") from None
 
 
 def plan_segments(

@@ -68,4 +68,4 @@ def segment_like(
     path = to_block_alignment(np.array(aligned.durations), config.block)
     names = tuple(word.text for word in aligned.words)
     line = Sentence(" ".join(said.split()), names, aligned.symbols, aligned.owners)
-    return Segment(line, voice, seed, path=tuple(path.tolist()))
+    return Segment(line, voice, seed, alignment=tuple(path.tolist()))

@@ -292,6 +292,6 @@ def _decode_in_context(
 
 def decode_like(synthesizer: Synthesizer, recording: Recording, codes: np.ndarray) -> np.ndarray:
     """Return codes (T, Q) as (samples, channels) at the clip's rate and level."""
-    sound = synthesizer.generator.sound(codes)
+    sound = synthesizer.generator.decode(codes)
     marked = synthesizer.marker.mark(sound) if synthesizer.marker else sound
     return recording.clip.match_channels(Audio(marked.samples / np.float32(recording.gain), marked.rate))

@@ -117,7 +117,7 @@ class Reranker:
         if voice is None or self.encoder is None:
             return None
         if id(voice) not in self._heard:
-            embedding = self.embed(generator.sound(voice.codes))
+            embedding = self.embed(generator.decode(voice.codes))
             self._heard[id(voice)] = voice, embedding  # the voice is kept, so that its id stays its own
         return self._heard[id(voice)][1]
 

@@ -1,13 +1,7 @@
-"""`Synthesizer`: text and a voice -> speech. The one place where text, voice, models and codec meet.
-
-What may be given to be spoken, and how: the types of the `Synthesizer`'s arguments.
-
-A model folder and a codec -> the networks that speak, checked against each other.
-"""
+"""`Synthesizer`: text and a voice -> speech. The one place where text, voice, models and codec meet."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,37 +12,30 @@ import numpy as np
 
 from openvalle import __version__
 from openvalle.audio import Audio, Channel
-from openvalle.codec.base import Codec
-from openvalle.codec.load import ENCODEC, kept_codec, load_codec
 from openvalle.config import override
 from openvalle.decode.ar import AROptions
 from openvalle.decode.nar import Windows
 from openvalle.decode.sampling import SamplingOptions
-from openvalle.engines.base import CodecEngine
-from openvalle.engines.torch import choose_device, make_engine
-from openvalle.errors import ConfigError, ModelError
+from openvalle.errors import ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
-from openvalle.model.checkpoint import OWN, BundleConfig, load_bundle, require_same_codec
+from openvalle.model.checkpoint import BundleConfig
 from openvalle.model.config import Alignment
 from openvalle.safety.consent import ConsentPolicy, choose_policy, require_consent
 from openvalle.safety.detector import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
+from openvalle.synth.duration import fit_duration, fit_pauses
 from openvalle.synth.enrol import enrol
-from openvalle.synth.generate import (
-    SpeechGenerator,
-    StreamBlock,
-    pad_blocks,
-    release_memory,
-    silence_codes,
-    stream_blocks,
-)
+from openvalle.synth.generate import SpeechGenerator, release_memory
 from openvalle.synth.joints import add_silences, join_sentences
+from openvalle.synth.load import load_generator
 from openvalle.synth.plan import (
     BATCH,
     LexiconLike,
     PromptMode,
     Script,
     Segment,
+    SpeechPlan,
+    choose_mode,
     faster,
     parse_script,
     plan_segments,
@@ -56,10 +43,9 @@ from openvalle.synth.plan import (
     to_lexicon,
 )
 from openvalle.synth.speech import Speech, join_speech
-from openvalle.synth.voice import FRAME_RATE, Voice, default_voice, voice_from_speech
+from openvalle.synth.stream import StreamBlock, pad_blocks, stream_blocks
+from openvalle.synth.voice import Voice, default_voice, voice_from_speech
 from openvalle.text.markup import Markup
-from openvalle.text.symbols import SymbolTable
-from openvalle.threads import note_threads
 
 Text = str | Script | Iterable[str]  # whole, marked up, or in pieces as it arrives
 VoiceLike = Voice | Audio | str | Path | None
@@ -73,80 +59,6 @@ class SpeakOptions(TypedDict, total=False):
     mode: PromptMode | str  # how the text follows on the voice; zero-shot by default
     cast: Mapping[str, Voice]  # what names of voices in the text mean; else they are looked up
     as_one: bool  # speak the whole text as one line, however long: what a protocol measures
-
-
-@dataclass(frozen=True)
-class SpeechPlan:
-    """The segments of a text, and the seconds of silence that it wants around them."""
-
-    segments: Iterator[Segment]
-    lead: float
-    tail: float
-
-
-def choose_mode(mode: PromptMode | str) -> PromptMode:
-    """Return the prompt mode called by its name."""
-    try:
-        return PromptMode(mode)
-    except ValueError:
-        raise ConfigError(f"there is no prompt mode {mode!r}", f"use one of: {', '.join(PromptMode)}") from None
-
-
-# Of the shapes that oneDNN keeps compiled code for, 1024 by default. Each line of a text has its own lengths, so most
-# are never met again, and what is kept between them breaks the free memory to pieces: an hour of speech grew by 80 MB.
-KEPT_SHAPES = "32"
-
-
-def load_generator(
-    model: str | Path, codec: str | Path | None, device: str
-) -> tuple[BundleConfig, SpeechGenerator, AROptions]:
-    """Return what a model says of itself, its networks with its codec on `device`, and its own decoding options.
-
-    Raises `ModelError` if a file is missing, damaged or does not fit.
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # read when the first convolution runs
-    note_threads()
-    place = choose_device(device)
-    folder = find(Kind.MODEL, model)
-    bundle = load_bundle(folder)
-    config = bundle.config
-    spoken = load_codec(codec) if codec is not None else _own_codec(folder, config)
-    spec = spoken.spec
-    require_same_codec(config, spec.digest, f"the codec {spec.name}")
-    table = SymbolTable(bundle.vocabulary)
-    engine = make_engine(bundle.ar, bundle.nar, spoken, place)
-    generator = SpeechGenerator(engine.ar, engine.nar, engine.codec, spec, table, config.languages)
-    return config, generator, with_silence_codes(options_of(bundle.generation, str(folder)), engine.codec)
-
-
-def _own_codec(folder: Path, config: BundleConfig) -> Codec:
-    """Return the codec in a model's folder, else the one that it names; `ModelError` says how to give it another."""
-    try:
-        codec = load_codec(kept_codec(config.codec.name, folder / OWN))
-        require_same_codec(config, codec.spec.digest, f"the codec {codec.spec.name}")
-    except ModelError as error:
-        wanted = config.codec.name.partition("?")[0].partition(":")[0]
-        example = f"--codec {wanted}:FOLDER" if wanted == ENCODEC else "--codec FOLDER"
-        raise ModelError(
-            f"the codec of the model {config.name} is not there: {error.what}",
-            f"give the one that it was trained with: {example}; or put that into {folder / OWN}",
-        ) from None
-    return codec
-
-
-def options_of(values: Mapping[str, Any], source: str) -> AROptions:
-    """Return a bundle's default options."""
-    try:
-        return AROptions.parse(dict(values), f"{source}/generation.json")
-    except ConfigError as error:
-        raise ModelError(error.what, "copy or train the model again") from None
-
-
-def with_silence_codes(options: AROptions, codec: CodecEngine) -> AROptions:
-    """Return options that know what silence looks like in the tokens of a codec."""
-    if options.watch.silent:
-        return options
-    return options.model_copy(update={"watch": options.watch.model_copy(update={"silent": silence_codes(codec)})})
 
 
 WINDOWS = Windows()  # of a stream
@@ -299,12 +211,12 @@ class Synthesizer:
         options = options or self.options
         plan, pause = self._plan(text, self.voice(voice, prompt_text), seed, how, options), None
         if duration is not None:
-            plan = self._fitted(plan, options, duration)
+            plan = fit_duration(self.generator, plan, options, duration)
         for segment in islice(plan.segments, skip):
             pause = segment.sentence.pause
         spoken = self.speak_segments(plan.segments, options, candidates)
         if duration is not None:
-            spoken, plan = _in_time(list(spoken), plan, duration)
+            spoken, plan = fit_pauses(list(spoken), plan, duration)
         pieces = join_sentences(spoken, pause)
         return add_silences(self.mark(pieces), 0.0 if skip else plan.lead, plan.tail)
 
@@ -360,14 +272,14 @@ class Synthesizer:
             for text, each, own_seed in zip(texts, voices, seeds, strict=True)
         ]
         plans = [
-            plan if seconds is None else self._fitted(plan, options, seconds)
+            plan if seconds is None else fit_duration(self.generator, plan, options, seconds)
             for plan, seconds in zip(plans, duration or [None] * len(plans), strict=True)
         ]
         own = [list(plan.segments) for plan in plans]
         segments = [segment for each in own for segment in each]
         spoken: dict[int, Speech] = {}
         for is_preset in (False, True):  # lines that go along a path and those that do not never share a batch
-            chosen = [index for index, segment in enumerate(segments) if (segment.path is not None) is is_preset]
+            chosen = [index for index, segment in enumerate(segments) if (segment.alignment is not None) is is_preset]
             for start in range(0, len(chosen), BATCH):
                 part = chosen[start : start + BATCH]
                 spoken |= zip(part, self.generator.speak([segments[index] for index in part], options), strict=True)
@@ -375,7 +287,7 @@ class Synthesizer:
         timed = [iter([(next(pieces), segment.sentence.pause) for segment in each]) for each in own]
         for index, seconds in enumerate(duration or ()):
             if seconds is not None:
-                timed[index], plans[index] = _in_time(list(timed[index]), plans[index], seconds)
+                timed[index], plans[index] = fit_pauses(list(timed[index]), plans[index], seconds)
         return [
             join_speech(list(add_silences(self.mark(join_sentences(each)), plan.lead, plan.tail)))
             for each, plan in zip(timed, plans, strict=True)
@@ -398,7 +310,7 @@ class Synthesizer:
 
     def with_prompt(self, speech: Speech, voice: Voice) -> Audio:
         """Return a voice's prompt and what was said after it (mode `continual`) as one sound, through the codec."""
-        return self.generator.sound(np.concatenate([voice.codes, speech.codes]))
+        return self.generator.decode(np.concatenate([voice.codes, speech.codes]))
 
     def _plan(self, text: Text, voice: Voice, seed: int, how: SpeakOptions, options: AROptions) -> SpeechPlan:
         """Return what is to be spoken; voices are found before the first word is. Silences are as fast as words."""
@@ -413,37 +325,6 @@ class Synthesizer:
         voices = script.cast(lambda name: known.get(name) or self.voice(name))
         segments = plan_segments(faster(script.sentences(as_one=as_one), options.speed), voice, seed, voices, mode)
         return SpeechPlan(segments, script.lead / options.speed, script.tail / options.speed)
-
-    def _fitted(self, plan: SpeechPlan, options: AROptions, seconds: float) -> SpeechPlan:
-        """Return the plan with lines and silences that last so many seconds together, all stretched alike.
-
-        Inside the text a line's own silent edges do not count: they become the pauses.
-        """
-        if options.speed != 1:
-            raise ConfigError("a speed and a duration contradict each other", "give one of them")
-        segments, merge = list(plan.segments), self.generator.ar.config.merge
-        attempts = [
-            attempt
-            for start in range(0, len(segments), BATCH)
-            for attempt in self.generator.sample_natural(segments[start : start + BATCH], options)
-        ]
-        natural = plan.lead + plan.tail + sum(segment.sentence.pause for segment in segments)
-        for number, (segment, attempt) in enumerate(zip(segments, attempts, strict=True)):
-            edges = attempt.edges(segment.sentence, is_first=number == 0, is_last=number == len(segments) - 1)
-            natural += (len(attempt.result.codes) - edges) * merge / FRAME_RATE / segment.sentence.rate
-        rate = natural / seconds if seconds > 0 else np.inf
-        if not 0.5 <= rate <= 2:
-            raise ConfigError(
-                f"{seconds:g} s do not fit a text that takes {natural:.1f} s",
-                f"give a duration from {natural / 2:.1f} to {natural * 2:.1f} s",
-            )
-        fitted = [
-            self.generator.fitted(segment, attempt, len(attempt.result.codes) * merge / segment.sentence.rate / rate)
-            for segment, attempt in zip(segments, attempts, strict=True)
-        ]
-        sentences = faster([segment.sentence for segment in fitted], rate)
-        paused = (replace(segment, sentence=sentence) for segment, sentence in zip(fitted, sentences, strict=True))
-        return SpeechPlan(paused, plan.lead / rate, plan.tail / rate)
 
     def speak_segments(
         self, segments: Iterable[Segment], options: AROptions, candidates: int = 1
@@ -481,19 +362,6 @@ class Synthesizer:
         merge, table = generator.ar.config.merge, generator.table
         known = {"consent": consent, "language": language, "licence": licence, "channel": channel}
         return enrol(voice, generator.codec, table.digest, prompt_text, merge=merge, table=table, asr=self.asr, **known)
-
-
-def _in_time(
-    pieces: list[tuple[Speech, float]], plan: SpeechPlan, seconds: float
-) -> tuple[Iterator[tuple[Speech, float]], SpeechPlan]:
-    """Return lines that were spoken to last about so long, with silences between and around them that make it exact."""
-    silences = plan.lead + plan.tail + sum(pause for _, pause in pieces)
-    if not silences:
-        return iter(pieces), plan
-    said = sum(piece.seconds for piece in join_sentences(pieces)) - silences + plan.lead + plan.tail
-    factor = min(2.0, max(0.0, (seconds - said) / silences))
-    timed = [(speech, pause * factor) for speech, pause in pieces]
-    return iter(timed), replace(plan, lead=plan.lead * factor, tail=plan.tail * factor)
 
 
 def _given(**values: Any) -> dict[str, Any]:
