@@ -37,7 +37,7 @@ def test_missing_clip(codec, tmp_path: Path) -> None:
 def test_unreadable_clip(codec, tmp_path: Path) -> None:
     path = tmp_path / "text.wav"
     path.write_text("this is no sound")
-    assert "is empty" in write_error(path, codec)
+    assert "cannot read" in write_error(path, codec)
 
 
 def test_empty_file(codec, tmp_path: Path) -> None:
