@@ -12,6 +12,7 @@ from openvalle.apps.batch import Batch, Row
 from openvalle.apps.dialogue import speak_dialogue
 from openvalle.audio import concatenate
 from openvalle.decode.ar import StoppedBy
+from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.errors import ConfigError, ModelError
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig
@@ -48,8 +49,8 @@ def unaligned(synthesizer: Synthesizer) -> Synthesizer:
     """The tiny synthesizer with networks without alignment."""
     size = {"symbols": len(synthesizer.generator.table), "codebook_size": 1024}
     stack = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32}
-    ar = AR(ARConfig.parse({**AR_KINDS["valle"], **size, "transformer": stack})).eval()
-    nar = NAR(NARConfig.parse({**NAR_KINDS["valle"], **size, "transformer": stack})).eval()
+    ar = TorchAR(AR(ARConfig.parse({**AR_KINDS["valle"], **size, "transformer": stack})).eval())
+    nar = TorchNAR(NAR(NARConfig.parse({**NAR_KINDS["valle"], **size, "transformer": stack})).eval())
     return replace(synthesizer, generator=replace(synthesizer.generator, ar=ar, nar=nar))
 
 

@@ -171,18 +171,18 @@ def test_words_go_on_in_the_same_breath(synthesizer: Synthesizer, tiny_voice: Vo
         durations=tiny_voice.durations[:last],
     )
     prompts = []
-    prompt = type(speaker.generator).prompt
+    encode = type(speaker.generator).encode
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             type(speaker.generator),
-            "prompt",
-            lambda self, segment: (prompts.append(prompt(self, segment)), prompts[-1])[1],
+            "encode",
+            lambda self, segment: (encoded := encode(self, segment), prompts.append(encoded.prompt))[0],
         )
         speech = speaker.say(REST, voice, mode="continual", options=speaker.sampling(attempts=1, detectors=False))
     rest = to_symbols(phonemize(REST))[0][1:]
     assert prompts[0].text.tolist() == table.encode([*voice.symbols, *rest])
     assert prompts[0].prompt_symbols == len(table.encode(voice.symbols))
-    assert speech.quality.attempts == 1
+    assert len(prompts) == speech.quality.attempts == 1, "a prompt is put together once for each sentence"
     whole = speaker.with_prompt(speech, voice)
     assert len(whole.samples) == 320 * (len(voice.codes) + len(speech.codes))
 
