@@ -51,7 +51,7 @@ def unaligned(synthesizer: Synthesizer) -> Synthesizer:
     stack = {"width": 16, "heads": 2, "depth": 1, "feedforward": 32}
     ar = TorchAR(AR(ARConfig.parse({**AR_KINDS["valle"], **size, "transformer": stack})).eval())
     nar = TorchNAR(NAR(NARConfig.parse({**NAR_KINDS["valle"], **size, "transformer": stack})).eval())
-    return replace(synthesizer, generator=replace(synthesizer.generator, ar=ar, nar=nar))
+    return replace(synthesizer, generator=replace(synthesizer.generator, ar=TorchAR(ar), nar=TorchNAR(nar)))
 
 
 def frames(speaker: Synthesizer, text: str, voice: Voice, seed: int, speed: float = 1.0) -> int:

@@ -247,7 +247,7 @@ def test_training_goes_on_from_a_model_or_a_run(prepared: Path) -> None:
         for name, value in bundle.nar.state_dict().items():
             torch.testing.assert_close(again[name], value, rtol=1e-4, atol=1e-6)
     other = values | {"model": {"transformer": {**STACK, "depth": 2}}}
-    with pytest.raises(ConfigError, match="has another stack"):
+    with pytest.raises(ConfigError, match="has another transformer"):
         run("nar", write_recipe(prepared / "other.yaml", other), (), prepared / "other")
 
 
