@@ -35,6 +35,7 @@ def runs(page: Path) -> bool:
 
 
 RUNNING = [page for page in PAGES if runs(page)]
+OWN_PROCESS = {"extending"}  # pages that change tables of the package
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,11 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         lay_out(here)
     namespace: dict[str, object] = {"__name__": "__docs__"}
     text = page.read_text(encoding="utf-8")
+    if page.stem in OWN_PROCESS:
+        code = "".join(block["code"] for block in BLOCK.finditer(text) if block["language"] == "python")
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return
     for block in BLOCK.finditer(text):
         line = text[: block.start("code")].count("\n")
         if block["reason"] or block["language"] in DATA:

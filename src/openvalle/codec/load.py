@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
@@ -38,16 +39,29 @@ def load_codec(name: str | Path = BUILTIN) -> Codec:
     if Path(name).is_dir() or is_repository(str(name)):
         folder = place_of(str(name), FILES)
         return _load_encodec(folder) if _is_encodec(folder) else BuiltinCodec.load(folder)
-    address = _ADDRESS.fullmatch(str(name))
-    if address:
-        from openvalle.codec.encodec import HUB, need_transformers
-
-        need_transformers()  # before anything is downloaded for it
-        return _load_encodec(place_of(address["place"] or HUB, FILES), address["query"] or "")
+    kind = re.split("[:?]", str(name), maxsplit=1)[0]
+    if kind in CODECS:
+        return CODECS[kind](str(name))
     raise ModelError(
         f"no codec called {str(name)!r}",
         f"use {BUILTIN!r}, a folder made by `openvalle train codec`, {ENCODEC}:FOLDER?bandwidth=6 or hf://owner/name",
     )
+
+
+def load_address(address: str) -> Codec:
+    """Return the EnCodec of an address (see the module)."""
+    from openvalle.codec.encodec import HUB, need_transformers
+
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise ModelError(f"no codec called {address!r}", f"write {ENCODEC}:FOLDER?bandwidth=6")
+    need_transformers()  # before anything is downloaded for it
+    return _load_encodec(place_of(found["place"] or HUB, FILES), found["query"] or "")
+
+
+# Codecs that are neither built in nor a folder: what their names begin with, to the first `:` or `?`, and what loads
+# one by its name. docs/extending.md adds one.
+CODECS: dict[str, Callable[[str], Codec]] = {ENCODEC: load_address}
 
 
 def found_again(name: str) -> str:

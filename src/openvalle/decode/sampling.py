@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -13,6 +13,21 @@ from openvalle.config import Config
 DRAWS = 2  # uniform numbers that one code uses: the nucleus draw and the draw that may replace it
 
 LEAST = 0.001  # temperature: scores divided by less are no finite numbers
+
+
+def keep_top_p(mass: np.ndarray, top_p: float) -> np.ndarray:
+    """Return the smallest set that reaches the mass `top_p`."""
+    return (mass.cumsum(-1) - mass < top_p) | (top_p == 1)
+
+
+def keep_top_k(mass: np.ndarray, top_k: float) -> np.ndarray:
+    """Return the `top_k` likeliest, all for 0."""
+    return np.broadcast_to(np.arange(mass.shape[-1]) < (top_k or np.inf), mass.shape)
+
+
+# Rules of what may be drawn: the masses of all codes (B, V), the likeliest first, and the rule's value -> which are
+# kept, (B, V). A code is drawn if every rule keeps it; the likeliest always is. docs/extending.md adds one.
+TRUNCATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {"top_p": keep_top_p, "top_k": keep_top_k}
 
 
 class SamplingOptions(Config):
@@ -26,6 +41,15 @@ class SamplingOptions(Config):
     threshold: float = Field(
         0.1, ge=0, description="t_r: replace if (1 + occurrences) / K exceeds it; 0.1 means at one occurrence"
     )
+
+    truncate: dict[str, float] = Field(default_factory=dict, description="values of more rules, by name (TRUNCATIONS)")
+
+    @field_validator("truncate")
+    @classmethod
+    def _are_rules(cls, value: dict[str, float]) -> dict[str, float]:
+        if unknown := value.keys() - TRUNCATIONS.keys():
+            raise ValueError(f"there is no rule {', '.join(sorted(unknown))}; there are: {', '.join(TRUNCATIONS)}")
+        return value
 
     @field_validator("temperature")
     @classmethod
@@ -65,12 +89,10 @@ def draw(scores: np.ndarray, history: np.ndarray, uniforms: np.ndarray, options:
 
 
 def _keep(mass: np.ndarray, options: SamplingOptions) -> np.ndarray:
-    """Return which of the sorted masses (B, V) are kept: the smallest set that reaches top_p, at least one."""
-    before = mass.cumsum(-1) - mass
-    kept = (before < options.top_p) | (options.top_p == 1)
+    """Return which of the sorted masses (B, V) every rule keeps; the likeliest always is."""
+    rules = {"top_p": options.top_p, "top_k": options.top_k, **options.truncate}
+    kept = np.logical_and.reduce([TRUNCATIONS[name](mass, value) for name, value in rules.items()])
     kept[:, 0] = True
-    if options.top_k:
-        kept[:, options.top_k :] = False
     return kept
 
 
