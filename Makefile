@@ -14,6 +14,7 @@ SEED  ?= 0
 # Processes that test; each computes on one thread (tests/conftest.py). A file's tests stay together, with what they share.
 JOBS  ?= 2
 SPREAD := -n $(JOBS) --dist loadfile
+FAST := $(addprefix tests/,text codec data model safety decode) $(wildcard tests/test_*.py)
 # The raw value, handed over by the environment: quotes and dollar signs in it reach openvalle as they were typed.
 export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)

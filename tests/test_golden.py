@@ -52,6 +52,7 @@ def said() -> dict[str, tuple[np.ndarray, Audio]]:
     return speak()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("door", DOORS)
 def test_it_says_what_it_said(said: dict[str, tuple[np.ndarray, Audio]], door: str) -> None:
     codes, audio = said[door]
@@ -63,6 +64,7 @@ def test_it_says_what_it_said(said: dict[str, tuple[np.ndarray, Audio]], door: s
     assert np.sqrt(np.mean((now - before) ** 2)) < TOLERANCE * np.sqrt(np.mean(before**2)), "samples"
 
 
+@pytest.mark.long
 def test_every_door_is_kept(said: dict[str, tuple[np.ndarray, Audio]]) -> None:
     assert set(said) == set(DOORS)
     assert FILE.stat().st_size <= 50_000

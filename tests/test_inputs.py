@@ -138,6 +138,7 @@ def test_devices_are_no_text(tmp_path):
     assert "pipe or a device" in refused("say", "-f", "/dev/zero", "-o", str(tmp_path / "x.wav"))
 
 
+@pytest.mark.long
 def test_a_shells_process_substitution_is_read(tiny_model, tiny_voice, tmp_path):
     voice = tiny_voice.save(tmp_path / "v.safetensors")
     script = (

@@ -65,6 +65,7 @@ def test_one_thread_goes_back_to_what_a_model_was_loaded_with(monkeypatch: pytes
         torch.set_num_threads(before)
 
 
+@pytest.mark.long
 def test_loading_the_library_settles_how_threads_wait() -> None:
     """`from openvalle import Synthesizer` does; `import openvalle` alone touches nothing; the user's choice stays."""
     code = (

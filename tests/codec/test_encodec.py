@@ -25,6 +25,7 @@ def noise(rows: int, samples: int, seed: int = 0) -> torch.Tensor:
     return 0.3 * torch.randn(rows, samples, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bandwidth", [0.375, 0.75, 1.5, 3.0])
 @pytest.mark.parametrize("samples", [320 * 12, 320 * 5 + 1, 100])
 def test_tokens_and_samples_are_those_of_transformers(encodec_model, encodec_folder, bandwidth, samples) -> None:

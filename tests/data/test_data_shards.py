@@ -122,6 +122,7 @@ def test_a_damaged_manifest_line_is_named(tmp_path):
         read_rows(path)
 
 
+@pytest.mark.long
 def test_thousands_of_shards_are_read_with_few_open_files(tmp_path):
     """Each shard is read twice, in two orders, by a process that may open 256 files."""
     clip, count = to_int16(np.zeros(8, np.float32)), 3000

@@ -20,6 +20,8 @@ from openvalle.model.config import Alignment, ARConfig, NARConfig, PromptKind
 from openvalle.model.nar import NAR
 from openvalle.types import Utterance
 
+pytestmark = pytest.mark.long
+
 WIDER = {**SMALL, "transformer": {**STACK, "width": 48, "heads": 3, "feedforward": 96, "dropout": 0.0}}
 BEST = AROptions(
     sampling=SamplingOptions(temperature=0.0, repetition_aware=False),

@@ -89,6 +89,7 @@ def test_alignment_gives_every_phone_to_one_letter() -> None:
     assert aligned["cab"] == [("K",), ("AE",), ("B",)]
 
 
+@pytest.mark.long
 def test_a_tiny_training_run_learns_and_repeats() -> None:
     inventory, aligned = align(ITEMS, rare=1)
     groups = training.tensors(ITEMS, inventory, aligned)
@@ -127,6 +128,7 @@ def test_the_shipped_model_speaks_in_the_table() -> None:
         assert sum(is_vowel(phone) and phone[-1] == "1" for phone in phones) >= 1
 
 
+@pytest.mark.long
 def test_the_shipped_model_is_as_good_as_its_card() -> None:
     folder = Path(training.__file__).parents[1] / "assets" / "g2p"
     claimed = json.loads((folder / "scores.json").read_text())["misaki"]
