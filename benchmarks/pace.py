@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from openvalle.decode.ar import AROptions, ARPrompt, generate
-from openvalle.decode.failures import WatchOptions
-from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.decode.failures import FailureOptions
+from openvalle.decode.nar import NARPrompt, fill
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR
@@ -25,7 +25,7 @@ from report import Report
 RECIPES = Path(__file__).parents[1] / "src" / "openvalle" / "recipes"
 SYSTEMS = {"valle": "VALL-E", "vallex": "VALL-E X", "valler": "VALL-E R", "valle2": "VALL-E 2"}
 SPEECH_SECONDS, FRAME_RATE = 10.0, 75
-TO_THE_END = WatchOptions(ends=False)  # nothing is broken off, however it sounds
+TO_THE_END = FailureOptions(ends=False)  # nothing is broken off, however it sounds
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _pace(ar: TorchAR, nar: TorchNAR, rng: np.random.Generator) -> Pace:
     spoken = time.perf_counter()
     path = np.arange(224 + frames) * len(prompt.text) // (224 + frames)
     first = np.repeat(result.codes, config.merge)
-    fill(nar, [NARPromptRow(prompt.text, first, len(voice.text), voice.codes, path)])
+    fill(nar, [NARPrompt(prompt.text, first, len(voice.text), voice.codes, path)])
     ended = time.perf_counter()
     steps = len(result.codes) // config.group
     return Pace(steps, spoken - started, ended - spoken, time.process_time() - processor)

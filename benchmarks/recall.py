@@ -8,7 +8,7 @@ import numpy as np
 
 from openvalle.data.shards import TokenShards
 from openvalle.decode.ar import AROptions, ARResult, StoppedBy, generate
-from openvalle.decode.failures import WatchOptions
+from openvalle.decode.failures import FailureOptions
 from openvalle.decode.nar import fill
 from openvalle.decode.prompt import CONTINUED_FRAMES, continual, zero_shot
 from openvalle.decode.sampling import SamplingOptions, make_rngs
@@ -27,7 +27,7 @@ BY_HEART = AROptions(
     pause_frames=300,
     least_frames=0.0,
     most_frames=60.0,
-    watch=WatchOptions(ends=False),
+    watch=FailureOptions(ends=False),
 )
 
 

@@ -28,9 +28,9 @@ def prompt(model, seed: int, target: int = 4, frames: int = 9, symbols: int = 3)
     rng = np.random.default_rng(seed)
     text = 1 + (1 + rng.integers(SYMBOLS - 2, size=symbols + target)).cumsum(0) % (SYMBOLS - 1)
     codes = rng.integers(ENTRIES, size=frames)
-    path = np.arange(frames) * symbols // frames
+    alignment = np.arange(frames) * symbols // frames
     is_aligned = model.config.alignment == Alignment.PHONEME
-    return ARPrompt(text, symbols, codes, path if is_aligned else None, language=1, prompt_language=2)
+    return ARPrompt(text, symbols, codes, alignment if is_aligned else None, language=1, prompt_language=2)
 
 
 def without_voice(one: ARPrompt) -> ARPrompt:
@@ -40,7 +40,7 @@ def without_voice(one: ARPrompt) -> ARPrompt:
 def assert_same(one, other):
     assert np.array_equal(one.codes, other.codes)
     assert one.stopped_by == other.stopped_by
-    assert (one.path is None and other.path is None) or np.array_equal(one.path, other.path)
+    assert (one.alignment is None and other.alignment is None) or np.array_equal(one.alignment, other.alignment)
 
 
 @EVERY
@@ -81,7 +81,7 @@ def test_the_stream_is_the_whole(kind):
 
 @EVERY
 def test_greedy_decoding_equals_the_argmax_of_the_full_forward(kind):
-    """What the loop feeds back is what training feeds: the path of symbols, the groups, the languages."""
+    """What the loop feeds back is what training feeds: the alignment of symbols, the groups, the languages."""
     model = ar_engine(kind)
     one = dataclasses.replace(prompt(model, 4, frames=10), prompt_language=None)
     options = OPTIONS.model_copy(update={"sampling": SamplingOptions(temperature=0.0, repetition_aware=False)})
@@ -91,13 +91,15 @@ def test_greedy_decoding_equals_the_argmax_of_the_full_forward(kind):
     kept = one.codes[len(one.codes) % group :]
     codes = np.concatenate([kept, spoken])
     whole = dataclasses.replace(one, codes=codes)
-    if result.path is not None:
-        path = np.concatenate([one.path[len(one.codes) % group :], result.path[: len(spoken)] + one.prompt_symbols])
-        whole = dataclasses.replace(whole, path=path)
+    if result.alignment is not None:
+        alignment = np.concatenate(
+            [one.alignment[len(one.codes) % group :], result.alignment[: len(spoken)] + one.prompt_symbols]
+        )
+        whole = dataclasses.replace(whole, alignment=alignment)
     inputs, _ = prepare_inputs(model.config, [whole])
     if inputs.aligned is not None and model.config.phoneme_lead:
         # `prepare_inputs` ends with the target's first symbol; here the audio goes on at its last.
-        inputs.aligned[0, -1] = result.path[-1] + one.prompt_symbols
+        inputs.aligned[0, -1] = result.alignment[-1] + one.prompt_symbols
     start = len(kept) // group
     with torch.no_grad():
         every = model.network(
@@ -114,11 +116,11 @@ def test_the_path_is_monotonic_and_complete(kind):
     for seed in range(5):
         one = prompt(model, seed, target=5)
         result = generate(model, [one], OPTIONS, make_rngs([seed]))[0]
-        steps = result.path[:: model.config.group]
+        steps = result.alignment[:: model.config.group]
         assert steps[0] == 0
         assert bool(((steps[1:] - steps[:-1] == 0) | (steps[1:] - steps[:-1] == 1)).all())
         assert int(steps[-1]) == 4
-        assert len(result.path) == len(result.codes)
+        assert len(result.alignment) == len(result.codes)
 
 
 @ALIGNED
@@ -137,9 +139,9 @@ def test_no_symbol_lasts_longer_than_its_cap(kind):
     }
     result = generate(model, [one], OPTIONS.model_copy(update=changes), make_rngs([0]))[0]
     block = model.config.block
-    counts = np.bincount(result.path[:: model.config.group], minlength=4).tolist()
+    counts = np.bincount(result.alignment[:: model.config.group], minlength=4).tolist()
     assert counts == [16 // block, 8 // block, 8 // block, 8 // block]
-    assert result.stopped_by == StoppedBy.PATH_END
+    assert result.stopped_by == StoppedBy.ALIGNMENT_END
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -161,19 +163,19 @@ def test_equal_neighbours_are_passed_one_step_each(temperature):
 @ALIGNED
 def test_a_path_that_does_not_fit_the_text_is_refused(kind):
     model = ar_engine(kind)
-    for path in ([], [0, 4], [-1, 0], [[0, 1]]):
-        with pytest.raises(ModelError, match="preset path does not fit the text of 4 symbols"):
-            generate(model, [prompt(model, 1)], OPTIONS, make_rngs([1]), paths=[np.array(path)])
+    for alignment in ([], [0, 4], [-1, 0], [[0, 1]]):
+        with pytest.raises(ModelError, match="preset alignment does not fit the text of 4 symbols"):
+            generate(model, [prompt(model, 1)], OPTIONS, make_rngs([1]), alignments=[np.array(alignment)])
 
 
 @ALIGNED
 def test_a_preset_path_is_followed_to_its_end(kind):
     model = ar_engine(kind)
-    path = np.array([0, 0, 1, 2, 2, 2, 3])
-    result = generate(model, [prompt(model, 1)], OPTIONS, make_rngs([1]), paths=[path])[0]
-    assert np.array_equal(result.path[:: model.config.group], path)
-    assert result.stopped_by == StoppedBy.PATH_END
-    assert len(result.codes) == len(path) * model.config.group
+    alignment = np.array([0, 0, 1, 2, 2, 2, 3])
+    result = generate(model, [prompt(model, 1)], OPTIONS, make_rngs([1]), alignments=[alignment])[0]
+    assert np.array_equal(result.alignment[:: model.config.group], alignment)
+    assert result.stopped_by == StoppedBy.ALIGNMENT_END
+    assert len(result.codes) == len(alignment) * model.config.group
 
 
 @pytest.mark.parametrize("kind", [k for k, v in AR_KINDS.items() if "alignment" not in v])
@@ -183,7 +185,7 @@ def test_without_alignment_length_is_bounded_by_the_text(kind):
         options = OPTIONS.model_copy(update={"least_frames": 2.0, "most_frames": 5.0})
         result = generate(model, [prompt(model, seed, target=4)], options, make_rngs([seed]))[0]
         assert 8 <= len(result.codes) <= 20
-        assert result.path is None
+        assert result.alignment is None
         assert result.stopped_by in (StoppedBy.EOS, StoppedBy.LIMIT)
 
 
@@ -207,7 +209,7 @@ def test_eos_ends_a_row(kind):
     if model.config.alignment == Alignment.NONE:
         assert len(result.codes) == 12
     else:
-        assert int((result.path[:: model.config.group] == 3).sum()) == 1
+        assert int((result.alignment[:: model.config.group] == 3).sum()) == 1
 
 
 def test_the_limit_ends_every_row():
@@ -263,7 +265,7 @@ def test_prompts_that_cannot_be_used_are_refused():
     with pytest.raises(ModelError, match="no text to speak"):
         generate(model, [dataclasses.replace(one, prompt_symbols=len(one.text))], OPTIONS, make_rngs([0]))
     with pytest.raises(ModelError, match="symbol of each prompt frame"):
-        generate(model, [dataclasses.replace(one, path=None)], OPTIONS, make_rngs([0]))
+        generate(model, [dataclasses.replace(one, alignment=None)], OPTIONS, make_rngs([0]))
 
 
 @ALIGNED
@@ -273,15 +275,15 @@ def test_a_stretch_path_has_its_length_and_every_symbol(kind, factor):
     group = model.config.group
     for seed in range(4):
         one = prompt(model, seed, target=9)
-        path = generate(model, [one], OPTIONS, make_rngs([seed]))[0].path[::group]
-        steps = max(9, round(len(path) * factor))
-        longer = stretch(path, steps)
+        alignment = generate(model, [one], OPTIONS, make_rngs([seed]))[0].alignment[::group]
+        steps = max(9, round(len(alignment) * factor))
+        longer = stretch(alignment, steps)
         said = generate(model, [one], OPTIONS, make_rngs([seed]), [longer])[0]
         assert len(said.codes) == steps * group
-        assert np.array_equal(said.path[::group], longer)
-        assert np.unique(longer).tolist() == np.unique(path).tolist()
-        assert np.array_equal(stretch(path, len(path)), path)
-        kept, wanted = to_durations(longer, 9), to_durations(path, 9) * steps / len(path)
+        assert np.array_equal(said.alignment[::group], longer)
+        assert np.unique(longer).tolist() == np.unique(alignment).tolist()
+        assert np.array_equal(stretch(alignment, len(alignment)), alignment)
+        kept, wanted = to_durations(longer, 9), to_durations(alignment, 9) * steps / len(alignment)
         assert float(np.abs(kept - wanted).max()) <= 9 * 1.0
 
 
@@ -289,12 +291,16 @@ def test_a_stretch_path_has_its_length_and_every_symbol(kind, factor):
 def test_a_line_begins_with_a_short_pause_at_most(kind):
     model = ar_engine(kind)
     block = model.config.block
-    one = dataclasses.replace(prompt(model, 1), text=np.array([1, 5, 1, 6]), prompt_symbols=0, codes=None, path=None)
+    one = dataclasses.replace(
+        prompt(model, 1), text=np.array([1, 5, 1, 6]), prompt_symbols=0, codes=None, alignment=None
+    )
     longest = {}
     for lead in (block, 2 * block, 60):
         options = OPTIONS.model_copy(update={"pauses": (1,), "pause_frames": 24, "lead_frames": lead})
         results = [generate(model, [one], options, make_rngs([seed]))[0] for seed in range(8)]
-        stays = [[int((result.path == place).sum()) * model.config.merge for place in (0, 2)] for result in results]
+        stays = [
+            [int((result.alignment == place).sum()) * model.config.merge for place in (0, 2)] for result in results
+        ]
         longest[lead] = [max(stay) for stay in zip(*stays, strict=True)]
         assert longest[lead][0] <= min(lead, 24)
     assert longest[60][0] > longest[block][0], "the cap is what makes it short"
@@ -319,7 +325,7 @@ def test_marks_last_no_time_and_every_sound_is_spoken(kind):
     target = text[4:]
     enduring = OPTIONS.model_copy(update={"watch": OPTIONS.watch.model_copy(update={"ends": False})})
     for result in generate(model, [one], enduring, make_rngs(range(6))):
-        spoken = target[result.path].tolist()
+        spoken = target[result.alignment].tolist()
         assert not set(spoken) & set(marks)
         assert [symbol for symbol, before in zip(spoken, [None, *spoken], strict=False) if symbol != before] == [
             symbol for symbol in target.tolist() if symbol not in marks

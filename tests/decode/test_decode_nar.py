@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lm_samples import ENTRIES, NAR_KINDS, SMALL, nar_engine, nar_of, shaken
-from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.decode.nar import NARPrompt, fill
 from openvalle.engines.torch import TorchNAR
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR
@@ -17,15 +17,17 @@ from openvalle.model.nar import NAR
 EVERY = pytest.mark.parametrize("kind", NAR_KINDS)
 
 
-def row(seed: int, symbols: int, frames: int, prompt: int) -> NARPromptRow:
+def row(seed: int, symbols: int, frames: int, prompt: int) -> NARPrompt:
     rng = np.random.default_rng(seed)
-    path = np.concatenate([np.arange(prompt) * 2 // max(1, prompt), 2 + np.arange(frames) * (symbols - 2) // frames])
-    return NARPromptRow(
+    alignment = np.concatenate(
+        [np.arange(prompt) * 2 // max(1, prompt), 2 + np.arange(frames) * (symbols - 2) // frames]
+    )
+    return NARPrompt(
         text=rng.integers(1, SMALL["symbols"], size=symbols),
-        first=rng.integers(ENTRIES, size=frames),
+        codebook1=rng.integers(ENTRIES, size=frames),
         prompt_symbols=2,
         prompt=rng.integers(ENTRIES, size=(prompt, 8)) if prompt else None,
-        path=path,
+        alignment=alignment,
         language=1,
         prompt_language=2,
     )
@@ -39,8 +41,8 @@ def test_a_row_in_a_batch_is_the_row_alone(kind):
     model = nar_engine(kind)
     together = fill(model, ROWS)
     for one, codes in zip(ROWS, together, strict=True):
-        assert codes.shape == (len(one.first), 8)
-        assert np.array_equal(codes[:, 0], one.first)
+        assert codes.shape == (len(one.codebook1), 8)
+        assert np.array_equal(codes[:, 0], one.codebook1)
         assert np.array_equal(fill(model, [one])[0], codes)
 
 

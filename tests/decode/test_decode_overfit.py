@@ -11,7 +11,7 @@ from torch import nn
 
 from lm_samples import AR_KINDS, NAR_KINDS, SMALL, STACK, as_quantiser, batch_for, utterance
 from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate
-from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.decode.nar import NARPrompt, fill
 from openvalle.decode.sampling import SamplingOptions, make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR
@@ -49,12 +49,12 @@ def learn_by_heart(network: AR | NAR, rows: list[Utterance], steps: int) -> None
 def ar_prompt(model: AR, row: Utterance) -> tuple[ARPrompt, Batch, int]:
     """Return about the first third of the utterance, up to a symbol's end, as prompt; and its length in codes."""
     config, batch = model.config, batch_for(model.config, [row])
-    codes, path = batch.codes[0, :: config.merge, 0].numpy(), batch.alignment[0, :: config.merge].numpy()
-    last = int(path[len(codes) // 3])
-    count = int((path <= last).sum()) // config.group * config.group
+    codes, alignment = batch.codes[0, :: config.merge, 0].numpy(), batch.alignment[0, :: config.merge].numpy()
+    last = int(alignment[len(codes) // 3])
+    count = int((alignment <= last).sum()) // config.group * config.group
     is_aligned = config.alignment == Alignment.PHONEME
     return (
-        ARPrompt(row.text, last + 1, codes[:count], path[:count] if is_aligned else None, row.language),
+        ARPrompt(row.text, last + 1, codes[:count], alignment[:count] if is_aligned else None, row.language),
         batch,
         count,
     )
@@ -69,14 +69,14 @@ def test_the_ar_model_repeats_what_it_learnt_and_ends_there(kind):
     for row in rows:
         prompt, batch, count = ar_prompt(model, row)
         codes = batch.codes[0, :: model.config.merge, 0].numpy()
-        path = batch.alignment[0, :: model.config.merge].numpy()
+        alignment = batch.alignment[0, :: model.config.merge].numpy()
         result = generate(TorchAR(model), [prompt], BEST, make_rngs([0]))[0]
         assert np.array_equal(result.codes, codes[count:])
         assert result.stopped_by == StoppedBy.EOS
         if model.config.alignment == Alignment.PHONEME:
-            assert np.array_equal(result.path, path[count:] - prompt.prompt_symbols)
-            preset = [result.path[:: model.config.group]]
-            again = generate(TorchAR(model), [prompt], BEST, make_rngs([0]), paths=preset)[0]
+            assert np.array_equal(result.alignment, alignment[count:] - prompt.prompt_symbols)
+            preset = [result.alignment[:: model.config.group]]
+            again = generate(TorchAR(model), [prompt], BEST, make_rngs([0]), alignments=preset)[0]
             assert np.array_equal(again.codes, result.codes)
 
 
@@ -90,15 +90,18 @@ def test_the_nar_model_fills_in_what_it_learnt(kind):
     model = as_quantiser(NAR(config))
     learn_by_heart(model, rows, 160)
     for row in rows:
-        codes, path = batch_for(config, [row]).codes[0].numpy(), batch_for(config, [row]).alignment[0].numpy()
+        codes, alignment = batch_for(config, [row]).codes[0].numpy(), batch_for(config, [row]).alignment[0].numpy()
         start = 0
-        given = NARPromptRow(row.text, codes[:, 0], 0, row.speaker_codes, language=row.language)
+        given = NARPrompt(row.text, codes[:, 0], 0, row.speaker_codes, language=row.language)
         if config.prompt == PromptKind.PREFIX:
             start = 6
-            given = NARPromptRow(row.text, codes[start:, 0], int(path[start]), codes[:start], path, row.language)
+            given = NARPrompt(row.text, codes[start:, 0], int(alignment[start]), codes[:start], alignment, row.language)
         elif config.prompt == PromptKind.SENTENCE:  # the prompt's words are dropped
             words, before = np.array([3, 4]), np.zeros(len(row.speaker_codes), np.int64)
             given = dataclasses.replace(
-                given, text=np.concatenate([words, row.text]), prompt_symbols=2, path=np.concatenate([before, path + 2])
+                given,
+                text=np.concatenate([words, row.text]),
+                prompt_symbols=2,
+                alignment=np.concatenate([before, alignment + 2]),
             )
         assert (fill(TorchNAR(model), [given])[0] == codes[start:]).mean() > 0.95

@@ -40,10 +40,10 @@ def test_text_comes_first_and_the_prompt_is_cut_alike_for_both_networks(kind):
     result = generate(model, [prompt.ar(config)], OPTIONS, make_rngs([1]))[0]
     filled = prompt.nar(result, config)
     assert np.array_equal(filled.prompt, kept)
-    assert np.array_equal(filled.first, np.repeat(result.codes, config.merge))
+    assert np.array_equal(filled.codebook1, np.repeat(result.codes, config.merge))
     if config.alignment == Alignment.PHONEME:
-        assert len(filled.path) == len(kept) + len(filled.first)
-        assert filled.path[len(kept)] == 5
+        assert len(filled.alignment) == len(kept) + len(filled.codebook1)
+        assert filled.alignment[len(kept)] == 5
 
 
 @EVERY
@@ -73,9 +73,9 @@ def test_a_prompt_that_ends_inside_a_symbol_goes_on_with_it():
     row = dataclasses.replace(utterance(5, 40, 0), durations=np.array([8, 8, 8, 8, 8]))
     prompt = continual(config, row, frames=20)
     assert prompt.prompt_symbols == 2
-    assert prompt.path.tolist() == [0] * 8 + [1] * 8 + [2] * 4
+    assert prompt.alignment.tolist() == [0] * 8 + [1] * 8 + [2] * 4
     result = generate(ar_engine("valler"), [prompt.ar(config)], OPTIONS, make_rngs([1]))[0]
-    assert prompt.nar(result, config).path[20] == 2
+    assert prompt.nar(result, config).alignment[20] == 2
 
 
 def test_without_durations_the_bounds_hold_for_prompt_and_target_together():

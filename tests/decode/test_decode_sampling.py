@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from openvalle.decode.sampling import SamplingOptions, advances, draw, draw_uniforms, make_rngs, steps_of
+from openvalle.decode.sampling import SamplingOptions, advances, draw, draw_uniforms, make_rngs, to_steps
 
 GREEDY = SamplingOptions(top_p=0.0)
 LOGITS = np.array([[0.0, 3.0, 1.0, 2.0, -1.0]], np.float32)  # class 1 is the best
@@ -122,7 +122,7 @@ def test_the_pointer_advances_by_the_two_way_softmax():
 
 
 def test_steps_cover_the_frames():
-    assert [steps_of(frames, 2) for frames in (0, 1, 2, 3, 30)] == [1, 1, 1, 2, 15]
+    assert [to_steps(frames, 2) for frames in (0, 1, 2, 3, 30)] == [1, 1, 1, 2, 15]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**32 + 7, 2**63 - 1])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lm_samples import ENTRIES, NAR_KINDS, SMALL, nar_engine
-from openvalle.decode.nar import NARPromptRow, WindowFiller, Windows, fill
+from openvalle.decode.nar import NARPrompt, WindowFiller, Windows, fill
 from openvalle.engines.torch import TorchNAR
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR, NARInputs
@@ -19,31 +19,33 @@ SMALL_WINDOWS = Windows(first=4, look_ahead=2)
 PREFIX = [kind for kind, values in NAR_KINDS.items() if values.get("prompt", "prefix") == "prefix"]
 
 
-def row(frames: int, prompt: int) -> NARPromptRow:
+def row(frames: int, prompt: int) -> NARPrompt:
     rng = np.random.default_rng(frames)
-    path = np.concatenate([np.arange(prompt) * 2 // max(1, prompt), 2 + np.arange(frames) * 4 // frames])
-    return NARPromptRow(
+    alignment = np.concatenate([np.arange(prompt) * 2 // max(1, prompt), 2 + np.arange(frames) * 4 // frames])
+    return NARPrompt(
         text=rng.integers(1, SMALL["symbols"], size=6),
-        first=rng.integers(ENTRIES, size=frames),
+        codebook1=rng.integers(ENTRIES, size=frames),
         prompt_symbols=2,
         prompt=rng.integers(ENTRIES, size=(prompt, 8)) if prompt else None,
-        path=path,
+        alignment=alignment,
         language=1,
         prompt_language=2,
     )
 
 
 def windowed(
-    model: TorchNAR, whole: NARPromptRow, windows: Windows | None, sizes: Sequence[int], spoken: int = 0
+    model: TorchNAR, whole: NARPrompt, windows: Windows | None, sizes: Sequence[int], spoken: int = 0
 ) -> list[np.ndarray]:
     """Return the windows of a row whose frames come in pieces of these sizes."""
     before = 0 if whole.prompt is None else len(whole.prompt)
-    filler = WindowFiller(model, replace(whole, first=whole.first[:0], path=whole.path[:before]), windows, spoken)
+    filler = WindowFiller(
+        model, replace(whole, codebook1=whole.codebook1[:0], alignment=whole.alignment[:before]), windows, spoken
+    )
     parts, at = [], 0
     for size in sizes:
-        parts += filler.push(whole.first[at : at + size], whole.path[before + at : before + at + size])
+        parts += filler.push(whole.codebook1[at : at + size], whole.alignment[before + at : before + at + size])
         at += size
-    assert at == len(whole.first)
+    assert at == len(whole.codebook1)
     return [*parts, *filler.flush()]
 
 
@@ -56,7 +58,7 @@ def test_pieces_of_any_size_give_the_same_codes(kind: str, prompt: int) -> None:
     for sizes in ([1] * 31, [10, 10, 11], [30, 1]):
         again = windowed(model, whole, SMALL_WINDOWS, sizes)
         assert all(np.array_equal(one, other) for one, other in zip(parts, again, strict=True))
-    assert np.array_equal(np.concatenate(parts)[:, 0], whole.first)
+    assert np.array_equal(np.concatenate(parts)[:, 0], whole.codebook1)
 
 
 @pytest.mark.parametrize("kind", NAR_KINDS)

@@ -173,7 +173,7 @@ def check_alignment(alignment: np.ndarray, symbols: int) -> None:
     """
     if alignment.ndim != 1 or not len(alignment) or alignment.min() < 0 or alignment.max() >= symbols:
         raise ModelError(
-            f"the preset path does not fit the text of {symbols} symbols",
+            f"the preset alignment does not fit the text of {symbols} symbols",
             f"give one index from 0 to {symbols - 1} for every step",
         )
 

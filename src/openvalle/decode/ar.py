@@ -16,8 +16,8 @@ from pydantic import Field, field_validator
 
 from openvalle.config import Config
 from openvalle.decode.alignment import MonotonicPointer, NoAlignment, Pointer, PresetAlignment, check_alignment
-from openvalle.decode.failures import Finding, Watch, WatchOptions
-from openvalle.decode.sampling import DRAWS, SamplingOptions, check_temperature, draw, draw_uniforms, steps_of
+from openvalle.decode.failures import Failure, FailureDetector, FailureOptions
+from openvalle.decode.sampling import DRAWS, SamplingOptions, check_temperature, draw, draw_uniforms, to_steps
 from openvalle.engines.base import AREngine, ARRows, pad
 from openvalle.errors import ModelError
 from openvalle.model.config import Alignment, ARConfig
@@ -38,7 +38,7 @@ class ARPrompt:
     text: np.ndarray  # (S,) symbols of the prompt, then of the target
     prompt_symbols: int = 0  # how many of them are the prompt's
     codes: np.ndarray | None = None  # (Tp,) merged codebook 1
-    path: np.ndarray | None = None  # (Tp,) index of each code's symbol; needed with alignment
+    alignment: np.ndarray | None = None  # (Tp,) index of each code's symbol; needed with alignment
     language: int = 0  # of the target; 0 = null
     prompt_language: int | None = None  # None: the same
     following_symbols: int = 0  # how many of the last ones are read, but not spoken; needs alignment
@@ -64,7 +64,7 @@ class ARPrompt:
             raise ModelError("there is no text to speak after the prompt's", "give a text with speakable words")
         is_aligned = config.alignment == Alignment.PHONEME
         assert is_aligned or not self.following_symbols, "only a pointer knows where what follows begins"
-        if self.codes is not None and is_aligned and (self.path is None or len(self.path) != len(self.codes)):
+        if self.codes is not None and is_aligned and (self.alignment is None or len(self.alignment) != len(self.codes)):
             raise ModelError("this model needs the symbol of each prompt frame", "align the prompt with its transcript")
 
 
@@ -83,11 +83,11 @@ class AROptions(Config):
     most_frames: float = Field(16.0, gt=0, description="frames per symbol at most, without alignment")
     limit_frames: int = Field(4500, ge=1, le=1_000_000, description="frames in all (4500 = one minute)")
     speed: float = Field(
-        1.0, ge=0.5, le=2, description="how fast to speak: 1 as the model would; else along its own path, stretched"
+        1.0, ge=0.5, le=2, description="how fast to speak: 1 as the model would; else its own alignment, stretched"
     )
     attempts: int = Field(3, ge=1, le=10, description="times a line is spoken at most, if it goes wrong")
     accent: Accent = Field(Accent.NATIVE, description="language id of what is spoken; for models with languages")
-    watch: WatchOptions = WatchOptions()
+    watch: FailureOptions = FailureOptions()
 
     @field_validator("path_temperature")
     @classmethod
@@ -99,9 +99,9 @@ class StoppedBy(StrEnum):
     """Why a row ended."""
 
     EOS = "eos"  # the model said so
-    PATH_END = "path-end"  # the last symbol lasted as long as it may, the preset path ended or what follows began
+    ALIGNMENT_END = "alignment-end"  # the last symbol lasted its longest, a preset alignment ended, what follows began
     LIMIT = "limit"  # too many frames: `most_frames` or `limit_frames`
-    WATCH = "watch"  # it went wrong: see `noticed`
+    FAILURE = "failure"  # it went wrong: see `noticed`
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +110,9 @@ class ARStep:
 
     codes: np.ndarray  # (B, G)
     is_emitted: np.ndarray  # (B, G); False after a row has ended
-    path: np.ndarray | None  # (B,) index of the step's symbol in the target's text
+    alignment: np.ndarray | None  # (B,) index of the step's symbol in the target's text
     stopped_by: tuple[StoppedBy | None, ...]  # per row; None while it goes on
-    noticed: tuple[Finding | None, ...]  # per row; what went wrong so far
+    noticed: tuple[Failure | None, ...]  # per row; what went wrong so far
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +120,9 @@ class ARResult:
     """What one row said."""
 
     codes: np.ndarray  # (T,) merged codebook 1
-    path: np.ndarray | None  # (T,) index of each code's symbol in the target's text
+    alignment: np.ndarray | None  # (T,) index of each code's symbol in the target's text
     stopped_by: StoppedBy
-    noticed: Finding | None = None  # what went wrong, whether or not it ended the row
+    noticed: Failure | None = None  # what went wrong, whether or not it ended the row
 
 
 def stream(
@@ -130,13 +130,13 @@ def stream(
     prompts: Sequence[ARPrompt],
     options: AROptions,
     rngs: Sequence[np.random.RandomState],
-    paths: Sequence[np.ndarray] | None = None,
+    alignments: Sequence[np.ndarray] | None = None,
 ) -> Iterator[ARStep]:
     """Yield steps until every row has ended. The last step may emit nothing: it says why rows ended.
 
     With n times as many generators as prompts, each prompt is read once and spoken n times (rows of a prompt are
-    neighbours). `paths`: per prompt, the preset symbol index of each step. `options.speed` is not looked at: who wants
-    another pace draws an alignment first and gives it back stretched (`openvalle.synth.generate`).
+    neighbours). `alignments`: per prompt, the preset symbol index of each step. `options.speed` is not looked at: who
+    wants another pace draws an alignment first and gives it back stretched (`openvalle.synth.generate`).
     """
     config, lead = engine.config, engine.config.phoneme_lead
     inputs, history = prepare_inputs(config, prompts, options.accent)
@@ -145,7 +145,7 @@ def stream(
     origin = np.repeat(np.arange(len(prompts)), fan)  # (B,) the prompt of each row
     spread = [prompts[index] for index in origin.tolist()]
     pointer = make_pointer(
-        config, spread, options, None if paths is None else [paths[index] for index in origin.tolist()]
+        config, spread, options, None if alignments is None else [alignments[index] for index in origin.tolist()]
     )
     rows = Rows(config, spread, options, pointer)
     languages = np.array([prompt.language_spoken(options.accent) for prompt in spread])
@@ -180,23 +180,23 @@ def generate(
     prompts: Sequence[ARPrompt],
     options: AROptions,
     rngs: Sequence[np.random.RandomState],
-    paths: Sequence[np.ndarray] | None = None,
+    alignments: Sequence[np.ndarray] | None = None,
 ) -> list[ARResult]:
     """Return what each row says: `stream`, collected."""
-    return collect(list(stream(engine, prompts, options, rngs, paths)))
+    return collect(list(stream(engine, prompts, options, rngs, alignments)))
 
 
 def collect(steps: Sequence[ARStep]) -> list[ARResult]:
     """Return what each row said in all steps of a decoding."""
     codes = np.concatenate([step.codes for step in steps], axis=1)  # (B, T)
     is_emitted = np.concatenate([step.is_emitted for step in steps], axis=1)
-    places = [step.path for step in steps if step.path is not None]
-    path = np.repeat(np.stack(places, axis=1), codes.shape[1] // len(steps), axis=1) if places else None
+    places = [step.alignment for step in steps if step.alignment is not None]
+    alignment = np.repeat(np.stack(places, axis=1), codes.shape[1] // len(steps), axis=1) if places else None
     results = []
     for row, reason in enumerate(steps[-1].stopped_by):
         assert reason is not None
         kept = is_emitted[row]
-        spoken = None if path is None else path[row][kept]
+        spoken = None if alignment is None else alignment[row][kept]
         results.append(ARResult(codes[row][kept], spoken, reason, steps[-1].noticed[row]))
     return results
 
@@ -227,11 +227,11 @@ def prepare_inputs(
     lens = np.array([len(row) // config.group for row in codes])
     aligned = None
     if config.alignment == Alignment.PHONEME:
-        paths = [_keep_whole(prompt.path, config.group)[:: config.group] for prompt in prompts]
+        alignments = [_keep_whole(prompt.alignment, config.group)[:: config.group] for prompt in prompts]
         if config.phoneme_lead:  # <BOS> and each group hold the symbol of what comes after them
-            aligned = pad([np.append(path, prompt.prompt_symbols) for path, prompt in zip(paths, prompts, strict=True)])
+            aligned = pad([np.append(row, p.prompt_symbols) for row, p in zip(alignments, prompts, strict=True)])
         else:
-            aligned = pad([np.append(-1, path) for path in paths])
+            aligned = pad([np.append(-1, row) for row in alignments])
     # Each frame carries its own audio's language, <BOS> the first frame's. The accent is the audio's; words keep their
     # language.
     languages = [
@@ -260,13 +260,13 @@ def _keep_whole(values: np.ndarray | None, group: int) -> np.ndarray:
 
 
 def make_pointer(
-    config: ARConfig, prompts: Sequence[ARPrompt], options: AROptions, paths: Sequence[np.ndarray] | None
+    config: ARConfig, prompts: Sequence[ARPrompt], options: AROptions, alignments: Sequence[np.ndarray] | None
 ) -> Pointer:
     """Return what tells where the rows are in their texts and how long they may be; a prompt for each row."""
     targets, block = [prompt.target for prompt in prompts], config.block
-    limit = steps_of(options.limit_frames, block)
+    limit = to_steps(options.limit_frames, block)
     if config.alignment == Alignment.NONE:
-        if paths is not None:
+        if alignments is not None:
             raise ModelError(
                 "this model has no alignment: its prosody cannot be given", "leave speed and prosody as they are"
             )
@@ -274,20 +274,20 @@ def make_pointer(
         begun = [len(p.codes) // config.group if p.is_beginning and p.codes is not None else 0 for p in prompts]
         counts = [_count_lasting(target, config) for target in targets]
         least, most = (
-            np.array([max(1, steps_of(frames * n, block) - before) for n, before in zip(counts, begun, strict=True)])
+            np.array([max(1, to_steps(frames * n, block) - before) for n, before in zip(counts, begun, strict=True)])
             for frames in (options.least_frames, options.most_frames)
         )
         return NoAlignment(np.minimum(least, most), most.clip(max=limit))
     ends = [len(target) - prompt.following_symbols for target, prompt in zip(targets, prompts, strict=True)]
-    if paths is not None:
-        for path, target in zip(paths, targets, strict=True):
-            check_alignment(path, len(target))
-        return PresetAlignment(paths, ends)
-    long, short = steps_of(options.pause_frames, block), steps_of(options.symbol_frames, block)
+    if alignments is not None:
+        for alignment, target in zip(alignments, targets, strict=True):
+            check_alignment(alignment, len(target))
+        return PresetAlignment(alignments, ends)
+    long, short = to_steps(options.pause_frames, block), to_steps(options.symbol_frames, block)
     caps = [np.where(np.isin(target, options.pauses), long, short) for target in targets]
     for target, longest in zip(targets, caps, strict=True):
         if target[0] in options.pauses:
-            longest[0] = min(long, steps_of(options.lead_frames, block))
+            longest[0] = min(long, to_steps(options.lead_frames, block))
     return MonotonicPointer(targets, caps, ends, config.marks, limit)
 
 
@@ -307,10 +307,10 @@ class Rows:
             left = config.max_positions - int(config.use_bos) - np.array(used)
             self.longest = np.minimum(self.longest, left.clip(min=1))
         self.stopped_by: list[StoppedBy | None] = [None] * len(prompts)
-        self.noticed: list[Finding | None] = [None] * len(prompts)
+        self.noticed: list[Failure | None] = [None] * len(prompts)
         is_free = isinstance(pointer, MonotonicPointer)
         budgets = [_budget(config, prompt, options) if is_free else None for prompt in prompts]
-        self.watches = [Watch(options.watch, config.block, budget) for budget in budgets]
+        self.watches = [FailureDetector(options.watch, config.block, budget) for budget in budgets]
 
     @property
     def have_ended(self) -> bool:
@@ -322,7 +322,7 @@ class Rows:
         is_over, is_long = pointer.must_end, self.steps >= self.longest
         for row, reason in enumerate(self.stopped_by):
             if reason is None and is_over[row]:
-                self.stopped_by[row] = StoppedBy.PATH_END
+                self.stopped_by[row] = StoppedBy.ALIGNMENT_END
             elif reason is None and is_long[row]:
                 self.stopped_by[row] = StoppedBy.LIMIT
 
@@ -343,12 +343,12 @@ class Rows:
                 continue
             self.noticed[row] = self.watches[row].push(codes[row].tolist(), int(waiting[row]))
             if self.noticed[row] is not None and self.ends_bad:
-                self.stopped_by[row] = StoppedBy.WATCH
+                self.stopped_by[row] = StoppedBy.FAILURE
 
 
 def _budget(config: ARConfig, prompt: ARPrompt, options: AROptions) -> float | None:
-    """Return the most frames that ordinary speech takes for a row; None if nobody asks, if the path is given, and
-    without alignment, where `most_frames` says it."""
+    """Return the most frames that ordinary speech takes for a row; None if nobody asks, if the alignment is given,
+    and without alignment, where `most_frames` says it."""
     if not options.watch.runaway_frames:
         return None
     symbols = prompt.target[: len(prompt.target) - prompt.following_symbols]

@@ -15,7 +15,7 @@ PERIODS = 3  # times that a pattern must come again
 MISMATCH = 4  # a step that breaks a pattern undoes this many that kept it: sampled loops are not exact
 
 
-class WatchOptions(Config):
+class FailureOptions(Config):
     """When a draw is given up. Frames are the codec's (75 a second)."""
 
     ends: bool = Field(True, description="end a bad draw at once; else it is only noted")
@@ -25,7 +25,7 @@ class WatchOptions(Config):
     silent: tuple[int, ...] = Field((), description="entries of codebook 1 that stand for silence")
 
 
-class Finding(StrEnum):
+class Failure(StrEnum):
     """What is wrong with a draw."""
 
     LOOP = "loop"  # the same codes again and again
@@ -33,10 +33,10 @@ class Finding(StrEnum):
     RUNAWAY = "runaway"  # it takes so long that it cannot become ordinary speech any more
 
 
-class Watch:
+class FailureDetector:
     """Looks at one row, step by step. `budget`: the frames that the row may take; None: any number."""
 
-    def __init__(self, options: WatchOptions, block: int, budget: float | None) -> None:
+    def __init__(self, options: FailureOptions, block: int, budget: float | None) -> None:
         self.options, self.block, self.budget = options, block, budget
         self.past = np.full(PERIOD, -1)  # codes, the latest first
         self.runs = np.zeros(PERIOD, np.int64)  # per period: steps in a row that repeat the one a period before
@@ -44,18 +44,18 @@ class Watch:
         self.silent = frozenset(options.silent)
         self.hushed = self.steps = 0
 
-    def push(self, codes: Sequence[int], waiting: int = 0) -> Finding | None:
+    def push(self, codes: Sequence[int], waiting: int = 0) -> Failure | None:
         """Take the codes (G,) of a step and the number of symbols still to come; return what is wrong, if anything."""
         self.steps += 1
         for code in codes:
             self._compare(code)
         if self.options.loop_frames and self._loops(self.block / len(codes)):
-            return Finding.LOOP
+            return Failure.LOOP
         self.hushed = self.hushed + 1 if self.silent.issuperset(codes) else 0
         if 0 < self.options.silence_frames < self.hushed * self.block:
-            return Finding.SILENCE
+            return Failure.SILENCE
         if self.budget is not None and (self.steps + waiting) * self.block > self.budget:
-            return Finding.RUNAWAY
+            return Failure.RUNAWAY
         return None
 
     def _compare(self, code: int) -> None:

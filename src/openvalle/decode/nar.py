@@ -22,20 +22,20 @@ from openvalle.model.config import Alignment, NARConfig, NARText, PromptKind
 
 
 @dataclass(frozen=True, eq=False)
-class NARPromptRow:
+class NARPrompt:
     """One row to fill. Everything is at the codec's frame rate."""
 
     text: np.ndarray  # (S,) symbols of the prompt, then of the target
-    first: np.ndarray  # (T,) codebook 1 of the target
+    codebook1: np.ndarray  # (T,) codebook 1 of the target
     prompt_symbols: int = 0
     prompt: np.ndarray | None = None  # (Tp, Q) all codebooks of the prompt; None: no prompt
-    path: np.ndarray | None = None  # (Tp + T,) index of each frame's symbol in `text`; needed with alignment
+    alignment: np.ndarray | None = None  # (Tp + T,) index of each frame's symbol in `text`; needed with alignment
     language: int = 0
     prompt_language: int | None = None
     own: int = 0  # last frames of `prompt` that are the target's
 
 
-def fill(engine: NAREngine, rows: Sequence[NARPromptRow]) -> list[np.ndarray]:
+def fill(engine: NAREngine, rows: Sequence[NARPrompt]) -> list[np.ndarray]:
     """Return the codes (T, Q) of each row's target."""
     inputs = prepare_rows(engine.config, rows)
     codes, is_target = inputs.codes, inputs.is_target
@@ -45,7 +45,7 @@ def fill(engine: NAREngine, rows: Sequence[NARPromptRow]) -> list[np.ndarray]:
     return [codes[index][is_target[index]] for index in range(len(rows))]
 
 
-def prepare_rows(config: NARConfig, rows: Sequence[NARPromptRow]) -> NARRows:
+def prepare_rows(config: NARConfig, rows: Sequence[NARPrompt]) -> NARRows:
     """Return the model's inputs: prompt and target of each row without a gap, of the target codebook 1 alone."""
     texts, alignments, codes, prompts, languages, text_languages = [], [], [], [], [], []
     for row in rows:
@@ -55,14 +55,16 @@ def prepare_rows(config: NARConfig, rows: Sequence[NARPromptRow]) -> NARRows:
         prompts.append(len(prompt))
         dropped = row.prompt_symbols if config.text == NARText.TARGET else 0  # as in training: see `NARText`
         texts.append(row.text[dropped:])
-        target = np.zeros((len(row.first), config.codebooks), np.int64)
-        target[:, 0] = row.first
+        target = np.zeros((len(row.codebook1), config.codebooks), np.int64)
+        target[:, 0] = row.codebook1
         codes.append(np.concatenate([prompt, target]))
         length = len(codes[-1])
         if config.alignment == Alignment.PHONEME:
-            assert row.path is not None, "this model needs the symbol of each frame"
-            path = row.path[len(row.path) - length :]
-            alignments.append(np.where(path >= dropped, path - dropped, -1))  # symbols that are not read are none
+            assert row.alignment is not None, "this model needs the symbol of each frame"
+            alignment = row.alignment[len(row.alignment) - length :]
+            alignments.append(
+                np.where(alignment >= dropped, alignment - dropped, -1)
+            )  # symbols that are not read are none
         before = row.language if row.prompt_language is None else row.prompt_language
         languages.append(np.where(np.arange(length) < len(prompt) - row.own, before, row.language))
         of_text = np.where(np.arange(len(row.text)) < row.prompt_symbols, before, row.language)
@@ -93,29 +95,29 @@ class Windows(Config):
 class WindowFiller:
     """Codebooks 2..Q of one row, window by window, as its codebook 1 comes in."""
 
-    def __init__(self, engine: NAREngine, row: NARPromptRow, windows: Windows | None, spoken: int = 0) -> None:
+    def __init__(self, engine: NAREngine, row: NARPrompt, windows: Windows | None, spoken: int = 0) -> None:
         """`row`: text and prompt, with no frames of the target yet; `windows` None: the row in one go; `spoken`: frames
         before it in the text."""
-        assert not len(row.first), "codebook 1 comes by `push`"
+        assert not len(row.codebook1), "codebook 1 comes by `push`"
         self.engine, self.row, self.spoken = engine, row, spoken
         self.windows = windows if engine.config.prompt == PromptKind.PREFIX else None
-        self.first = row.first  # (T,) so far
-        self.path = row.path  # (Tp + T,) so far
+        self.codebook1 = row.codebook1  # (T,) so far
+        self.alignment = row.alignment  # (Tp + T,) so far
         self.codes = np.zeros((0, engine.config.codebooks), np.int64)  # (t, Q) finished
 
-    def push(self, first: np.ndarray, path: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    def push(self, codebook1: np.ndarray, alignment: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Take codebook 1 (t,) and the symbol of each frame (t,); yield the codes (n, Q) of windows that are full."""
-        self.first = np.concatenate([self.first, first])
-        if self.path is not None:
-            assert path is not None, "this model needs the symbol of each frame"
-            self.path = np.concatenate([self.path, path])
-        while self.windows and len(self.first) >= len(self.codes) + self._size() + self.windows.look_ahead:
+        self.codebook1 = np.concatenate([self.codebook1, codebook1])
+        if self.alignment is not None:
+            assert alignment is not None, "this model needs the symbol of each frame"
+            self.alignment = np.concatenate([self.alignment, alignment])
+        while self.windows and len(self.codebook1) >= len(self.codes) + self._size() + self.windows.look_ahead:
             yield self._fill(len(self.codes) + self._size())
 
     def flush(self) -> Iterator[np.ndarray]:
         """Yield the codes (n, Q) of what is left."""
-        if len(self.first) > len(self.codes):
-            yield self._fill(len(self.first))
+        if len(self.codebook1) > len(self.codes):
+            yield self._fill(len(self.codebook1))
 
     def _size(self) -> int:
         assert self.windows is not None
@@ -123,13 +125,17 @@ class WindowFiller:
 
     def _fill(self, end: int) -> np.ndarray:
         """Return the codes of the frames up to `end`."""
-        start, prompt, path = len(self.codes), self.row.prompt, self.path
-        stop = min(end + (self.windows.look_ahead if self.windows else 0), len(self.first))
-        if path is not None:
-            path = path[: len(path) - len(self.first) + stop]
+        start, prompt, alignment = len(self.codes), self.row.prompt, self.alignment
+        stop = min(end + (self.windows.look_ahead if self.windows else 0), len(self.codebook1))
+        if alignment is not None:
+            alignment = alignment[: len(alignment) - len(self.codebook1) + stop]
         known = self.codes if prompt is None else np.concatenate([prompt, self.codes])
         row = replace(
-            self.row, first=self.first[start:stop], prompt=known if len(known) else None, path=path, own=start
+            self.row,
+            codebook1=self.codebook1[start:stop],
+            prompt=known if len(known) else None,
+            alignment=alignment,
+            own=start,
         )
         codes = fill(self.engine, [row])[0][: end - start]
         self.codes = np.concatenate([self.codes, codes])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from openvalle.decode.ar import Accent, AROptions, ARPrompt, ARResult, generate
-from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.decode.nar import NARPrompt, fill
 from openvalle.engines.base import AREngine, NAREngine
 from openvalle.errors import ModelError
 from openvalle.model.alignment import cut_durations, cut_whole
@@ -32,7 +32,7 @@ class SpeechPrompt:
     text: np.ndarray  # (S,) symbols of the prompt, then of the target, then of what follows it
     prompt_symbols: int  # how many of them are the prompt's
     codes: np.ndarray | None  # (T, Q) of the prompt; None: the model makes up a voice
-    path: np.ndarray | None  # (T,) symbol of each of its frames
+    alignment: np.ndarray | None  # (T,) symbol of each of its frames
     language: int
     prompt_language: int
     is_beginning: bool = False  # the prompt's words are in `text`, nobody knows how many
@@ -45,30 +45,30 @@ class SpeechPrompt:
             text=self.text,
             prompt_symbols=self.prompt_symbols,
             codes=None if self.codes is None else self.codes[::merge, 0],
-            path=None if self.path is None else self.path[::merge],
+            alignment=None if self.alignment is None else self.alignment[::merge],
             language=self.language,
             prompt_language=self.prompt_language,
             following_symbols=self.following_symbols,
             is_beginning=self.is_beginning,
         )
 
-    def nar(self, result: ARResult | None, config: ARConfig, accent: Accent = Accent.NATIVE) -> NARPromptRow:
+    def nar(self, result: ARResult | None, config: ARConfig, accent: Accent = Accent.NATIVE) -> NARPrompt:
         """Return what the NAR model fills in, given what the AR model said; None: nothing yet.
 
         What follows the target is left out: in training every symbol of the text is spoken in the frames.
         """
-        first = np.zeros(0, np.int64) if result is None else result.codes
-        path = None
+        codebook1 = np.zeros(0, np.int64) if result is None else result.codes
+        alignment = None
         if config.alignment == Alignment.PHONEME:
-            spoken = first if result is None or result.path is None else result.path + self.prompt_symbols
+            spoken = codebook1 if result is None or result.alignment is None else result.alignment + self.prompt_symbols
             spoken = np.repeat(spoken, config.merge)
-            path = spoken if self.path is None else np.concatenate([self.path, spoken])
-        return NARPromptRow(
+            alignment = spoken if self.alignment is None else np.concatenate([self.alignment, spoken])
+        return NARPrompt(
             text=self.text[: len(self.text) - self.following_symbols],
-            first=np.repeat(first, config.merge),
+            codebook1=np.repeat(codebook1, config.merge),
             prompt_symbols=self.prompt_symbols,
             prompt=self.codes,
-            path=path,
+            alignment=alignment,
             language=self.ar(config).language_spoken(accent),
             prompt_language=self.prompt_language,
         )
@@ -90,7 +90,7 @@ def zero_shot(
     )
 
 
-def continued(
+def continuation(
     config: ARConfig, recording: Utterance, text: np.ndarray, language: int = 0, *, following: int = 0
 ) -> SpeechPrompt:
     """Return the prompt for `text` (S,) as what comes next in `recording`, without a pause (VALL-E 4.3, "continual").
@@ -121,14 +121,14 @@ def continual(config: ARConfig, recording: Utterance, frames: int = CONTINUED_FR
     durations = cut_durations(recording.durations, 0, frames)[:begun]
     beginning = Utterance(text[:begun], codes, durations, language)
     rest = text[begun:] if int(ends[begun - 1]) == frames else text[begun - 1 :]
-    return continued(config, beginning, rest, language)
+    return continuation(config, beginning, rest, language)
 
 
 def _joined(config: ARConfig, recording: Utterance, text: np.ndarray, language: int, following: int) -> SpeechPrompt:
-    codes, path = _whole(config, recording)
+    codes, alignment = _whole(config, recording)
     together = np.concatenate([recording.text, text])
     count = len(recording.text)
-    return SpeechPrompt(together, count, codes, path, language, recording.language, following_symbols=following)
+    return SpeechPrompt(together, count, codes, alignment, language, recording.language, following_symbols=following)
 
 
 def _first_sound(config: ARConfig, text: np.ndarray) -> int:
@@ -150,8 +150,8 @@ def _whole(config: ARConfig, recording: Utterance) -> tuple[np.ndarray, np.ndarr
     """Return codes (T, Q) and path (T,) cut to whole groups."""
     if len(recording.codes) < config.block:
         raise ModelError("the prompt is shorter than one step of the model", "give a longer recording")
-    codes, path = cut_whole(recording, config.merge, config.group)
-    return codes, path if config.alignment == Alignment.PHONEME else None
+    codes, alignment = cut_whole(recording, config.merge, config.group)
+    return codes, alignment if config.alignment == Alignment.PHONEME else None
 
 
 def speak(

@@ -125,6 +125,6 @@ def advances(difference: np.ndarray, uniform: np.ndarray, temperature: float) ->
     return uniform < np.exp(-np.logaddexp(0.0, -difference.astype(np.float64) / temperature))
 
 
-def steps_of(frames: float, block: int) -> int:
+def to_steps(frames: float, block: int) -> int:
     """Return how many AR steps of `block` frames cover `frames`, at least one."""
     return max(1, math.ceil(frames / block - 1e-9))

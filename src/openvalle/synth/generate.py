@@ -18,9 +18,9 @@ import numpy as np
 from openvalle.audio import Audio
 from openvalle.decode.alignment import stretch
 from openvalle.decode.ar import AROptions, ARResult, ARStep, StoppedBy, collect, generate, stream
-from openvalle.decode.failures import Finding
+from openvalle.decode.failures import Failure
 from openvalle.decode.nar import WindowFiller, Windows
-from openvalle.decode.prompt import SpeechPrompt, continued, zero_shot
+from openvalle.decode.prompt import SpeechPrompt, continuation, zero_shot
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.base import AREngine, CodecEngine, NAREngine
 from openvalle.errors import ModelError
@@ -54,13 +54,13 @@ class EncodedSegment:
         return None if alignment is None else self.places[np.array(alignment)]
 
     def to_sentence(self, result: ARResult) -> ARResult:
-        """Return a result with its path in symbols of the sentence."""
-        return result if result.path is None else replace(result, path=self.owners[result.path])
+        """Return a result with its alignment in symbols of the sentence."""
+        return result if result.alignment is None else replace(result, alignment=self.owners[result.alignment])
 
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """Codebook 1 of one attempt at a segment, its path in symbols of the sentence."""
+    """Codebook 1 of one attempt at a segment, its alignment in symbols of the sentence."""
 
     encoded: EncodedSegment
     result: ARResult
@@ -69,15 +69,15 @@ class Attempt:
     @property
     def rank(self) -> tuple[bool, int, float]:
         """What to minimise among attempts."""
-        return rank_attempt(self.quality, self.result.stopped_by is StoppedBy.WATCH)
+        return rank_attempt(self.quality, self.result.stopped_by is StoppedBy.FAILURE)
 
     def count_edges(self, *, is_first: bool, is_last: bool) -> int:
         """Return how many codes are silence at the sentence's edges that lie inside a text."""
-        symbols, path = self.encoded.segment.sentence.symbols, self.result.path
-        if path is None:
+        symbols, alignment = self.encoded.segment.sentence.symbols, self.result.alignment
+        if alignment is None:
             return 0
         ends = [place for place, is_outer in ((0, is_first), (len(symbols) - 1, is_last)) if not is_outer]
-        return sum(int((path == place).sum()) for place in ends if symbols[place] == SIL)
+        return sum(int((alignment == place).sum()) for place in ends if symbols[place] == SIL)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class SpeechGenerator:
         """
         speeches = []
         for attempt in self.sample_codebook1(segments, options):
-            codes = [(attempt.result.codes, attempt.result.path)]
+            codes = [(attempt.result.codes, attempt.result.alignment)]
             *_, speech = self._render(attempt.encoded, codes, [attempt], options, None)
             assert isinstance(speech, Speech)
             speeches.append(speech)
@@ -137,12 +137,12 @@ class SpeechGenerator:
         """Return the segment with the alignment of an attempt at it, stretched to `frames`; `ModelError` without
         alignment."""
         config, segment = self.ar.config, attempt.encoded.segment
-        if attempt.result.path is None:
+        if attempt.result.alignment is None:
             raise ModelError(
                 f"the model has no alignment: its pace cannot be changed (line {segment.number + 1})",
                 "leave speed and duration away, or use a model with alignment",
             )
-        alignment = stretch(attempt.result.path[:: config.group], max(1, round(frames / config.block)))
+        alignment = stretch(attempt.result.alignment[:: config.group], max(1, round(frames / config.block)))
         return replace(segment, alignment=tuple(alignment.tolist()))
 
     def decode(self, codes: np.ndarray) -> Audio:
@@ -170,7 +170,7 @@ class SpeechGenerator:
             )
         following = len(table.encode(segment.following))
         if recording is not None and segment.mode is PromptMode.CONTINUAL:
-            prompt = continued(config, recording, text, language, following=following)
+            prompt = continuation(config, recording, text, language, following=following)
         else:
             prompt = zero_shot(config, recording, text, language, following=following)
         places = np.flatnonzero(table.spread(symbols, [1] * len(symbols)))
@@ -227,7 +227,7 @@ class SpeechGenerator:
         """Yield codebook 1 as it is decided; append the attempt that it is to `drawn` at the end."""
         if options.attempts > 1:
             drawn += self._sample_paced([row], options)
-            yield drawn[0].result.codes, drawn[0].result.path
+            yield drawn[0].result.codes, drawn[0].result.alignment
             return
         natural = None
         if choose_rate(row.segment, options) != 1:
@@ -238,8 +238,8 @@ class SpeechGenerator:
         for step in stream(self.ar, [row.prompt.ar(self.ar.config)], without_early_stop(options), rngs, presets):
             steps.append(step)
             is_kept = step.is_emitted[0]  # (G,)
-            path = None if step.path is None else np.repeat(row.owners[step.path], len(is_kept))[is_kept]
-            yield step.codes[0][is_kept], path
+            alignment = None if step.alignment is None else np.repeat(row.owners[step.alignment], len(is_kept))[is_kept]
+            yield step.codes[0][is_kept], alignment
         result = row.to_sentence(collect(steps)[0])
         drawn.append(self._assess(row, result, 0) if natural is None else self._replace_result(natural, result))
 
@@ -272,17 +272,17 @@ class SpeechGenerator:
         merge = self.ar.config.merge
         target = row.prompt.nar(None, self.ar.config, options.accent)
         filler = WindowFiller(self.nar, target, windows, row.segment.spoken)
-        for codes, path in codebook1:
-            of_frames = None if path is None else np.repeat(row.places[path] + target.prompt_symbols, merge)
+        for codes, alignment in codebook1:
+            of_frames = None if alignment is None else np.repeat(row.places[alignment] + target.prompt_symbols, merge)
             yield from filler.push(np.repeat(codes, merge), of_frames)
         yield from filler.flush()
 
     def _to_speech(self, attempt: Attempt, codes: Sequence[np.ndarray], samples: Sequence[np.ndarray]) -> Speech:
-        sentence, path = attempt.encoded.segment.sentence, attempt.result.path
+        sentence, alignment = attempt.encoded.segment.sentence, attempt.result.alignment
         audio = Audio(np.concatenate([*samples, np.zeros(0, np.float32)]), self.spec.rate)
         durations: tuple[int, ...] = ()
-        if path is not None and len(path):
-            durations = tuple((to_durations(path, len(sentence.symbols)) * self.ar.config.merge).tolist())
+        if alignment is not None and len(alignment):
+            durations = tuple((to_durations(alignment, len(sentence.symbols)) * self.ar.config.merge).tolist())
         words, phones = place_in_time(sentence, durations, self.spec.frame_rate, audio.seconds)
         return Speech(
             audio=audio,
@@ -299,9 +299,9 @@ class SpeechGenerator:
     def _assess(self, row: EncodedSegment, result: ARResult, attempt: int) -> Attempt:
         sentence = row.segment.sentence
         frames, spare = len(result.codes) * self.ar.config.merge, EDGE_FRAMES + LAST_FRAMES
-        if result.path is not None:  # pauses and edges are known, and tell nothing about the pace
+        if result.alignment is not None:  # pauses and edges are known, and tell nothing about the pace
             pauses = np.array([symbol == SIL for symbol in sentence.symbols])
-            frames -= int(pauses[result.path].sum()) * self.ar.config.merge
+            frames -= int(pauses[result.alignment].sum()) * self.ar.config.merge
             spare = LAST_FRAMES
         quality = assess_quality(frames, sentence.phones, result.stopped_by, attempt + 1, result.noticed, spare)
         return Attempt(row, result, quality)
@@ -325,17 +325,17 @@ def assess_quality(
     phones: int,
     stopped_by: StoppedBy,
     attempts: int,
-    noticed: Finding | None = None,
+    noticed: Failure | None = None,
     spare: int = LAST_FRAMES,
 ) -> Quality:
     """Return the quality record of a sentence whose phones take `frames` frames, up to `spare` of them for its end."""
     pace = frames / max(1, phones)
-    is_whole = stopped_by is not StoppedBy.WATCH  # the pace of half a sentence says nothing
+    is_whole = stopped_by is not StoppedBy.FAILURE  # the pace of half a sentence says nothing
     checks: dict[str, bool] = {
         "cut": stopped_by is StoppedBy.LIMIT,
         "fast": is_whole and pace < FAST_FRAMES,
         "slow": is_whole and frames > SLOW_FRAMES * phones + spare,
-    } | {finding.value: finding is noticed for finding in Finding}
+    } | {finding.value: finding is noticed for finding in Failure}
     flags = tuple(flag for flag, is_set in checks.items() if is_set)
     return Quality("limit" if checks["cut"] else "end", pace, attempts, flags)
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from openvalle.config import Config
 from openvalle.data.batches import draw_generator
 from openvalle.data.shards import AudioShards, Row, TokenShards, crop, write_rows, write_tokens
-from openvalle.decode.nar import NARPromptRow, fill
+from openvalle.decode.nar import NARPrompt, fill
 from openvalle.engines.torch import TorchNAR
 from openvalle.errors import ConfigError
 from openvalle.files import write_text
@@ -91,14 +91,14 @@ class _Predictor:
         target, prompt = self.shards[row], self._prompt(row)
         assert target.durations is not None  # the data is aligned
         if prompt is None or prompt.durations is None:
-            inputs = NARPromptRow(target.text, target.codes[:, 0], path=to_alignment(target.durations))
+            inputs = NARPrompt(target.text, target.codes[:, 0], alignment=to_alignment(target.durations))
         else:
-            inputs = NARPromptRow(
+            inputs = NARPrompt(
                 text=np.concatenate([prompt.text, target.text]),
-                first=target.codes[:, 0],
+                codebook1=target.codes[:, 0],
                 prompt_symbols=len(prompt.text),
                 prompt=prompt.codes,
-                path=to_alignment(np.concatenate([prompt.durations, target.durations])),
+                alignment=to_alignment(np.concatenate([prompt.durations, target.durations])),
             )
         return fill(TorchNAR(self.network), [inputs])[0]
 

@@ -7,18 +7,18 @@ import pytest
 
 from lm_samples import ar_engine
 from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate
-from openvalle.decode.failures import Finding, Watch, WatchOptions
+from openvalle.decode.failures import Failure, FailureDetector, FailureOptions
 from openvalle.decode.sampling import make_rngs
 
 TEXT = np.array([1, 2, 3, 4, 5, 6, 7, 8])
 
 
-def found(codes, options: WatchOptions | None = None, block: int = 2, budget: float | None = None):
-    """Return the first finding and the step it came at."""
-    watch = Watch(options or WatchOptions(), block, budget)
+def found(codes, options: FailureOptions | None = None, block: int = 2, budget: float | None = None):
+    """Return the first failure and the step it came at."""
+    detector = FailureDetector(options or FailureOptions(), block, budget)
     for step, code in enumerate(codes, 1):
-        if finding := watch.push([int(code)]):
-            return finding, step
+        if failure := detector.push([int(code)]):
+            return failure, step
     return None
 
 
@@ -30,11 +30,11 @@ def test_random_codes_are_ordinary() -> None:
 @pytest.mark.parametrize("period", [1, 5, 30])
 def test_a_pattern_again_and_again_is_a_loop(period: int) -> None:
     pattern = np.random.default_rng(1).permutation(1024)[:period].tolist()
-    finding, step = found(pattern * 400)
-    assert finding is Finding.LOOP
+    failure, step = found(pattern * 400)
+    assert failure is Failure.LOOP
     assert step == max(45, 3 * period) + period  # 90 frames of 2, at least three times
     codes = [entry if place % 17 else 1000 + place % 20 for place, entry in enumerate(pattern * 400)]
-    assert found(codes)[0] is Finding.LOOP, "sampled loops are not exact"
+    assert found(codes)[0] is Failure.LOOP, "sampled loops are not exact"
 
 
 def test_a_held_vowel_and_a_word_said_twice_are_no_loop() -> None:
@@ -43,21 +43,21 @@ def test_a_held_vowel_and_a_word_said_twice_are_no_loop() -> None:
 
 
 def test_silence_and_runaway() -> None:
-    options = WatchOptions(silent=(3, 4), loop_frames=0)
-    assert found([5, *[3, 4] * 100], options) == (Finding.SILENCE, 62)  # more than 120 frames of 2
-    assert found(range(100), budget=50.0) == (Finding.RUNAWAY, 26)
-    assert found([3] * 500, WatchOptions(loop_frames=0, silence_frames=0, silent=(3,))) is None
+    options = FailureOptions(silent=(3, 4), loop_frames=0)
+    assert found([5, *[3, 4] * 100], options) == (Failure.SILENCE, 62)  # more than 120 frames of 2
+    assert found(range(100), budget=50.0) == (Failure.RUNAWAY, 26)
+    assert found([3] * 500, FailureOptions(loop_frames=0, silence_frames=0, silent=(3,))) is None
 
 
 def test_a_runaway_draw_ends_early_and_says_why() -> None:
     model = ar_engine("builtin")
-    slow = AROptions(symbol_frames=60, pauses=(), watch=WatchOptions(runaway_frames=2.2))
+    slow = AROptions(symbol_frames=60, pauses=(), watch=FailureOptions(runaway_frames=2.2))
     result = generate(model, [ARPrompt(TEXT)], slow, make_rngs([3]))[0]
-    assert (result.stopped_by, result.noticed) == (StoppedBy.WATCH, Finding.RUNAWAY)
+    assert (result.stopped_by, result.noticed) == (StoppedBy.FAILURE, Failure.RUNAWAY)
     enduring = slow.model_copy(update={"watch": slow.watch.model_copy(update={"ends": False})})
     whole = generate(model, [ARPrompt(TEXT)], enduring, make_rngs([3]))[0]
-    assert whole.noticed is Finding.RUNAWAY
-    assert whole.stopped_by is not StoppedBy.WATCH
+    assert whole.noticed is Failure.RUNAWAY
+    assert whole.stopped_by is not StoppedBy.FAILURE
     assert whole.codes[: len(result.codes)].tolist() == result.codes.tolist()
     assert len(whole.codes) > len(result.codes)
 
@@ -67,8 +67,8 @@ def test_what_follows_is_read_but_not_spoken(kind: str) -> None:
     model = ar_engine(kind)
     options = AROptions(symbol_frames=8, pause_frames=8)
     result = generate(model, [ARPrompt(TEXT, following_symbols=3)], options, make_rngs([3]))[0]
-    assert result.stopped_by is StoppedBy.PATH_END
-    assert result.path.max() == 4, "the last of the five symbols to speak"
+    assert result.stopped_by is StoppedBy.ALIGNMENT_END
+    assert result.alignment.max() == 4, "the last of the five symbols to speak"
     whole = generate(model, [ARPrompt(TEXT)], options, make_rngs([3]))[0]
     assert whole.codes[: len(result.codes)].tolist() == result.codes.tolist()
     alone = generate(model, [ARPrompt(TEXT[:5])], options, make_rngs([3]))[0]
