@@ -26,7 +26,7 @@ from openvalle.synth.synthesizer import WINDOWS
 from report import Report
 
 if TYPE_CHECKING:
-    from openvalle.synth.generate import Block
+    from openvalle.synth.generate import StreamBlock
     from openvalle.synth.synthesizer import Synthesizer
 
 SENTENCES = (
@@ -73,7 +73,7 @@ def listened(arrivals: Iterable[tuple[float, float]]) -> Heard:
     return Heard(first, gap, seconds, took, count)
 
 
-def timed(blocks: Iterator[Block]) -> Iterator[tuple[float, float]]:
+def timed(blocks: Iterator[StreamBlock]) -> Iterator[tuple[float, float]]:
     """Yield when each block arrives and how long it sounds."""
     started = time.perf_counter()
     for block in blocks:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.data.shards import to_int16, write_audio, write_rows, write_tokens
+from openvalle.data.shards import to_int16, write_audio, write_tokens
+from openvalle.jsonl import write_json_lines
 from openvalle.types import Vocabulary
 
 SYMBOLS = ("<pad>", "SIL", "AA1", "B", "K")
@@ -30,7 +31,7 @@ def audio_folder(tmp_path: Path) -> Path:
                 | {"split": "dev" if speaker == "cleo" else "train", "seconds": len(clip) / 24_000}
                 | {"shard": f"audio-{number:05d}.npy", "start": start, "samples": len(clip), "sound": ""}
             )
-    write_rows(folder / "index.jsonl", rows)
+    write_json_lines(folder / "index.jsonl", rows)
     return tmp_path
 
 
@@ -50,7 +51,7 @@ def _write_tokens(folder: Path, lengths: dict[str, list[int]]) -> Path:
                 | {"seconds": len(item) / 75, "shard": shard, "frames": len(item), "symbols": counts[place]}
                 | {"frame_start": frames[place], "symbol_start": places[place]}
             )
-    write_rows(folder / "tokens" / "index.jsonl", rows)
+    write_json_lines(folder / "tokens" / "index.jsonl", rows)
     Vocabulary(tuple(SYMBOLS)).save(folder / "tokens" / "symbols.json")
     codec = {"name": "random", "digest": "c0dec", "rate": 24_000, "hop": 320, "codebooks": 8, "entries": 1024}
     (folder / "tokens" / "codec.json").write_text(json.dumps(codec | {"merge": 2}))

@@ -8,15 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from openvalle.data.shards import (
-    AudioShards,
-    TokenShards,
-    read_rows,
-    to_int16,
-    write_rows,
-    write_tokens,
-)
+from openvalle.data.shards import AudioShards, TokenShards, read_rows, to_int16, write_tokens
 from openvalle.errors import ModelError
+from openvalle.jsonl import write_json_lines
 from openvalle.types import to_alignment
 
 
@@ -59,7 +53,7 @@ def test_tokens_come_back_as_written(tmp_path, token_folder):
     assert (frames, places) == ([0, 6], [0, 2])
     common = {"speaker": "a", "language": "en", "split": "train", "text": "", "seconds": 0.1}
     common |= {"shard": "shard-00000.safetensors"}
-    write_rows(
+    write_json_lines(
         token_folder / "tokens" / "index.jsonl",
         [
             common | {"id": "x", "frames": 6, "symbols": 2, "frame_start": 0, "symbol_start": 0},
@@ -130,7 +124,7 @@ def test_thousands_of_shards_are_read_with_few_open_files(tmp_path):
     for n, row in enumerate(rows):
         row["shard"] = f"audio-{n:05d}.npy"
         np.save(tmp_path / row["shard"], clip)
-    write_rows(tmp_path / "index.jsonl", rows)
+    write_json_lines(tmp_path / "index.jsonl", rows)
     code = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))

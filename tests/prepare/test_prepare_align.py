@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from openvalle.audio import RATE, Audio
-from openvalle.data.shards import to_int16, write_audio, write_rows
+from openvalle.data.shards import to_int16, write_audio
 from openvalle.errors import AudioError
+from openvalle.jsonl import write_json_lines
 from openvalle.prepare.align import AlignSettings, AlignWork, add_words, check, cut, read_spans
 from openvalle.speech_models.aligner import PhoneAlignment, PhoneSpan, mark_edges
 
@@ -90,7 +91,7 @@ def test_better_phones_redo_only_the_utterances_they_change(tmp_path):
     aligner = EvenAligner()
     work = AlignWork(tmp_path, tmp_path / "audio", AlignSettings(), aligner)
     first, _ = work(0, rows)
-    write_rows(tmp_path / "unit-00000.jsonl", [{"digest": "old", "kept": 2}, *first])
+    write_json_lines(tmp_path / "unit-00000.jsonl", [{"digest": "old", "kept": 2}, *first])
     rows[1]["words"][0] = ["Good", "G", "UH0", "D"]
     second, _ = work(0, rows)
     assert aligner.calls == [2, 2, 2]

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from openvalle.data.shards import TokenShards, take_symbols, write_rows, write_tokens
+from openvalle.data.shards import TokenShards, take_symbols, write_tokens
 from openvalle.decode.prompt import continual, speak, zero_shot
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.errors import ConfigError
+from openvalle.jsonl import write_json_lines
 from openvalle.model.checkpoint import Part, load_bundle, save_bundle
 from openvalle.synth.load import parse_options
 from openvalle.text.symbols import inventory
@@ -41,7 +42,7 @@ def tokens(folder: Path, merge: int) -> Path:
         | {"symbols": 6, "frame_start": frames[index], "symbol_start": places[index]}
         for index, speaker in enumerate(SPEAKERS)
     ]
-    write_rows(folder / "tokens" / "index.jsonl", rows)
+    write_json_lines(folder / "tokens" / "index.jsonl", rows)
     inventory().vocabulary.save(folder / "tokens" / "symbols.json")
     codec = {"name": "random", "digest": "c0dec", "rate": 24_000, "hop": 320, "codebooks": 8, "entries": 1024}
     (folder / "tokens" / "codec.json").write_text(json.dumps(codec | {"merge": merge}))
@@ -131,6 +132,6 @@ def test_more_languages_than_the_model_has_are_refused_before_training(tmp_path)
     folder = tokens(tmp_path, 1)
     path = folder / "tokens" / "index.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    write_rows(path, [{**row, "language": ["en", "zh", "ja"][index % 3]} for index, row in enumerate(rows)])
+    write_json_lines(path, [{**row, "language": ["en", "zh", "ja"][index % 3]} for index, row in enumerate(rows)])
     with pytest.raises(ConfigError, match="3 languages, the model 2"):
         task("vallex", folder, Part.AR)

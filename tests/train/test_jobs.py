@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 
 from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
 from openvalle.codec.load import load_codec
-from openvalle.data.shards import TokenShards, to_int16, write_audio, write_rows, write_tokens
+from openvalle.data.shards import TokenShards, to_int16, write_audio, write_tokens
 from openvalle.errors import ConfigError, ModelError
+from openvalle.jsonl import write_json_lines
 from openvalle.model.checkpoint import load_bundle
 from openvalle.text.symbols import inventory
 from openvalle.train.codec import start_decoder
@@ -47,7 +48,7 @@ def prepared(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     clips = [to_int16(rng.uniform(-0.5, 0.5, 24_000)) for _ in SPLITS]
     starts = write_audio(tmp_path / "audio" / "audio-00000.npy", clips)
-    write_rows(
+    write_json_lines(
         tmp_path / "audio" / "index.jsonl",
         [
             {
@@ -116,7 +117,7 @@ def tokenize(folder: Path, codec: BuiltinCodec) -> None:
     codes = [rng.integers(0, codec.config.entries, (36, 8)) for _ in SPLITS]
     symbols = [[1, 45, 49, 46, 1] for _ in SPLITS]
     frames, places = write_tokens(folder / "tokens" / "shard-00000.safetensors", codes, symbols, durations)
-    write_rows(
+    write_json_lines(
         folder / "tokens" / "index.jsonl",
         [
             {

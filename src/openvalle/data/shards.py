@@ -6,7 +6,7 @@ Both stay on disk, memory-mapped, and are read row by row or crop by crop. Their
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,20 @@ from openvalle.audio import RATE, Audio
 from openvalle.errors import ModelError, UserError
 from openvalle.files import atomic_path
 from openvalle.inputs import read_text
-from openvalle.jsonl import BadLine, json_lines, write_json_lines
+from openvalle.jsonl import BadLine, json_lines
 from openvalle.types import TokenSpec, Utterance, Vocabulary
 
 Row = dict[str, Any]
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write one JSON object a line, atomically."""
-    write_json_lines(path, rows)
-
-
 def read_rows(path: Path) -> list[Row]:
     """Return the objects of a JSON lines file; `ModelError` names the line that cannot be read."""
     try:
-        rows = [row for _, row in json_lines(read_text(path, most=None))]
-        if not all(isinstance(row, dict) for row in rows):
-            raise BadLine(next(n for n, row in enumerate(rows, 1) if not isinstance(row, dict)), "no object")
-        return rows
+        rows = list(json_lines(read_text(path, most=None)))
+        for number, row in rows:
+            if not isinstance(row, dict):
+                raise BadLine(number, "no object")
+        return [row for _, row in rows]
     except BadLine as error:
         raise ModelError(f"{path} is damaged at line {error.number}", "run `openvalle prepare` again") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -142,13 +138,27 @@ def write_audio(path: Path, clips: Sequence[np.ndarray]) -> list[int]:
     return starts[:-1]
 
 
-class AudioShards:
+class _Shards:
+    """Rows of a manifest in `folder`."""
+
+    def __init__(self, folder: Path, rows: list[Row]) -> None:
+        self.folder, self.rows = folder, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def speakers(self) -> list[str]:
+        """Speaker of each row."""
+        return [row["speaker"] for row in self.rows]
+
+
+class AudioShards(_Shards):
     """Cleaned 24 kHz mono speech. Rows hold id, speaker, language, split, text, seconds, shard, start,
     samples and `sound`, a digest of the samples."""
 
     def __init__(self, folder: Path, rows: list[Row]) -> None:
-        self.folder = folder
-        self.rows = rows
+        super().__init__(folder, rows)
         self._maps = OpenShards(_map)
 
     @classmethod
@@ -156,9 +166,6 @@ class AudioShards:
         """Open the audio step of a prepared folder; `ModelError` if it is missing or has no such split."""
         folder = _step_folder(Path(folder), "audio")
         return cls(folder, select_split(read_rows(folder / "index.jsonl"), split, folder))
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     def __getitem__(self, index: int) -> Audio:
         """Return a whole row."""
@@ -168,11 +175,6 @@ class AudioShards:
     def lengths(self) -> np.ndarray:
         """Samples of each row, (rows,) int64."""
         return np.array([row["samples"] for row in self.rows], np.int64)
-
-    @property
-    def speakers(self) -> list[str]:
-        """Speaker of each row."""
-        return [row["speaker"] for row in self.rows]
 
     def crop(self, index: int, start: int, samples: int) -> np.ndarray:
         """Return (samples,) float32 of one row from sample `start`; shorter only where the row ends."""
@@ -216,13 +218,12 @@ def write_tokens(
     return frames[:-1].tolist(), places[:-1].tolist()
 
 
-class TokenShards:
+class TokenShards(_Shards):
     """Tokenised utterances. Rows hold id, speaker, language, split, text, seconds, shard, frames, symbols,
     frame_start and symbol_start; `vocabulary` is what the text ids index, `codec` what made the codes."""
 
     def __init__(self, folder: Path, rows: list[Row], vocabulary: Vocabulary, codec: TokenSpec) -> None:
-        self.folder = folder
-        self.rows = rows
+        super().__init__(folder, rows)
         self.vocabulary, self.codec = vocabulary, codec
         self._files = OpenShards(_tensors)
         self._neighbours: dict[str, int | None] = {}  # made when first asked for
@@ -248,9 +249,6 @@ class TokenShards:
                     f"the tokens in {self.folder} were made with another {kind} ({found}, not {wanted})",
                     "run `openvalle prepare` with those of the model: --symbols MODEL, --codec",
                 )
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     def __getitem__(self, index: int) -> Utterance:
         """Return one utterance; `ModelError` if its shard is damaged."""
@@ -284,11 +282,6 @@ class TokenShards:
     def frames(self) -> np.ndarray:
         """Frames of each row, (rows,) int64."""
         return np.array([row["frames"] for row in self.rows], np.int64)
-
-    @property
-    def speakers(self) -> list[str]:
-        """Speaker of each row."""
-        return [row["speaker"] for row in self.rows]
 
     def _read(self, row: Row, name: str, start: int, end: int) -> np.ndarray:
         from safetensors import SafetensorError

@@ -15,7 +15,7 @@ from openvalle.config import Config
 from openvalle.data.shards import Row, to_int16, write_audio
 from openvalle.errors import AudioError
 from openvalle.media import read_frames
-from openvalle.prepare.executor import UNIT, Progress, StepResult, Work, run_step
+from openvalle.prepare.executor import UNIT, Progress, StepResult, run_step
 
 MIN_READ_SECONDS = 1e-3  # of a row, so that at least one sample is read
 
@@ -59,10 +59,6 @@ class CleanWork:
         ], rejected
 
 
-def _build(folder: Path, settings: CleanSettings) -> Work:
-    return CleanWork(folder, settings)
-
-
 def run_clean(
     rows: list[Row],
     folder: Path,
@@ -72,9 +68,8 @@ def run_clean(
     progress: Progress | None = None,
 ) -> StepResult:
     """Clean every row of a scan into `folder`; return the kept rows, as `AudioShards` reads them."""
-    build = partial(_build, folder, settings)
     rows = [row | {"file": _stamp(Path(row["audio"]))} for row in rows]
-    return run_step(folder, rows, build, settings.model_dump(), jobs, unit, progress)
+    return run_step(folder, rows, partial(CleanWork, folder, settings), settings.model_dump(), jobs, unit, progress)
 
 
 def _stamp(path: Path) -> list[int]:

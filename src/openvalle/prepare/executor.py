@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from openvalle.data.shards import Row, read_rows, write_rows
+from openvalle.data.shards import Row, read_rows
 from openvalle.errors import ModelError, UserError
+from openvalle.jsonl import write_json_lines
 from openvalle.parallel import run_units
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class WorkUnit:
 
     def finish(self, kept: list[Row], rejected: list[Row]) -> None:
         """Write the unit's result; from here on it is done."""
-        write_rows(self.path, [{"digest": self.digest, "kept": len(kept)}, *kept, *rejected])
+        write_json_lines(self.path, [{"digest": self.digest, "kept": len(kept)}, *kept, *rejected])
 
     def result(self) -> tuple[list[Row], list[Row]]:
         """Return the kept and the rejected rows."""
@@ -133,7 +134,7 @@ def _merge(folder: Path, tasks: list[WorkUnit]) -> StepResult:
         more, lost = task.result()
         kept += more
         rejected += lost
-    write_rows(folder / "rejected.jsonl", rejected)
-    write_rows(folder / "index.jsonl", kept)
+    write_json_lines(folder / "rejected.jsonl", rejected)
+    write_json_lines(folder / "index.jsonl", kept)
     log.info("%s: %d utterances kept, %d rejected", folder.name, len(kept), len(rejected))
     return StepResult(kept, rejected)

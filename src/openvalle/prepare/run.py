@@ -9,9 +9,10 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from openvalle.data.shards import Row, write_rows
+from openvalle.data.shards import Row
 from openvalle.errors import ConfigError, UserError
 from openvalle.files import lock_folder
+from openvalle.jsonl import write_json_lines
 from openvalle.prepare.align import AlignSettings, run_align
 from openvalle.prepare.clean import CleanSettings, run_clean
 from openvalle.prepare.executor import UNIT, Progress, StepResult
@@ -94,93 +95,61 @@ def prepare(
     options = options or PrepareOptions()
     if last not in options.steps:
         raise ConfigError(f"there is no step {last} with the text unit {options.text_unit}", "choose another step")
+    kept: dict[str, int] = {}
+    rows: list[Row] = []
+    rejected: list[Row] = []
     with lock_folder(out):
-        return _prepare(_Run(out, jobs, options, progress), source, codec, last)
-
-
-def _prepare(run: _Run, source: Path, codec: str, last: Step) -> PrepareReport:
-    options, out = run.options, run.out
-    results: dict[Step, StepResult] = {}
-    for step in options.steps[: options.steps.index(last) + 1]:
-        rows = results[list(results)[-1]].kept if results else []
-        results[step] = run.scan(source) if step is Step.SCAN else run.work(step, rows, codec)
-        if not results[step].kept:
-            _write_rejected(out, results)
-            raise UserError(
-                f"no utterance of {source} passed the step {step}", f"see {out / 'rejected.jsonl'} for the reasons"
-            )
-    rejected = _write_rejected(out, results)
-    final = results[last].kept
-    report = PrepareReport(
-        {str(step): len(result.kept) for step, result in results.items()},
-        rejected,
-        sum(row["seconds"] for row in final),
-    )
-    log.info("%d utterances, %.2f h; %d rejected", len(final), report.seconds / 3600, len(rejected))
+        for step in options.steps[: options.steps.index(last) + 1]:
+            if step is Step.SCAN:
+                result = scan(source, out / step)
+                if progress:
+                    progress(step, len(result.kept), len(result.kept))
+            else:
+                result = _run(step, rows, out, codec, options, jobs, progress)
+            rows, kept[str(step)] = result.kept, len(result.kept)
+            rejected += [row | {"step": str(step)} for row in result.rejected]
+            write_json_lines(out / "rejected.jsonl", rejected)
+            if not rows:
+                raise UserError(
+                    f"no utterance of {source} passed the step {step}", f"see {out / 'rejected.jsonl'} for the reasons"
+                )
+    report = PrepareReport(kept, rejected, sum(row["seconds"] for row in rows))
+    log.info("%d utterances, %.2f h; %d rejected", len(rows), report.seconds / 3600, len(rejected))
     return report
 
 
-@dataclass(frozen=True)
-class _Run:
-    out: Path
-    jobs: int
-    options: PrepareOptions
-    progress: Progress | None
+def _run(
+    step: Step, rows: list[Row], out: Path, codec: str, options: PrepareOptions, jobs: int, progress: Progress | None
+) -> StepResult:
+    """Do one of the steps after the scan."""
+    folder, audio, common = out / step, out / Step.AUDIO, (jobs, options.unit, progress)
+    if step is Step.AUDIO:
+        return run_clean(rows, folder, options.clean, *common)
+    if step is Step.ALIGN:
+        return run_align(rows, folder, audio, options.align, *common)
+    # torch is needed from here on only
+    from openvalle.codec.load import found_again, load_codec
+    from openvalle.prepare.tokenize import add_speeds, run_tokenize
 
-    def scan(self, source: Path) -> StepResult:
-        result = scan(source, self.out / Step.SCAN)
-        if self.progress:
-            self.progress(Step.SCAN, len(result.kept), len(result.kept))
-        return result
-
-    def work(self, step: Step, rows: Sequence[Row], codec: str) -> StepResult:
-        """Do one of the steps after the scan."""
-        folder, audio = self.out / step, self.out / Step.AUDIO
-        common = (self.jobs, self.options.unit, self.progress)
-        match step:
-            case Step.AUDIO:
-                return run_clean(list(rows), folder, self.options.clean, *common)
-            case Step.ALIGN:
-                return run_align(list(rows), folder, audio, self.options.align, *common)
-            case _:
-                # torch is needed from here on only
-                from openvalle.codec.load import found_again, load_codec
-                from openvalle.prepare.tokenize import add_speeds, run_tokenize
-
-                load = partial(load_codec, codec)
-                chosen = add_speeds(list(rows), self.options.speeds)
-                return run_tokenize(
-                    chosen,
-                    folder,
-                    audio,
-                    load,
-                    self._table(rows),
-                    self.options.frames_per_entry,
-                    *common,
-                    source=found_again(codec),
-                )
-
-    def _table(self, rows: Sequence[Row]) -> SymbolTable:
-        """Return the table that was given, the phone inventory, or byte pairs learned from the rows."""
-        options = self.options
-        if options.symbols is not None:
-            table = SymbolTable(Vocabulary.load(options.symbols))
-            if table.unit is not options.text_unit:
-                raise ConfigError(
-                    f"{options.symbols} is a table of {table.unit}, and the text unit is {options.text_unit}",
-                    "choose its text unit, or another table",
-                )
-            return table
-        if options.text_unit is TextUnit.PHONEME:
-            return inventory()
-        from openvalle.text.tokenizer import SIZE, train
-
-        texts = [read_out(row["text"], row["language"]) for row in rows if row["split"] == "train"]
-        texts = texts or [read_out(row["text"], row["language"]) for row in rows]
-        return SymbolTable(train(texts, options.bpe_size or SIZE))
+    chosen, load = add_speeds(rows, options.speeds), partial(load_codec, codec)
+    table, merge = _make_table(rows, options), options.frames_per_entry
+    return run_tokenize(chosen, folder, audio, load, table, merge, *common, source=found_again(codec))
 
 
-def _write_rejected(out: Path, results: dict[Step, StepResult]) -> list[Row]:
-    rejected = [row | {"step": str(step)} for step, result in results.items() for row in result.rejected]
-    write_rows(out / "rejected.jsonl", rejected)
-    return rejected
+def _make_table(rows: Sequence[Row], options: PrepareOptions) -> SymbolTable:
+    """Return the table that was given, the phone inventory, or byte pairs learned from the rows."""
+    if options.symbols is not None:
+        table = SymbolTable(Vocabulary.load(options.symbols))
+        if table.unit is not options.text_unit:
+            raise ConfigError(
+                f"{options.symbols} is a table of {table.unit}, and the text unit is {options.text_unit}",
+                "choose its text unit, or another table",
+            )
+        return table
+    if options.text_unit is TextUnit.PHONEME:
+        return inventory()
+    from openvalle.text.tokenizer import SIZE, train
+
+    texts = [read_out(row["text"], row["language"]) for row in rows if row["split"] == "train"]
+    texts = texts or [read_out(row["text"], row["language"]) for row in rows]
+    return SymbolTable(train(texts, options.bpe_size or SIZE))

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from openvalle.data.shards import Row, write_rows
+from openvalle.data.shards import Row
 from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path
+from openvalle.jsonl import write_json_lines
 from openvalle.media import Header, read_header
 from openvalle.prepare.executor import StepResult, explain_write_errors
 from openvalle.prepare.formats import CorpusClip, Format, read_clips
@@ -41,7 +42,7 @@ def scan(source: Path, folder: Path) -> StepResult:
         seen.add(clip.id)
         kept.append((clip, info))
     with explain_write_errors(folder):
-        write_rows(folder / "rejected.jsonl", rejected)
+        write_json_lines(folder / "rejected.jsonl", rejected)
     if not kept:
         why = f"{rejected[0]['id']}: {rejected[0]['reason']}" if rejected else "no sound with text was found"
         raise UserError(

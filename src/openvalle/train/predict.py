@@ -15,11 +15,12 @@ from pydantic import Field
 
 from openvalle.config import Config
 from openvalle.data.batches import draw_generator
-from openvalle.data.shards import AudioShards, Row, TokenShards, crop, write_rows, write_tokens
+from openvalle.data.shards import AudioShards, Row, TokenShards, crop, write_tokens
 from openvalle.decode.nar import NARPrompt, fill
 from openvalle.engines.torch import TorchNAR
 from openvalle.errors import ConfigError
 from openvalle.files import write_text
+from openvalle.jsonl import write_json_lines
 from openvalle.model.checkpoint import Part, PartFile, load_half
 from openvalle.model.nar import NAR
 from openvalle.parallel import progress_bars
@@ -127,4 +128,4 @@ def _write(out: Path, shards: TokenShards, rows: list[int], codes: list[np.ndarr
     ]
     for file in ("symbols.json", "codec.json"):
         write_text(out / "tokens" / file, (shards.folder / file).read_text(encoding="utf-8"))
-    write_rows(out / "tokens" / "index.jsonl", index)
+    write_json_lines(out / "tokens" / "index.jsonl", index)
