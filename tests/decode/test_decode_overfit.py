@@ -34,10 +34,10 @@ BOOKS = 3
 
 
 def learn_by_heart(network: AR | NAR, rows: list[Utterance], steps: int) -> None:
-    optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=6e-3)
     batch, rng = batch_for(network.config, rows), torch.Generator().manual_seed(0)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 4e-3 * min(1.0, (step + 1) / 20) * (1 - step / steps)
+        optimizer.param_groups[0]["lr"] = 6e-3 * min(1.0, (step + 1) / 20) * (1 - step / steps)
         loss = network.train().loss(batch, rng).total
         optimizer.zero_grad()
         loss.backward()
@@ -65,7 +65,7 @@ def test_the_ar_model_repeats_what_it_learnt_and_ends_there(kind):
     torch.manual_seed(0)
     rows = [utterance(6, 48, 0), utterance(9, 40, 1)]
     model = AR(ARConfig.parse({**WIDER, **AR_KINDS[kind]}))
-    learn_by_heart(model, rows, 110)
+    learn_by_heart(model, rows, 70)
     for row in rows:
         prompt, batch, count = ar_prompt(model, row)
         codes = batch.codes[0, :: model.config.merge, 0].numpy()
@@ -88,7 +88,7 @@ def test_the_nar_model_fills_in_what_it_learnt(kind):
         {**WIDER, **NAR_KINDS[kind], "codebooks": BOOKS, "stage_draw": "sample", "codebook1_noise": 0.0}
     )
     model = as_quantiser(NAR(config))
-    learn_by_heart(model, rows, 160)
+    learn_by_heart(model, rows, 90)
     for row in rows:
         codes, alignment = batch_for(config, [row]).codes[0].numpy(), batch_for(config, [row]).alignment[0].numpy()
         start = 0
