@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from openvalle.decode.ar import AROptions, ARPrompt, generate
+from openvalle.decode.ar import AROptions, generate
 from openvalle.decode.failures import FailureOptions
-from openvalle.decode.nar import NARPrompt, fill
+from openvalle.decode.nar import fill
+from openvalle.decode.prompt import ARPrompt, NARPrompt
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR

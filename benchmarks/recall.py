@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from openvalle.data.shards import TokenShards
-from openvalle.decode.ar import AROptions, ARResult, StoppedBy, generate
+from openvalle.decode.ar import AROptions, generate
 from openvalle.decode.failures import FailureOptions
 from openvalle.decode.nar import fill
 from openvalle.decode.prompt import CONTINUED_FRAMES, continual, zero_shot
@@ -85,7 +85,7 @@ def recall_others(ar: AREngine, nar: NAREngine, row: Row, shards: TokenShards, i
     true, symbols = codes[shown:], None
     if config.alignment == Alignment.PHONEME and path is not None:
         symbols = path[shown :: config.merge] - prompt.prompt_symbols
-    given = prompt.nar(ARResult(true[:: config.merge, 0], symbols, StoppedBy.EOS), config)
+    given = prompt.nar(config, codebook1=true[:: config.merge, 0], alignment=symbols)
     same = fill(nar, [given])[0][:, 1:] == true[:, 1:]
     return same.sum(0), len(same)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from torch import nn
 
+from openvalle.decode.ar import generate
+from openvalle.decode.nar import fill
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch
@@ -120,3 +123,13 @@ def ar_engine(kind: str) -> TorchAR:
 def nar_engine(kind: str) -> TorchNAR:
     """Return the same, ready to decode."""
     return TorchNAR(nar_of(kind))
+
+
+def speak(ar, nar, prompts, options, rngs) -> list[np.ndarray]:
+    """Return the codes (T, Q) of each prompt's target, spoken as often as there are generators for it."""
+    results, fan = generate(ar, [prompt.ar(ar.config) for prompt in prompts], options, rngs), len(rngs) // len(prompts)
+    rows = [
+        prompts[index // fan].nar(ar.config, options.accent, result.codes, result.alignment)
+        for index, result in enumerate(results)
+    ]
+    return fill(nar, rows)

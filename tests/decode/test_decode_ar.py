@@ -10,7 +10,8 @@ import torch
 
 from lm_samples import AR_KINDS, ENTRIES, SMALL, SYMBOLS, ar_engine, shaken
 from openvalle.decode.alignment import MonotonicPointer, stretch
-from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate, prepare_inputs, stream
+from openvalle.decode.ar import AROptions, StoppedBy, generate, prepare_inputs, stream
+from openvalle.decode.prompt import ARPrompt
 from openvalle.decode.sampling import SamplingOptions, make_rngs
 from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from lm_samples import ar_engine
-from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate
+from openvalle.decode.ar import AROptions, StoppedBy, generate
 from openvalle.decode.failures import Failure, FailureDetector, FailureOptions
+from openvalle.decode.prompt import ARPrompt
 from openvalle.decode.sampling import make_rngs
 
 TEXT = np.array([1, 2, 3, 4, 5, 6, 7, 8])

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lm_samples import ENTRIES, NAR_KINDS, SMALL, nar_engine, nar_of, shaken
-from openvalle.decode.nar import NARPrompt, fill
+from openvalle.decode.nar import fill
+from openvalle.decode.prompt import NARPrompt
 from openvalle.engines.torch import TorchNAR
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from lm_samples import AR_KINDS, NAR_KINDS, SMALL, STACK, as_quantiser, batch_for, utterance
-from openvalle.decode.ar import AROptions, ARPrompt, StoppedBy, generate
-from openvalle.decode.nar import NARPrompt, fill
+from openvalle.decode.ar import AROptions, StoppedBy, generate
+from openvalle.decode.nar import fill
+from openvalle.decode.prompt import ARPrompt, NARPrompt
 from openvalle.decode.sampling import SamplingOptions, make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lm_samples import AR_KINDS, ENTRIES, NAR_KINDS, SMALL, ar_engine, nar_engine, shaken, utterance
-from openvalle.decode.ar import Accent, AROptions, generate, prepare_inputs
-from openvalle.decode.prompt import continual, speak, zero_shot
+from lm_samples import AR_KINDS, ENTRIES, NAR_KINDS, SMALL, ar_engine, nar_engine, shaken, speak, utterance
+from openvalle.decode.ar import AROptions, generate, prepare_inputs
+from openvalle.decode.prompt import Accent, continual, zero_shot
 from openvalle.decode.sampling import SamplingOptions, make_rngs
 from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError
@@ -38,7 +38,7 @@ def test_text_comes_first_and_the_prompt_is_cut_alike_for_both_networks(kind):
     assert np.array_equal(prompt.ar(config).codes, kept[:: config.merge, 0])
     model = TorchAR(shaken(AR(config)))
     result = generate(model, [prompt.ar(config)], OPTIONS, make_rngs([1]))[0]
-    filled = prompt.nar(result, config)
+    filled = prompt.nar(config, codebook1=result.codes, alignment=result.alignment)
     assert np.array_equal(filled.prompt, kept)
     assert np.array_equal(filled.codebook1, np.repeat(result.codes, config.merge))
     if config.alignment == Alignment.PHONEME:
@@ -75,7 +75,7 @@ def test_a_prompt_that_ends_inside_a_symbol_goes_on_with_it():
     assert prompt.prompt_symbols == 2
     assert prompt.alignment.tolist() == [0] * 8 + [1] * 8 + [2] * 4
     result = generate(ar_engine("valler"), [prompt.ar(config)], OPTIONS, make_rngs([1]))[0]
-    assert prompt.nar(result, config).alignment[20] == 2
+    assert prompt.nar(config, codebook1=result.codes, alignment=result.alignment).alignment[20] == 2
 
 
 def test_without_durations_the_bounds_hold_for_prompt_and_target_together():

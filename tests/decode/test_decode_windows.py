@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lm_samples import ENTRIES, NAR_KINDS, SMALL, nar_engine
-from openvalle.decode.nar import NARPrompt, WindowFiller, Windows, fill
+from openvalle.decode.nar import WindowFiller, Windows, fill
+from openvalle.decode.prompt import NARPrompt
 from openvalle.engines.torch import TorchNAR
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR, NARInputs

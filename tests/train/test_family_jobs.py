@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from lm_samples import speak
 from openvalle.data.shards import TokenShards, take_symbols, write_tokens
-from openvalle.decode.prompt import continual, speak, zero_shot
+from openvalle.decode.prompt import continual, zero_shot
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.errors import ConfigError

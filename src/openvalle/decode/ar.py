@@ -17,55 +17,11 @@ from pydantic import Field, field_validator
 from openvalle.config import Config
 from openvalle.decode.alignment import MonotonicPointer, NoAlignment, Pointer, PresetAlignment, check_alignment
 from openvalle.decode.failures import Failure, FailureDetector, FailureOptions
+from openvalle.decode.prompt import Accent, ARPrompt
 from openvalle.decode.sampling import DRAWS, SamplingOptions, check_temperature, draw, draw_uniforms, to_steps
 from openvalle.engines.base import AREngine, ARRows, pad
 from openvalle.errors import ModelError
 from openvalle.model.config import Alignment, ARConfig
-
-
-class Accent(StrEnum):
-    """Which language id generated frames carry (VALL-E X 3.3)."""
-
-    NATIVE = "native"  # the target's
-    FOREIGN = "foreign"  # the prompt's: the accent of the voice's own language
-    NONE = "none"  # the null id, learnt by `language_dropout`
-
-
-@dataclass(frozen=True, eq=False)
-class ARPrompt:
-    """The text of prompt and target, and the prompt's audio (none: the model makes up a voice)."""
-
-    text: np.ndarray  # (S,) symbols of the prompt, then of the target
-    prompt_symbols: int = 0  # how many of them are the prompt's
-    codes: np.ndarray | None = None  # (Tp,) merged codebook 1
-    alignment: np.ndarray | None = None  # (Tp,) index of each code's symbol; needed with alignment
-    language: int = 0  # of the target; 0 = null
-    prompt_language: int | None = None  # None: the same
-    following_symbols: int = 0  # how many of the last ones are read, but not spoken; needs alignment
-    is_beginning: bool = False  # `codes` are how `text` begins, whose border nobody knows: `prompt_symbols` is 0
-
-    @property
-    def target(self) -> np.ndarray:
-        """The symbols (L,) after the prompt's."""
-        return self.text[self.prompt_symbols :]
-
-    @property
-    def language_before(self) -> int:
-        """The language id of the prompt."""
-        return self.language if self.prompt_language is None else self.prompt_language
-
-    def language_spoken(self, accent: Accent) -> int:
-        """Return the language id of generated frames."""
-        return {Accent.NONE: 0, Accent.FOREIGN: self.language_before, Accent.NATIVE: self.language}[accent]
-
-    def check(self, config: ARConfig) -> None:
-        """Raise `ModelError` if the model cannot go on from this."""
-        if not len(self.target):
-            raise ModelError("there is no text to speak after the prompt's", "give a text with speakable words")
-        is_aligned = config.alignment == Alignment.PHONEME
-        assert is_aligned or not self.following_symbols, "only a pointer knows where what follows begins"
-        if self.codes is not None and is_aligned and (self.alignment is None or len(self.alignment) != len(self.codes)):
-            raise ModelError("this model needs the symbol of each prompt frame", "align the prompt with its transcript")
 
 
 class AROptions(Config):

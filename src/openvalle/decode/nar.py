@@ -11,28 +11,15 @@ size give the same codes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from pydantic import Field
 
 from openvalle.config import Config
+from openvalle.decode.prompt import NARPrompt
 from openvalle.engines.base import NAREngine, NARRows, pad
 from openvalle.model.config import Alignment, NARConfig, NARText, PromptKind
-
-
-@dataclass(frozen=True, eq=False)
-class NARPrompt:
-    """One row to fill. Everything is at the codec's frame rate."""
-
-    text: np.ndarray  # (S,) symbols of the prompt, then of the target
-    codebook1: np.ndarray  # (T,) codebook 1 of the target
-    prompt_symbols: int = 0
-    prompt: np.ndarray | None = None  # (Tp, Q) all codebooks of the prompt; None: no prompt
-    alignment: np.ndarray | None = None  # (Tp + T,) index of each frame's symbol in `text`; needed with alignment
-    language: int = 0
-    prompt_language: int | None = None
-    own: int = 0  # last frames of `prompt` that are the target's
 
 
 def fill(engine: NAREngine, rows: Sequence[NARPrompt]) -> list[np.ndarray]:

@@ -1,27 +1,85 @@
 """Prompts (VALL-E 4.3): a recording and a text as both networks read them. The one place where they are put together.
 
 `zero_shot`: symbols of the prompt's transcript, then of another text; the prompt's codes come before the target's.
-`continued`: the text goes on where the recording ends, in the same breath. Nothing but the inputs differs.
+`continuation`: the text goes on where the recording ends, in the same breath. Nothing but the inputs differs.
+
+`continual`: what a recording says after its first seconds is said again.
 
 Law: text, prompt and positions that a frame of the NAR model gets here are those it had in training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 
-from openvalle.decode.ar import Accent, AROptions, ARPrompt, ARResult, generate
-from openvalle.decode.nar import NARPrompt, fill
-from openvalle.engines.base import AREngine, NAREngine
 from openvalle.errors import ModelError
 from openvalle.model.alignment import cut_durations, cut_whole
 from openvalle.model.config import Alignment, ARConfig
 from openvalle.types import Utterance
 
 CONTINUED_FRAMES = 225  # of the recording that `continual` goes on from: 3 s (VALL-E 4.3)
+
+
+class Accent(StrEnum):
+    """Which language id generated frames carry (VALL-E X 3.3)."""
+
+    NATIVE = "native"  # the target's
+    FOREIGN = "foreign"  # the prompt's: the accent of the voice's own language
+    NONE = "none"  # the null id, learnt by `language_dropout`
+
+
+@dataclass(frozen=True, eq=False)
+class ARPrompt:
+    """The text of prompt and target, and the prompt's audio (none: the model makes up a voice)."""
+
+    text: np.ndarray  # (S,) symbols of the prompt, then of the target
+    prompt_symbols: int = 0  # how many of them are the prompt's
+    codes: np.ndarray | None = None  # (Tp,) merged codebook 1
+    alignment: np.ndarray | None = None  # (Tp,) index of each code's symbol; needed with alignment
+    language: int = 0  # of the target; 0 = null
+    prompt_language: int | None = None  # None: the same
+    following_symbols: int = 0  # how many of the last ones are read, but not spoken; needs alignment
+    is_beginning: bool = False  # `codes` are how `text` begins, whose border nobody knows: `prompt_symbols` is 0
+
+    @property
+    def target(self) -> np.ndarray:
+        """The symbols (L,) after the prompt's."""
+        return self.text[self.prompt_symbols :]
+
+    @property
+    def language_before(self) -> int:
+        """The language id of the prompt."""
+        return self.language if self.prompt_language is None else self.prompt_language
+
+    def language_spoken(self, accent: Accent) -> int:
+        """Return the language id of generated frames."""
+        return {Accent.NONE: 0, Accent.FOREIGN: self.language_before, Accent.NATIVE: self.language}[accent]
+
+    def check(self, config: ARConfig) -> None:
+        """Raise `ModelError` if the model cannot go on from this."""
+        if not len(self.target):
+            raise ModelError("there is no text to speak after the prompt's", "give a text with speakable words")
+        is_aligned = config.alignment == Alignment.PHONEME
+        assert is_aligned or not self.following_symbols, "only a pointer knows where what follows begins"
+        if self.codes is not None and is_aligned and (self.alignment is None or len(self.alignment) != len(self.codes)):
+            raise ModelError("this model needs the symbol of each prompt frame", "align the prompt with its transcript")
+
+
+@dataclass(frozen=True, eq=False)
+class NARPrompt:
+    """One row to fill. Everything is at the codec's frame rate."""
+
+    text: np.ndarray  # (S,) symbols of the prompt, then of the target
+    codebook1: np.ndarray  # (T,) codebook 1 of the target
+    prompt_symbols: int = 0
+    prompt: np.ndarray | None = None  # (Tp, Q) all codebooks of the prompt; None: no prompt
+    alignment: np.ndarray | None = None  # (Tp + T,) index of each frame's symbol in `text`; needed with alignment
+    language: int = 0
+    prompt_language: int | None = None
+    own: int = 0  # last frames of `prompt` that are the target's
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,23 +110,30 @@ class SpeechPrompt:
             is_beginning=self.is_beginning,
         )
 
-    def nar(self, result: ARResult | None, config: ARConfig, accent: Accent = Accent.NATIVE) -> NARPrompt:
-        """Return what the NAR model fills in, given what the AR model said; None: nothing yet.
+    def nar(
+        self,
+        config: ARConfig,
+        accent: Accent = Accent.NATIVE,
+        codebook1: np.ndarray | None = None,
+        alignment: np.ndarray | None = None,
+    ) -> NARPrompt:
+        """Return what the NAR model fills in: of the target merged `codebook1` (T,) so far and, with alignment, the
+        index of each code's symbol in the target's text.
 
         What follows the target is left out: in training every symbol of the text is spoken in the frames.
         """
-        codebook1 = np.zeros(0, np.int64) if result is None else result.codes
-        alignment = None
+        nothing = np.zeros(0, np.int64)
+        of_frames = None
         if config.alignment == Alignment.PHONEME:
-            spoken = codebook1 if result is None or result.alignment is None else result.alignment + self.prompt_symbols
-            spoken = np.repeat(spoken, config.merge)
-            alignment = spoken if self.alignment is None else np.concatenate([self.alignment, spoken])
+            before = nothing if self.alignment is None else self.alignment
+            target = nothing if alignment is None else alignment + self.prompt_symbols
+            of_frames = np.concatenate([before, np.repeat(target, config.merge)])
         return NARPrompt(
             text=self.text[: len(self.text) - self.following_symbols],
-            codebook1=np.repeat(codebook1, config.merge),
+            codebook1=np.repeat(nothing if codebook1 is None else codebook1, config.merge),
             prompt_symbols=self.prompt_symbols,
             prompt=self.codes,
-            alignment=alignment,
+            alignment=of_frames,
             language=self.ar(config).language_spoken(accent),
             prompt_language=self.prompt_language,
         )
@@ -152,18 +217,3 @@ def _whole(config: ARConfig, recording: Utterance) -> tuple[np.ndarray, np.ndarr
         raise ModelError("the prompt is shorter than one step of the model", "give a longer recording")
     codes, alignment = cut_whole(recording, config.merge, config.group)
     return codes, alignment if config.alignment == Alignment.PHONEME else None
-
-
-def speak(
-    ar: AREngine,
-    nar: NAREngine,
-    prompts: Sequence[SpeechPrompt],
-    options: AROptions,
-    rngs: Sequence[np.random.RandomState],
-) -> list[np.ndarray]:
-    """Return the codes (T, Q) of each prompt's target: the AR model's loop, then the NAR model's passes."""
-    config = ar.config
-    results = generate(ar, [prompt.ar(config) for prompt in prompts], options, rngs)
-    fan = len(rngs) // len(prompts)
-    rows = [prompts[index // fan].nar(result, config, options.accent) for index, result in enumerate(results)]
-    return fill(nar, rows)

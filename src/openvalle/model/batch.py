@@ -22,11 +22,6 @@ def pack(codes: Tensor, group: int) -> Tensor:
     return codes.reshape(rows, length // group, group)
 
 
-def unpack(groups: Tensor) -> Tensor:
-    """Return (B, N) for groups (B, N / G, G), the inverse of `pack`."""
-    return groups.flatten(1)
-
-
 @dataclass(frozen=True)
 class Batch:
     """Rows padded on the right. Codes are at the codec's frame rate."""

@@ -270,7 +270,7 @@ class SpeechGenerator:
     ) -> Iterator[np.ndarray]:
         """Yield codes (n, Q) of frames, window by window."""
         merge = self.ar.config.merge
-        target = row.prompt.nar(None, self.ar.config, options.accent)
+        target = row.prompt.nar(self.ar.config, options.accent)
         filler = WindowFiller(self.nar, target, windows, row.segment.spoken)
         for codes, alignment in codebook1:
             of_frames = None if alignment is None else np.repeat(row.places[alignment] + target.prompt_symbols, merge)

@@ -16,7 +16,8 @@ from pydantic import Field
 from openvalle.config import Config
 from openvalle.data.batches import draw_generator
 from openvalle.data.shards import AudioShards, Row, TokenShards, crop, write_tokens
-from openvalle.decode.nar import NARPrompt, fill
+from openvalle.decode.nar import fill
+from openvalle.decode.prompt import NARPrompt
 from openvalle.engines.torch import TorchNAR
 from openvalle.errors import ConfigError
 from openvalle.files import write_text
