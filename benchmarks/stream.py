@@ -26,7 +26,7 @@ from openvalle.synth.synthesizer import WINDOWS
 from report import Report
 
 if TYPE_CHECKING:
-    from openvalle.synth.generate import StreamBlock
+    from openvalle.synth.stream import StreamBlock
     from openvalle.synth.synthesizer import Synthesizer
 
 SENTENCES = (

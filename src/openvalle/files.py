@@ -108,23 +108,30 @@ def atomic_path(place: Place, *, replace: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(folder: str | Path) -> Iterator[Path]:
+def atomic_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that becomes `folder`, whole and on the disk, when the block succeeds.
 
-    `FileExistsError` if something else than an empty folder is there, before the block or after it.
+    With `replace` it takes the place of a folder that is there. Else `FileExistsError` if something else than an empty
+    folder is there, before the block or after it.
     """
     folder = Path(os.path.realpath(folder))
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not replace and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(errno.EEXIST, "File exists", str(folder))
     with make_folder(folder.parent), _part(folder.parent, 0o777, is_folder=True) as part:
         yield part
-        tree_to_disk(part)
+        _tree_to_disk(part)
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent)) if replace else None
         try:
+            if old and folder.exists():
+                folder.rename(old / folder.name)
             part.rename(folder)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise FileExistsError(errno.EEXIST, "File exists", str(folder)) from None
             raise
+        finally:
+            if old and folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
         _folder_to_disk(folder.parent)
 
 
@@ -384,7 +391,7 @@ def _folder_to_disk(folder: Path) -> None:
             os.close(handle)
 
 
-def tree_to_disk(folder: Path) -> None:
+def _tree_to_disk(folder: Path) -> None:
     """Bring a folder with all that is in it to the disk."""
     for place, _, names in os.walk(folder):
         for name in names:

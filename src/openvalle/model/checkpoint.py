@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,7 +29,7 @@ from torch import nn
 
 from openvalle.config import Config, Syntax, read_data
 from openvalle.errors import ConfigError, ModelError, UserError
-from openvalle.files import atomic_path, tree_to_disk
+from openvalle.files import atomic_folder, atomic_path
 from openvalle.hub import SUMS, find_damaged
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig, check_pair
@@ -132,15 +131,11 @@ class Bundle:
 def save_bundle(bundle: Bundle, folder: str | Path, storage: Storage = Storage.FLOAT32) -> None:
     """Write the folder; it appears whole or not at all, and replaces one that was there."""
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with atomic_folder(folder, replace=True) as part:
         _write(bundle, part, storage)
-        part.chmod(0o755)
-        tree_to_disk(part)
-        _swap(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        for other in folder.iterdir() if folder.is_dir() else ():  # what is not the model's (a card) moves along
+            if other.name not in (*FILES, SUMS):  # the digests are of the old weights
+                (shutil.copytree if other.is_dir() else shutil.copy2)(other, part / other.name)
 
 
 def _write(bundle: Bundle, part: Path, storage: Storage) -> None:
@@ -153,20 +148,6 @@ def _write(bundle: Bundle, part: Path, storage: Storage) -> None:
     bundle.vocabulary.save(part / "symbols.json")
     text = json.dumps(dict(bundle.generation), indent=2) + "\n"
     (part / "generation.json").write_text(text, encoding="utf-8")
-
-
-def _swap(part: Path, folder: Path) -> None:
-    """Put `part` where `folder` is. Files that are not the bundle's (a model card) move along."""
-    if not folder.exists():
-        part.rename(folder)
-        return
-    for other in folder.iterdir():
-        if other.name not in (*FILES, SUMS):  # the digests are of the old weights
-            (shutil.copytree if other.is_dir() else shutil.copy2)(other, part / other.name)
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(old / folder.name)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_bundle(folder: str | Path) -> Bundle:

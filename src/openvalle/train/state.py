@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from openvalle.config import read_mapping
 from openvalle.errors import ConfigError, ModelError
-from openvalle.files import tree_to_disk
+from openvalle.files import atomic_folder
 
 _NAME = re.compile(r"step-(\d{9})")
 
@@ -38,20 +38,14 @@ class TrainState:
 def save_checkpoint(state: TrainState, folder: Path, keep: int = 2) -> Path:
     """Write `folder/step-…` whole or not at all, remove all but the last `keep`; return its path."""
     final = folder / f"step-{state.step:09d}"
-    part = folder / f".part-{state.step:09d}"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    for name, network in state.networks.items():
-        save_file(_detached(network.state_dict()), part / f"{name}.safetensors")
-    for name, network in state.averages.items():
-        save_file(_detached(network.state_dict()), part / f"{name}.average.safetensors")
-    for name, optimizer in state.optimizers.items():
-        save_file(_moments(optimizer), part / f"{name}.optimizer.safetensors")
-    (part / "state.json").write_text(json.dumps({"format": 1, "step": state.step}) + "\n")
-    tree_to_disk(part)  # a checkpoint that has its name is whole, also after a power cut
-    if final.exists():
-        shutil.rmtree(final)
-    part.rename(final)
+    with atomic_folder(final, replace=True) as part:
+        for name, network in state.networks.items():
+            save_file(_detached(network.state_dict()), part / f"{name}.safetensors")
+        for name, network in state.averages.items():
+            save_file(_detached(network.state_dict()), part / f"{name}.average.safetensors")
+        for name, optimizer in state.optimizers.items():
+            save_file(_moments(optimizer), part / f"{name}.optimizer.safetensors")
+        (part / "state.json").write_text(json.dumps({"format": 1, "step": state.step}) + "\n")
     for old in _checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final
