@@ -6,10 +6,10 @@ To add a language: a file with its front end (see `FrontEnd`), and a row here (d
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from openvalle.errors import TextError
 from openvalle.text.phones import Phones
@@ -29,7 +29,7 @@ class Word:
 
 
 class FrontEnd(Protocol):
-    """A module that reads the texts of one language."""
+    """What reads the texts of one language: a module, or an object."""
 
     NOT_AN_END: re.Pattern[str]  # matches text before a full stop that does not end a sentence: "Dr", "p"
 
@@ -46,22 +46,26 @@ class FrontEnd(Protocol):
 
 @dataclass(frozen=True)
 class Language:
-    """A row of the table. `code`: as models and voices store it."""
+    """A row of the table. `code`: as models and voices store it; `load`: imports its front end, when it is used."""
 
     code: str
     name: str
-    module: str  # of its front end, imported when it is first used
+    load: Callable[[], Any]
     aliases: tuple[str, ...] = ()
 
     @property
     def front_end(self) -> FrontEnd:
         """What reads its texts."""
-        return cast(FrontEnd, import_module(self.module))
+        return cast(FrontEnd, self.load())
 
 
 LANGUAGES = {
     row.code: row
-    for row in (Language(ENGLISH, "American English", "openvalle.text.english", ("english", "en-us", "eng")),)
+    for row in (
+        Language(
+            ENGLISH, "American English", lambda: import_module("openvalle.text.english"), ("english", "en-us", "eng")
+        ),
+    )
 }
 _EXTRAS = {"zh": "zh", "ja": "ja"}  # every other language would come with espeak-ng
 
