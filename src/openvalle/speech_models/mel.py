@@ -1,10 +1,23 @@
-"""Mel spectrograms exactly as librosa's and Kaldi's defaults make them, which the offline judges were trained on."""
+"""Sound as the models that judge speech read it: at 16 kHz, and as mel spectrograms.
+
+The spectrograms are those of librosa's and Kaldi's defaults, which the models were trained on.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from openvalle.audio import mel_filters
+from openvalle.audio import Audio, is_silent, mel_filters, resample
+from openvalle.errors import AudioError
+
+RATE = 16_000  # of the models, in hertz
+
+
+def to_model_samples(audio: Audio) -> np.ndarray:
+    """Return the samples at `RATE`; `AudioError` if they are silent."""
+    if not len(audio.samples) or is_silent(audio):
+        raise AudioError("the recording is silent", "give a recording of someone speaking")
+    return resample(audio, RATE).samples
 
 
 def power_mel(samples: np.ndarray, rate: int, window: int, hop: int, bands: int) -> np.ndarray:

@@ -21,10 +21,8 @@ from openvalle.errors import AudioError, MissingExtra, ModelError
 from openvalle.files import sha256
 from openvalle.hub import wheel_file
 from openvalle.speech_models.fairseq import load_part, read_state, rename
-from openvalle.speech_models.mel import power_mel
-from openvalle.speech_models.speaker import to_model_samples
+from openvalle.speech_models.mel import RATE, power_mel, to_model_samples
 
-RATE = 16_000  # rate of the models, in hertz
 WINDOW = 144_160  # samples heard at a time: 9.01 s; a longer clip is heard once a second
 # Polynomials (highest power first) from the networks' outputs to the P.835 scale, published with the models.
 FITS = (

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openvalle.audio import Audio, is_silent, resample
+from openvalle.audio import Audio
 from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
 from openvalle.files import sha256
 from openvalle.hub import wheel_file
 from openvalle.speech_models.fairseq import load_part, read_state, rename
-from openvalle.speech_models.mel import power_mel
+from openvalle.speech_models.mel import RATE, power_mel, to_model_samples
 
-RATE = 16_000  # rate of both models, in hertz
 WAVLM = "microsoft/wavlm-base-plus-sv"
 
 
@@ -147,13 +146,6 @@ def load_encoder(name: str, device: str = "cpu") -> SpeakerEncoder:
             raise UserError("the papers' speaker model is not downloaded by itself", hint)
     hint = "use campplus[:PATH], resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH"
     raise UserError(f"there is no speaker model {name!r}", hint)
-
-
-def to_model_samples(audio: Audio) -> np.ndarray:
-    """Return the samples at `RATE`; `AudioError` if they are silent."""
-    if not len(audio.samples) or is_silent(audio):
-        raise AudioError("the recording is silent", "give a recording of someone speaking")
-    return resample(audio, RATE).samples
 
 
 def _nobody() -> AudioError:
