@@ -21,12 +21,12 @@ from openvalle.model.ar import AR, attention_mask
 from openvalle.model.config import ARConfig, NARConfig, PromptKind, StageConditioning
 from openvalle.model.nar import NAR
 from openvalle.model.transformer import Mask
+from openvalle.types import FRAME_RATE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-FRAME_RATE = 75.0  # frames a second of every codec we use
 PROMPT_SECONDS = 3.0
 SYMBOLS_A_SECOND = 12.0  # ARPAbet phones with pauses in read English; byte-pair units are a third of that
 FLOAT = 4  # bytes: weights and cache are float32 when speaking

@@ -15,7 +15,7 @@ import numpy as np
 
 from openvalle.audio import Audio, is_silent, levels, resample
 from openvalle.errors import AudioError, MissingExtra, TextError
-from openvalle.types import CONSONANTS, SIL, VOWELS, place_borders
+from openvalle.types import CONSONANTS, FRAME_RATE, SIL, VOWELS, place_borders
 
 FRAME_SECONDS = 0.01
 MIN_PHONE = 0.03  # left to a phone beside a marked pause, in seconds: the shortest the acoustic model has
@@ -197,7 +197,7 @@ def align(audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> list[Ph
 
 
 def spans_to_durations(
-    spans: Sequence[PhoneSpan], frames: int, frame_rate: float = 75.0, block: int = 2
+    spans: Sequence[PhoneSpan], frames: int, frame_rate: float = FRAME_RATE, block: int = 2
 ) -> tuple[list[str], list[int]]:
     """Return the symbols and their whole frames; the durations sum to `frames`.
 

@@ -13,7 +13,7 @@ from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.joints import join_sentences
 from openvalle.synth.plan import BATCH, SpeechPlan, faster
 from openvalle.synth.speech import Speech
-from openvalle.synth.voice import FRAME_RATE
+from openvalle.types import FRAME_RATE
 
 
 def fit_duration(generator: SpeechGenerator, plan: SpeechPlan, options: AROptions, seconds: float) -> SpeechPlan:

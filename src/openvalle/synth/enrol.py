@@ -26,7 +26,7 @@ from openvalle.synth.clip_quality import (
 from openvalle.synth.voice import Voice, now
 from openvalle.text.language import find_language
 from openvalle.text.symbols import SymbolTable, TextUnit
-from openvalle.types import SIL
+from openvalle.types import FRAME_RATE, SIL
 
 if TYPE_CHECKING:
     from openvalle.engines.base import CodecEngine
@@ -223,5 +223,5 @@ def encode_clip(audio: Audio, codec: CodecEngine, merge: int = BLOCK) -> np.ndar
 
 def _cut_to_blocks(audio: Audio) -> Audio:
     """Cut the last block if it is not whole, as in training data, so that no merged frame is half padding."""
-    size = BLOCK * RATE // 75
+    size = BLOCK * round(RATE / FRAME_RATE)
     return Audio(audio.samples[: len(audio.samples) // size * size], audio.rate)

@@ -21,6 +21,7 @@ from openvalle.errors import ModelError
 from openvalle.files import atomic_path
 from openvalle.hub import VOICE_SUFFIX, Kind, assets, list_names
 from openvalle.inputs import check_regular
+from openvalle.types import FRAME_RATE
 
 if TYPE_CHECKING:
     from openvalle.synth.speech import Speech
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 FORMAT = "openvalle-voice"
 VERSION = 2
 DEFAULT_VOICE = "default"  # the built-in voice to use when none is asked for; else the first one there is
-FRAME_RATE = 75.0  # frames per second of every codec we use
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}")  # en, en-GB, zh-Hant-TW
 LONGEST = 30.0  # seconds of a voice file, as of a clip
 STRINGS = (
