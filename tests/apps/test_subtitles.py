@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.apps.subtitles import Timeline, clock, split_cues, tiled, timeline_of, with_times
+from openvalle.apps.subtitles import Timeline, build_timeline, clock, fill_gaps, split_cues, with_times
 from openvalle.audio import Audio, silence
 from openvalle.errors import UserError
 from openvalle.synth.speech import Quality, Speech, Timed
@@ -46,7 +46,7 @@ def test_subtitles(tmp_path: Path) -> None:
 
 
 def test_textgrid_tiles_the_sound(tmp_path: Path) -> None:
-    text = timeline_of(speech()).write(tmp_path / "a.TextGrid").read_text()
+    text = build_timeline(speech()).write(tmp_path / "a.TextGrid").read_text()
     assert text.startswith('File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 4.000000\n')
     tiers = text.split("    item [")[1:]
     assert [re.search('name = "(.*)"', tier)[1] for tier in tiers] == ["words", "phones"]
@@ -56,7 +56,7 @@ def test_textgrid_tiles_the_sound(tmp_path: Path) -> None:
         assert edges[-1][1] == "4.000000"
         assert all(before[1] == after[0] for before, after in pairwise(edges))
         assert int(re.search(r"size = (\d+)", tier)[1]) == len(edges)
-    assert tiled([], 1.0) == [Timed("", 0.0, 1.0)]
+    assert fill_gaps([], 1.0) == [Timed("", 0.0, 1.0)]
 
 
 def test_long_sentences_become_several_subtitles() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.cli.edit import BETWEEN, paired
+from openvalle.cli.edit import BETWEEN, join_pairs
 from openvalle.errors import UserError
 from openvalle.media import read, read_tags
 
@@ -81,8 +81,8 @@ def test_the_recording_itself_is_not_overwritten(openvalle, clip_path: Path) -> 
 
 
 def test_options_of_two_values_may_be_given_again() -> None:
-    assert paired(["c", "--replace", "a", "b", "-q", "--replace", "-x", "d"]) == [
+    assert join_pairs(["c", "--replace", "a", "b", "-q", "--replace", "-x", "d"]) == [
         *("c", "--replace", f"a{BETWEEN}b", "-q", "--replace", f"-x{BETWEEN}d")
     ]
     with pytest.raises(UserError):
-        paired(["--insert-after", "a"])
+        join_pairs(["--insert-after", "a"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openvalle.cli.settings import SETTINGS, setting_of, variable
+from openvalle.cli.settings import SETTINGS, find_setting, variable
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -131,7 +131,7 @@ def test_every_setting_is_an_option_of_some_command() -> None:
     from openvalle.cli.main import app
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    found = {setting_of(param) for command in commands.values() for param in command.params}
+    found = {find_setting(param) for command in commands.values() for param in command.params}
     assert found - {None} == set(SETTINGS)
 
 

@@ -63,7 +63,7 @@ def check_ending(path: str | Path) -> Path:
     return path
 
 
-def timeline_of(speech: Speech) -> Timeline:
+def build_timeline(speech: Speech) -> Timeline:
     """Return the times of one speech."""
     timeline = Timeline()
     timeline.add(with_times(speech))
@@ -139,7 +139,7 @@ def as_textgrid(timeline: Timeline) -> str:
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {timeline.seconds:.6f}"]
     lines += ["tiers? <exists>", "size = 2", "item []:"]
     for number, (name, items) in enumerate((("words", timeline.words), ("phones", timeline.phones)), 1):
-        tiles = tiled(items, timeline.seconds)
+        tiles = fill_gaps(items, timeline.seconds)
         lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
         lines += [
             "        xmin = 0",
@@ -153,7 +153,7 @@ def as_textgrid(timeline: Timeline) -> str:
     return "\n".join(lines) + "\n"
 
 
-def tiled(items: Sequence[Timed], seconds: float) -> list[Timed]:
+def fill_gaps(items: Sequence[Timed], seconds: float) -> list[Timed]:
     """Return the items with empty ones between them, so that they tile [0, seconds]; empty words go."""
     tiles: list[Timed] = []
     at = 0.0

@@ -27,10 +27,10 @@ class EditCommand(Command):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Join the two values of each such option to one, and parse."""
-        return super().parse_args(ctx, paired(args))
+        return super().parse_args(ctx, join_pairs(args))
 
 
-def paired(args: list[str]) -> list[str]:
+def join_pairs(args: list[str]) -> list[str]:
     """Return the arguments with the two values of `PAIRED` options joined; `UserError` if one is missing."""
     joined: list[str] = []
     rest = iter(args)

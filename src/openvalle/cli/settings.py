@@ -66,7 +66,7 @@ class Command(TyperCommand):
         self.params.append(_threads_option())
         param: Any
         for param in self.params:
-            key = setting_of(param)
+            key = find_setting(param)
             if key and (self.name, key) not in OWN:
                 param.envvar = variable(key)
                 param.show_envvar = True
@@ -77,8 +77,8 @@ class Command(TyperCommand):
         options = args[: args.index("--")] if "--" in args else args
         if not ctx.resilient_parsing and not {"-h", "--help"} & set(options):
             root = ctx.find_root()
-            given = defaults(_command_of(ctx), frozenset(root.command.commands), root.params.get("config"))
-        keys = {param.name: key for param in self.params if (key := setting_of(param)) in given}
+            given = defaults(_first_command(ctx), frozenset(root.command.commands), root.params.get("config"))
+        keys = {param.name: key for param in self.params if (key := find_setting(param)) in given}
         ctx.default_map = {name: given[key].value for name, key in keys.items()}
         try:
             return super().parse_args(ctx, args)
@@ -98,7 +98,7 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
 
-def setting_of(param: Any) -> str | None:
+def find_setting(param: Any) -> str | None:
     """Return the setting that is this option's default, if there is one."""
     return next((key for key in SETTINGS if f"--{key}" in param.opts and not getattr(param, "multiple", False)), None)
 
@@ -147,7 +147,7 @@ def user_file() -> Path | None:
     return base / "openvalle" / FILE
 
 
-def _command_of(ctx: Any) -> str:
+def _first_command(ctx: Any) -> str:
     """Return the first word after `openvalle`: say, or voice for `voice add`."""
     while ctx.parent is not None and ctx.parent.parent is not None:
         ctx = ctx.parent

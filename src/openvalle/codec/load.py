@@ -37,7 +37,7 @@ def load_codec(name: str | Path = BUILTIN) -> Codec:
     if str(name) == BUILTIN:
         return BuiltinCodec.load(assets() / "codec")
     if Path(name).is_dir() or is_repository(str(name)):
-        folder = place_of(str(name), FILES)
+        folder = locate(str(name), FILES)
         return _load_encodec(folder) if _is_encodec(folder) else BuiltinCodec.load(folder)
     kind = re.split("[:?]", str(name), maxsplit=1)[0]
     if kind in CODECS:
@@ -56,7 +56,7 @@ def load_address(address: str) -> Codec:
     if found is None:
         raise ModelError(f"no codec called {address!r}", f"write {ENCODEC}:FOLDER?bandwidth=6")
     need_transformers()  # before anything is downloaded for it
-    return _load_encodec(place_of(found["place"] or HUB, FILES), found["query"] or "")
+    return _load_encodec(locate(found["place"] or HUB, FILES), found["query"] or "")
 
 
 # Codecs that are neither built in nor a folder: what their names begin with, to the first `:` or `?`, and what loads
@@ -120,7 +120,7 @@ def _copy(source: Path, folder: Path, names: tuple[str, ...]) -> None:
             shutil.copyfile(source / name, folder / name)
 
 
-def place_of(place: str, files: tuple[str, ...]) -> Path:
+def locate(place: str, files: tuple[str, ...]) -> Path:
     """Return the folder that a path or an address on the hub stands for, downloaded if need be."""
     if Path(place).is_dir():
         return Path(place)
@@ -143,7 +143,7 @@ def _load_encodec(folder: Path, query: str = "") -> Codec:
         if key == "bandwidth":
             settings[key] = _number(value)
         elif key == "vocos":
-            settings[key] = place_of(value or vocos.HUB, vocos.FILES)
+            settings[key] = locate(value or vocos.HUB, vocos.FILES)
         else:
             raise ConfigError(f"EnCodec has no setting {key!r}", "use bandwidth=KBPS and vocos=PLACE")
     return EncodecCodec.load(folder, **settings)
