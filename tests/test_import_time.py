@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+SOURCE = Path(__file__).parents[1] / "src" / "openvalle"
 BUDGET_SECONDS = 0.5
 HEAVY = ("torch", "transformers", "soundfile", "matplotlib", "pocketsphinx", "scipy")
 REPORT = "import sys; print(*[name for name in {heavy} if name in sys.modules])"
@@ -63,3 +65,13 @@ def test_importing_opens_no_file_and_reads_no_argument() -> None:
 def test_public_names_are_there() -> None:
     code = "import openvalle; [getattr(openvalle, name) for name in openvalle.__all__]"
     assert python(code).returncode == 0
+
+
+def test_who_speaks_holds_arrays_of_numpy() -> None:
+    """Torch stands behind the engine and is loaded with a model: importing what speaks, decodes and protects has none."""
+    rooms = ("apps", "synth", "decode", "safety", "text")
+    paths = [path for room in rooms for path in sorted((SOURCE / room).glob("*.py")) if path.stem != "__init__"]
+    names = [".".join(("openvalle", *path.relative_to(SOURCE).with_suffix("").parts)) for path in paths]
+    assert len(names) > 40
+    done = python(f"import {', '.join(names)}; " + REPORT.format(heavy=("torch",)))
+    assert done.stdout.strip() == ""

@@ -14,7 +14,8 @@ import pytest
 from openvalle.apps.subtitles import Timeline, build_timeline, clock, fill_gaps, split_cues, with_times
 from openvalle.audio import Audio, silence
 from openvalle.errors import UserError
-from openvalle.synth.speech import Quality, Speech, Timed
+from openvalle.synth.quality import Quality
+from openvalle.synth.speech import Speech, Timed
 
 
 def speech(text: str = 'One "two" <three>.', speaker: str = "") -> Speech:

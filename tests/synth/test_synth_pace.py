@@ -17,8 +17,8 @@ from openvalle.errors import ConfigError, ModelError
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
-from openvalle.synth.generate import assess_quality
 from openvalle.synth.plan import plan_segments, split_sentences
+from openvalle.synth.quality import assess_quality
 from openvalle.synth.speech import join_speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice

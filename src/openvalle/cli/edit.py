@@ -111,7 +111,7 @@ def continue_(
     """
     place = free_output(output, clip, "continued")
     with status(quiet) as show:
-        from openvalle.synth.edit import continue_clip
+        from openvalle.synth.continuation import continue_clip
 
         synthesizer = model.load(asr)
         show("speaking")

@@ -7,7 +7,8 @@ import numpy as np
 from openvalle.errors import ModelError, UserError
 from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.plan import Sentence, place_in_time
-from openvalle.synth.speech import Quality, Speech
+from openvalle.synth.quality import Quality
+from openvalle.synth.speech import Speech
 from openvalle.synth.voice import Voice, now
 from openvalle.types import SIL
 

@@ -11,7 +11,7 @@ from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError
 from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.joints import join_sentences
-from openvalle.synth.plan import BATCH, SpeechPlan, faster
+from openvalle.synth.plan import SpeechPlan, faster
 from openvalle.synth.speech import Speech
 from openvalle.types import FRAME_RATE
 
@@ -26,11 +26,7 @@ def fit_duration(generator: SpeechGenerator, plan: SpeechPlan, options: AROption
     if options.speed != 1:
         raise ConfigError("a speed and a duration contradict each other", "give one of them")
     segments, merge = list(plan.segments), generator.ar.config.merge
-    attempts = [
-        attempt
-        for start in range(0, len(segments), BATCH)
-        for attempt in generator.sample_natural(segments[start : start + BATCH], options)
-    ]
+    attempts = generator.sample_natural(segments, options)
     natural = plan.lead + plan.tail + sum(segment.sentence.pause for segment in segments)
     for number, (segment, attempt) in enumerate(zip(segments, attempts, strict=True)):
         edges = attempt.count_edges(is_first=number == 0, is_last=number == len(segments) - 1)

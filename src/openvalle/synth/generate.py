@@ -18,21 +18,19 @@ import numpy as np
 from openvalle.audio import Audio
 from openvalle.decode.alignment import stretch
 from openvalle.decode.ar import AROptions, ARResult, ARStep, StoppedBy, collect, generate, stream
-from openvalle.decode.failures import Failure
 from openvalle.decode.nar import WindowFiller, Windows
 from openvalle.decode.prompt import SpeechPrompt, continuation, zero_shot
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.base import AREngine, CodecEngine, NAREngine
 from openvalle.errors import ModelError
-from openvalle.synth.plan import USUAL_FRAMES, PromptMode, Segment, place_in_time
-from openvalle.synth.speech import Quality, Speech
+from openvalle.synth.plan import BATCH, PromptMode, Segment, place_in_time
+from openvalle.synth.quality import LAST_FRAMES, Quality, assess_quality, rank_attempt
+from openvalle.synth.speech import Speech
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import SIL, CodecSpec, Utterance, to_durations
 
 BLOCK = 32  # frames decoded at a time: convolutions prepare themselves for every size they meet, and keep that
 SILENT_FRAMES = 16  # enough for the codec's edges to be left behind
-FAST_FRAMES, SLOW_FRAMES = 3.0, 20.0  # frames per phone (1/75 s) outside of which speech is hardly natural
-LAST_FRAMES = 30  # more that a sentence's last sounds take: a word alone is drawn out
 EDGE_FRAMES = 75  # of silence around a sentence, where nobody knows which frames they are
 
 Codebook1 = tuple[np.ndarray, np.ndarray | None]  # codes (n,) of steps, and the sentence's symbol of each (n,)
@@ -209,13 +207,18 @@ class SpeechGenerator:
         return [with_retries(best[index], flags) for index, flags in tried.items()]
 
     def _sample(self, rows: Sequence[EncodedSegment], attempt: int, options: AROptions) -> list[ARResult]:
-        """Return codebook 1 of all rows, drawn in one batch: all have an alignment, or none has."""
-        presets = [row.preset for row in rows if row.preset is not None]
-        assert len(presets) in (0, len(rows)), "segments with and without an alignment cannot go together"
-        rngs = make_rngs([row.segment.derive_seed(attempt) for row in rows])
-        prompts = [row.prompt.ar(self.ar.config) for row in rows]
-        results = generate(self.ar, prompts, options, rngs, presets or None)
-        return [row.to_sentence(result) for row, result in zip(rows, results, strict=True)]
+        """Return codebook 1 of each row, drawn in batches; rows with a preset alignment never share one with others."""
+        results: dict[int, ARResult] = {}
+        for is_preset in (False, True):
+            chosen = [index for index, row in enumerate(rows) if (row.preset is not None) is is_preset]
+            for start in range(0, len(chosen), BATCH):
+                part = [rows[index] for index in chosen[start : start + BATCH]]
+                prompts = [row.prompt.ar(self.ar.config) for row in part]
+                rngs = make_rngs([row.segment.derive_seed(attempt) for row in part])
+                presets = [row.preset for row in part if row.preset is not None] or None
+                drawn = generate(self.ar, prompts, options, rngs, presets)
+                results |= zip(chosen[start : start + BATCH], drawn, strict=True)
+        return [row.to_sentence(results[index]) for index, row in enumerate(rows)]
 
     def _stretch(self, attempt: Attempt, options: AROptions) -> EncodedSegment:
         """Return the row with an attempt's alignment, as fast as the options and its sentence want it."""
@@ -318,32 +321,6 @@ class SpeechGenerator:
 def choose_rate(segment: Segment, options: AROptions) -> float:
     """Return how much faster than the model would say it a segment is spoken; 1 along an alignment of its own."""
     return options.speed * segment.sentence.rate if segment.alignment is None else 1.0
-
-
-def assess_quality(
-    frames: int,
-    phones: int,
-    stopped_by: StoppedBy,
-    attempts: int,
-    noticed: Failure | None = None,
-    spare: int = LAST_FRAMES,
-) -> Quality:
-    """Return the quality record of a sentence whose phones take `frames` frames, up to `spare` of them for its end."""
-    pace = frames / max(1, phones)
-    is_whole = stopped_by is not StoppedBy.FAILURE  # the pace of half a sentence says nothing
-    checks: dict[str, bool] = {
-        "cut": stopped_by is StoppedBy.LIMIT,
-        "fast": is_whole and pace < FAST_FRAMES,
-        "slow": is_whole and frames > SLOW_FRAMES * phones + spare,
-    } | {finding.value: finding is noticed for finding in Failure}
-    flags = tuple(flag for flag, is_set in checks.items() if is_set)
-    return Quality("limit" if checks["cut"] else "end", pace, attempts, flags)
-
-
-def rank_attempt(quality: Quality, is_broken_off: bool = False) -> tuple[bool, int, float]:
-    """Return what to minimise among attempts: half sentences, flags, then the distance from an ordinary pace."""
-    pace = max(quality.frames_per_phone, 1e-3)
-    return is_broken_off, len(quality.flags), abs(np.log(pace / USUAL_FRAMES))
 
 
 def without_early_stop(options: AROptions) -> AROptions:

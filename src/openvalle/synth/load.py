@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from openvalle.codec.base import Codec
-from openvalle.codec.load import ENCODEC, kept_codec, load_codec
 from openvalle.decode.ar import AROptions
 from openvalle.engines.base import CodecEngine
-from openvalle.engines.torch import choose_device, make_engine
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import Kind, find
-from openvalle.model.checkpoint import OWN, BundleConfig, load_bundle, require_same_codec
 from openvalle.synth.generate import SpeechGenerator, find_silence_codes
 from openvalle.text.symbols import SymbolTable
 from openvalle.threads import note_threads
 
-# Of the shapes that oneDNN keeps compiled code for, 1024 by default. Each line of a text has its own lengths, so most
+if TYPE_CHECKING:
+    from openvalle.codec.base import Codec
+    from openvalle.model.checkpoint import BundleConfig
+
+# Of the shapes that oneDNN keeps compiled code for, 1024 by default. Each sentence has its own lengths, so most of them
 # are never met again, and what is kept between them breaks the free memory to pieces: an hour of speech grew by 80 MB.
 KEPT_SHAPES = "32"
 
@@ -33,6 +33,10 @@ def load_generator(
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # read when the first convolution runs
     note_threads()
+    from openvalle.codec.load import load_codec
+    from openvalle.engines.torch import choose_device, make_engine
+    from openvalle.model.checkpoint import load_bundle, require_same_codec
+
     place = choose_device(device)
     folder = find(Kind.MODEL, model)
     bundle = load_bundle(folder)
@@ -48,6 +52,9 @@ def load_generator(
 
 def _load_own_codec(folder: Path, config: BundleConfig) -> Codec:
     """Return the codec in a model's folder, else the one that it names; `ModelError` says how to give it another."""
+    from openvalle.codec.load import ENCODEC, kept_codec, load_codec
+    from openvalle.model.checkpoint import OWN, require_same_codec
+
     try:
         codec = load_codec(kept_codec(config.codec.name, folder / OWN))
         require_same_codec(config, codec.spec.digest, f"the codec {codec.spec.name}")

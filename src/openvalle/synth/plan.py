@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from openvalle.errors import ConfigError, TextError, UserError
+from openvalle.synth.quality import USUAL_FRAMES
 from openvalle.synth.speech import Timed
 from openvalle.synth.voice import Voice
 from openvalle.text.language import ENGLISH, UserLexicon, Word, lower_keys, phonemize, to_symbols
@@ -209,7 +210,6 @@ def place_in_time(
 
 
 BATCH = 8  # lines that are spoken at a time, where there are several
-USUAL_FRAMES = 8.0  # frames per phone of ordinary speech
 MOST_ATTEMPTS = 10  # seeds of a candidate; the next one has others
 
 

@@ -13,6 +13,7 @@ from openvalle.audio import Audio, concatenate
 from openvalle.files import Place
 from openvalle.media import write
 from openvalle.safety.detector import Provenance
+from openvalle.synth.quality import Quality, summarise_quality
 
 
 @dataclass(frozen=True)
@@ -34,36 +35,6 @@ class Timed:
     def as_dict(self) -> dict[str, Any]:
         """Return `{word, start, end}`, rounded to milliseconds."""
         return {"word": self.text, "start": round(self.start, 3), "end": round(self.end, 3)}
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How the decoding went. One per sentence; joined speech takes the worst of each."""
-
-    stopped_by: str  # "end" (the last symbol was spoken) or "limit" (the decoder was cut off)
-    frames_per_phone: float  # codec frames (1/75 s) per phone, known pauses left out; ordinary speech has 5 to 12
-    attempts: int = 1
-    flags: tuple[str, ...] = ()  # "fast", "slow", "cut", "loop", "silence", "runaway": what a listener may notice
-    retries: tuple[str, ...] = ()  # what was wrong with the attempts that were thrown away
-    candidates: int = 1  # how many were spoken; this is the best of them
-    agreement: float | None = None  # share of the words that speech recognition heard, if it was asked
-    similarity: float | None = None  # cosine with the prompt's voice, if it was asked
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {
-            "stopped_by": self.stopped_by,
-            "frames_per_phone": round(self.frames_per_phone, 2),
-            "attempts": self.attempts,
-            "flags": list(self.flags),
-            "retries": list(self.retries),
-        } | self._reranking()
-
-    def _reranking(self) -> dict[str, Any]:
-        """Return what the choice among candidates was made by, if there was one."""
-        measures = {"agreement": self.agreement, "similarity": self.similarity}
-        known = {key: round(value, 3) for key, value in measures.items() if value is not None}
-        return {"candidates": self.candidates, **known} if self.candidates > 1 else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,28 +86,10 @@ def join_speech(pieces: Sequence[Speech]) -> Speech:
         text=" ".join(piece.text for piece in pieces),
         words=tuple(word.shift(start) for piece, start in timed for word in piece.words),
         phones=tuple(phone.shift(start) for piece, start in timed for phone in piece.phones),
-        quality=_summarise([piece.quality for piece in pieces], [len(piece.codes) for piece in pieces]),
+        quality=summarise_quality([piece.quality for piece in pieces], [len(piece.codes) for piece in pieces]),
         codes=np.concatenate([piece.codes for piece in pieces]),
         symbols=tuple(symbol for piece in pieces for symbol in piece.symbols),
         durations=tuple(frames for piece in pieces for frames in piece.durations),
         provenance=pieces[0].provenance,
         speaker=pieces[0].speaker if len({piece.speaker for piece in pieces}) == 1 else "",
     )
-
-
-def _summarise(qualities: Sequence[Quality], frames: Sequence[int]) -> Quality:
-    phones = sum(count / quality.frames_per_phone for quality, count in zip(qualities, frames, strict=True))
-    return Quality(
-        stopped_by="limit" if any(quality.stopped_by == "limit" for quality in qualities) else "end",
-        frames_per_phone=sum(frames) / max(phones, 1e-9),
-        attempts=max(quality.attempts for quality in qualities),
-        flags=tuple(dict.fromkeys(flag for quality in qualities for flag in quality.flags)),
-        retries=tuple(retry for quality in qualities for retry in quality.retries),
-        candidates=max(quality.candidates for quality in qualities),
-        agreement=_least([quality.agreement for quality in qualities]),
-        similarity=_least([quality.similarity for quality in qualities]),
-    )
-
-
-def _least(values: Sequence[float | None]) -> float | None:
-    return min((value for value in values if value is not None), default=None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from openvalle.decode.nar import Windows
 from openvalle.decode.sampling import SamplingOptions
 from openvalle.errors import ModelError
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
-from openvalle.model.checkpoint import BundleConfig
 from openvalle.model.config import Alignment
 from openvalle.safety.consent import ConsentPolicy, choose_policy, require_consent
 from openvalle.safety.detector import GENERATOR, Provenance
@@ -29,7 +28,6 @@ from openvalle.synth.generate import SpeechGenerator, release_memory
 from openvalle.synth.joints import add_silences, join_sentences
 from openvalle.synth.load import load_generator
 from openvalle.synth.plan import (
-    BATCH,
     LexiconLike,
     PromptMode,
     Script,
@@ -46,6 +44,9 @@ from openvalle.synth.speech import Speech, join_speech
 from openvalle.synth.stream import StreamBlock, pad_blocks, stream_blocks
 from openvalle.synth.voice import Voice, default_voice, voice_from_speech
 from openvalle.text.markup import Markup
+
+if TYPE_CHECKING:
+    from openvalle.model.checkpoint import BundleConfig
 
 Text = str | Script | Iterable[str]  # whole, marked up, or in pieces as it arrives
 VoiceLike = Voice | Audio | str | Path | None
@@ -129,8 +130,8 @@ class Synthesizer:
         """Return the model's own options with what is given changed; `ConfigError` for a value out of range.
 
         `window`: how many of the last codes repetition-aware sampling looks at; `speed`: 2 is twice as fast, for
-        models with alignment; `attempts`: times a line is spoken at most, if it goes wrong; `detectors` False: nobody
-        looks for loops, silences and runaways; `others`: any field of `AROptions` or `SamplingOptions` by its name
+        models with alignment; `attempts`: times a line is spoken at most, if it goes wrong; `detectors` False: loops,
+        silences and runaways go unnoticed; `others`: any field of `AROptions` or `SamplingOptions` by its name
         (`path_temperature=0.5`); `settings`: the same as text, `a.b=value` ("sampling.top_k=5").
         """
         values = self.options.model_dump(mode="json")
@@ -235,10 +236,10 @@ class Synthesizer:
         """Yield the sound in blocks while it is being made; joined end to end they are one speech.
 
         `text` may arrive in pieces. What was heard cannot be taken back, so a `live` line is spoken once: as `say`
-        does with `attempts=1` among its options. Else codebook 1 of a line is complete, and spoken again if it went
-        wrong, before its first block comes: as `say` does with the same options. Codebook 1 is that of `say`; the
+        does with `attempts=1` among its options. Else codebook 1 of a line is complete, and spoken again if it
+        failed, before its first block comes: as `say` does with the same options. Codebook 1 is that of `say`; the
         others are filled in `windows`, None: line by line, and then the samples are those of `say`. A model whose NAR
-        network is not of the `prefix` kind always fills line by line. Who stops reading (`close`) ends it.
+        network is not of the `prefix` kind always fills line by line. `close` ends it.
         """
         speaker, chosen = self.voice(voice, prompt_text), options or self.options
         if live:
@@ -276,14 +277,7 @@ class Synthesizer:
             for plan, seconds in zip(plans, duration or [None] * len(plans), strict=True)
         ]
         own = [list(plan.segments) for plan in plans]
-        segments = [segment for each in own for segment in each]
-        spoken: dict[int, Speech] = {}
-        for is_preset in (False, True):  # lines that go along a path and those that do not never share a batch
-            chosen = [index for index, segment in enumerate(segments) if (segment.alignment is not None) is is_preset]
-            for start in range(0, len(chosen), BATCH):
-                part = chosen[start : start + BATCH]
-                spoken |= zip(part, self.generator.speak([segments[index] for index in part], options), strict=True)
-        pieces = iter(spoken[index] for index in range(len(segments)))
+        pieces = iter(self.generator.speak([segment for each in own for segment in each], options))
         timed = [iter([(next(pieces), segment.sentence.pause) for segment in each]) for each in own]
         for index, seconds in enumerate(duration or ()):
             if seconds is not None:
