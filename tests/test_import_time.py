@@ -68,7 +68,7 @@ def test_public_names_are_there() -> None:
 
 
 def test_who_speaks_holds_arrays_of_numpy() -> None:
-    """Torch stands behind the engine and is loaded with a model: importing what speaks, decodes and protects has none."""
+    """Torch stands behind the engine and is loaded with a model, not by what speaks, decodes and protects."""
     rooms = ("apps", "synth", "decode", "safety", "text")
     paths = [path for room in rooms for path in sorted((SOURCE / room).glob("*.py")) if path.stem != "__init__"]
     names = [".".join(("openvalle", *path.relative_to(SOURCE).with_suffix("").parts)) for path in paths]

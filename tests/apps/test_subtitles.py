@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.apps.subtitles import Timeline, build_timeline, clock, fill_gaps, split_cues, with_times
+from openvalle.apps.subtitles import Timeline, build_timeline, format_time, fill_gaps, split_cues, with_times
 from openvalle.audio import Audio, silence
 from openvalle.errors import UserError
 from openvalle.synth.quality import Quality
@@ -70,7 +70,7 @@ def test_long_sentences_become_several_subtitles() -> None:
 
 
 def test_clock_rounds_once() -> None:
-    assert clock(3661.9996, ",") == "01:01:02,000"
+    assert format_time(3661.9996, ",") == "01:01:02,000"
 
 
 def test_unknown_format_is_refused(tmp_path: Path) -> None:

@@ -44,20 +44,20 @@ BYTES = 4  # of a sample
 log = logging.getLogger(__name__)
 
 
-class Line(Config):
+class FinishedSentence(Config):
     """A line on the disk: where its samples end in the chapter, and their digest."""
 
     end: int = Field(ge=0)
     digest: str
 
 
-class Done(Config):
+class FinishedChapter(Config):
     """A chapter that is complete."""
 
     samples: int = Field(ge=0)
     digest: str  # of its file
 
-    def is_at(self, path: Path) -> bool:
+    def matches(self, path: Path) -> bool:
         """Return True if the file is there as it was written."""
         return path.is_file() and sha256(path) == self.digest
 
@@ -66,9 +66,9 @@ class Progress(Config):
     """How far a book is. `settings`: digest of all that its sound depends on."""
 
     settings: str
-    chapters: dict[int, Done] = Field(default_factory=dict)  # that are complete, by number from 0
+    chapters: dict[int, FinishedChapter] = Field(default_factory=dict)  # that are complete, by number from 0
     chapter: int = 0  # the one that is being spoken
-    lines: tuple[Line, ...] = ()  # of that one
+    lines: tuple[FinishedSentence, ...] = ()  # of that one
 
     @property
     def samples(self) -> int:
@@ -117,17 +117,17 @@ def speak_book(
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file", "give the name of a folder")
     with lock_folder(folder):
-        progress = _begun(folder, _settings(synthesizer, chapters, reading), resume)
+        progress = _read_progress(folder, _digest_settings(synthesizer, chapters, reading), resume)
         paths = [folder / name for name in file_names(chapters, ending)]
         kept = {number: done for number, done in progress.chapters.items() if number < len(chapters)}
-        for number in [number for number, done in kept.items() if not done.is_at(paths[number])]:
+        for number in [number for number, done in kept.items() if not done.matches(paths[number])]:
             log.warning("%s is missing or was changed; it is spoken again", paths[number])
             del kept[number]
         progress = progress.model_copy(update={"chapters": kept})
         missing = [number for number in range(len(chapters)) if number not in kept]
         for number in sorted(missing, key=lambda number: number != progress.chapter):  # the one that was begun first
             show(f"chapter {number + 1} of {len(chapters)}: {chapters[number].title}")
-            progress = _chapter(synthesizer, chapters[number], number, paths[number], reading, progress, show)
+            progress = _speak_chapter(synthesizer, chapters[number], number, paths[number], reading, progress, show)
         seconds = [progress.chapters[number].samples / synthesizer.rate for number in range(len(chapters))]
         playlist = _write_playlist(folder / PLAYLIST, chapters, paths, seconds)
         (folder / PART).unlink(missing_ok=True)
@@ -142,7 +142,7 @@ def file_names(chapters: Sequence[Chapter], ending: str) -> list[str]:
     return [name + ending for name in names]
 
 
-def _settings(synthesizer: Synthesizer, chapters: Sequence[Chapter], reading: Reading) -> str:
+def _digest_settings(synthesizer: Synthesizer, chapters: Sequence[Chapter], reading: Reading) -> str:
     """Return a digest of all that the sound depends on."""
     voice = reading.voice
     parts = [
@@ -157,7 +157,7 @@ def _settings(synthesizer: Synthesizer, chapters: Sequence[Chapter], reading: Re
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _begun(folder: Path, settings: str, resume: bool) -> Progress:
+def _read_progress(folder: Path, settings: str, resume: bool) -> Progress:
     """Return how far the book in `folder` is; nothing is written before there is a line to keep."""
     record = folder / RECORD
     if not record.exists():
@@ -176,7 +176,7 @@ def _begun(folder: Path, settings: str, resume: bool) -> Progress:
     return progress
 
 
-def _chapter(
+def _speak_chapter(
     synthesizer: Synthesizer,
     chapter: Chapter,
     number: int,
@@ -190,14 +190,14 @@ def _chapter(
     if number != progress.chapter:
         progress = progress.model_copy(update={"chapter": number, "lines": ()})
     try:
-        progress = _spoken(synthesizer, chapter, folder, reading, progress, show)
+        progress = _speak_missing(synthesizer, chapter, folder, reading, progress, show)
     except OSError as error:
         raise write_error(folder / PART, error, "then go on with --resume") from None
     tags = synthesizer.provenance.tags()
     with sound_file(path, synthesizer.rate, reading.file_format, tags) as append:
-        for block in _samples(folder / PART):
+        for block in _read_samples(folder / PART):
             append(Audio(block, synthesizer.rate))
-    done = Done(samples=progress.samples, digest=sha256(path))
+    done = FinishedChapter(samples=progress.samples, digest=sha256(path))
     progress = progress.model_copy(
         update={"chapters": progress.chapters | {number: done}, "chapter": number + 1, "lines": ()}
     )
@@ -205,7 +205,7 @@ def _chapter(
     return progress
 
 
-def _spoken(
+def _speak_missing(
     synthesizer: Synthesizer,
     chapter: Chapter,
     folder: Path,
@@ -214,7 +214,7 @@ def _spoken(
     show: Callable[[str], None],
 ) -> Progress:
     """Speak the lines of a chapter that are still missing; each is on the disk before it is recorded."""
-    progress = progress.model_copy(update={"lines": _held(folder / PART, progress)})
+    progress = progress.model_copy(update={"lines": _find_whole(folder / PART, progress)})
     how: dict[str, Any] = {"markup": reading.markup, "lexicon": reading.lexicon, "skip": len(progress.lines)}
     pieces = synthesizer.sentences(chapter.text, reading.voice, None, reading.seed, reading.options, **how)
     with (folder / PART).open("r+b" if progress.lines else "wb") as part:
@@ -226,16 +226,16 @@ def _spoken(
             part.flush()
             os.fsync(part.fileno())
             end = progress.samples + len(piece.audio.samples)
-            line = Line(end=end, digest=_digest(progress, len(progress.lines), data))
+            line = FinishedSentence(end=end, digest=_digest(progress, len(progress.lines), data))
             progress = progress.model_copy(update={"lines": (*progress.lines, line)})
             progress.save(folder / RECORD)
             show(f"{chapter.title}: {end / synthesizer.rate:.0f} s of speech")
     return progress
 
 
-def _held(path: Path, progress: Progress) -> tuple[Line, ...]:
+def _find_whole(path: Path, progress: Progress) -> tuple[FinishedSentence, ...]:
     """Return the recorded lines of the chapter that its samples on the disk really hold."""
-    held: list[Line] = []
+    held: list[FinishedSentence] = []
     if progress.lines and path.is_file():
         with path.open("rb") as part:
             for number, line in enumerate(progress.lines):
@@ -258,7 +258,7 @@ def _digest(progress: Progress, line: int, data: bytes) -> str:
     return hashlib.sha256(place + data).hexdigest()[:16]
 
 
-def _samples(path: Path) -> Iterator[np.ndarray]:
+def _read_samples(path: Path) -> Iterator[np.ndarray]:
     with path.open("rb") as part:
         while block := part.read(BYTES * BLOCK):
             yield np.frombuffer(block, "<f4").astype(np.float32)

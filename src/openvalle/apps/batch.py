@@ -36,7 +36,7 @@ TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}  # ending -> s
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 
-class Row(Config):
+class TableRow(Config):
     """A line of the table. What is left out comes from the command line."""
 
     text: str = Field(min_length=1, description="what to say")
@@ -63,7 +63,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def read_table(path: Path) -> list[Row]:
+def read_table(path: Path) -> list[TableRow]:
     """Return the rows of a CSV, TSV (both with a header) or JSONL file; `ConfigError` names the first bad one."""
     if path.suffix.lower() not in TABLES:
         raise ConfigError(f"cannot read {path.name} as a table", f"end its name in {' '.join(TABLES)}")
@@ -74,13 +74,13 @@ def read_table(path: Path) -> list[Row]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8", "save it as UTF-8 first") from None
     rows = []
-    for number, (line, values) in enumerate(_values(path, text), start=1):
-        known = set(Row.model_fields)
+    for number, (line, values) in enumerate(_read_values(path, text), start=1):
+        known = set(TableRow.model_fields)
         if unknown := [str(key) for key in values if key not in known]:
             raise ConfigError(
-                f"{path}, line {line}: unknown column {unknown[0]!r}", f"use {', '.join(Row.model_fields)}"
+                f"{path}, line {line}: unknown column {unknown[0]!r}", f"use {', '.join(TableRow.model_fields)}"
             )
-        row = Row.parse(values, f"{path}, line {line}")
+        row = TableRow.parse(values, f"{path}, line {line}")
         rows.append(row.model_copy(update={"id": row.id or f"{number:05}"}))
     if not rows:
         raise ConfigError(f"{path} holds no rows", "write one line for each text")
@@ -90,7 +90,7 @@ def read_table(path: Path) -> list[Row]:
     return rows
 
 
-def _values(path: Path, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
+def _read_values(path: Path, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
     """Yield the line number and the filled cells of each row."""
     separator = TABLES[path.suffix.lower()]
     if separator:
@@ -114,9 +114,9 @@ def _values(path: Path, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
 
 @dataclass(frozen=True)
 class PendingRow:
-    """A row that is to be spoken. `key`: see `Batch._key`; `lines`: of its script."""
+    """A row that is to be spoken. `key`: see `Batch._digest`; `lines`: of its script."""
 
-    row: Row
+    row: TableRow
     key: str
     script: Script
     lines: int
@@ -146,7 +146,7 @@ class Batch:
         """The file that says what became of every row."""
         return self.folder / REPORT
 
-    def run(self, rows: Sequence[Row], resume: bool = True) -> Iterator[Outcome]:
+    def run(self, rows: Sequence[TableRow], resume: bool = True) -> Iterator[Outcome]:
         """Speak the rows, a few at a time, and yield what became of each, once it is on the disk.
 
         With `resume`, rows whose file is there as it was written, from the same text, voice and settings, are kept. A
@@ -155,29 +155,29 @@ class Batch:
         """
         format_ending(None, self.file_format)
         with lock_folder(self.folder):
-            done = self._done() if resume else {}
+            done = self._read_report() if resume else {}
             waiting: list[PendingRow] = []
             kept = []
             failed = []
             for row in rows:
                 try:
-                    key = self._key(row)
+                    key = self._digest(row)
                     entry = done.get(row.id)
-                    if entry and self._is_there(row, key, entry):
+                    if entry and self._is_kept(row, key, entry):
                         kept.append(Outcome("kept", entry, entry["seconds"]))
                         continue
-                    waiting.append(PendingRow(row, key, *self._script(row), self._voice(row)))
+                    waiting.append(PendingRow(row, key, *self._parse(row), self._load_voice(row)))
                 except (TextError, ModelError, AudioError) as error:
                     failed.append(Outcome("failed", {"id": row.id, "status": "failed", "error": str(error)}))
-            self._begin([outcome.entry for outcome in (*kept, *failed)])
+            write_json_lines(self.report, [outcome.entry for outcome in (*kept, *failed)])
             yield from (*kept, *failed)
-            for group in _groups(waiting):
+            for group in _group_rows(waiting):
                 yield from self._speak(group)
 
     def _speak(self, group: Sequence[PendingRow]) -> Iterator[Outcome]:
         rows, keys = [pending.row for pending in group], [pending.key for pending in group]
         scripts, voices = [pending.script for pending in group], [pending.voice for pending in group]
-        seeds, durations = [self._seed(row) for row in rows], [row.duration for row in rows]
+        seeds, durations = [self._choose_seed(row) for row in rows], [row.duration for row in rows]
         spoken = self.synthesizer.say_batch(scripts, voices, seed=seeds, options=self.options, duration=durations)
         for row, key, speech in zip(rows, keys, spoken, strict=True):
             path = speech.save(self._path(row), self.file_format)
@@ -185,7 +185,7 @@ class Batch:
             append_line(self.report, entry)
             yield Outcome("spoken", entry, speech.seconds)
 
-    def _entry(self, row: Row, key: str, speech: Speech, path: Path) -> dict[str, Any]:
+    def _entry(self, row: TableRow, key: str, speech: Speech, path: Path) -> dict[str, Any]:
         return {
             "id": row.id,
             "status": "spoken",
@@ -193,16 +193,16 @@ class Batch:
             "seconds": round(speech.seconds, 3),
             "text": row.text,
             "voice": row.voice or self.voice,
-            "seed": self._seed(row),
+            "seed": self._choose_seed(row),
             "quality": speech.quality.as_dict(),
             "key": key,
             "digest": sha256(path),
         }
 
-    def _path(self, row: Row) -> Path:
+    def _path(self, row: TableRow) -> Path:
         return self.folder / f"{row.id}{format_ending(None, self.file_format)}"
 
-    def _is_there(self, row: Row, key: str, entry: dict[str, Any]) -> bool:
+    def _is_kept(self, row: TableRow, key: str, entry: dict[str, Any]) -> bool:
         """Return True if the row's file is what the entry of an earlier report says it is, and what is wanted."""
         path = self._path(row)
         is_meant = (entry.get("key"), entry.get("path")) == (key, path.name)
@@ -210,32 +210,32 @@ class Batch:
             return False
         return sha256(path) == entry.get("digest")
 
-    def _script(self, row: Row) -> tuple[Script, int]:
+    def _parse(self, row: TableRow) -> tuple[Script, int]:
         """Return what a row wants spoken and in how many lines; `TextError` if none, or a voice in it is not known."""
         script = parse_script(row.text, self.markup, self.lexicon)
         script.cast(self.synthesizer.voice)
         return script, sum(1 for _ in script.sentences())
 
-    def _seed(self, row: Row) -> int:
+    def _choose_seed(self, row: TableRow) -> int:
         return self.seed if row.seed is None else row.seed
 
-    def _name(self, row: Row) -> tuple[str | None, str | None]:
+    def _choose_voice(self, row: TableRow) -> tuple[str | None, str | None]:
         """Return a row's voice and what its clip says."""
         if row.voice is None:
             return self.voice, row.prompt_text or self.prompt_text
         beside = self.base / row.voice
         return str(beside) if beside.is_file() else row.voice, row.prompt_text
 
-    def _voice(self, row: Row) -> Voice:
+    def _load_voice(self, row: TableRow) -> Voice:
         """Return a row's voice; each is read once."""
-        name = self._name(row)
+        name = self._choose_voice(row)
         if name not in self._voices:
             self._voices[name] = self.synthesizer.voice(*name, consent=self.consent, channel=self.channel)
         return self._voices[name]
 
-    def _key(self, row: Row) -> str:
+    def _digest(self, row: TableRow) -> str:
         """Return what tells whether a row must be spoken again."""
-        voice, prompt_text = self._name(row)
+        voice, prompt_text = self._choose_voice(row)
         manner = [self.markup, dict(self.lexicon)]
         what = [
             row.text,
@@ -243,7 +243,7 @@ class Batch:
             voice and sha256(find(Kind.VOICE, voice)),
             prompt_text,
             self.channel,
-            self._seed(row),
+            self._choose_seed(row),
             row.duration,
             self.file_format,
         ]
@@ -252,7 +252,7 @@ class Batch:
         facts = json.dumps([*what, options, mark, self.synthesizer.describe()], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()[:32]
 
-    def _done(self) -> dict[str, dict[str, Any]]:
+    def _read_report(self) -> dict[str, dict[str, Any]]:
         """Return the spoken rows of an earlier report, by id. A line that was cut off is left out."""
         entries = {}
         if self.report.is_file():
@@ -263,12 +263,8 @@ class Batch:
                             entries[str(entry.get("id"))] = entry
         return entries
 
-    def _begin(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Write the report's first lines: what needs no speaking."""
-        write_json_lines(self.report, entries)
 
-
-def _groups(pending_rows: Sequence[PendingRow]) -> Iterator[list[PendingRow]]:
+def _group_rows(pending_rows: Sequence[PendingRow]) -> Iterator[list[PendingRow]]:
     """Yield the rows that are spoken together: as many lines as are spoken at a time, or one row with more.
 
     They reach the disk together, so that this is what an interruption loses at most.

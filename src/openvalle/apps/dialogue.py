@@ -15,11 +15,11 @@ from openvalle.audio import Audio, silence
 from openvalle.config import Config, Syntax, parse_data
 from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.files import Free, expand_home, final_path
-from openvalle.hub import VOICE_SUFFIX, assets
 from openvalle.inputs import read_text
 from openvalle.media import sound_file
 from openvalle.synth.plan import LexiconLike, Script, parse_script, to_lexicon
 from openvalle.synth.speech import Speech
+from openvalle.synth.voice import list_builtin_voices
 from openvalle.text.language import lower_keys
 from openvalle.text.markup import Markup
 from openvalle.text.passages import Passage, Places
@@ -170,9 +170,7 @@ def assign_voices(dialogue: Dialogue, voices: Mapping[str, VoiceLike]) -> dict[s
         if name not in dialogue.speakers:
             raise UserError(f"nobody in the script is called {name!r}", f"there are: {', '.join(dialogue.speakers)}")
     cast: dict[str, VoiceLike] = {**dialogue.voices, **voices}
-    folder = assets() / "voices"
-    built_in = sorted(folder.glob(f"*{VOICE_SUFFIX}"), key=lambda path: (path.stem != "default", path.stem))
-    left = [path for path in built_in if path.stem not in [str(voice) for voice in cast.values()]]
+    left = [path for path in list_builtin_voices() if path.stem not in [str(voice) for voice in cast.values()]]
     for turn in dialogue.turns:
         if turn.speaker in cast:
             continue
@@ -196,16 +194,16 @@ def track_files(
     endings = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in speakers]
     if len(set(endings)) < len(endings):
         raise UserError("two speakers' names give one file name", "name them with letters and digits")
-    tracks_of = [_track(place, ending) for ending in endings if place is not None]
+    places = [_track(place, ending) for ending in endings if place is not None]
     with ExitStack() as stack:
         rate, tags = synthesizer.rate, synthesizer.provenance.tags()
-        tracks = [stack.enter_context(sound_file(track, rate, tags=tags)) for track in tracks_of]
+        tracks = [stack.enter_context(sound_file(track, rate, tags=tags)) for track in places]
 
         def append(piece: Speech) -> None:
             for name, track in zip(speakers, tracks, strict=True):
                 track(piece.audio if name == piece.speaker else silence_like(piece.audio))
 
-        yield tracks_of, append
+        yield places, append
 
 
 def _track(place: Path | Free, ending: str) -> Path | Free:

@@ -120,7 +120,7 @@ def as_srt(timeline: Timeline) -> str:
     blocks = []
     for number, cue in enumerate(timeline.cues, 1):
         name = f"{cue.speaker}: " if cue.speaker else ""
-        blocks.append(f"{number}\n{clock(cue.start, ',')} --> {clock(cue.end, ',')}\n{name}{cue.text}\n")
+        blocks.append(f"{number}\n{format_time(cue.start, ',')} --> {format_time(cue.end, ',')}\n{name}{cue.text}\n")
     return "\n".join(blocks)
 
 
@@ -130,7 +130,7 @@ def as_vtt(timeline: Timeline) -> str:
     for cue in timeline.cues:
         text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         name = f"<v {cue.speaker}>" if cue.speaker else ""
-        blocks.append(f"{clock(cue.start, '.')} --> {clock(cue.end, '.')}\n{name}{text}\n")
+        blocks.append(f"{format_time(cue.start, '.')} --> {format_time(cue.end, '.')}\n{name}{text}\n")
     return "\n".join(blocks)
 
 
@@ -170,7 +170,7 @@ def fill_gaps(items: Sequence[Timed], seconds: float) -> list[Timed]:
     return tiles
 
 
-def clock(seconds: float, point: str) -> str:
+def format_time(seconds: float, point: str) -> str:
     """Return `00:01:02,345`."""
     total = round(seconds * 1000)
     return f"{total // 3_600_000:02}:{total // 60_000 % 60:02}:{total // 1000 % 60:02}{point}{total % 1000:03}"

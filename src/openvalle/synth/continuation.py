@@ -118,7 +118,7 @@ def _continuation_segments(
         if number:
             yield Segment(line, voice, seed, number)
         else:
-            yield Segment(line.going_on() if paused else line, voice, seed, number, mode=PromptMode.CONTINUAL)
+            yield Segment(line.without_pause() if paused else line, voice, seed, number, mode=PromptMode.CONTINUAL)
 
 
 def _decode_in_context(

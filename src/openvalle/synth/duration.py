@@ -11,7 +11,7 @@ from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError
 from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.joints import join_sentences
-from openvalle.synth.plan import SpeechPlan, faster
+from openvalle.synth.plan import SpeechPlan, scale_pauses
 from openvalle.synth.speech import Speech
 from openvalle.types import FRAME_RATE
 
@@ -41,7 +41,7 @@ def fit_duration(generator: SpeechGenerator, plan: SpeechPlan, options: AROption
         generator.fit(attempt, len(attempt.result.codes) * merge / segment.sentence.rate / rate)
         for segment, attempt in zip(segments, attempts, strict=True)
     ]
-    sentences = faster([segment.sentence for segment in fitted], rate)
+    sentences = scale_pauses([segment.sentence for segment in fitted], rate)
     paused = (replace(segment, sentence=sentence) for segment, sentence in zip(fitted, sentences, strict=True))
     return SpeechPlan(paused, plan.lead / rate, plan.tail / rate)
 

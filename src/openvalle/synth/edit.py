@@ -207,7 +207,7 @@ def _pronounce_in_context(recording: Recording, first: int, last: int, new: str)
 
 def sentence_between(words: Sequence[Word], keeps_pause: bool) -> Sentence:
     """Return the line of words that stand inside an utterance: no pause before them and, mostly, none after."""
-    line = build_sentence(" ".join(word.text for word in words), words).going_on()
+    line = build_sentence(" ".join(word.text for word in words), words).without_pause()
     if not keeps_pause and line.symbols[-1] == SIL:
         line = replace(line, symbols=line.symbols[:-1], owners=line.owners[:-1])
     return line

@@ -19,7 +19,7 @@ from openvalle.synth.voice import Voice
 from openvalle.text.language import ENGLISH, UserLexicon, Word, lower_keys, phonemize, to_symbols
 from openvalle.text.lexicon import read_lexicon
 from openvalle.text.markup import Markup, parse
-from openvalle.text.passages import Passage, restore_words
+from openvalle.text.passages import Marked, Passage, restore_words
 from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving
 from openvalle.types import SIL
 
@@ -30,14 +30,8 @@ _CLOSERS = "\"')]\u2019\u201d\u00bb"
 
 
 @dataclass(frozen=True)
-class Script:
-    """Passages to speak one after the other. `lead`: seconds of silence before the first."""
-
-    passages: tuple[Passage, ...]
-    lexicon: UserLexicon
-    shown: Mapping[str, str]
-    notes: tuple[str, ...] = ()
-    lead: float = 0.0
+class Script(Marked):
+    """A text without its markup that is ready to be spoken: its lexicon holds the pronunciations of the user, too."""
 
     @property
     def tail(self) -> float:
@@ -50,10 +44,10 @@ class Script:
         for passage in self.passages:
             spoken = False
             try:
-                for line in split_sentences(passage.text, self.lexicon, self.shown, as_one=as_one):
+                for sentence in split_sentences(passage.text, self.lexicon, self.shown, as_one=as_one):
                     if held is not None:
                         yield held
-                    held, spoken = replace(line, voice=passage.voice, rate=passage.rate), True
+                    held, spoken = replace(sentence, voice=passage.voice, rate=passage.rate), True
             except TextError:  # a passage of signs between others
                 pass
             if held is not None and (spoken or passage.pause):
@@ -99,10 +93,9 @@ def parse_script(text: str, markup: Markup | str = Markup.AUTO, lexicon: Lexicon
     marked = parse(text, markup)
     for note in marked.notes:
         log.warning("%s", note)
-    passages = marked.passages or (Passage(""),)
     words = to_lexicon(lexicon)
     words = lower_keys({**words, **marked.lexicon} if marked.lexicon else words)
-    return Script(passages, words, marked.shown, marked.notes, marked.lead)
+    return Script(**vars(marked) | {"passages": marked.passages or (Passage(""),), "lexicon": words})
 
 
 def to_lexicon(lexicon: LexiconLike) -> UserLexicon:
@@ -142,8 +135,8 @@ class Sentence:
         """Number of symbols that are sounds."""
         return sum(symbol != SIL for symbol in self.symbols)
 
-    def going_on(self) -> Sentence:
-        """Return the line without its first pause, to follow directly on what was said before."""
+    def without_pause(self) -> Sentence:
+        """Return the sentence without its first pause, to follow directly on what was said before."""
         return replace(self, symbols=self.symbols[1:], owners=self.owners[1:]) if self.symbols[0] == SIL else self
 
 
@@ -154,11 +147,11 @@ def split_sentences(
     *,
     as_one: bool = False,
 ) -> Iterator[Sentence]:
-    """Yield the lines of a text one after the other; `TextError` if nothing in it can be spoken.
+    """Yield the sentences of a text one after the other; `TextError` if nothing in it can be spoken.
 
-    A text that arrives in pieces gives a line for every sentence, as soon as it is complete. `lexicon`:
-    pronunciations that beat all others; `shown`: what made-up words of the text stand for; `as_one`: the text is one
-    line.
+    Long sentences are cut, short ones joined. Of a text that arrives in pieces each sentence comes by itself, as soon
+    as it is complete. `lexicon`: pronunciations that beat all others; `shown`: what made-up words of the text stand
+    for; `as_one`: the whole text is one sentence.
     """
     is_empty, lexicon = True, lower_keys(lexicon or {})
     if as_one:
@@ -178,14 +171,14 @@ def split_sentences(
         raise TextError("the text holds nothing that can be spoken", "write at least one word")
 
 
-def faster(lines: Iterable[Sentence], speed: float) -> Iterator[Sentence]:
-    """Yield the lines with the pauses between them as fast as what is said."""
-    for line in lines:
-        yield line if speed == 1 else replace(line, pause=line.pause / speed)
+def scale_pauses(sentences: Iterable[Sentence], speed: float) -> Iterator[Sentence]:
+    """Yield the sentences with the pauses after them `speed` times as short."""
+    for sentence in sentences:
+        yield sentence if speed == 1 else replace(sentence, pause=sentence.pause / speed)
 
 
 def build_sentence(text: str, words: Sequence[Word], pause: float = 0.0) -> Sentence:
-    """Return the line that speaks `words`."""
+    """Return the sentence that speaks `words`."""
     return Sentence(text, tuple(word.text for word in words), *to_symbols(words), pause)
 
 
@@ -209,12 +202,12 @@ def place_in_time(
     return tuple(words), phones
 
 
-BATCH = 8  # lines that are spoken at a time, where there are several
+BATCH = 8  # sentences that are spoken at a time, where there are several
 MOST_ATTEMPTS = 10  # seeds of a candidate; the next one has others
 
 
 class PromptMode(StrEnum):
-    """How the line follows on the prompt."""
+    """How the sentence follows on the prompt."""
 
     ZERO_SHOT = "zero-shot"  # another sentence in the prompt's voice
     CONTINUAL = "continual"  # the same recording goes on
@@ -223,7 +216,7 @@ class PromptMode(StrEnum):
 
 @dataclass(frozen=True)
 class Segment:
-    """A line to speak: by whom (None: a voice that the model makes up), and the numbers its seed comes from."""
+    """A sentence to speak: by whom (None: a voice that the model makes up), and the numbers its seed comes from."""
 
     sentence: Sentence
     voice: Voice | None
@@ -258,25 +251,25 @@ def choose_mode(mode: PromptMode | str) -> PromptMode:
 
 
 def plan_segments(
-    lines: Iterable[Sentence],
+    sentences: Iterable[Sentence],
     voice: Voice | None,
     seed: int,
     cast: Mapping[str, Voice] | None = None,
     mode: PromptMode = PromptMode.ZERO_SHOT,
 ) -> Iterator[Segment]:
-    """Yield the segments of a text's lines in order. `cast`: the voices that lines name."""
+    """Yield the segments of a text's sentences in order. `cast`: the voices that sentences name."""
     spoken = 0
-    for number, line in enumerate(lines):
-        own = (cast or {})[line.voice] if line.voice else voice
+    for number, sentence in enumerate(sentences):
+        own = (cast or {})[sentence.voice] if sentence.voice else voice
         if mode is PromptMode.CONTINUAL and number == 0:
-            yield Segment(line.going_on(), own, seed, number, spoken, mode=mode)
+            yield Segment(sentence.without_pause(), own, seed, number, spoken, mode=mode)
         else:
             how = PromptMode.ZERO_SHOT if mode is PromptMode.CONTINUAL else mode
-            yield Segment(line, own, seed, number, spoken, mode=how)
-        spoken += round(line.phones * USUAL_FRAMES)
+            yield Segment(sentence, own, seed, number, spoken, mode=how)
+        spoken += round(sentence.phones * USUAL_FRAMES)
 
 
 def derive_seed(seed: int, number: int, attempt: int) -> int:
-    """Return the seed of one attempt at one line: 63 bits of SHA-256("seed/number/attempt")."""
+    """Return the seed of one attempt at one sentence: 63 bits of SHA-256("seed/number/attempt")."""
     digest = hashlib.sha256(f"{seed}/{number}/{attempt}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -34,9 +34,9 @@ from openvalle.synth.plan import (
     Segment,
     SpeechPlan,
     choose_mode,
-    faster,
     parse_script,
     plan_segments,
+    scale_pauses,
     split_sentences,
     to_lexicon,
 )
@@ -295,8 +295,8 @@ class Synthesizer:
 
     def invent_voice(self, text: str, seed: int = 0, name: str = "invented") -> Voice:
         """Return a voice that belongs to nobody: the model speaks `text` without a prompt."""
-        line = next(split_sentences(text))
-        speech = self.generator.speak([Segment(line, None, seed)], self.options)[0]
+        sentence = next(split_sentences(text))
+        speech = self.generator.speak([Segment(sentence, None, seed)], self.options)[0]
         if not speech.durations:
             raise ModelError("a model without alignment cannot invent voices", "use one with alignment")
         source = f"{self.config.name}, seed {seed}"
@@ -311,13 +311,15 @@ class Synthesizer:
         mode, as_one = choose_mode(how.get("mode", PromptMode.ZERO_SHOT)), how.get("as_one", False)
         lexicon, known = how.get("lexicon"), how.get("cast", {})
         if not isinstance(text, str | Script):
-            lines = faster(split_sentences(text, to_lexicon(lexicon), as_one=as_one), options.speed)
-            return SpeechPlan(plan_segments(lines, voice, seed, None, mode), 0.0, 0.0)
+            sentences = scale_pauses(split_sentences(text, to_lexicon(lexicon), as_one=as_one), options.speed)
+            return SpeechPlan(plan_segments(sentences, voice, seed, None, mode), 0.0, 0.0)
         script = text if isinstance(text, Script) else parse_script(text, how.get("markup", Markup.AUTO), lexicon)
         if self.generator.ar.config.alignment is Alignment.NONE:
             script = script.without_rates()
         voices = script.cast(lambda name: known.get(name) or self.voice(name))
-        segments = plan_segments(faster(script.sentences(as_one=as_one), options.speed), voice, seed, voices, mode)
+        segments = plan_segments(
+            scale_pauses(script.sentences(as_one=as_one), options.speed), voice, seed, voices, mode
+        )
         return SpeechPlan(segments, script.lead / options.speed, script.tail / options.speed)
 
     def speak_segments(

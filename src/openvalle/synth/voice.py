@@ -165,12 +165,16 @@ class Voice:
             raise ModelError(f"{path}: {error.what}", hint) from None
 
 
+def list_builtin_voices() -> list[Path]:
+    """Return the files of the voices in the package, the default one first, the others by name."""
+    folder = assets() / "voices"
+    return sorted(folder.glob(f"*{VOICE_SUFFIX}"), key=lambda path: (path.stem != DEFAULT_VOICE, path.stem))
+
+
 def default_voice() -> Voice:
     """Return the built-in voice; `ModelError` if this installation has none."""
-    folder = assets() / "voices"
-    built_in = sorted(folder.glob(f"*{VOICE_SUFFIX}"), key=lambda path: (path.stem != DEFAULT_VOICE, path.stem))
-    if built_in:
-        return Voice.load(built_in[0])
+    if paths := list_builtin_voices():
+        return Voice.load(paths[0])
     there = ", ".join(list_names(Kind.VOICE))
     raise ModelError("there is no built-in voice", f"give one with --voice: a clip{' or ' + there if there else ''}")
 
