@@ -92,8 +92,8 @@ def test_resumed_with_other_settings_is_refused(synthesizer, reading: Reading, t
 def test_no_more_than_a_block_is_held(synthesizer, reading: Reading, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(book_module, "BLOCK", 1000)
     blocks = []
-    found = book_module._samples
-    monkeypatch.setattr(book_module, "_samples", lambda path: (blocks.append(len(b)) or b for b in found(path)))
+    found = book_module._read_samples
+    monkeypatch.setattr(book_module, "_read_samples", lambda path: (blocks.append(len(b)) or b for b in found(path)))
     speak_book(synthesizer, [Chapter("One", "Hi.")], tmp_path, reading)
     assert max(blocks) == 1000
     assert len(blocks) > 5

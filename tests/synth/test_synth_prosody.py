@@ -9,7 +9,7 @@ import pytest
 
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, TextError, UserError
-from openvalle.synth.prosody import segment_like, speak_like
+from openvalle.synth.prosody import plan_recording, speak_like
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 
@@ -29,7 +29,7 @@ def test_sounds_are_as_long_as_in_the_recording(synthesizer: Synthesizer, tiny_v
 
 
 def test_path_goes_through_every_symbol(synthesizer: Synthesizer, tiny_voice: Voice, spoken: Audio) -> None:
-    segment = segment_like(synthesizer, spoken, SAID, tiny_voice, 0)
+    segment = plan_recording(synthesizer, spoken, SAID, tiny_voice, 0)
     assert segment.alignment is not None
     assert sorted(set(segment.alignment)) == list(range(len(segment.sentence.symbols)))
     assert list(segment.alignment) == sorted(segment.alignment)

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class FinishedSentence(Config):
-    """A line on the disk: where its samples end in the chapter, and their digest."""
+    """A sentence on the disk: where its samples end in the chapter, and their digest."""
 
     end: int = Field(ge=0)
     digest: str
@@ -94,7 +94,7 @@ class Reading:
     options: AROptions
     file_format: str = "flac"
     markup: str = "auto"
-    lexicon: UserLexicon = field(default_factory=dict)  # pronunciations that beat all others
+    lexicon: UserLexicon = field(default_factory=dict)  # pronunciations that come before all others
 
 
 def speak_book(

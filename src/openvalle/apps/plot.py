@@ -1,4 +1,4 @@
-"""A picture of speech: waveform with its words, mel spectrogram, and the path of the decoder through the phones."""
+"""A picture of speech: waveform with its words, mel spectrogram, and the alignment of its phones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def plot_speech(speech: Speech, path: str | Path, title: str = "") -> Path:
     _draw_wave(upper, speech)
     _draw_spectrogram(lower, speech)
     _draw_path(lower, speech)
-    upper.set_title(title or _shortened(speech.text), loc="left", fontsize=12, color=INK, pad=18)
+    upper.set_title(title or _shorten(speech.text), loc="left", fontsize=12, color=INK, pad=18)
     with atomic_path(path) as part:
         figure.savefig(part, dpi=120, format=path.suffix.lstrip(".").lower() or "png")
     return path
@@ -112,6 +112,6 @@ def _draw_path(axes: Axes, speech: Speech) -> None:
         axes.text(middle, level + 1.2, name, ha="center", va="bottom", fontsize=7.5, color=color, path_effects=outline)
 
 
-def _shortened(text: str, length: int = 100) -> str:
+def _shorten(text: str, length: int = 100) -> str:
     text = " ".join(text.split())
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -117,7 +117,7 @@ def continue_(
         show("speaking")
         how: dict[str, Any] = {"candidates": candidates, "markup": markup, "lexicon": lexicon, "channel": channel}
         result = continue_clip(synthesizer, clip, text, transcript, seed, **how)
-    written = result.added if only_new else result.clip
+    written = result.addition if only_new else result.clip
     row = {
         "path": str(written.save(place, synthesizer.provenance.tags())),
         "seconds": round(written.seconds, 3),

@@ -18,9 +18,9 @@ BLEND_SECONDS = 10.0  # of the prompt that comes out, at most
 def decode_voice(voice: Voice, generator: SpeechGenerator) -> Speech:
     """Return a voice's prompt as it sounds through its codec, with its phones in time."""
     audio = generator.decode(voice.codes)
-    line = Sentence(voice.text, (), voice.symbols, (-1,) * len(voice.symbols))
-    _, phones = place_in_time(line, voice.durations, generator.spec.frame_rate, audio.seconds)
-    pace = len(voice.codes) / max(1, line.phones)
+    sentence = Sentence(voice.text, (), voice.symbols, (-1,) * len(voice.symbols))
+    _, phones = place_in_time(sentence, voice.durations, generator.spec.frame_rate, audio.seconds)
+    pace = len(voice.codes) / max(1, sentence.phones)
     return Speech(audio, voice.text, (), phones, Quality("end", pace), voice.codes, voice.symbols, voice.durations)
 
 

@@ -170,7 +170,7 @@ def check_noise(recording: Audio) -> str:
 
 
 def _check_speakers(recording: Audio) -> str:
-    """Return what is wrong if the voices of the two halves differ; "" if they do not, or nobody can tell."""
+    """Return what is wrong if the voices of the two halves differ; "" if they do not, or cannot be compared."""
     if recording.seconds < 2 * HALF_SECONDS:
         return ""
     from openvalle.speech_models.speaker import ResemblyzerEncoder, similarity

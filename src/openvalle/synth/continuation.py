@@ -46,7 +46,7 @@ class Continued:
     speech: Speech  # what was added, at the models' rate and level
 
     @property
-    def added(self) -> Clip:
+    def addition(self) -> Clip:
         """What was added alone."""
         return replace(self.clip, frames=self.clip.frames[self.start :])
 
@@ -102,7 +102,7 @@ def _find_end(recording: Recording) -> int:
 def _continuation_segments(
     synthesizer: Synthesizer, recording: Recording, end: int, script: Script, seed: int
 ) -> Iterator[Segment]:
-    """Return the lines to speak: the first goes on from the recording's end, the others have it as their voice."""
+    """Return the segments to speak: the first goes on from the recording's end, the others have it as their voice."""
     count = len(recording.symbols)
     part = recording.excerpt(context_start(recording, count, PROMPT_SECONDS), count)
     surplus = int(recording.edges[-1]) - end
@@ -112,19 +112,20 @@ def _continuation_segments(
         durations=(*part.durations[:-1], part.durations[-1] - surplus),
     )
     voice = part.voice(synthesizer.generator)
-    # a sentence that ended without a pause in the recording gets one from the line
+    # a sentence that ended without a pause in the recording gets one from the text
     paused = part.symbols[-1] == SIL or recording.text.rstrip()[-1:] not in tuple(".!?;:,")
-    for number, line in enumerate(script.sentences()):
+    for number, sentence in enumerate(script.sentences()):
         if number:
-            yield Segment(line, voice, seed, number)
+            yield Segment(sentence, voice, seed, number)
         else:
-            yield Segment(line.without_pause() if paused else line, voice, seed, number, mode=PromptMode.CONTINUAL)
+            first = sentence.without_pause() if paused else sentence
+            yield Segment(first, voice, seed, number, mode=PromptMode.CONTINUAL)
 
 
 def _decode_in_context(
     synthesizer: Synthesizer, recording: Recording, end: int, speech: Speech
 ) -> tuple[Speech, np.ndarray]:
-    """Return the first line as the codec decodes it after the recording's own codes, and the sound of these
+    """Return the first sentence as the codec decodes it after the recording's own codes, and the sound of these
     (samples, channels) at the clip's rate and level, for the join."""
     before = recording.codes[max(0, end - PAD_FRAMES) : end]
     both = np.concatenate([before, speech.codes])

@@ -13,7 +13,6 @@ from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.joints import join_sentences
 from openvalle.synth.plan import SpeechPlan, scale_pauses
 from openvalle.synth.speech import Speech
-from openvalle.types import FRAME_RATE
 
 
 def fit_duration(generator: SpeechGenerator, plan: SpeechPlan, options: AROptions, seconds: float) -> SpeechPlan:
@@ -30,7 +29,7 @@ def fit_duration(generator: SpeechGenerator, plan: SpeechPlan, options: AROption
     natural = plan.lead + plan.tail + sum(segment.sentence.pause for segment in segments)
     for number, (segment, attempt) in enumerate(zip(segments, attempts, strict=True)):
         edges = attempt.count_edges(is_first=number == 0, is_last=number == len(segments) - 1)
-        natural += (len(attempt.result.codes) - edges) * merge / FRAME_RATE / segment.sentence.rate
+        natural += (len(attempt.result.codes) - edges) * merge / generator.spec.frame_rate / segment.sentence.rate
     rate = natural / seconds if seconds > 0 else np.inf
     if not 0.5 <= rate <= 2:
         raise ConfigError(

@@ -206,11 +206,11 @@ def _pronounce_in_context(recording: Recording, first: int, last: int, new: str)
 
 
 def sentence_between(words: Sequence[Word], keeps_pause: bool) -> Sentence:
-    """Return the line of words that stand inside an utterance: no pause before them and, mostly, none after."""
-    line = build_sentence(" ".join(word.text for word in words), words).without_pause()
-    if not keeps_pause and line.symbols[-1] == SIL:
-        line = replace(line, symbols=line.symbols[:-1], owners=line.owners[:-1])
-    return line
+    """Return the sentence of words that stand inside an utterance: no pause before them and, mostly, none after."""
+    sentence = build_sentence(" ".join(word.text for word in words), words).without_pause()
+    if not keeps_pause and sentence.symbols[-1] == SIL:
+        sentence = replace(sentence, symbols=sentence.symbols[:-1], owners=sentence.owners[:-1])
+    return sentence
 
 
 def _edit_segments(

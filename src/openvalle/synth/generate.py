@@ -31,7 +31,7 @@ from openvalle.types import SIL, CodecSpec, Utterance, to_durations
 
 BLOCK = 32  # frames decoded at a time: convolutions prepare themselves for every size they meet, and keep that
 SILENT_FRAMES = 16  # enough for the codec's edges to be left behind
-EDGE_FRAMES = 75  # of silence around a sentence, where nobody knows which frames they are
+EDGE_FRAMES = 75  # of silence around a sentence, if the model has no alignment to tell them
 
 Codebook1 = tuple[np.ndarray, np.ndarray | None]  # codes (n,) of steps, and the sentence's symbol of each (n,)
 

@@ -32,11 +32,11 @@ def load_generator(
     Raises `ModelError` if a file is missing, damaged or does not fit.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # read when the first convolution runs
-    note_threads()
     from openvalle.codec.load import load_codec
     from openvalle.engines.torch import choose_device, make_engine
     from openvalle.model.checkpoint import load_bundle, require_same_codec
 
+    note_threads()  # torch is loaded now
     place = choose_device(device)
     folder = find(Kind.MODEL, model)
     bundle = load_bundle(folder)

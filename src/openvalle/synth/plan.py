@@ -150,8 +150,8 @@ def split_sentences(
     """Yield the sentences of a text one after the other; `TextError` if nothing in it can be spoken.
 
     Long sentences are cut, short ones joined. Of a text that arrives in pieces each sentence comes by itself, as soon
-    as it is complete. `lexicon`: pronunciations that beat all others; `shown`: what made-up words of the text stand
-    for; `as_one`: the whole text is one sentence.
+    as it is complete. `lexicon`: pronunciations that come before all others; `shown`: what made-up words of the text
+    stand for; `as_one`: the whole text is one sentence.
     """
     is_empty, lexicon = True, lower_keys(lexicon or {})
     if as_one:
@@ -183,7 +183,7 @@ def build_sentence(text: str, words: Sequence[Word], pause: float = 0.0) -> Sent
 
 
 def place_in_time(
-    line: Sentence, durations: Sequence[int], frame_rate: float, seconds: float
+    sentence: Sentence, durations: Sequence[int], frame_rate: float, seconds: float
 ) -> tuple[tuple[Timed, ...], tuple[Timed, ...]]:
     """Return words and phones in time for `durations` (S,) in frames; the last ends with the sound, `seconds`. None of
     either without durations."""
@@ -191,11 +191,11 @@ def place_in_time(
         return (), ()
     edges = np.minimum(np.cumsum([0, *durations]) / frame_rate, seconds).tolist()
     phones = tuple(
-        Timed(symbol, start, end) for symbol, start, end in zip(line.symbols, edges, edges[1:], strict=False)
+        Timed(symbol, start, end) for symbol, start, end in zip(sentence.symbols, edges, edges[1:], strict=False)
     )
     words, last = [], 0.0
-    for index, text in enumerate(line.words):
-        own = [phone for phone, owner in zip(phones, line.owners, strict=True) if owner == index]
+    for index, text in enumerate(sentence.words):
+        own = [phone for phone, owner in zip(phones, sentence.owners, strict=True) if owner == index]
         start, end = (own[0].start, own[-1].end) if own else (last, last)
         words.append(Timed(text, start, end))
         last = end

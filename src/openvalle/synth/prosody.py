@@ -43,11 +43,11 @@ def speak_like(
     chosen = options or synthesizer.options
     if chosen.speed != 1:
         raise UserError("a recording's prosody has its own speed", "leave the speed at 1")
-    segment = segment_like(synthesizer, recording, text, synthesizer.voice(voice), seed, channel)
+    segment = plan_recording(synthesizer, recording, text, synthesizer.voice(voice), seed, channel)
     return next(iter(synthesizer.mark([synthesizer.generator.speak([segment], chosen)[0]])))
 
 
-def segment_like(
+def plan_recording(
     synthesizer: Synthesizer,
     recording: str | Path | Audio,
     text: str | None,
@@ -55,7 +55,7 @@ def segment_like(
     seed: int,
     channel: Channel | str = Channel.AUTO,
 ) -> Segment:
-    """Return the line of a recording with the path through its symbols."""
+    """Return what is said in a recording as a segment with the recording's alignment."""
     generator = synthesizer.generator
     config = generator.ar.config
     if config.alignment is Alignment.NONE:
@@ -65,7 +65,7 @@ def segment_like(
     said = transcribe(audio, label, synthesizer.asr) if text is None else text
     frames = len(audio.samples) // generator.spec.hop // config.block * config.block
     aligned = align_transcript(audio, said, label, frames, generator.spec.frame_rate, config.block)
-    path = to_block_alignment(np.array(aligned.durations), config.block)
+    alignment = to_block_alignment(np.array(aligned.durations), config.block)
     names = tuple(word.text for word in aligned.words)
-    line = Sentence(" ".join(said.split()), names, aligned.symbols, aligned.owners)
-    return Segment(line, voice, seed, alignment=tuple(path.tolist()))
+    sentence = Sentence(" ".join(said.split()), names, aligned.symbols, aligned.owners)
+    return Segment(sentence, voice, seed, alignment=tuple(alignment.tolist()))

@@ -36,7 +36,7 @@ ENOUGH_OF = {"resemblyzer": 0.7, "campplus": 0.5, "microsoft/wavlm-base-plus-sv"
 
 @dataclass(frozen=True)
 class Scores:
-    """What was heard in one sample: cosine to the prompt's voice (None: nobody asked), word error rate, and how many
+    """What was heard in one sample: cosine to the prompt's voice (None: not measured), word error rate, and how many
     things went wrong while it was drawn."""
 
     similarity: float | None
@@ -107,10 +107,10 @@ class Reranker:
             return ""
 
     def embed(self, audio: Audio) -> np.ndarray | None:
-        """Return the voice of a sound (D,), None without an encoder or if nobody speaks."""
+        """Return the voice of a sound (D,), None without an encoder or without speech in it."""
         try:
             return None if self.encoder is None else self.encoder.embed(audio)
-        except AudioError:  # nobody speaks
+        except AudioError:  # it holds no speech
             return None
 
     def _embed_prompt(self, generator: SpeechGenerator, voice: Voice | None) -> np.ndarray | None:

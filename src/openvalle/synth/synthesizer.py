@@ -56,10 +56,10 @@ class SpeakOptions(TypedDict, total=False):
     """How a text is to be read."""
 
     markup: Markup | str  # of the text; auto by default. A text in pieces has none
-    lexicon: LexiconLike  # pronunciations that beat all others, or a TSV file of them
+    lexicon: LexiconLike  # pronunciations that come before all others, or a TSV file of them
     mode: PromptMode | str  # how the text follows on the voice; zero-shot by default
     cast: Mapping[str, Voice]  # what names of voices in the text mean; else they are looked up
-    as_one: bool  # speak the whole text as one line, however long: what a protocol measures
+    as_one: bool  # speak the whole text as one sentence, however long: what a protocol measures
 
 
 WINDOWS = Windows()  # of a stream
@@ -130,12 +130,14 @@ class Synthesizer:
         """Return the model's own options with what is given changed; `ConfigError` for a value out of range.
 
         `window`: how many of the last codes repetition-aware sampling looks at; `speed`: 2 is twice as fast, for
-        models with alignment; `attempts`: times a line is spoken at most, if it goes wrong; `detectors` False: loops,
-        silences and runaways go unnoticed; `others`: any field of `AROptions` or `SamplingOptions` by its name
+        models with alignment; `attempts`: times a sentence is spoken at most, if decoding fails; `detectors` False:
+        loops, silences and runaways go unnoticed; `others`: any field of `AROptions` or `SamplingOptions` by its name
         (`path_temperature=0.5`); `settings`: the same as text, `a.b=value` ("sampling.top_k=5").
         """
         values = self.options.model_dump(mode="json")
-        given = _given(temperature=temperature, top_p=top_p, window=window, speed=speed, attempts=attempts, **others)
+        given = _drop_none(
+            temperature=temperature, top_p=top_p, window=window, speed=speed, attempts=attempts, **others
+        )
         for name, value in given.items():
             (values["sampling"] if name in SamplingOptions.model_fields else values)[name] = value
         if not detectors:
@@ -207,7 +209,7 @@ class Synthesizer:
         """Yield the speech sentence by sentence; joined end to end it is what `say` returns.
 
         Memory does not grow with the length of the text, but where a `duration` is given: every sentence is spoken
-        with the same prompt. `skip`: lines that are left out at the beginning, because they were spoken before.
+        with the same prompt. `skip`: sentences that are left out at the beginning, because they were spoken before.
         """
         options = options or self.options
         plan, pause = self._plan(text, self.voice(voice, prompt_text), seed, how, options), None
@@ -235,11 +237,11 @@ class Synthesizer:
     ) -> Iterator[StreamBlock]:
         """Yield the sound in blocks while it is being made; joined end to end they are one speech.
 
-        `text` may arrive in pieces. What was heard cannot be taken back, so a `live` line is spoken once: as `say`
-        does with `attempts=1` among its options. Else codebook 1 of a line is complete, and spoken again if it
+        `text` may arrive in pieces. What was heard cannot be taken back, so a `live` sentence is spoken once: as `say`
+        does with `attempts=1` among its options. Else codebook 1 of a sentence is complete, and spoken again if that
         failed, before its first block comes: as `say` does with the same options. Codebook 1 is that of `say`; the
-        others are filled in `windows`, None: line by line, and then the samples are those of `say`. A model whose NAR
-        network is not of the `prefix` kind always fills line by line. `close` ends it.
+        others are filled in `windows`, None: sentence by sentence, and then the samples are those of `say`. A model
+        whose NAR network is not of the `prefix` kind always fills sentence by sentence. `close` ends it.
         """
         speaker, chosen = self.voice(voice, prompt_text), options or self.options
         if live:
@@ -259,7 +261,7 @@ class Synthesizer:
         duration: Sequence[float | None] | None = None,
         **how: Unpack[SpeakOptions],
     ) -> list[Speech]:
-        """Return each text spoken, several lines at a time: what `say` gives for each, sooner.
+        """Return each text spoken, several sentences at a time: what `say` gives for each, sooner.
 
         `voice`, `seed`: one for all texts, or one for each; `duration`: of each text, in seconds.
         """
@@ -288,13 +290,13 @@ class Synthesizer:
         ]
 
     def mark(self, pieces: Iterable[Speech]) -> Iterator[Speech]:
-        """Yield each piece with its watermark and provenance: all sound leaves the pipeline through here."""
+        """Yield each piece with its watermark and provenance: all speech passes through here."""
         for piece in pieces:
             audio = self.marker.mark(piece.audio) if self.marker else piece.audio
             yield replace(piece, audio=audio, provenance=self.provenance)
 
     def invent_voice(self, text: str, seed: int = 0, name: str = "invented") -> Voice:
-        """Return a voice that belongs to nobody: the model speaks `text` without a prompt."""
+        """Return a voice that is no person's: the model speaks `text` without a prompt."""
         sentence = next(split_sentences(text))
         speech = self.generator.speak([Segment(sentence, None, seed)], self.options)[0]
         if not speech.durations:
@@ -360,6 +362,6 @@ class Synthesizer:
         return enrol(voice, generator.codec, table.digest, prompt_text, merge=merge, table=table, asr=self.asr, **known)
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def _drop_none(**values: Any) -> dict[str, Any]:
     """Return the values that are not None."""
     return {key: value for key, value in values.items() if value is not None}

@@ -147,7 +147,7 @@ class Voice:
                 f"the voice {path} cannot be read ({' '.join(str(error).split())})",
                 "it is damaged or no voice: make it again with `openvalle voice add`",
             ) from None
-        metadata = _upgraded(metadata, _version(path, metadata))
+        metadata = _upgrade(metadata, _version(path, metadata))
         hint = "make it again with `openvalle voice add`"
         try:
             codes, durations = tensors["codes"], tensors["durations"]
@@ -180,7 +180,7 @@ def default_voice() -> Voice:
 
 
 def voice_from_speech(speech: Speech, codec_digest: str, symbols_digest: str, name: str, source: str) -> Voice:
-    """Return generated speech as a voice, so that a voice that belongs to nobody can be kept."""
+    """Return generated speech as a voice, so that an invented voice can be kept."""
     return Voice(
         codes=speech.codes,
         symbols=speech.symbols,
@@ -200,7 +200,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _upgraded(metadata: dict[str, str], version: int) -> dict[str, str]:
+def _upgrade(metadata: dict[str, str], version: int) -> dict[str, str]:
     """Return the metadata of the present version."""
     if version < 2:  # had no digest of the clip, and no checks
         return {"clip_digest": "", "checks": ""} | metadata
