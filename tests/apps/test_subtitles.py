@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.apps.subtitles import Timeline, build_timeline, format_time, fill_gaps, split_cues, with_times
+from openvalle.apps.subtitles import Timeline, build_timeline, fill_gaps, format_time, split_cues, with_times
 from openvalle.audio import Audio, silence
 from openvalle.errors import UserError
 from openvalle.synth.quality import Quality
