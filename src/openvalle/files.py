@@ -99,7 +99,7 @@ def atomic_path(place: Place, *, replace: bool = True) -> Iterator[Path]:
             part.chmod(mode)  # some libraries write a file of their own there
             _to_disk(part)
             if isinstance(place, Free):
-                place.path = _named(part, place.names())
+                place.path = _give_name(part, place.names())
             elif not replace:
                 _link(part, target)
             else:
@@ -158,7 +158,7 @@ def lock_folder(folder: Path, name: str = LOCK, what: str = "") -> Iterator[None
     with ExitStack() as stack:
         for place in reversed(new):  # callbacks run from the last to the first: the innermost goes first
             stack.callback(_remove_empty, place)
-        handle = _locked(path, what or str(folder))
+        handle = _take_lock(path, what or str(folder))
         stack.callback(os.close, handle)
         stack.callback(unfinished.discard, str(path))
         stack.callback(path.unlink, missing_ok=True)
@@ -166,7 +166,7 @@ def lock_folder(folder: Path, name: str = LOCK, what: str = "") -> Iterator[None
         yield
 
 
-def _locked(path: Path, what: str) -> int:
+def _take_lock(path: Path, what: str) -> int:
     """Return an open file that holds the lock at `path`."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -354,7 +354,7 @@ def _replace(part: Path, target: Path, before: os.stat_result | None) -> None:
         _pour(part, target)  # a file that is mounted by itself, as into a container
 
 
-def _named(part: Path, names: Iterable[Path]) -> Path:
+def _give_name(part: Path, names: Iterable[Path]) -> Path:
     """Give a complete file the first of the names that is free."""
     for path in names:
         with suppress(FileExistsError):

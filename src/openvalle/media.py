@@ -78,14 +78,14 @@ def read_frames(
     or too long file and for NaN or infinite samples, `MissingExtra` without the extra that a file needs.
     """
     path = Path(path)
-    with _opened(path) as file:
+    with _open(path) as file:
         container = detect_container(file.peek(16)[:16])
         if container:
             frames, rate = _decode(file, container, str(path), max_seconds)
             subtype, first = "PCM_16", round(start * rate)
             frames = frames[first:] if seconds is None else frames[first : first + round(seconds * rate)]
         else:
-            with _sound(path, file) as sound:
+            with _open_sound(path, file) as sound:
                 rate, subtype = sound.samplerate, sound.subtype
                 if sound.frames < UNKNOWN_FRAMES:
                     check_length(sound.frames / rate, max_seconds, str(path))
@@ -114,9 +114,9 @@ def check_length(seconds: float, most: float, label: str) -> None:
 def read_header(path: str | Path) -> Header:
     """Return length, rate and channels of a sound file; raises as `read_frames` does."""
     path = Path(path)
-    with _opened(path) as file:
+    with _open(path) as file:
         if not detect_container(file.peek(16)[:16]):
-            with _sound(path, file) as sound:
+            with _open_sound(path, file) as sound:
                 if sound.frames < UNKNOWN_FRAMES:
                     return Header(sound.frames, sound.samplerate, sound.channels)
     frames, rate, _ = read_frames(path)
@@ -124,7 +124,7 @@ def read_header(path: str | Path) -> Header:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedReader]:
+def _open(path: Path) -> Iterator[io.BufferedReader]:
     """Yield a regular file, opened by Python: libsndfile knows no names that are not UTF-8."""
     try:
         status = path.stat()
@@ -145,21 +145,21 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
 
 
 @contextmanager
-def _sound(path: Path, file: io.BufferedReader) -> Iterator[Any]:
+def _open_sound(path: Path, file: io.BufferedReader) -> Iterator[Any]:
     """Yield the file as a `soundfile.SoundFile`."""
     import soundfile
 
     head = file.peek(3)[:3]
     is_mpeg = head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
     try:
-        with _hushed() if is_mpeg else nullcontext(), soundfile.SoundFile(_with_length(path, file)) as sound:
+        with _hush_stderr() if is_mpeg else nullcontext(), soundfile.SoundFile(_with_length(path, file)) as sound:
             yield sound
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
         raise _unreadable(path, error) from None
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def _hush_stderr() -> Iterator[None]:
     """Keep libmpg123 from telling of a damaged MP3 in C, past Python's stderr; what is wrong is told by whoever reads.
 
     One MP3 is read at a time, for it is the process's standard error that goes nowhere meanwhile.
@@ -395,10 +395,10 @@ def sound_name(path: Path) -> str | bytes:
 def read_tags(path: str | Path) -> dict[str, str]:
     """Return the tags of a sound file, as `open_sound` names them; `AudioError` if it cannot be read."""
     path = Path(path)
-    with _opened(path) as file:
+    with _open(path) as file:
         if detect_container(file.peek(16)[:16]):
             return {}  # nothing that was made here is in one of these
-        with _sound(path, file) as sound:
+        with _open_sound(path, file) as sound:
             return {key: value for key, value in sound.copy_metadata().items() if value}
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from openvalle.errors import UserError
 from openvalle.stop import serve_parent
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from rich.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -56,21 +56,24 @@ class _Pool:
     """Worker processes, each with the number of the unit that it is at; None while it builds."""
 
     def __init__(self, build: Build, units: Sequence[Any], jobs: int, name: Callable[[Any], str]) -> None:
+        from multiprocessing import get_context  # as the command line shows progress without
+
         self._build, self._units, self._jobs, self._name = build, units, jobs, name
-        self._context = multiprocessing.get_context("spawn")
+        self._context = get_context("spawn")
         self._waiting = deque(range(len(units)))
         self._retried: set[int] = set()
         self._workers: dict[Connection, tuple[Any, int | None]] = {}
 
     def run(self) -> Iterator[tuple[int, Any]]:
         """Yield the numbers and results of the units."""
+        from multiprocessing.connection import wait
+
         try:
             for _ in range(self._jobs):
                 self._start()
             while self._workers:
                 for connection in wait(list(self._workers)):
-                    assert isinstance(connection, Connection)
-                    yield from self._answer(connection)
+                    yield from self._answer(cast("Connection", connection))
         finally:
             for connection, (process, _) in self._workers.items():
                 connection.close()

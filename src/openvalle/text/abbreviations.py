@@ -56,7 +56,7 @@ def abbreviations(text: str) -> str:
     """Read abbreviations; a full stop stays where it also ends the sentence."""
     text = re.sub(r"\b[Ee]\.\s?g\.(,?)", r"for example\1", text)
     text = re.sub(r"\b[Ii]\.\s?e\.(,?)", r"that is\1", text)
-    text = re.sub(r"(?<!\w)(?<!\w\.)(?:[A-Za-z]\.){2,}(?!\w)", _dotted, text)
+    text = re.sub(r"(?<!\w)(?<!\w\.)(?:[A-Za-z]\.){2,}(?!\w)", _spell_dotted, text)
     text = re.sub(rf"\b({'|'.join(_TITLES)})\.", lambda m: _TITLES[m[1]], text)
     text = re.sub(r"\b(Dr|Mr|Mrs|Ms)(?= [A-Z])", lambda m: _TITLES[m[1]], text)
     text = re.sub(r"(?<=[\w.,] )St\.?(?=[,;:!?]|$|\s+[a-z]|\s*$)|(?<=[a-z] )St\.(?=\s)", _street, text)
@@ -64,7 +64,7 @@ def abbreviations(text: str) -> str:
     figures = "|".join(_BEFORE_FIGURES)
     text = re.sub(
         rf"\b({figures})\.? ?(?=\d)",
-        lambda m: _cased(m[1], _BEFORE_FIGURES) + " " if "." in m[0] or m[1][0].isupper() else m[0],
+        lambda m: _match_case(m[1], _BEFORE_FIGURES) + " " if "." in m[0] or m[1][0].isupper() else m[0],
         text,
         flags=re.I,
     )
@@ -76,10 +76,10 @@ def _word(match: re.Match[str]) -> str:
         return match[0]
     if match[1].lower() in ("mon", "sun", "fri", "wed", "co", "est", "dec", "rd") and match[1][0].islower():
         return match[0]  # ordinary words or parts of words when small
-    return _cased(match[1], _WORDS) + _stop(match)
+    return _match_case(match[1], _WORDS) + _stop(match)
 
 
-def _cased(found: str, table: dict[str, str]) -> str:
+def _match_case(found: str, table: dict[str, str]) -> str:
     spoken = table.get(found) or table.get(found.lower()) or table.get(found.capitalize()) or found
     return spoken.capitalize() if found[0].isupper() else spoken
 
@@ -97,7 +97,7 @@ def _street(match: re.Match[str]) -> str:
     return "Street" + (_stop(match) if match[0].endswith(".") else "")
 
 
-def _dotted(match: re.Match[str]) -> str:
+def _spell_dotted(match: re.Match[str]) -> str:
     """Spell U.S. and a.m.; initials such as J.R.R. before a name do not end a sentence."""
     letters = match[0].replace(".", "").upper()
     text, start, end = match.string, match.start(), match.end()

@@ -57,7 +57,7 @@ def phonemize(text: str, backend: str, lexicon: UserLexicon) -> list[Word]:
     normal = normalize(text)
     if normal.dropped:
         log.warning("left out what cannot be spoken: %s", " ".join(normal.dropped))
-    return _pronounced(_tokens(normal.text), lexicon, source)
+    return _pronounce_all(_tokens(normal.text), lexicon, source)
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -79,13 +79,13 @@ def _tokens(text: str) -> list[_Token]:
 
 def _parts(word: str) -> list[str]:
     if "-" not in word:
-        return [_unquoted(word)]
+        return [_strip_quotes(word)]
     if lexicon().entry(word):
         return [word]
-    return [_unquoted(part) for part in word.split("-")]
+    return [_strip_quotes(part) for part in word.split("-")]
 
 
-def _unquoted(word: str) -> str:
+def _strip_quotes(word: str) -> str:
     """Return the word without quotation marks; apostrophes that belong to it stay ('tis, runnin')."""
     if "'" not in (word[0], word[-1]):
         return word
@@ -95,7 +95,7 @@ def _unquoted(word: str) -> str:
     return word.strip("'")
 
 
-def _pronounced(tokens: Sequence[_Token], user: UserLexicon, source: Backend) -> list[Word]:
+def _pronounce_all(tokens: Sequence[_Token], user: UserLexicon, source: Backend) -> list[Word]:
     espeak: Mapping[str, Phones] = {}
     if source is Backend.ESPEAK:
         from openvalle.text.espeak import pronunciations
@@ -163,26 +163,26 @@ def guess_phones(word: str) -> Phones:
 
 
 def _part(word: str) -> Phones:
-    if listed := _listed(word):
+    if listed := _look_up(word):
         return listed
     if not re.search("[aeiouy]", word, re.IGNORECASE) or len(word) == 1:
         return tuple(phone for each in word for phone in letter(each) or ())
     end = len(word)
     while end > 3 and word[end - 2 : end].lower() == "'s" and not listed:
         end -= 2
-        listed = _listed(word[:end]) if end <= LONGEST else None
-    phones = list(listed or _guessed(word[:end]))
+        listed = _look_up(word[:end]) if end <= LONGEST else None
+    phones = list(listed or _guess(word[:end]))
     for _ in range(end, len(word), 2):
         phones += plural(tuple(phones[-1:]))[1:]
     return tuple(phones)
 
 
-def _listed(word: str) -> Phones | None:
+def _look_up(word: str) -> Phones | None:
     readings = lexicon().lookup(word) if len(word) > 1 else None
     return readings[DEFAULT] if readings else None
 
 
-def _guessed(word: str) -> Phones:
+def _guess(word: str) -> Phones:
     listed = cmu_lexicon().get(word.lower())
     return add_stress(listed, spell(word.lower())) if listed else spell(word.lower())
 

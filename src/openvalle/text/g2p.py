@@ -95,12 +95,12 @@ class SpellingModel:
             before = [beam.chunks[-1] if beam.chunks else len(self.config.chunks) for beam in beams]
             marks = [beam.stresses[-1] if beam.stresses else NO_STRESS for beam in beams]
             features, past = self.step(state, np.array(before), np.array(marks), past)
-            beams = sorted(self._grown(features, beams), key=lambda beam: -beam.score)[:BEAM]
+            beams = sorted(self._grow(features, beams), key=lambda beam: -beam.score)[:BEAM]
             parents = [beam.parent for beam in beams]
             past = [layer[:, parents] for layer in past]
         return keep_one_primary(self._spell(beams[0].chunks, beams[0].stresses))
 
-    def _grown(self, features: Floats, beams: Sequence[Beam]) -> list[Beam]:
+    def _grow(self, features: Floats, beams: Sequence[Beam]) -> list[Beam]:
         """Return each beam grown by its likeliest chunks, with every stress they may carry."""
         chances = self.chunk_scores(features)
         best = np.argsort(-chances, axis=-1)[:, :BEAM]

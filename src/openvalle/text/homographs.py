@@ -69,7 +69,7 @@ def choose_reading(
     if len(readings) == 1:
         return readings[DEFAULT]
     if word == "used":
-        return readings.get(_used(before, after), readings[DEFAULT])
+        return readings.get(_read_used(before, after), readings[DEFAULT])
     if "None" in readings or "DT" in readings:  # a weak word: its strong form stands at the end of a clause
         strong = readings.get("None") or readings["DT"]
         return strong if ends else readings[DEFAULT]
@@ -80,7 +80,7 @@ def choose_reading(
     return readings[DEFAULT]
 
 
-def _used(before: list[str], after: str | None) -> str:
+def _read_used(before: list[str], after: str | None) -> str:
     passive = before and before[-1] in _BE and before[-1] not in _USED_TO_AFTER
     return "VBD" if after == "to" and not passive else DEFAULT
 

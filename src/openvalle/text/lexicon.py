@@ -107,19 +107,19 @@ class Lexicon:
 @cache
 def lexicon() -> Lexicon:
     """Return the American English lexicon."""
-    return Lexicon(json.loads(_unpacked("us_gold.json.gz")), json.loads(_unpacked("us_silver.json.gz")))
+    return Lexicon(json.loads(_unpack("us_gold.json.gz")), json.loads(_unpack("us_silver.json.gz")))
 
 
 @cache
 def cmu_lexicon() -> dict[str, Phones]:
     """Return the CMU dictionary's first readings: lower-case words, phones without stress."""
-    lines = _unpacked("cmudict.dict.gz").splitlines()
+    lines = _unpack("cmudict.dict.gz").splitlines()
     return {
         word: tuple(phones.split()) for word, _, phones in (line.partition(" ") for line in lines) if word[-1:] != ")"
     }
 
 
-def _unpacked(name: str) -> str:
+def _unpack(name: str) -> str:
     return gzip.decompress((assets() / "lexicon" / name).read_bytes()).decode("utf-8")
 
 
@@ -175,7 +175,7 @@ def inflect(words: Lexicon, word: str) -> dict[str, Phones] | None:
             if stem:
                 if ending != "s" and "VERB" in stem:  # -ed and -ing make verbs: recording
                     stem = {DEFAULT: stem["VERB"]}
-                return {tag: _joined(phones, ending) for tag, phones in stem.items()}
+                return {tag: _join_ending(phones, ending) for tag, phones in stem.items()}
     return None
 
 
@@ -187,7 +187,7 @@ def _stems(word: str, lower: str) -> list[tuple[str, list[str]]]:
         return [("", [word[:-1]]), ("s", [word[:-2]])]
     if lower.endswith("'"):
         stem = word[:-1].removesuffix("in")
-        return [("", [word[:-1]]), ("in", [stem + "e", stem, *_undoubled(stem)])]  # sittin' is sitting
+        return [("", [word[:-1]]), ("in", [stem + "e", stem, *_undouble(stem)])]  # sittin' is sitting
     if lower.endswith("ies"):
         return [("s", [word[:-3] + "y", word[:-1]])]
     if lower.endswith("s") and not lower.endswith(("ss", "us", "is")):
@@ -195,17 +195,17 @@ def _stems(word: str, lower: str) -> list[tuple[str, list[str]]]:
     if lower.endswith("ied"):
         return [("ed", [word[:-3] + "y"])]
     if lower.endswith("ed") and not lower.endswith("eed"):
-        return [("ed", [word[:-1], word[:-2], *_undoubled(word[:-2])])]
+        return [("ed", [word[:-1], word[:-2], *_undouble(word[:-2])])]
     if lower.endswith("ing") and len(word) > 4:
-        return [("ing", [word[:-3] + "e", word[:-3], *_undoubled(word[:-3])])]
+        return [("ing", [word[:-3] + "e", word[:-3], *_undouble(word[:-3])])]
     return []
 
 
-def _undoubled(stem: str) -> list[str]:
+def _undouble(stem: str) -> list[str]:
     return [stem[:-1]] if len(stem) > 2 and stem[-1] == stem[-2] and stem[-1] not in "aeiou" else []
 
 
-def _joined(stem: Phones, ending: str) -> Phones:
+def _join_ending(stem: Phones, ending: str) -> Phones:
     if ending == "s":
         return plural(stem)
     if ending == "ed":

@@ -67,7 +67,7 @@ def _parse_tags(text: str) -> Marked:
         at = found.end()
         _apply(builder, found, places.at(found.start()))
     builder.say(text[at:])
-    return builder.marked()
+    return builder.finish()
 
 
 def _apply(builder: Builder, found: re.Match[str], place: str) -> None:
@@ -98,9 +98,9 @@ def _set(builder: Builder, found: re.Match[str], place: str) -> None:
         builder.say(found.group())
         return
     if name == "pause":
-        builder.pause(_wanted(read_seconds(value), found, place, f"0 to {LONGEST_PAUSE:.0f} seconds, as [pause:0.8s]"))
+        builder.pause(_require(read_seconds(value), found, place, f"0 to {LONGEST_PAUSE:.0f} seconds, as [pause:0.8s]"))
     elif name == "rate":
-        rate = _wanted(read_rate(value), found, place, f"a rate from {RATES[0]} to {RATES[1]}, as [rate:0.9]")
+        rate = _require(read_rate(value), found, place, f"a rate from {RATES[0]} to {RATES[1]}, as [rate:0.9]")
         builder.turn()
         builder.rate = rate
     elif name == "voice":
@@ -112,7 +112,7 @@ def _set(builder: Builder, found: re.Match[str], place: str) -> None:
         builder.note(place, f"{found.group()} is not known: it is left out")
 
 
-def _wanted(value: float | None, found: re.Match[str], place: str, what: str) -> float:
+def _require(value: float | None, found: re.Match[str], place: str, what: str) -> float:
     if value is None:
         raise TextError(f"{place}: {found.group()} cannot be read", f"write {what}")
     return value

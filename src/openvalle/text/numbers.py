@@ -124,19 +124,19 @@ def dates(text: str) -> str:
     """Read decades (the 1990s), ISO dates, 3/15/2024 (month first unless it cannot be), and days beside month names."""
     text = re.sub(r"(?<![\w.,])'?((?:1[1-9]|20)?\d0)'?s\b", _decade, text)
     text = re.sub(r"(?<![\w-])(\d{4})-(\d{1,2})-(\d{1,2})(?![\w-])", lambda m: _date(m, m[1], m[2], m[3]), text)
-    text = re.sub(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?![\w/])", _slashed, text)
+    text = re.sub(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?![\w/])", _read_slashed, text)
     day = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
     after = r"(?P<year>,? \d{4})?(?![\w:]|[.,/]\d)"
-    text = re.sub(rf"\b{_MONTH} {day}{after}", lambda m: _named(m, "{month} {day}"), text, flags=re.I)
+    text = re.sub(rf"\b{_MONTH} {day}{after}", lambda m: _read_named_date(m, "{month} {day}"), text, flags=re.I)
     return re.sub(
         rf"\b(?P<the>the )?{day} (?:of )?{_MONTH}{after}",
-        lambda m: _named(m, (m["the"] or "the ") + "{day} of {month}"),
+        lambda m: _read_named_date(m, (m["the"] or "the ") + "{day} of {month}"),
         text,
         flags=re.I,
     )
 
 
-def _slashed(match: re.Match[str]) -> str:
+def _read_slashed(match: re.Match[str]) -> str:
     first, second, spelled = match.groups()
     if int(first) > 12:
         first, second = second, first
@@ -152,7 +152,7 @@ def _date(match: re.Match[str], spelled_year: str, month: str, day: str) -> str:
     return f"{_MONTHS[int(month) - 1].capitalize()} {ordinal(int(day))}, {year(number)}"
 
 
-def _named(match: re.Match[str], form: str) -> str:
+def _read_named_date(match: re.Match[str], form: str) -> str:
     is_verb = match["month"] in ("may", "march") and not match["year"]  # page 5 may be read
     if is_verb or not 1 <= int(match["day"]) <= 31:
         return match[0]
@@ -201,7 +201,9 @@ def _time(match: re.Match[str]) -> str:
 def units(text: str) -> str:
     """Read measures: 5 km, 20°C, 60 mph, 3 m², 5'10\"."""
     text = re.sub(
-        r"(?<![\w.,'])(\d{1,2})' ?(1[01]|\d)\"", lambda m: f"{_counted(m[1], 'foot')} {_counted(m[2], 'inch')}", text
+        r"(?<![\w.,'])(\d{1,2})' ?(1[01]|\d)\"",
+        lambda m: f"{_count_units(m[1], 'foot')} {_count_units(m[2], 'inch')}",
+        text,
     )
     pattern = rf"(?<![\w.,])(?P<minus>-?)(?P<amount>{_AMOUNT})(?: ?|-)(?P<unit>{_UNIT})(?P<power>[²³]?)(?![\w'/]|\.\d)"
     return re.sub(pattern, _unit, text)
@@ -209,11 +211,11 @@ def units(text: str) -> str:
 
 def _unit(match: re.Match[str]) -> str:
     power = {"²": "square ", "³": "cubic "}.get(match["power"], "")
-    spoken = _counted(match["amount"], _UNITS[match["unit"]], power)
+    spoken = _count_units(match["amount"], _UNITS[match["unit"]], power)
     return f"minus {spoken}" if match["minus"] else spoken
 
 
-def _counted(figures: str, unit: str, power: str = "") -> str:
+def _count_units(figures: str, unit: str, power: str = "") -> str:
     head, _, rest = unit.partition(" ")
     if figures != "1" and head not in _UNCHANGED:
         head = {"foot": "feet", "inch": "inches"}.get(head, f"{head}s")

@@ -94,7 +94,7 @@ class Builder:
         """Remember what is not honoured."""
         self.notes.append(f"{place}: {what}")
 
-    def marked(self) -> Marked:
+    def finish(self) -> Marked:
         """Return what was read."""
         self.turn()
         return Marked(tuple(self.passages), self.lexicon, self.shown, tuple(self.notes), self.lead)

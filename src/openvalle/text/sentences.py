@@ -22,7 +22,7 @@ _CLOSERS = "\"')]\u2019\u201d\u00bb"
 _SENTENCE = re.compile(rf"(?<=[.!?\u2026\u3002])[{_CLOSING}]*\s+(?=[{_OPENING}]*[^\Wa-z_]|[{_OPENING}]+\w)")
 _CLAUSE_BEGINS = re.compile(r"\s+[-\u2014\u2013(]\s?\w")
 _SPACE = re.compile(r"\s+")
-_END = re.compile(rf"\n\n(?=\S)|{_SENTENCE.pattern}")  # of a sentence in a text whose spaces are `_even`
+_END = re.compile(rf"\n\n(?=\S)|{_SENTENCE.pattern}")  # of a sentence in a text whose spaces are `_even_spaces`
 RUN = 4  # budgets that a text may run on without a full stop while it arrives
 _LONGEST_SHORT = 64  # letters that are looked at for such an abbreviation
 
@@ -63,15 +63,15 @@ def split_arriving(pieces: Iterable[str], budget: int = 300, language: str = ENG
     limit = RUN * budget  # a text without a full stop is cut at a word all the same
     not_an_end = find_language(language).front_end.NOT_AN_END
     waiting, seen = "", 0  # no sentence ends before `seen`
-    for piece in _even(pieces, limit):
+    for piece in _even_spaces(pieces, limit):
         waiting += piece
         while True:
             end, pause, seen = _first_end(waiting, limit, seen, not_an_end)
             if not end:
                 break
-            yield from _arrived(waiting[:end], pause, budget)
+            yield from _pack_arrived(waiting[:end], pause, budget)
             waiting = waiting[end:]
-    yield from _arrived(waiting, NONE, budget)
+    yield from _pack_arrived(waiting, NONE, budget)
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _is_blank_line(space: str) -> bool:
     return space.count("\n") > 1 or "\u2029" in space
 
 
-def _even(pieces: Iterable[str], longest: int) -> Iterator[str]:
+def _even_spaces(pieces: Iterable[str], longest: int) -> Iterator[str]:
     """Yield the text in pieces of up to `longest`, each run of space as a blank or, between paragraphs, "\\n\\n".
 
     A run of space is given when the word after it begins: where it was cut changes nothing.
@@ -98,18 +98,18 @@ def _even(pieces: Iterable[str], longest: int) -> Iterator[str]:
         at = 0
         for found in _SPACE.finditer(piece):
             if found.start() > at:
-                yield from _parts(_spaced(space) + piece[at : found.start()], longest)
+                yield from _parts(_write_space(space) + piece[at : found.start()], longest)
                 space = ""
             run = found.group()
             space += "\u2029" if _is_blank_line(run) else "\n" if "\n" in run else " "
             space = "\u2029" if _is_blank_line(space) else "\n" if "\n" in space else " "
             at = found.end()
         if at < len(piece):
-            yield from _parts(_spaced(space) + piece[at:], longest)
+            yield from _parts(_write_space(space) + piece[at:], longest)
             space = ""
 
 
-def _spaced(space: str) -> str:
+def _write_space(space: str) -> str:
     return "\n\n" if space == "\u2029" else " " if space else ""
 
 
@@ -117,7 +117,7 @@ def _parts(text: str, longest: int) -> Iterator[str]:
     return (text[start : start + longest] for start in range(0, len(text), longest))
 
 
-def _arrived(text: str, pause: float, budget: int) -> list[Chunk]:
+def _pack_arrived(text: str, pause: float, budget: int) -> list[Chunk]:
     return [chunk for chunk in _pack([Chunk(" ".join(text.split()), pause)], budget) if _speakable(chunk.text)]
 
 

@@ -69,7 +69,7 @@ class _Reader:
         except expat.ExpatError as error:
             place = f"line {error.lineno}, column {error.offset + 1}"
             raise TextError(f"SSML, {place}: {expat.errors.messages[error.code]}", "mend the markup") from None
-        return self.builder.marked()
+        return self.builder.finish()
 
     @property
     def place(self) -> str:

@@ -75,13 +75,13 @@ class SymbolTable:
     @cached_property
     def known(self) -> frozenset[str]:
         """What can be encoded: the symbols themselves and, in a table of the inventory, ARPAbet's phones."""
-        return frozenset((*self.symbols, *(phone for phone in FROM_ARPABET if self._spelled(phone))))
+        return frozenset((*self.symbols, *(phone for phone in FROM_ARPABET if self._spell(phone))))
 
     def encode(self, symbols: Iterable[str]) -> list[int]:
         """Return the ids of the symbols; `TextError` names the first unknown one."""
         ids: list[int] = []
         for symbol in symbols:
-            found = self._spelled(symbol)
+            found = self._spell(symbol)
             if not found:
                 hint = "use ARPAbet phones with stress, such as AH0, or SIL"
                 raise TextError(f"unknown text symbol {symbol!r}", hint)
@@ -90,16 +90,16 @@ class SymbolTable:
 
     def owners(self, symbols: Sequence[str]) -> list[int]:
         """Return, for each id that `encode` gives for `symbols`, the place of the symbol that it comes from."""
-        return [place for place, symbol in enumerate(symbols) for _ in self._spelled(symbol)]
+        return [place for place, symbol in enumerate(symbols) for _ in self._spell(symbol)]
 
     def spread(self, symbols: Sequence[str], durations: Sequence[int]) -> list[int]:
         """Return a duration for each id that `encode` gives for `symbols`: marks last no time."""
         spread: list[int] = []
         for symbol, duration in zip(symbols, durations, strict=True):
-            spread += [0] * (len(self._spelled(symbol)) - 1) + [duration]
+            spread += [0] * (len(self._spell(symbol)) - 1) + [duration]
         return spread
 
-    def _spelled(self, symbol: str) -> tuple[int, ...]:
+    def _spell(self, symbol: str) -> tuple[int, ...]:
         """Return the ids of a symbol, or of what an ARPAbet phone stands for; nothing for an unknown one."""
         if symbol in self._ids:
             return (self._ids[symbol],)
