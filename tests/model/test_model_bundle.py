@@ -15,11 +15,11 @@ from openvalle.model.checkpoint import (
     FILES,
     Bundle,
     BundleConfig,
+    NetworkFile,
     Part,
-    PartFile,
     Storage,
     load_bundle,
-    load_half,
+    load_network,
     rename_weight,
     require_same_codec,
     require_same_symbols,
@@ -78,8 +78,8 @@ def test_a_model_of_format_1_is_the_same_function(bundle, tmp_path, utterances):
     assert all(torch.equal(a, b) for a, b in zip(loaded.nar.parameters(), bundle.nar.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(loaded.ar.parameters(), bundle.ar.parameters(), strict=True))
     known = {"codec": TokenSpec(name="c"), "symbols": ("a",), "symbols_digest": "", "languages": ("en",)}
-    alone = PartFile(part=Part.NAR, config=values["nar"], **known)
-    assert torch.equal(load_half(Part.NAR, alone, tmp_path / "model").codes, bundle.nar.codes)
+    alone = NetworkFile(part=Part.NAR, config=values["nar"], **known)
+    assert torch.equal(load_network(alone, tmp_path / "model").codes, bundle.nar.codes)
 
 
 def test_a_matrix_of_its_own_keeps_its_name_of_format_1():

@@ -102,14 +102,6 @@ def convert_settings(network: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Return the weights of a network; `ModelError` if the file is damaged."""
-    try:
-        return {rename_weight(name): value for name, value in load_file(path).items()}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged ({error})", "copy or train the model again") from None
-
-
 def rename_weight(name: str) -> str:
     """Return the name of today of a weight of format 1."""
     for old, new in OLD_WEIGHTS:
@@ -140,14 +132,18 @@ def save_bundle(bundle: Bundle, folder: str | Path, storage: Storage = Storage.F
 
 def _write(bundle: Bundle, part: Path, storage: Storage) -> None:
     bundle.config.save(part / "config.json")
-    for name, network in (("ar", bundle.ar), ("nar", bundle.nar)):
-        kept = torch.float32 if storage == Storage.FLOAT32 else torch.float16
-        weights = {key: value.detach().cpu().to(kept).contiguous() for key, value in network.state_dict().items()}
-        with atomic_path(part / f"{name}.safetensors") as file:  # with the permissions of any other file
-            save_file(weights, file, metadata={"format": "pt"})
+    _write_weights(bundle.ar, part / "ar.safetensors", storage)
+    _write_weights(bundle.nar, part / "nar.safetensors", storage)
     bundle.vocabulary.save(part / "symbols.json")
     text = json.dumps(dict(bundle.generation), indent=2) + "\n"
     (part / "generation.json").write_text(text, encoding="utf-8")
+
+
+def _write_weights(network: nn.Module, path: Path, storage: Storage) -> None:
+    kept = torch.float32 if storage is Storage.FLOAT32 else torch.float16
+    weights = {key: value.detach().cpu().to(kept).contiguous() for key, value in network.state_dict().items()}
+    with atomic_path(path) as file:  # with the permissions of any other file
+        save_file(weights, file, metadata={"format": "pt"})
 
 
 def load_bundle(folder: str | Path) -> Bundle:
@@ -239,16 +235,14 @@ def _check_shapes(network: nn.Module, path: Path) -> None:
 
 def _load_weights(network: nn.Module, path: Path) -> None:
     """Fill `network` with the file's weights; `ModelError` if one of them is not a finite number."""
-    weights = read_weights(path)
-    require_finite(weights, path)
+    try:
+        weights = {rename_weight(name): value for name, value in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error})", "copy or train the model again") from None
+    for name, value in weights.items():  # everything would turn to noise, without a word
+        if not bool(torch.isfinite(value).all()):
+            raise ModelError(f"{path}: {name} holds values that are no finite numbers", "copy or train it again")
     network.load_state_dict({key: weights[key].to(value.dtype) for key, value in network.state_dict().items()})
-
-
-def require_finite(weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Raise `ModelError` if a weight is infinite or no number: everything would turn to noise, without a word."""
-    for key, value in weights.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ModelError(f"{path}: {key} holds values that are no finite numbers", "copy or train it again")
 
 
 def require_same_symbols(config: BundleConfig, digest: str, source: str) -> None:
@@ -278,8 +272,8 @@ class Part(StrEnum):
     NAR = "nar"  # codebooks 2 and up
 
 
-class PartFile(Config):
-    """Half a model: what `pack` must know of a trained network."""
+class NetworkFile(Config):
+    """`ar.json` or `nar.json`: what `pack` must know of a trained network."""
 
     part: Part
     config: dict[str, Any]
@@ -300,24 +294,20 @@ class PartFile(Config):
         return Vocabulary(self.symbols, self.merges)
 
 
-def save_part(half: PartFile, network: AR | NAR, out: Path) -> None:
+def save_network(file: NetworkFile, network: AR | NAR, out: Path) -> None:
     """Write `ar.safetensors` or `nar.safetensors` with a JSON file that says what the network needs."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with atomic_path(out / f"{half.part.value}.safetensors") as path:
-        save_file(weights, path)
-    half.save(out / f"{half.part.value}.json")
+    _write_weights(network, out / f"{file.part.value}.safetensors", Storage.FLOAT32)
+    file.save(out / f"{file.part.value}.json")
 
 
-def load_half(part: Part, half: PartFile, folder: Path) -> AR | NAR:
+def load_network(file: NetworkFile, folder: Path) -> AR | NAR:
     """Return a trained network with its weights; `ModelError` if they cannot be read."""
-    network: AR | NAR
-    if part is Part.AR:
-        network = AR(ARConfig.parse(half.config, str(folder)))
-    else:
-        network = NAR(NARConfig.parse(half.config, str(folder)))
-    path = folder / f"{part.value}.safetensors"
-    try:
-        network.load_state_dict(read_weights(path))
-    except (ModelError, RuntimeError) as error:
-        raise ModelError(f"cannot read {path} ({str(error).splitlines()[0][:120]})", "train it again") from None
+    network = (
+        AR(ARConfig.parse(file.config, str(folder)))
+        if file.part is Part.AR
+        else NAR(NARConfig.parse(file.config, str(folder)))
+    )
+    path = folder / f"{file.part.value}.safetensors"
+    _check_shapes(network, path)
+    _load_weights(network, path)
     return network

@@ -24,7 +24,7 @@ from openvalle.errors import ConfigError
 from openvalle.hub import Kind, find
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch, Loss
-from openvalle.model.checkpoint import Part, PartFile, load_bundle, load_half, save_part
+from openvalle.model.checkpoint import NetworkFile, Part, load_bundle, load_network, save_network
 from openvalle.model.config import Alignment, ARConfig, NARConfig, PromptKind
 from openvalle.model.nar import NAR
 from openvalle.text.symbols import SymbolTable
@@ -37,9 +37,9 @@ def load_start(part: Part, place: str, shards: TokenShards) -> AR | NAR:
     """Return the network of a run's folder or of a model (name or folder); `ModelError` unless it reads `shards`."""
     folder = find(Kind.MODEL, place)
     if (folder / f"{part.value}.json").is_file():
-        half = PartFile.load(folder / f"{part.value}.json")
+        half = NetworkFile.load(folder / f"{part.value}.json")
         shards.require(symbols=half.symbols_digest, codec=half.codec.digest)
-        return load_half(part, half, folder)
+        return load_network(half, folder)
     bundle = load_bundle(folder)
     shards.require(symbols=bundle.config.symbols_digest, codec=bundle.config.codec.digest)
     return bundle.ar if part is Part.AR else bundle.nar
@@ -246,13 +246,13 @@ def train_language_model(part: Part, recipe: LanguageModelRecipe, out: Path) -> 
     task = LanguageModelTask(part, recipe)
     network = fit(task, recipe.loop, out)[part.value]
     assert isinstance(network, AR | NAR)
-    once(lambda: save_part(_describe(part, network, task.train), network, out))
+    once(lambda: save_network(_describe(part, network, task.train), network, out))
     return out
 
 
-def _describe(part: Part, network: AR | NAR, shards: TokenShards) -> PartFile:
+def _describe(part: Part, network: AR | NAR, shards: TokenShards) -> NetworkFile:
     """Return what `pack` must know of the network and of the tokens that it was trained on."""
-    return PartFile(
+    return NetworkFile(
         part=part,
         config=network.config.model_dump(mode="json"),
         codec=shards.codec,

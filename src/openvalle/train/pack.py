@@ -19,10 +19,10 @@ from openvalle.model.checkpoint import (
     OWN,
     Bundle,
     BundleConfig,
+    NetworkFile,
     Part,
-    PartFile,
     Storage,
-    load_half,
+    load_network,
     save_bundle,
 )
 from openvalle.model.nar import NAR
@@ -51,7 +51,7 @@ class PackRecipe(Config):
 
 def pack(recipe: PackRecipe, out: Path) -> Path:
     """Join an AR and a NAR network that were trained on the same tokens into the folder `say --model` loads."""
-    halves = {part: PartFile.load(getattr(recipe, part.value) / f"{part.value}.json") for part in Part}
+    halves = {part: NetworkFile.load(getattr(recipe, part.value) / f"{part.value}.json") for part in Part}
     first, second = halves[Part.AR], halves[Part.NAR]
     for name in ("symbols_digest", "languages"):
         if getattr(first, name) != getattr(second, name):
@@ -60,7 +60,7 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
         raise ModelError(
             "the two networks were trained on tokens of different codecs", "train both on the same prepared folder"
         )
-    networks = {part: load_half(part, half, getattr(recipe, part.value)) for part, half in halves.items()}
+    networks = {part: load_network(half, getattr(recipe, part.value)) for part, half in halves.items()}
     ar, nar = networks[Part.AR], networks[Part.NAR]
     assert isinstance(ar, AR) and isinstance(nar, NAR)
     named = _address_of(recipe, first.codec)
@@ -128,7 +128,7 @@ def _is_whole(folder: Path) -> bool:
     return any(path.is_file() for path in folder.iterdir())
 
 
-def _config(recipe: PackRecipe, codec: CodecSpec, first: PartFile, ar: AR, nar: NAR) -> BundleConfig:
+def _config(recipe: PackRecipe, codec: CodecSpec, first: NetworkFile, ar: AR, nar: NAR) -> BundleConfig:
     values = {
         "name": recipe.name,
         "licence": recipe.licence,

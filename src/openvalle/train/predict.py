@@ -22,7 +22,7 @@ from openvalle.engines.torch import TorchNAR
 from openvalle.errors import ConfigError
 from openvalle.files import write_text
 from openvalle.jsonl import write_json_lines
-from openvalle.model.checkpoint import Part, PartFile, load_half
+from openvalle.model.checkpoint import NetworkFile, load_network
 from openvalle.model.nar import NAR
 from openvalle.parallel import progress_bars
 from openvalle.types import Utterance, to_alignment
@@ -46,9 +46,9 @@ def predict(recipe: PredictRecipe, out: Path) -> Path:
     shards = TokenShards.open(recipe.data, "train")
     if not shards.is_aligned:
         raise ConfigError("the data is of byte pairs, which are not aligned", "prepare it with the text unit phoneme")
-    half = PartFile.load(recipe.nar / "nar.json")
+    half = NetworkFile.load(recipe.nar / "nar.json")
     shards.require(symbols=half.symbols_digest, codec=half.codec.digest)
-    network = load_half(Part.NAR, half, recipe.nar)
+    network = load_network(half, recipe.nar)
     assert isinstance(network, NAR)
     recorded = {row["id"] for row in AudioShards.open(recipe.data, "train").rows}  # copies at other speeds are not
     rows = [row for row, values in enumerate(shards.rows) if values["id"] in recorded]
