@@ -9,10 +9,10 @@ from itertools import pairwise
 
 import pytest
 
+from older_tables import arpabet
 from openvalle.errors import MissingExtra, TextError
 from openvalle.text.english import add_stress
 from openvalle.text.language import LANGUAGES, Word, find_language, phonemize, to_symbols
-from openvalle.text.symbols import arpabet
 from openvalle.types import SIL
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from older_tables import arpabet
 from openvalle.errors import ModelError
 from openvalle.text.g2p import LETTERS, SpellingConfig, SpellingModel, keep_one_primary, load_shipped, spell
 from openvalle.text.phones import is_vowel
-from openvalle.text.symbols import arpabet
 from openvalle.train import g2p as training
 from openvalle.train.g2p import MISAKI, Pair, align, held_out, pairs
 

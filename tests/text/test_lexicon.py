@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from older_tables import arpabet
 from openvalle.errors import TextError
 from openvalle.hub import assets
 from openvalle.text.lexicon import DEFAULT, cmu_lexicon, letter, lexicon, read_lexicon
 from openvalle.text.phones import MISAKI, read_ipa
-from openvalle.text.symbols import arpabet
 
 SOURCES = {  # SHA-256 of misaki 0.9.4's two files and of pocketsphinx 5.1.1's dictionary
     "us_gold.json": "dc414872a49a28ae6c141463d502fd945f3b2fde040484fdc47d00cc4612686f",

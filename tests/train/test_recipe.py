@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from older_tables import arpabet
 from openvalle.codec.builtin import BuiltinCodecConfig
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError
 from openvalle.hub import assets
 from openvalle.model.checkpoint import BundleConfig
 from openvalle.model.config import ARConfig, NARConfig
-from openvalle.text.symbols import arpabet
 from openvalle.train.codec import CodecRecipe
 from openvalle.train.lm import LanguageModelRecipe
 from openvalle.train.pack import PackRecipe

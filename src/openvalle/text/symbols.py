@@ -12,7 +12,7 @@ from openvalle.errors import TextError
 from openvalle.text.language import ENGLISH, read_out
 from openvalle.text.phones import FROM_ARPABET, MARKS, SEGMENTS
 from openvalle.text.tokenizer import build_tokenizer
-from openvalle.types import PAD, PHONES, SIL, Vocabulary
+from openvalle.types import PAD, SIL, Vocabulary
 
 
 class TextUnit(StrEnum):
@@ -106,19 +106,7 @@ class SymbolTable:
         parts = FROM_ARPABET.get(symbol, ()) if self.unit is TextUnit.PHONEME else ()
         return tuple(self._ids[part] for part in parts) if all(part in self._ids for part in parts) else ()
 
-    def decode(self, ids: Sequence[int]) -> list[str]:
-        """Return the symbol of each id; `TextError` names the first id outside the table."""
-        for index in ids:
-            if not 0 <= index < len(self.symbols):
-                raise TextError(f"symbol id {index} is outside the table of {len(self.symbols)} symbols")
-        return [self.symbols[index] for index in ids]
-
 
 def inventory() -> SymbolTable:
     """Return the table that models are trained with: `<pad>`, SIL, and the phone inventory of all languages."""
     return SymbolTable(Vocabulary((PAD, SIL, *MARKS, *SEGMENTS)))
-
-
-def arpabet() -> SymbolTable:
-    """Return the table of English models older than the inventory: `<pad>`, SIL, then the 69 stressed phones sorted."""
-    return SymbolTable(Vocabulary((PAD, SIL, *sorted(PHONES))))
