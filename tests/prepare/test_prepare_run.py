@@ -100,8 +100,8 @@ def test_tokens_are_those_of_the_codec_and_durations_fill_them(aligned):
         samples = torch.from_numpy(sounds[index].samples)
         frames = len(samples) // 640 * 2
         assert row["id"] == sounds.rows[index]["id"] and item.codes.shape == (frames, 8)
-        assert torch.equal(item.codes, codec.encode(samples[None, : frames * 320], merge=2)[0])
-        assert torch.equal(item.codes[::2, 0], item.codes[1::2, 0])
+        assert np.array_equal(item.codes, codec.encode(samples[None, : frames * 320], merge=2)[0])
+        assert np.array_equal(item.codes[::2, 0], item.codes[1::2, 0])
         assert int(item.durations.sum()) == frames
         assert inventory().decode(item.text.tolist()) == ["SIL", "s", "ˈ", "ɛ", "v", "ə", "n", "SIL"]
         assert not (item.durations % 2).any()
