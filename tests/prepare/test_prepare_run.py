@@ -103,9 +103,9 @@ def test_tokens_are_those_of_the_codec_and_durations_fill_them(aligned):
         assert np.array_equal(item.codes, codec.encode(samples[None, : frames * 320], merge=2)[0])
         assert np.array_equal(item.codes[::2, 0], item.codes[1::2, 0])
         assert int(item.durations.sum()) == frames
-        assert inventory().decode(item.text.tolist()) == ["SIL", "s", "ˈ", "ɛ", "v", "ə", "n", "SIL"]
+        assert [inventory().symbols[symbol] for symbol in item.text] == ["SIL", "s", "ˈ", "ɛ", "v", "ə", "n", "SIL"]
         assert not (item.durations % 2).any()
-        assert item.durations.bool().tolist() == [True, True, False, True, True, True, True, True]
+        assert (item.durations > 0).tolist() == [True, True, False, True, True, True, True, True]
     assert len(TokenBatches(shards, 1000).batch(0)) > 1
 
 
