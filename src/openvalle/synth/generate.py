@@ -132,8 +132,7 @@ class SpeechGenerator:
         return self._sample_natural([self.encode(segment) for segment in segments], options)
 
     def fit(self, attempt: Attempt, frames: float) -> Segment:
-        """Return the segment with the alignment of an attempt at it, stretched to `frames`; `ModelError` without
-        alignment."""
+        """Return the segment with the alignment of an attempt, stretched to `frames`; `ModelError` if it has none."""
         config, segment = self.ar.config, attempt.encoded.segment
         if attempt.result.alignment is None:
             raise ModelError(
@@ -148,8 +147,7 @@ class SpeechGenerator:
         return Audio(self.codec.decode(codes), self.spec.rate)
 
     def encode(self, segment: Segment) -> EncodedSegment:
-        """Return what both networks read for a segment; `ModelError` if the voice speaks another language than the mode
-        says."""
+        """Return what both networks read for a segment; `ModelError` if its mode forbids the voice's language."""
         config, voice, table, symbols = self.ar.config, segment.voice, self.table, segment.sentence.symbols
         own = table.pieces(segment.sentence.text) if table.unit is TextUnit.BPE else symbols
         text, language = np.array(table.encode([*own, *segment.following])), self._language(segment.sentence.language)
@@ -207,7 +205,7 @@ class SpeechGenerator:
         return [with_retries(best[index], flags) for index, flags in tried.items()]
 
     def _sample(self, rows: Sequence[EncodedSegment], attempt: int, options: AROptions) -> list[ARResult]:
-        """Return codebook 1 of each row, drawn in batches; rows with a preset alignment never share one with others."""
+        """Return codebook 1 of each row, drawn in batches; rows with a preset alignment have batches of their own."""
         results: dict[int, ARResult] = {}
         for is_preset in (False, True):
             chosen = [index for index, row in enumerate(rows) if (row.preset is not None) is is_preset]
@@ -342,10 +340,9 @@ def find_silence_codes(codec: CodecEngine) -> tuple[int, ...]:
 
 
 def release_memory() -> None:
-    """Return free memory to the system, where the C library can (glibc); takes a few milliseconds.
+    """Return free memory to the system, where the C library can; a text of 2,000 words takes 160 MB less with it.
 
-    Every sentence has other sizes, and glibc keeps the holes that arrays of many sizes leave: without this a text of
-    2,000 words takes 160 MB more than one of 350.
+    Every sentence has other sizes, and glibc keeps the holes that arrays of many sizes leave.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -212,6 +213,16 @@ class PromptMode(StrEnum):
     ZERO_SHOT = "zero-shot"  # another sentence in the prompt's voice
     CONTINUAL = "continual"  # the same recording goes on
     CROSS_LINGUAL = "cross-lingual"  # the prompt's voice in another language
+
+
+class SpeakOptions(TypedDict, total=False):
+    """How a text is to be read."""
+
+    markup: Markup | str  # of the text; auto by default. A text in pieces has none
+    lexicon: LexiconLike  # pronunciations that come before all others, or a TSV file of them
+    mode: PromptMode | str  # how the text follows on the voice; zero-shot by default
+    cast: Mapping[str, Voice]  # what names of voices in the text mean; else they are looked up
+    as_one: bool  # speak the whole text as one sentence, however long: what a protocol measures
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 
@@ -28,10 +28,10 @@ from openvalle.synth.generate import SpeechGenerator, release_memory
 from openvalle.synth.joints import add_silences, join_sentences
 from openvalle.synth.load import load_generator
 from openvalle.synth.plan import (
-    LexiconLike,
     PromptMode,
     Script,
     Segment,
+    SpeakOptions,
     SpeechPlan,
     choose_mode,
     parse_script,
@@ -50,16 +50,6 @@ if TYPE_CHECKING:
 
 Text = str | Script | Iterable[str]  # whole, marked up, or in pieces as it arrives
 VoiceLike = Voice | Audio | str | Path | None
-
-
-class SpeakOptions(TypedDict, total=False):
-    """How a text is to be read."""
-
-    markup: Markup | str  # of the text; auto by default. A text in pieces has none
-    lexicon: LexiconLike  # pronunciations that come before all others, or a TSV file of them
-    mode: PromptMode | str  # how the text follows on the voice; zero-shot by default
-    cast: Mapping[str, Voice]  # what names of voices in the text mean; else they are looked up
-    as_one: bool  # speak the whole text as one sentence, however long: what a protocol measures
 
 
 WINDOWS = Windows()  # of a stream
@@ -89,11 +79,11 @@ class Synthesizer:
     ) -> Synthesizer:
         """Return the model called `model` (a name or a folder), ready to speak.
 
-        `codec`: a name or folder, by default the one in the model's folder (`codec/`), the published EnCodec if the
-        model speaks that, or the built-in one; `device`: auto, cpu, cuda or mps; `watermark` False leaves the mark out
-        of the sound (docs/protection.md); `consent_policy`: off, warn or require, by default what $OPENVALLE_CONSENT
-        says, else warn; `asr`: the recogniser of clips without words, by default what $OPENVALLE_ASR says, else the
-        best one that is installed. Raises `ModelError` if a file is missing, damaged or does not fit.
+        `codec`: a name or folder, by default the one in the model's folder or the one that the model names; `device`:
+        auto, cpu, cuda or mps; `watermark` False leaves the mark out of the sound (docs/protection.md);
+        `consent_policy`: off, warn or require, by default what $OPENVALLE_CONSENT says, else warn; `asr`: the
+        recogniser of clips without words, by default what $OPENVALLE_ASR says, else the best one that is installed.
+        Raises `ModelError` if a file is missing, damaged or does not fit.
         """
         policy = choose_policy(consent_policy)
         config, generator, options = load_generator(model, codec, device)
@@ -135,11 +125,10 @@ class Synthesizer:
         (`path_temperature=0.5`); `settings`: the same as text, `a.b=value` ("sampling.top_k=5").
         """
         values = self.options.model_dump(mode="json")
-        given = _drop_none(
-            temperature=temperature, top_p=top_p, window=window, speed=speed, attempts=attempts, **others
-        )
+        given = dict(temperature=temperature, top_p=top_p, window=window, speed=speed, attempts=attempts, **others)
         for name, value in given.items():
-            (values["sampling"] if name in SamplingOptions.model_fields else values)[name] = value
+            if value is not None:
+                (values["sampling"] if name in SamplingOptions.model_fields else values)[name] = value
         if not detectors:
             values["watch"] |= {"ends": False, "loop_frames": 0, "silence_frames": 0, "runaway_frames": 0}
         return AROptions.parse(override(values, tuple(settings)), "the sampling options")
@@ -161,10 +150,11 @@ class Synthesizer:
         `channel` which one is heard of a stereo clip: auto, mix, left or right. A file or clip without
         consent is treated as the policy says (`openvalle.safety.consent`).
         """
+        known = {"consent": consent, "language": language, "licence": licence, "channel": channel}
         if isinstance(voice, Voice):
             found, is_new = voice, self.policy is ConsentPolicy.REQUIRE  # others were asked when they were read
         else:
-            found, is_new = self._read_voice(voice, prompt_text, consent, language, licence, channel), True
+            found, is_new = self._read_voice(voice, prompt_text, known), True
         if is_new:
             require_consent(found.consent, found.name, self.policy)
         spec = self.generator.spec
@@ -218,10 +208,7 @@ class Synthesizer:
         for segment in islice(plan.segments, skip):
             pause = segment.sentence.pause
         spoken = self.speak_segments(plan.segments, options, candidates)
-        if duration is not None:
-            spoken, plan = fit_pauses(list(spoken), plan, duration)
-        pieces = join_sentences(spoken, pause)
-        return add_silences(self.mark(pieces), 0.0 if skip else plan.lead, plan.tail)
+        return self._finish(spoken, replace(plan, lead=0.0) if skip else plan, duration, pause)
 
     def stream(
         self,
@@ -269,25 +256,19 @@ class Synthesizer:
         is_one = voice is None or isinstance(voice, Voice | Audio | str | Path)
         voices = cast(Sequence[VoiceLike], [voice] * len(texts) if is_one else voice)
         seeds = [seed] * len(texts) if isinstance(seed, int) else list(seed)
+        durations = duration or [None] * len(texts)
         known = {id(each): self.voice(each, prompt_text) for each in voices}
-        plans = [
-            self._plan(text, known[id(each)], own_seed, how, options)
-            for text, each, own_seed in zip(texts, voices, seeds, strict=True)
-        ]
-        plans = [
-            plan if seconds is None else fit_duration(self.generator, plan, options, seconds)
-            for plan, seconds in zip(plans, duration or [None] * len(plans), strict=True)
-        ]
+        plans = []
+        for text, each, own_seed, seconds in zip(texts, voices, seeds, durations, strict=True):
+            plan = self._plan(text, known[id(each)], own_seed, how, options)
+            plans.append(plan if seconds is None else fit_duration(self.generator, plan, options, seconds))
         own = [list(plan.segments) for plan in plans]
         pieces = iter(self.generator.speak([segment for each in own for segment in each], options))
-        timed = [iter([(next(pieces), segment.sentence.pause) for segment in each]) for each in own]
-        for index, seconds in enumerate(duration or ()):
-            if seconds is not None:
-                timed[index], plans[index] = fit_pauses(list(timed[index]), plans[index], seconds)
-        return [
-            join_speech(list(add_silences(self.mark(join_sentences(each)), plan.lead, plan.tail)))
-            for each, plan in zip(timed, plans, strict=True)
-        ]
+        speeches = []
+        for plan, segments, seconds in zip(plans, own, durations, strict=True):
+            spoken = [(next(pieces), segment.sentence.pause) for segment in segments]
+            speeches.append(join_speech(list(self._finish(spoken, plan, seconds))))
+        return speeches
 
     def mark(self, pieces: Iterable[Speech]) -> Iterator[Speech]:
         """Yield each piece with its watermark and provenance: all speech passes through here."""
@@ -301,8 +282,8 @@ class Synthesizer:
         speech = self.generator.speak([Segment(sentence, None, seed)], self.options)[0]
         if not speech.durations:
             raise ModelError("a model without alignment cannot invent voices", "use one with alignment")
-        source = f"{self.config.name}, seed {seed}"
-        return voice_from_speech(speech, self.generator.spec.digest, self.generator.table.digest, name, source)
+        digests = self.generator.spec.digest, self.generator.table.digest
+        return voice_from_speech(speech, *digests, name, f"{self.config.name}, seed {seed}")
 
     def with_prompt(self, speech: Speech, voice: Voice) -> Audio:
         """Return a voice's prompt and what was said after it (mode `continual`) as one sound, through the codec."""
@@ -324,6 +305,18 @@ class Synthesizer:
         )
         return SpeechPlan(segments, script.lead / options.speed, script.tail / options.speed)
 
+    def _finish(
+        self,
+        spoken: Iterable[tuple[Speech, float]],
+        plan: SpeechPlan,
+        duration: float | None,
+        pause: float | None = None,
+    ) -> Iterator[Speech]:
+        """Yield sentences, each with the pause after it, joined and marked; `pause`: before the first of them."""
+        if duration is not None:
+            spoken, plan = fit_pauses(list(spoken), plan, duration)
+        return add_silences(self.mark(join_sentences(spoken, pause)), plan.lead, plan.tail)
+
     def speak_segments(
         self, segments: Iterable[Segment], options: AROptions, candidates: int = 1
     ) -> Iterator[tuple[Speech, float]]:
@@ -340,28 +333,15 @@ class Synthesizer:
                 yield reranker.speak(self.generator, segment, options, candidates), segment.sentence.pause
             release_memory()
 
-    def _read_voice(
-        self,
-        voice: Audio | str | Path | None,
-        prompt_text: str | None,
-        consent: str,
-        language: str,
-        licence: str,
-        channel: Channel | str,
-    ) -> Voice:
+    def _read_voice(self, voice: Audio | str | Path | None, prompt_text: str | None, known: Mapping[str, str]) -> Voice:
+        """Return the voice of a file or clip; `known`: what is said of a clip, as `enrol` takes it."""
         if voice is None:
             return default_voice()
         if not isinstance(voice, Audio):
             voice = find(Kind.VOICE, voice)
             if voice.suffix == VOICE_SUFFIX:
                 found = Voice.load(voice)
-                return replace(found, consent=consent) if consent else found
+                return replace(found, consent=known["consent"]) if known["consent"] else found
         generator = self.generator
         merge, table = generator.ar.config.merge, generator.table
-        known = {"consent": consent, "language": language, "licence": licence, "channel": channel}
         return enrol(voice, generator.codec, table.digest, prompt_text, merge=merge, table=table, asr=self.asr, **known)
-
-
-def _drop_none(**values: Any) -> dict[str, Any]:
-    """Return the values that are not None."""
-    return {key: value for key, value in values.items() if value is not None}
