@@ -85,11 +85,14 @@ class KVCache:
             self.keys[layer, :, :, :added], self.values[layer, :, :, :added] = key, value
             return key, value, mask
         assert added == 1, "only an empty cache takes many positions"
-        rows = torch.arange(len(self.lens), device=key.device)
-        at = torch.tensor(self.lens, device=key.device)
-        keys, values = self.keys[layer], self.values[layer]
-        keys[rows, :, at], values[rows, :, at] = key[:, :, 0].to(keys.dtype), value[:, :, 0].to(values.dtype)
-        seen = Mask(causal=False, lens=None if min(self.lens) == longest else at + 1)
+        keys, values, seen = self.keys[layer], self.values[layer], Mask(causal=False)
+        if min(self.lens) == longest:  # the quick way, and that of a row alone
+            keys[:, :, longest], values[:, :, longest] = key[:, :, 0], value[:, :, 0]
+        else:
+            rows = torch.arange(len(self.lens), device=key.device)
+            at = torch.tensor(self.lens, device=key.device)
+            keys[rows, :, at], values[rows, :, at] = key[:, :, 0].to(keys.dtype), value[:, :, 0].to(values.dtype)
+            seen = Mask(causal=False, lens=at + 1)
         return keys[:, :, : longest + 1].to(key.dtype), values[:, :, : longest + 1].to(value.dtype), seen
 
     def advance(self, added: Sequence[int]) -> None:
