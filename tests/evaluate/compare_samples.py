@@ -18,13 +18,13 @@ import numpy as np
 import soundfile
 
 from openvalle.audio import Audio
-from openvalle.evaluate.test_list import Excerpt, TestItem
+from openvalle.evaluate.test_list import CorpusExcerpt, TestItem
 
 ESPEAK = Path(__file__).parents[2] / "benchmarks" / "espeak_command.py"
 
 
 def item(text: str = "Hello there.", id_: str = "utt1") -> TestItem:
-    excerpt = Excerpt(id_, f"{id_}.wav", "SAW SEE", "anna", "F")
+    excerpt = CorpusExcerpt(id_, f"{id_}.wav", "SAW SEE", "anna", "F")
     return TestItem(id_, text, prompt=excerpt, reference=excerpt)
 
 

@@ -64,7 +64,7 @@ def unispeech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny file in the layout of wavlm_large_finetune.pth."""
     from transformers import WavLMConfig, WavLMModel
 
-    from openvalle.speech_models.speaker import Ecapa
+    from openvalle.speech_models.unispeech import Ecapa
 
     torch.manual_seed(0)
     config = WavLMConfig(**TINY, num_buckets=32, do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=False)
@@ -156,7 +156,7 @@ def test_the_papers_speaker_model_is_read_from_its_file(unispeech, clip):
 
 def test_the_features_of_the_speaker_model_are_the_weighted_hidden_states(unispeech, clip):
     from openvalle.speech_models.fairseq import read_state
-    from openvalle.speech_models.speaker import SpeakerNetwork
+    from openvalle.speech_models.unispeech import SpeakerNetwork
 
     state = read_state(unispeech, "model")
     state["feature_weight"] = torch.tensor([0.0, 0.0, 80.0])  # all weight on the last state
@@ -180,7 +180,7 @@ def test_utmos_is_read_from_its_file(utmos, clip):
 
 def test_wrong_files_are_named(unispeech, utmos, tmp_path):
     from openvalle.speech_models.mos import UTMOS
-    from openvalle.speech_models.speaker import UniSpeechEncoder
+    from openvalle.speech_models.unispeech import UniSpeechEncoder
 
     with pytest.raises(ModelError, match="there is no UniSpeech speaker model at"):
         UniSpeechEncoder(tmp_path / "nothing.pth")

@@ -17,7 +17,7 @@ import numpy as np
 from openvalle.errors import AudioError, TextError, UserError
 from openvalle.evaluate.corpus import CorpusUtterance, choose, find_corpus, interleave, read_complete, read_corpus
 from openvalle.evaluate.protocols import Corpus, Cut, ItemOrder, PromptChoice, PromptRule, Protocol, Scored
-from openvalle.evaluate.test_list import CORPUS, PROMPTS, Excerpt, TestItem, TestList, part_note, read_list
+from openvalle.evaluate.test_list import CORPUS, PROMPTS, CorpusExcerpt, TestItem, TestList, part_note, read_list
 from openvalle.files import sha256
 from openvalle.speech_models.aligner import POOR_SCORE, Aligner, PhoneAlignment
 from openvalle.text.language import Word, phonemize
@@ -48,7 +48,7 @@ class Cutter:
     aligner: Aligner = field(default_factory=Aligner)
     known: dict[str, WordTimes | None] = field(default_factory=dict)
 
-    def beginning(self, source: CorpusUtterance, choice: PromptChoice) -> Excerpt | None:
+    def beginning(self, source: CorpusUtterance, choice: PromptChoice) -> CorpusExcerpt | None:
         """Return the first seconds of speech; None if the words cannot be found in the sound."""
         timed = self._timed(source)
         last = _boundary(timed.ends - timed.lead, choice, 0.0) if timed else None
@@ -58,7 +58,7 @@ class Cutter:
         end = float(timed.ends[last]) if choice.cut is Cut.WORD else start + choice.seconds
         return replace(source.whole(), text=timed.text(0, last + 1), start=start, end=end)
 
-    def crop(self, source: CorpusUtterance, choice: PromptChoice, place: float) -> Excerpt | None:
+    def crop(self, source: CorpusUtterance, choice: PromptChoice, place: float) -> CorpusExcerpt | None:
         """Return seconds that begin with the word at `place` (0 to 1) of those that leave enough room."""
         timed = self._timed(source)
         if timed is None:
@@ -74,7 +74,7 @@ class Cutter:
         end = float(timed.ends[last]) if choice.cut is Cut.WORD else start + choice.seconds
         return replace(source.whole(), text=timed.text(first, last + 1), start=start, end=end)
 
-    def split(self, source: CorpusUtterance, choice: PromptChoice) -> tuple[Excerpt, Excerpt] | None:
+    def split(self, source: CorpusUtterance, choice: PromptChoice) -> tuple[CorpusExcerpt, CorpusExcerpt] | None:
         """Return the first seconds of the recording as it is, and the rest."""
         timed = self._timed(source)
         last = _boundary(timed.ends, choice, 0.0) if timed else None
@@ -158,7 +158,7 @@ class ListBuilder:
                 self.uses[prompt.id] += 1
         return TestItem(target.id, target.text, prompt, target.whole()) if prompt else None
 
-    def _part(self, target: CorpusUtterance) -> Excerpt | None:
+    def _part(self, target: CorpusUtterance) -> CorpusExcerpt | None:
         """Return a part of another utterance, of those least used so far."""
         choice = self.protocol.prompt
         own = [item for item in self.sources if item.speaker == target.speaker and item.id != target.id]
@@ -175,13 +175,13 @@ class ListBuilder:
                 return prompt
         return None
 
-    def _previous(self, target: CorpusUtterance) -> Excerpt | None:
+    def _previous(self, target: CorpusUtterance) -> CorpusExcerpt | None:
         low, high = self.protocol.seconds
         own = [item for item in self.by_speaker[target.speaker] if low <= item.seconds <= high]
         place = next(index for index, item in enumerate(own) if item.id == target.id)
         return own[place - 1].whole() if len(own) > 1 else None
 
-    def _below(self, target: CorpusUtterance) -> Excerpt | None:
+    def _below(self, target: CorpusUtterance) -> CorpusExcerpt | None:
         limit = self.protocol.prompt.seconds
         own = [item for item in self.by_speaker[target.speaker] if item.seconds < limit and item.id != target.id]
         return max(own, key=lambda item: (item.seconds, item.id)).whole() if own else None

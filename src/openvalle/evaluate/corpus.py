@@ -14,7 +14,7 @@ import numpy as np
 from openvalle.audio import Audio, normalize
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.protocols import Corpus, Protocol
-from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, Excerpt
+from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, CorpusExcerpt
 from openvalle.inputs import read_text
 from openvalle.jsonl import json_lines
 from openvalle.media import read, read_header
@@ -54,9 +54,11 @@ class CorpusUtterance:
         """Return the recording, 24 kHz mono, levelled as the models expect."""
         return normalize(read(self.path))
 
-    def whole(self, folder: str = CORPUS) -> Excerpt:
-        """Return the recording as a stretch."""
-        return Excerpt(self.id, self.name, self.text, self.speaker, self.gender, language=self.language, folder=folder)
+    def whole(self, folder: str = CORPUS) -> CorpusExcerpt:
+        """Return the whole recording as an excerpt."""
+        return CorpusExcerpt(
+            self.id, self.name, self.text, self.speaker, self.gender, language=self.language, folder=folder
+        )
 
 
 def find_corpus(folder: str | Path | None) -> Path:

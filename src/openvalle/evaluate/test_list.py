@@ -28,7 +28,7 @@ Folders = Mapping[str, Path]
 
 
 @dataclass(frozen=True)
-class Excerpt:
+class CorpusExcerpt:
     """A recording or a part of one, and what is said in it."""
 
     id: str
@@ -60,9 +60,9 @@ class TestItem:
 
     id: str
     text: str  # to be spoken; for a continuation, what follows the prompt
-    prompt: Excerpt
-    reference: Excerpt  # a recording of what is judged: `text`, after the prompt's if both are judged
-    other: Excerpt | None = None  # a prompt by another speaker: the control
+    prompt: CorpusExcerpt
+    reference: CorpusExcerpt  # a recording of what is judged: `text`, after the prompt's if both are judged
+    other: CorpusExcerpt | None = None  # a prompt by another speaker: the control
     condition: str = "clean"  # what is done to the prompt, see `conditions`
     scores_prompt: bool = False  # the beginning as recorded is judged together with what follows
     number: int = 0  # place in the list
@@ -153,8 +153,8 @@ def read_list(path: Path) -> TestList:
 
 
 def _item(row: dict[str, Any]) -> TestItem:
-    excerpts = {name: Excerpt(**row[name]) for name in ("prompt", "reference")}
-    other = Excerpt(**row["other"]) if row.get("other") else None
+    excerpts = {name: CorpusExcerpt(**row[name]) for name in ("prompt", "reference")}
+    other = CorpusExcerpt(**row["other"]) if row.get("other") else None
     row = {name: value for name, value in row.items() if name != "continuation"}  # of version 1
     return TestItem(**{**row, **excerpts, "other": other})
 

@@ -1,27 +1,14 @@
-"""The speaker model of the papers: WavLM-large under an ECAPA-TDNN, from UniSpeech's `wavlm_large_finetune.pth`.
-
-The layers are those of Chen et al., "WavLM" (2022), section V-B, and Desplanques et al., "ECAPA-TDNN" (2020); names and
-sizes are those of the released file. Everything is read from the file's shapes, so smaller files of the same make work.
-
-Speaker similarity: an embedding of the voice, whose cosine says how alike two voices are.
-"""
+"""Speaker similarity: an embedding of the voice, whose cosine says how alike two voices are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
-from openvalle.files import sha256
 from openvalle.hub import wheel_file
-from openvalle.speech_models.fairseq import load_part, read_state, rename
 from openvalle.speech_models.mel import RATE, power_mel, to_model_samples
 
 WAVLM = "microsoft/wavlm-base-plus-sv"
@@ -137,6 +124,8 @@ def load_encoder(name: str, device: str = "cpu") -> SpeakerEncoder:
         case "wavlm-sv", _:
             return WavLMEncoder(model or WAVLM, device)
         case "unispeech", True:
+            from openvalle.speech_models.unispeech import UniSpeechEncoder
+
             return UniSpeechEncoder(model, device)
         case "unispeech", False:
             hint = (
@@ -178,181 +167,3 @@ def _cut_silence(samples: np.ndarray) -> np.ndarray:
     if not wide.any():
         raise _nobody()
     return samples[np.repeat(wide, window)]
-
-
-ENCODER = "feature_extract.model."
-SCALE = 8  # groups of channels in a Res2 block
-DILATIONS = {"layer2": 2, "layer3": 3, "layer4": 4}
-
-
-class UniSpeechEncoder:
-    """The released checkpoint, from a path; nothing is downloaded."""
-
-    def __init__(self, path: str | Path, device: str = "cpu") -> None:
-        state = read_state(path, "UniSpeech speaker model")
-        if "feature_weight" not in state or f"{ENCODER}layer_norm.weight" not in state:
-            raise ModelError(f"{path} is no speaker model of UniSpeech", "give its wavlm_large_finetune.pth")
-        self.name = f"unispeech {sha256(Path(path))[:16]}"
-        self._network = SpeakerNetwork(state, path).eval().requires_grad_(False).to(device)
-        self._device = device
-
-    def embed(self, audio: Audio) -> np.ndarray:
-        """Return the embedding (256,) float32 of unit length."""
-        samples = torch.from_numpy(to_model_samples(audio))[None].to(self._device)
-        with torch.inference_mode():
-            return F.normalize(self._network(samples)[0], dim=0).cpu().numpy()
-
-
-class SpeakerNetwork(nn.Module):
-    """Samples (1, n) at 16 kHz -> embedding (1, D)."""
-
-    def __init__(self, state: Mapping[str, Tensor], path: str | Path) -> None:
-        super().__init__()
-        try:
-            from transformers import WavLMModel
-        except ImportError:
-            raise MissingExtra("transformers", "eval") from None
-        encoder = rename(state, ENCODER)
-        self.encoder: Any = WavLMModel(wavlm_config(encoder))
-        load_part(self.encoder, encoder, path)
-        self.feature_weight = nn.Parameter(state["feature_weight"].clone())
-        self.head = Ecapa(state)
-        load_part(self.head, state, path)
-
-    def forward(self, samples: Tensor) -> Tensor:
-        """Return the embedding of (1, n) samples."""
-        heard = F.layer_norm(samples, samples.shape)  # WavLM-large was trained on samples of unit variance
-        found = self.encoder(heard, output_hidden_states=True)
-        # Every layer's input and the normalised output; not every version of transformers lists the latter last.
-        states = torch.stack([*found.hidden_states[:-1], found.last_hidden_state])  # (layers + 1, 1, T, D)
-        weights = torch.softmax(self.feature_weight, dim=0)
-        features = (weights[:, None, None, None] * states).sum(dim=0).transpose(1, 2) + 1e-6
-        return self.head(F.instance_norm(features))
-
-
-def wavlm_config(encoder: Mapping[str, Tensor]) -> Any:
-    """Return the configuration that the tensors' shapes tell."""
-    from transformers import WavLMConfig
-
-    depth = 1 + max(int(name.split(".")[2]) for name in encoder if name.startswith("encoder.layers."))
-    width = len(encoder["encoder.layer_norm.weight"])
-    positions = encoder["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
-    buckets, heads = encoder["encoder.layers.0.attention.rel_attn_embed.weight"].shape
-    convolutions = [encoder[f"feature_extractor.conv_layers.{index}.conv.weight"] for index in range(7)]
-    is_large = "feature_extractor.conv_layers.1.layer_norm.weight" in encoder
-    return WavLMConfig(
-        hidden_size=width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
-        intermediate_size=len(encoder["encoder.layers.0.feed_forward.intermediate_dense.bias"]),
-        num_buckets=buckets,
-        conv_dim=tuple(len(weight) for weight in convolutions),
-        conv_kernel=tuple(weight.shape[2] for weight in convolutions),
-        conv_bias="feature_extractor.conv_layers.0.conv.bias" in encoder,
-        num_conv_pos_embeddings=positions.shape[2],
-        num_conv_pos_embedding_groups=width // positions.shape[1],
-        feat_extract_norm="layer" if is_large else "group",
-        do_stable_layer_norm=is_large,
-    )
-
-
-class Ecapa(nn.Module):
-    """ECAPA-TDNN over features (B, D, T) -> (B, E), with the released file's names."""
-
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        first = state["layer1.conv.weight"]
-        channels, features = first.shape[:2]
-        joined, attention = len(state["conv.weight"]), len(state["pooling.linear1.weight"])
-        squeeze = len(state["layer2.SE_Connect.linear1.weight"])
-        self.layer1 = Block(features, channels, 5, padding=2)
-        self.layer2, self.layer3, self.layer4 = (Res2(channels, squeeze, step) for step in DILATIONS.values())
-        self.conv = nn.Conv1d(3 * channels, joined, 1)
-        self.pooling = Pooling(joined, attention)
-        self.bn = nn.BatchNorm1d(2 * joined)
-        self.linear = nn.Linear(2 * joined, len(state["linear.weight"]))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the embedding."""
-        first = self.layer1(features)
-        second = self.layer2(first)
-        third = self.layer3(second)
-        fourth = self.layer4(third)
-        joined = torch.relu(self.conv(torch.cat([second, third, fourth], dim=1)))
-        return self.linear(self.bn(self.pooling(joined)))
-
-
-class Block(nn.Module):
-    """Convolution, ReLU, batch norm."""
-
-    def __init__(self, inner: int, outer: int, kernel: int = 1, padding: int = 0) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(inner, outer, kernel, padding=padding)
-        self.bn = nn.BatchNorm1d(outer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, outer, T)."""
-        return self.bn(torch.relu(self.conv(x)))
-
-
-class Groups(nn.Module):
-    """Groups of channels, each convolved together with the result of the group before; the last passes through."""
-
-    def __init__(self, channels: int, dilation: int) -> None:
-        super().__init__()
-        width = channels // SCALE
-        convolutions = [nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation) for _ in range(SCALE - 1)]
-        self.convs = nn.ModuleList(convolutions)
-        self.bns = nn.ModuleList([nn.BatchNorm1d(width) for _ in range(SCALE - 1)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, channels, T)."""
-        *parts, last = torch.chunk(x, SCALE, dim=1)
-        done: list[Tensor] = []
-        for part, conv, norm in zip(parts, self.convs, self.bns, strict=True):
-            done.append(norm(torch.relu(conv(part + done[-1] if done else part))))
-        return torch.cat([*done, last], dim=1)
-
-
-class Squeeze(nn.Module):
-    """Each channel scaled by what its average over time says."""
-
-    def __init__(self, channels: int, inner: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(channels, inner)
-        self.linear2 = nn.Linear(inner, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, channels, T)."""
-        return x * torch.sigmoid(self.linear2(torch.relu(self.linear1(x.mean(dim=2)))))[..., None]
-
-
-class Res2(nn.Module):
-    """A residual block of the four parts above."""
-
-    def __init__(self, channels: int, squeeze: int, dilation: int) -> None:
-        super().__init__()
-        self.Conv1dReluBn1 = Block(channels, channels)
-        self.Res2Conv1dReluBn = Groups(channels, dilation)
-        self.Conv1dReluBn2 = Block(channels, channels)
-        self.SE_Connect = Squeeze(channels, squeeze)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, channels, T)."""
-        return x + self.SE_Connect(self.Conv1dReluBn2(self.Res2Conv1dReluBn(self.Conv1dReluBn1(x))))
-
-
-class Pooling(nn.Module):
-    """Mean and deviation over time, weighted by attention per channel: (B, D, T) -> (B, 2 D)."""
-
-    def __init__(self, channels: int, inner: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Conv1d(channels, inner, 1)
-        self.linear2 = nn.Conv1d(inner, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the statistics."""
-        weights = torch.softmax(self.linear2(torch.tanh(self.linear1(x))), dim=2)
-        mean = (weights * x).sum(dim=2)
-        variance = (weights * x**2).sum(dim=2) - mean**2
-        return torch.cat([mean, variance.clamp(min=1e-9).sqrt()], dim=1)
