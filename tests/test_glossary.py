@@ -49,3 +49,14 @@ def test_each_word_stands_once() -> None:
 def test_no_private_word_is_a_public_name() -> None:
     old = {f"{module}: {name}" for module in TREES for name in public_names(module) if PRIVATE & words(name)}
     assert not old
+
+
+def test_functions_are_verbs_or_nouns_and_never_of_something() -> None:
+    """`build_`, `to_` or `read_` say what is done, `symbols_of` does not."""
+    found = {
+        f"{module}: {node.name}"
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name.endswith("_of")
+    }
+    assert not found

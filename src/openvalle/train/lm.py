@@ -120,7 +120,7 @@ class LanguageModelTask:
         self.train = TokenShards.open(recipe.data, "train")
         self.valid = TokenShards.open(recipe.data, recipe.valid_split)
         self.valid.require(symbols=self.train.vocabulary.digest, codec=self.train.codec.digest)
-        self.languages = {name: index + 1 for index, name in enumerate(languages_of(self.train))}
+        self.languages = {name: index + 1 for index, name in enumerate(list_languages(self.train))}
         before = load_start(part, recipe.start, self.train) if recipe.start else None
         table = SymbolTable(self.train.vocabulary)
         self.network = make_network(part, recipe, table, recipe.loop.seed, before)
@@ -259,10 +259,10 @@ def _describe(part: Part, network: AR | NAR, shards: TokenShards) -> NetworkFile
         symbols=shards.vocabulary.symbols,
         merges=shards.vocabulary.merges,
         symbols_digest=shards.vocabulary.digest,
-        languages=tuple(languages_of(shards)),
+        languages=tuple(list_languages(shards)),
     )
 
 
-def languages_of(shards: TokenShards) -> list[str]:
+def list_languages(shards: TokenShards) -> list[str]:
     """Return the languages of the rows, sorted: the order of their embeddings."""
     return sorted({row["language"] for row in shards.rows})

@@ -63,7 +63,7 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
     networks = {part: load_network(half, getattr(recipe, part.value)) for part, half in halves.items()}
     ar, nar = networks[Part.AR], networks[Part.NAR]
     assert isinstance(ar, AR) and isinstance(nar, NAR)
-    named = _address_of(recipe, first.codec)
+    named = _find_address(recipe, first.codec)
     codec = CodecSpec(**first.codec.model_dump(include=set(CodecSpec.model_fields)))
     with tempfile.TemporaryDirectory() as place:
         own = Path(place) / OWN
@@ -80,7 +80,7 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
     return out
 
 
-def _address_of(recipe: PackRecipe, tokens: TokenSpec) -> str:
+def _find_address(recipe: PackRecipe, tokens: TokenSpec) -> str:
     """Return the codec that the model is to speak with: the recipe's, in the place where the tokens' codec was."""
     source = tokens.source or tokens.name
     if recipe.codec is None:

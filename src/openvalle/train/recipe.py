@@ -41,7 +41,7 @@ def read_job(part: str, path: Path, overrides: tuple[str, ...] = ()) -> dict[str
     _section(values, part, path)
     values = {**values, part: override(_job(values, part, path), tuple(o for o in overrides if o not in in_sections))}
     if "ar" in values and "nar" in values:
-        pair_of(values, path)
+        parse_pair(values, path)
     if isinstance(values.get("pack"), dict):  # what would be refused after days of training is refused before
         AROptions.parse(values["pack"].get("generation") or {}, f"{path}: pack.generation")
     return values[part]
@@ -52,7 +52,7 @@ def read_pair(path: Path) -> tuple[ARConfig, NARConfig]:
     values = read_mapping(path)
     if not ("ar" in values and "nar" in values):
         raise ConfigError(f"{path} has no sections `ar` and `nar`", "give the recipe of a whole system")
-    return pair_of(values, path)
+    return parse_pair(values, path)
 
 
 def is_system(values: dict[str, Any]) -> bool:
@@ -60,7 +60,7 @@ def is_system(values: dict[str, Any]) -> bool:
     return any(section in values for section in SECTIONS) and not isinstance(values.get("ar"), str)
 
 
-def pair_of(values: dict[str, Any], path: Path) -> tuple[ARConfig, NARConfig]:
+def parse_pair(values: dict[str, Any], path: Path) -> tuple[ARConfig, NARConfig]:
     """Return the checked configurations of both networks; the size of an unsaid symbol table is ARPAbet's."""
     ar = ARConfig.parse(_model(values, "ar", path), f"{path}: ar.model")
     nar = NARConfig.parse(_model(values, "nar", path), f"{path}: nar.model")
