@@ -116,12 +116,14 @@ class Recording:
         """Frame where each symbol begins, and the end, (S + 1,)."""
         return np.cumsum([0, *self.durations])
 
-    def excerpt(self, start: int, end: int) -> Excerpt:
+    def excerpt(self, start: int, end: int) -> PromptExcerpt:
         """Return the symbols [start, end) with their codes."""
         edges = self.edges
         words = dict.fromkeys(owner for owner in self.owners[start:end] if owner >= 0)
         text = " ".join(self.words[word].text for word in words)
-        return Excerpt(self.codes[edges[start] : edges[end]], self.symbols[start:end], self.durations[start:end], text)
+        return PromptExcerpt(
+            self.codes[edges[start] : edges[end]], self.symbols[start:end], self.durations[start:end], text
+        )
 
     def sample(self, frame: int) -> int:
         """Return the clip's sample at the beginning of a frame."""
@@ -129,7 +131,7 @@ class Recording:
 
 
 @dataclass(frozen=True, eq=False)
-class Excerpt:
+class PromptExcerpt:
     """A stretch of a recording."""
 
     codes: np.ndarray
@@ -137,7 +139,7 @@ class Excerpt:
     durations: tuple[int, ...]
     text: str  # its words
 
-    def then(self, other: Excerpt) -> Excerpt:
+    def then(self, other: PromptExcerpt) -> PromptExcerpt:
         """Return both, one after the other; equal symbols that meet become one, as models expect."""
         symbols, durations = list(self.symbols), list(self.durations)
         for symbol, frames in zip(other.symbols, other.durations, strict=True):
@@ -147,7 +149,7 @@ class Excerpt:
                 symbols.append(symbol)
                 durations.append(frames)
         text = f"{self.text} {other.text}".strip()
-        return Excerpt(np.concatenate([self.codes, other.codes]), tuple(symbols), tuple(durations), text)
+        return PromptExcerpt(np.concatenate([self.codes, other.codes]), tuple(symbols), tuple(durations), text)
 
     def voice(self, generator: SpeechGenerator) -> Voice:
         """Return the part as a prompt, in the model's text unit."""

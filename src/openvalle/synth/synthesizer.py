@@ -8,8 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-import numpy as np
-
 from openvalle import __version__
 from openvalle.audio import Audio, Channel
 from openvalle.config import override
@@ -284,10 +282,6 @@ class Synthesizer:
             raise ModelError("a model without alignment cannot invent voices", "use one with alignment")
         digests = self.generator.spec.digest, self.generator.table.digest
         return voice_from_speech(speech, *digests, name, f"{self.config.name}, seed {seed}")
-
-    def with_prompt(self, speech: Speech, voice: Voice) -> Audio:
-        """Return a voice's prompt and what was said after it (mode `continual`) as one sound, through the codec."""
-        return self.generator.decode(np.concatenate([voice.codes, speech.codes]))
 
     def _plan(self, text: Text, voice: Voice, seed: int, how: SpeakOptions, options: AROptions) -> SpeechPlan:
         """Return what is to be spoken; voices are found before the first word is. Silences are as fast as words."""
