@@ -43,7 +43,7 @@ class ARScores:
         return ARScores(self.codes[rows], None if self.phonemes is None else self.phonemes[rows])
 
 
-class ARState(Protocol):
+class EngineState(Protocol):
     """What a step needs of all before it. Only the engine that made it looks inside."""
 
     def fork(self, rows: np.ndarray) -> Self:
@@ -57,12 +57,12 @@ class AREngine(Protocol):
     def config(self) -> ARConfig:
         """The network's configuration."""
 
-    def prefill(self, rows: ARRows, room: int) -> tuple[ARScores, ARState]:
+    def prefill(self, rows: ARRows, room: int) -> tuple[ARScores, EngineState]:
         """Read texts and prompts; return the scores after each row's last group and a state with `room` steps left."""
 
     def step(
-        self, groups: np.ndarray, aligned: np.ndarray | None, languages: np.ndarray, state: ARState
-    ) -> tuple[ARScores, ARState]:
+        self, groups: np.ndarray, aligned: np.ndarray | None, languages: np.ndarray, state: EngineState
+    ) -> tuple[ARScores, EngineState]:
         """Take one group (B, G) per row with its symbol index (B,) and its language (B,); return the next scores.
 
         The state that is given is used up: go on with the one returned, or `fork` before.

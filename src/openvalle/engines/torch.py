@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from openvalle.codec.base import Codec, DecoderStream
-from openvalle.engines.base import ARRows, ARScores, ARState, CodecStream, Engine, NARRows
+from openvalle.engines.base import ARRows, ARScores, CodecStream, Engine, EngineState, NARRows
 from openvalle.errors import ModelError
-from openvalle.model.ar import AR, ARInputs, ARLogits
-from openvalle.model.ar import ARState as NetworkState
+from openvalle.model.ar import AR, ARInputs, ARLogits, ARState
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR, NARInputs
 from openvalle.model.nar_inputs import make_frames, restarts
@@ -27,7 +26,7 @@ SMALL = 512  # width up to which a step is sooner done than handed out to other 
 class TorchState:
     """The network's state."""
 
-    inner: NetworkState
+    inner: ARState
 
     @torch.inference_mode()
     def fork(self, rows: np.ndarray) -> TorchState:
@@ -45,7 +44,7 @@ class TorchAR:
         return self.network.config
 
     @torch.inference_mode()
-    def prefill(self, rows: ARRows, room: int) -> tuple[ARScores, ARState]:
+    def prefill(self, rows: ARRows, room: int) -> tuple[ARScores, EngineState]:
         device = self._device
         inputs = ARInputs(
             text=_tensor(rows.text, device),
@@ -61,8 +60,8 @@ class TorchAR:
 
     @torch.inference_mode()
     def step(
-        self, groups: np.ndarray, aligned: np.ndarray | None, languages: np.ndarray, state: ARState
-    ) -> tuple[ARScores, ARState]:
+        self, groups: np.ndarray, aligned: np.ndarray | None, languages: np.ndarray, state: EngineState
+    ) -> tuple[ARScores, EngineState]:
         assert isinstance(state, TorchState)
         device = self._device
         place = None if aligned is None else _tensor(aligned, device)
