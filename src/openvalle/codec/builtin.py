@@ -7,6 +7,7 @@ causal but for a fixed look-ahead of `LOOKAHEAD` frames, so streaming it is exac
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from openvalle.codec.base import misfit
+from openvalle.codec.harmonic import FineEnd, FineState
 from openvalle.codec.layers import Backbone, InverseSTFT, LogMel
 from openvalle.codec.quantizer import Quantized, ResidualQuantizer
 from openvalle.config import Config
@@ -53,6 +55,11 @@ class BuiltinCodecConfig(Config):
     decoder_depth: int = Field(6, ge=0, le=256)
     expansion: int = Field(3, gt=0, le=64, description="feed-forward width over block width")
     kernel: int = Field(7, gt=0, le=255, description="frames of every depthwise convolution; odd")
+    fine_depth: int = Field(
+        0, ge=0, le=256, description="blocks behind a harmonic source at a finer rate; 0: the inverse STFT ends it all"
+    )
+    fine_width: int = Field(256, gt=0, le=16_384)
+    fine_parts: int = Field(4, gt=0, le=64, description="steps of the fine blocks to a frame")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -60,6 +67,8 @@ class BuiltinCodecConfig(Config):
             raise ValueError("n_fft must be a multiple of hop")
         if self.kernel % 2 == 0:
             raise ValueError("kernel must be odd")
+        if self.fine_depth and self.hop % self.fine_parts:
+            raise ValueError("hop must be a multiple of fine_parts")
         return self
 
 
@@ -81,6 +90,16 @@ class Encoder(nn.Module):
         return self.leave(self.norm(self.body(self.enter(scaled.transpose(1, 2)).transpose(1, 2))))
 
 
+@dataclass
+class DecoderState:
+    """What the decoder carries from block to block: the left context of all that looks back."""
+
+    trunk: list[Tensor]
+    body: list[Tensor]
+    fine: FineState | None
+    tail: Tensor | None = None  # (B, n_fft - hop) samples to which windows to come are added
+
+
 class Decoder(nn.Module):
     """Latents (B, T, latent) -> samples (B, T * hop)."""
 
@@ -94,27 +113,70 @@ class Decoder(nn.Module):
         self.widen = nn.Linear(trunk, width)
         self.body = Backbone(width, width * config.expansion, config.decoder_depth, config.kernel, causal=True)
         self.norm = nn.LayerNorm(width)
-        self.head = InverseSTFT(width, config.n_fft, config.hop)
+        self.fine: FineEnd | None = None
+        if config.fine_depth:
+            self.fine = FineEnd(
+                trunk, width, config.rate, config.hop, config.fine_parts, config.fine_width, config.fine_depth,
+                config.expansion, config.kernel,
+            )  # fmt: skip
+        else:
+            self.head = InverseSTFT(width, config.n_fft, config.hop)
 
     def predict_mel(self, latents: Tensor) -> Tensor:
         """Return the log-mel (B, T, bins) that the trunk reads from the latents; the first training stage's target."""
-        return self.mel(self._hidden(latents)) * MEL_SCALE + MEL_MEAN
+        return self.mel(self.hidden(self.pad(latents))) * MEL_SCALE + MEL_MEAN
 
     def forward(self, latents: Tensor) -> Tensor:
-        frames = self.head(self.norm(self.body(self.widen(self._hidden(latents)))))
-        samples, tail = self.head.overlap_add(frames)
-        return torch.cat([samples, tail], dim=1)[:, self.delay :][:, : frames.shape[1] * self.head.hop]
+        return self.synthesize(latents)[0]
+
+    def synthesize(
+        self, latents: Tensor, given: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Return samples (B, T * hop), and pitch and voicing (B, T) where there is a harmonic source (see `FineEnd`,
+        also for `given`)."""
+        state = self.empty_state(len(latents))
+        samples, pitch = self.advance(self.pad(latents), state, given)
+        assert state.tail is not None
+        count = samples.shape[1]
+        return torch.cat([samples, state.tail], dim=1)[:, self.delay :][:, :count], pitch
+
+    def advance(
+        self, padded: Tensor, state: DecoderState, given: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Return the samples (B, T * hop) that T frames finish, and their pitch; `padded` holds (B, T + 2 * LOOKAHEAD)
+        latents. Updates `state`."""
+        hidden = self.hidden(padded, state.trunk)
+        x = self.norm(self.body(self.widen(hidden), state.body))
+        if self.fine is None:
+            frames, pitch = self.head(x), None
+        else:
+            assert state.fine is not None
+            frames, pitch = self.fine(hidden, x, state.fine, given)
+        samples, state.tail = self.inverse_stft.overlap_add(frames, state.tail)
+        return samples, pitch
+
+    def hidden(self, padded: Tensor, contexts: list[Tensor] | None = None) -> Tensor:
+        """Return what the trunk makes (B, T, trunk) of latents with `LOOKAHEAD` more on both sides."""
+        return self.trunk(self.enter(padded.transpose(1, 2)).transpose(1, 2), contexts)
+
+    def pad(self, latents: Tensor) -> Tensor:
+        """Return latents with silence before and after."""
+        return F.pad(latents, (0, 0, LOOKAHEAD, LOOKAHEAD))
+
+    def empty_state(self, rows: int) -> DecoderState:
+        """Return the state of a stream that has seen nothing."""
+        fine = None if self.fine is None else self.fine.empty_state(rows)
+        return DecoderState(self.trunk.empty_contexts(rows), self.body.empty_contexts(rows), fine)
+
+    @property
+    def inverse_stft(self) -> InverseSTFT:
+        """The last layer."""
+        return self.head if self.fine is None else self.fine.head
 
     @property
     def delay(self) -> int:
         """Samples that the first synthesis window reaches before the first frame."""
-        return (self.head.n_fft - self.head.hop) // 2
-
-    def _hidden(self, latents: Tensor) -> Tensor:
-        return self.trunk(self._enter(F.pad(latents, (0, 0, LOOKAHEAD, LOOKAHEAD))))
-
-    def _enter(self, padded: Tensor) -> Tensor:
-        return self.enter(padded.transpose(1, 2)).transpose(1, 2)
+        return (self.inverse_stft.n_fft - self.inverse_stft.hop) // 2
 
 
 class BuiltinStream:
@@ -132,8 +194,7 @@ class BuiltinStream:
         if self._latents is None:
             rows = len(codes)
             self._latents = latents.new_zeros(rows, LOOKAHEAD, decoder.latent)
-            self._trunk, self._body = decoder.trunk.empty_contexts(rows), decoder.body.empty_contexts(rows)
-            self._tail: Tensor | None = None
+            self._state = decoder.empty_state(rows)
             self._skip = decoder.delay
         self._latents = torch.cat([self._latents, latents], dim=1)
         return self._advance()
@@ -145,20 +206,17 @@ class BuiltinStream:
             return torch.zeros(1, 0)
         self._latents = F.pad(self._latents, (0, 0, 0, LOOKAHEAD))
         last = self._advance()
-        tail = self._tail if self._tail is not None else last
+        tail = self._state.tail if self._state.tail is not None else last
         # The whole decode keeps T * hop samples from `delay` on: the tail gives the `delay` that are still owed.
         return torch.cat([last, tail], dim=1)[:, : last.shape[1] + self.codec.decoder.delay]
 
     def _advance(self) -> Tensor:
-        decoder = self.codec.decoder
         assert self._latents is not None
         ready = self._latents.shape[1] - 2 * LOOKAHEAD
         if ready <= 0:
             return self._latents.new_zeros(len(self._latents), 0)
-        hidden = decoder.trunk(decoder._enter(self._latents), self._trunk)
+        samples, _ = self.codec.decoder.advance(self._latents, self._state)
         self._latents = self._latents[:, ready:]
-        frames = decoder.head(decoder.norm(decoder.body(decoder.widen(hidden), self._body)))
-        samples, self._tail = decoder.head.overlap_add(frames, self._tail)
         skip = min(self._skip, samples.shape[1])
         self._skip -= skip
         return samples[:, skip:]

@@ -107,11 +107,12 @@ class Backbone(nn.Module):
 class InverseSTFT(nn.Module):
     """(B, T, C) -> overlapping windowed frames (B, T, n_fft) through predicted magnitude and phase (Vocos)."""
 
-    def __init__(self, width: int, n_fft: int, hop: int) -> None:
+    def __init__(self, width: int, n_fft: int, hop: int, outputs: int = 2) -> None:
+        """`outputs`: numbers predicted for each bin."""
         super().__init__()
         assert n_fft % hop == 0, (n_fft, hop)
         self.n_fft, self.hop, self.overlap = n_fft, hop, n_fft // hop
-        self.project = nn.Linear(width, n_fft + 2)
+        self.project = nn.Linear(width, outputs * (n_fft // 2 + 1))
         window = torch.hann_window(n_fft)
         # Squared Hann windows at this overlap sum to a constant, so the envelope is one number.
         self.register_buffer(
@@ -121,7 +122,10 @@ class InverseSTFT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         log_magnitude, phase = self.project(x).float().chunk(2, dim=-1)
         magnitude = log_magnitude.clamp(max=6.0).exp()
-        spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
+        return self.frames(torch.complex(magnitude * phase.cos(), magnitude * phase.sin()))
+
+    def frames(self, spectrum: Tensor) -> Tensor:
+        """Return the windowed frames (B, T, n_fft) of spectra (B, T, n_fft // 2 + 1)."""
         return torch.fft.irfft(spectrum, self.n_fft, dim=-1) * self.window
 
     def overlap_add(self, frames: Tensor, tail: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -255,7 +255,10 @@ def start_decoder(codec: BuiltinCodec, other: BuiltinCodec, samples: Tensor) -> 
     the rest of the decoder hears from the new trunk what it heard from its own.
     """
     theirs, ours = other.decoder, codec.decoder
-    heard = [c.decoder._hidden(c.quantizer.decode(c.encode(samples))).flatten(0, 1) for c in (codec, other)]
+    if theirs.fine is not None or ours.fine is not None:  # whose pitch is read from the trunk itself
+        raise ConfigError("`sound.start` does not go with a harmonic source", "leave it out")
+    latents = [(c.decoder, c.quantizer.decode(c.encode(samples))) for c in (codec, other)]
+    heard = [decoder.hidden(decoder.pad(each)).flatten(0, 1) for decoder, each in latents]
     inputs = torch.cat([heard[0], torch.ones(len(heard[0]), 1)], dim=1)  # (N, trunk + 1)
     fitted = torch.linalg.lstsq(inputs, theirs.widen(heard[1])).solution  # (trunk + 1, width)
     try:
