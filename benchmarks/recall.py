@@ -10,15 +10,16 @@ from openvalle.data.shards import TokenShards
 from openvalle.decode.ar import AROptions, generate
 from openvalle.decode.failures import FailureOptions
 from openvalle.decode.nar import fill
-from openvalle.decode.prompt import CONTINUED_FRAMES, continual, zero_shot
+from openvalle.decode.prompt import SpeechPrompt, continuation, zero_shot
 from openvalle.decode.sampling import SamplingOptions, make_rngs
 from openvalle.engines.base import AREngine, NAREngine
 from openvalle.engines.torch import TorchAR, TorchNAR
-from openvalle.model.alignment import cut_whole
+from openvalle.model.alignment import cut_durations, cut_whole
 from openvalle.model.checkpoint import Bundle
-from openvalle.model.config import Alignment, PromptKind
+from openvalle.model.config import Alignment, ARConfig, PromptKind
 from openvalle.types import Utterance as Row
 
+CONTINUED_FRAMES = 225  # of the recording that is heard first: 3 s (VALL-E 4.3)
 SPARE_FRAMES = 75  # that an AR model may go on for after the end
 BY_HEART = AROptions(
     sampling=SamplingOptions(temperature=0.0, repetition_aware=False),
@@ -51,6 +52,24 @@ def row_of(shards: TokenShards, index: int) -> Row:
     """Return a row as the networks were trained on it."""
     item = shards[index]
     return replace(item, language=1)
+
+
+def continual(config: ARConfig, recording: Row, frames: int) -> SpeechPrompt:
+    """Return the prompt for saying again what `recording` says after its first `frames`.
+
+    With durations the target begins with the symbol that was being spoken; without, the border is unknown, and the
+    whole transcript is the target's.
+    """
+    text, language = recording.text, recording.language
+    codes = recording.codes[:frames]
+    if recording.durations is None:
+        codes, _ = cut_whole(Row(text, codes), config.merge, config.group)
+        return SpeechPrompt(text, 0, codes, None, language, language)
+    ends = recording.durations.cumsum()
+    begun = int((ends < frames).sum()) + 1  # symbols of which something is heard
+    beginning = Row(text[:begun], codes, cut_durations(recording.durations, 0, frames)[:begun], language)
+    rest = text[begun:] if int(ends[begun - 1]) == frames else text[begun - 1 :]
+    return continuation(config, beginning, rest, language)
 
 
 def recall_first(ar: AREngine, row: Row) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import pytest
 
 from lm_samples import AR_KINDS, ENTRIES, NAR_KINDS, SMALL, ar_engine, nar_engine, shaken, speak, utterance
 from openvalle.decode.ar import AROptions, generate, prepare_inputs
-from openvalle.decode.prompt import Accent, continual, zero_shot
+from openvalle.decode.prompt import Accent, continuation, zero_shot
 from openvalle.decode.sampling import SamplingOptions, make_rngs
 from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError
@@ -56,12 +56,12 @@ def test_no_group_is_cut_again(kind):
 
 
 @pytest.mark.parametrize("kind", SYSTEMS)
-def test_continual_is_zero_shot_with_the_rest_of_the_transcript(kind):
+def test_continuation_is_zero_shot_with_the_rest_of_the_transcript(kind):
     """At a symbol's end, with durations known, the two modes are one and the same."""
     config = ar_engine(kind).config
     row = dataclasses.replace(utterance(5, 40, 0), durations=np.array([8, 8, 8, 8, 8]))
-    goes_on = continual(config, row, frames=16)
     first = dataclasses.replace(row, text=row.text[:2], codes=row.codes[:16], durations=row.durations[:2])
+    goes_on = continuation(config, first, row.text[2:], row.language)
     other = zero_shot(config, first, row.text[2:], row.language)
     for field in dataclasses.fields(goes_on):
         a, b = getattr(goes_on, field.name), getattr(other, field.name)
@@ -70,35 +70,22 @@ def test_continual_is_zero_shot_with_the_rest_of_the_transcript(kind):
 
 def test_a_prompt_that_ends_inside_a_symbol_goes_on_with_it():
     config = ar_engine("valler").config
-    row = dataclasses.replace(utterance(5, 40, 0), durations=np.array([8, 8, 8, 8, 8]))
-    prompt = continual(config, row, frames=20)
+    row = utterance(5, 40, 0)
+    begun = dataclasses.replace(row, text=row.text[:3], codes=row.codes[:20], durations=np.array([8, 8, 4]))
+    prompt = continuation(config, begun, row.text[2:], row.language)
+    assert np.array_equal(prompt.text, row.text)
     assert prompt.prompt_symbols == 2
     assert prompt.alignment.tolist() == [0] * 8 + [1] * 8 + [2] * 4
     result = generate(ar_engine("valler"), [prompt.ar(config)], OPTIONS, make_rngs([1]))[0]
     assert prompt.nar(config, codebook1=result.codes, alignment=result.alignment).alignment[20] == 2
 
 
-def test_without_durations_the_bounds_hold_for_prompt_and_target_together():
-    model = ar_engine("valle")
-    row = dataclasses.replace(utterance(5, 40, 0), durations=None)
-    prompt = continual(model.config, row, frames=20)
-    assert prompt.prompt_symbols == 0
-    for least, most, lengths in ((6.0, 8.0, range(10, 21)), (2.0, 3.0, range(1, 2)), (8.0, 8.0, range(20, 21))):
-        options = OPTIONS.model_copy(update={"least_frames": least, "most_frames": most})
-        for seed in range(3):
-            result = generate(model, [prompt.ar(model.config)], options, make_rngs([seed]))[0]
-            assert len(result.codes) in lengths
-
-
 @pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.parametrize("mode", ["zero-shot", "continual"])
+@pytest.mark.parametrize("mode", [zero_shot, continuation])
 def test_every_system_speaks_in_both_modes(system, mode):
     ar, nar = ar_engine(system), nar_engine(system)
     rows = [utterance(5, 36, 0), utterance(7, 33, 1)]
-    prompts = [
-        zero_shot(ar.config, row, np.array([7, 8, 9]), 1) if mode == "zero-shot" else continual(ar.config, row, 12)
-        for row in rows
-    ]
+    prompts = [mode(ar.config, row, np.array([7, 8, 9]), 1) for row in rows]
     spoken = speak(ar, nar, prompts, OPTIONS, make_rngs([1, 2]))
     for prompt, seed, codes in zip(prompts, (1, 2), spoken, strict=True):
         assert codes.shape[1] == 8
@@ -164,7 +151,11 @@ def test_recordings_that_cannot_be_used_are_refused():
     with pytest.raises(ModelError, match="no text to speak"):
         generate(
             ar_engine("valler"),
-            [continual(ar_engine("valler").config, utterance(4, 20, 0), 20).ar(ar_engine("valler").config)],
+            [
+                continuation(ar_engine("valler").config, utterance(4, 20, 0), np.array([], int)).ar(
+                    ar_engine("valler").config
+                )
+            ],
             OPTIONS,
             make_rngs([0]),
         )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lm_samples import ENTRIES, NAR_KINDS, SMALL, nar_engine
-from openvalle.decode.nar import WindowFiller, Windows, fill
+from openvalle.decode.nar import Windows, fill, fill_windows
 from openvalle.decode.prompt import NARPrompt
 from openvalle.engines.torch import TorchNAR
 from openvalle.model.config import NARConfig
@@ -39,15 +39,11 @@ def windowed(
 ) -> list[np.ndarray]:
     """Return the windows of a row whose frames come in pieces of these sizes."""
     before = 0 if whole.prompt is None else len(whole.prompt)
-    filler = WindowFiller(
-        model, replace(whole, codebook1=whole.codebook1[:0], alignment=whole.alignment[:before]), windows, spoken
-    )
-    parts, at = [], 0
-    for size in sizes:
-        parts += filler.push(whole.codebook1[at : at + size], whole.alignment[before + at : before + at + size])
-        at += size
-    assert at == len(whole.codebook1)
-    return [*parts, *filler.flush()]
+    empty = replace(whole, codebook1=whole.codebook1[:0], alignment=whole.alignment[:before])
+    ends = np.cumsum(sizes)
+    assert ends[-1] == len(whole.codebook1)
+    pieces = zip(np.split(whole.codebook1, ends[:-1]), np.split(whole.alignment[before:], ends[:-1]), strict=True)
+    return list(fill_windows(model, empty, windows, pieces, spoken))
 
 
 @pytest.mark.parametrize("kind", PREFIX)

@@ -1,13 +1,15 @@
 """Which symbol of the text the next step belongs to: a monotonic pointer (VALL-E R 3.2.2), a given alignment, or none.
 
-All three answer the same questions, for B rows of one decoding: where they are (`current`), how long they may be
-(`longest`), and whether they may or must end now. The decode loop asks and never looks which one it has.
+All three answer the same questions, for B rows of one decoding, (B,) each: which symbol of the target's text the next
+step belongs to (`current`; None without alignment), how many symbols come after it (`waiting`), how many steps a row
+may take (`longest`), and whether it may end after the steps so far (`may_end`) or its text is over (`must_end`).
+`count` counts one step at the current symbol; `move` chooses the symbol of the next from phoneme scores (B, symbols)
+and uniforms (B,). The decode loop asks and never looks which one it has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -17,34 +19,6 @@ from openvalle.errors import ModelError
 from openvalle.model.alignment import to_block_alignment
 
 NEVER = 2**31  # more steps than any row takes
-
-
-class Pointer(Protocol):
-    """What the decode loop asks."""
-
-    longest: np.ndarray  # (B,) steps that a row may take
-
-    @property
-    def current(self) -> np.ndarray | None:
-        """Index in the target's text of the symbol of the next step, (B,); None without alignment."""
-
-    @property
-    def waiting(self) -> np.ndarray:
-        """How many symbols are still to be spoken after the current one, (B,)."""
-
-    @property
-    def may_end(self) -> np.ndarray:
-        """Rows (B,) that may end after the steps so far."""
-
-    @property
-    def must_end(self) -> np.ndarray:
-        """Rows (B,) whose text is over."""
-
-    def count(self) -> None:
-        """Count one step at the current symbol."""
-
-    def move(self, scores: np.ndarray | None, uniform: np.ndarray, temperature: float) -> None:
-        """Choose the symbol of the next step from phoneme scores (B, symbols) and uniforms (B,)."""
 
 
 class NoAlignment:
@@ -85,8 +59,14 @@ class MonotonicPointer:
         spoken, None: all; `marks`: symbols that last no time, which are passed over; `limit`: steps of a row."""
         self.symbols, self.caps = pad(symbols), pad(caps)  # (B, L)
         self.ends = np.array([len(row) for row in symbols] if ends is None else ends)
-        places = [_find_lasting(row, marks) for row in symbols]
-        self.after = pad([_find_next(len(row), where) for row, where in zip(symbols, places, strict=True)])  # (B, L)
+        places = [np.flatnonzero(~np.isin(row, marks)) for row in symbols]  # of the symbols that last
+        if not all(len(row) for row in places):
+            raise ModelError("the text holds no sound", "give at least one phone")
+        found = [
+            np.searchsorted(to, np.arange(len(row)), side="right") for row, to in zip(symbols, places, strict=True)
+        ]
+        # For each symbol the next one that lasts, or the last that does, (B, L).
+        self.after = pad([to[at.clip(max=len(to) - 1)] for at, to in zip(found, places, strict=True)])
         self.last = np.array([row[-1] for row in places])
         self.current = np.array([row[0] for row in places])
         self.held = np.zeros_like(self.last)  # steps counted at `current`
@@ -159,6 +139,9 @@ class PresetAlignment:
         self.steps += 1
 
 
+Pointer = NoAlignment | MonotonicPointer | PresetAlignment
+
+
 def stretch(alignment: np.ndarray, steps: int) -> np.ndarray:
     """Return an alignment (N,) to the symbols 0 to n without a gap as one of `steps` steps, all stays longer or
     shorter by the same factor; each symbol keeps one step at least."""
@@ -176,17 +159,3 @@ def check_alignment(alignment: np.ndarray, symbols: int) -> None:
             f"the preset alignment does not fit the text of {symbols} symbols",
             f"give one index from 0 to {symbols - 1} for every step",
         )
-
-
-def _find_lasting(symbols: np.ndarray, marks: Sequence[int]) -> np.ndarray:
-    """Return the places of the symbols (L,) that last, (N,); `ModelError` if none does."""
-    places = np.flatnonzero(~np.isin(symbols, marks))
-    if not len(places):
-        raise ModelError("the text holds no sound", "give at least one phone")
-    return places
-
-
-def _find_next(length: int, places: np.ndarray) -> np.ndarray:
-    """Return, for each of `length` symbols, the next of `places` after it, or the last, (length,)."""
-    at = np.searchsorted(places, np.arange(length), side="right")
-    return places[at.clip(max=len(places) - 1)]

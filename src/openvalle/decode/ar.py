@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from openvalle.config import Config
 from openvalle.decode.alignment import MonotonicPointer, NoAlignment, Pointer, PresetAlignment, check_alignment
 from openvalle.decode.failures import Failure, FailureDetector, FailureOptions
 from openvalle.decode.prompt import Accent, ARPrompt
-from openvalle.decode.sampling import DRAWS, SamplingOptions, check_temperature, draw, draw_uniforms, to_steps
+from openvalle.decode.sampling import DRAWS, SamplingOptions, Temperature, draw, draw_uniforms, to_steps
 from openvalle.engines.base import AREngine, ARRows, pad
 from openvalle.errors import ModelError
 from openvalle.model.config import Alignment, ARConfig
@@ -28,9 +28,7 @@ class AROptions(Config):
     """How codebook 1 is decoded. Frames are the codec's (75 a second)."""
 
     sampling: SamplingOptions = SamplingOptions()
-    path_temperature: float = Field(
-        1.0, ge=0, le=100, description="of the pointer's choice to stay or to move on; 0: greedy"
-    )
+    path_temperature: Temperature = Field(1.0, description="of the pointer's choice to stay or to move on; 0: greedy")
     symbol_frames: int = Field(30, ge=1, description="longest stay at a symbol with alignment (30 = 0.4 s)")
     pause_frames: int = Field(75, ge=1, description="longest stay at one of `pauses`")
     pauses: tuple[int, ...] = Field((1,), description="symbols that may last as long as `pause_frames`")
@@ -44,11 +42,6 @@ class AROptions(Config):
     attempts: int = Field(3, ge=1, le=10, description="times a line is spoken at most, if it goes wrong")
     accent: Accent = Field(Accent.NATIVE, description="language id of what is spoken; for models with languages")
     watch: FailureOptions = FailureOptions()
-
-    @field_validator("path_temperature")
-    @classmethod
-    def _divides(cls, value: float) -> float:
-        return check_temperature(value)
 
 
 class StoppedBy(StrEnum):
@@ -226,11 +219,9 @@ def make_pointer(
             raise ModelError(
                 "this model has no alignment: its prosody cannot be given", "leave speed and prosody as they are"
             )
-        # Where the prompt is how the text begins, its steps are some of the text's.
-        begun = [len(p.codes) // config.group if p.is_beginning and p.codes is not None else 0 for p in prompts]
         counts = [_count_lasting(target, config) for target in targets]
         least, most = (
-            np.array([max(1, to_steps(frames * n, block) - before) for n, before in zip(counts, begun, strict=True)])
+            np.array([to_steps(frames * count, block) for count in counts])
             for frames in (options.least_frames, options.most_frames)
         )
         return NoAlignment(np.minimum(least, most), most.clip(max=limit))

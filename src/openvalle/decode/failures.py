@@ -48,8 +48,13 @@ class FailureDetector:
         """Take the codes (G,) of a step and the number of symbols still to come; return what is wrong, if anything."""
         self.steps += 1
         for code in codes:
-            self._compare(code)
-        if self.options.loop_frames and self._loops(self.block / len(codes)):
+            self.runs = np.where(self.past == code, self.runs + 1, np.maximum(self.runs - MISMATCH, 0))
+            self.past = np.concatenate([[code], self.past[:-1]])
+        frames = self.block / len(codes)
+        if (
+            self.options.loop_frames
+            and (self.runs >= np.maximum(self.options.loop_frames / frames, PERIODS * self.periods)).any()
+        ):
             return Failure.LOOP
         self.hushed = self.hushed + 1 if self.silent.issuperset(codes) else 0
         if 0 < self.options.silence_frames < self.hushed * self.block:
@@ -57,12 +62,3 @@ class FailureDetector:
         if self.budget is not None and (self.steps + waiting) * self.block > self.budget:
             return Failure.RUNAWAY
         return None
-
-    def _compare(self, code: int) -> None:
-        self.runs = np.where(self.past == code, self.runs + 1, np.maximum(self.runs - MISMATCH, 0))
-        self.past = np.concatenate([[code], self.past[:-1]])
-
-    def _loops(self, frames: float) -> bool:
-        """Return True if a pattern of codes, `frames` frames each, has come again for long enough."""
-        wanted = np.maximum(self.options.loop_frames / frames, PERIODS * self.periods)
-        return bool((self.runs >= wanted).any())

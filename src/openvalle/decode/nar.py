@@ -1,4 +1,4 @@
-"""Codebooks 2..Q, greedy, one pass each (VALL-E 4.3) or fewer: of whole rows (`fill`), or in windows (`WindowFiller`).
+"""Codebooks 2..Q, greedy, one pass each (VALL-E 4.3) or fewer: of whole rows (`fill`), or in windows (`fill_windows`).
 
 Windows serve a line that is still being spoken. The NAR model reads a whole utterance in both directions, so its exact
 result is known only at the end. Here it reads the prompt, all finished frames before a window as more of it, the
@@ -10,7 +10,7 @@ size give the same codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -49,9 +49,8 @@ def prepare_rows(config: NARConfig, rows: Sequence[NARPrompt]) -> NARRows:
         if config.alignment == Alignment.PHONEME:
             assert row.alignment is not None, "this model needs the symbol of each frame"
             alignment = row.alignment[len(row.alignment) - length :]
-            alignments.append(
-                np.where(alignment >= dropped, alignment - dropped, -1)
-            )  # symbols that are not read are none
+            # symbols that are not read are none
+            alignments.append(np.where(alignment >= dropped, alignment - dropped, -1))
         before = row.language if row.prompt_language is None else row.prompt_language
         languages.append(np.where(np.arange(length) < len(prompt) - row.own, before, row.language))
         of_text = np.where(np.arange(len(row.text)) < row.prompt_symbols, before, row.language)
@@ -79,52 +78,45 @@ class Windows(Config):
     look_ahead: int = Field(12, ge=0, description="frames after a window whose codebook 1 the model reads with it")
 
 
-class WindowFiller:
-    """Codebooks 2..Q of one row, window by window, as its codebook 1 comes in."""
+def fill_windows(
+    engine: NAREngine,
+    row: NARPrompt,
+    windows: Windows | None,
+    pieces: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    spoken: int = 0,
+) -> Iterator[np.ndarray]:
+    """Yield the codes (n, Q) of a row, window by window, as its codebook 1 comes in.
 
-    def __init__(self, engine: NAREngine, row: NARPrompt, windows: Windows | None, spoken: int = 0) -> None:
-        """`row`: text and prompt, with no frames of the target yet; `windows` None: the row in one go; `spoken`: frames
-        before it in the text."""
-        assert not len(row.codebook1), "codebook 1 comes by `push`"
-        self.engine, self.row, self.spoken = engine, row, spoken
-        self.windows = windows if engine.config.prompt == PromptKind.PREFIX else None
-        self.codebook1 = row.codebook1  # (T,) so far
-        self.alignment = row.alignment  # (Tp + T,) so far
-        self.codes = np.zeros((0, engine.config.codebooks), np.int64)  # (t, Q) finished
+    `row`: text and prompt, with no frames of the target yet; `windows` None: the row in one go; `pieces`: codebook 1
+    (t,) and the symbol of each frame (t,); `spoken`: frames before the row in the text.
+    """
+    windows = windows if engine.config.prompt == PromptKind.PREFIX else None
+    ahead = windows.look_ahead if windows else 0
+    codebook1, alignment = row.codebook1, row.alignment  # (T,), (Tp + T,) so far
+    done = np.zeros((0, engine.config.codebooks), np.int64)  # (t, Q)
 
-    def push(self, codebook1: np.ndarray, alignment: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """Take codebook 1 (t,) and the symbol of each frame (t,); yield the codes (n, Q) of windows that are full."""
-        self.codebook1 = np.concatenate([self.codebook1, codebook1])
-        if self.alignment is not None:
-            assert alignment is not None, "this model needs the symbol of each frame"
-            self.alignment = np.concatenate([self.alignment, alignment])
-        while self.windows and len(self.codebook1) >= len(self.codes) + self._size() + self.windows.look_ahead:
-            yield self._fill(len(self.codes) + self._size())
-
-    def flush(self) -> Iterator[np.ndarray]:
-        """Yield the codes (n, Q) of what is left."""
-        if len(self.codebook1) > len(self.codes):
-            yield self._fill(len(self.codebook1))
-
-    def _size(self) -> int:
-        assert self.windows is not None
-        return max(self.windows.first, self.spoken)
-
-    def _fill(self, end: int) -> np.ndarray:
+    def fill_to(end: int) -> np.ndarray:
         """Return the codes of the frames up to `end`."""
-        start, prompt, alignment = len(self.codes), self.row.prompt, self.alignment
-        stop = min(end + (self.windows.look_ahead if self.windows else 0), len(self.codebook1))
-        if alignment is not None:
-            alignment = alignment[: len(alignment) - len(self.codebook1) + stop]
-        known = self.codes if prompt is None else np.concatenate([prompt, self.codes])
-        row = replace(
-            self.row,
-            codebook1=self.codebook1[start:stop],
+        nonlocal done, spoken
+        stop, start = min(end + ahead, len(codebook1)), len(done)
+        known = done if row.prompt is None else np.concatenate([row.prompt, done])
+        window = replace(
+            row,
+            codebook1=codebook1[start:stop],
             prompt=known if len(known) else None,
-            alignment=alignment,
+            alignment=None if alignment is None else alignment[: len(alignment) - len(codebook1) + stop],
             own=start,
         )
-        codes = fill(self.engine, [row])[0][: end - start]
-        self.codes = np.concatenate([self.codes, codes])
-        self.spoken += len(codes)
+        codes = fill(engine, [window])[0][: end - start]
+        done, spoken = np.concatenate([done, codes]), spoken + len(codes)
         return codes
+
+    for codes, symbols in pieces:
+        codebook1 = np.concatenate([codebook1, codes])
+        if alignment is not None:
+            assert symbols is not None, "this model needs the symbol of each frame"
+            alignment = np.concatenate([alignment, symbols])
+        while windows and len(codebook1) >= (end := len(done) + max(windows.first, spoken)) + ahead:
+            yield fill_to(end)
+    if len(codebook1) > len(done):
+        yield fill_to(len(codebook1))

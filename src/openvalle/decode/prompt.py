@@ -3,8 +3,6 @@
 `zero_shot`: symbols of the prompt's transcript, then of another text; the prompt's codes come before the target's.
 `continuation`: the text goes on where the recording ends, in the same breath. Nothing but the inputs differs.
 
-`continual`: what a recording says after its first seconds is said again.
-
 Law: text, prompt and positions that a frame of the NAR model gets here are those it had in training.
 """
 
@@ -16,11 +14,9 @@ from enum import StrEnum
 import numpy as np
 
 from openvalle.errors import ModelError
-from openvalle.model.alignment import cut_durations, cut_whole
+from openvalle.model.alignment import cut_whole
 from openvalle.model.config import Alignment, ARConfig
 from openvalle.types import Utterance
-
-CONTINUED_FRAMES = 225  # of the recording that `continual` goes on from: 3 s (VALL-E 4.3)
 
 
 class Accent(StrEnum):
@@ -42,7 +38,6 @@ class ARPrompt:
     language: int = 0  # of the target; 0 = null
     prompt_language: int | None = None  # None: the same
     following_symbols: int = 0  # how many of the last ones are read, but not spoken; needs alignment
-    is_beginning: bool = False  # `codes` are how `text` begins, whose border nobody knows: `prompt_symbols` is 0
 
     @property
     def target(self) -> np.ndarray:
@@ -93,7 +88,6 @@ class SpeechPrompt:
     alignment: np.ndarray | None  # (T,) symbol of each of its frames
     language: int
     prompt_language: int
-    is_beginning: bool = False  # the prompt's words are in `text`, nobody knows how many
     following_symbols: int = 0  # how many of the last ones are read, but not spoken; needs alignment
 
     def ar(self, config: ARConfig) -> ARPrompt:
@@ -107,7 +101,6 @@ class SpeechPrompt:
             language=self.language,
             prompt_language=self.prompt_language,
             following_symbols=self.following_symbols,
-            is_beginning=self.is_beginning,
         )
 
     def nar(
@@ -168,25 +161,6 @@ def continuation(
     if recording.durations is None or not len(text) or not np.array_equal(prompt.text[begun:end], text[:size]):
         return prompt
     return replace(prompt, text=np.concatenate([prompt.text[:end], text[size:]]), prompt_symbols=begun)
-
-
-def continual(config: ARConfig, recording: Utterance, frames: int = CONTINUED_FRAMES) -> SpeechPrompt:
-    """Return the prompt for saying again what `recording` says after its first `frames`.
-
-    Its text is the whole transcript. With durations the target begins with the symbol that was being spoken; without,
-    the border is unknown, and the bounds on the length hold for prompt and target together.
-    """
-    frames, text, language = min(frames, len(recording.codes)), recording.text, recording.language
-    codes = recording.codes[:frames]
-    if recording.durations is None:
-        codes, _ = _whole(config, Utterance(text, codes))
-        return SpeechPrompt(text, 0, codes, None, language, language, is_beginning=True)
-    ends = recording.durations.cumsum()
-    begun = int((ends < frames).sum()) + 1  # symbols of which something is heard
-    durations = cut_durations(recording.durations, 0, frames)[:begun]
-    beginning = Utterance(text[:begun], codes, durations, language)
-    rest = text[begun:] if int(ends[begun - 1]) == frames else text[begun - 1 :]
-    return continuation(config, beginning, rest, language)
 
 
 def _joined(config: ARConfig, recording: Utterance, text: np.ndarray, language: int, following: int) -> SpeechPrompt:

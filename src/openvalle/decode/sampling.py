@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from openvalle.config import Config
 
@@ -30,10 +31,20 @@ def keep_top_k(mass: np.ndarray, top_k: float) -> np.ndarray:
 TRUNCATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {"top_p": keep_top_p, "top_k": keep_top_k}
 
 
+def check_temperature(value: float) -> float:
+    """Return a temperature by which scores can be divided, or 0; `ValueError` for one too near to it."""
+    if 0 < value < LEAST:
+        raise ValueError(f"it should be 0 or at least {LEAST}")
+    return value
+
+
+Temperature = Annotated[float, Field(ge=0, le=100), AfterValidator(check_temperature)]
+
+
 class SamplingOptions(Config):
     """How a code is drawn."""
 
-    temperature: float = Field(1.0, ge=0, le=100, description="divides the scores; 0 is the likeliest code, as top_p 0")
+    temperature: Temperature = Field(1.0, description="divides the scores; 0 is the likeliest code, as top_p 0")
     top_k: int = Field(0, ge=0, description="keep this many of the likeliest codes; 0 keeps all")
     top_p: float = Field(1.0, ge=0, le=1, description="keep the likeliest mass; 1 keeps all, 0 only the best")
     repetition_aware: bool = Field(True, description="replace a code that repeats by a draw from all codes")
@@ -51,18 +62,6 @@ class SamplingOptions(Config):
             raise ValueError(f"there is no rule {', '.join(sorted(unknown))}; there are: {', '.join(TRUNCATIONS)}")
         return value
 
-    @field_validator("temperature")
-    @classmethod
-    def _divides(cls, value: float) -> float:
-        return check_temperature(value)
-
-
-def check_temperature(value: float) -> float:
-    """Return a temperature by which scores can be divided, or 0; `ValueError` for one too near to it."""
-    if 0 < value < LEAST:
-        raise ValueError(f"it should be 0 or at least {LEAST}")
-    return value
-
 
 def draw(scores: np.ndarray, history: np.ndarray, uniforms: np.ndarray, options: SamplingOptions) -> np.ndarray:
     """Return one class per row, (B,), for scores (B, V), codes so far (B, H; -1 = none) and uniforms (B, 2).
@@ -79,21 +78,16 @@ def draw(scores: np.ndarray, history: np.ndarray, uniforms: np.ndarray, options:
     scaled = np.take_along_axis(scores, classes, -1) / np.float32(options.temperature)
     mass = np.exp(scaled.astype(np.float64) - scaled[:, :1])
     mass /= mass.sum(-1, keepdims=True)
-    candidate = _pick(mass * _keep(mass, options), classes, uniforms[:, 0])
+    rules = {"top_p": options.top_p, "top_k": options.top_k, **options.truncate}
+    kept = np.logical_and.reduce([TRUNCATIONS[name](mass, value) for name, value in rules.items()])
+    kept[:, 0] = True
+    candidate = _pick(mass * kept, classes, uniforms[:, 0])
     if not options.repetition_aware:
         return candidate
     count = (history[:, -options.window :] == candidate[:, None]).sum(-1)
     # The paper's sum runs over k = 0..K and so counts the candidate itself.
     repeats = count + 1 > options.window * options.threshold + 1e-9
     return np.where(repeats, _pick(mass, classes, uniforms[:, 1]), candidate)
-
-
-def _keep(mass: np.ndarray, options: SamplingOptions) -> np.ndarray:
-    """Return which of the sorted masses (B, V) every rule keeps; the likeliest always is."""
-    rules = {"top_p": options.top_p, "top_k": options.top_k, **options.truncate}
-    kept = np.logical_and.reduce([TRUNCATIONS[name](mass, value) for name, value in rules.items()])
-    kept[:, 0] = True
-    return kept
 
 
 def _pick(mass: np.ndarray, classes: np.ndarray, uniform: np.ndarray) -> np.ndarray:

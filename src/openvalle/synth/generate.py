@@ -18,7 +18,7 @@ import numpy as np
 from openvalle.audio import Audio
 from openvalle.decode.alignment import stretch
 from openvalle.decode.ar import AROptions, ARResult, ARStep, StoppedBy, collect, generate, stream
-from openvalle.decode.nar import WindowFiller, Windows
+from openvalle.decode.nar import Windows, fill_windows
 from openvalle.decode.prompt import SpeechPrompt, continuation, zero_shot
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.base import AREngine, CodecEngine, NAREngine
@@ -269,14 +269,16 @@ class SpeechGenerator:
     def _fill(
         self, row: EncodedSegment, codebook1: Iterable[Codebook1], options: AROptions, windows: Windows | None
     ) -> Iterator[np.ndarray]:
-        """Yield codes (n, Q) of frames, window by window."""
-        merge = self.ar.config.merge
-        target = row.prompt.nar(self.ar.config, options.accent)
-        filler = WindowFiller(self.nar, target, windows, row.segment.spoken)
-        for codes, alignment in codebook1:
-            of_frames = None if alignment is None else np.repeat(row.places[alignment] + target.prompt_symbols, merge)
-            yield from filler.push(np.repeat(codes, merge), of_frames)
-        yield from filler.flush()
+        """Return codes (n, Q) of frames, window by window."""
+        merge, target = self.ar.config.merge, row.prompt.nar(self.ar.config, options.accent)
+        pieces = (
+            (
+                np.repeat(codes, merge),
+                None if symbols is None else np.repeat(row.places[symbols] + target.prompt_symbols, merge),
+            )
+            for codes, symbols in codebook1
+        )
+        return fill_windows(self.nar, target, windows, pieces, row.segment.spoken)
 
     def _to_speech(self, attempt: Attempt, codes: Sequence[np.ndarray], samples: Sequence[np.ndarray]) -> Speech:
         sentence, alignment = attempt.encoded.segment.sentence, attempt.result.alignment
