@@ -146,10 +146,13 @@ def normalize(audio: Audio, target_db: float = TARGET_DB) -> Audio:
     frames = levels(audio)
     active = frames[frames > frames.max() - 25]
     rms_db = 10 * np.log10(np.mean(10 ** (active.astype(np.float64) / 10)))
-    gain = 10 ** ((target_db - rms_db) / 20)
-    peak = float(np.abs(audio.samples).max())
-    gain = min(gain, 0.99 / peak) if peak > 0 else 1.0
-    return Audio((audio.samples * np.float32(gain)).astype(np.float32), audio.rate)
+    return Audio(change_gain(audio.samples, target_db - rms_db), audio.rate)
+
+
+def change_gain(samples: np.ndarray, gain_db: float) -> np.ndarray:
+    """Return samples (samples,) that are louder by `gain_db`, or by less where a peak would pass 0.99."""
+    peak = float(np.abs(samples).max())
+    return samples * np.float32(min(10 ** (gain_db / 20), 0.99 / peak) if peak > 0 else 1.0)
 
 
 def silence(seconds: float, rate: int = RATE) -> Audio:

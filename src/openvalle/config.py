@@ -90,7 +90,7 @@ def parse_data(text: str, source: str, syntax: Syntax = Syntax.YAML, finite: boo
         raise ConfigError(f"{source} is nested more than {DEEPEST} deep", "mend the file") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise ConfigError(f"{source} is not valid {syntax}: {' '.join(str(error).split())[:300]}") from None
-    _check_values(values, source, finite)
+    _check_values(values, source, "", finite)
     return values
 
 
@@ -125,26 +125,21 @@ def _check_yaml(text: str, source: str) -> None:
                 sizes[anchor] = count - before
 
 
-def _check_values(values: Any, source: str, finite: bool) -> None:
-    waiting = [(values, "", 0)]
-    while waiting:
-        value, place, depth = waiting.pop()
-        if depth > DEEPEST:
-            raise ConfigError(f"{source} is nested more than {DEEPEST} deep", "mend the file")
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                if isinstance(key, bool | int | float):  # names may be figures
-                    key = str(key)
-                if not isinstance(key, str):
-                    raise ConfigError(f"{source}: {place}the name {_short(key)} is no text", "put it in quotes")
-                waiting.append((inner, f"{place}{key[:40]}.", depth + 1))
-        elif isinstance(value, list):
-            waiting += [(inner, place, depth + 1) for inner in value]
-        else:
-            _check_value(value, f"{source}: {place.rstrip('.') or 'it'}", finite)
-
-
-def _check_value(value: Any, place: str, finite: bool) -> None:
+def _check_values(value: Any, source: str, keys: str, finite: bool, depth: int = 0) -> None:
+    """Refuse what settings cannot hold; `keys`: the names that lead to the value, each with a full stop."""
+    if depth > DEEPEST:
+        raise ConfigError(f"{source} is nested more than {DEEPEST} deep", "mend the file")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str | bool | int | float):  # names may be figures
+                raise ConfigError(f"{source}: {keys}the name {_short(key)} is no text", "put it in quotes")
+            _check_values(inner, source, f"{keys}{str(key)[:40]}.", finite, depth + 1)
+        return
+    if isinstance(value, list):
+        for inner in value:
+            _check_values(inner, source, keys, finite, depth + 1)
+        return
+    place = f"{source}: {keys.rstrip('.') or 'it'}"
     if isinstance(value, datetime.date | datetime.time):
         raise ConfigError(f"{place} is a date or a time ({value})", "put it in quotes, as text")
     if finite and isinstance(value, float) and not math.isfinite(value):

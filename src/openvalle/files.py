@@ -367,10 +367,8 @@ def _link(part: Path, path: Path) -> None:
     """Give a complete file a name; `FileExistsError` if it is taken."""
     try:
         os.link(part, path)
-    except FileExistsError:
-        raise
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in _NO_LINKS:  # nor is a name that is taken
             raise
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # file systems without hard links
         os.replace(part, path)
@@ -416,8 +414,5 @@ def write_text(place: Place, text: str) -> Path:
 
 def sha256(path: str | Path) -> str:
     """Return a file's SHA-256 as hex digits."""
-    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

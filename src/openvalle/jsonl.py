@@ -33,27 +33,20 @@ def json_lines(text: str | Iterable[str]) -> Iterator[tuple[int, Any]]:
         if line.strip():
             try:
                 value = _JSON.decode(line)
-            except json.JSONDecodeError as error:
-                raise BadLine(number, error.msg) from None
+                is_deep = line.count("[") + line.count("{") > DEEPEST and _depth(value) > DEEPEST
             except RecursionError:
-                raise BadLine(number, f"nested more than {DEEPEST} deep") from None
+                is_deep = True
             except ValueError as error:
-                raise BadLine(number, str(error)) from None
-            if line.count("[") + line.count("{") > DEEPEST and _depth(value) > DEEPEST:
+                raise BadLine(number, getattr(error, "msg", str(error))) from None
+            if is_deep:
                 raise BadLine(number, f"nested more than {DEEPEST} deep")
             yield number, value
 
 
 def _depth(value: Any) -> int:
     """Return how many groups are inside each other."""
-    deepest, waiting = 0, [(value, 0)]
-    while waiting:
-        value, depth = waiting.pop()
-        deepest = max(deepest, depth)
-        if isinstance(value, dict | list):
-            inner = value.values() if isinstance(value, dict) else value
-            waiting += [(each, depth + 1) for each in inner]
-    return deepest
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return max((1 + _depth(each) for each in inner), default=0)
 
 
 def _whole(figures: str) -> int:

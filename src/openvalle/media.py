@@ -380,16 +380,12 @@ def open_sound(
     container, usual = FORMATS[ending]
     is_raw = container == "RAW"
     chosen = coding if coding and not is_raw and soundfile.check_format(container, coding) else usual
-    file = soundfile.SoundFile(sound_name(path), "w", rate, channels, chosen, "LITTLE" if is_raw else None, container)
+    name = os.fspath(path) if sys.platform == "win32" else os.fsencode(path)  # whatever bytes it holds
+    file = soundfile.SoundFile(name, "w", rate, channels, chosen, "LITTLE" if is_raw else None, container)
     for key, value in ({} if is_raw else tags or {}).items():
         if value:
             setattr(file, key, value)
     return file
-
-
-def sound_name(path: Path) -> str | bytes:
-    """Return a path as libsndfile takes it, whatever bytes its name holds."""
-    return os.fspath(path) if sys.platform == "win32" else os.fsencode(path)
 
 
 def read_tags(path: str | Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from openvalle.audio import RATE, Audio, change_speed
+from openvalle.audio import RATE, Audio, change_gain, change_speed
 from openvalle.config import Config
 from openvalle.data.shards import AudioShards, TokenShards, crop
 from openvalle.errors import ConfigError, ModelError
@@ -97,7 +97,7 @@ class AudioCrops:
         placed = np.zeros(self.samples, np.float32)
         start = int(rng.integers(self.samples - len(crop) + 1))
         placed[start : start + len(crop)] = crop
-        return _gain(placed, options.gain_db * rng.uniform(-1, 1))
+        return change_gain(placed, options.gain_db * rng.uniform(-1, 1))
 
 
 class CodedCrops:
@@ -142,12 +142,6 @@ def fixed_crops(shards: AudioShards, seconds: float, count: int) -> np.ndarray:
         found = shards.crop(int(row), start, samples)
         piece[: len(found)] = found
     return crops
-
-
-def _gain(samples: np.ndarray, gain_db: float) -> np.ndarray:
-    peak = float(np.abs(samples).max())
-    gain = 10 ** (gain_db / 20)
-    return samples * np.float32(min(gain, 0.99 / peak) if peak > 0 else 1.0)
 
 
 SPREAD = 1.08  # longest to anchor, and anchor to shortest: keeps padding near 5 %

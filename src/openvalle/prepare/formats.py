@@ -87,6 +87,16 @@ def _lines(path: Path) -> list[str]:
         raise UserError(f"{path} is not UTF-8 text", "convert it to UTF-8") from None
 
 
+def _fields(path: Path, counts: tuple[int, int], form: str) -> Iterator[list[str]]:
+    """Yield what stands between the bars of each line that is not blank; `UserError` for another number of fields."""
+    for number, line in enumerate(_lines(path), 1):
+        fields = [field.strip() for field in line.split("|")]
+        if line.strip() and len(fields) not in counts:
+            raise UserError(f"{path} line {number} has {len(fields)} fields", form)
+        if line.strip():
+            yield fields
+
+
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(check_regular(path), "rt", encoding="utf-8") as file:
@@ -144,20 +154,12 @@ def _cuts(path: Path) -> Iterator[CorpusClip]:
 
 def _language(name: str | None) -> str:
     # lhotse's recipes write "English"; everything else here is a two-letter code.
-    return {"english": "en", "chinese": "zh", "mandarin": "zh", "japanese": "ja"}.get(
-        (name or "en").lower(), (name or "en").lower()
-    )
+    written = (name or "en").lower()
+    return {"english": "en", "chinese": "zh", "mandarin": "zh", "japanese": "ja"}.get(written, written)
 
 
 def _list(path: Path) -> Iterator[CorpusClip]:
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
-        fields = [field.strip() for field in line.split("|")]
-        if len(fields) not in (2, 4):
-            raise UserError(
-                f"{path} line {number} has {len(fields)} fields", "audio|text or audio|speaker|language|text"
-            )
+    for fields in _fields(path, (2, 4), "audio|text or audio|speaker|language|text"):
         clip = CorpusClip(Path(fields[0]).with_suffix("").as_posix(), path.parent / fields[0], fields[-1])
         yield clip if len(fields) == 2 else replace(clip, speaker=fields[1], language=fields[2].lower())
 
@@ -167,14 +169,7 @@ def _seed_tts(path: Path) -> Iterator[CorpusClip]:
     folder = path.resolve().parent
     language = folder.name if folder.name in ("en", "zh") else "en"
     seen: set[str] = set()
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
-        fields = [field.strip() for field in line.split("|")]
-        if len(fields) not in (4, 5):
-            raise UserError(
-                f"{path} line {number} has {len(fields)} fields", "id|prompt text|prompt sound|text[|sound]"
-            )
+    for fields in _fields(path, (4, 5), "id|prompt text|prompt sound|text[|sound]"):
         # A prompt is the only recording of its speaker that is known to be.
         speaker = Path(fields[2]).stem
         for sound, text in ((fields[2], fields[1]), (fields[4] if len(fields) == 5 else "", fields[3])):

@@ -156,10 +156,7 @@ def _sentence(tokens: Sequence[_Token], index: int) -> list[_Token]:
 
 def guess_phones(word: str) -> Phones:
     """Return the phones of a word no lexicon lists: its letters if it has no vowel, else a learned guess."""
-    parts = _CAMEL.split(word)
-    if len(parts) > 1:  # iPhone
-        return tuple(phone for part in parts for phone in _part(part))
-    return _part(word)
+    return tuple(phone for part in _CAMEL.split(word) for phone in _part(part))  # iPhone has two
 
 
 def _part(word: str) -> Phones:

@@ -14,8 +14,9 @@ import math
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,7 @@ from openvalle.files import atomic_path, write_text
 from openvalle.parallel import progress_bars
 from openvalle.text.g2p import LETTERS, MAX_LETTERS, NO_STRESS, SpellingConfig, SpellingModel
 from openvalle.text.lexicon import DEFAULT, Phones, cmu_lexicon, lexicon
-from openvalle.text.phones import is_vowel
-from openvalle.train.optim import Precision, multiplying
+from openvalle.train.optim import Decay, OptimConfig, Precision, learning_rate, multiplying
 from openvalle.types import CONSONANTS, STRESSES, VOWELS
 
 PHONES = (*VOWELS, *CONSONANTS)
@@ -188,7 +188,6 @@ class _Costs:
 
 
 log = logging.getLogger(__name__)
-Step = tuple[int, "Batch"]
 UNKNOWN = -100  # a target that no loss looks at
 
 
@@ -305,14 +304,14 @@ def tensors(
             continue
         chunks = aligned[item.word]
         letters = [LETTERS.index(letter) for letter in item.word]
-        marks = iter(int(phone[-1]) if item.source == MISAKI else UNKNOWN for phone in item.phones if _spoken(phone))
+        marks = iter(
+            int(phone[-1]) if item.source == MISAKI else UNKNOWN
+            for phone in item.phones
+            if phone.rstrip("012") in VOWELS
+        )
         stresses = [next(marks) if any(p in VOWELS for p in chunk) else UNKNOWN for chunk in chunks]
         rows[len(item.word)].append((letters, [ids[chunk] for chunk in chunks], stresses, item.source))
     return {size: Batch(*(torch.tensor(part) for part in zip(*group, strict=True))) for size, group in rows.items()}
-
-
-def _spoken(phone: str) -> bool:
-    return is_vowel(phone) or phone in VOWELS
 
 
 def batches(groups: dict[int, Batch], size: int, rng: torch.Generator) -> Iterator[Batch]:
@@ -330,41 +329,27 @@ def batches(groups: dict[int, Batch], size: int, rng: torch.Generator) -> Iterat
 
 def fit(recipe: SpellingRecipe, groups: dict[int, Batch], chunks: int) -> SpellingNetwork:
     """Return the network after all steps of the recipe; the same recipe and threads give the same weights."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), progress_bars() as bar:
         torch.manual_seed(recipe.seed)  # initial weights and dropout draw from torch's own generator
-        return _fit(recipe, groups, chunks)
-
-
-def _fit(recipe: SpellingRecipe, groups: dict[int, Batch], chunks: int) -> SpellingNetwork:
-    network = SpellingNetwork(recipe, chunks).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, recipe))
-    stream = batches(groups, recipe.batch, torch.Generator().manual_seed(recipe.seed))
-    started, running = time.monotonic(), math.nan
-    for step, batch in shown(zip(range(1, recipe.steps + 1), stream, strict=False), recipe.steps):
-        with multiplying(Precision.AUTO, torch.device("cpu")):
-            loss = network.loss(batch)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
-        if step % 100 == 0:
-            log.info("step %d: loss %.4f, %.0f s", step, running, time.monotonic() - started)
-    return network.eval()
-
-
-def shown(steps: Iterable[Step], total: int) -> Iterator[Step]:
-    """Yield the steps with a bar on stderr, if somebody watches."""
-    with progress_bars() as bar:
-        yield from bar.track(steps, total=total, description="g2p")
-
-
-def _schedule(step: int, recipe: SpellingRecipe) -> float:
-    if step < recipe.warmup:
-        return (step + 1) / recipe.warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)))
+        network = SpellingNetwork(recipe, chunks).train()
+        optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay, fused=True)
+        shape = OptimConfig(learning_rate=1.0, warmup=recipe.warmup, decay=Decay.COSINE, floor=0.0)
+        rate = partial(learning_rate, shape, steps=recipe.steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        stream = batches(groups, recipe.batch, torch.Generator().manual_seed(recipe.seed))
+        started, running = time.monotonic(), math.nan
+        for step in bar.track(range(1, recipe.steps + 1), description="g2p"):
+            with multiplying(Precision.AUTO, torch.device("cpu")):
+                loss = network.loss(next(stream))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
+            if step % 100 == 0:
+                log.info("step %d: loss %.4f, %.0f s", step, running, time.monotonic() - started)
+        return network.eval()
 
 
 def save(network: SpellingNetwork, config: SpellingConfig, folder: Path) -> SpellingModel:
