@@ -57,7 +57,7 @@ def unaligned(synthesizer: Synthesizer) -> Synthesizer:
 def frames(speaker: Synthesizer, text: str, voice: Voice, seed: int, speed: float = 1.0) -> int:
     """Return how many frames of codebook 1 a line takes."""
     segment = next(plan_segments(split_sentences(text), voice, seed))
-    attempt = speaker.generator.sample_codebook1([segment], speaker.sampling(speed=speed))[0]
+    attempt = speaker.generator.sample_paced([speaker.generator.encode(segment)], speaker.sampling(speed=speed))[0]
     return len(attempt.result.codes) * speaker.generator.ar.config.merge
 
 
@@ -139,7 +139,8 @@ def test_pauses_and_the_last_sound_say_nothing_about_the_pace() -> None:
 def test_short_words_take_one_attempt_and_begin_at_once(builtin: Synthesizer) -> None:
     voice = builtin.voice()
     segments = [next(plan_segments(split_sentences(text), voice, seed)) for text in SHORT for seed in (0, 1)]
-    for segment, attempt in zip(segments, builtin.generator.sample_codebook1(segments, builtin.options), strict=True):
+    rows = [builtin.generator.encode(segment) for segment in segments]
+    for segment, attempt in zip(segments, builtin.generator.sample_paced(rows, builtin.options), strict=True):
         assert (attempt.quality.attempts, attempt.quality.flags) == (1, ()), (segment.sentence.text, attempt.quality)
         assert segment.sentence.symbols[0] == "SIL"
         assert int((attempt.result.alignment == 0).sum()) * 2 / 75 <= 0.25
@@ -160,12 +161,11 @@ def test_speed_by_ten_texts_and_three_seeds(builtin: Synthesizer) -> None:
     voice = builtin.voice()
     segments = [next(plan_segments(split_sentences(text), voice, seed)) for text in TEXTS for seed in range(3)]
 
+    rows = [builtin.generator.encode(segment) for segment in segments]
+
     def lengths(speed: float) -> np.ndarray:
         options = builtin.sampling(speed=speed)
-        parts = [
-            builtin.generator.sample_codebook1(segments[start : start + 6], options)
-            for start in range(0, len(segments), 6)
-        ]
+        parts = [builtin.generator.sample_paced(rows[start : start + 6], options) for start in range(0, len(rows), 6)]
         return np.array([len(attempt.result.codes) for part in parts for attempt in part])
 
     plain = lengths(1.0)

@@ -16,24 +16,21 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from openvalle.audio import Audio
 from openvalle.config import Config
+from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError, UserError
 from openvalle.files import lock_folder, sha256, write_text
 from openvalle.media import format_ending, sound_file, write_error
+from openvalle.synth.synthesizer import Synthesizer
+from openvalle.synth.voice import Voice
 from openvalle.text.language import UserLexicon
 from openvalle.text.sentences import Chapter
-
-if TYPE_CHECKING:
-    from openvalle.decode.ar import AROptions
-    from openvalle.synth.synthesizer import Synthesizer
-    from openvalle.synth.voice import Voice
-
 
 RECORD = "progress.json"  # in the folder of the book, until it is complete
 PART = "chapter.f32"  # samples of the chapter being spoken, float32
@@ -129,9 +126,12 @@ def speak_book(
             show(f"chapter {number + 1} of {len(chapters)}: {chapters[number].title}")
             progress = _speak_chapter(synthesizer, chapters[number], number, paths[number], reading, progress, show)
         seconds = [progress.chapters[number].samples / synthesizer.rate for number in range(len(chapters))]
-        playlist = _write_playlist(folder / PLAYLIST, chapters, paths, seconds)
+        lines = ["#EXTM3U"]
+        for chapter, path, length in zip(chapters, paths, seconds, strict=True):
+            lines += [f"#EXTINF:{length:.0f},{' '.join(chapter.title.split())}", path.name]
+        write_text(folder / PLAYLIST, "\n".join(lines) + "\n")
         (folder / PART).unlink(missing_ok=True)
-    return Book(playlist, tuple(paths), sum(seconds))
+    return Book(folder / PLAYLIST, tuple(paths), sum(seconds))
 
 
 def file_names(chapters: Sequence[Chapter], ending: str) -> list[str]:
@@ -262,11 +262,3 @@ def _read_samples(path: Path) -> Iterator[np.ndarray]:
     with path.open("rb") as part:
         while block := part.read(BYTES * BLOCK):
             yield np.frombuffer(block, "<f4").astype(np.float32)
-
-
-def _write_playlist(path: Path, chapters: Sequence[Chapter], files: Sequence[Path], seconds: Sequence[float]) -> Path:
-    lines = ["#EXTM3U"]
-    for chapter, file, length in zip(chapters, files, seconds, strict=True):
-        lines += [f"#EXTINF:{length:.0f},{' '.join(chapter.title.split())}", file.name]
-    write_text(path, "\n".join(lines) + "\n")
-    return path

@@ -25,7 +25,6 @@ from openvalle.inputs import read_bytes, read_text
 from openvalle.jsonl import BadLine, append_line, json_lines, write_json_lines
 from openvalle.media import format_ending
 from openvalle.synth.plan import BATCH, Script, parse_script
-from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 from openvalle.text.language import UserLexicon
@@ -75,8 +74,7 @@ def read_table(path: Path) -> list[TableRow]:
         raise ConfigError(f"{path} is not UTF-8", "save it as UTF-8 first") from None
     rows = []
     for number, (line, values) in enumerate(_read_values(path, text), start=1):
-        known = set(TableRow.model_fields)
-        if unknown := [str(key) for key in values if key not in known]:
+        if unknown := [str(key) for key in values if key not in TableRow.model_fields]:
             raise ConfigError(
                 f"{path}, line {line}: unknown column {unknown[0]!r}", f"use {', '.join(TableRow.model_fields)}"
             )
@@ -166,7 +164,10 @@ class Batch:
                     if entry and self._is_kept(row, key, entry):
                         kept.append(Outcome("kept", entry, entry["seconds"]))
                         continue
-                    waiting.append(PendingRow(row, key, *self._parse(row), self._load_voice(row)))
+                    script = parse_script(row.text, self.markup, self.lexicon)
+                    script.cast(self.synthesizer.voice)  # a voice in it that is not known is an error of the row
+                    lines = sum(1 for _ in script.sentences())
+                    waiting.append(PendingRow(row, key, script, lines, self._load_voice(row)))
                 except (TextError, ModelError, AudioError) as error:
                     failed.append(Outcome("failed", {"id": row.id, "status": "failed", "error": str(error)}))
             write_json_lines(self.report, [outcome.entry for outcome in (*kept, *failed)])
@@ -175,29 +176,30 @@ class Batch:
                 yield from self._speak(group)
 
     def _speak(self, group: Sequence[PendingRow]) -> Iterator[Outcome]:
-        rows, keys = [pending.row for pending in group], [pending.key for pending in group]
-        scripts, voices = [pending.script for pending in group], [pending.voice for pending in group]
-        seeds, durations = [self._choose_seed(row) for row in rows], [row.duration for row in rows]
-        spoken = self.synthesizer.say_batch(scripts, voices, seed=seeds, options=self.options, duration=durations)
-        for row, key, speech in zip(rows, keys, spoken, strict=True):
+        spoken = self.synthesizer.say_batch(
+            [pending.script for pending in group],
+            [pending.voice for pending in group],
+            seed=[self._choose_seed(pending.row) for pending in group],
+            options=self.options,
+            duration=[pending.row.duration for pending in group],
+        )
+        for pending, speech in zip(group, spoken, strict=True):
+            row = pending.row
             path = speech.save(self._path(row), self.file_format)
-            entry = self._entry(row, key, speech, path)
+            entry = {
+                "id": row.id,
+                "status": "spoken",
+                "path": path.name,
+                "seconds": round(speech.seconds, 3),
+                "text": row.text,
+                "voice": row.voice or self.voice,
+                "seed": self._choose_seed(row),
+                "quality": speech.quality.as_dict(),
+                "key": pending.key,
+                "digest": sha256(path),
+            }
             append_line(self.report, entry)
             yield Outcome("spoken", entry, speech.seconds)
-
-    def _entry(self, row: TableRow, key: str, speech: Speech, path: Path) -> dict[str, Any]:
-        return {
-            "id": row.id,
-            "status": "spoken",
-            "path": path.name,
-            "seconds": round(speech.seconds, 3),
-            "text": row.text,
-            "voice": row.voice or self.voice,
-            "seed": self._choose_seed(row),
-            "quality": speech.quality.as_dict(),
-            "key": key,
-            "digest": sha256(path),
-        }
 
     def _path(self, row: TableRow) -> Path:
         return self.folder / f"{row.id}{format_ending(None, self.file_format)}"
@@ -209,12 +211,6 @@ class Batch:
         if not is_meant or not isinstance(entry.get("seconds"), int | float) or not path.is_file():
             return False
         return sha256(path) == entry.get("digest")
-
-    def _parse(self, row: TableRow) -> tuple[Script, int]:
-        """Return what a row wants spoken and in how many lines; `TextError` if none, or a voice in it is not known."""
-        script = parse_script(row.text, self.markup, self.lexicon)
-        script.cast(self.synthesizer.voice)
-        return script, sum(1 for _ in script.sentences())
 
     def _choose_seed(self, row: TableRow) -> int:
         return self.seed if row.seed is None else row.seed
@@ -236,10 +232,10 @@ class Batch:
     def _digest(self, row: TableRow) -> str:
         """Return what tells whether a row must be spoken again."""
         voice, prompt_text = self._choose_voice(row)
-        manner = [self.markup, dict(self.lexicon)]
         what = [
             row.text,
-            *manner,
+            self.markup,
+            dict(self.lexicon),
             voice and sha256(find(Kind.VOICE, voice)),
             prompt_text,
             self.channel,

@@ -7,27 +7,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
-from openvalle.audio import Audio, silence
+from openvalle.audio import silence
 from openvalle.config import Config, Syntax, parse_data
+from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.files import Free, expand_home, final_path
 from openvalle.inputs import read_text
 from openvalle.media import sound_file
 from openvalle.synth.plan import LexiconLike, Script, parse_script, to_lexicon
 from openvalle.synth.speech import Speech
+from openvalle.synth.synthesizer import Synthesizer, VoiceLike
 from openvalle.synth.voice import list_builtin_voices
 from openvalle.text.language import lower_keys
 from openvalle.text.markup import Markup
 from openvalle.text.passages import Passage, Places
-
-if TYPE_CHECKING:
-    from openvalle.decode.ar import AROptions
-    from openvalle.synth.synthesizer import Synthesizer, VoiceLike
-
 
 TURN_PAUSE = 0.4  # seconds between turns
 _SPEAKER = re.compile(r"\[(S\d+)\]")
@@ -131,10 +128,9 @@ def speak_dialogue(
         name: synthesizer.voice(voice, channel=channel, consent=consent)
         for name, voice in assign_voices(found, voices or {}).items()
     }
-    script = build_script(found, lexicon)
     first = next(iter(cast.values()))
     return synthesizer.sentences(
-        script, first, None, seed, options, candidates=candidates, duration=duration, cast=cast
+        build_script(found, lexicon), first, None, seed, options, candidates=candidates, duration=duration, cast=cast
     )
 
 
@@ -201,7 +197,7 @@ def track_files(
 
         def append(piece: Speech) -> None:
             for name, track in zip(speakers, tracks, strict=True):
-                track(piece.audio if name == piece.speaker else silence_like(piece.audio))
+                track(piece.audio if name == piece.speaker else silence(piece.seconds, rate))
 
         yield places, append
 
@@ -215,11 +211,6 @@ def _track(place: Path | Free, ending: str) -> Path | Free:
     if isinstance(place, Free):
         return Free(beside(place.first), lambda: beside(final_path(place)))
     return beside(place)
-
-
-def silence_like(audio: Audio) -> Audio:
-    """Return silence as long as a sound."""
-    return silence(len(audio.samples) / audio.rate, audio.rate)
 
 
 def _mapping(text: str, path: Path) -> dict[str, Any]:

@@ -46,7 +46,10 @@ def plot_speech(speech: Speech, path: str | Path, title: str = "") -> Path:
     _draw_wave(upper, speech)
     _draw_spectrogram(lower, speech)
     _draw_path(lower, speech)
-    upper.set_title(title or _shorten(speech.text), loc="left", fontsize=12, color=INK, pad=18)
+    text = " ".join(speech.text.split())
+    upper.set_title(
+        title or (text if len(text) <= 100 else text[:99].rstrip() + "…"), loc="left", fontsize=12, color=INK, pad=18
+    )
     with atomic_path(path) as part:
         figure.savefig(part, dpi=120, format=path.suffix.lstrip(".").lower() or "png")
     return path
@@ -110,8 +113,3 @@ def _draw_path(axes: Axes, speech: Speech) -> None:
         middle = (phone.start + phone.end) / 2
         name, color = ("·", PAUSE) if phone.text == "SIL" else (phone.text, PATH)
         axes.text(middle, level + 1.2, name, ha="center", va="bottom", fontsize=7.5, color=color, path_effects=outline)
-
-
-def _shorten(text: str, length: int = 100) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -267,13 +267,14 @@ class Detector:
         if is_silent(audio):
             raise AudioError("the recording is silent", "give a recording with sound in it")
         audio = normalize(resample(audio, RATE))
-        parts = tuple(self._score(audio, *place) for place in _split(len(audio.samples)) if _has_sound(audio, *place))
-        return Detection(parts)
-
-    def _score(self, audio: Audio, start: int, end: int) -> ScoredPart:
-        samples = np.pad(audio.samples[start:end], HALF, mode="reflect")
-        score = score_mark(self._branches, scale_magnitudes(spectrum(samples)))
-        return ScoredPart(start / audio.rate, end / audio.rate, min(max(score, 0.0), 1.0))
+        parts = []
+        for start, end in _split(len(audio.samples)):
+            samples = audio.samples[start:end]
+            if not is_silent(Audio(samples, RATE)):
+                magnitudes = scale_magnitudes(spectrum(np.pad(samples, HALF, mode="reflect")))
+                score = min(max(score_mark(self._branches, magnitudes), 0.0), 1.0)
+                parts.append(ScoredPart(start / RATE, end / RATE, score))
+        return Detection(tuple(parts))
 
 
 def _split(count: int) -> Iterator[tuple[int, int]]:
@@ -283,8 +284,3 @@ def _split(count: int) -> Iterator[tuple[int, int]]:
     for start in range(size // 2, count - size + size // 2, size // 2):
         start = min(start, count - size)
         yield start, start + size
-
-
-def _has_sound(audio: Audio, start: int, end: int) -> bool:
-    """Return True if there is something to hear in a part."""
-    return not is_silent(Audio(audio.samples[start:end], audio.rate))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openvalle.audio import Audio, Channel
+from openvalle.decode.ar import AROptions
 from openvalle.errors import TextError
 from openvalle.synth.joints import add_silences, join_sentences
 from openvalle.synth.plan import LexiconLike, PromptMode, Script, Segment, parse_script
@@ -25,13 +25,10 @@ from openvalle.synth.recording import (
     record,
 )
 from openvalle.synth.speech import Speech, join_speech
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.markup import Markup
 from openvalle.text.sentences import SENTENCE
 from openvalle.types import SIL
-
-if TYPE_CHECKING:
-    from openvalle.decode.ar import AROptions
-    from openvalle.synth.synthesizer import Synthesizer
 
 PROMPT_SECONDS = 10.0  # of the recording's end that the model hears
 

@@ -25,7 +25,7 @@ def fit_duration(generator: SpeechGenerator, plan: SpeechPlan, options: AROption
     if options.speed != 1:
         raise ConfigError("a speed and a duration contradict each other", "give one of them")
     segments, merge = list(plan.segments), generator.ar.config.merge
-    attempts = generator.sample_natural(segments, options)
+    attempts = generator.sample_natural([generator.encode(segment) for segment in segments], options)
     natural = plan.lead + plan.tail + sum(segment.sentence.pause for segment in segments)
     for number, (segment, attempt) in enumerate(zip(segments, attempts, strict=True)):
         edges = attempt.count_edges(is_first=number == 0, is_last=number == len(segments) - 1)

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from openvalle.audio import Channel
+from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, TextError
 from openvalle.model.config import Alignment
 from openvalle.synth.plan import PromptMode, Segment, Sentence, build_sentence
@@ -31,13 +32,9 @@ from openvalle.synth.recording import (
     splice,
 )
 from openvalle.synth.speech import Speech
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.language import Word, phonemize
 from openvalle.types import SIL
-
-if TYPE_CHECKING:
-    from openvalle.decode.ar import AROptions
-    from openvalle.synth.synthesizer import Synthesizer
-
 
 LEFT_SECONDS, RIGHT_SECONDS = 6.0, 4.0  # of what comes before and after that the model hears
 FOLLOWING = 12  # symbols after the span that the model reads
@@ -124,7 +121,10 @@ def edit(
     ]
     spoken = synthesizer.generator.speak(segments, options or synthesizer.options) if segments else []
     count = len(segments) // candidates
-    text = edit_text(recording, spans)
+    words = [word.text for word in recording.words]
+    for span in reversed(spans):
+        words[span.first : span.last] = [word.text for word in span.words]
+    text = " ".join(words)
     results = [
         _assemble(synthesizer, recording, spans, spoken[take * count : (take + 1) * count], text, seed)
         for take in range(candidates if count else 1)
@@ -141,32 +141,22 @@ def locate_edits(recording: Recording, edits: Sequence[Edit]) -> list[EditSpan]:
     return spans
 
 
-def edit_text(recording: Recording, spans: Sequence[EditSpan]) -> str:
-    """Return the words of the recording after the edits."""
-    words = [word.text for word in recording.words]
-    for span in sorted(spans, key=lambda span: -span.first):
-        words[span.first : span.last] = [word.text for word in span.words]
-    return " ".join(words)
-
-
 def _locate(recording: Recording, one: Edit) -> EditSpan:
     wanted = [word.text.lower() for word in _read_words(one.old, "to look for")]
     there = [word.text.lower() for word in recording.words]
     places = [at for at in range(len(there)) if there[at : at + len(wanted)] == wanted]
     if len(places) != 1:
-        found = "is not" if not places else f"is {len(places)} times"
-        hint = (
-            f"it says: {' '.join(there)}" if not places else "name the words around it, too, so that it is there once"
-        )
-        raise TextError(f"{one.old!r} {found} in the transcript", hint)
+        if not places:
+            raise TextError(f"{one.old!r} is not in the transcript", f"it says: {' '.join(there)}")
+        hint = "name the words around it, too, so that it is there once"
+        raise TextError(f"{one.old!r} is {len(places)} times in the transcript", hint)
     first, last = places[0], places[0] + len(wanted)
     start, end = _find_symbols(recording, first, last)
     if one.kind is EditKind.INSERT:
         first, start = last, end
-    words = () if one.kind is EditKind.DELETE else _pronounce_in_context(recording, first, last, one.new)
     if one.kind is EditKind.DELETE:
-        start, end = _with_pause(recording, start, end)
-    return EditSpan(one, first, last, start, end, words)
+        return EditSpan(one, first, last, *_with_pause(recording, start, end), ())
+    return EditSpan(one, first, last, start, end, _pronounce_in_context(recording, first, last, one.new))
 
 
 def _read_words(text: str, what: str) -> list[Word]:

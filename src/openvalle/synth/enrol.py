@@ -7,11 +7,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openvalle.audio import RATE, Audio, Channel, choose_channel, mono, normalize, remove_offset, resample, trim
+from openvalle.engines.base import CodecEngine
 from openvalle.errors import AudioError, TextError
 from openvalle.media import check_length, check_samples, read_frames
 from openvalle.synth.clip_quality import (
@@ -24,14 +24,9 @@ from openvalle.synth.clip_quality import (
     unaligned_share,
 )
 from openvalle.synth.voice import Voice, now
-from openvalle.text.language import find_language
+from openvalle.text.language import Word, find_language, phonemize
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import FRAME_RATE, SIL
-
-if TYPE_CHECKING:
-    from openvalle.engines.base import CodecEngine
-    from openvalle.text.language import Word
-
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +68,7 @@ def enrol(
     for warning in warnings:
         log.warning("%s: %s", label, warning)  # before the words are looked for: it may be why they are not found
     text = transcribe(audio, label, asr) if transcript is None else transcript
-    codes = encode_clip(audio, codec, merge)
+    codes = codec.encode(audio.samples, merge=merge).astype(np.uint16)
     symbols: Sequence[str]
     durations: Sequence[int]
     if table is not None and table.unit is TextUnit.BPE:
@@ -128,9 +123,11 @@ def align_transcript(
     """
     from openvalle.speech_models.aligner import POOR_SCORE, Aligner, mark_edges, spans_to_durations
 
-    words = read_transcript(text, label)
-    wrong = explain_pace(sum(len(word.phones) for word in words), audio)
-    if wrong:
+    try:
+        words = phonemize(text)
+    except TextError as error:
+        raise TextError(f"the transcript of {label} cannot be used: {error.what}", error.hint) from None
+    if wrong := explain_pace(sum(len(word.phones) for word in words), audio):
         raise _refuse_transcript(label, wrong)
     try:
         alignment = Aligner().align_scored(audio, [(word.text, word.phones) for word in words])
@@ -148,8 +145,7 @@ def align_transcript(
         log.warning("%s: %s", label, doubt)
     spans = mark_edges(alignment.spans, audio)
     symbols, durations = spans_to_durations(spans, frames, frame_rate, block)
-    owners = tuple(span.word for span in spans)
-    return Aligned(tuple(words), tuple(symbols), tuple(durations), owners, doubt)
+    return Aligned(tuple(words), tuple(symbols), tuple(durations), tuple(span.word for span in spans), doubt)
 
 
 def _refuse_transcript(label: str, why: str) -> AudioError:
@@ -191,7 +187,9 @@ def trim_clip(audio: Audio, label: str) -> Audio:
         log.warning("%s holds %.1f s of speech; 3 to 15 s catch a voice best", label, audio.seconds)
     if whole - audio.seconds > 0.5:
         log.info("%s: trimmed %.1f s of silence", label, whole - audio.seconds)
-    return _cut_to_blocks(audio)
+    size = BLOCK * round(RATE / FRAME_RATE)
+    # A block that is not whole is cut, as in training data, so that no merged frame is half padding.
+    return Audio(audio.samples[: len(audio.samples) // size * size], audio.rate)
 
 
 def transcribe(audio: Audio, label: str, asr: str = "") -> str:
@@ -204,24 +202,3 @@ def transcribe(audio: Audio, label: str, asr: str = "") -> str:
         raise TextError(f"no words were heard in {label}", "say what is spoken in it with --prompt-text")
     log.warning("%s: transcribed by %s: %r; if that is wrong, say what is spoken", label, recognizer.name, text)
     return text
-
-
-def read_transcript(text: str, label: str) -> list[Word]:
-    """Return the words of the transcript with their phones."""
-    from openvalle.text.language import phonemize
-
-    try:
-        return phonemize(text)
-    except TextError as error:
-        raise TextError(f"the transcript of {label} cannot be used: {error.what}", error.hint) from None
-
-
-def encode_clip(audio: Audio, codec: CodecEngine, merge: int = BLOCK) -> np.ndarray:
-    """Return the codes (T, Q) uint16 of a clip."""
-    return codec.encode(audio.samples, merge=merge).astype(np.uint16)
-
-
-def _cut_to_blocks(audio: Audio) -> Audio:
-    """Cut the last block if it is not whole, as in training data, so that no merged frame is half padding."""
-    size = BLOCK * round(RATE / FRAME_RATE)
-    return Audio(audio.samples[: len(audio.samples) // size * size], audio.rate)

@@ -99,7 +99,7 @@ class SpeechGenerator:
         Codebooks 2 to Q are filled row by row: a batch changes no sample.
         """
         speeches = []
-        for attempt in self.sample_codebook1(segments, options):
+        for attempt in self.sample_paced([self.encode(segment) for segment in segments], options):
             codes = [(attempt.result.codes, attempt.result.alignment)]
             *_, speech = self._render(attempt.encoded, codes, [attempt], options, None)
             assert isinstance(speech, Speech)
@@ -118,18 +118,6 @@ class SpeechGenerator:
         encoded = self.encode(segment)
         drawn: list[Attempt] = []
         return self._render(encoded, self._draw(encoded, options, drawn), drawn, options, windows)
-
-    def sample_codebook1(self, segments: Sequence[Segment], options: AROptions) -> list[Attempt]:
-        """Return codebook 1 of each segment, the best of as many attempts as it took.
-
-        A draw that fails is broken off at once, except in the last attempt: something has to be said. What is to be
-        faster or slower than the model would say it is then drawn again along its own alignment, stretched.
-        """
-        return self._sample_paced([self.encode(segment) for segment in segments], options)
-
-    def sample_natural(self, segments: Sequence[Segment], options: AROptions) -> list[Attempt]:
-        """Return the same at the pace that the model, or a segment's own alignment, gives it."""
-        return self._sample_natural([self.encode(segment) for segment in segments], options)
 
     def fit(self, attempt: Attempt, frames: float) -> Segment:
         """Return the segment with the alignment of an attempt, stretched to `frames`; `ModelError` if it has none."""
@@ -177,17 +165,21 @@ class SpeechGenerator:
         is_told = self.ar.config.languages > 0 and name in self.languages
         return self.languages.index(name) + 1 if is_told else 0
 
-    def _sample_paced(self, rows: Sequence[EncodedSegment], options: AROptions) -> list[Attempt]:
-        attempts = self._sample_natural(rows, options)
+    def sample_paced(self, rows: Sequence[EncodedSegment], options: AROptions) -> list[Attempt]:
+        """Return codebook 1 of each segment, the best of as many attempts as it took.
+
+        A draw that fails is broken off at once, except in the last attempt: something has to be said. What is to be
+        faster or slower than the model would say it is then drawn again along its own alignment, stretched.
+        """
+        attempts = self.sample_natural(rows, options)
         again = [index for index, row in enumerate(rows) if choose_rate(row.segment, options) != 1]
-        if again:
-            stretched = [self._stretch(attempts[index], options) for index in again]
-            results = self._sample(stretched, 0, without_early_stop(options))
-            for index, result in zip(again, results, strict=True):
-                attempts[index] = self._replace_result(attempts[index], result)
+        stretched = [self._stretch(attempts[index], options) for index in again]
+        for index, result in zip(again, self._sample(stretched, 0, without_early_stop(options)), strict=True):
+            attempts[index] = self._replace_result(attempts[index], result)
         return attempts
 
-    def _sample_natural(self, rows: Sequence[EncodedSegment], options: AROptions) -> list[Attempt]:
+    def sample_natural(self, rows: Sequence[EncodedSegment], options: AROptions) -> list[Attempt]:
+        """Return the same at the pace that the model, or a segment's own alignment, gives it."""
         best: dict[int, Attempt] = {}
         tried: dict[int, list[str]] = {index: [] for index in range(len(rows))}
         to_do = list(tried)
@@ -202,7 +194,13 @@ class SpeechGenerator:
             to_do = [index for index in to_do if best[index].quality.flags]
             if not to_do:
                 break
-        return [with_retries(best[index], flags) for index, flags in tried.items()]
+        attempts = []
+        for index, flags in tried.items():  # each with what was wrong with those that were not kept
+            quality = best[index].quality
+            retries = (*flags[: quality.attempts - 1], *flags[quality.attempts :])
+            quality = replace(quality, attempts=len(flags), retries=retries)
+            attempts.append(replace(best[index], quality=quality))
+        return attempts
 
     def _sample(self, rows: Sequence[EncodedSegment], attempt: int, options: AROptions) -> list[ARResult]:
         """Return codebook 1 of each row, drawn in batches; rows with a preset alignment have batches of their own."""
@@ -227,12 +225,12 @@ class SpeechGenerator:
     def _draw(self, row: EncodedSegment, options: AROptions, drawn: list[Attempt]) -> Iterator[Codebook1]:
         """Yield codebook 1 as it is decided; append the attempt that it is to `drawn` at the end."""
         if options.attempts > 1:
-            drawn += self._sample_paced([row], options)
+            drawn += self.sample_paced([row], options)
             yield drawn[0].result.codes, drawn[0].result.alignment
             return
         natural = None
         if choose_rate(row.segment, options) != 1:
-            natural = self._sample_natural([row], options)[0]
+            natural = self.sample_natural([row], options)[0]
             row = self._stretch(natural, options)
         steps: list[ARStep] = []
         rngs, presets = make_rngs([row.segment.derive_seed(0)]), None if row.preset is None else [row.preset]
@@ -326,13 +324,6 @@ def choose_rate(segment: Segment, options: AROptions) -> float:
 def without_early_stop(options: AROptions) -> AROptions:
     """Return options with which a draw that fails is noted, but goes on."""
     return options.model_copy(update={"watch": options.watch.model_copy(update={"ends": False})})
-
-
-def with_retries(attempt: Attempt, tried: Sequence[str]) -> Attempt:
-    """Return the attempt with what was wrong with the attempts that were not kept."""
-    kept = attempt.quality.attempts - 1
-    retries = tuple(flags for number, flags in enumerate(tried) if number != kept)
-    return replace(attempt, quality=replace(attempt.quality, attempts=len(tried), retries=retries))
 
 
 def find_silence_codes(codec: CodecEngine) -> tuple[int, ...]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openvalle.decode.ar import AROptions
-from openvalle.engines.base import CodecEngine
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import Kind, find
 from openvalle.synth.generate import SpeechGenerator, find_silence_codes
@@ -47,7 +46,11 @@ def load_generator(
     table = SymbolTable(bundle.vocabulary)
     engine = make_engine(bundle.ar, bundle.nar, found, place)
     generator = SpeechGenerator(engine.ar, engine.nar, engine.codec, table, config.languages)
-    return config, generator, with_silence_codes(parse_options(bundle.generation, str(folder)), engine.codec)
+    options = parse_options(bundle.generation, str(folder))
+    if not options.watch.silent:  # the detectors are told what silence looks like in the tokens of this codec
+        watch = options.watch.model_copy(update={"silent": find_silence_codes(engine.codec)})
+        options = options.model_copy(update={"watch": watch})
+    return config, generator, options
 
 
 def _load_own_codec(folder: Path, config: BundleConfig) -> Codec:
@@ -74,10 +77,3 @@ def parse_options(values: Mapping[str, Any], source: str) -> AROptions:
         return AROptions.parse(dict(values), f"{source}/generation.json")
     except ConfigError as error:
         raise ModelError(error.what, "copy or train the model again") from None
-
-
-def with_silence_codes(options: AROptions, codec: CodecEngine) -> AROptions:
-    """Return options that know what silence looks like in the tokens of a codec."""
-    if options.watch.silent:
-        return options
-    return options.model_copy(update={"watch": options.watch.model_copy(update={"silent": find_silence_codes(codec)})})

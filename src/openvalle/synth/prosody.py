@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openvalle.audio import Audio, Channel
+from openvalle.decode.ar import AROptions
 from openvalle.errors import ModelError, UserError
 from openvalle.model.alignment import to_block_alignment
 from openvalle.model.config import Alignment
 from openvalle.synth.enrol import align_transcript, read_clip, transcribe, trim_clip
 from openvalle.synth.plan import Segment, Sentence
-
-if TYPE_CHECKING:
-    from openvalle.decode.ar import AROptions
-    from openvalle.synth.speech import Speech
-    from openvalle.synth.synthesizer import Synthesizer, VoiceLike
-    from openvalle.synth.voice import Voice
-
-log = logging.getLogger(__name__)
+from openvalle.synth.speech import Speech
+from openvalle.synth.synthesizer import Synthesizer, VoiceLike
+from openvalle.synth.voice import Voice
 
 
 def speak_like(

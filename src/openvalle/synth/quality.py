@@ -31,19 +31,15 @@ class Quality:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
+        measures = {"agreement": self.agreement, "similarity": self.similarity}
+        known = {key: round(value, 3) for key, value in measures.items() if value is not None}
         return {
             "stopped_by": self.stopped_by,
             "frames_per_phone": round(self.frames_per_phone, 2),
             "attempts": self.attempts,
             "flags": list(self.flags),
             "retries": list(self.retries),
-        } | self._reranking()
-
-    def _reranking(self) -> dict[str, Any]:
-        """Return what the choice among candidates was made by, if there was one."""
-        measures = {"agreement": self.agreement, "similarity": self.similarity}
-        known = {key: round(value, 3) for key, value in measures.items() if value is not None}
-        return {"candidates": self.candidates, **known} if self.candidates > 1 else {}
+        } | ({"candidates": self.candidates, **known} if self.candidates > 1 else {})
 
 
 def assess_quality(

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,18 +16,15 @@ from openvalle.audio import RATE, Audio, Channel, choose_channel, mono, normaliz
 from openvalle.files import Place, atomic_path, expand_home, final_path, likely_path
 from openvalle.media import check_length, check_samples, format_ending, open_sound, read_frames
 from openvalle.synth.clip_quality import check_noise, check_speech
-from openvalle.synth.enrol import BLOCK, align_transcript, encode_clip, transcribe
+from openvalle.synth.enrol import BLOCK, align_transcript, transcribe
+from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.plan import build_sentence
 from openvalle.synth.speech import Speech
+from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 from openvalle.text.language import Word, phonemize
 from openvalle.text.symbols import TextUnit
-
-if TYPE_CHECKING:
-    from openvalle.codec.base import CodecSpec
-    from openvalle.synth.generate import SpeechGenerator
-    from openvalle.synth.synthesizer import Synthesizer
-
+from openvalle.types import CodecSpec
 
 log = logging.getLogger(__name__)
 
@@ -181,21 +177,18 @@ def record(
     clip = source if isinstance(source, Clip) else Clip.read(source, channel)
     sound = resample(clip.mono(), RATE)
     block = BLOCK * generator.spec.hop
-    whole = len(sound.samples) // block * block
-    sound = Audio(sound.samples[:whole], RATE)
+    sound = Audio(sound.samples[: len(sound.samples) // block * block], RATE)
     levelled = normalize(sound)
     loudest = int(np.abs(sound.samples).argmax())
-    noise = check_noise(sound)
-    if noise:
+    if noise := check_noise(sound):
         log.warning("%s: %s", label, noise)
     text = transcribe(levelled, label, asr) if transcript is None else transcript
-    codes = encode_clip(levelled, generator.codec, generator.ar.config.merge)
+    codes = generator.codec.encode(levelled.samples, merge=generator.ar.config.merge).astype(np.uint16)
     is_strict = is_strict and transcript is not None  # a recogniser's mistakes are no reason to refuse
     aligned = align_transcript(levelled, text, label, len(codes), generator.spec.frame_rate, is_strict=is_strict)
     gain = float(levelled.samples[loudest] / sound.samples[loudest])
-    said = " ".join(text.split())
-    aligned_parts = (aligned.symbols, aligned.durations, aligned.owners, aligned.words)
-    return Recording(clip, gain, codes, *aligned_parts, said, generator.spec.frame_rate)
+    parts = (aligned.symbols, aligned.durations, aligned.owners, aligned.words, " ".join(text.split()))
+    return Recording(clip, gain, codes, *parts, generator.spec.frame_rate)
 
 
 def _from_speech(speech: Speech, spec: CodecSpec) -> Recording | None:
@@ -220,8 +213,7 @@ def context_start(recording: Recording, end: int, seconds: float) -> int:
     """Return the first symbol of a word such that the symbols [it, `end`) last at most `seconds`."""
     edges = recording.edges
     limit = edges[end] - seconds * recording.frame_rate
-    starts = [index for index in word_starts(recording) if index <= end and edges[index] >= limit]
-    return min(starts, default=end)
+    return next((index for index in word_starts(recording) if index <= end and edges[index] >= limit), end)
 
 
 def context_end(recording: Recording, start: int, seconds: float) -> int:
@@ -264,32 +256,17 @@ def splice(
         both = min(left, right)
         piece = crossfade(clip.frames[start - both : start + both], clip.frames[end - both : end + both])
         return piece, start - both, end + both
-    sound, before, after = _decode_in_context(synthesizer, recording, span, speech)
+    first, last = (int(edges[index]) for index in span)
+    context = recording.codes[max(0, first - PAD_FRAMES) : first], recording.codes[last : last + PAD_FRAMES]
+    sound = decode_like(synthesizer, recording, np.concatenate([context[0], speech.codes, context[1]]))
+    before, after = (recording.sample(len(codes)) for codes in context)
     spare = len(sound) - before - after
     left, right = min(left, spare // 2), min(right, spare // 2)
     inner = sound[before - left : len(sound) - after + right]
-    first = crossfade(clip.frames[start - left : start + left], inner[: 2 * left])
-    last = crossfade(inner[len(inner) - 2 * right :], clip.frames[end - right : end + right])
-    piece = np.concatenate([first, inner[2 * left : len(inner) - 2 * right], last])
+    rise = crossfade(clip.frames[start - left : start + left], inner[: 2 * left])
+    fall = crossfade(inner[len(inner) - 2 * right :], clip.frames[end - right : end + right])
+    piece = np.concatenate([rise, inner[2 * left : len(inner) - 2 * right], fall])
     return piece, start - left, end + right
-
-
-def _decode_in_context(
-    synthesizer: Synthesizer, recording: Recording, span: tuple[int, int], speech: Speech
-) -> tuple[np.ndarray, int, int]:
-    """Return the span's sound with the recording's own around it, at the clip's rate and level, and how many samples
-    before and after the span these are."""
-    edges, clip = recording.edges, recording.clip
-    start, end = (int(edges[index]) for index in span)
-    before = recording.codes[max(0, start - PAD_FRAMES) : start]
-    after = recording.codes[end : end + PAD_FRAMES]
-    codes = np.concatenate([before, speech.codes, after])
-    sound = decode_like(synthesizer, recording, codes)
-    return (
-        sound,
-        round(len(before) * clip.rate / recording.frame_rate),
-        round(len(after) * clip.rate / recording.frame_rate),
-    )
 
 
 def decode_like(synthesizer: Synthesizer, recording: Recording, codes: np.ndarray) -> np.ndarray:

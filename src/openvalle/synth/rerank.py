@@ -84,7 +84,11 @@ class Reranker:
 
     def listen(self, audio: Audio, text: str, wanted: np.ndarray | None) -> tuple[float, float | None]:
         """Return the share of the words that is heard, and the cosine with a voice if one is given."""
-        agrees = agreement(text, self._transcribe(audio))
+        try:
+            heard = self.recognizer.transcribe(audio).text
+        except AudioError:  # silent: nothing is heard
+            heard = ""
+        agrees = agreement(text, heard)
         if wanted is None or self.encoder is None:
             return agrees, None
         voice = self.embed(audio)
@@ -99,12 +103,6 @@ class Reranker:
         """Return the best candidate."""
         best = candidates[self.order([[speech.quality] for speech in candidates])[0]]
         return replace(best, quality=replace(best.quality, candidates=len(candidates)))
-
-    def _transcribe(self, audio: Audio) -> str:
-        try:
-            return self.recognizer.transcribe(audio).text
-        except AudioError:  # silent: nothing is heard
-            return ""
 
     def embed(self, audio: Audio) -> np.ndarray | None:
         """Return the voice of a sound (D,), None without an encoder or without speech in it."""

@@ -40,7 +40,7 @@ from openvalle.synth.plan import (
 )
 from openvalle.synth.speech import Speech, join_speech
 from openvalle.synth.stream import StreamBlock, pad_blocks, stream_blocks
-from openvalle.synth.voice import Voice, default_voice, voice_from_speech
+from openvalle.synth.voice import Voice, default_voice, now
 from openvalle.text.markup import Markup
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 Text = str | Script | Iterable[str]  # whole, marked up, or in pieces as it arrives
 VoiceLike = Voice | Audio | str | Path | None
-
 
 WINDOWS = Windows()  # of a stream
 
@@ -280,8 +279,18 @@ class Synthesizer:
         speech = self.generator.speak([Segment(sentence, None, seed)], self.options)[0]
         if not speech.durations:
             raise ModelError("a model without alignment cannot invent voices", "use one with alignment")
-        digests = self.generator.spec.digest, self.generator.table.digest
-        return voice_from_speech(speech, *digests, name, f"{self.config.name}, seed {seed}")
+        return Voice(
+            codes=speech.codes,
+            symbols=speech.symbols,
+            durations=speech.durations,
+            text=speech.text,
+            codec_digest=self.generator.spec.digest,
+            symbols_digest=self.generator.table.digest,
+            name=name,
+            source=f"{self.config.name}, seed {seed}",
+            created=now(),
+            consent="synthetic: no person's recording",
+        )
 
     def _plan(self, text: Text, voice: Voice, seed: int, how: SpeakOptions, options: AROptions) -> SpeechPlan:
         """Return what is to be spoken; voices are found before the first word is. Silences are as fast as words."""
@@ -315,11 +324,9 @@ class Synthesizer:
         self, segments: Iterable[Segment], options: AROptions, candidates: int = 1
     ) -> Iterator[tuple[Speech, float]]:
         """Yield the speech of each segment, the best of `candidates`, and the pause wanted after it."""
-        reranker = None
-        if candidates > 1:
-            from openvalle.synth.rerank import Reranker
+        from openvalle.synth.rerank import Reranker
 
-            reranker = Reranker(self.asr)
+        reranker = Reranker(self.asr) if candidates > 1 else None
         for segment in segments:
             if reranker is None:
                 yield self.generator.speak([segment], options)[0], segment.sentence.pause

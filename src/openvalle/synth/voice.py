@@ -13,7 +13,7 @@ import re
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from openvalle.files import atomic_path
 from openvalle.hub import VOICE_SUFFIX, Kind, assets, list_names
 from openvalle.inputs import check_regular
 from openvalle.types import FRAME_RATE
-
-if TYPE_CHECKING:
-    from openvalle.synth.speech import Speech
 
 FORMAT = "openvalle-voice"
 VERSION = 2
@@ -147,11 +144,12 @@ class Voice:
                 f"the voice {path} cannot be read ({' '.join(str(error).split())})",
                 "it is damaged or no voice: make it again with `openvalle voice add`",
             ) from None
-        metadata = _upgrade(metadata, _version(path, metadata))
+        if _version(path, metadata) < 2:  # had no digest of the clip, and no checks
+            metadata = {"clip_digest": "", "checks": ""} | metadata
         hint = "make it again with `openvalle voice add`"
         try:
             codes, durations = tensors["codes"], tensors["durations"]
-            strings = {key: metadata[key] for key in STRINGS}  # of an older file: `_upgraded`
+            strings = {key: metadata[key] for key in STRINGS}
             symbols = tuple(metadata["symbols"].split())
         except KeyError as error:
             raise ModelError(f"the voice {path} has no {error.args[0]}", hint) from None
@@ -179,32 +177,9 @@ def default_voice() -> Voice:
     raise ModelError("there is no built-in voice", f"give one with --voice: a clip{' or ' + there if there else ''}")
 
 
-def voice_from_speech(speech: Speech, codec_digest: str, symbols_digest: str, name: str, source: str) -> Voice:
-    """Return generated speech as a voice, so that an invented voice can be kept."""
-    return Voice(
-        codes=speech.codes,
-        symbols=speech.symbols,
-        durations=speech.durations,
-        text=speech.text,
-        codec_digest=codec_digest,
-        symbols_digest=symbols_digest,
-        name=name,
-        source=source,
-        created=now(),
-        consent="synthetic: no person's recording",
-    )
-
-
 def now() -> str:
     """Return the present in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _upgrade(metadata: dict[str, str], version: int) -> dict[str, str]:
-    """Return the metadata of the present version."""
-    if version < 2:  # had no digest of the clip, and no checks
-        return {"clip_digest": "", "checks": ""} | metadata
-    return metadata
 
 
 def _version(path: Path, metadata: dict[str, str]) -> int:
