@@ -221,6 +221,16 @@ def test_a_decoder_trained_on_keeps_the_tokens(prepared: Path) -> None:
     assert again.digest() == codec.digest()
     codes = torch.zeros(1, 3, 8, dtype=torch.long)
     assert not torch.equal(again.decode(codes), codec.decode(codes))
+    fine = values | sound | {"codec": {"fine_depth": 1, "fine_width": 8}}
+    fine["sound"] |= {"pitch_from": 1, "quantize": {"dropout": 0.3, "smoothed": 0.5}}
+    harmonic = BuiltinCodec.load(run("codec", write_recipe(prepared / "fine.yaml", fine), (), prepared / "fine"))
+    assert harmonic.digest() == codec.digest() and harmonic.decoder.fine is not None
+    assert torch.equal(harmonic.encoder.leave.weight, codec.encoder.leave.weight)
+    rows = [json.loads(row) for row in (prepared / "fine" / "sound" / "metrics.jsonl").read_text().splitlines()]
+    assert {"pitch", "linear", "adversarial"} < set(rows[0]) and "harmonicity_decoded" in rows[-1]
+    with pytest.raises(ConfigError, match="leave out latent"):
+        other = write_recipe(prepared / "other.yaml", values | sound | {"codec": {"latent": 8}})
+        run("codec", other, (), prepared / "other")
     for wrong in (values | sound | {"tokens": {"loop": LOOP}}, {"data": str(prepared)} | sound):
         with pytest.raises(ConfigError, match="either `tokens`"):
             run("codec", write_recipe(prepared / "wrong.yaml", wrong), (), prepared / "wrong")

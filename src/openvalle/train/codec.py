@@ -2,178 +2,100 @@
 
 `tokens`: log-mel -> codes -> log-mel, a small autoencoder; it fixes the meaning of the codes and costs little.
 `sound`: codes -> samples, adversarial, with encoder and codebooks frozen, so tokens made before stay valid.
-
-What the two stages of codec training share: the recipe, crops of training speakers, clips of unseen ones.
-
-The second stage of codec training: codes -> samples, adversarial, with encoder and codebooks frozen.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig, Decoder
-from openvalle.codec.layers import LogMel
+from openvalle.codec.harmonic import MIDDLE
 from openvalle.codec.load import load_codec
-from openvalle.config import Config
-from openvalle.data.batches import AudioCrops, Augmentation, CodedCrops, draw_generator, fixed_crops
-from openvalle.data.shards import AudioShards, TokenShards
+from openvalle.codec.quantizer import ResidualQuantizer
+from openvalle.data.batches import CodedCrops, draw_generator
+from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
+from openvalle.train.codec_losses import Spectra, SpectralLoss, mel_distance
+from openvalle.train.codec_recipe import CodecRecipe, CodecTask, Crops
 from openvalle.train.discriminator import Discriminator, discriminator_loss, generator_losses
 from openvalle.train.distributed import agreed, once
-from openvalle.train.loop import LoopConfig, Losses, Validation, fit
+from openvalle.train.loop import Losses, Validation, fit
+from openvalle.train.pitch import fill_unvoiced, find_pitch, harmonicity
+
+log = logging.getLogger(__name__)
 
 
-class CropConfig(Config):
-    """Audio crops of one batch."""
+class TokensTask(CodecTask):
+    """Stage one: the codes' meaning."""
 
-    seconds: float = Field(1.0, gt=0)
-    batch: int = Field(16, gt=0, description="crops a batch, on each process")
-    speaker_power: float = Field(0.5, ge=0, le=1, description="speakers are drawn by hours to this power")
-    augmentation: Augmentation = Augmentation(gain_db=6.0, speed=0.1)
+    def __init__(self, recipe: CodecRecipe, codec: BuiltinCodec) -> None:
+        assert recipe.tokens is not None
+        self.tokens = recipe.tokens
+        super().__init__(recipe, codec, self.tokens.crops, self.tokens.loop.seed)
+        self.networks: dict[str, nn.Module] = {"codec": codec}
 
+    def losses(self, batch: Crops, step: int, rng: torch.Generator) -> Losses:
+        config, rng = self.tokens, agreed(rng)  # all processes move the same codebooks
+        merge, levels = self._draw(rng)
+        mel = self.codec.encoder.mel(batch.samples)
+        quantized = self.codec.quantize(mel, merge, levels, rng)
+        distance = mel_distance(self.codec.decoder.predict_mel(quantized.values), mel)
+        loss = distance + config.commitment * quantized.commitment
+        return Losses(
+            {"codec": loss}, {"loss": loss.item(), "mel": distance.item(), "commitment": quantized.commitment.item()}
+        )
 
-class QuantizeConfig(Config):
-    """How codes are drawn while training."""
-
-    merge: int = Field(2, ge=1, description="codebook-1 merging rate (VALL-E R 3.1) used in half of the batches")
-    dropout: float = Field(0.5, ge=0, le=1, description="share of batches decoded from fewer codebooks")
-
-
-class TokensConfig(Config):
-    """First stage."""
-
-    loop: LoopConfig
-    crops: CropConfig = CropConfig(seconds=2.0, batch=24)
-    quantize: QuantizeConfig = QuantizeConfig()
-    commitment: float = Field(0.25, ge=0, description="weight of the encoder's distance to its codes")
-
-
-class SoundConfig(Config):
-    """Second stage."""
-
-    loop: LoopConfig
-    crops: CropConfig = CropConfig(seconds=1.0, batch=12)
-    quantize: QuantizeConfig = QuantizeConfig(dropout=0.2)
-    mel: float = Field(15.0, description="weight of the multi-resolution log-mel distance")
-    adversarial: float = Field(1.0, description="weight of the discriminator's verdict")
-    matching: float = Field(2.0, description="weight of the distance of the discriminator's features")
-    adversarial_from: int = Field(500, ge=0, description="steps with the spectral loss alone")
-    judged_seconds: float = Field(
-        0.4, gt=0, description="stretch of each crop that the discriminator, the dearest part of a step, sees"
-    )
-    channels: int = Field(16, description="channels of each discriminator")
-    predicted: Path | None = Field(
-        None, description="codes made by `openvalle train predict`, for the decoder to render those well too"
-    )
-    predicted_share: float = Field(0.5, ge=0, le=1, description="share of batches that decode predicted codes")
-    start: str | None = Field(
-        None,
-        description="codec (name or folder) whose decoder, behind the trunk, the stage starts from",
-    )
-
-
-class CodecRecipe(Config):
-    """`openvalle train codec`."""
-
-    data: Path = Field(..., description="folder made by `openvalle prepare`")
-    valid_split: str = Field("dev-clean", description="split of unseen speakers that validation uses")
-    codec: BuiltinCodecConfig = BuiltinCodecConfig()
-    start: str | None = Field(
-        None,
-        description="codec (name or folder) that keeps its encoder and codebooks, so that tokens stay valid, and whose "
-        "decoder is trained on: the second stage alone",
-    )
-    tokens: TokensConfig | None = Field(None, description="the first stage, unless there is a `start`")
-    sound: SoundConfig
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.start is None) == (self.tokens is None):
-            raise ValueError("give either `tokens`, to train the first stage, or `start`, to keep a codec's tokens")
-        if self.start is not None and self.codec != BuiltinCodecConfig():
-            raise ValueError("with `start` the codec has the sizes of the one it starts from: leave out `codec`")
-        return self
-
-
-@dataclass(frozen=True)
-class Crops:
-    """Samples (B, N) and, where they are not made from the samples, codes (B, T, Q)."""
-
-    samples: Tensor
-    codes: Tensor | None = None
-
-    def to(self, device: torch.device) -> Self:
-        return type(self)(self.samples.to(device), None if self.codes is None else self.codes.to(device))
-
-
-class CodecTask:
-    """What both stages share: crops of the training speakers, clips of unseen ones."""
-
-    def __init__(self, recipe: CodecRecipe, codec: BuiltinCodec, crops: CropConfig, seed: int) -> None:
-        self.recipe, self.codec, self.crops, self.seed = recipe, codec, crops, seed
-        self.train = AudioShards.open(recipe.data, "train")
-        self.valid = AudioShards.open(recipe.data, recipe.valid_split)
-        self.source: AudioCrops | None = None  # made with the first batch, when the rank is known
-
-    def batch(self, index: int, rank: int, world: int) -> Crops:
-        if self.source is None:
-            c = self.crops
-            self.source = AudioCrops(
-                self.train,
-                c.seconds,
-                c.batch,
-                self.seed,
-                rank,
-                world,
-                speaker_power=c.speaker_power,
-                augmentation=c.augmentation,
-            )
-        return Crops(torch.from_numpy(self.source.batch(index)))
-
-    def draw(self, config: QuantizeConfig, rng: torch.Generator) -> tuple[int, int]:
+    def _draw(self, rng: torch.Generator) -> tuple[int, int]:
         """Return the merging rate and the number of codebooks of this batch."""
-        full = self.codec.config.codebooks
+        config, full = self.tokens.quantize, self.codec.config.codebooks
         merge = config.merge if torch.rand((), generator=rng) < 0.5 else 1
         fewer = torch.rand((), generator=rng) < config.dropout
         return merge, int(torch.randint(1, full + 1, (), generator=rng)) if fewer else full
 
-    def clips(self) -> Tensor:
-        """Return fixed crops (B, N) of unseen speakers."""
-        return torch.from_numpy(fixed_crops(self.valid, 4.0, 16))
+    @torch.no_grad()
+    def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
+        codec = averages["codec"]
+        assert isinstance(codec, BuiltinCodec)
+        samples = self.clips().to(codec.quantizer.codebooks.device)
+        mel = codec.encoder.mel(samples)
+        metrics = {}
+        for levels in (1, 2, 4, self.codec.config.codebooks):
+            codes = codec.quantizer.encode(codec.encoder(mel), self.tokens.quantize.merge, levels)
+            predicted = codec.decoder.predict_mel(codec.quantizer.decode(codes))
+            metrics[f"mel_{levels}_codebooks"] = F.l1_loss(predicted, mel).item()
+        used = [codes[..., q].unique().numel() / codec.config.entries for q in range(codes.shape[-1])]
+        return Validation({**metrics, "least_used_codebook": min(used)})
 
 
 class SoundTask(CodecTask):
     """Stage two: codes to samples."""
 
     def __init__(self, recipe: CodecRecipe, codec: BuiltinCodec) -> None:
-        super().__init__(recipe, codec, recipe.sound.crops, recipe.sound.loop.seed)
+        config = recipe.sound
+        super().__init__(recipe, codec, config.crops, config.loop.seed)
         codec.encoder.requires_grad_(False)
         codec.decoder.requires_grad_(True)
         codec.decoder.mel.requires_grad_(False)
-        if recipe.sound.start:
-            other = load_codec(recipe.sound.start)
+        if config.start:
+            other = load_codec(config.start)
             assert isinstance(other, BuiltinCodec)
             start_decoder(codec, other, self.clips())
-        self.discriminator = Discriminator(channels=recipe.sound.channels)
+        self.discriminator = Discriminator(
+            channels=config.channels, periods=config.periods, period_channels=config.period_channels
+        )
         self.networks = {"decoder": codec.decoder, "discriminator": self.discriminator}
-        self.predicted = TokenShards.open(recipe.sound.predicted) if recipe.sound.predicted else None
+        self.predicted = TokenShards.open(config.predicted) if config.predicted else None
         if self.predicted is not None:
             self.predicted.require(codec=codec.digest())
         self.coded: CodedCrops | None = None
-        self.mels = [
-            LogMel(codec.config.rate, n_fft, n_fft // 4, bins, codec.config.mel_floor)
-            for n_fft, bins in ((2048, 120), (1024, 80), (512, 40))
-        ]
+        self.spectra = SpectralLoss(codec.config.rate, codec.config.mel_floor)
 
     def batch(self, index: int, rank: int, world: int) -> Crops:
         config = self.recipe.sound
@@ -186,65 +108,124 @@ class SoundTask(CodecTask):
         return Crops(*map(torch.from_numpy, self.coded.batch(index)))
 
     def losses(self, batch: Crops, step: int, rng: torch.Generator) -> Losses:
-        config = self.recipe.sound
-        if batch.codes is None:
-            latents = self._latents(batch.samples, *self.draw(config.quantize, rng))
-        else:
-            latents = self.codec.quantizer.decode(batch.codes)
-        fake = self.codec.decoder(latents)
-        real, fake = batch.samples, fake[:, : batch.samples.shape[1]]  # the decoder fills whole frames
-        distance = torch.stack([F.l1_loss(mel(fake), mel(real)) for mel in self.mels]).mean()
+        config, real = self.recipe.sound, batch.samples
+        latents = self._latents(real, rng) if batch.codes is None else self.codec.quantizer.decode(batch.codes)
+        fake, pitch = self._decode(latents, real, step, rng)
+        metrics: dict[str, float] = {}
+        loss = torch.zeros((), device=real.device)
+        if pitch is not None:
+            loss, metrics["pitch"] = config.pitch * pitch, pitch.item()
+        spectra = self._spectra(fake, real)
+        loss = loss + config.mel * spectra.mel + config.linear * spectra.linear
+        metrics |= {name: value.item() for name, value in spectra._asdict().items()}
         if step < config.adversarial_from:
-            return Losses({"decoder": config.mel * distance}, {"mel": distance.item()})
-        real, fake = self._judged(real, fake, rng)
-        with torch.no_grad():
-            wanted = self.discriminator(real)
+            return Losses({"decoder": loss}, metrics)
+        real, fake = self._cut(real, fake, rng)
+        both = self.discriminator(torch.cat([real, fake.detach()]))
+        halves = [(score.chunk(2), [feature.chunk(2) for feature in features]) for score, features in both]
+        reals, fakes = ([(s[i], [f[i] for f in fs]) for s, fs in halves] for i in (0, 1))
+        verdict = discriminator_loss(reals, fakes)
         self.discriminator.requires_grad_(False)
+        wanted = [(score.detach(), [feature.detach() for feature in features]) for score, features in reals]
         adversarial, matching = generator_losses(wanted, self.discriminator(fake))
         self.discriminator.requires_grad_(True)
-        loss = config.mel * distance + config.adversarial * adversarial + config.matching * matching
-        both = self.discriminator(torch.cat([real, fake.detach()]))
-        judged = [(score.chunk(2), [feature.chunk(2) for feature in features]) for score, features in both]
-        verdict = discriminator_loss(
-            [(s[0], [f[0] for f in fs]) for s, fs in judged], [(s[1], [f[1] for f in fs]) for s, fs in judged]
-        )
-        return Losses(
-            {"decoder": loss, "discriminator": verdict},
-            {
-                "mel": distance.item(),
-                "adversarial": adversarial.item(),
-                "matching": matching.item(),
-                "discriminator": verdict.item(),
-            },
-        )
+        loss = loss + config.adversarial * adversarial + config.matching * matching
+        judged = {"adversarial": adversarial, "matching": matching, "discriminator": verdict}
+        metrics |= {name: value.item() for name, value in judged.items()}
+        return Losses({"decoder": loss, "discriminator": verdict}, metrics)
 
-    def _judged(self, real: Tensor, fake: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _decode(self, latents: Tensor, real: Tensor, step: int, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Return what the decoder makes of the latents, as long as `real`, and how wrong its pitch is."""
+        decoder, config = self.codec.decoder, self.codec.config
+        if decoder.fine is None:
+            return decoder(latents)[:, : real.shape[1]], None
+        # The source's pitch is that at the end of a frame, and a window's middle comes `delay` samples after its step.
+        whole = F.pad(real, (0, -real.shape[1] % config.hop))
+        hertz, _ = find_pitch(whole, config.rate, config.hop, config.hop + decoder.delay)
+        voiced = (hertz > 0).float()
+        wanted = (fill_unvoiced(hertz) / MIDDLE).log2()
+        sound = self.recipe.sound
+        shown = torch.rand((len(real), 1), generator=rng) < (1 if step < sound.pitch_from else sound.pitch_given)
+        shown = shown.to(real.device, non_blocking=True)
+        given = (torch.where(shown, wanted, torch.nan), torch.where(shown, voiced, torch.nan))
+        # The decoder is small beside the discriminators, and float32 costs a GPU little.
+        exact = torch.autocast("cuda", enabled=False) if real.is_cuda else nullcontext()
+        with exact:
+            fake, found = decoder.synthesize(latents, given)
+        assert found is not None
+        octaves, voicing = found
+        inside = torch.ones_like(voiced)
+        inside[:, -2:] = 0  # what follows them is not in the crop
+        known = voiced * inside
+        error = ((octaves - wanted).abs() * known).sum() / known.sum().clamp(min=1)
+        unsure = F.binary_cross_entropy_with_logits(voicing, voiced, weight=inside)
+        return fake[:, : real.shape[1]], 5 * error + unsure
+
+    def _cut(self, real: Tensor, fake: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the same random stretch of both."""
         count = min(real.shape[1], round(self.recipe.sound.judged_seconds * self.codec.config.rate))
         start = int(torch.randint(real.shape[1] - count + 1, (), generator=rng))
         return real[:, start : start + count], fake[:, start : start + count]
 
     @torch.no_grad()
-    def _latents(self, samples: Tensor, merge: int, levels: int) -> Tensor:
-        for mel in self.mels:
-            mel.to(samples.device)
-        self.codec.to(samples.device)
+    def _latents(self, samples: Tensor, rng: torch.Generator) -> Tensor:
+        """Return latents (B, T, D) of samples: of all codebooks, of the first few, or with the later ones smoothed."""
+        quantize, quantizer = self.recipe.sound.quantize, self.codec.quantizer
+        merge = quantize.merge if torch.rand((), generator=rng) < 0.5 else 1
+        codes = self._codes(samples, merge)
+        fate = torch.rand(len(samples), generator=rng)
+        full = self.codec.config.codebooks
+        count = torch.randint(1, full + 1, (len(samples),), generator=rng)
+        count = torch.where(fate < quantize.dropout, count, full).to(samples.device, non_blocking=True)
+        smooth = (fate >= 1 - quantize.smoothed).to(samples.device, non_blocking=True)
+        levels = torch.arange(full, device=samples.device)
+        entries = quantizer.codebooks[levels, codes]  # (B, T, Q, D)
+        latents = (entries * (levels < count[:, None])[:, None, :, None]).sum(-2)
+        if quantize.smoothed == 0:
+            return latents
+        gain = 1 + 0.4 * torch.rand((len(samples), 1, 1), generator=rng).to(samples.device, non_blocking=True)
+        with torch.autocast(samples.device.type, enabled=False):  # half-precision distances would pick wrong entries
+            smoothed = smooth_residual(quantizer, entries[:, :, 1:].sum(-2), gain)
+        return torch.where(smooth[:, None, None], entries[:, :, 0] + smoothed, latents)
+
+    def _spectra(self, made: Tensor, wanted: Tensor) -> Spectra:
+        if self.spectra.window_256.device != made.device:
+            self.spectra.to(made.device)
+        return self.spectra(made, wanted)
+
+    def _codes(self, samples: Tensor, merge: int) -> Tensor:
+        if self.codec.codebooks.device != samples.device:
+            self.codec.to(samples.device)
         with torch.autocast(samples.device.type, enabled=False):  # the codes that inference will see
-            codes = self.codec.quantizer.encode(self.codec.encoder(self.codec.encoder.mel(samples)), merge, levels)
-            return self.codec.quantizer.decode(codes)
+            return self.codec.encode(samples, merge)
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
         decoder = averages["decoder"]
         assert isinstance(decoder, Decoder)
+        config = self.codec.config
         samples = self.clips().to(next(decoder.parameters()).device)
-        latents = self._latents(samples, self.recipe.sound.quantize.merge, self.codec.config.codebooks)
+        latents = self.codec.quantizer.decode(self._codes(samples, self.recipe.sound.quantize.merge))
         made = decoder(latents)[:, : samples.shape[1]]
-        distance = torch.stack([F.l1_loss(mel(made), mel(samples)) for mel in self.mels]).mean()
-        rate = self.codec.config.rate
-        sounds = {f"original_{i}": (samples[i].cpu().numpy(), rate) for i in range(min(2, len(samples)))}
-        sounds |= {f"decoded_{i}": (made[i].cpu().numpy(), rate) for i in range(min(2, len(made)))}
-        return Validation({"mel": distance.item()}, sounds)
+        metrics = {name: float(value) for name, value in self._spectra(made, samples)._asdict().items()}
+        for name, sound in (("original", samples), ("decoded", made)):
+            metrics[f"harmonicity_{name}"] = float(harmonicity(sound, config.rate))
+        sounds = {f"original_{i}": (samples[i].cpu().numpy(), config.rate) for i in range(min(2, len(samples)))}
+        sounds |= {f"decoded_{i}": (made[i].cpu().numpy(), config.rate) for i in range(min(2, len(made)))}
+        return Validation(metrics, sounds)
+
+
+def smooth_residual(quantizer: ResidualQuantizer, residual: Tensor, gain: Tensor) -> Tensor:
+    """Return what all codebooks but the first hold, (B, T, D), smoothed over five frames, times `gain`, and quantised
+    again: a model that fills them expects their mean, and its guesses are smoother than speech."""
+    weights = residual.new_tensor([1.0, 2.0, 3.0, 2.0, 1.0]) / 9
+    padded = F.pad(residual.transpose(1, 2), (2, 2), mode="replicate")
+    left = gain * (padded.unfold(2, 5, 1) @ weights).transpose(1, 2)
+    total = torch.zeros_like(left)
+    for level in range(1, len(quantizer.codebooks)):
+        entry = quantizer.codebooks[level][quantizer.nearest(left, level)]
+        left, total = left - entry, total + entry
+    return total
 
 
 @torch.no_grad()
@@ -270,53 +251,9 @@ def start_decoder(codec: BuiltinCodec, other: BuiltinCodec, samples: Tensor) -> 
     ours.widen.bias.copy_(fitted[-1])
 
 
-log = logging.getLogger(__name__)
-
-
-class TokensTask(CodecTask):
-    """Stage one: the codes' meaning."""
-
-    def __init__(self, recipe: CodecRecipe, codec: BuiltinCodec) -> None:
-        assert recipe.tokens is not None
-        self.tokens = recipe.tokens
-        super().__init__(recipe, codec, self.tokens.crops, self.tokens.loop.seed)
-        self.networks: dict[str, nn.Module] = {"codec": codec}
-
-    def losses(self, batch: Crops, step: int, rng: torch.Generator) -> Losses:
-        config, rng = self.tokens, agreed(rng)  # all processes move the same codebooks
-        merge, levels = self.draw(config.quantize, rng)
-        mel = self.codec.encoder.mel(batch.samples)
-        quantized = self.codec.quantize(mel, merge, levels, rng)
-        distance = mel_distance(self.codec.decoder.predict_mel(quantized.values), mel)
-        loss = distance + config.commitment * quantized.commitment
-        return Losses(
-            {"codec": loss}, {"loss": loss.item(), "mel": distance.item(), "commitment": quantized.commitment.item()}
-        )
-
-    @torch.no_grad()
-    def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
-        codec = averages["codec"]
-        assert isinstance(codec, BuiltinCodec)
-        samples = self.clips().to(codec.quantizer.codebooks.device)
-        mel = codec.encoder.mel(samples)
-        metrics = {}
-        for levels in (1, 2, 4, self.codec.config.codebooks):
-            codes = codec.quantizer.encode(codec.encoder(mel), self.tokens.quantize.merge, levels)
-            predicted = codec.decoder.predict_mel(codec.quantizer.decode(codes))
-            metrics[f"mel_{levels}_codebooks"] = F.l1_loss(predicted, mel).item()
-        used = [codes[..., q].unique().numel() / codec.config.entries for q in range(codes.shape[-1])]
-        return Validation({**metrics, "least_used_codebook": min(used)})
-
-
-def mel_distance(predicted: Tensor, target: Tensor) -> Tensor:
-    """L1 of log-mels (B, T, bins) and of their steps in time, which keeps the decoder from blurring onsets."""
-    steps = F.l1_loss(predicted.diff(dim=1), target.diff(dim=1))
-    return F.l1_loss(predicted, target) + 0.5 * steps
-
-
 def train_codec(recipe: CodecRecipe, out: Path) -> Path:
     """Run both stages (each resumes, a finished one is skipped) and return the folder of the saved codec."""
-    codec = _first_stage(recipe, out) if recipe.start is None else _started(recipe.start)
+    codec = _first_stage(recipe, out) if recipe.start is None else _load_start(recipe.start, recipe.codec)
     decoder = fit(SoundTask(recipe, codec), recipe.sound.loop, out / "sound")["decoder"]
     codec.decoder.load_state_dict(decoder.state_dict())  # the averaged weights
     once(lambda: codec.save(out / "codec"))
@@ -335,9 +272,14 @@ def _first_stage(recipe: CodecRecipe, out: Path) -> BuiltinCodec:
     return BuiltinCodec.load(out / "tokens" / "codec")
 
 
-def _started(place: str) -> BuiltinCodec:
-    """Return the codec to start from."""
-    codec = load_codec(place)
-    if not isinstance(codec, BuiltinCodec):
+def _load_start(place: str, sizes: BuiltinCodecConfig) -> BuiltinCodec:
+    """Return the codec to start from; what of its decoder is of another size, if `sizes` says so, begins anew."""
+    before = load_codec(place)
+    if not isinstance(before, BuiltinCodec):
         raise ConfigError(f"{place} is no codec of ours, and its decoder cannot be trained", "start from `builtin`")
-    return codec
+    changes = {name: getattr(sizes, name) for name in sizes.model_fields_set}
+    codec = BuiltinCodec(BuiltinCodecConfig.parse(before.config.model_dump() | changes, "codec"))
+    own, weights = codec.state_dict(), before.state_dict()
+    known = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    codec.load_state_dict(known, strict=False)
+    return codec.eval().requires_grad_(False)
