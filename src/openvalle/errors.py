@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 
 class UserError(Exception):
     """A mistake the user can mend. Surfaces show `what` and `hint` as one line (CLI exit 2, HTTP 4xx)."""
@@ -37,3 +40,11 @@ class MissingExtra(UserError):
             f"this needs {package}, which is not installed",
             hint or f"run: pip install 'openvalle[{extra}]'",
         )
+
+
+def import_extra(module: str, package: str, extra: str, hint: str = "") -> Any:
+    """Return an optional module; `MissingExtra`, for which the other arguments are, where it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise MissingExtra(package, extra, hint) from None

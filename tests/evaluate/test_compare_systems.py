@@ -121,7 +121,7 @@ def test_an_openai_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match=r"answers 400: .*cannot say that"):
             system.say(item("unspeakable"), tone(), 0)
         assert len(server.asked) == 2, "a refusal is not asked again"
-    assert "s3cret" not in system.digest + config.model_dump_json()
+    assert "s3cret" not in settings_digest(config) + config.model_dump_json()
     monkeypatch.delenv("MY_KEY")
     with pytest.raises(ConfigError, match="MY_KEY is not set"):
         system.say(item(), tone(), 0)

@@ -102,7 +102,7 @@ def test_wrong_files_are_named(made, tmp_path):
     with pytest.raises(ModelError, match="holds 0 files"):
         CAMPPlusEncoder(tmp_path)
     (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises(ModelError, match="cannot be read as a speaker model"):
+    with pytest.raises(ModelError, match="cannot be read as CAM"):
         CAMPPlusEncoder(tmp_path / "text.pt")
     torch.save({"code": Path("x")}, tmp_path / "code.pt")
     with pytest.raises(ModelError, match="cannot be read"):

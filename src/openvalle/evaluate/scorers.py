@@ -48,7 +48,7 @@ class ScoreRequest:
 class Judgement:
     """What the judges say of one clip: `judgement["prosody"]` is None where that was not asked or cannot be said."""
 
-    results: dict[str, Any] = field(default_factory=dict)  # by the names of `JUDGES`, as `Judge.read` gives them
+    results: dict[str, Any] = field(default_factory=dict)  # by the names of `JUDGES`, as their `read` gives them
     errors: WordErrors = field(default_factory=WordErrors)  # of the words against the clip's text
     by: dict[str, str] = field(default_factory=dict)  # which judge was which model and revision
 
@@ -81,19 +81,17 @@ class Scorers:
                 "; ".join(f"{what}: {error.what}" for what, error in failed.items()),
                 "; ".join(dict.fromkeys(error.hint for error in failed.values())),
             )
-        self.names = {what: name for judge in self.loaded.values() for what, name in judge.names().items()}
+        self.names = {what: name for judge in self.loaded.values() for what, name in judge.names.items()}
 
     def score(self, clip: ScoreRequest) -> dict[str, Any]:
         """Return what each wanted judge says and which models they are, as JSON values."""
-        results = {name: _score(judge, clip.audio) for name, judge in self.loaded.items() if name in clip.wants}
+        results = {}
+        for name in [name for name in self.loaded if name in clip.wants]:
+            try:
+                results[name] = self.loaded[name].score(clip.audio)
+            except AudioError:  # nothing is heard: no words, no voice
+                results[name] = JUDGES[name].silent
         return {"results": results, "by": self.names}
-
-
-def _score(judge: Judge, audio: Audio) -> Any:
-    try:
-        return judge.score(audio)
-    except AudioError:  # nothing is heard: no words, no voice
-        return judge.silent
 
 
 @cache

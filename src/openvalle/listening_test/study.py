@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from openvalle.config import Config, Syntax, read_data
 from openvalle.errors import ConfigError, UserError
-from openvalle.listening_test.design import Design, TestKind
+from openvalle.listening_test.design import Design
 
 STUDY_FILE = "study.json"
 AUDIO_FOLDER = "audio"
@@ -85,11 +85,6 @@ class Study(Config):
     def texts(self) -> dict[str, str]:
         """What each item says."""
         return {item.id: item.text for item in self.items}
-
-    @property
-    def answers_per_trial(self) -> int:
-        """Answers that one counted trial takes."""
-        return len(self.comparisons[0].clips) if self.design.kind is TestKind.MUSHRA else 1
 
     @property
     def per_rater(self) -> int:

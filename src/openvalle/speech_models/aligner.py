@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from openvalle.audio import Audio, is_silent, levels, resample
-from openvalle.errors import AudioError, MissingExtra, TextError
+from openvalle.errors import AudioError, TextError, import_extra
 from openvalle.types import CONSONANTS, FRAME_RATE, SIL, VOWELS, place_borders
 
 FRAME_SECONDS = 0.01
@@ -93,15 +93,12 @@ class PhoneAlignment:
 
 def pocketsphinx_decoder() -> Any:
     """Return pocketsphinx's class of decoders; `MissingExtra` where it is not installed, as on Python 3.14."""
-    try:
-        from pocketsphinx import Decoder
-    except ImportError:
-        hint = (
-            "run: pip install pocketsphinx; it comes for Python 3.11 to 3.13: a voice made there "
-            "(openvalle voice add NAME CLIP) speaks on every Python, as built-in voices do"
-        )
-        raise MissingExtra("pocketsphinx, which finds where each sound of a recording is", "", hint) from None
-    return Decoder
+    hint = (
+        "run: pip install pocketsphinx; it comes for Python 3.11 to 3.13: a voice made there "
+        "(openvalle voice add NAME CLIP) speaks on every Python, as built-in voices do"
+    )
+    purpose = "pocketsphinx, which finds where each sound of a recording is"
+    return import_extra("pocketsphinx", purpose, "", hint).Decoder
 
 
 class Aligner:
@@ -189,11 +186,6 @@ class Aligner:
         if self._decoder.lookup_word(name) is None:
             self._decoder.add_word(name, " ".join(bare), False)
         return name
-
-
-def align(audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> list[PhoneSpan]:
-    """Align one clip; keep an `Aligner` for many."""
-    return Aligner().align(audio, words)
 
 
 def spans_to_durations(

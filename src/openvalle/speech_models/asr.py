@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from openvalle.audio import Audio, is_silent, resample
-from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
+from openvalle.audio import Audio
+from openvalle.errors import ModelError, UserError, import_extra
 from openvalle.hub import Wheels
 from openvalle.speech_models.aligner import pocketsphinx_decoder
+from openvalle.speech_models.mel import RATE, to_model_samples
 
 log = logging.getLogger(__name__)
 
-RATE = 16_000  # rate of every model here, in hertz
 FRAME_SECONDS = 0.01  # pocketsphinx counts in these
 HUBERT = "facebook/hubert-large-ls960-ft"  # CTC without a language model: the measure of VALL-E
 BEAM, TOKENS_PER_SECOND = 5, 8  # of Whisper; quick speech has 5 tokens a second
@@ -87,7 +87,7 @@ class PocketsphinxRecognizer:
 
     def transcribe(self, audio: Audio) -> Transcript:
         """Return the words of `audio` and their times."""
-        pcm = (np.clip(_samples(audio), -1, 1) * 32767).astype("<i2").tobytes()
+        pcm = (np.clip(to_model_samples(audio), -1, 1) * 32767).astype("<i2").tobytes()
         with self._lock:
             self._decoder.reinit_feat()  # else the mean and the noise of earlier clips colour this one
             self._decoder.start_utt()
@@ -106,10 +106,7 @@ class WhisperRecognizer:
     """
 
     def __init__(self, model: str = "base", local_only: bool = False, device: str = "cpu") -> None:
-        try:
-            from faster_whisper import WhisperModel
-        except ImportError:
-            raise MissingExtra("faster-whisper", "asr") from None
+        whisper = import_extra("faster_whisper", "faster-whisper", "asr")
         self.name = f"whisper {model}"
         on_gpu = device.startswith("cuda")
         self.decoding = f"{'float16' if on_gpu else 'int8'}, beam {BEAM}, temperature 0, English"
@@ -117,13 +114,13 @@ class WhisperRecognizer:
         where: dict[str, Any] = {"device": "cuda", "compute_type": "float16"} if on_gpu else {"compute_type": "int8"}
         where |= {} if on_gpu else {"device": "cpu"}
         try:
-            self._model: Any = WhisperModel(place, local_files_only=local_only, **where)
+            self._model: Any = whisper.WhisperModel(place, local_files_only=local_only, **where)
         except Exception as error:  # noqa: BLE001 - CTranslate2 and the hub raise errors of many kinds
             raise wheels or _unloadable(model, error) from None
 
     def transcribe(self, audio: Audio) -> Transcript:
         """Return the words of `audio`, without their times."""
-        samples = _samples(audio)
+        samples = to_model_samples(audio)
         most = int(TOKENS_PER_SECOND * min(audio.seconds, 30.0)) + 16  # else it may repeat a word without end
         segments, _ = self._model.transcribe(
             samples,
@@ -153,10 +150,7 @@ class TransformersRecognizer:
     """Any speech recognition model of transformers: a hub name or a folder. `words`: with times, where it can."""
 
     def __init__(self, model: str = HUBERT, words: bool = True, device: str = "cpu") -> None:
-        try:
-            from transformers import pipeline
-        except ImportError:
-            raise MissingExtra("transformers", "eval") from None
+        pipeline = import_extra("transformers", "transformers", "eval").pipeline
         self._words = words
         try:
             self._pipeline: Any = pipeline("automatic-speech-recognition", model=model, device=device)
@@ -167,7 +161,7 @@ class TransformersRecognizer:
 
     def transcribe(self, audio: Audio) -> Transcript:
         """Return the words of `audio` and, if asked for, their times."""
-        inputs = {"raw": _samples(audio), "sampling_rate": RATE}
+        inputs = {"raw": to_model_samples(audio), "sampling_rate": RATE}
         if not self._words:
             return Transcript(self._pipeline(inputs)["text"].strip())
         found = self._pipeline(inputs, return_timestamps="word")
@@ -221,12 +215,6 @@ def _words(segments: Any) -> Iterator[TimedWord]:
         if not segment.word.startswith(("<", "[")):
             start, end = segment.start_frame * FRAME_SECONDS, (segment.end_frame + 1) * FRAME_SECONDS
             yield TimedWord(VARIANT.sub("", segment.word), start, end)
-
-
-def _samples(audio: Audio) -> np.ndarray:
-    if not len(audio.samples) or is_silent(audio):
-        raise AudioError("the recording is silent", "give a recording of someone speaking")
-    return resample(audio, RATE).samples
 
 
 def _unloadable(model: str, error: Exception) -> ModelError:

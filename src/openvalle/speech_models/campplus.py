@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, ModelError
 from openvalle.hub import Wheels
+from openvalle.speech_models.fairseq import read_state
 from openvalle.speech_models.mel import RATE, kaldi_fbank, to_model_samples
 
 FILE = "campplus_cn_en_common.pt"
@@ -44,7 +45,8 @@ class CAMPPlusEncoder:
         """`path`: a .pt file or a folder that holds one; without it, the one in the wheel."""
         file = WHEELS.find() / FILE if path is None else _file_at(Path(path).expanduser())
         self.name = "campplus" if path is None else f"campplus {path}"
-        self._network = CAMPPlus(_read(file), file)
+        state = read_state(file, "CAM++ speaker model")
+        self._network = CAMPPlus({name: value.float() for name, value in state.items()}, file)
 
     def embed(self, audio: Audio) -> np.ndarray:
         """Return the embedding (192,) float32 of unit length; `AudioError` if nothing is heard."""
@@ -147,17 +149,3 @@ def _file_at(path: Path) -> Path:
             return found[0]
         raise ModelError(f"{path} holds {len(found)} files that end in .pt", "give the file itself")
     return path
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint; code in it is not run."""
-    if not path.is_file():
-        raise ModelError(f"there is no CAM++ speaker model at {path}", "check the path")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes the reader raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        raise ModelError(f"{path} cannot be read as a speaker model ({reason})", "copy or download it again") from None
-    if not isinstance(state, dict):
-        raise ModelError(f"{path} holds no table of tensors", f"give {FILE}, CAM++ of 3D-Speaker")
-    return {name: value.float() for name, value in state.items() if isinstance(value, Tensor)}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from openvalle.audio import Audio, resample
-from openvalle.errors import AudioError, MissingExtra, ModelError
+from openvalle.errors import AudioError, ModelError, import_extra
 from openvalle.files import sha256
 from openvalle.hub import wheel_file
 from openvalle.speech_models.fairseq import load_part, read_state, rename
@@ -75,10 +75,7 @@ class DNSMOS:
 
 def _session(name: str, threads: int) -> Any:
     path = wheel_file("speechmos", f"dnsmos_models/{name}")
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtra("onnxruntime", "eval-offline") from None
+    onnxruntime = import_extra("onnxruntime", "onnxruntime", "eval-offline")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -115,14 +112,11 @@ class _Network(nn.Module):
 
     def __init__(self, state: dict[str, Tensor], path: str | Path) -> None:
         super().__init__()
-        try:
-            from transformers import Wav2Vec2Config, Wav2Vec2Model
-        except ImportError:
-            raise MissingExtra("transformers", "eval") from None
+        transformers = import_extra("transformers", "transformers", "eval")
         encoder = rename(state, ENCODER)
         width = len(encoder["encoder.layer_norm.weight"])
         positions = encoder["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
-        config = Wav2Vec2Config(
+        config = transformers.Wav2Vec2Config(
             hidden_size=width,
             num_hidden_layers=1 + max(int(name.split(".")[2]) for name in encoder if "encoder.layers." in name),
             num_attention_heads=max(1, width // 64),  # base: 12 heads of 64
@@ -131,7 +125,7 @@ class _Network(nn.Module):
             num_conv_pos_embeddings=positions.shape[2],
             num_conv_pos_embedding_groups=width // positions.shape[1],
         )
-        self.encoder: Any = Wav2Vec2Model(config)
+        self.encoder: Any = transformers.Wav2Vec2Model(config)
         load_part(self.encoder, encoder, path)
         self.domain_emb = nn.Parameter(state["domain_emb"].clone())  # (1, 128)
         self.judge_emb = nn.Parameter(state["judge_emb"].clone())

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from openvalle.audio import Audio
-from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
+from openvalle.errors import AudioError, ModelError, UserError, import_extra
 from openvalle.hub import wheel_file
 from openvalle.speech_models.mel import RATE, power_mel, to_model_samples
 
@@ -82,13 +82,10 @@ class WavLMEncoder:
     """
 
     def __init__(self, model: str = WAVLM, device: str = "cpu") -> None:
+        transformers = import_extra("transformers", "transformers", "eval")
         try:
-            from transformers import AutoFeatureExtractor, WavLMForXVector
-        except ImportError:
-            raise MissingExtra("transformers", "eval") from None
-        try:
-            self._features = AutoFeatureExtractor.from_pretrained(model)
-            self._model: Any = WavLMForXVector.from_pretrained(model).eval().to(device)
+            self._features = transformers.AutoFeatureExtractor.from_pretrained(model)
+            self._model: Any = transformers.WavLMForXVector.from_pretrained(model).eval().to(device)
         except OSError as error:
             raise ModelError(
                 f"cannot load the speaker model {model} ({str(error).splitlines()[0]})",
@@ -149,16 +146,12 @@ def _raise_level(samples: np.ndarray, target_db: float = -30.0) -> np.ndarray:
 
 def _cut_silence(samples: np.ndarray) -> np.ndarray:
     """Return `samples` without the silences longer than 0.2 s, found by WebRTC's activity detector."""
-    try:
-        import webrtcvad
-    except ImportError:
-        raise MissingExtra("webrtcvad-wheels", "eval-offline") from None
     window = RATE * 30 // 1000
     if len(samples) < window:
         raise _nobody()
     samples = samples[: len(samples) - len(samples) % window]
     pcm = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").reshape(-1, window)
-    detector = webrtcvad.Vad(3)
+    detector = import_extra("webrtcvad", "webrtcvad-wheels", "eval-offline").Vad(3)
     flags = np.array([detector.is_speech(frame.tobytes(), RATE) for frame in pcm], dtype=float)
     # Eight-window majority, then three windows of margin on either side, as the encoder was trained.
     padded = np.concatenate([np.zeros(3), flags, np.zeros(4)])

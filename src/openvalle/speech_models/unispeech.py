@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openvalle.audio import Audio
-from openvalle.errors import MissingExtra, ModelError
+from openvalle.errors import ModelError, import_extra
 from openvalle.files import sha256
 from openvalle.speech_models.fairseq import load_part, read_state, rename
 from openvalle.speech_models.mel import to_model_samples
@@ -49,12 +49,9 @@ class SpeakerNetwork(nn.Module):
 
     def __init__(self, state: Mapping[str, Tensor], path: str | Path) -> None:
         super().__init__()
-        try:
-            from transformers import WavLMModel
-        except ImportError:
-            raise MissingExtra("transformers", "eval") from None
+        transformers = import_extra("transformers", "transformers", "eval")
         encoder = rename(state, ENCODER)
-        self.encoder: Any = WavLMModel(wavlm_config(encoder))
+        self.encoder: Any = transformers.WavLMModel(wavlm_config(encoder))
         load_part(self.encoder, encoder, path)
         self.feature_weight = nn.Parameter(state["feature_weight"].clone())
         self.head = Ecapa(state)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from openvalle.errors import MissingExtra, UserError
+from openvalle.errors import UserError, import_extra
 from openvalle.number_words import NAMED, cardinal_words, figure_words, ordinal_words
 
 NORMALIZER = "openvalle-en-1"  # the default; print it beside every error rate; a change of rules is a new name
@@ -42,14 +42,6 @@ class WordErrors:
         """Errors per reference word (may pass 1); nan without reference words."""
         return self.errors / self.words if self.words else float("nan")
 
-    def __add__(self, other: WordErrors) -> WordErrors:
-        return WordErrors(
-            self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
-            self.words + other.words,
-        )
-
 
 def word_errors(reference: str, hypothesis: str, normalizer: str = NORMALIZER) -> WordErrors:
     """Return the word errors of `hypothesis` against `reference`, both normalised by `normalizer`."""
@@ -66,19 +58,11 @@ def character_errors(reference: str, hypothesis: str, normalizer: str = NORMALIZ
 
 
 def _count(measure: str, expected: str, heard: str, count: int, heard_count: int) -> WordErrors:
-    try:
-        import jiwer
-    except ImportError:
-        raise MissingExtra("jiwer", "eval-offline") from None
+    jiwer = import_extra("jiwer", "jiwer", "eval-offline")
     if not expected:
         return WordErrors(insertions=heard_count)
     found = getattr(jiwer, measure)(expected, heard)
     return WordErrors(found.substitutions, found.deletions, found.insertions, count)
-
-
-def total(errors: Iterable[WordErrors]) -> WordErrors:
-    """Return the sum, whose rate is the corpus word error rate."""
-    return sum(errors, WordErrors())
 
 
 def normalize_words(text: str) -> str:

@@ -26,7 +26,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from openvalle.config import Config, read_mapping
-from openvalle.errors import ConfigError, MissingExtra
+from openvalle.errors import ConfigError, import_extra
 from openvalle.parallel import progress_bars
 from openvalle.train.distributed import Processes, join
 from openvalle.train.optim import (
@@ -46,11 +46,7 @@ if TYPE_CHECKING:
 
 def need_tensorboard() -> type[SummaryWriter]:
     """Return TensorBoard's writer; `MissingExtra` if it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingExtra("tensorboard", "train") from None
-    return SummaryWriter
+    return import_extra("torch.utils.tensorboard", "tensorboard", "train").SummaryWriter
 
 
 class TrainingLog:

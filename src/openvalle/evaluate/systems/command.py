@@ -63,11 +63,6 @@ class CommandSystem:
     name: str
     config: CommandConfig
 
-    @property
-    def digest(self) -> str:
-        """Identity: the settings."""
-        return settings_digest(self.config)
-
     def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Run the program for one item and read what it wrote; `UserError` for whatever goes wrong."""
         with tempfile.TemporaryDirectory(prefix="openvalle-") as folder:

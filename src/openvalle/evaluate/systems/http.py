@@ -32,7 +32,6 @@ from openvalle.evaluate.systems.base import (
     fill,
     fill_tree,
     placeholder_values,
-    settings_digest,
 )
 from openvalle.evaluate.test_list import TestItem
 from openvalle.media import read, write
@@ -100,11 +99,6 @@ class HttpSystem:
 
     name: str
     config: HttpConfig | OpenAIConfig
-
-    @property
-    def digest(self) -> str:
-        """Identity: the settings. Keys are named in them, not held."""
-        return settings_digest(self.config)
 
     def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Ask the server for one item; `UserError` for whatever goes wrong."""

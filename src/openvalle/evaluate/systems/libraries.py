@@ -14,8 +14,8 @@ from pydantic import Field
 
 from openvalle.audio import RATE, Audio, resample
 from openvalle.config import Config
-from openvalle.errors import MissingExtra, ModelError, UserError
-from openvalle.evaluate.systems.base import Output, settings_digest
+from openvalle.errors import ModelError, UserError, import_extra
+from openvalle.evaluate.systems.base import Output
 from openvalle.evaluate.test_list import TestItem
 from openvalle.media import write
 
@@ -57,20 +57,12 @@ class TransformersSystem:
     @classmethod
     def load(cls, name: str, config: TransformersConfig) -> TransformersSystem:
         """Return the system with its model loaded; from the hub if it is not a folder."""
-        try:
-            from transformers import pipeline
-        except ImportError:
-            raise MissingExtra("transformers", "eval") from None
+        pipeline = import_extra("transformers", "transformers", "eval").pipeline
         try:
             made = pipeline("text-to-audio", model=config.model, revision=config.revision, device=config.device)
         except FAULTS as error:
             raise ModelError(f"transformers cannot load {config.model} ({_line(error)})", "check its name") from None
         return cls(name, config, made)
-
-    @property
-    def digest(self) -> str:
-        """Identity: the settings."""
-        return settings_digest(self.config)
 
     def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Return the item's text as the model speaks it."""
@@ -101,19 +93,11 @@ class CoquiSystem:
     @classmethod
     def load(cls, name: str, config: CoquiConfig) -> CoquiSystem:
         """Return the system with its model loaded; coqui TTS downloads it at first use."""
+        api = import_extra("TTS.api", "coqui TTS", "", "run: pip install coqui-tts")
         try:
-            from TTS.api import TTS
-        except ImportError:
-            raise MissingExtra("coqui TTS", "", "run: pip install coqui-tts") from None
-        try:
-            return cls(name, config, TTS(model_name=config.model, progress_bar=False).to(config.device))
+            return cls(name, config, api.TTS(model_name=config.model, progress_bar=False).to(config.device))
         except FAULTS as error:
             raise ModelError(f"coqui TTS cannot load {config.model} ({_line(error)})", "check its name") from None
-
-    @property
-    def digest(self) -> str:
-        """Identity: the settings."""
-        return settings_digest(self.config)
 
     def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Return the item's text as the model speaks it."""
