@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 SPINS = "1000"  # a few microseconds, then a thread sleeps until it is called; see `make bench-threads`
 # Whoever set one of these has chosen how threads wait, for GNU, LLVM or Intel OpenMP.
@@ -41,7 +40,7 @@ _noted: dict[str, int] = {}  # threads of torch when a model was last loaded: wh
 
 def note_threads() -> None:
     """Remember how many threads torch has: a model speaks with as many as there are when it is loaded."""
-    count = _torch().get_num_threads()
+    count = sys.modules["torch"].get_num_threads()
     is_told = count > 1 or threading.current_thread() is threading.main_thread()
     if is_told or not _noted:  # a new thread has one if it began while another caller was in `one_thread`
         _noted["threads"] = count
@@ -54,7 +53,7 @@ def one_thread() -> Iterator[None]:
     Torch's number belongs in part to the process and a new thread begins with the last one set, so what is gone back to
     is the number that was noted, not the one found here: another caller may just be inside.
     """
-    torch = _torch()
+    torch = sys.modules["torch"]
     whole = _noted.get("threads") or torch.get_num_threads()
     if whole == 1:
         yield
@@ -64,7 +63,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(whole)
-
-
-def _torch() -> Any:
-    return sys.modules["torch"]

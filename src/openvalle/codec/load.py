@@ -141,16 +141,12 @@ def _load_encodec(folder: Path, query: str = "") -> Codec:
     settings: dict[str, Any] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key == "bandwidth":
-            settings[key] = _number(value)
+            try:
+                settings[key] = float(value)
+            except ValueError:
+                raise ConfigError(f"the bandwidth {value!r} is not a number", "write for example bandwidth=6") from None
         elif key == "vocos":
             settings[key] = locate(value or vocos.HUB, vocos.FILES)
         else:
             raise ConfigError(f"EnCodec has no setting {key!r}", "use bandwidth=KBPS and vocos=PLACE")
     return EncodecCodec.load(folder, **settings)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"the bandwidth {text!r} is not a number", "write for example bandwidth=6") from None

@@ -267,11 +267,8 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise ModelError(f"no Vocos head in {folder}", f"it needs {' and '.join(FILES)}") from None
     except (SafetensorError, UnpicklingError, OSError, RuntimeError, EOFError) as error:
-        raise ModelError(f"the Vocos head in {folder} cannot be read ({_line(error)})", "download it again") from None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160]
+        what = " ".join(str(error).split())[:160]
+        raise ModelError(f"the Vocos head in {folder} cannot be read ({what})", "download it again") from None
 
 
 class VocosStream:

@@ -120,7 +120,8 @@ class AlignWork:
         shards = AudioShards(self.audio, rows)
         kept, rejected = [], []
         for index, row in enumerate(rows):
-            key = self._key(row)
+            text = json.dumps([self.settings.model_dump(), row], sort_keys=True)
+            key = hashlib.sha256(text.encode()).hexdigest()[:16]
             if key in before:
                 kept += before[key]
                 continue
@@ -139,10 +140,6 @@ class AlignWork:
         for number, piece in enumerate(pieces):
             name = row["id"] if len(pieces) == 1 else f"{row['id']}-{number}"
             yield _piece_row(row | {"id": name}, piece, whole=len(pieces) == 1, score=alignment.score)
-
-    def _key(self, row: Row) -> str:
-        text = json.dumps([self.settings.model_dump(), row], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _before(self, unit: int) -> dict[str, list[Row]]:
         """Return the rows of an earlier, different result of this unit by the digest of their input."""

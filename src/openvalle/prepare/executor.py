@@ -46,15 +46,6 @@ class WorkUnit:
         except (ModelError, IndexError, KeyError):
             return False
 
-    def finish(self, kept: list[Row], rejected: list[Row]) -> None:
-        """Write the unit's result; from here on it is done."""
-        write_json_lines(self.path, [{"digest": self.digest, "kept": len(kept)}, *kept, *rejected])
-
-    def result(self) -> tuple[list[Row], list[Row]]:
-        """Return the kept and the rejected rows."""
-        header, *rows = read_rows(self.path)
-        return rows[: header["kept"]], rows[header["kept"] :]
-
 
 @dataclass(frozen=True)
 class StepResult:
@@ -116,7 +107,8 @@ def _name(task: WorkUnit) -> str:
 
 def _do(work: Work, task: WorkUnit) -> None:
     with explain_write_errors(task.path.parent):
-        task.finish(*work(task.number, task.rows))
+        kept, rejected = work(task.number, task.rows)
+        write_json_lines(task.path, [{"digest": task.digest, "kept": len(kept)}, *kept, *rejected])  # now it is done
 
 
 def _tasks(folder: Path, rows: Sequence[Row], settings: dict[str, Any], unit: int) -> Iterator[WorkUnit]:
@@ -131,9 +123,9 @@ def _merge(folder: Path, tasks: list[WorkUnit]) -> StepResult:
     kept: list[Row] = []
     rejected: list[Row] = []
     for task in tasks:
-        more, lost = task.result()
-        kept += more
-        rejected += lost
+        header, *rows = read_rows(task.path)
+        kept += rows[: header["kept"]]
+        rejected += rows[header["kept"] :]
     write_json_lines(folder / "rejected.jsonl", rejected)
     write_json_lines(folder / "index.jsonl", kept)
     log.info("%s: %d utterances kept, %d rejected", folder.name, len(kept), len(rejected))

@@ -57,11 +57,6 @@ class PrepareOptions:
         """The steps that are done, in their order: byte pairs are not aligned."""
         return [step for step in Step if step is not Step.ALIGN or self.text_unit is TextUnit.PHONEME]
 
-    @property
-    def frames_per_entry(self) -> int:
-        """Frames that share an entry of codebook 1."""
-        return self.merge or (2 if self.text_unit is TextUnit.PHONEME else 1)
-
 
 @dataclass(frozen=True)
 class PrepareReport:
@@ -132,7 +127,8 @@ def _run(
     from openvalle.prepare.tokenize import add_speeds, run_tokenize
 
     chosen, load = add_speeds(rows, options.speeds), partial(load_codec, codec)
-    table, merge = _make_table(rows, options), options.frames_per_entry
+    table, is_aligned = _make_table(rows, options), options.text_unit is TextUnit.PHONEME
+    merge = options.merge or (2 if is_aligned else 1)
     return run_tokenize(chosen, folder, audio, load, table, merge, *common, source=found_again(codec))
 
 

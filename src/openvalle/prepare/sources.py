@@ -36,8 +36,8 @@ def scan(source: Path, folder: Path) -> StepResult:
     for clip in read_clips(source):
         try:
             info = _check(clip, seen)
-        except _Rejected as error:
-            rejected.append({"id": clip.id, "reason": str(error)})
+        except AudioError as error:
+            rejected.append({"id": clip.id, "reason": error.what})
             continue
         seen.add(clip.id)
         kept.append((clip, info))
@@ -106,24 +106,17 @@ def _place(key: str) -> float:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / 2**48
 
 
-class _Rejected(Exception):
-    """Why a clip is left out."""
-
-
 def _check(clip: CorpusClip, seen: set[str]) -> Header:
-    """Return the file's header; raise `_Rejected` if the clip cannot be used."""
+    """Return the file's header; raise `AudioError` if the clip cannot be used."""
     if clip.id in seen:
-        raise _Rejected("the id was used before")
+        raise AudioError("the id was used before")
     if not clip.text.strip():
-        raise _Rejected("no text")
-    try:
-        header = read_header(clip.audio)
-    except AudioError as error:
-        raise _Rejected(error.what) from None
+        raise AudioError("no text")
+    header = read_header(clip.audio)
     if not header.frames:
-        raise _Rejected("the audio file holds no samples")
+        raise AudioError("the audio file holds no samples")
     if clip.start >= header.seconds:
-        raise _Rejected(f"starts at {clip.start:.2f} s, after the end of the audio")
+        raise AudioError(f"starts at {clip.start:.2f} s, after the end of the audio")
     return header
 
 

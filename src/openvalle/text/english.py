@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from openvalle.errors import TextError
@@ -69,11 +69,8 @@ def _tokens(text: str) -> list[_Token]:
         gap = text[match.end() : end]
         parts = _parts(match.group())
         spelled = len(parts) > 1
-        tokens += [_Token(part, False, False, spelled and len(part.split("'")[0]) == 1) for part in parts[:-1]]
-        last = parts[-1]
-        tokens.append(
-            _Token(last, bool(_PAUSE.search(gap)), bool(_STOP.search(gap)), spelled and len(last.split("'")[0]) == 1)
-        )
+        tokens += [_Token(part, False, False, spelled and len(part.split("'")[0]) == 1) for part in parts]
+        tokens[-1] = replace(tokens[-1], pause=bool(_PAUSE.search(gap)), stop=bool(_STOP.search(gap)))
     return tokens
 
 

@@ -47,7 +47,7 @@ _FOLDED = str.maketrans(
         **_LETTERS,
     }
 )
-_SPOKEN = re.compile(r"[A-Za-z0-9\s.,;:!?'\"()\[\]-]")
+_SILENT = re.compile(r"[^A-Za-z0-9\s.,;:!?'\"()\[\]-]")
 _KEPT = "²³µ°©®™"  # signs that compatibility folding would turn into letters or figures
 
 
@@ -61,31 +61,13 @@ class Normalized:
 
 def normalize(text: str) -> Normalized:
     """Return the text in words and plain punctuation; line breaks are kept, other space is one blank."""
-    dropped: dict[str, None] = {}
     for rule in _RULES:
         text = rule(text)
-    text = _take_out(text, _is_picture, dropped)
-    text = _take_out(text, lambda sign: not _SPOKEN.match(sign), dropped)
+    dropped = dict.fromkeys(sign for sign in _SILENT.findall(text) if unicodedata.category(sign)[0] not in "CZM")
+    text = _SILENT.sub(" ", text)
     text = re.sub(r"[^\S\n]+", " ", text)
     text = re.sub(r" *\n *", "\n", text)
     return Normalized(re.sub(r" +(?=[.,;:!?])(?!\.\w)", "", text).strip(), tuple(dropped))
-
-
-def _take_out(text: str, unwanted: Callable[[str], bool], dropped: dict[str, None]) -> str:
-    """Return the text with a blank for each unwanted character; visible ones are noted in `dropped`."""
-    kept = []
-    for sign in text:
-        if not unwanted(sign):
-            kept.append(sign)
-            continue
-        kept.append(" ")
-        if unicodedata.category(sign)[0] not in "CZM":
-            dropped[sign] = None
-    return "".join(kept)
-
-
-def _is_picture(sign: str) -> bool:
-    return sign not in _KEPT and unicodedata.category(sign) in ("So", "Sk", "Cs", "Co", "Cn")
 
 
 def fold(text: str) -> str:
@@ -93,15 +75,13 @@ def fold(text: str) -> str:
     text = re.sub(r"(?<=\d)([¼-¾⅐-⅞])", r" \1", text.translate(_FOLDED))
     text = re.sub(r"(?<=\d)\s?\u2013\s?(?=\d)", "-", text)
     text = re.sub(r"(?<=\w)\u2013(?=\w)", "-", text).replace("\u2013", " - ").replace("--", " - ")
-    folded = []
-    for letter in text:
-        if letter.isascii() or letter in _KEPT:
-            folded.append(letter)
-            continue
-        plain = unicodedata.normalize("NFKD", letter).replace("\u2044", "/")
-        bare = "".join(part for part in plain if not unicodedata.combining(part))
-        folded.append(bare.translate(_FOLDED))
-    return "".join(folded)
+    return re.sub(rf"[^\x00-\x7f{_KEPT}]", _fold_letter, text)
+
+
+def _fold_letter(match: re.Match[str]) -> str:
+    plain = unicodedata.normalize("NFKD", match[0]).replace("\u2044", "/")
+    bare = "".join(part for part in plain if not unicodedata.combining(part))
+    return bare.translate(_FOLDED)
 
 
 def lower_capitals(text: str) -> str:

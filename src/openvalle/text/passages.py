@@ -6,7 +6,7 @@ import hashlib
 import re
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from openvalle.errors import TextError
 from openvalle.text.language import find_language
@@ -79,8 +79,7 @@ class Builder:
             return
         last = self.passages[-1]
         before = last.pause or 0.0
-        longer = max(before, seconds) if at_least else before + seconds
-        self.passages[-1] = Passage(last.text, last.voice, last.rate, longer, last.place)
+        self.passages[-1] = replace(last, pause=max(before, seconds) if at_least else before + seconds)
 
     def turn(self, place: str = "") -> None:
         """End the passage, because what follows is said in another manner."""

@@ -83,8 +83,9 @@ class SymbolTable:
         for symbol in symbols:
             found = self._spell(symbol)
             if not found:
-                hint = "use ARPAbet phones with stress, such as AH0, or SIL"
-                raise TextError(f"unknown text symbol {symbol!r}", hint)
+                raise TextError(
+                    f"unknown text symbol {symbol!r}", "use ARPAbet phones with stress, such as AH0, or SIL"
+                )
             ids += found
         return ids
 
