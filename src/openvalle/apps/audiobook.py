@@ -54,10 +54,6 @@ class FinishedChapter(Config):
     samples: int = Field(ge=0)
     digest: str  # of its file
 
-    def matches(self, path: Path) -> bool:
-        """Return True if the file is there as it was written."""
-        return path.is_file() and sha256(path) == self.digest
-
 
 class Progress(Config):
     """How far a book is. `settings`: digest of all that its sound depends on."""
@@ -117,9 +113,10 @@ def speak_book(
         progress = _read_progress(folder, _digest_settings(synthesizer, chapters, reading), resume)
         paths = [folder / name for name in file_names(chapters, ending)]
         kept = {number: done for number, done in progress.chapters.items() if number < len(chapters)}
-        for number in [number for number, done in kept.items() if not done.matches(paths[number])]:
-            log.warning("%s is missing or was changed; it is spoken again", paths[number])
-            del kept[number]
+        for number, path in enumerate(paths):
+            if number in kept and not (path.is_file() and sha256(path) == kept[number].digest):
+                log.warning("%s is missing or was changed; it is spoken again", path)
+                del kept[number]
         progress = progress.model_copy(update={"chapters": kept})
         missing = [number for number in range(len(chapters)) if number not in kept]
         for number in sorted(missing, key=lambda number: number != progress.chapter):  # the one that was begun first

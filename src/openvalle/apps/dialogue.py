@@ -80,7 +80,15 @@ def read_dialogue(path: str | Path) -> Dialogue:
         raise TextError(f"the script {path} is not UTF-8", "save it as UTF-8 first") from None
     if path.suffix.lower() not in _FILES:
         return parse_dialogue(text)
-    config = DialogueConfig.parse(_mapping(text, path), str(path))
+    values = parse_data(text, str(path), Syntax.TOML if path.suffix.lower() == ".toml" else Syntax.YAML)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} does not hold voices and turns", "see docs/dialogue.md")
+    if isinstance(voices := values.get("voices"), dict):  # those that lie beside the script are found there
+        beside = {name: path.parent / str(voice) for name, voice in voices.items()}
+        values["voices"] = {
+            name: str(beside[name]) if beside[name].is_file() else voice for name, voice in voices.items()
+        }
+    config = DialogueConfig.parse(values, str(path))
     turns = [Turn(turn.speaker, turn.text, turn.pause, f"turn {n}") for n, turn in enumerate(config.turns, 1)]
     return Dialogue(tuple(turns), config.voices)
 
@@ -211,17 +219,3 @@ def _track(place: Path | Free, ending: str) -> Path | Free:
     if isinstance(place, Free):
         return Free(beside(place.first), lambda: beside(final_path(place)))
     return beside(place)
-
-
-def _mapping(text: str, path: Path) -> dict[str, Any]:
-    """Return the values of a YAML or TOML script; voices that lie beside it are found there."""
-    values = parse_data(text, str(path), Syntax.TOML if path.suffix.lower() == ".toml" else Syntax.YAML)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} does not hold voices and turns", "see docs/dialogue.md")
-    voices = values.get("voices")
-    if isinstance(voices, dict):
-        beside = {name: path.parent / str(voice) for name, voice in voices.items()}
-        values["voices"] = {
-            name: str(beside[name]) if beside[name].is_file() else voice for name, voice in voices.items()
-        }
-    return values

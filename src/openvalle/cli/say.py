@@ -182,7 +182,10 @@ def stream(
     blocks = synthesizer.stream(words, voice, None, seed, sampling.read(synthesizer), **how)
     for number, block in enumerate(blocks):
         if number == 0 and file_format == "wav":  # a text that cannot be spoken writes nothing
-            sys.stdout.buffer.write(wav_header(synthesizer.rate))
+            rate = synthesizer.rate
+            form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)  # 16 bit, mono
+            head = struct.pack("<4sI4s", b"RIFF", UNKNOWN, b"WAVE") + form + struct.pack("<4sI", b"data", UNKNOWN)
+            sys.stdout.buffer.write(head)
         sys.stdout.buffer.write(block.audio.pcm())
         sys.stdout.buffer.flush()
 
@@ -198,12 +201,6 @@ def read_arriving() -> Iterator[str]:
             yield decoder.decode(raw, final=not raw)
         except UnicodeDecodeError:
             raise TextError("the text is not UTF-8", "save it as UTF-8 first") from None
-
-
-def wav_header(rate: int) -> bytes:
-    """Return the 44 bytes before 16-bit mono samples of unknown number."""
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
-    return struct.pack("<4sI4s", b"RIFF", UNKNOWN, b"WAVE") + form + struct.pack("<4sI", b"data", UNKNOWN)
 
 
 def dialogue(

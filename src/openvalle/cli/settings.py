@@ -12,7 +12,6 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,12 +46,7 @@ PATHS = ("model", "voice", "lexicon")  # if they are paths, then from the folder
 OWN = {("stream", "format")}  # what a setting for all commands leaves alone: `stream` knows two formats only
 
 
-@dataclass(frozen=True)
-class Given:
-    """A value and the file that gives it."""
-
-    value: Any
-    source: Path
+Given = tuple[Any, Path]  # a value and the file that gives it
 
 
 class Command(TyperCommand):
@@ -63,7 +57,17 @@ class Command(TyperCommand):
 
     def __init__(self, *args: Any, **rest: Any) -> None:
         super().__init__(*args, **rest)
-        self.params.append(_threads_option())
+        maker = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+        @maker.command()
+        def made(
+            threads: Annotated[
+                int | None,
+                typer.Option("--threads", min=1, help="Threads of the processor; default: one for each core."),
+            ] = None,
+        ) -> None: ...
+
+        self.params.append(get_command(maker).params[0])  # the option as Typer makes it
         param: Any
         for param in self.params:
             key = find_setting(param)
@@ -79,7 +83,7 @@ class Command(TyperCommand):
             root = ctx.find_root()
             given = defaults(_first_command(ctx), frozenset(root.command.commands), root.params.get("config"))
         keys = {param.name: key for param in self.params if (key := find_setting(param)) in given}
-        ctx.default_map = {name: given[key].value for name, key in keys.items()}
+        ctx.default_map = {name: given[key][0] for name, key in keys.items()}
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
@@ -89,7 +93,7 @@ class Command(TyperCommand):
                 raise ConfigError(f"{param.envvar}: {error.message}", "see docs/settings.md") from None
             if source is not None and source.name == "DEFAULT_MAP":
                 key = keys[param.name]
-                raise ConfigError(f"{given[key].source}: {key}: {error.message}", "see docs/settings.md") from None
+                raise ConfigError(f"{given[key][1]}: {key}: {error.message}", "see docs/settings.md") from None
             raise
 
     def invoke(self, ctx: Any) -> Any:
@@ -166,7 +170,7 @@ def _settings_in(file: Path, command: str, commands: frozenset[str], is_trusted:
             raise ConfigError(f"{file}: there is no command {name}", f"did you mean {near[0]}?" if near else "")
         _check(file, table, f"{name}.", is_trusted)
     chosen = {key: value for key, value in common.items() if (command, key) not in OWN} | tables.get(command, {})
-    return {key: Given(_placed(key, value, file.parent), file) for key, value in chosen.items()}
+    return {key: (_placed(key, value, file.parent), file) for key, value in chosen.items()}
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -206,17 +210,3 @@ def _placed(key: str, value: Any, folder: Path) -> Any:
     if key in PATHS and ("/" in value or "\\" in value or "." in value) and "://" not in value:
         return str(folder / Path(value).expanduser())
     return value
-
-
-def _threads_option() -> Any:
-    """Return the option --threads as Typer makes it."""
-    maker = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-    @maker.command()
-    def made(
-        threads: Annotated[
-            int | None, typer.Option("--threads", min=1, help="Threads of the processor; default: one for each core.")
-        ] = None,
-    ) -> None: ...
-
-    return get_command(maker).params[0]

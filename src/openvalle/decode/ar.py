@@ -118,7 +118,7 @@ def stream(
             pointer.move(scores.phonemes, uniforms[:, -1], options.path_temperature)
         rows.watch(codes, is_emitted, pointer)
         yield ARStep(codes, is_emitted, place, tuple(rows.stopped_by), tuple(rows.noticed))
-        if rows.have_ended:
+        if all(rows.stopped_by):
             return
         aligned = None if pointer.current is None else pointer.current + offsets
         scores, state = engine.step(np.where(is_emitted, codes, 0), aligned, languages, state)
@@ -258,11 +258,6 @@ class Rows:
         is_free = isinstance(pointer, MonotonicPointer)
         budgets = [_budget(config, prompt, options) if is_free else None for prompt in prompts]
         self.watches = [FailureDetector(options.watch, config.block, budget) for budget in budgets]
-
-    @property
-    def have_ended(self) -> bool:
-        """Whether there is nothing more to say."""
-        return all(self.stopped_by)
 
     def end_at_limits(self, pointer: Pointer) -> None:
         """End rows whose text is over or that may take no more steps."""

@@ -156,7 +156,8 @@ def continuation(
     A sound that ends the one and begins the other is one symbol, as everywhere; the target goes on with it.
     """
     prompt = _joined(config, recording, text, language, following)
-    size = _first_sound(config, text)
+    # the text's first sound: its marks and itself
+    size = int(np.argmax(~np.isin(text, config.marks))) + 1 if len(text) else 1
     end, begun = len(recording.text), len(recording.text) - size
     if recording.durations is None or not len(text) or not np.array_equal(prompt.text[begun:end], text[:size]):
         return prompt
@@ -168,11 +169,6 @@ def _joined(config: ARConfig, recording: Utterance, text: np.ndarray, language: 
     together = np.concatenate([recording.text, text])
     count = len(recording.text)
     return SpeechPrompt(together, count, codes, alignment, language, recording.language, following_symbols=following)
-
-
-def _first_sound(config: ARConfig, text: np.ndarray) -> int:
-    """Return how many symbols the first sound of a text (S,) is: its marks and itself."""
-    return int(np.argmax(~np.isin(text, config.marks))) + 1 if len(text) else 1
 
 
 def _without_last(recording: Utterance, symbol: int) -> Utterance:

@@ -74,13 +74,14 @@ class Reranker:
     def speak(self, generator: SpeechGenerator, segment: Segment, options: AROptions, count: int) -> Speech:
         """Return the best of `count` candidates; the first one is what a single candidate would be."""
         candidates = generator.speak([replace(segment, candidate=number) for number in range(count)], options)
-        wanted = self._embed_prompt(generator, segment.voice)
-        return self.best([self.measure(speech, segment.sentence.words, wanted) for speech in candidates])
-
-    def measure(self, speech: Speech, words: Sequence[str], wanted: np.ndarray | None) -> Speech:
-        """Return the speech with `agreement` and `similarity` in its quality record."""
-        agrees, similarity = self.listen(speech.audio, " ".join(words), wanted)
-        return replace(speech, quality=replace(speech.quality, agreement=agrees, similarity=similarity))
+        wanted, text = self._embed_prompt(generator, segment.voice), " ".join(segment.sentence.words)
+        heard = [self.listen(speech.audio, text, wanted) for speech in candidates]
+        qualities = [
+            replace(speech.quality, agreement=agrees, similarity=similarity, candidates=count)
+            for speech, (agrees, similarity) in zip(candidates, heard, strict=True)
+        ]
+        best = self.order([[quality] for quality in qualities])[0]
+        return replace(candidates[best], quality=qualities[best])
 
     def listen(self, audio: Audio, text: str, wanted: np.ndarray | None) -> tuple[float, float | None]:
         """Return the share of the words that is heard, and the cosine with a voice if one is given."""
@@ -98,11 +99,6 @@ class Reranker:
         """Return the indices of candidates, best first, by the quality records of each one's parts."""
         enough = enough_for(self.encoder.name) if self.encoder else ENOUGH
         return rank([_summarise(own) for own in candidates], enough)
-
-    def best(self, candidates: Sequence[Speech]) -> Speech:
-        """Return the best candidate."""
-        best = candidates[self.order([[speech.quality] for speech in candidates])[0]]
-        return replace(best, quality=replace(best.quality, candidates=len(candidates)))
 
     def embed(self, audio: Audio) -> np.ndarray | None:
         """Return the voice of a sound (D,), None without an encoder or without speech in it."""
