@@ -125,9 +125,9 @@ def test_cuts_lie_in_the_longest_pause():
         PhoneSpan("C", 8.2, 14),
     ]
     first, second = cut(spans, 0.5, 10)
-    assert first.end == second.start == 6.5
-    assert [span.symbol for span in first.spans] == ["A", "SIL"]
-    assert [span.symbol for span in second.spans] == ["SIL", "B", "SIL", "C"]
+    assert first[-1].end == second[0].start == 6.5
+    assert [span.symbol for span in first] == ["A", "SIL"]
+    assert [span.symbol for span in second] == ["SIL", "B", "SIL", "C"]
     assert len(cut(spans, 0.5, 14)) == 1
 
 

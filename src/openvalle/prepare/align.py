@@ -26,32 +26,21 @@ from openvalle.text.language import phonemize
 from openvalle.types import SIL
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A stretch [start, end) of an utterance, in seconds, with the spans that tile it."""
-
-    start: float
-    end: float
-    spans: tuple[PhoneSpan, ...]
-
-
-def cut(spans: Sequence[PhoneSpan], min_seconds: float, max_seconds: float) -> list[Piece]:
-    """Return the utterance whole if it lasts up to `max_seconds`, else in pieces that do.
+def cut(spans: Sequence[PhoneSpan], min_seconds: float, max_seconds: float) -> list[list[PhoneSpan]]:
+    """Return the spans of the whole utterance if it lasts up to `max_seconds`, else of pieces that do.
 
     Each cut lies in the middle of the longest pause that leaves a piece of at least half of `max_seconds`, or,
     failing that, any piece of `min_seconds`. `AudioError` if there is no pause where one is needed.
     """
     rest = list(spans)
-    pieces: list[Piece] = []
+    pieces: list[list[PhoneSpan]] = []
     while rest[-1].end - rest[0].start > max_seconds:
         place = _place(rest, min_seconds, max_seconds)
         pause = rest[place]
         middle = (pause.start + pause.end) / 2
-        head = [*rest[:place], PhoneSpan(SIL, pause.start, middle)]
-        pieces.append(Piece(rest[0].start, middle, tuple(head)))
+        pieces.append([*rest[:place], PhoneSpan(SIL, pause.start, middle)])
         rest = [PhoneSpan(SIL, middle, pause.end), *rest[place + 1 :]]
-    pieces.append(Piece(rest[0].start, rest[-1].end, tuple(rest)))
-    return pieces
+    return [*pieces, rest]
 
 
 def _place(spans: Sequence[PhoneSpan], min_seconds: float, max_seconds: float) -> int:
@@ -167,10 +156,10 @@ def check(alignment: PhoneAlignment, settings: AlignSettings) -> None:
         raise AudioError(f"{rate:.1f} phones a second")
 
 
-def _piece_row(row: Row, piece: Piece, *, whole: bool, score: float) -> Row:
-    start = round(piece.start * RATE)
-    end = row["samples"] if whole else min(row["samples"], round(piece.end * RATE))
-    words = sorted({span.word for span in piece.spans if span.word >= 0})
+def _piece_row(row: Row, piece: Sequence[PhoneSpan], *, whole: bool, score: float) -> Row:
+    start = round(piece[0].start * RATE)
+    end = row["samples"] if whole else min(row["samples"], round(piece[-1].end * RATE))
+    words = sorted({span.word for span in piece if span.word >= 0})
     texts = [word[0] for word in row["words"]]
     # A word whose only phone joined its neighbour's equal one has no span of its own, but is spoken here.
     first, last = (0, len(texts) - 1) if whole else (words[0], words[-1])
@@ -187,7 +176,7 @@ def _piece_row(row: Row, piece: Piece, *, whole: bool, score: float) -> Row:
         "sound": row["sound"],
         "score": round(score, 3),
         "words": texts[first : last + 1],
-        "spans": [_span_row(span, piece.start, first) for span in piece.spans],
+        "spans": [_span_row(span, piece[0].start, first) for span in piece],
     }
 
 
