@@ -11,7 +11,6 @@ from pydantic import ConfigDict, model_validator
 from openvalle.config import Config, read_mapping
 
 FILE = Path(__file__).with_name("published.yaml")
-ORIGINAL = "original"
 
 
 class PublishedRow(Config):
@@ -47,11 +46,6 @@ class PublishedTable(Config):
             if unknown:
                 raise ValueError(f"{self.id}: {row.system} has figures without a column: {unknown}")
         return self
-
-    @property
-    def original(self) -> PublishedRow | None:
-        """The row of the recordings themselves, which an evaluation reproduces first."""
-        return next((row for row in self.rows if row.role == ORIGINAL), None)
 
     def caption(self) -> str:
         """Return source and circumstances on one line."""

@@ -80,7 +80,11 @@ class Report:
                 )
             for metric, count in _not_numbers(self.of(system)).items():
                 found.append(f"{system}: {metric} of {count} answers is not a number and is left out")
-        doubtful = [one.item for one in self.results if one.system == ORIGINAL and _is_doubtful(one)]
+        doubtful = [
+            one.item
+            for one in self.results
+            if one.system == ORIGINAL and one.metrics["word_errors"] >= DOUBTFUL_WER * max(one.metrics["words"], 1)
+        ]
         if doubtful:
             found.append(
                 f"the transcripts of {len(doubtful)} recordings do not fit what is heard: "
@@ -179,10 +183,6 @@ def compare_rules(first: Report, second: Report) -> list[str]:
 
     one, two = rules(first), rules(second)
     return [f"{name}: {one[name]} and {two[name]}" for name in one if one[name] != two[name]]
-
-
-def _is_doubtful(recording: Result) -> bool:
-    return recording.metrics["word_errors"] >= DOUBTFUL_WER * max(recording.metrics["words"], 1)
 
 
 def _not_numbers(rows: Sequence[Result]) -> dict[str, int]:

@@ -44,7 +44,8 @@ class CorpusExcerpt:
     def load(self, folders: Folders) -> Audio:
         """Return the sound, 24 kHz mono, levelled over the whole recording and then cut."""
         if self.folder not in folders:
-            raise UserError(f"the list needs the folder of the {self.folder}", f"give --{_option(self.folder)} FOLDER")
+            option = "data" if self.folder == CORPUS else self.folder
+            raise UserError(f"the list needs the folder of the {self.folder}", f"give --{option} FOLDER")
         audio = normalize(read(folders[self.folder] / self.audio))
         if not self.start and self.end is None:
             return audio
@@ -171,7 +172,3 @@ def check_files(items: Sequence[TestItem], folders: Folders) -> None:
         raise UserError(
             f"{len(missing)} recordings of the list are missing, such as {shown}", "check the corpus' folder"
         )
-
-
-def _option(folder: str) -> str:
-    return "data" if folder == CORPUS else folder

@@ -196,7 +196,7 @@ def results(study: Study, submissions: Sequence[Submission], rules: Exclusion, s
         },
         "repeated_answers": sum(submission.repeats for submission in submissions),
         "interval": f"{LEVEL:.0%}, bootstrap over raters and items, {DRAWS} draws, seed {seed}",
-        "systems": [_row(study, name, counted, everything, seed) for name in _systems(everything)],
+        "systems": [_row(study, name, counted, everything, seed) for name in sorted({s.system for s in everything})],
         "agreement": _agreement(counted),
         "exclusion": rules.model_dump(),
         "design": design.model_dump(mode="json"),
@@ -206,10 +206,6 @@ def results(study: Study, submissions: Sequence[Submission], rules: Exclusion, s
         found["baseline"] = design.baseline
         found["order_effect"] = _interval([s.shown for s in counted], counted, seed)
     return found
-
-
-def _systems(found: Sequence[Score]) -> list[str]:
-    return sorted({score.system for score in found})
 
 
 def _row(study: Study, name: str, counted: Sequence[Score], everything: Sequence[Score], seed: int) -> Results:
