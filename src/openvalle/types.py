@@ -118,6 +118,7 @@ class Utterance:
     language: int = 0
     speaker_codes: np.ndarray | None = None
     speaker_start: int | None = None
+    prompt_frames: int | None = None  # of `codes`: the first are another utterance of the speaker; None: all are one
     id: str = ""  # of its row in a corpus
     language_name: str = ""
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +58,13 @@ def _write_tokens(folder: Path, lengths: dict[str, list[int]]) -> Path:
 
 
 @pytest.fixture
-def make_tokens(tmp_path: Path) -> Callable[[dict[str, list[int]]], Path]:
-    """Maker of token shards from the symbol counts of each speaker's rows."""
-    return partial(_write_tokens, tmp_path)
+def make_tokens(tmp_path: Path) -> Callable[..., Path]:
+    """Maker of token shards from the symbol counts of each speaker's rows, in a folder of a name that may be given."""
+    return lambda lengths, name=".": _write_tokens(tmp_path / name, lengths)
 
 
 @pytest.fixture
-def token_folder(make_tokens: Callable[[dict[str, list[int]]], Path]) -> Path:
+def token_folder(make_tokens: Callable[..., Path]) -> Path:
     """Token shards of 3 speakers with 300, 60 and 1 rows of very different lengths."""
     rng = np.random.default_rng(2)
     counts = {"many": 300, "some": 60, "one": 1}

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from openvalle.data.batches import TokenBatches, fixed_batches, row_weights
-from openvalle.data.shards import TokenShards, crop
+from openvalle.data.shards import JoinedShards, TokenShards, crop
+from openvalle.decode.prompt import zero_shot
+from openvalle.errors import ModelError
+from openvalle.model.batch import Batch
+from openvalle.model.config import ARConfig
 from openvalle.types import TokenSpec, Utterance, Vocabulary
 
 BUDGET = 4000
@@ -156,3 +160,48 @@ def test_building_batches_is_linear_in_the_rows(tmp_path):
 
     few, many = seconds(8_000), seconds(32_000)
     assert many < max(5 * few, 0.2), (few, many)  # a few milliseconds make no ratio
+
+
+def test_pairs_begin_with_another_utterance_of_the_speaker_as_when_speaking(make_tokens):
+    """Text, codes and path of a pair are those of a zero-shot prompt followed by what is then said."""
+    shards = TokenShards.open(make_tokens({"many": [20, 25, 30, 40], "alone": [30]}))
+    batches = TokenBatches(shards, 600, pairs=1.0, prompt_seconds=(0.2, 0.8))
+    config = ARConfig(symbols=5, alignment="phoneme", merge=2)
+    found = [row for step in range(40) for row in batches.batch(step)]
+    assert {row.prompt_frames is None for row in found if row.id.startswith("alone")} == {True}
+    pairs = [row for row in found if row.id.startswith("many")]
+    assert pairs
+    for row in pairs:
+        count = row.prompt_frames
+        assert count is not None and 0 < count <= 60 and count % 2 == 0
+        symbols = int((row.durations.cumsum(0) <= count).sum())
+        spoken = shards[[each["id"] for each in shards.rows].index(row.id)]
+        assert np.array_equal(row.codes[count:], spoken.codes)
+        assert np.array_equal(row.text[symbols:], spoken.text)
+        assert row.text[symbols - 1] != row.text[symbols]
+        recording = Utterance(row.text[:symbols], row.codes[:count], row.durations[:symbols])
+        prompt = zero_shot(config, recording, spoken.text).ar(config)
+        assert np.array_equal(prompt.text, row.text)
+        padded = Batch.of([row], merge=2)
+        assert padded.prompt_lens.tolist() == [count]
+        assert np.array_equal(padded.alignment[0, :count:2].numpy(), prompt.alignment[: count // 2])
+
+
+def test_folders_are_drawn_by_their_shares(make_tokens, tmp_path):
+    few = TokenShards.open(make_tokens({"anna": [20] * 40}, "few"))
+    many = TokenShards.open(make_tokens({"anna": [20] * 300, "ben": [20] * 60}, "many"))
+    shards = JoinedShards([few, many])
+    assert len(shards) == 400 and len(set(shards.speakers)) == 3
+    assert np.array_equal(shards[41].codes, many[1].codes) and shards[41].id == "1/anna-1"
+    assert shards.neighbour("1/anna-1").id == "1/anna-0"
+    batches = TokenBatches(shards, 400, shares=[0.7, 0.3])
+    drawn = np.concatenate([batches.rows(step) for step in range(2000)])
+    assert (shards.part[drawn] == 0).mean() == pytest.approx(0.7, abs=0.05)
+
+
+def test_folders_of_different_codecs_are_refused(make_tokens):
+    first, second = (make_tokens({"anna": [20] * 4}, name) for name in ("one", "two"))
+    path = second / "tokens" / "codec.json"
+    path.write_text(path.read_text().replace("c0dec", "other"))
+    with pytest.raises(ModelError, match="another codec"):
+        JoinedShards([TokenShards.open(first), TokenShards.open(second)])

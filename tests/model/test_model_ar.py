@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from lm_samples import AR_KINDS, ENTRIES, SMALL, ar_of, batch_for, shaken, utterance
-from openvalle.model.ar import AR, ARInputs
+from openvalle.model.ar import AR, ARInputs, ar_examples
+from openvalle.model.batch import Batch
 from openvalle.model.config import ARConfig
+from openvalle.types import Utterance
 
 EVERY = pytest.mark.parametrize("kind", AR_KINDS)
 
 
 def inputs_for(model, rows) -> ARInputs:
-    return model._inputs(batch_for(model.config, rows), None)
+    return ar_examples(model.config, batch_for(model.config, rows), None, training=False).inputs
 
 
 def narrow(inputs: ARInputs, start: int, end: int) -> ARInputs:
@@ -128,21 +130,37 @@ def test_a_lead_of_one_tells_a_code_its_phoneme():
     for lead in (0, 1):
         model = AR(ARConfig.parse({**SMALL, "alignment": "phoneme", "phoneme_lead": lead}))
         row = dataclasses.replace(utterance(3, 4, 0), durations=np.array([2, 1, 1]))
-        aligned = model._inputs(batch_for(model.config, [row]), None).aligned
+        aligned = inputs_for(model, [row]).aligned
         assert aligned[0].tolist() == ([-1, 0, 0, 1, 2] if lead == 0 else [0, 0, 1, 2, 2])
 
 
 @pytest.mark.parametrize("lead", [0, 1])
 def test_the_phoneme_target_is_the_frame_after_the_last_input_one(lead):
-    """A model whose phoneme head is perfect at the stated offset has no phoneme loss."""
-    model = AR(ARConfig.parse({**SMALL, "alignment": "phoneme", "phoneme_lead": lead}))
-    phonemes, lens = torch.tensor([[3, 3, 5, 7]]), torch.tensor([4])
-    logits = torch.full((5, SMALL["symbols"]), -50.0)
-    for at in range(4 - lead):
-        logits[at, phonemes[0, at + lead]] = 50.0
-    loss, accuracy = model._phoneme_loss(logits, phonemes, lens, torch.ones(1, 5, dtype=torch.bool))
-    assert float(loss) < 1e-6
-    assert float(accuracy) == 1
+    config = ARConfig.parse({**SMALL, "alignment": "phoneme", "phoneme_lead": lead})
+    row = Utterance(np.array([3, 5, 7]), np.zeros((4, 8), np.int64), np.array([2, 1, 1]))
+    found = ar_examples(config, Batch.of([row]), None, training=True)
+    assert found.phonemes is not None
+    assert found.phonemes.tolist() == ([3, 3, 5, 7, -100] if lead == 0 else [3, 5, 7, -100, -100])
+
+
+def test_a_noisy_history_keeps_targets_prompts_and_phonemes(utterances):
+    """Changed inputs come from frames of the same symbol but for one in eight, and never from elsewhere in a prompt."""
+    config = ARConfig.parse({**SMALL, "alignment": "phoneme", "history_noise": 0.9, "merge": 2})
+    rows = [dataclasses.replace(row, prompt_frames=6) for row in utterances]
+    batch = Batch.of(rows, merge=2)
+    noisy = ar_examples(config, batch, torch.Generator().manual_seed(0), training=True)
+    clean = ar_examples(config, batch, None, training=False)
+    assert torch.equal(noisy.codes, clean.codes)
+    assert torch.equal(noisy.inputs.groups[:, :3], clean.inputs.groups[:, :3])
+    changed = noisy.inputs.groups != clean.inputs.groups
+    real = torch.arange(changed.shape[1]) < clean.inputs.group_lens[:, None]
+    assert changed.any() and not changed[~real].any()
+    phonemes = batch.text.gather(1, batch.alignment[:, ::2])
+    known = {(int(p), int(c)) for p, c in zip(phonemes[real], clean.inputs.groups[..., 0][real], strict=True)}
+    fitting = [
+        (int(p), int(c)) in known for p, c in zip(phonemes[changed[..., 0]], noisy.inputs.groups[changed], strict=True)
+    ]
+    assert sum(fitting) > len(fitting) / 2
 
 
 def test_without_begin_the_texts_end_predicts_the_first_code(utterances):
@@ -164,7 +182,7 @@ def test_groups_are_clipped_from_the_start_and_end_with_a_group_of_eos(group):
     row = utterance(5, 29, 0)
     batch = batch_for(model.config, [row])
     assert batch.codes[0, :, 0].tolist() == row.codes[29 % group :, 0].tolist()
-    logits = model(model._inputs(batch, None)).codes[0].log_softmax(-1)  # (N + 1, G, classes)
+    logits = model(inputs_for(model, [row])).codes[0].log_softmax(-1)  # (N + 1, G, classes)
     target = torch.cat([batch.codes[0, :, 0], torch.full((group,), model.eos)]).view(-1, group)
     assert len(logits) == 29 // group + 1
     expected = -logits.gather(-1, target[..., None]).mean()
@@ -195,8 +213,8 @@ def test_language_dropout_is_for_training_only():
     model = AR(config).train()
     batch = batch_for(config, [utterance(5, 32, seed) for seed in range(4)])
     rng = torch.Generator().manual_seed(0)
-    assert int(model._inputs(batch, rng).languages.count_nonzero()) == 0
-    assert torch.equal(model.eval()._inputs(batch, rng).languages[:, 0], batch.languages)
+    assert int(ar_examples(model.config, batch, rng, training=True).inputs.languages.count_nonzero()) == 0
+    assert torch.equal(ar_examples(model.config, batch, rng, training=False).inputs.languages[:, 0], batch.languages)
 
 
 @EVERY

@@ -22,6 +22,7 @@ from openvalle.model.nar import NAR
         (ARConfig, {"language_on": "audio-and-text"}, "without languages"),
         (ARConfig, {"phoneme_lead": 0}, "no phoneme stream"),
         (ARConfig, {"phoneme_weight": 2.0}, "no phoneme stream"),
+        (ARConfig, {"history_noise": 0.5}, "no phoneme stream"),
         (ARConfig, {"text_attention": "causal", "text_prenet": "conv"}, "sees the symbols ahead"),
         (ARConfig, {"alignment": "phoneme", "use_bos": False}, "<BOS> holds the first frame's phoneme"),
         (ARConfig, {"grup": 2}, "grup"),
@@ -100,6 +101,8 @@ AR_CHANGES = {
     "use_bos": ({}, {"use_bos": False}),
     "phoneme_lead": (ALIGNED, {**ALIGNED, "phoneme_lead": 0}),
     "phoneme_weight": (ALIGNED, {**ALIGNED, "phoneme_weight": 0.5}),
+    "history_noise": (ALIGNED, {**ALIGNED, "history_noise": 0.9}),
+    "label_smoothing": ({}, {"label_smoothing": 0.1}),
 }
 NAR_CHANGES = {
     **{name: AR_CHANGES[name] for name in ARConfig.model_fields if name in NARConfig.model_fields},

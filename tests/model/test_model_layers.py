@@ -10,7 +10,7 @@ from lm_samples import SMALL, STACK, shaken
 from openvalle.errors import ModelError
 from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig, TransformerConfig
-from openvalle.model.embeddings import PositionEmbedding, gather_symbols, join
+from openvalle.model.embeddings import ConvPrenet, PositionEmbedding, gather_symbols, join
 from openvalle.model.nar import NAR
 from openvalle.model.transformer import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Transformer
 
@@ -96,3 +96,20 @@ def test_blocks_at_the_papers_size_have_151_million_parameters():
     assert round(expected / 1e6) == 151
     inside = sum(p.numel() for name, p in nar.transformer.blocks.named_parameters() if "norm" not in name)
     assert inside == 12 * per_block
+
+
+def test_the_prenet_is_the_same_as_a_matrix_multiply():
+    torch.manual_seed(0)
+    prenet, x = ConvPrenet(8, 5), torch.randn(2, 11, 8)
+    torch.testing.assert_close(prenet._multiply(x), prenet._convolve(x))
+
+
+def test_known_sizes_change_nothing():
+    """What the device need not be asked for is what it would have said."""
+    torch.manual_seed(0)
+    lens = torch.tensor([3, 5])
+    query, key, value = torch.randn(3, 2, 2, 9, 4).unbind(0)
+    asked, known = (Mask(causal=True, prefix_lens=lens, longest_prefix=size) for size in (None, 5))
+    assert torch.equal(asked.attend(query, key, value), known.attend(query, key, value))
+    parts = [(torch.randn(2, 5, 4), lens), (torch.randn(2, 3, 4), torch.tensor([3, 1]))]
+    assert torch.equal(join(parts).vectors, join(parts, 6).vectors)

@@ -29,7 +29,7 @@ class Task:
         self.networks = {"net": torch.nn.Linear(4, 4)}
     def batch(self, index, rank, world):
         return Rows(torch.randn(8, 4, generator=torch.Generator().manual_seed(index * world + rank)))
-    def losses(self, batch, step, rng):
+    def losses(self, batch, at, rng):
         loss = (self.networks["net"](batch.x) - batch.x / 2).pow(2).mean()
         return Losses({"net": loss}, {"loss": loss.item()})
     def validate(self, averages):

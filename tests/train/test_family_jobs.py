@@ -12,7 +12,7 @@ import torch
 
 from lm_samples import speak
 from openvalle.data.shards import TokenShards, take_symbols, write_tokens
-from openvalle.decode.prompt import continual, zero_shot
+from openvalle.decode.prompt import continuation, zero_shot
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.errors import ConfigError
@@ -21,6 +21,7 @@ from openvalle.model.checkpoint import Part, load_bundle, save_bundle
 from openvalle.synth.load import parse_options
 from openvalle.text.symbols import inventory
 from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask
+from openvalle.train.loop import Moment
 from openvalle.train.recipe import read_job, run
 
 RECIPES = Path(__file__).parents[2] / "src" / "openvalle" / "recipes"
@@ -73,7 +74,7 @@ def test_from_a_recipe_to_speech(system, tmp_path):
     row = replace(item, language=1)
     prompts = [
         zero_shot(bundle.ar.config, row, np.array([45, 3, 49, 46]), language=1),
-        continual(bundle.ar.config, row, frames=12),
+        continuation(bundle.ar.config, row, np.array([45, 3, 49, 46]), 1),
     ]
     spoken = speak(TorchAR(bundle.ar), TorchNAR(bundle.nar), prompts, options, make_rngs([1, 2]))
     assert all(codes.ndim == 2 and codes.shape[1] == 8 for codes in spoken)
@@ -97,7 +98,7 @@ def test_the_prompt_of_x_is_what_the_speaker_said_before(tmp_path):
     for index, other in enumerate(expected):
         assert np.array_equal(elsewhere[index], shards[other].codes)
     assert len(elsewhere[5]) == 0  # cleo said nothing else: no prompt
-    assert float(made.losses(made.batch(0, 0, 1), 0, torch.Generator()).minimise["nar"].detach()) > 0
+    assert float(made.losses(made.batch(0, 0, 1), Moment(0, 0.0), torch.Generator()).minimise["nar"].detach()) > 0
 
 
 def test_the_prompt_of_valle_is_from_the_recording_that_was_cropped(tmp_path):

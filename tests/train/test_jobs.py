@@ -20,7 +20,7 @@ from openvalle.codec.load import load_codec
 from openvalle.data.shards import TokenShards, to_int16, write_audio, write_tokens
 from openvalle.errors import ConfigError, ModelError
 from openvalle.jsonl import write_json_lines
-from openvalle.model.checkpoint import load_bundle
+from openvalle.model.checkpoint import NetworkFile, load_bundle, load_network
 from openvalle.text.symbols import inventory
 from openvalle.train.codec import start_decoder
 from openvalle.train.recipe import run
@@ -211,6 +211,35 @@ def test_the_decoder_trains_on_what_the_nar_model_predicts(prepared: Path) -> No
         decoders.append(BuiltinCodec.load(train_codec(prepared, name, sound)).decoder)
     first, second = (torch.cat([p.flatten() for p in decoder.parameters()]) for decoder in decoders)
     assert not torch.equal(first, second)
+
+
+def test_a_nar_model_is_sharpened_after_a_share_of_the_training(prepared: Path) -> None:
+    codec = load_codec(train_codec(prepared))
+    assert isinstance(codec, BuiltinCodec)
+    tokenize(prepared, codec)
+    residuals = {"latent": 4, "residual": {"passes": 1, "code_weight": 0.0, "gain": 1.5}}
+    values = {
+        "data": [{"folder": str(prepared), "share": 0.5}, {"folder": str(prepared), "share": 0.5}],
+        "codec": str(prepared / "codec-run" / "codec"),
+        "model": {"transformer": STACK, "codebook_size": 32, "merge": 2, "alignment": "phoneme", **residuals}
+        | {"prompt_min": 2, "prompt_max": 4},
+        "batches": {"frames": 160, "pairs": 0.5, "prompt_seconds": [0.1, 0.2]},
+        "loop": {**LOOP, "steps": 4, "log_every": 1, "snapshots": [0.5]},
+        "adversarial": {"begin": 0.5, "ramp": 0.1, "frames": 8, "stretches": 4, "channels": 8},
+    }
+    nar = run("nar", write_recipe(prepared / "sharp.yaml", values), (), prepared / "sharp")
+    rows = [json.loads(line) for line in (nar / "metrics.jsonl").read_text().splitlines()]
+    judged = ["told_apart" in row for row in rows if row["group"] == "train"]
+    assert judged == [False, False, True, True]
+    before, after = (load_network(NetworkFile.load(f / "nar.json"), f) for f in (nar / "at-0.50", nar))
+    assert (before.config.residual.gain, after.config.residual.gain) == (1.5, 1.3)
+    assert not torch.equal(before.residual_head.linear.weight, after.residual_head.linear.weight)
+    blunt = run("nar", write_recipe(prepared / "x.yaml", values | {"adversarial": None}), (), prepared / "blunt")
+    dull = load_network(NetworkFile.load(blunt / "nar.json"), blunt)
+    assert not torch.equal(dull.residual_head.linear.weight, after.residual_head.linear.weight)
+    with pytest.raises(ConfigError, match="predicts residuals"):
+        plain = {"transformer": STACK, "codebook_size": 32, "merge": 2, "alignment": "phoneme"}
+        run("ar", write_recipe(prepared / "y.yaml", values | {"model": plain}), (), prepared / "ar")
 
 
 def test_a_decoder_trained_on_keeps_the_tokens(prepared: Path) -> None:

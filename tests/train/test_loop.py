@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from openvalle.errors import ConfigError, ModelError
-from openvalle.train.loop import LoopConfig, Losses, Validation, fit
+from openvalle.train.loop import LoopConfig, Losses, Moment, Validation, fit
 from openvalle.train.optim import Decay, OptimConfig, learning_rate, make_optimizer
 from openvalle.train.state import latest_checkpoint
 
@@ -46,7 +46,7 @@ class Regression:
         self.asked.append(index)
         return Rows(torch.randn(self.rows, 4, generator=torch.Generator().manual_seed(index * world + rank)))
 
-    def losses(self, batch: Rows, step: int, rng: torch.Generator) -> Losses:
+    def losses(self, batch: Rows, at: Moment, rng: torch.Generator) -> Losses:
         time.sleep(self.pause)
         noise = 0.1 * torch.randn(batch.x.shape, generator=rng)
         losses = {name: (net(batch.x + noise) - batch.x / 2).pow(2).mean() for name, net in self.networks.items()}
@@ -178,8 +178,50 @@ def test_weights_of_matrices_decay_and_no_others() -> None:
 @pytest.mark.parametrize(("decay", "last"), [(Decay.CONSTANT, 1.0), (Decay.LINEAR, 0.1), (Decay.COSINE, 0.1)])
 def test_learning_rate_rises_and_falls(decay: Decay, last: float) -> None:
     optim = OptimConfig(learning_rate=1.0, warmup=10, decay=decay, floor=0.1)
-    rates = [learning_rate(optim, step, 100) for step in range(101)]
+    rates = [learning_rate(optim, step, step / 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == 1.0
     assert rates[100] == pytest.approx(last)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_a_budget_of_seconds_ends_the_training_and_sets_its_schedule(tmp_path: Path) -> None:
+    task = Regression(pause=0.02)
+    began = time.monotonic()
+    optim = OptimConfig(learning_rate=1.0, warmup=2, floor=0.0)
+    fit(task, config(steps=None, seconds=1.5, log_every=1, optim=optim), tmp_path)
+    assert 1.4 < time.monotonic() - began < 120
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [row["learning_rate"] for row in rows if row["group"] == "train"]
+    assert len(rates) == len(task.asked) > 5
+    assert rates[0] == 0.5 and max(rates) == 1.0
+    assert rates[-1] < 0.2
+    again = Regression()
+    fit(again, config(steps=None, seconds=1.5, optim=optim), tmp_path)  # the seconds of all parts count
+    assert again.asked == []
+
+
+def test_training_needs_a_length() -> None:
+    with pytest.raises(ValueError, match="steps, seconds or both"):
+        config(steps=None)
+
+
+def test_snapshots_keep_the_averages_of_their_moment(tmp_path: Path) -> None:
+    kept: dict[str, torch.Tensor] = {}
+
+    def keep(averages: Mapping[str, nn.Module], folder: Path, done: float) -> None:
+        assert f"at-{done:.2f}" == folder.name
+        kept[folder.name] = weights(averages)
+
+    fit(Regression(), config(snapshots=(0.5,)), tmp_path / "long", keep)
+    half = fit(Regression(), config(steps=6, optim=OptimConfig(learning_rate=0.01, warmup=12)), tmp_path / "short")
+    assert list(kept) == ["at-0.50"]
+    long = fit(Regression(), config(), tmp_path / "whole")
+    assert not torch.equal(kept["at-0.50"], weights(long))
+    assert kept["at-0.50"].shape == weights(half).shape
+
+
+def test_batches_made_ahead_by_other_processes_are_the_same(tmp_path: Path) -> None:
+    alone = fit(Regression(), config(accumulate=2), tmp_path / "alone")
+    ahead = fit(Regression(), config(accumulate=2, workers=2), tmp_path / "ahead")
+    assert torch.equal(weights(alone), weights(ahead))

@@ -22,7 +22,8 @@ from openvalle.train.predict import PredictRecipe
 from openvalle.train.recipe import read_job, read_pair
 
 SHIPPED = Path(__file__).parents[2] / "src" / "openvalle" / "recipes"
-SYSTEMS = [f"{name}-{size}" for name in ("valle", "vallex", "valler", "valle2") for size in ("paper", "small")]
+SYSTEMS = ["speedrun"]
+SYSTEMS += [f"{name}-{size}" for name in ("valle", "vallex", "valler", "valle2") for size in ("paper", "small")]
 SYSTEM = {
     "data": "data",
     "ar": {"model": {"merge": 2, "alignment": "phoneme"}, "loop": {"steps": 3}},

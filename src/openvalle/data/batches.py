@@ -2,6 +2,9 @@
 
 Nothing is remembered between steps, so a resumed run needs the step number only, and any number of ranks draw
 different batches from the same recipe. Still no row is met far more often than its weight says: `even_point`.
+
+A share of the batches of tokens may be of pairs: two utterances of a speaker in one row, the first as the prompt of the
+second, as in zero-shot speaking.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from pydantic import Field
 
 from openvalle.audio import RATE, Audio, change_gain, change_speed
 from openvalle.config import Config
-from openvalle.data.shards import AudioShards, TokenShards, crop
+from openvalle.data.shards import AudioShards, JoinedShards, Shards, TokenShards, crop, join_utterances
 from openvalle.errors import ConfigError, ModelError
 from openvalle.types import Utterance
 
@@ -47,6 +50,14 @@ def row_weights(speakers: Sequence[str], lengths: np.ndarray, power: float, *, b
     within = lengths / total[speaker] if by_length else 1 / np.bincount(speaker)[speaker]
     weights = share[speaker] * within
     return weights / weights.sum()
+
+
+def scale_to_shares(weights: np.ndarray, part: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Return `weights` (rows,) scaled so that the rows of each `part` (rows,) together have its share."""
+    total = np.bincount(part, weights, len(shares))  # (parts,)
+    scales = np.divide(shares, total, out=np.zeros(len(shares)), where=total > 0)
+    scaled = weights * scales[part]
+    return scaled / scaled.sum()
 
 
 class Augmentation(Config):
@@ -151,12 +162,14 @@ class TokenBatches:
     """Batches of up to `frames_per_batch` frames, padding included, of rows of similar length.
 
     Rows are drawn by speaker ∝ hours ** `speaker_power` and evenly within a speaker. Rows longer than
-    `max_seconds` are cropped at random symbol boundaries; without alignment they are left out.
+    `max_seconds` are cropped at random symbol boundaries; without alignment they are left out. `shares`: how much of
+    the draws comes from each folder of the shards. In a share `pairs` of the batches every row is prompted with a
+    piece, of between the two `prompt_seconds`, of another utterance of its speaker.
     """
 
     def __init__(
         self,
-        shards: TokenShards,
+        shards: Shards,
         frames_per_batch: int,
         seed: int = 0,
         rank: int = 0,
@@ -164,9 +177,13 @@ class TokenBatches:
         *,
         speaker_power: float = 0.5,
         max_seconds: float | None = None,
+        shares: Sequence[float] | None = None,
+        pairs: float = 0.0,
+        prompt_seconds: tuple[float, float] = (2.0, 6.0),
         spread: float = SPREAD,
     ) -> None:
         assert 0 <= rank < world, (rank, world)
+        assert shards.is_aligned or not pairs, "byte pairs cannot be joined"
         self.shards = shards
         self.frames_per_batch = frames_per_batch
         self.seed, self.rank, self.world, self.spread = seed, rank, world, spread
@@ -182,7 +199,16 @@ class TokenBatches:
         frames = np.minimum(every[usable], self.max_frames)
         order = np.argsort(frames, kind="stable")  # (rows,)
         self._order, self._frames = usable[order], frames[order]
-        weights = row_weights([speakers[row] for row in usable], every[usable], speaker_power)[order]
+        weights = row_weights([speakers[row] for row in usable], every[usable], speaker_power)
+        if shares is not None:
+            assert isinstance(shards, JoinedShards)
+            weights = scale_to_shares(weights, shards.part[usable], shares)
+        weights = weights[order]
+        self.pairs = pairs
+        self.prompt_frames = tuple(int(each * rate) // self.block * self.block for each in prompt_seconds)
+        _, self._speaker = np.unique(speakers, return_inverse=True)  # (rows,)
+        by_speaker = np.argsort(self._speaker, kind="stable")
+        self._of_speaker = np.split(by_speaker, np.cumsum(np.bincount(self._speaker))[:-1])
         self._log_weights = np.log(weights)
         # A batch around a long row has fewer rows, so long rows start batches more often: every row is then
         # drawn as often as its weight says.
@@ -190,14 +216,30 @@ class TokenBatches:
         self._anchors /= self._anchors[-1]
 
     def rows(self, step: int) -> list[int]:
-        """Return the rows of the batch of a step on this rank."""
-        return self._draw(step, draw_generator(self.seed, step, self.rank))
+        """Return the rows of the batch of a step on this rank; the second ones, if it is of pairs."""
+        return self._draw(step, *self._start(step))
 
     def batch(self, step: int) -> list[Utterance]:
         """Return the utterances of a step on this rank, cropped where they are too long."""
+        rng, prompt = self._start(step)
+        found = []
+        for row in self._draw(step, rng, prompt):
+            utterance = crop(self.shards[row], self.max_frames, rng, self.block)
+            own = self._of_speaker[self._speaker[row]] if prompt else ()
+            if len(own) > 1:
+                other = int(rng.choice(own[own != row]))
+                piece = crop(self.shards[other], prompt, rng, self.block)
+                utterance = join_utterances(piece, utterance, self.block)
+            found.append(utterance)
+        return found
+
+    def _start(self, step: int) -> tuple[np.random.Generator, int]:
+        """Return the generator of a step, and the most frames of its rows' prompts; 0 if it is not of pairs."""
         rng = draw_generator(self.seed, step, self.rank)
-        rows = self._draw(step, rng)
-        return [crop(self.shards[row], self.max_frames, rng, self.block) for row in rows]
+        if not self.pairs or rng.random() >= self.pairs:
+            return rng, 0
+        shortest, longest = self.prompt_frames
+        return rng, int(rng.integers(shortest, longest + 1))
 
     def stage_uniform(self, step: int) -> float:
         """Return a number from [0, 1) that is even over steps and over those of any one row: what decides the stage."""
@@ -206,7 +248,7 @@ class TokenBatches:
     def _point(self, step: int) -> tuple[float, float]:
         return even_point(self.seed, step * self.world + self.rank)
 
-    def _draw(self, step: int, rng: np.random.Generator) -> list[int]:
+    def _draw(self, step: int, rng: np.random.Generator, prompt: int) -> list[int]:
         anchor = min(int(np.searchsorted(self._anchors, self._point(step)[0])), len(self._order) - 1)
         low, high = self._window(anchor)
         # The k largest of log weight + Gumbel noise are a draw of k without replacement.
@@ -214,7 +256,7 @@ class TokenBatches:
         keys[anchor - low] = np.inf
         drawn = low + np.argsort(-keys)
         longest = np.maximum.accumulate(self._frames[drawn])
-        fits = longest * np.arange(1, len(drawn) + 1) <= self.frames_per_batch
+        fits = (longest + prompt) * np.arange(1, len(drawn) + 1) <= self.frames_per_batch
         count = max(1, len(drawn) if fits.all() else int(np.argmin(fits)))
         return self._order[drawn[:count]].tolist()
 
@@ -229,7 +271,7 @@ class TokenBatches:
         return low, high
 
 
-def fixed_batches(shards: TokenShards, frames_per_batch: int) -> list[list[int]]:
+def fixed_batches(shards: Shards, frames_per_batch: int) -> list[list[int]]:
     """Return every row exactly once, shortest first, in batches of up to `frames_per_batch`: for validation."""
     batches: list[list[int]] = []
     frames = shards.frames

@@ -37,12 +37,14 @@ def read_rows(path: Path) -> list[Row]:
         raise ModelError(f"cannot read {path} ({error})", "run `openvalle prepare` again") from None
 
 
-def select_split(rows: list[Row], split: str | None, source: Path) -> list[Row]:
-    """Return the rows of `split` (None: all); `ModelError` lists the splits if there are none."""
-    chosen = [row for row in rows if split is None or row["split"] == split]
+def select_split(rows: list[Row], split: str | Sequence[str] | None, source: Path) -> list[Row]:
+    """Return the rows of `split`, or of several (None: all); `ModelError` lists the splits if there are none."""
+    splits = (split,) if isinstance(split, str) else split
+    chosen = [row for row in rows if splits is None or row["split"] in splits]
     if not chosen:
         there = ", ".join(sorted({str(row["split"]) for row in rows})) or "nothing"
-        raise ModelError(f"{source} holds no utterance of the split {split!r}", f"it holds {there}")
+        wanted = " or ".join(repr(name) for name in splits or ())
+        raise ModelError(f"{source} holds no utterance of the split {wanted}", f"it holds {there}")
     return chosen
 
 
@@ -96,6 +98,31 @@ def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, block:
         return take_symbols(utterance, int(lasting[place - 1]) + 1 if place else 0, int(lasting[place]) + 1)
     start = int(rng.choice(choice))
     return take_symbols(utterance, int(usable[start]), int(usable[ends[start]]))
+
+
+def join_utterances(first: Utterance, second: Utterance, block: int) -> Utterance:
+    """Return `second` after `first`, which prompts it, as `openvalle.decode.prompt.zero_shot` lays both out.
+
+    A symbol that ends the one and begins the other (a pause) is cut from the first; the prompt is whole blocks of
+    frames. Nothing is joined if nothing is left of the first.
+    """
+    assert first.durations is not None and second.durations is not None, "byte pairs cannot be joined"
+    if len(first.text) > 1 and first.text[-1] == second.text[0]:
+        first = take_symbols(first, 0, len(first.text) - 1)
+    assert first.durations is not None
+    frames = len(first.codes) // block * block
+    if not frames:
+        return second
+    durations = np.diff(np.cumsum(first.durations).clip(max=frames), prepend=0)
+    return replace(
+        second,
+        text=np.concatenate([first.text, second.text]),
+        codes=np.concatenate([first.codes[:frames], second.codes]),
+        durations=np.concatenate([durations, second.durations]),
+        speaker_codes=None,
+        speaker_start=None,
+        prompt_frames=frames,
+    )
 
 
 FULL_SCALE = 32768.0  # int16 value of 1.0
@@ -229,8 +256,9 @@ class TokenShards(_Shards):
         self._neighbours: dict[str, int | None] = {}  # made when first asked for
 
     @classmethod
-    def open(cls, folder: str | Path, split: str | None = None) -> TokenShards:
-        """Open the tokens of a prepared folder; `ModelError` if missing, damaged or without such a split."""
+    def open(cls, folder: str | Path, split: str | Sequence[str] | None = None) -> TokenShards:
+        """Open the tokens of a prepared folder; `ModelError` if missing, damaged or without such a split, or any of
+        several."""
         folder = _step_folder(Path(folder), "tokens")
         try:
             vocabulary, codec = Vocabulary.load(folder / "symbols.json"), TokenSpec.load(folder / "codec.json")
@@ -294,6 +322,63 @@ class TokenShards(_Shards):
         if len(values) != end - start:
             raise ModelError(f"{path} does not hold all of {row['id']}", "run `openvalle prepare` again")
         return values.astype(np.int64)
+
+
+class JoinedShards(_Shards):
+    """Tokens of several prepared folders as those of one. Ids and speakers are told apart by the folder's number."""
+
+    def __init__(self, parts: Sequence[TokenShards]) -> None:
+        """`ModelError` unless all were made with the same symbol table and codec."""
+        first = parts[0]
+        for part in parts[1:]:
+            part.require(first.vocabulary.digest, first.codec.digest)
+            if part.codec.merge != first.codec.merge:
+                raise ModelError(
+                    f"the tokens in {part.folder} have merge {part.codec.merge}, those in {first.folder} "
+                    f"{first.codec.merge}",
+                    "run `openvalle prepare` with the same --merge",
+                )
+        rows = [
+            row | {"id": f"{number}/{row['id']}", "speaker": f"{number}/{row['speaker']}"}
+            for number, part in enumerate(parts)
+            for row in part.rows
+        ]
+        super().__init__(first.folder, rows)
+        self.parts, self.vocabulary, self.codec, self.is_aligned = (
+            parts,
+            first.vocabulary,
+            first.codec,
+            first.is_aligned,
+        )
+        self.part = np.repeat(np.arange(len(parts)), [len(part) for part in parts])  # (rows,) number of the folder
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def require(self, symbols: str | None = None, codec: str | None = None) -> None:
+        """Raise `ModelError` unless the tokens were made with these digests (None: not checked)."""
+        self.parts[0].require(symbols, codec)
+
+    def __getitem__(self, index: int) -> Utterance:
+        """Return one utterance; `ModelError` if its shard is damaged."""
+        number = int(self.part[index])
+        return self._rename(self.parts[number][index - int(self._starts[number])], number)
+
+    def neighbour(self, name: str) -> Utterance | None:
+        """Return what the speaker of row `name` said before it, or after it if it is the first (VALL-E X 3.2)."""
+        number, _, own = name.partition("/")
+        found = self.parts[int(number)].neighbour(own)
+        return None if found is None else self._rename(found, int(number))
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Frames of each row, (rows,) int64."""
+        return np.concatenate([part.frames for part in self.parts])
+
+    @staticmethod
+    def _rename(utterance: Utterance, number: int) -> Utterance:
+        return replace(utterance, id=f"{number}/{utterance.id}")
+
+
+Shards = TokenShards | JoinedShards
 
 
 def _tensors(path: Path) -> Any:

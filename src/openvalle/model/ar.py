@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvalle.model.batch import Batch, Loss, pack
+from openvalle.model.batch import Batch, Loss, Movable, pack
 from openvalle.model.config import Alignment, ARConfig, TextAttention
 from openvalle.model.embeddings import (
     Joined,
@@ -31,11 +31,12 @@ from openvalle.model.embeddings import (
     scaled_embedding,
     take,
 )
+from openvalle.model.nar_inputs import add_history_noise
 from openvalle.model.transformer import KVCache, Mask, PlainNorm, Transformer
 
 
 @dataclass(frozen=True)
-class ARInputs:
+class ARInputs(Movable):
     """A text and the audio after it, at one position per group of codes."""
 
     text: Tensor  # (B, S)
@@ -45,6 +46,17 @@ class ARInputs:
     aligned: Tensor | None  # (B, N + 1) symbol index entering with <BOS> and each group ; -1: none
     languages: Tensor  # (B, 1) or (B, N + 1) of <BOS> and the groups; 0 = null
     text_languages: Tensor  # (B, 1) or (B, S)
+    longest: int | None = None  # positions of the longest row, where that is known
+
+
+@dataclass(frozen=True)
+class ARExamples(Movable):
+    """A batch as the network trains on it, with every draw done and every size known: made on the CPU."""
+
+    inputs: ARInputs
+    at: Tensor  # (P,) place of each scored position among all of them (B * longest)
+    codes: Tensor  # (P * G,) what is right there
+    phonemes: Tensor | None  # (P,) -100: not scored
 
 
 @dataclass(frozen=True)
@@ -100,7 +112,7 @@ class AR(nn.Module):
     def forward(self, inputs: ARInputs) -> ARLogits:
         """Return the scores at every audio position."""
         joined, _ = self._embed(inputs)
-        hidden = self.transformer(joined.vectors, self._mask(joined))
+        hidden = self.transformer(joined.vectors, self._mask(joined, inputs))
         at = torch.arange(inputs.groups.shape[1] + 1, device=hidden.device)
         index = (self._first(joined)[:, None] + at).clamp(max=hidden.shape[1] - 1)
         return self._logits(take(hidden, index))
@@ -110,7 +122,7 @@ class AR(nn.Module):
         joined, text = self._embed(inputs)
         x, shape = joined.vectors, self.config.transformer
         cache = KVCache(shape.depth, len(x), shape.heads, x.shape[1] + room, shape.width // shape.heads, like=x)
-        hidden = self.transformer(x, self._mask(joined), cache=cache)
+        hidden = self.transformer(x, self._mask(joined, inputs), cache=cache)
         cache.advance(joined.lens.tolist())
         state = ARState(cache, text.symbols, inputs.group_lens + int(self.config.use_bos))
         return self._logits(take(hidden, (joined.lens - 1)[:, None])), state
@@ -144,7 +156,7 @@ class AR(nn.Module):
         at = torch.arange(vectors.shape[1], device=vectors.device)[None]
         audio = self._audio(vectors, at, aligned, languages, text.symbols)
         lens = inputs.group_lens + int(self.config.use_bos)
-        return join([(self._drop(text.inputs), text.lens), (self._drop(audio), lens)]), text
+        return join([(self._drop(text.inputs), text.lens), (self._drop(audio), lens)], inputs.longest), text
 
     def _first(self, joined: Joined) -> Tensor:
         """Return where each row's first group is predicted, (B,)."""
@@ -162,8 +174,8 @@ class AR(nn.Module):
             x = x + gather_symbols(symbols, aligned)
         return x if self.language is None else x + self.language(languages)
 
-    def _mask(self, joined: Joined) -> Mask:
-        return attention_mask(self.config, joined.starts[1])
+    def _mask(self, joined: Joined, inputs: ARInputs) -> Mask:
+        return attention_mask(self.config, joined.starts[1], inputs.text.shape[1] + 1)
 
     def _logits(self, hidden: Tensor) -> ARLogits:
         grouped = hidden if self.group_out is None else self.group_out(hidden)
@@ -178,57 +190,65 @@ class AR(nn.Module):
 
     def loss(self, batch: Batch, rng: torch.Generator | None = None) -> Loss:
         """Return cross-entropy of codes and aligned phonemes over all real positions of the batch."""
-        config = self.config
-        inputs = self._inputs(batch, rng)
-        joined, _ = self._embed(inputs)
-        hidden = self.transformer(joined.vectors, self._mask(joined))
-        at = torch.arange(inputs.groups.shape[1] + 1, device=hidden.device)
-        real = at <= inputs.group_lens[:, None]  # (B, N + 1)
-        index = (self._first(joined)[:, None] + at)[real]
-        rows = torch.arange(len(real), device=hidden.device)[:, None].expand_as(real)[real]
-        logits = self._logits(hidden[rows, index][:, None])
-        target = F.pad(inputs.groups, (0, 0, 0, 1), value=self.eos)
-        target = target.masked_fill((at >= inputs.group_lens[:, None])[..., None], self.eos)[real]
-        code = F.cross_entropy(logits.codes.flatten(0, 2).float(), target.flatten())
-        hit = (logits.codes.flatten(0, 2).argmax(-1) == target.flatten()).float().mean()
-        parts = {"code": code.detach(), "code_accuracy": hit}
+        examples = ar_examples(self.config, batch, rng, training=self.training)
+        return self.examples_loss(examples.to(self.codes.weight.device))
+
+    def examples_loss(self, batch: ARExamples) -> Loss:
+        """Return the loss of prepared examples."""
+        joined, _ = self._embed(batch.inputs)
+        hidden = self.transformer(joined.vectors, self._mask(joined, batch.inputs))
+        logits = self._logits(hidden.flatten(0, 1).index_select(0, batch.at)[:, None])
+        scores = logits.codes.flatten(0, 2)
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        code = F.cross_entropy(scores.float(), batch.codes, label_smoothing=smoothing)
+        parts = {"code": code.detach(), "code_accuracy": (scores.detach().argmax(-1) == batch.codes).float().mean()}
         if logits.phonemes is None:
             return Loss(code, parts)
-        assert batch.alignment is not None
-        phonemes = batch.text.gather(1, batch.alignment[:, :: config.block])
-        phoneme, phoneme_hit = self._phoneme_loss(logits.phonemes[:, 0], phonemes, inputs.group_lens, real)
-        parts |= {"phoneme": phoneme.detach(), "phoneme_accuracy": phoneme_hit}
-        return Loss(code + config.phoneme_weight * phoneme, parts)
-
-    def _inputs(self, batch: Batch, rng: torch.Generator | None) -> ARInputs:
-        config = self.config
-        groups = pack(batch.codes[:, :: config.merge, 0], config.group)
-        lens = batch.code_lens // config.block
-        aligned = None
-        if config.alignment == Alignment.PHONEME:
-            assert batch.alignment is not None, "this model needs durations in its training data"
-            blocks = batch.alignment[:, :: config.block]
-            if config.phoneme_lead:  # <BOS> and each group hold the symbol of the next; the last one's stays
-                last = (lens - 1)[:, None]
-                aligned = F.pad(blocks, (0, 1)).scatter(1, last + 1, blocks.gather(1, last))
-            else:
-                aligned = F.pad(blocks, (1, 0), value=-1)
-        dropped = config.language_dropout if self.training else 0.0
-        languages = drop_languages(batch.languages, dropped, rng)[:, None]
-        return ARInputs(batch.text, batch.text_lens, groups, lens, aligned, languages, languages)
-
-    def _phoneme_loss(self, logits: Tensor, phonemes: Tensor, lens: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Return loss and accuracy for phonemes (B, N) of the groups; `logits` (real positions, symbols)."""
-        lead = self.config.phoneme_lead
-        at = torch.arange(real.shape[1], device=lens.device)
-        target = F.pad(phonemes[:, lead:], (0, 1 + lead))
-        target = target.masked_fill(at + lead >= lens[:, None], -100)[real]
-        hits = (logits.argmax(-1) == target).sum() / (target >= 0).sum().clamp(min=1)
-        total = F.cross_entropy(logits.float(), target, ignore_index=-100, reduction="sum")
-        return total / (target >= 0).sum().clamp(min=1), hits
+        assert batch.phonemes is not None
+        scores, count = logits.phonemes[:, 0], (batch.phonemes >= 0).sum().clamp(min=1)
+        phoneme = F.cross_entropy(scores.float(), batch.phonemes, ignore_index=-100, reduction="sum") / count
+        hits = (scores.detach().argmax(-1) == batch.phonemes).sum() / count
+        parts |= {"phoneme": phoneme.detach(), "phoneme_accuracy": hits}
+        return Loss(code + self.config.phoneme_weight * phoneme, parts)
 
 
-def attention_mask(config: ARConfig, text_lens: Tensor) -> Mask:
-    """Return who attends to whom after texts of `text_lens` (B,) positions, <EOS> included."""
+def ar_examples(config: ARConfig, batch: Batch, rng: torch.Generator | None, *, training: bool) -> ARExamples:
+    """Return a batch as the network trains on it or, without noise and null languages, is validated.
+
+    The network need not be there: other processes do this ahead.
+    """
+    groups = pack(batch.codes[:, :: config.merge, 0], config.group)  # (B, N, G)
+    lens = batch.code_lens // config.block
+    at = torch.arange(groups.shape[1] + 1, device=lens.device)
+    real = at <= lens[:, None]  # (B, N + 1)
+    longest = int((batch.text_lens + lens).max()) + 1 + int(config.use_bos)
+    first = batch.text_lens + int(config.use_bos)  # where each row's first group is predicted
+    places = first[:, None] + at + torch.arange(len(groups), device=lens.device)[:, None] * longest
+    target = F.pad(groups, (0, 0, 0, 1), value=config.codebook_size)
+    target = target.masked_fill((at >= lens[:, None])[..., None], config.codebook_size)[real]
+    aligned = scored = None
+    history = groups
+    if config.alignment == Alignment.PHONEME:
+        assert batch.alignment is not None, "this model needs durations in its training data"
+        blocks, lead = batch.alignment[:, :: config.block], config.phoneme_lead
+        if lead:  # <BOS> and each group hold the symbol of the next; the last one's stays
+            last = (lens - 1)[:, None]
+            aligned = F.pad(blocks, (0, 1)).scatter(1, last + 1, blocks.gather(1, last))
+        else:
+            aligned = F.pad(blocks, (1, 0), value=-1)
+        phonemes = batch.text.gather(1, blocks)
+        scored = F.pad(phonemes[:, lead:], (0, 1 + lead)).masked_fill(at + lead >= lens[:, None], -100)[real]
+        if config.history_noise and training:
+            may_change = at[:-1] < lens[:, None]
+            if batch.prompt_lens is not None:  # a prompt is recorded, not drawn
+                may_change = may_change & (at[:-1] >= (batch.prompt_lens // config.block)[:, None])
+            history = add_history_noise(groups, phonemes, may_change, config.codebook_size, config.history_noise, rng)
+    languages = drop_languages(batch.languages, config.language_dropout if training else 0.0, rng)[:, None]
+    inputs = ARInputs(batch.text, batch.text_lens, history, lens, aligned, languages, languages, longest)
+    return ARExamples(inputs, places[real], target.flatten(), scored)
+
+
+def attention_mask(config: ARConfig, text_lens: Tensor, longest: int | None = None) -> Mask:
+    """Return who attends to whom after texts of `text_lens` (B,) positions, <EOS> included, at most `longest`."""
     is_causal = config.text_attention == TextAttention.CAUSAL
-    return Mask(causal=True, prefix_lens=None if is_causal else text_lens)
+    return Mask(causal=True, prefix_lens=None if is_causal else text_lens, longest_prefix=longest)

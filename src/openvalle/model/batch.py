@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -22,8 +22,31 @@ def pack(codes: Tensor, group: int) -> Tensor:
     return codes.reshape(rows, length // group, group)
 
 
+class Movable:
+    """Dataclasses of tensors, of such dataclasses and of plain values, moved together."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return a copy on `device`, which from pinned memory arrives when it is needed."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
+
+    def pin_memory(self) -> Self:
+        """Return a copy in memory that a CUDA device reads by itself."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                values[name] = change(value)
+            elif isinstance(value, Movable):
+                values[name] = value._map(change)
+            elif isinstance(value, tuple):
+                values[name] = tuple(change(each) if isinstance(each, Tensor) else each for each in value)
+        return type(self)(**values)
+
+
 @dataclass(frozen=True)
-class Batch:
+class Batch(Movable):
     """Rows padded on the right. Codes are at the codec's frame rate."""
 
     text: Tensor  # (B, S)
@@ -32,7 +55,8 @@ class Batch:
     code_lens: Tensor  # (B,) frames
     alignment: Tensor | None  # (B, T) index into the row's text, constant over each block; None without alignment
     languages: Tensor  # (B,) 0 = null
-    prompt_lens: Tensor | None = None  # (B,) frames of each row that are its NAR prompt; None: drawn in training
+    # (B,) frames of each row that are its prompt; None, or -1 in a row: drawn in training, for the NAR model
+    prompt_lens: Tensor | None = None
     speaker_codes: Tensor | None = None  # (B, P, Q)
     speaker_lens: Tensor | None = None  # (B,)
     speaker_starts: Tensor | None = None  # (B,) frame of `speaker_codes` where `codes` begin; None: they are elsewhere
@@ -46,10 +70,9 @@ class Batch:
         assert len(alignments) in (0, len(rows)), "either every row has durations or none has"
         speakers = [row.speaker_codes for row in rows if row.speaker_codes is not None]
         assert len(speakers) in (0, len(rows)), "either every row has speaker_codes or none has"
+        firsts = [find_whole(len(row.codes), merge, group)[0] for row in rows]
         starts = [
-            row.speaker_start + find_whole(len(row.codes), merge, group)[0]
-            for row in rows
-            if row.speaker_start is not None
+            row.speaker_start + first for row, first in zip(rows, firsts, strict=True) if row.speaker_start is not None
         ]
         assert len(starts) in (0, len(rows)), "either every row is a piece of a recording or none is"
         return cls(
@@ -59,15 +82,22 @@ class Batch:
             code_lens=torch.tensor([len(codes) for codes, _ in cut]),
             alignment=_pad(alignments) if alignments else None,
             languages=torch.tensor([row.language for row in rows]),
+            prompt_lens=_prompt_lens(rows, firsts, merge * group),
             speaker_codes=_pad(speakers) if speakers else None,
             speaker_lens=torch.tensor([len(each) for each in speakers]) if speakers else None,
             speaker_starts=torch.tensor(starts) if starts else None,
         )
 
-    def to(self, device: torch.device | str) -> Self:
-        """Return the batch on `device`."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+
+def _prompt_lens(rows: Sequence[Utterance], firsts: Sequence[int], block: int) -> Tensor | None:
+    """Return the frames of each row that are its prompt, whole blocks, -1 where that is to be drawn."""
+    if all(row.prompt_frames is None for row in rows):
+        return None
+    lens = [
+        -1 if row.prompt_frames is None else max(0, row.prompt_frames - first) // block * block
+        for row, first in zip(rows, firsts, strict=True)
+    ]
+    return torch.tensor(lens)
 
 
 def _pad(rows: Sequence[np.ndarray]) -> Tensor:

@@ -151,12 +151,20 @@ class ARConfig(LanguageModelConfig):
         "drawn knowing its phoneme",
     )
     phoneme_weight: float = Field(1.0, gt=0, description="weight of the phoneme loss beside the code loss")
+    history_noise: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="up to this share of a row's codes are taken from other frames of the same symbol where they are "
+        "history, so that the model goes on well after codes that it drew badly. Ours; needs alignment",
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each target code spread over all entries")
     marks: tuple[int, ...] = Field((), description="ids of the text symbols that last no time; set by the data's table")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.alignment == Alignment.NONE:
-            for name in _changed(self, "phoneme_lead", "phoneme_weight"):
+            for name in _changed(self, "phoneme_lead", "phoneme_weight", "history_noise"):
                 raise ValueError(f"{name} means nothing without alignment: there is no phoneme stream")
         if not self.use_bos and self.alignment != Alignment.NONE and self.phoneme_lead:
             raise ValueError("use_bos must be true with phoneme_lead 1: <BOS> holds the first frame's phoneme")

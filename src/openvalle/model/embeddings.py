@@ -116,7 +116,22 @@ class ConvPrenet(nn.Module):
     def forward(self, vectors: Tensor, exists: Tensor) -> Tensor:
         """Return (B, L, D); `exists` (B, L) keeps padding out of the neighbourhood."""
         real = vectors * exists[..., None]
-        return vectors + self.out(F.gelu(self.conv(real.transpose(1, 2)).transpose(1, 2)))
+        return vectors + self.out(F.gelu(self._convolve(real)))
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        """Return the convolution of x (B, L, D)."""
+        if x.device.type == "cuda" and self.training:
+            return self._multiply(x)
+        return self.conv(x.transpose(1, 2)).transpose(1, 2)
+
+    def _multiply(self, x: Tensor) -> Tensor:
+        """Return the same as one matrix product: cuDNN makes a plan for every shape that it meets, and every training
+        batch has another."""
+        weight = self.conv.weight  # (D, D, K)
+        side, length = weight.shape[2] // 2, x.shape[1]
+        padded = F.pad(x, (0, 0, side, side))
+        seen = torch.cat([padded[:, at : at + length] for at in range(weight.shape[2])], dim=2)  # (B, L, K * D)
+        return F.linear(seen, weight.permute(0, 2, 1).flatten(1), self.conv.bias)
 
 
 def scaled_embedding(entries: int, width: int) -> nn.Embedding:
@@ -148,12 +163,15 @@ class Joined:
         return int(self.lens.min()) == self.vectors.shape[1]
 
 
-def join(parts: Sequence[tuple[Tensor, Tensor]]) -> Joined:
-    """Return rows that hold the real positions of each part (B, Li, D), lens (B,), one part after the other."""
+def join(parts: Sequence[tuple[Tensor, Tensor]], longest: int | None = None) -> Joined:
+    """Return rows that hold the real positions of each part (B, Li, D), lens (B,), one part after the other.
+
+    `longest`: positions of the longest row, where that is known; otherwise the device is asked.
+    """
     lens = torch.stack([part_lens for _, part_lens in parts])  # (parts, B)
     starts = lens.cumsum(0) - lens
     total = lens.sum(0)
-    longest = int(total.max())
+    longest = int(total.max()) if longest is None else longest
     at = torch.arange(longest, device=total.device)[None]
     source = torch.zeros(len(total), longest, dtype=torch.long, device=total.device)
     offset = 0

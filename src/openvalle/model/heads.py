@@ -41,8 +41,11 @@ class ResidualHead(nn.Module):
 
     def forward(self, hidden: Tensor, stage: int, tables: Tensor) -> Tensor:
         """Return the expected residuals (..., L) for hidden states (..., D)."""
-        size = tables[stage:].detach().float().square().mean((1, 2)).sum().sqrt()
-        return self.linear(hidden).float() * size
+        return self.linear(hidden).float() * self.size(stage, tables)
+
+    def size(self, stage: int, tables: Tensor) -> Tensor:
+        """Return about how large a value of a residual is, ()."""
+        return tables[stage:].detach().float().square().mean((1, 2)).sum().sqrt()
 
     def quantize(self, hidden: Tensor, stage: int, last: int, tables: Tensor) -> Tensor:
         """Return the codes (..., last - stage) of the codebooks stage..last-1, as the codec's quantiser takes them:

@@ -8,14 +8,14 @@ codebook it predicts, 1..Q-1 (the papers' 2..8).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvalle.model.batch import Batch, Loss
+from openvalle.model.batch import Batch, Loss, Movable
 from openvalle.model.config import Alignment, NARConfig, Prenet, StageConditioning, StageDraw
 from openvalle.model.embeddings import (
     ConvPrenet,
@@ -35,7 +35,7 @@ FRAME_KERNEL = 9  # frames that the frame prenet sees: four on either side, 53 m
 
 
 @dataclass(frozen=True)
-class NARInputs:
+class NARInputs(Movable):
     """A text and frames of which the first `prompt_lens` are the prompt."""
 
     text: Tensor  # (B, S)
@@ -43,6 +43,19 @@ class NARInputs:
     frames: NARFrames
     languages: Tensor  # (B, 1) or (B, T) of the frames; 0 = null
     text_languages: Tensor  # (B, 1) or (B, S)
+    longest: int | None = None  # positions of the longest row, where that is known
+    is_full: bool | None = None  # whether all rows are as long, where that is known
+
+
+@dataclass(frozen=True)
+class NARExamples(Movable):
+    """A batch as the network trains on it, with every draw done and every size known: made on the CPU."""
+
+    inputs: NARInputs
+    stages: Tensor  # (B,) or, the same for all rows, (1,)
+    each: tuple[int, ...]  # the different stages
+    at: tuple[Tensor, ...]  # (P,) places of the scored frames of each stage among all frames (B * T)
+    right: tuple[Tensor, ...]  # (P, Q) codes of these frames
 
 
 class NAR(nn.Module):
@@ -92,8 +105,9 @@ class NAR(nn.Module):
         parts = [(self._drop(encoded.inputs), encoded.lens), (self._drop(audio), frames.lens)]
         if self.is_token:
             parts.append(self._token(stages, len(text)))
-        joined = join(parts)
-        mask = Mask(causal=False, lens=None if joined.is_full else joined.lens)
+        joined = join(parts, inputs.longest)
+        is_full = joined.is_full if inputs.is_full is None else inputs.is_full
+        mask = Mask(causal=False, lens=None if is_full else joined.lens)
         hidden = self.transformer(joined.vectors, mask, self._condition(stages))
         at = torch.arange(frames.codes.shape[1], device=hidden.device)
         return take(hidden, (joined.starts[1][:, None] + at).clamp(max=hidden.shape[1] - 1))
@@ -102,15 +116,16 @@ class NAR(nn.Module):
         """Return scores (..., V) of codebook `stage` for hidden states (..., D)."""
         return self.code_head(hidden, stage, self._to_width(self.codes[stage]))
 
-    def predict(self, hidden: Tensor, stage: int) -> Tensor:
+    def predict(self, hidden: Tensor, stage: int, end: int | None = None) -> Tensor:
         """Return the codes (..., n) of the pass `stage`, from codebook `stage` on, for hidden states (..., D).
 
-        n is 1: the likeliest code (VALL-E 4.3). Codes that the residual head quantises may be more in the last pass.
+        n is 1: the likeliest code (VALL-E 4.3). Codes that the residual head quantises may be more in the last pass:
+        all that are left, or those before `end`.
         """
         if self.residual_head is None or not self.residual_head.config.predicts:
             return self.logits(hidden, stage).argmax(-1, keepdim=True)
         last = self.config.codebooks if stage == self.config.stages else stage + 1
-        return self.residual_head.quantize(hidden, stage, last, self.codes)
+        return self.residual_head.quantize(hidden, stage, end or last, self.codes)
 
     def _to_width(self, vectors: Tensor) -> Tensor:
         """Return code vectors (..., L or D) in the model's width."""
@@ -157,35 +172,31 @@ class NAR(nn.Module):
 
         Without `stage`, the batch's number decides on stages, or one that is drawn.
         """
-        config, device = self.config, batch.text.device
-        right = given = draw_prompts(config, batch, rng)
-        if config.codebook1_noise and self.training:
-            given = add_codebook1_noise(right, batch.text, config.codebook1_noise, config.block, rng)
-        right, given = right.to(device), given.to(device)
-        if stage is None:
-            uniform = torch.rand((), generator=rng) if batch.stage_uniform is None else batch.stage_uniform
-            stages = self.choose_stages(float(uniform), len(batch.text)).to(device)
-        else:
-            stages = torch.tensor([stage], device=device)
-        dropped = config.language_dropout if self.training else 0.0
-        languages = drop_languages(batch.languages, dropped, rng)[:, None]
-        hidden = self(NARInputs(batch.text, batch.text_lens, given, languages, languages), stages)
-        row_stages = stages.expand(len(batch.text))
-        sums, parts = torch.zeros(3, device=device), dict[str, Tensor]()  # of cross-entropy, distance, hits
-        for each in sorted(set(row_stages.tolist())):
-            scored = given.scored & (row_stages == each)[:, None]
-            found = self._stage_sums(hidden[scored], right.codes[scored], given.codes[scored], each)
+        examples = nar_examples(self.config, batch, rng, stage, training=self.training).to(self.codes.device)
+        return self.states_loss(self.states(examples), examples)
+
+    def states(self, batch: NARExamples) -> list[Tensor]:
+        """Return the hidden states (P, D) of the scored frames of each stage of prepared examples."""
+        hidden = self(batch.inputs, batch.stages).flatten(0, 1)
+        return [hidden.index_select(0, at) for at in batch.at]
+
+    def states_loss(self, states: Sequence[Tensor], batch: NARExamples) -> Loss:
+        """Return the loss for the hidden states (P, D) of the scored frames of each stage."""
+        codes, parts = batch.inputs.frames.codes.flatten(0, 1), dict[str, Tensor]()
+        sums = torch.zeros(4, device=codes.device)  # as in `_stage_sums`
+        for hidden, stage, at, right in zip(states, batch.each, batch.at, batch.right, strict=True):
+            found = self._stage_sums(hidden, right, codes.index_select(0, at), stage)
             sums = sums + found
-            means = found.detach() / max(1, int(scored.sum()))
-            parts[f"accuracy_{each + 1}"] = means[2]
+            means = found.detach() / max(1, len(at))
+            parts[f"accuracy_{stage + 1}"] = means[2]
             if self.residual_head is not None:
-                parts[f"distance_{each + 1}"] = means[1]
-        code, distance, accuracy = sums / max(1, int(given.scored.sum()))
+                parts |= {f"distance_{stage + 1}": means[1], f"size_{stage + 1}": means[3]}
+        code, distance, accuracy, _ = sums / max(1, sum(len(at) for at in batch.at))
         parts["code_accuracy"] = accuracy.detach()
         if self.code_weight:
             parts["code"] = code.detach()
-        loss = self.code_weight * code
-        return Loss(loss if config.residual is None else loss + config.residual.weight * distance, parts)
+        loss, residual = self.code_weight * code, self.config.residual
+        return Loss(loss if residual is None else loss + residual.weight * distance, parts)
 
     @property
     def code_weight(self) -> float:
@@ -193,38 +204,72 @@ class NAR(nn.Module):
         return 1.0 if self.config.residual is None else self.config.residual.code_weight
 
     def _stage_sums(self, hidden: Tensor, right: Tensor, given: Tensor, stage: int) -> Tensor:
-        """Return cross-entropy, distance and codes that were right, (3,), summed over frames of one stage.
+        """Return cross-entropy, distance, codes that were right, and the size of expected over that of right residuals,
+        (4,), summed over frames of one stage.
 
         `hidden`: (N, D); `right` and `given`: codes (N, Q), of which those before the stage were given.
         """
-        code = distance = hidden.new_zeros((), dtype=torch.float32)
+        code = distance = size = hidden.new_zeros((), dtype=torch.float32)
         if self.code_weight:
             code = F.cross_entropy(self.logits(hidden, stage).float(), right[:, stage], reduction="sum")
         if self.residual_head is not None:
             residual = self.residual(right, given, stage)
             distance = self.residual_head.distance(hidden, residual, stage, self.codes) * len(right)
-        hits = (self.predict(hidden.detach(), stage)[:, 0] == right[:, stage]).sum()
-        return torch.stack([code, distance, hits.float()])
+            with torch.no_grad():
+                expected = self.residual_head(hidden, stage, self.codes)
+                size = expected.norm() / residual.norm().clamp(min=1e-9) * len(right)
+        hits = (self.predict(hidden.detach(), stage, stage + 1)[:, 0] == right[:, stage]).sum()
+        return torch.stack([code, distance, hits.float(), size])
 
     @torch.no_grad()
     def residual(self, right: Tensor, given: Tensor, stage: int) -> Tensor:
         """Return each frame's whole vector, of the codes `right` (N, Q), less that of the codes before the stage that
         were `given`, (N, L). The tables get no gradient: they would learn to hold one and the same vector."""
-        before = torch.arange(right.shape[1], device=right.device) < stage
-        whole = self._sum(right[None], torch.ones_like(before))[0].float()
-        return whole - self._sum(given[None], before)[0].float()
+        return self.sum_before(right, right.shape[1]) - self.sum_before(given, stage)
 
-    def choose_stages(self, uniform: float, rows: int) -> Tensor:
-        """Return the stages (rows,) or, one for all rows, (1,) that `uniform` from [0, 1) decides on.
+    @torch.no_grad()
+    def sum_before(self, codes: Tensor, stage: int) -> Tensor:
+        """Return the sum (N, L) of the vectors of codes (N, Q) before codebook `stage`."""
+        return self._sum(codes[None], torch.arange(codes.shape[1], device=codes.device) < stage)[0].float()
 
-        If it is even, a stage is as likely as its weight says. Rows of a batch are evenly apart: it has each stage
-        about as often as its weight says.
-        """
-        weights = torch.tensor(self.config.stage_weights or [1.0] * self.config.stages, dtype=torch.float64)
-        count = rows if self.config.stage_draw == StageDraw.SAMPLE else 1
-        at = (uniform + torch.arange(count, dtype=torch.float64) / count) % 1
-        ends = weights.cumsum(0) / weights.sum()
-        return torch.searchsorted(ends[:-1].contiguous(), at, right=True) + 1
+
+def nar_examples(
+    config: NARConfig, batch: Batch, rng: torch.Generator, stage: int | None = None, *, training: bool
+) -> NARExamples:
+    """Return a batch as the network trains on it or, without noise and null languages, is validated.
+
+    The network need not be there: other processes do this ahead.
+    """
+    right = given = draw_prompts(config, batch, rng)
+    if config.codebook1_noise and training:
+        given = add_codebook1_noise(right, batch.text, config.codebook1_noise, config.block, rng)
+    if stage is None:
+        uniform = torch.rand((), generator=rng) if batch.stage_uniform is None else batch.stage_uniform
+        stages = choose_stages(config, float(uniform), len(batch.text))
+    else:
+        stages = torch.tensor([stage])
+    row_stages = stages.to(batch.text.device).expand(len(batch.text))
+    each = tuple(sorted(set(row_stages.tolist())))
+    at = tuple((given.scored & (row_stages == one)[:, None]).flatten().nonzero()[:, 0] for one in each)
+    languages = drop_languages(batch.languages, config.language_dropout if training else 0.0, rng)[:, None]
+    is_token = config.conditioning == StageConditioning.TOKEN
+    lens = batch.text_lens + given.lens + (3 if is_token else 0)  # <EOS> of the text, <EOS> and stage
+    longest, is_full = int(lens.max()), bool((lens == lens[0]).all())
+    inputs = NARInputs(batch.text, batch.text_lens, given, languages, languages, longest, is_full)
+    return NARExamples(inputs, stages, each, at, tuple(right.codes.flatten(0, 1)[where] for where in at))
+
+
+def choose_stages(config: NARConfig, uniform: float, rows: int) -> Tensor:
+    """Return the stages (rows,) or, one for all rows, (1,) that `uniform` from [0, 1) decides on.
+
+    If it is even, a stage is as likely as its weight says. Rows of a batch are evenly apart: it has each stage
+    about as often as its weight says.
+    """
+    weights = torch.tensor(config.stage_weights or [1.0] * config.stages, dtype=torch.float64)
+    count = rows if config.stage_draw == StageDraw.SAMPLE else 1
+    at = (uniform + torch.arange(count, dtype=torch.float64) / count) % 1
+    ends = weights.cumsum(0) / weights.sum()
+    return torch.searchsorted(ends[:-1].contiguous(), at, right=True) + 1
 
 
 def _norm_maker(config: NARConfig) -> Callable[[], nn.Module]:

@@ -1,22 +1,24 @@
-"""What the NAR model reads: frames with their prompt. In training, prompts are drawn and mistakes are put in.
+"""What the NAR model reads: frames with their prompt. In training, prompts are drawn and mistakes are put in; into what
+the AR model reads too.
 
 The first frames of a row are its prompt, the rest its target.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from openvalle.model.batch import Batch
+from openvalle.model.batch import Batch, Movable
 from openvalle.model.config import NARConfig, PromptKind
+
+HISTORY_RANDOM = 1 / 8  # of the changed steps of a history: entries that suit nothing
 
 
 @dataclass(frozen=True)
-class NARFrames:
+class NARFrames(Movable):
     """Prompt and target of each row without a gap, padding last."""
 
     codes: Tensor  # (B, T, Q)
@@ -30,11 +32,6 @@ class NARFrames:
     def is_prompt(self) -> Tensor:
         """Which frames are prompt, (B, T)."""
         return torch.arange(self.codes.shape[1], device=self.lens.device) < self.prompt_lens[:, None]
-
-    def to(self, device: torch.device) -> Self:
-        """Return the frames on `device`."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
 
 
 def make_frames(
@@ -53,20 +50,20 @@ def restarts(config: NARConfig) -> bool:
 
 
 def draw_prompts(config: NARConfig, batch: Batch, rng: torch.Generator) -> NARFrames:
-    """Return the batch's frames with prompts given (`batch.prompt_lens`) or drawn as `config.prompt` says."""
+    """Return the batch's frames with prompts given (rows of `batch.prompt_lens`) or drawn as `config.prompt` says."""
     nothing = torch.zeros_like(batch.code_lens)
     is_without = config.prompt_none > 0 and float(torch.rand((), generator=rng)) < config.prompt_none
     if config.prompt == PromptKind.NONE or is_without:
         return make_frames(batch.codes, batch.code_lens, nothing, batch.alignment, restart=restarts(config))
-    if batch.prompt_lens is not None:
-        assert config.prompt == PromptKind.PREFIX, "given prompt lengths are prefixes of the utterances"
-        return make_frames(batch.codes, batch.code_lens, batch.prompt_lens, batch.alignment, restart=False)
+    given = batch.prompt_lens
+    assert given is None or config.prompt == PromptKind.PREFIX, "given prompt lengths are prefixes of the utterances"
     if config.prompt == PromptKind.SENTENCE:
         assert batch.speaker_codes is not None, "prompt `sentence` needs another recording of each speaker"
         assert batch.speaker_lens is not None
         return _prepend(batch, batch.speaker_codes, batch.speaker_lens)
     lens = _draw_lengths(config, batch, rng)
     if config.prompt == PromptKind.PREFIX:
+        lens = lens if given is None else torch.where(given >= 0, given, lens)
         return make_frames(batch.codes, batch.code_lens, lens, batch.alignment, restart=False)
     return _segment(batch, lens, rng)
 
@@ -157,18 +154,42 @@ def add_codebook1_noise(frames: NARFrames, text: Tensor, most: float, block: int
     rates = torch.rand(rows, 1, generator=rng) * most
     is_swapped = (torch.rand(rows, length, generator=rng) < rates).to(device).gather(1, heads) & frames.scored
     row, at = frames.scored.nonzero(as_tuple=True)
-    symbols = text[row, frames.alignment[row, at]]
-    partner = torch.empty_like(row)
-    partner[_shuffled(symbols, rng)] = _shuffled(symbols, rng)  # both orders go through the symbols one by one
     first = frames.codes[..., 0]
     drawn = first.clone()
-    drawn[row, at] = first[row, at][partner]
+    drawn[row, at] = first[row, at][_draw_partners(text[row, frames.alignment[row, at]], rng)]
     codes = frames.codes.clone()
     codes[..., 0] = torch.where(is_swapped, drawn.gather(1, heads), first)  # one entry for the whole block
     return replace(frames, codes=codes)
 
 
-def _shuffled(symbols: Tensor, rng: torch.Generator) -> Tensor:
+def add_history_noise(
+    groups: Tensor, phonemes: Tensor, may_change: Tensor, entries: int, most: float, rng: torch.Generator | None
+) -> Tensor:
+    """Return groups (B, N, G) some of which are those of other steps of the same phoneme, or random.
+
+    `phonemes`, `may_change`: (B, N). Each row draws how many: between none and the share `most` of those that may
+    change, of which one in eight becomes random entries.
+    """
+    rows, length, _ = groups.shape
+    rates = torch.rand(rows, 1, generator=rng) * most
+    is_swapped = (torch.rand(rows, length, generator=rng) < rates) & may_change
+    row, at = may_change.nonzero(as_tuple=True)
+    drawn = groups.clone()
+    drawn[row, at] = groups[row, at][_draw_partners(phonemes[row, at], rng)]
+    is_random = torch.rand(rows, length, generator=rng) < HISTORY_RANDOM
+    anything = torch.randint(entries, groups.shape, generator=rng)
+    drawn = torch.where(is_random[..., None], anything, drawn)
+    return torch.where(is_swapped[..., None], drawn, groups)
+
+
+def _draw_partners(symbols: Tensor, rng: torch.Generator | None) -> Tensor:
+    """Return a random permutation (N,) that moves each place to one of the same symbol (N,)."""
+    partners = torch.empty_like(symbols)
+    partners[_shuffled(symbols, rng)] = _shuffled(symbols, rng)  # both orders go through the symbols one by one
+    return partners
+
+
+def _shuffled(symbols: Tensor, rng: torch.Generator | None) -> Tensor:
     """Return the order of `symbols` (N,) by value, random among equals."""
     mixed = torch.randperm(len(symbols), generator=rng).to(symbols.device)
     return mixed[symbols[mixed].argsort(stable=True)]

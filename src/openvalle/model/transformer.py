@@ -26,6 +26,7 @@ class Mask:
     causal: bool
     prefix_lens: Tensor | None = None  # (B,)
     lens: Tensor | None = None  # (B,); None: all rows are full
+    longest_prefix: int | None = None  # where it is known; otherwise the device is asked
 
     def picture(self, length: int) -> Tensor:
         """Return (B or 1, L, L) booleans, [row, query, key]: the whole statement, for pictures and tests."""
@@ -52,7 +53,8 @@ class Mask:
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         if self.prefix_lens is None:
             return attended
-        longest = int(self.prefix_lens.max())
+        longest = int(self.prefix_lens.max()) if self.longest_prefix is None else self.longest_prefix
+        longest = min(longest, query.shape[2])
         head, tail = attended[:, :, :longest], attended[:, :, longest:]
         seen = _visible(self.prefix_lens, longest)
         query, key, value = query[:, :, :longest], key[:, :, :longest], value[:, :, :longest]

@@ -26,7 +26,7 @@ from openvalle.train.codec_losses import Spectra, SpectralLoss, mel_distance
 from openvalle.train.codec_recipe import CodecRecipe, CodecTask, Crops
 from openvalle.train.discriminator import Discriminator, discriminator_loss, generator_losses
 from openvalle.train.distributed import agreed, once
-from openvalle.train.loop import Losses, Validation, fit
+from openvalle.train.loop import Losses, Moment, Validation, fit
 from openvalle.train.pitch import fill_unvoiced, find_pitch, harmonicity
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class TokensTask(CodecTask):
         super().__init__(recipe, codec, self.tokens.crops, self.tokens.loop.seed)
         self.networks: dict[str, nn.Module] = {"codec": codec}
 
-    def losses(self, batch: Crops, step: int, rng: torch.Generator) -> Losses:
+    def losses(self, batch: Crops, at: Moment, rng: torch.Generator) -> Losses:
         config, rng = self.tokens, agreed(rng)  # all processes move the same codebooks
         merge, levels = self._draw(rng)
         mel = self.codec.encoder.mel(batch.samples)
@@ -107,10 +107,10 @@ class SoundTask(CodecTask):
             self.coded = CodedCrops(self.train, self.predicted, c.seconds, c.batch, config.loop.seed, rank, world)
         return Crops(*map(torch.from_numpy, self.coded.batch(index)))
 
-    def losses(self, batch: Crops, step: int, rng: torch.Generator) -> Losses:
+    def losses(self, batch: Crops, at: Moment, rng: torch.Generator) -> Losses:
         config, real = self.recipe.sound, batch.samples
         latents = self._latents(real, rng) if batch.codes is None else self.codec.quantizer.decode(batch.codes)
-        fake, pitch = self._decode(latents, real, step, rng)
+        fake, pitch = self._decode(latents, real, at.step, rng)
         metrics: dict[str, float] = {}
         loss = torch.zeros((), device=real.device)
         if pitch is not None:
@@ -118,7 +118,7 @@ class SoundTask(CodecTask):
         spectra = self._spectra(fake, real)
         loss = loss + config.mel * spectra.mel + config.linear * spectra.linear
         metrics |= {name: value.item() for name, value in spectra._asdict().items()}
-        if step < config.adversarial_from:
+        if at.step < config.adversarial_from:
             return Losses({"decoder": loss}, metrics)
         real, fake = self._cut(real, fake, rng)
         both = self.discriminator(torch.cat([real, fake.detach()]))

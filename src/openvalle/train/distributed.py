@@ -46,6 +46,14 @@ class Processes:
             x /= self.world
         return x
 
+    def agree(self, number: float) -> float:
+        """Return the first process's number on all."""
+        if self.world == 1:
+            return number
+        shared = torch.tensor(number, dtype=torch.float64, device=self.device)
+        distributed.broadcast(shared, 0)
+        return float(shared)
+
     def wait(self) -> None:
         """Return when all processes are here."""
         if self.world > 1:

@@ -16,7 +16,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -334,8 +333,9 @@ def fit(recipe: SpellingRecipe, groups: dict[int, Batch], chunks: int) -> Spelli
         network = SpellingNetwork(recipe, chunks).train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay, fused=True)
         shape = OptimConfig(learning_rate=1.0, warmup=recipe.warmup, decay=Decay.COSINE, floor=0.0)
-        rate = partial(learning_rate, shape, steps=recipe.steps)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate(shape, step, step / recipe.steps)
+        )
         stream = batches(groups, recipe.batch, torch.Generator().manual_seed(recipe.seed))
         started, running = time.monotonic(), math.nan
         for step in bar.track(range(1, recipe.steps + 1), description="g2p"):

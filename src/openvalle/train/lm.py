@@ -5,8 +5,9 @@ What a network's training starts from: the codec's codebooks, or the weights of 
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,21 +20,30 @@ from torch import Tensor, nn
 from openvalle.codec.load import load_codec
 from openvalle.config import Config
 from openvalle.data.batches import TokenBatches, fixed_batches
-from openvalle.data.shards import TokenShards
+from openvalle.data.shards import Shards
 from openvalle.errors import ConfigError
 from openvalle.hub import Kind, find
-from openvalle.model.ar import AR
-from openvalle.model.batch import Batch, Loss
+from openvalle.model.ar import AR, ARExamples, ar_examples
+from openvalle.model.batch import Batch, Loss, Movable
 from openvalle.model.checkpoint import NetworkFile, Part, load_bundle, load_network, save_network
 from openvalle.model.config import Alignment, ARConfig, NARConfig, PromptKind
-from openvalle.model.nar import NAR
+from openvalle.model.nar import NAR, NARExamples, nar_examples
 from openvalle.text.symbols import SymbolTable
+from openvalle.train.adversary import (
+    AdversarialConfig,
+    ResidualDiscriminator,
+    StretchedExamples,
+    draw_stretches,
+    is_pulling,
+    judge_residuals,
+)
 from openvalle.train.distributed import once
-from openvalle.train.loop import LoopConfig, Losses, Validation, fit
+from openvalle.train.loop import LoopConfig, Losses, Moment, Validation, fit
+from openvalle.train.sources import Data, list_shares, open_shards, open_unseen
 from openvalle.types import Utterance
 
 
-def load_start(part: Part, place: str, shards: TokenShards) -> AR | NAR:
+def load_start(part: Part, place: str, shards: Shards) -> AR | NAR:
     """Return the network of a run's folder or of a model (name or folder); `ModelError` unless it reads `shards`."""
     folder = find(Kind.MODEL, place)
     if (folder / f"{part.value}.json").is_file():
@@ -93,13 +103,21 @@ class TokenBatchConfig(Config):
     frames: int = Field(6000, gt=0, description="frames a batch, padding included, on each process")
     max_seconds: float = Field(16.0, gt=0, description="longer utterances are cropped at symbol borders")
     speaker_power: float = Field(0.5, ge=0, le=1, description="speakers are drawn by hours to this power")
+    pairs: float = Field(
+        0.0, ge=0, le=1, description="share of batches whose rows begin with another utterance of the speaker"
+    )
+    prompt_seconds: tuple[float, float] = Field(
+        (2.0, 6.0), description="shortest and longest piece of it; within a batch all are cut to one length"
+    )
 
 
 class LanguageModelRecipe(Config):
     """`openvalle train ar|nar`. The size of the symbol table comes from the data; a size in `model` is checked."""
 
-    data: Path = Field(..., description="folder made by `openvalle prepare`")
-    valid_split: str = Field("dev-clean", description="split of unseen speakers that validation uses")
+    data: Data = Field(..., description="folder made by `openvalle prepare`, or several with their shares")
+    valid_split: str | tuple[str, ...] = Field(
+        "dev-clean", description="split, or several, of unseen speakers that validation uses"
+    )
     codec: str | None = Field(
         None, description="codec (name or folder) whose codebooks the code embeddings start from; random without"
     )
@@ -109,6 +127,9 @@ class LanguageModelRecipe(Config):
     model: dict[str, Any] = Field(default_factory=dict, description="fields of ARConfig or NARConfig")
     loop: LoopConfig
     batches: TokenBatchConfig = TokenBatchConfig()
+    adversarial: AdversarialConfig | None = Field(
+        None, description="sharpens a NAR model that predicts residuals in one pass; none without"
+    )
     valid_batches: int = Field(8, gt=0, description="validation batches, spread over all lengths")
 
 
@@ -117,8 +138,9 @@ class LanguageModelTask:
 
     def __init__(self, part: Part, recipe: LanguageModelRecipe) -> None:
         self.part, self.recipe = part, recipe
-        self.train = TokenShards.open(recipe.data, "train")
-        self.valid = TokenShards.open(recipe.data, recipe.valid_split)
+        self.train = open_shards(recipe.data, "train")
+        splits = (recipe.valid_split,) if isinstance(recipe.valid_split, str) else recipe.valid_split
+        self.valid = open_unseen(recipe.data, *splits)
         self.valid.require(symbols=self.train.vocabulary.digest, codec=self.train.codec.digest)
         self.languages = {name: index + 1 for index, name in enumerate(list_languages(self.train))}
         before = load_start(part, recipe.start, self.train) if recipe.start else None
@@ -132,7 +154,18 @@ class LanguageModelTask:
             self.train.require(codec=codec.spec.digest)
             start_from_codebooks(self.network, codec.codebooks, recipe.loop.seed)
         self.networks: dict[str, nn.Module] = {part.value: self.network}
+        if recipe.adversarial is not None:
+            self.discriminator = self._make_discriminator(recipe.adversarial)
+            self.networks["discriminator"] = self.discriminator
         self.source: TokenBatches | None = None  # made with the first batch, when the rank is known
+
+    def _make_discriminator(self, config: AdversarialConfig) -> ResidualDiscriminator:
+        network = self.network
+        residual = network.config.residual if isinstance(network, NAR) else None
+        if not isinstance(network, NAR) or residual is None or not residual.predicts or network.config.stages > 1:
+            raise ConfigError("adversarial sharpens a NAR model that predicts residuals in one pass", "leave it out")
+        torch.manual_seed(self.recipe.loop.seed)
+        return ResidualDiscriminator(network.codes.shape[2], config.channels)
 
     def _check_data(self, config: ARConfig | NARConfig) -> None:
         """Refuse tokens that are not what the configuration says."""
@@ -151,26 +184,53 @@ class LanguageModelTask:
                 f"prepare the data with --merge {config.merge}, or set model.merge={merged}",
             )
 
-    def batch(self, index: int, rank: int, world: int) -> Batch:
+    def batch(self, index: int, rank: int, world: int) -> Movable:
+        b, seed = self.recipe.batches, self.recipe.loop.seed
         if self.source is None:
-            b = self.recipe.batches
             self.source = TokenBatches(
                 self.train,
                 b.frames,
-                self.recipe.loop.seed,
+                seed,
                 rank,
                 world,
                 speaker_power=b.speaker_power,
                 max_seconds=b.max_seconds,
+                shares=list_shares(self.recipe.data),
+                pairs=b.pairs,
+                prompt_seconds=b.prompt_seconds,
             )
-        return replace(
+        rng = torch.Generator().manual_seed((seed * 1_000_003 + index) * 4096 + 2048 + rank)
+        batch = replace(
             self._pad(self.source.batch(index), self.train),
             stage_uniform=torch.tensor(self.source.stage_uniform(index)),
         )
+        config, adversarial = self.network.config, self.recipe.adversarial
+        if isinstance(config, ARConfig):
+            return ar_examples(config, batch, rng, training=True)
+        examples = nar_examples(config, batch, rng, training=True)
+        if adversarial is None:
+            return examples
+        return StretchedExamples(examples, draw_stretches(adversarial, examples, rng))
 
-    def losses(self, batch: Batch, step: int, rng: torch.Generator) -> Losses:
-        loss = self.network.loss(batch, rng)
-        return Losses({self.part.value: loss.total}, {"loss": loss.total.item(), **_numbers(loss)})
+    def losses(self, batch: Movable, at: Moment, rng: torch.Generator) -> Losses:
+        network, config, name = self.network, self.recipe.adversarial, self.part.value
+        if isinstance(network, AR):
+            assert isinstance(batch, ARExamples)
+            loss = network.examples_loss(batch)
+            return Losses({name: loss.total}, {"loss": loss.total.detach(), **loss.parts})
+        examples = batch.examples if isinstance(batch, StretchedExamples) else batch
+        assert isinstance(examples, NARExamples)
+        states = network.states(examples)
+        loss = network.states_loss(states, examples)
+        found = Losses({name: loss.total}, {"loss": loss.total.detach(), **loss.parts})
+        if config is None or at.done < config.begin:
+            return found
+        assert isinstance(batch, StretchedExamples) and network.config.residual is not None
+        if batch.places is None:
+            return found
+        verdict = judge_residuals(config, network, self.discriminator, states[0], examples, batch.places, at.done)
+        own = loss.total + network.config.residual.weight * verdict.pull
+        return Losses({name: own, "discriminator": verdict.judge}, {**found.metrics, **verdict.metrics})
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
@@ -181,27 +241,40 @@ class LanguageModelTask:
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         for index, rows in enumerate(chosen):
-            batch = self._pad([self.valid[row] for row in rows], self.valid).to(device)
-            for loss in self._each(network, batch, torch.Generator().manual_seed(index)):
-                for name, value in _numbers(loss).items():
-                    sums[name] = sums.get(name, 0.0) + value
+            batch = self._pad([self.valid[row] for row in rows], self.valid)
+            for loss in self._each(network, batch, torch.Generator().manual_seed(index), device):
+                for name, value in loss.parts.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
                     counts[name] = counts.get(name, 0) + 1
         return Validation({name: total / counts[name] for name, total in sums.items()})
 
-    def _each(self, network: nn.Module, batch: Batch, rng: torch.Generator) -> list[Loss]:
-        """Return the losses of a validation batch: one, or one per stage."""
+    def _each(self, network: nn.Module, batch: Batch, rng: torch.Generator, device: torch.device) -> Iterator[Loss]:
+        """Yield the losses of a validation batch: one, or one per stage."""
         if isinstance(network, NAR):
-            return [network.loss(batch, rng, stage) for stage in range(1, network.config.stages + 1)]
-        assert isinstance(network, AR)
-        return [network.loss(batch, rng)]
+            for stage in range(1, network.config.stages + 1):
+                examples = nar_examples(network.config, batch, rng, stage, training=False).to(device)
+                yield network.states_loss(network.states(examples), examples)
+        else:
+            assert isinstance(network, AR)
+            yield network.examples_loss(ar_examples(network.config, batch, rng, training=False).to(device))
 
-    def _pad(self, rows: list[Utterance], shards: TokenShards) -> Batch:
+    def keep(self, averages: Mapping[str, nn.Module], folder: Path, done: float) -> None:
+        """Write the averaged network into a folder, ready for `pack`, when a part `done` of the training is over."""
+        network, config = copy.copy(averages[self.part.value]), self.recipe.adversarial
+        assert isinstance(network, AR | NAR)
+        if isinstance(network, NAR) and config is not None and is_pulling(config, done):
+            assert network.config.residual is not None
+            residual = network.config.residual.model_copy(update={"gain": config.gain})
+            network.config = network.config.model_copy(update={"residual": residual})
+        save_network(_describe(self.part, network, self.train), network, folder)
+
+    def _pad(self, rows: list[Utterance], shards: Shards) -> Batch:
         # The NAR model sees the frames as they will be when it speaks: in the AR model's merged blocks.
         config = self.network.config
         group = config.group if isinstance(config, ARConfig) else 1
         return Batch.of([self._row(row, shards) for row in rows], merge=config.merge, group=group)
 
-    def _row(self, row: Utterance, shards: TokenShards) -> Utterance:
+    def _row(self, row: Utterance, shards: Shards) -> Utterance:
         """Return the row as the network trains on it, with the recording that its NAR prompt comes from."""
         prompt = getattr(self.network.config, "prompt", None)
         row = replace(row, language=self.languages[row.language_name])
@@ -237,20 +310,15 @@ def make_network(
     return network
 
 
-def _numbers(loss: Loss) -> dict[str, float]:
-    return {name: float(value) for name, value in loss.parts.items()}
-
-
 def train_language_model(part: Part, recipe: LanguageModelRecipe, out: Path) -> Path:
     """Train one network and return the folder that holds its averaged weights, ready for `pack`."""
     task = LanguageModelTask(part, recipe)
-    network = fit(task, recipe.loop, out)[part.value]
-    assert isinstance(network, AR | NAR)
-    once(lambda: save_network(_describe(part, network, task.train), network, out))
+    averages = fit(task, recipe.loop, out, task.keep)
+    once(lambda: task.keep(averages, out, 1.0))
     return out
 
 
-def _describe(part: Part, network: AR | NAR, shards: TokenShards) -> NetworkFile:
+def _describe(part: Part, network: AR | NAR, shards: Shards) -> NetworkFile:
     """Return what `pack` must know of the network and of the tokens that it was trained on."""
     return NetworkFile(
         part=part,
@@ -263,6 +331,6 @@ def _describe(part: Part, network: AR | NAR, shards: TokenShards) -> NetworkFile
     )
 
 
-def list_languages(shards: TokenShards) -> list[str]:
+def list_languages(shards: Shards) -> list[str]:
     """Return the languages of the rows, sorted: the order of their embeddings."""
     return sorted({row["language"] for row in shards.rows})

@@ -2,7 +2,9 @@
 averages, validation, curves, checkpoints, resuming) happens here, once, for the codec and both language models.
 
 Batches and random draws are functions of (seed, step, rank), so a run that was interrupted and resumed is the same
-run. The same command works on one CPU, one GPU, or many through `torchrun`.
+run (with a budget of `seconds` but for its schedule, which follows the clock). The same command works on one CPU, one
+GPU, or many through `torchrun`. A step asks the device for nothing: what it measured stays there until a point of the
+curves is due.
 
 Where a run's curves go: TensorBoard, a JSON-lines file, and a progress bar on stderr.
 """
@@ -14,7 +16,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from openvalle.config import Config, read_mapping
@@ -36,8 +38,11 @@ from openvalle.train.optim import (
     learning_rate,
     make_optimizer,
     multiplying,
+    prepare_device,
     update_average,
+    update_weights,
 )
+from openvalle.train.prefetch import Prefetch
 from openvalle.train.state import TrainState, latest_checkpoint, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -52,11 +57,14 @@ def need_tensorboard() -> type[SummaryWriter]:
 class TrainingLog:
     """Writes `metrics.jsonl` and TensorBoard events under the run's folder and shows progress."""
 
-    def __init__(self, out: Path, steps: int, step: int, processes: str, quiet: bool = False) -> None:
+    def __init__(self, out: Path, steps: int | None, step: int, processes: str, quiet: bool = False) -> None:
         """`processes`: who trains, said at the start; `quiet`: another process shows and writes everything."""
         self.quiet = quiet
         self.progress = progress_bars(quiet)
-        self.bar = self.progress.add_task("training", total=steps, completed=step)
+        self.steps = steps
+        self.bar = self.progress.add_task(
+            "training", total=1.0 if steps is None else steps, completed=step if steps else 0
+        )
         self.processes = processes
         self.started, self.first = time.monotonic(), step
         if not quiet:
@@ -79,13 +87,13 @@ class TrainingLog:
             self.board.close()
             self.rows.close()
 
-    def advance(self, step: int, metrics: dict[str, float]) -> None:
-        """Move the bar."""
-        loss = next(iter(metrics.values()), 0.0)
-        self.progress.update(self.bar, completed=step, description=f"training, loss {loss:.3f}")
+    def advance(self, step: int, done: float) -> None:
+        """Move the bar to a part `done` of the training, from [0, 1]."""
+        self.progress.update(self.bar, completed=done if self.steps is None else step)
 
     def point(self, step: int, metrics: dict[str, float]) -> None:
         """Add a point to the training curves."""
+        self.progress.update(self.bar, description=f"training, loss {next(iter(metrics.values()), 0.0):.3f}")
         if not self.quiet:
             speed = (step - self.first) / max(1e-9, time.monotonic() - self.started)
             self._write(step, "train", {**metrics, "steps_per_second": speed})
@@ -112,7 +120,12 @@ log = logging.getLogger(__name__)
 class LoopConfig(Config):
     """How long and how to train."""
 
-    steps: int = Field(..., gt=0, description="updates in all")
+    steps: int | None = Field(None, gt=0, description="updates in all, at most")
+    seconds: float | None = Field(
+        None,
+        gt=0,
+        description="time in all, at most, the parts of an interrupted run together; the schedule follows it",
+    )
     seed: int = 0
     precision: Precision = Field(
         Precision.AUTO, description="of products: float32, bf16, or auto: bf16 where the machine is fast at it"
@@ -123,14 +136,42 @@ class LoopConfig(Config):
     validate_every: int = Field(1000, ge=1, description="steps between validations on unseen speakers")
     save_minutes: float = Field(3.0, gt=0, description="minutes between checkpoints")
     keep: int = Field(2, ge=1, description="checkpoints kept")
+    snapshots: tuple[float, ...] = Field(
+        (), description="parts of the training, from (0, 1), at which the averaged networks are kept for good as well"
+    )
+    workers: int = Field(
+        0, ge=0, le=64, description="processes that make batches ahead; 0: each is made when it is its turn"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.steps is None and self.seconds is None:
+            raise ValueError("say how long to train: steps, seconds or both")
+        if any(not 0 < part < 1 for part in self.snapshots):
+            raise ValueError("snapshots are parts of the training, between 0 and 1")
+        return self
+
+    def done(self, step: int, seconds: float) -> float:
+        """Return how much of the training, from [0, 1], is over after `step` updates and `seconds`."""
+        by_step = 0.0 if self.steps is None else step / self.steps
+        by_time = 0.0 if self.seconds is None else seconds / self.seconds
+        return min(1.0, max(by_step, by_time))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How far the training is."""
+
+    step: int  # completed updates
+    done: float  # of the training, from [0, 1)
 
 
 @dataclass(frozen=True)
 class Losses:
-    """One batch's outcome: what each network minimises, and plain numbers for the curves."""
+    """One batch's outcome: what each network minimises, and numbers for the curves (scalars may stay on the device)."""
 
     minimise: dict[str, Tensor]
-    metrics: dict[str, float]
+    metrics: Mapping[str, float | Tensor]
 
 
 @dataclass(frozen=True)
@@ -150,30 +191,54 @@ class Task(Protocol):
     def batch(self, index: int, rank: int, world: int) -> Any:
         """Return batch `index` of this rank: a pure function of its arguments."""
 
-    def losses(self, batch: Any, step: int, rng: torch.Generator) -> Losses:
+    def losses(self, batch: Any, at: Moment, rng: torch.Generator) -> Losses:
         """Return the losses of a batch that was moved to the networks' device."""
 
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
         """Judge the averaged networks on unseen speakers."""
 
 
-def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, nn.Module]:
-    """Train until `config.steps`, resuming from `out` if it holds checkpoints; return the averaged networks."""
+Keep = Callable[[Mapping[str, nn.Module], Path, float], None]  # averaged networks into a folder, at a part of training
+
+
+def fit(task: Task, config: LoopConfig, out: Path, keep: Keep | None = None) -> dict[str, nn.Module]:
+    """Train as long as `config` says, resuming from `out` if it holds checkpoints; return the averaged networks.
+
+    Snapshots are written by `keep` into the folders `out/at-0.50` and the like.
+    """
+    began = time.monotonic()
     processes = join()
+    prepare_device(processes.device)
     state = _start(task, config, processes.device, out)
-    with TrainingLog(out, config.steps, state.step, str(processes), quiet=not processes.is_first) as curves:
-        saved = time.monotonic()
-        while state.step < config.steps:
-            metrics = _update(task, config, processes, state)
-            if state.step % config.log_every == 0 or state.step == config.steps:
-                curves.point(state.step, metrics)
-            last = state.step == config.steps
+    before = state.seconds  # of the parts of this run that ended
+
+    def measure() -> float:
+        state.seconds = before + time.monotonic() - began
+        return processes.agree(config.done(state.step, state.seconds))
+
+    done, saved = measure(), time.monotonic()
+    if done >= 1:
+        return state.averages
+    rank, world, first = processes.rank, processes.world, state.step * config.accumulate
+    with (  # the processes that make batches begin before this one has threads
+        Prefetch(lambda index: task.batch(index, rank, world), first, config.workers, processes.device) as batches,
+        TrainingLog(out, config.steps, state.step, str(processes), quiet=not processes.is_first) as curves,
+    ):
+        while done < 1:
+            metrics = _update(task, config, processes, state, batches, done)
+            earlier, done = done, measure()
+            last = done >= 1
+            if state.step % config.log_every == 0 or last:
+                curves.point(state.step, _read_numbers(state, metrics))
+            for mark in config.snapshots:
+                if earlier < mark <= done and processes.is_first and keep is not None:
+                    keep(state.averages, out / f"at-{mark:.2f}", mark)
             if (state.step % config.validate_every == 0 or last) and processes.is_first:
                 curves.validation(state.step, task.validate(state.averages))
             if (time.monotonic() - saved > config.save_minutes * 60 or last) and processes.is_first:
                 save_checkpoint(state, out / "checkpoints", config.keep)
                 saved = time.monotonic()
-            curves.advance(state.step, metrics)
+            curves.advance(state.step, done)
     processes.wait()
     return state.averages
 
@@ -195,10 +260,10 @@ def _start(task: Task, config: LoopConfig, device: torch.device, out: Path) -> T
 
 
 def _same_run(config: LoopConfig, out: Path) -> None:
-    """Refuse to resume with settings that would make another run of it. Intervals may change, and so may the number
-    of steps: the schedule then follows the new number from here on."""
+    """Refuse to resume with settings that would make another run of it. Intervals may change, and so may the length:
+    the schedule then follows the new one from here on."""
     path = out / "loop.json"
-    free = {"steps", "log_every", "validate_every", "save_minutes", "keep"}
+    free = {"steps", "seconds", "log_every", "validate_every", "save_minutes", "keep", "snapshots", "workers"}
     if path.is_file():
         before, now = read_mapping(path), config.model_dump(mode="json")
         changed = [key for key in now if key not in free and before.get(key) != now[key]]
@@ -211,37 +276,47 @@ def _same_run(config: LoopConfig, out: Path) -> None:
         config.save(path)
 
 
-def _update(task: Task, config: LoopConfig, processes: Processes, state: TrainState) -> dict[str, float]:
+def _update(
+    task: Task, config: LoopConfig, processes: Processes, state: TrainState, batches: Iterator[Any], done: float
+) -> dict[str, float | Tensor]:
     """Do one update of every network; return the numbers of its last batch."""
-    rank, world, device = processes.rank, processes.world, processes.device
+    rank, device = processes.rank, processes.device
     # Dropout uses the global generator: seeding it per step makes it a function of (seed, step, rank) too.
     torch.manual_seed((config.seed * 1_000_003 + state.step) * 4096 + rank)
     rng = torch.Generator().manual_seed((config.seed * 1_000_003 + state.step) * 4096 + 2048 + rank)
     for network in state.networks.values():
         network.train()
-    for micro in range(config.accumulate):
-        batch = task.batch(state.step * config.accumulate + micro, rank, world).to(device)
+    for _ in range(config.accumulate):
+        batch = next(batches)
         with multiplying(config.precision, device):
-            losses = task.losses(batch, state.step, rng)
+            losses = task.losses(batch, Moment(state.step, done), rng)
         for loss in losses.minimise.values():
             (loss / config.accumulate).backward()
-    metrics = dict(losses.metrics)
-    rate = learning_rate(config.optim, state.step, config.steps)
+    metrics: dict[str, float | Tensor] = dict(losses.metrics)
+    rate = learning_rate(config.optim, state.step, done)
     for name, optimizer in state.optimizers.items():
+        if name not in losses.minimise:  # it is not its turn yet
+            continue
         _share_gradients(processes, state.networks[name])
         norm = clip_gradients(state.networks[name].parameters(), config.optim.clip)
         metrics[f"{name}/gradient"] = norm
         for group in optimizer.param_groups:
             group["lr"] = rate
-        if math.isfinite(norm):
-            optimizer.step()
-        else:
-            log.warning("step %d: the gradient of %s is not finite; this update is skipped", state.step, name)
+        update_weights(optimizer, norm)
         optimizer.zero_grad(set_to_none=True)
         update_average(state.averages[name], state.networks[name], config.optim.ema, state.step)
     state.step += 1
     metrics["learning_rate"] = rate
     return metrics
+
+
+def _read_numbers(state: TrainState, metrics: Mapping[str, float | Tensor]) -> dict[str, float]:
+    """Return what was measured as numbers, which waits for the device; warn of updates that were skipped."""
+    numbers = {name: float(value) for name, value in metrics.items()}
+    for name in state.networks:
+        if not math.isfinite(numbers.get(f"{name}/gradient", 0.0)):
+            log.warning("step %d: the gradient of %s is not finite; this update is skipped", state.step, name)
+    return numbers
 
 
 def _share_gradients(processes: Processes, network: nn.Module) -> None:

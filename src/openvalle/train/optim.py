@@ -45,12 +45,20 @@ def multiplying(precision: Precision, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=is_bf16(precision, device))
 
 
+def prepare_device(device: torch.device) -> None:
+    """Set what training on a CUDA device needs: TF32 where products stay in float32, and attention without cuDNN,
+    which makes a plan for every shape that it meets, and every batch has another."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 class Decay(StrEnum):
     """How the learning rate falls after the warm-up."""
 
     CONSTANT = "constant"  # it does not
-    LINEAR = "linear"  # to the floor at the last step (VALL-E)
-    COSINE = "cosine"  # to the floor at the last step, slowly at both ends
+    LINEAR = "linear"  # to the floor at the end (VALL-E)
+    COSINE = "cosine"  # to the floor at the end, slowly at both ends
 
 
 class OptimConfig(Config):
@@ -78,27 +86,37 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW
     )
 
 
-def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
-    """Return the rate of the update that follows `step` completed ones, of `steps` in all."""
+def learning_rate(config: OptimConfig, step: int, done: float) -> float:
+    """Return the rate of the update that follows `step` completed ones, a part `done` from [0, 1] of the training."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
     if config.decay is Decay.CONSTANT:
         return config.learning_rate
-    done = min(1.0, (step - config.warmup) / max(1, steps - config.warmup))
-    left = 1 - done if config.decay is Decay.LINEAR else 0.5 + 0.5 * math.cos(math.pi * done)
+    # The decay begins where the warm-up ended, if that is known: `done` of `step` steps.
+    begun = config.warmup * done / step if step else 0.0
+    decayed = min(1.0, (done - begun) / max(1e-9, 1 - begun))
+    left = 1 - decayed if config.decay is Decay.LINEAR else 0.5 + 0.5 * math.cos(math.pi * decayed)
     return config.learning_rate * (config.floor + (1 - config.floor) * left)
+
+
+def update_weights(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
+    """Do an update, unless the gradient's `norm` is not finite. The device decides, and nobody waits for it."""
+    optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]  # torch's own name
+    optimizer.step()
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     """Move `average` towards `network`; young averages follow faster, so that they do not keep the random start."""
     decay = min(decay, (1 + step) / (10 + step))
-    for old, new in zip(average.parameters(), network.parameters(), strict=True):
-        old.lerp_(new.to(old.dtype), 1 - decay)
+    pairs = list(zip(average.parameters(), network.parameters(), strict=True))
+    old: list[Tensor] = [held for held, _ in pairs]
+    new: list[Tensor] = [now.to(held.dtype) for held, now in pairs]
+    torch._foreach_lerp_(old, new, 1 - decay)
     for held, now in zip(average.buffers(), network.buffers(), strict=True):
         held.copy_(now)
 
 
-def clip_gradients(parameters: Iterable[Tensor], limit: float) -> float:
-    """Scale gradients to a norm of at most `limit`; return the norm before (it may be infinite or NaN)."""
-    return float(nn.utils.clip_grad_norm_(parameters, limit))
+def clip_gradients(parameters: Iterable[Tensor], limit: float) -> Tensor:
+    """Scale gradients to a norm of at most `limit`; return the norm before, () (it may be infinite or NaN)."""
+    return nn.utils.clip_grad_norm_(parameters, limit)

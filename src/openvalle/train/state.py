@@ -33,6 +33,7 @@ class TrainState:
     averages: dict[str, nn.Module]
     optimizers: Mapping[str, torch.optim.Optimizer]
     step: int = 0  # completed updates
+    seconds: float = 0.0  # of training so far
 
 
 def save_checkpoint(state: TrainState, folder: Path, keep: int = 2) -> Path:
@@ -45,7 +46,7 @@ def save_checkpoint(state: TrainState, folder: Path, keep: int = 2) -> Path:
             save_file(_detached(network.state_dict()), part / f"{name}.average.safetensors")
         for name, optimizer in state.optimizers.items():
             save_file(_moments(optimizer), part / f"{name}.optimizer.safetensors")
-        (part / "state.json").write_text(json.dumps({"format": 1, "step": state.step}) + "\n")
+        (part / "state.json").write_text(json.dumps({"format": 1, "step": state.step, "seconds": state.seconds}) + "\n")
     for old in _checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final
@@ -66,7 +67,8 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
             network.load_state_dict(load_file(path / f"{name}.average.safetensors"))
         for name, optimizer in state.optimizers.items():
             _restore_moments(optimizer, load_file(path / f"{name}.optimizer.safetensors"))
-        state.step = int(read_mapping(path / "state.json")["step"])
+        values = read_mapping(path / "state.json")
+        state.step, state.seconds = int(values["step"]), float(values.get("seconds", 0.0))
     except (SafetensorError, OSError, RuntimeError, KeyError, ValueError, TypeError, ConfigError) as error:
         raise ModelError(
             f"cannot resume from {path} ({str(error).splitlines()[0][:120]})",

@@ -1,0 +1,140 @@
+"""A judge of the residuals that the NAR model expects: it tells those of recordings from expected ones, which are
+averages.
+
+An expectation that minimises the squared distance is the mean of all that may follow: it varies too little from frame
+to frame, and voices lose what sets them apart. The discriminator sees stretches of residuals beside the codebooks
+that were given; the model is pulled to what it takes for recorded. (The model's states must not be shown: an expected
+residual is a linear function of them, and told by that alone.) Ours, after the discriminators of GAN vocoders and
+post-filters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from openvalle.config import Config
+from openvalle.model.batch import Movable
+from openvalle.model.nar import NAR, NARExamples
+from openvalle.train.discriminator import discriminator_loss, generator_losses
+
+
+class AdversarialConfig(Config):
+    """How a NAR model that predicts residuals in one pass is sharpened."""
+
+    begin: float = Field(0.55, ge=0, lt=1, description="part of the training before the discriminator learns")
+    ramp: float = Field(
+        0.05, gt=0, le=1, description="part of the training in which it learns alone, and then its pull grows"
+    )
+    weight: float = Field(
+        0.3, gt=0, description="size of its pull on the expected residuals over that of the distance to the right ones"
+    )
+    matching: float = Field(1.0, ge=0, description="weight of matching the discriminator's features beside its verdict")
+    gain: float = Field(1.3, gt=0, description="the model's gain from then on: what is sharper is less dull")
+    frames: int = Field(64, ge=8, le=1024, description="frames of a stretch (64 = 0.85 s)")
+    stretches: int = Field(192, ge=1, le=4096, description="stretches of a batch that are judged")
+    channels: int = Field(192, ge=1, le=1024, description="width of the discriminator")
+
+
+def is_pulling(config: AdversarialConfig, done: float) -> bool:
+    """Return whether the model is sharpened when a part `done` of the training is over."""
+    return done > config.begin + config.ramp
+
+
+class ResidualDiscriminator(nn.Module):
+    """Stretches of residuals and of what was given (B, T, L) -> scores (B, 1, T) and features."""
+
+    def __init__(self, size: int, channels: int) -> None:
+        super().__init__()
+        shapes = [(2 * size, 1), (channels, 1), (channels, 2), (channels, 4)]
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv1d(inputs, channels, 5, padding=2 * dilation, dilation=dilation))
+            for inputs, dilation in shapes
+        )
+        self.score = weight_norm(nn.Conv1d(channels, 1, 3, padding=1))
+
+    def forward(self, residuals: Tensor, given: Tensor) -> tuple[Tensor, list[Tensor]]:
+        x = torch.cat([residuals, given], dim=-1).transpose(1, 2)
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return self.score(x), features
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`pull` is added to the model's loss, `judge` is the discriminator's own."""
+
+    pull: Tensor
+    judge: Tensor
+    metrics: dict[str, Tensor]
+
+
+def draw_stretches(config: AdversarialConfig, batch: NARExamples, rng: torch.Generator) -> Tensor | None:
+    """Return places (stretches, frames) of stretches among the scored frames of a batch; None if none is as long."""
+    counts = batch.inputs.frames.scored.sum(1)  # (B,) frames of each row, which lie side by side
+    room = (counts - config.frames + 1).clamp(min=0)
+    if not int(room.sum()):
+        return None
+    rows = torch.multinomial(room.double(), config.stretches, replacement=True, generator=rng)
+    starts = (torch.rand(config.stretches, generator=rng) * room[rows]).long() + (counts.cumsum(0) - counts)[rows]
+    return starts[:, None] + torch.arange(config.frames)
+
+
+def judge_residuals(
+    config: AdversarialConfig,
+    network: NAR,
+    discriminator: ResidualDiscriminator,
+    hidden: Tensor,
+    batch: NARExamples,
+    places: Tensor,
+    done: float,
+) -> Verdict:
+    """Return how well expected residuals pass for recorded ones, for states (P, D) of all scored frames of a batch.
+
+    The pull on an expected residual has a given size relative to that of the squared distance, whatever the scale of
+    the discriminator's gradient. `done`: how much of the training is over.
+    """
+    head, stage = network.residual_head, batch.each[0]
+    assert head is not None, "without a residual head nothing is expected"
+    size = head.size(stage, network.codes)
+    codes = batch.inputs.frames.codes.flatten(0, 1).index_select(0, batch.at[0])
+    residuals, given = network.residual(batch.right[0], codes, stage), network.sum_before(codes, stage)
+    known = given[places] / size
+    expected = head(hidden, stage, network.codes)[places] / size
+    right = (residuals[places] / size).to(expected.dtype)
+    fake = expected.detach().requires_grad_()
+    discriminator.requires_grad_(False)
+    with torch.no_grad():
+        wanted = discriminator(right, known)
+    adversarial, matching = generator_losses([wanted], [discriminator(fake, known)])
+    (pull,) = torch.autograd.grad(adversarial + config.matching * matching, fake)
+    discriminator.requires_grad_(True)
+    toward = 2 * (fake.detach() - right)  # of the squared distance, in the same units
+    grown = min(1.0, max(0.0, (done - config.begin) / config.ramp - 1))
+    factor = config.weight * grown * toward.norm() / pull.float().norm().clamp(min=1e-12)
+    # As the distance counts them: every frame once, over the size of all right residuals.
+    scale = size.square() / residuals.square().sum().clamp(min=1e-9) * (len(residuals) / places.numel())
+    real, false = discriminator(right, known), discriminator(fake.detach(), known)
+    judge = discriminator_loss([real], [false])
+    metrics = {
+        "adversarial": adversarial.detach(),
+        "matching": matching.detach(),
+        "discriminator": judge.detach(),
+        "told_apart": 0.5 * ((real[0] > 0).float().mean() + (false[0] < 0).float().mean()),
+    }
+    return Verdict((factor * scale * pull.detach() * expected).sum(), judge, metrics)
+
+
+@dataclass(frozen=True)
+class StretchedExamples(Movable):
+    """Examples of the NAR model with the stretches that are judged."""
+
+    examples: NARExamples
+    places: Tensor | None
