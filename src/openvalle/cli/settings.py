@@ -81,7 +81,10 @@ class Command(TyperCommand):
         options = args[: args.index("--")] if "--" in args else args
         if not ctx.resilient_parsing and not {"-h", "--help"} & set(options):
             root = ctx.find_root()
-            given = defaults(_first_command(ctx), frozenset(root.command.commands), root.params.get("config"))
+            first = ctx  # say, or voice for `voice add`: the first word after `openvalle`
+            while first.parent is not None and first.parent.parent is not None:
+                first = first.parent
+            given = defaults(str(first.info_name), frozenset(root.command.commands), root.params.get("config"))
         keys = {param.name: key for param in self.params if (key := find_setting(param)) in given}
         ctx.default_map = {name: given[key][0] for name, key in keys.items()}
         try:
@@ -149,13 +152,6 @@ def user_file() -> Path | None:
     except RuntimeError:  # a user without a home
         return None
     return base / "openvalle" / FILE
-
-
-def _first_command(ctx: Any) -> str:
-    """Return the first word after `openvalle`: say, or voice for `voice add`."""
-    while ctx.parent is not None and ctx.parent.parent is not None:
-        ctx = ctx.parent
-    return str(ctx.info_name)
 
 
 def _settings_in(file: Path, command: str, commands: frozenset[str], is_trusted: bool = True) -> dict[str, Given]:

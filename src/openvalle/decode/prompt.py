@@ -143,9 +143,11 @@ def zero_shot(
     """
     if recording is None:
         return SpeechPrompt(text, 0, None, None, language, language, following_symbols=following)
-    return _joined(
-        config, _without_last(recording, int(text[0])) if len(text) else recording, text, language, following
-    )
+    durations = recording.durations
+    if durations is not None and len(text) and len(recording.text) > 1 and recording.text[-1] == text[0]:
+        codes = recording.codes[: len(recording.codes) - int(durations[-1])]
+        recording = replace(recording, text=recording.text[:-1], codes=codes, durations=durations[:-1])
+    return _joined(config, recording, text, language, following)
 
 
 def continuation(
@@ -169,16 +171,6 @@ def _joined(config: ARConfig, recording: Utterance, text: np.ndarray, language: 
     together = np.concatenate([recording.text, text])
     count = len(recording.text)
     return SpeechPrompt(together, count, codes, alignment, language, recording.language, following_symbols=following)
-
-
-def _without_last(recording: Utterance, symbol: int) -> Utterance:
-    """Return the recording without the last symbol, and its frames, if it is `symbol`."""
-    if recording.durations is None or len(recording.text) < 2 or int(recording.text[-1]) != symbol:
-        return recording
-    frames = len(recording.codes) - int(recording.durations[-1])
-    return replace(
-        recording, text=recording.text[:-1], codes=recording.codes[:frames], durations=recording.durations[:-1]
-    )
 
 
 def _whole(config: ARConfig, recording: Utterance) -> tuple[np.ndarray, np.ndarray | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,17 +65,14 @@ class TorchAR:
         assert isinstance(state, TorchState)
         device = self._device
         place = None if aligned is None else _tensor(aligned, device)
-        with self._threads():
+        is_small = device.type == "cpu" and self.config.transformer.width <= SMALL
+        with one_thread() if is_small else nullcontext():
             logits, after = self.network.step(_tensor(groups, device), place, _tensor(languages, device), state.inner)
         return _scores(logits), TorchState(after)
 
     @property
     def _device(self) -> torch.device:
         return next(self.network.parameters()).device
-
-    def _threads(self) -> AbstractContextManager[None]:
-        is_small = self._device.type == "cpu" and self.config.transformer.width <= SMALL
-        return one_thread() if is_small else nullcontext()
 
 
 class TorchNAR:

@@ -67,7 +67,9 @@ def continue_clip(
     without it, speech recognition finds it; `channel`: of a recording of several, the one that is heard.
     """
     recording = record(synthesizer.generator, clip, transcript, channel, synthesizer.asr)
-    end = _find_end(recording)
+    end = int(recording.edges[-1])  # the frame at which the recording is left
+    if recording.symbols[-1] == SIL:  # a sentence's pause after its last word
+        end = min(end, int(recording.edges[-2]) + int(SENTENCE * recording.frame_rate) // 2 * 2)
     script = parse_script(text, markup, lexicon)
     if any(passage.voice for passage in script.passages):
         raise TextError("a recording goes on in its own voice", "leave [voice:...] and [S1] out")
@@ -85,15 +87,6 @@ def continue_clip(
     frames = np.concatenate([own.frames[: stop - fade], join, added])
     said = f"{recording.text} {joined.text}"
     return Continued(replace(own, frames=frames), stop - fade, said, joined)
-
-
-def _find_end(recording: Recording) -> int:
-    """Return the frame at which the recording is left: its end, or a sentence's pause after its last word."""
-    edges = recording.edges
-    if recording.symbols[-1] != SIL:
-        return int(edges[-1])
-    pause = int(SENTENCE * recording.frame_rate) // 2 * 2
-    return min(int(edges[-1]), int(edges[-2]) + pause)
 
 
 def _continuation_segments(

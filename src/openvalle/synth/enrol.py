@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,18 +68,17 @@ def enrol(
         log.warning("%s: %s", label, warning)  # before the words are looked for: it may be why they are not found
     text = transcribe(audio, label, asr) if transcript is None else transcript
     codes = codec.encode(audio.samples, merge=merge).astype(np.uint16)
-    symbols: Sequence[str]
-    durations: Sequence[int]
+    durations: tuple[int, ...] = ()
     if table is not None and table.unit is TextUnit.BPE:
-        symbols, durations = table.pieces(text, language), ()
+        symbols = tuple(table.pieces(text, language))
     else:
         aligned = align_transcript(audio, text, label, len(codes), codec.spec.frame_rate)
         symbols, durations = aligned.symbols, aligned.durations
         warnings += [aligned.doubt] * bool(aligned.doubt)
     return Voice(
         codes=codes,
-        symbols=tuple(symbols),
-        durations=tuple(durations),
+        symbols=symbols,
+        durations=durations,
         text=" ".join(text.split()),
         codec_digest=codec.spec.digest,
         symbols_digest=symbols_digest,
