@@ -184,7 +184,8 @@ def test_readme_says_what_each_extra_is_for() -> None:
     """The table names every extra that the code asks for, and no other."""
     asked: set[str] = set()
     for path in (ROOT / "src").rglob("*.py"):
-        asked |= set(re.findall(r'MissingExtra\("[^"]*", "([\w-]+)"\)', path.read_text(encoding="utf-8")))
+        asking = r'(?:MissingExtra\(|import_extra\("[^"]*", )"[^"]*", "([\w-]+)"\)'
+        asked |= set(re.findall(asking, path.read_text(encoding="utf-8")))
     named = set(re.findall(r"^\|.*'\.\[([\w-]+)\]'", (ROOT / "README.md").read_text(encoding="utf-8"), re.M))
     assert named == asked
     assert asked <= set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
