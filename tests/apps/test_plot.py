@@ -12,8 +12,7 @@ import pytest
 from openvalle.apps.plot import BINS, HOP, mel_spectrogram, plot_speech
 from openvalle.audio import Audio, hertz_to_mel
 from openvalle.errors import MissingExtra
-from openvalle.synth.quality import Quality
-from openvalle.synth.speech import Speech, Timed
+from openvalle.synth.speech import Quality, Speech, Timed
 
 
 def speech_of(audio: Audio, phones: tuple[Timed, ...]) -> Speech:

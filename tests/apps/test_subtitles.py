@@ -14,8 +14,7 @@ import pytest
 from openvalle.apps.subtitles import Timeline, build_timeline, fill_gaps, format_time, split_cues, with_times
 from openvalle.audio import Audio, silence
 from openvalle.errors import UserError
-from openvalle.synth.quality import Quality
-from openvalle.synth.speech import Speech, Timed
+from openvalle.synth.speech import Quality, Speech, Timed
 
 
 def speech(text: str = 'One "two" <three>.', speaker: str = "") -> Speech:

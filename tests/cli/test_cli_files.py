@@ -182,7 +182,7 @@ def test_a_voice_made_meanwhile_is_not_lost(
         path.write_text("another")
         return real(*arguments, **named)
 
-    module = "openvalle.synth.blend" if command == "blend" else "openvalle.synth.synthesizer"
+    module = "openvalle.synth.enrol" if command == "blend" else "openvalle.synth.synthesizer"
     name = "blend" if command == "blend" else "Synthesizer.load"
     real = __import__(module, fromlist=["x"]).blend if command == "blend" else Synthesizer.load
     monkeypatch.setattr(f"{module}.{name}", meanwhile)

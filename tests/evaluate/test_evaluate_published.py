@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openvalle.errors import ConfigError
-from openvalle.evaluate.protocols import protocols
-from openvalle.evaluate.published import PublishedTable, published, published_for
+from openvalle.evaluate.protocols import PublishedTable, protocols, published, published_for
 
 
 def test_every_table_has_a_source_and_names_what_its_figures_are():

@@ -12,8 +12,8 @@ import torch
 from openvalle.audio import Audio, silence
 from openvalle.errors import AudioError, ModelError, UserError
 from openvalle.speech_models.asr import PocketsphinxRecognizer, load_recognizer
-from openvalle.speech_models.fairseq import RENAMES
 from openvalle.speech_models.speaker import ResemblyzerEncoder, load_encoder
+from openvalle.speech_models.unispeech import RENAMES
 
 pytest.importorskip("transformers", reason="needs openvalle[eval]")
 TINY = {
@@ -155,8 +155,7 @@ def test_the_papers_speaker_model_is_read_from_its_file(unispeech, clip):
 
 
 def test_the_features_of_the_speaker_model_are_the_weighted_hidden_states(unispeech, clip):
-    from openvalle.speech_models.fairseq import read_state
-    from openvalle.speech_models.unispeech import SpeakerNetwork
+    from openvalle.speech_models.unispeech import SpeakerNetwork, read_state
 
     state = read_state(unispeech, "model")
     state["feature_weight"] = torch.tensor([0.0, 0.0, 80.0])  # all weight on the last state

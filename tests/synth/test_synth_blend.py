@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openvalle.errors import ModelError, UserError
-from openvalle.synth.blend import BLEND_SECONDS, blend, decode_voice
+from openvalle.synth.enrol import BLEND_SECONDS, blend, decode_voice
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 

@@ -18,8 +18,7 @@ from openvalle.model.ar import AR
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
 from openvalle.synth.plan import plan_segments, split_sentences
-from openvalle.synth.quality import assess_quality
-from openvalle.synth.speech import join_speech
+from openvalle.synth.speech import assess_quality, join_speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 

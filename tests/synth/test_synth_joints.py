@@ -9,8 +9,7 @@ import pytest
 
 from openvalle.audio import RATE, Audio
 from openvalle.synth.joints import EdgeTrimmer, join_sentences
-from openvalle.synth.quality import Quality
-from openvalle.synth.speech import Speech, Timed, join_speech
+from openvalle.synth.speech import Quality, Speech, Timed, join_speech
 
 GOOD = Quality("end", 8.0)
 

@@ -9,7 +9,7 @@ import pytest
 
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, TextError, UserError
-from openvalle.synth.prosody import plan_recording, speak_like
+from openvalle.synth.recording import plan_recording, speak_like
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 

@@ -15,8 +15,7 @@ from openvalle.errors import ModelError, TextError
 from openvalle.synth import generate as utter
 from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.plan import Segment, build_sentence, derive_seed, place_in_time, split_sentences
-from openvalle.synth.quality import assess_quality, rank_attempt
-from openvalle.synth.speech import Speech
+from openvalle.synth.speech import Speech, assess_quality, rank_attempt
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 from openvalle.text.language import phonemize, to_symbols

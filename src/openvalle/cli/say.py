@@ -78,7 +78,7 @@ def say(
         synthesizer = model.load(speaker.asr)
         options, voice = sampling.read(synthesizer), speaker.read(synthesizer)
         if prosody is not None:
-            from openvalle.synth.prosody import speak_like
+            from openvalle.synth.recording import speak_like
 
             pieces = iter([speak_like(synthesizer, prosody, words, voice, seed, options, speaker.channel)])
         else:

@@ -99,7 +99,7 @@ def blend(
 ) -> None:
     """Keep a prompt made of two voices as NAME: the model hears both. It is no average of them."""
     with reserve(name, replace) as keep:
-        from openvalle.synth.blend import blend as blended
+        from openvalle.synth.enrol import blend as blended
         from openvalle.synth.voice import Voice
 
         one, other = (Voice.load(find(Kind.VOICE, voice)) for voice in (first, second))
@@ -172,7 +172,7 @@ def show(
     facts: dict[str, Any] = {"name": voice.name, "path": str(path)} | voice.facts()
     if plot is not None:
         from openvalle.apps.plot import need_matplotlib, plot_speech
-        from openvalle.synth.blend import decode_voice
+        from openvalle.synth.enrol import decode_voice
 
         need_matplotlib()
         synthesizer = model.load(consent_policy="off")

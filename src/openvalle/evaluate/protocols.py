@@ -1,6 +1,7 @@
 """Protocols as data: what each paper tests on, how it chooses prompts, and which judges it uses.
 
-The file `protocols.yaml` beside this one holds them; a `Protocol` is one entry, checked.
+The file `protocols.yaml` beside this one holds them; a `Protocol` is one entry, checked. `published.yaml` holds
+the figures that were published by each, with their source: a report shows those of its own protocol alone.
 """
 
 from __future__ import annotations
@@ -11,10 +12,69 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from openvalle.config import Config, override, read_mapping
 from openvalle.errors import UserError
+
+PUBLISHED = Path(__file__).with_name("published.yaml")
+
+
+class PublishedRow(Config):
+    """One system's figures; further keys are figures by the table's columns."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    system: str
+    role: Literal["", "original", "codec"] = ""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures by column."""
+        return {name: float(value) for name, value in (self.model_extra or {}).items()}
+
+
+class PublishedTable(Config):
+    """One table of one paper, or a part of it."""
+
+    id: str
+    protocol: str
+    source: str
+    hand: Literal["first", "second"]
+    columns: dict[str, str]
+    samples: str
+    best_of: int = 1  # samples of each item of which one was selected
+    rows: tuple[PublishedRow, ...]
+
+    @model_validator(mode="after")
+    def _only_named_columns(self) -> PublishedTable:
+        for row in self.rows:
+            unknown = sorted(set(row.figures) - set(self.columns))
+            if unknown:
+                raise ValueError(f"{self.id}: {row.system} has figures without a column: {unknown}")
+        return self
+
+    def caption(self) -> str:
+        """Return source and circumstances on one line."""
+        hand = "" if self.hand == "first" else "; from transcriptions by others"
+        return f"{self.source}; {self.samples}{hand}"
+
+
+class _File(Config):
+    tables: tuple[PublishedTable, ...]
+
+
+@cache
+def published() -> tuple[PublishedTable, ...]:
+    """Return every table."""
+    values: dict[str, Any] = read_mapping(PUBLISHED)
+    return _File.parse(values, PUBLISHED.name).tables
+
+
+def published_for(protocol: str) -> list[PublishedTable]:
+    """Return the tables measured by that protocol."""
+    return [table for table in published() if table.protocol == protocol]
+
 
 FILE = Path(__file__).with_name("protocols.yaml")
 

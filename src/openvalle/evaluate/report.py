@@ -14,8 +14,7 @@ from typing import Any
 from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
 from openvalle.evaluate.metrics import METRICS, Group
-from openvalle.evaluate.protocols import Protocol, Reference, protocols
-from openvalle.evaluate.published import PublishedTable, published_for
+from openvalle.evaluate.protocols import Protocol, PublishedTable, Reference, protocols, published_for
 from openvalle.evaluate.results import ORIGINAL, Result, read_results
 from openvalle.evaluate.summary import kept_share, measure_preservation, per_seed, summarise
 from openvalle.evaluate.test_list import is_partial

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from openvalle.evaluate.metrics import METRICS, Group
-from openvalle.evaluate.published import PublishedTable
+from openvalle.evaluate.protocols import PublishedTable
 from openvalle.evaluate.report import ACOUSTICS, Report, explain_difference
 from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED
 from openvalle.evaluate.summary import Compared, kept_share, measure_preservation, per_seed

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, ModelError
 from openvalle.hub import Wheels
-from openvalle.speech_models.fairseq import read_state
 from openvalle.speech_models.mel import RATE, kaldi_fbank, to_model_samples
+from openvalle.speech_models.unispeech import read_state
 
 FILE = "campplus_cn_en_common.pt"
 WHEELS = Wheels(

@@ -20,8 +20,8 @@ from openvalle.audio import Audio, resample
 from openvalle.errors import AudioError, ModelError, import_extra
 from openvalle.files import sha256
 from openvalle.hub import wheel_file
-from openvalle.speech_models.fairseq import load_part, read_state, rename
 from openvalle.speech_models.mel import RATE, power_mel, to_model_samples
+from openvalle.speech_models.unispeech import load_part, read_state, rename
 
 WINDOW = 144_160  # samples heard at a time: 9.01 s; a longer clip is heard once a second
 # Polynomials (highest power first) from the networks' outputs to the P.835 scale, published with the models.

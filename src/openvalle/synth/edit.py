@@ -20,7 +20,6 @@ from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, TextError
 from openvalle.model.config import Alignment
 from openvalle.synth.plan import PromptMode, Segment, Sentence, build_sentence
-from openvalle.synth.quality import Quality
 from openvalle.synth.recording import (
     Clip,
     Recording,
@@ -31,7 +30,7 @@ from openvalle.synth.recording import (
     record,
     splice,
 )
-from openvalle.synth.speech import Speech
+from openvalle.synth.speech import Quality, Speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.language import Word, phonemize
 from openvalle.types import SIL

@@ -24,8 +24,7 @@ from openvalle.decode.sampling import make_rngs
 from openvalle.engines.base import AREngine, CodecEngine, NAREngine
 from openvalle.errors import ModelError
 from openvalle.synth.plan import BATCH, PromptMode, Segment, place_in_time
-from openvalle.synth.quality import LAST_FRAMES, Quality, assess_quality, rank_attempt
-from openvalle.synth.speech import Speech
+from openvalle.synth.speech import LAST_FRAMES, Quality, Speech, assess_quality, rank_attempt
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import SIL, CodecSpec, Utterance, to_durations
 

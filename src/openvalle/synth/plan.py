@@ -14,8 +14,7 @@ from typing import TypedDict
 import numpy as np
 
 from openvalle.errors import ConfigError, TextError, UserError
-from openvalle.synth.quality import USUAL_FRAMES
-from openvalle.synth.speech import Timed
+from openvalle.synth.speech import USUAL_FRAMES, Timed
 from openvalle.synth.voice import Voice
 from openvalle.text.language import ENGLISH, UserLexicon, Word, lower_keys, phonemize, to_symbols
 from openvalle.text.lexicon import read_lexicon

@@ -18,8 +18,7 @@ from openvalle.audio import Audio
 from openvalle.errors import AudioError, MissingExtra, ModelError
 from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.plan import Segment
-from openvalle.synth.quality import Quality
-from openvalle.synth.speech import Speech
+from openvalle.synth.speech import Quality, Speech
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions

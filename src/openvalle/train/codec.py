@@ -22,12 +22,11 @@ from openvalle.codec.quantizer import ResidualQuantizer
 from openvalle.data.batches import CodedCrops, draw_generator
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
-from openvalle.train.codec_losses import Spectra, SpectralLoss, mel_distance
+from openvalle.train.codec_losses import Spectra, SpectralLoss, fill_unvoiced, find_pitch, harmonicity, mel_distance
 from openvalle.train.codec_recipe import CodecRecipe, CodecTask, Crops
 from openvalle.train.discriminator import Discriminator, discriminator_loss, generator_losses
 from openvalle.train.distributed import agreed, once
 from openvalle.train.loop import Losses, Moment, Validation, fit
-from openvalle.train.pitch import fill_unvoiced, find_pitch, harmonicity
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from openvalle.codec.harmonic import MIDDLE, Source
-from openvalle.train.pitch import fill_unvoiced, find_pitch
+from openvalle.train.codec_losses import fill_unvoiced, find_pitch
 
 RATE, HOP = 24_000, 320
 
