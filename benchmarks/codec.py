@@ -19,8 +19,8 @@ from openvalle.audio import Audio
 from openvalle.codec.base import Codec
 from openvalle.codec.load import load_codec
 from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
+from openvalle.evaluate.results import error_rate, mean
 from openvalle.evaluate.scorers import Judgement, ScoreRequest, score_all
-from openvalle.evaluate.summary import error_rate, mean
 from report import Report
 
 COLUMNS = ["", "clips", "similarity", "DNSMOS OVRL", "SIG", "BAK", "P.808", "WER %"]

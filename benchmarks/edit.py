@@ -20,8 +20,8 @@ from command import JUDGES, parser, run
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
+from openvalle.evaluate.results import error_rate, mean
 from openvalle.evaluate.scorers import Judgement, ScoreRequest, score_all
-from openvalle.evaluate.summary import error_rate, mean
 from openvalle.statistics import Estimate
 from openvalle.synth.edit import Edit, Edited, EditKind, edit
 from report import Report

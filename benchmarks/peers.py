@@ -18,8 +18,8 @@ import numpy as np
 from openvalle.audio import Audio
 from openvalle.errors import UserError
 from openvalle.evaluate.systems.base import Candidate, Output
-from openvalle.evaluate.systems.command import CommandConfig
 from openvalle.evaluate.systems.config import build_candidate
+from openvalle.evaluate.systems.external import CommandConfig
 from openvalle.evaluate.test_list import TestItem
 
 ESPEAK = Path(__file__).with_name("espeak_command.py")

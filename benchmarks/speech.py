@@ -20,7 +20,7 @@ from openvalle.evaluate.build_list import ListSource, find_list
 from openvalle.evaluate.corpus import find_corpus
 from openvalle.evaluate.protocols import Judges, protocol
 from openvalle.evaluate.report import Report as Evaluation
-from openvalle.evaluate.report_html import save_report
+from openvalle.evaluate.report_pages import save_report
 from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED, SYNTHESISED, write_results
 from openvalle.evaluate.run import EvaluationOptions, evaluate
 from openvalle.evaluate.systems.base import Candidate

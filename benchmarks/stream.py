@@ -19,7 +19,7 @@ import torch
 
 from command import run
 from openvalle.errors import UserError
-from openvalle.evaluate.summary import mean
+from openvalle.evaluate.results import mean
 from openvalle.speech_models.mos import DNSMOS
 from openvalle.synth.speech import join_speech
 from openvalle.synth.synthesizer import WINDOWS

@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from openvalle.threads import WAITING
+from openvalle.parallel import WAITING
 from report import Report
 
 OURS, ONE, TORCH = "openvalle", "one thread", "torch's own"

@@ -22,8 +22,8 @@ from openvalle.codec.base import Codec
 from openvalle.codec.load import load_codec
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.corpus import choose, read_corpus
+from openvalle.evaluate.results import error_rate, mean
 from openvalle.evaluate.scorers import ScoreRequest, score_all
-from openvalle.evaluate.summary import error_rate, mean
 from openvalle.safety.watermark import FOUND, NAME, Detector, Marker
 from report import Report
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from openvalle import files
+from openvalle.config import BadLine, append_line, json_lines, write_json_lines
 from openvalle.errors import UserError
 from openvalle.files import (
     Free,
@@ -26,7 +27,6 @@ from openvalle.files import (
     lock_folder,
     write_text,
 )
-from openvalle.jsonl import BadLine, append_line, json_lines, write_json_lines
 from openvalle.stop import unfinished
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and locks of POSIX")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from openvalle import threads
+from openvalle import parallel
 
 CHILD = Path(__file__).parents[1] / "benchmarks" / "threads.py"
 TEXT = "Hello there."
@@ -51,14 +51,14 @@ def spoken_in(child: subprocess.Popen[str]) -> float:
 
 
 def test_one_thread_goes_back_to_what_a_model_was_loaded_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_noted", {})
+    monkeypatch.setattr(parallel, "_noted", {})
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        threads.note_threads()
-        with threads.one_thread():
+        parallel.note_threads()
+        with parallel.one_thread():
             assert torch.get_num_threads() == 1
-            with threads.one_thread():  # as another caller may be
+            with parallel.one_thread():  # as another caller may be
                 pass
         assert torch.get_num_threads() == 2
     finally:
@@ -72,7 +72,7 @@ def test_loading_the_library_settles_how_threads_wait() -> None:
         "import json, os, sys, openvalle\n"
         "assert 'GOMP_SPINCOUNT' not in os.environ and 'torch' not in sys.modules\n"
         "openvalle.Synthesizer\n"
-        f"print(json.dumps([os.environ.get(name) for name in {threads.WAITING!r}]))"
+        f"print(json.dumps([os.environ.get(name) for name in {parallel.WAITING!r}]))"
     )
 
     def waiting(**given: str) -> list[str | None]:
@@ -81,5 +81,5 @@ def test_loading_the_library_settles_how_threads_wait() -> None:
         done = subprocess.run([sys.executable, "-c", code], env=plain | given, capture_output=True, check=True)
         return json.loads(done.stdout)
 
-    assert waiting() == [None, threads.SPINS, "0", None]
+    assert waiting() == [None, parallel.SPINS, "0", None]
     assert waiting(OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE", None, None, None]

@@ -1,4 +1,4 @@
-"""`Audio`: mono float32 samples with their rate: channels, resampling, levels, trimming, fades, mel filters."""
+"""`Audio`: mono float32 samples with their rate: channels, resampling, levels, trimming, fades, mel spectra."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from openvalle.errors import AudioError, ConfigError
 
 log = logging.getLogger(__name__)
 
-RATE = 24_000  # every model works at this rate, in hertz
+RATE = 24_000  # every model that speaks works at this rate, in hertz
+MODEL_RATE = 16_000  # and every model that listens at this one
 SILENCE_DB = -60.0  # a recording whose loudest 50 ms is quieter than this holds no speech
 CANCELLED = 0.25  # of the power of the loudest channel, that of the sum of all: less means opposite phases
 FAINT = 0.01  # of the louder channel's power: a second channel with less holds nothing of its own
@@ -101,6 +102,20 @@ def remove_offset(audio: Audio) -> Audio:
     return Audio(audio.samples - np.float32(audio.samples.mean(dtype=np.float64)), audio.rate)
 
 
+def check_samples(samples: np.ndarray, label: str) -> None:
+    """Raise `AudioError` if there are no samples, or some are infinite or no numbers."""
+    if not len(samples):
+        raise AudioError(f"{label} holds no samples", "record it again")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{label} holds samples that are not numbers", "export it again from its source")
+
+
+def check_length(seconds: float, most: float, label: str) -> None:
+    """Raise `AudioError` for a recording that is too long."""
+    if seconds > most:
+        raise AudioError(f"{label} lasts {seconds:.0f} s, more than {most:.0f} s", "cut it first")
+
+
 def resample(audio: Audio, rate: int) -> Audio:
     """Return the same sound at `rate` hertz."""
     if audio.rate == rate:
@@ -108,6 +123,13 @@ def resample(audio: Audio, rate: int) -> Audio:
     import soxr
 
     return Audio(soxr.resample(audio.samples, audio.rate, rate).astype(np.float32), rate)
+
+
+def to_model_samples(audio: Audio) -> np.ndarray:
+    """Return the samples at `MODEL_RATE`; `AudioError` if they are silent."""
+    if not len(audio.samples) or is_silent(audio):
+        raise AudioError("the recording is silent", "give a recording of someone speaking")
+    return resample(audio, MODEL_RATE).samples
 
 
 def change_speed(audio: Audio, speed: float) -> Audio:
@@ -189,6 +211,15 @@ def mel_filters(rate: int, window: int, bands: int, *, slaney: bool = False) -> 
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
     filters = np.maximum(0, np.minimum(rising, falling))
     return filters * (2 / (edges[2:] - edges[:-2]))[:, None] if slaney else filters
+
+
+def power_mel(samples: np.ndarray, rate: int, window: int, hop: int, bands: int) -> np.ndarray:
+    """Return the mel power spectrogram of (samples,) as (frames, bands) float32, frames centred every `hop`."""
+    padded = np.pad(samples, window // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    power = np.abs(np.fft.rfft(frames * hann.astype(np.float32), axis=1)) ** 2
+    return (power @ mel_filters(rate, window, bands, slaney=True).T).astype(np.float32)
 
 
 def hertz_to_mel(hertz: np.ndarray | float) -> np.ndarray:

@@ -1,8 +1,6 @@
 """Sound files: read and written whole or block by block; what PyAV (the extra `media`) brings is read, too.
 
-Every recording comes in through `read_frames`, the only place that refuses a file. Containers that libsndfile does not
-know (M4A, MP4, WebM, AAC, AMR, WMA) are told by the file's first bytes, never guessed by FFmpeg, and FFmpeg is handed
-an open file: it cannot reach another one, nor an address that a file may name.
+Every recording comes in through `read_frames`, the only place that refuses a file.
 """
 
 from __future__ import annotations
@@ -13,19 +11,19 @@ import logging
 import os
 import shutil
 import stat
-import struct
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from openvalle.audio import RATE, Audio, resample
-from openvalle.errors import AudioError, MissingExtra
+from openvalle.audio import RATE, Audio, check_length, check_samples, resample
+from openvalle.containers import decode, detect_container, with_length
+from openvalle.errors import AudioError
 from openvalle.files import STDOUT, Place, atomic_path, final_path, is_stdout, likely_path
 
 log = logging.getLogger(__name__)
@@ -33,11 +31,8 @@ _HUSH = threading.Lock()
 
 MAX_SECONDS = 3 * 3600  # longest file read whole; longer ones belong in `openvalle prepare`
 UNKNOWN_FRAMES = 1 << 40  # libsndfile counts a FLAC from a pipe as more; no file is a year long
-UNKNOWN_BYTES = 0x7FFF0000  # programs that write WAV into a pipe say that it is larger, or 0
 BLOCK_FRAMES = 1 << 18  # read at a time from a file that does not tell its length
 FULL_BYTES = 1 << 20  # with less free space than this, a failed write is put down to the full disk
-SIGNATURES = ((4, b"ftyp", "mov"), (0, b"\x1aE\xdf\xa3", "matroska"), (0, b"#!AMR", "amr"), (0, b"0&\xb2u", "asf"))
-MICROSECONDS = 1_000_000  # FFmpeg counts a container's length in these
 FORMATS = {  # ending -> libsndfile's container and coding
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -81,7 +76,7 @@ def read_frames(
     with _open(path) as file:
         container = detect_container(file.peek(16)[:16])
         if container:
-            frames, rate = _decode(file, container, str(path), max_seconds)
+            frames, rate = decode(file, container, str(path), max_seconds)
             subtype, first = "PCM_16", round(start * rate)
             frames = frames[first:] if seconds is None else frames[first : first + round(seconds * rate)]
         else:
@@ -95,20 +90,6 @@ def read_frames(
                 frames = _whole(sound, path, max_seconds) if wanted is None else _block(sound, wanted)
     check_samples(frames, str(path))
     return frames, rate, subtype
-
-
-def check_samples(samples: np.ndarray, label: str) -> None:
-    """Raise `AudioError` if there are no samples, or some are infinite or no numbers."""
-    if not len(samples):
-        raise AudioError(f"{label} holds no samples", "record it again")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{label} holds samples that are not numbers", "export it again from its source")
-
-
-def check_length(seconds: float, most: float, label: str) -> None:
-    """Raise `AudioError` for a recording that is too long."""
-    if seconds > most:
-        raise AudioError(f"{label} lasts {seconds:.0f} s, more than {most:.0f} s", "cut it first")
 
 
 def read_header(path: str | Path) -> Header:
@@ -152,7 +133,7 @@ def _open_sound(path: Path, file: io.BufferedReader) -> Iterator[Any]:
     head = file.peek(3)[:3]
     is_mpeg = head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
     try:
-        with _hush_stderr() if is_mpeg else nullcontext(), soundfile.SoundFile(_with_length(path, file)) as sound:
+        with _hush_stderr() if is_mpeg else nullcontext(), soundfile.SoundFile(with_length(path, file)) as sound:
             yield sound
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
         raise _unreadable(path, error) from None
@@ -195,105 +176,6 @@ def _whole(sound: Any, path: Path, max_seconds: float) -> np.ndarray:
 
 def _block(sound: Any, count: int) -> np.ndarray:
     return sound.read(count, dtype="float32", always_2d=True)
-
-
-def _with_length(path: Path, file: io.BufferedReader) -> BinaryIO:
-    """Return the file; one whose WAV header says 0 bytes, as written into a pipe, with the true number in its place."""
-    place, said = _wav_data(file)
-    there = file.seek(0, io.SEEK_END) - place if place else 0
-    is_length_unknown = place and not said and there > 0 and not _is_chunk(file, place, there)
-    file.seek(0)
-    if is_length_unknown:
-        return _Patched(file, place - 4, struct.pack("<I", min(there, 0xFFFFFFFE)))  # type: ignore[return-value]
-    if 0 < there < said < UNKNOWN_BYTES:
-        log.warning("%s was cut off: %.0f %% of its sound is there, and is read", path, 100 * there / said)
-    return file
-
-
-def _wav_data(file: BinaryIO) -> tuple[int, int]:
-    """Return where the samples of a WAV file begin and how many bytes its header says they are; (0, 0) if there is
-    none."""
-    head = file.read(12)
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return 0, 0
-    while len(head := file.read(8)) == 8:
-        size = int.from_bytes(head[4:], "little")
-        if head[:4] == b"data":
-            return file.tell(), size
-        file.seek(size + size % 2, io.SEEK_CUR)
-    return 0, 0
-
-
-def _is_chunk(file: BinaryIO, place: int, there: int) -> bool:
-    """Return True if what follows is a chunk that fills the rest of the file: then there are no samples."""
-    file.seek(place)
-    head = file.read(8)
-    return len(head) == 8 and there - 9 <= int.from_bytes(head[4:], "little") <= there - 8
-
-
-class _Patched:
-    """A file some bytes of which read as others."""
-
-    def __init__(self, file: BinaryIO, place: int, patch: bytes) -> None:
-        self._file, self._place, self._patch = file, place, patch
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, count: int) -> bytes:
-        """Return the next bytes."""
-        start = self._file.tell()
-        data = bytearray(self._file.read(count))
-        for at, byte in enumerate(self._patch, self._place - start):
-            if 0 <= at < len(data):
-                data[at] = byte
-        return bytes(data)
-
-
-def detect_container(head: bytes) -> str:
-    """Return FFmpeg's name of the container that begins with these bytes; "" if it is none that needs it."""
-    for offset, mark, name in SIGNATURES:
-        if head[offset : offset + len(mark)] == mark:
-            return name
-    is_adts = len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0  # AAC without a container; MP3 has a layer
-    return "aac" if is_adts else ""
-
-
-def _decode(file: BinaryIO, container: str, label: str, max_seconds: float) -> tuple[np.ndarray, int]:
-    """Return the first sound track as (samples, channels) float32 and its rate in hertz.
-
-    Raises `MissingExtra` without PyAV, `AudioError` for a file without sound, a damaged or a too long one. Of a file
-    that breaks off, what came before is returned, with a warning.
-    """
-    try:
-        import av
-    except ImportError:
-        raise MissingExtra("av (PyAV)", "media") from None
-    blocks: list[np.ndarray] = []
-    rate = count = 0
-    try:
-        with av.open(file, "r", format=container, io_open=_nothing_else, metadata_errors="replace") as source:
-            if not source.streams.audio:
-                raise AudioError(f"{label} holds no sound", "give a recording of someone speaking")
-            check_length((source.duration or 0) / MICROSECONDS, max_seconds, label)
-            resampler: Any = None
-            for frame in source.decode(source.streams.audio[0]):
-                if resampler is None:
-                    rate = frame.sample_rate
-                    resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
-                blocks += [part.to_ndarray() for part in resampler.resample(frame)]
-                count += frame.samples
-                check_length(count / rate, max_seconds, label)
-            if resampler is not None:
-                blocks += [part.to_ndarray() for part in resampler.resample(None)]
-    except (av.FFmpegError, ValueError, OSError) as error:
-        if not blocks:
-            raise AudioError(f"cannot read {label} as audio ({error})", "convert it to WAV or FLAC") from None
-        log.warning("%s breaks off after %.1f s; what is there is read", label, count / rate)
-    frames = np.concatenate(blocks, axis=1).T if blocks else np.zeros((0, 1))
-    return np.ascontiguousarray(frames, np.float32), rate or 1
-
-
-def _nothing_else(*_: object, **__: object) -> NoReturn:
-    raise PermissionError("a recording may not name another file")
 
 
 def write(path: Place, audio: Audio, file_format: str | None = None, tags: Mapping[str, str] | None = None) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openvalle.config import write_json_lines
 from openvalle.data.shards import to_int16, write_audio, write_tokens
-from openvalle.jsonl import write_json_lines
 from openvalle.types import Vocabulary
 
 SYMBOLS = ("<pad>", "SIL", "AA1", "B", "K")

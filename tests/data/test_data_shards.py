@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from openvalle.config import write_json_lines
 from openvalle.data.shards import AudioShards, TokenShards, read_rows, to_int16, write_tokens
 from openvalle.errors import ModelError
-from openvalle.jsonl import write_json_lines
 from openvalle.types import to_alignment
 
 

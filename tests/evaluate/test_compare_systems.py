@@ -15,9 +15,16 @@ from compare_samples import ESPEAK, espeak, item, speech_server, tone
 from openvalle.audio import Audio
 from openvalle.errors import ConfigError, UserError
 from openvalle.evaluate.systems.base import settings_digest
-from openvalle.evaluate.systems.command import CommandConfig, CommandSystem, FolderConfig, FolderSystem
 from openvalle.evaluate.systems.config import parse_system, read_systems, short_system
-from openvalle.evaluate.systems.http import HttpConfig, HttpSystem, OpenAIConfig
+from openvalle.evaluate.systems.external import (
+    CommandConfig,
+    CommandSystem,
+    FolderConfig,
+    FolderSystem,
+    HttpConfig,
+    HttpSystem,
+    OpenAIConfig,
+)
 from openvalle.evaluate.systems.libraries import (
     CoquiConfig,
     CoquiSystem,
@@ -144,7 +151,7 @@ def test_other_http_interfaces() -> None:
 
 
 def test_overload_is_waited_for_and_redirects_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openvalle.evaluate.systems.http.WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("openvalle.evaluate.systems.external.WAIT_SECONDS", 0.01)
     with speech_server() as server:
         system = HttpSystem("h", HttpConfig(url=server.url, body={"text": "{text}"}, tries=3))
         server.replies = [(429, {"Retry-After": "0"}), (503, {})]

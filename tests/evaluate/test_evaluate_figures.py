@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from openvalle.errors import UserError
-from openvalle.evaluate.conditions import apply_condition, parse_condition
-from openvalle.evaluate.results import Result, read_results, split_finite, write_results
-from openvalle.evaluate.summary import (
+from openvalle.evaluate.results import (
+    Result,
     compare,
     compare_paired,
     error_rate,
@@ -17,8 +16,12 @@ from openvalle.evaluate.summary import (
     measure_preservation,
     per_seed,
     ratio,
+    read_results,
+    split_finite,
     summarise,
+    write_results,
 )
+from openvalle.evaluate.test_list import apply_condition, parse_condition
 from openvalle.speech_models.acoustics import acoustics
 from openvalle.speech_models.wer import WordErrors, character_errors, find_normalizer, word_errors
 

@@ -19,12 +19,11 @@ from openvalle.evaluate.build_list import ListSource, build_list
 from openvalle.evaluate.outputs import load_prompt
 from openvalle.evaluate.protocols import Decoding, Judges, PromptRule, Protocol, Scored, Selection, protocol, protocols
 from openvalle.evaluate.report import Report, compare_rules, explain_difference
-from openvalle.evaluate.report_html import save_report, to_html
+from openvalle.evaluate.report_pages import save_report, to_html, to_markdown
 from openvalle.evaluate.results import ORIGINAL
 from openvalle.evaluate.run import EvaluationOptions, evaluate
 from openvalle.evaluate.systems.base import Candidate, Output, peak_memory, reset_peak_memory
 from openvalle.evaluate.systems.ours import ModelSystem, build_model_candidate, load_model_codec
-from openvalle.evaluate.tables import to_markdown
 from openvalle.evaluate.test_list import CORPUS, TestItem
 from openvalle.media import read
 from openvalle.speech_models import asr

@@ -14,17 +14,16 @@ import pytest
 from openvalle.audio import RATE, Audio, concatenate, silence
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.build_list import ListSource, build_list, find_list
-from openvalle.evaluate.conditions import add_noise
 from openvalle.evaluate.metrics import MetricInput, Needs, References, explain, measure
 from openvalle.evaluate.outputs import OutputRequest
 from openvalle.evaluate.protocols import Judges, protocol
 from openvalle.evaluate.report import explain_difference, load_report
-from openvalle.evaluate.report_html import save_report
+from openvalle.evaluate.report_pages import save_report
 from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED
 from openvalle.evaluate.run import EvaluationOptions, evaluate
 from openvalle.evaluate.scorers import Judgement, ScoreRequest, Scorers, score_all
 from openvalle.evaluate.systems.base import Candidate, Output
-from openvalle.evaluate.test_list import CORPUS, TestItem
+from openvalle.evaluate.test_list import CORPUS, TestItem, add_noise
 from openvalle.files import sha256
 
 NEEDED = ("jiwer", "resemblyzer", "webrtcvad", "speechmos", "onnxruntime")

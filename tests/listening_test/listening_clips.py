@@ -9,9 +9,8 @@ import numpy as np
 from openvalle.audio import Audio
 from openvalle.listening_test.answers import Answer, Submission
 from openvalle.listening_test.build import Sources, build_study
-from openvalle.listening_test.design import Design, TestKind
 from openvalle.listening_test.schedule import schedule
-from openvalle.listening_test.study import Role, Study, Trial
+from openvalle.listening_test.study import Design, Role, Study, TestKind, Trial
 from openvalle.media import write
 
 REFERENCE = "recorded"

@@ -14,10 +14,9 @@ from browser import Browser, browser, programs
 from listening_clips import QUALITY, honest_values, study_in
 
 from openvalle.listening_test.answers import read_submission
-from openvalle.listening_test.design import Exclusion, TestKind
 from openvalle.listening_test.results import results
 from openvalle.listening_test.server import ListeningServer, export_study
-from openvalle.listening_test.study import Study, Trial
+from openvalle.listening_test.study import Exclusion, Study, TestKind, Trial
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,8 +11,7 @@ from listening_clips import RATE, folders, study_in, tone
 from openvalle.audio import Audio, levels, silence
 from openvalle.errors import AudioError, ConfigError, UserError
 from openvalle.listening_test.build import ORDERS, TONE_RATE, Sound, Sources, anchor, build_study, headphone_tones, poor
-from openvalle.listening_test.design import Design, TestKind
-from openvalle.listening_test.study import Role, load_study
+from openvalle.listening_test.study import Design, Role, TestKind, load_study
 from openvalle.media import read, write
 
 CMOS = Design(kind=TestKind.CMOS, baseline="base", headphones=False)

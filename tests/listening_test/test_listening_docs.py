@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from openvalle.listening_test.design import Design, Exclusion
+from openvalle.listening_test.study import Design, Exclusion
 
 PAGE = (Path(__file__).parents[2] / "docs" / "listening-tests.md").read_text(encoding="utf-8")
 

@@ -11,7 +11,6 @@ from listening_clips import QUALITY, study_in, submission
 
 from openvalle.errors import UserError
 from openvalle.listening_test.answers import Submission, merge, read_submission
-from openvalle.listening_test.design import Exclusion, TestKind
 from openvalle.listening_test.results import (
     clustered_mean,
     krippendorff_alpha,
@@ -22,7 +21,7 @@ from openvalle.listening_test.results import (
     trial_role,
     write_test_results,
 )
-from openvalle.listening_test.study import ANCHOR, REFERENCE, Role, Study
+from openvalle.listening_test.study import ANCHOR, REFERENCE, Exclusion, Role, Study, TestKind
 
 EVERYBODY = Exclusion(max_failed_catches=1, min_headphones=0, constant=False, hidden_share=1)
 

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from listening_clips import study_in
 
-from openvalle.listening_test.design import TestKind
 from openvalle.listening_test.schedule import rotation, schedule
 from openvalle.listening_test.server import public_study, public_trials
-from openvalle.listening_test.study import Role, Study, Trial
+from openvalle.listening_test.study import Role, Study, TestKind, Trial
 
 
 @given(st.integers(1, 9), st.integers(1, 20))

@@ -14,10 +14,9 @@ from listening_clips import honest_values, study_in
 
 from openvalle.errors import UserError
 from openvalle.listening_test.answers import Answer, Rater, Refused, Store
-from openvalle.listening_test.design import TestKind
 from openvalle.listening_test.schedule import schedule
 from openvalle.listening_test.server import MAX_BODY, ListeningServer
-from openvalle.listening_test.study import Study
+from openvalle.listening_test.study import Study, TestKind
 
 
 def answers(study: Study, number: int) -> list[Answer]:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from openvalle.audio import RATE, Audio
+from openvalle.config import write_json_lines
 from openvalle.data.shards import to_int16, write_audio
 from openvalle.errors import AudioError
-from openvalle.jsonl import write_json_lines
 from openvalle.prepare.align import AlignSettings, AlignWork, add_words, check, cut, read_spans
 from openvalle.speech_models.aligner import PhoneAlignment, PhoneSpan, mark_edges
 

@@ -7,9 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from openvalle.audio import Audio, concatenate, mel_filters, silence
+from openvalle.audio import Audio, concatenate, mel_filters, power_mel, silence
 from openvalle.errors import AudioError, MissingExtra
-from openvalle.speech_models.mel import power_mel
 from openvalle.speech_models.speaker import ResemblyzerEncoder, WavLMEncoder, similarity
 
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from lm_samples import speak
+from openvalle.config import write_json_lines
 from openvalle.data.shards import TokenShards, take_symbols, write_tokens
 from openvalle.decode.prompt import continuation, zero_shot
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.errors import ConfigError
-from openvalle.jsonl import write_json_lines
 from openvalle.model.checkpoint import Part, load_bundle, save_bundle
 from openvalle.synth.load import parse_options
 from openvalle.text.symbols import inventory

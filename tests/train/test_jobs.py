@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
 from openvalle.codec.load import load_codec
+from openvalle.config import write_json_lines
 from openvalle.data.shards import TokenShards, to_int16, write_audio, write_tokens
 from openvalle.errors import ConfigError, ModelError
-from openvalle.jsonl import write_json_lines
 from openvalle.model.checkpoint import NetworkFile, load_bundle, load_network
 from openvalle.text.symbols import inventory
 from openvalle.train.codec import start_decoder

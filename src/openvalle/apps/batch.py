@@ -16,13 +16,12 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from openvalle.config import Config
+from openvalle.config import BadLine, Config, append_line, json_lines, write_json_lines
 from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, ConfigError, ModelError, TextError
 from openvalle.files import lock_folder, sha256
 from openvalle.hub import Kind, find
 from openvalle.inputs import read_bytes, read_text
-from openvalle.jsonl import BadLine, append_line, json_lines, write_json_lines
 from openvalle.media import format_ending
 from openvalle.synth.plan import BATCH, Script, parse_script
 from openvalle.synth.synthesizer import Synthesizer

@@ -141,7 +141,7 @@ def evaluate(
         print(found.write(folder / "items.jsonl"))
         return
     from openvalle.engines.torch import choose_device
-    from openvalle.evaluate.report_html import save_report
+    from openvalle.evaluate.report_pages import save_report
     from openvalle.evaluate.run import evaluate as measure
     from openvalle.evaluate.systems.ours import build_model_candidate, load_model_codec
 
@@ -161,8 +161,8 @@ def report(
 ) -> None:
     """Show a report again, or compare two: differences with intervals and a paired test."""
     from openvalle.evaluate.report import compare_rules, load_report
-    from openvalle.evaluate.summary import compare
-    from openvalle.evaluate.tables import comparison_table, markdown_table
+    from openvalle.evaluate.report_pages import comparison_table, markdown_table
+    from openvalle.evaluate.results import compare
 
     one = load_report(first)
     if second is None:
@@ -181,7 +181,7 @@ def report(
 
 def show_report(report: Report, paths: list[Path], as_json: bool) -> None:
     """Print the figures and where the files are."""
-    from openvalle.evaluate.tables import SETTINGS, markdown_table, tables
+    from openvalle.evaluate.report_pages import SETTINGS, markdown_table, tables
 
     if not as_json:
         for warning in report.warnings():
@@ -215,11 +215,10 @@ def compare(
     """
     from openvalle.codec.load import load_codec
     from openvalle.evaluate.build_list import find_list
-    from openvalle.evaluate.report_html import save_report
+    from openvalle.evaluate.report_pages import comparison_table, markdown_table, save_report
+    from openvalle.evaluate.results import compare as compare_rows
     from openvalle.evaluate.run import evaluate as measure
-    from openvalle.evaluate.summary import compare as compare_rows
     from openvalle.evaluate.systems.config import build_candidate, forget_failures
-    from openvalle.evaluate.tables import comparison_table, markdown_table
 
     chosen = judging.read(protocol)
     options = running.read(chosen, out, device)

@@ -11,10 +11,10 @@ import typer
 
 from openvalle import stop
 from openvalle.cli import options as opt
+from openvalle.config import json_lines
 from openvalle.errors import UserError
 from openvalle.files import expand_home
 from openvalle.inputs import read_text
-from openvalle.jsonl import json_lines
 from openvalle.parallel import progress
 
 listen = typer.Typer(
@@ -55,7 +55,7 @@ def new(
     """
     from openvalle.config import override, read_mapping
     from openvalle.listening_test.build import Sound, Sources, build_study
-    from openvalle.listening_test.design import Design
+    from openvalle.listening_test.study import Design
 
     values: dict[str, Any] = read_mapping(config) if config else {}
     values = {"kind": "cmos"} | values
@@ -130,9 +130,8 @@ def collect(
     """Compute the results of STUDY from served answers and from files, and print the table."""
     from openvalle.config import override
     from openvalle.listening_test.answers import Store, merge, read_submission
-    from openvalle.listening_test.design import Exclusion
     from openvalle.listening_test.results import markdown, results, write_test_results
-    from openvalle.listening_test.study import ANSWER_FILE, load_study
+    from openvalle.listening_test.study import ANSWER_FILE, Exclusion, load_study
 
     study = load_study(folder)
     exclusion = Exclusion.parse(override({}, tuple(rules or ())), "the exclusion rules")

@@ -20,7 +20,7 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from openvalle.errors import ConfigError
-from openvalle.threads import set_threads
+from openvalle.parallel import set_threads
 
 FILE = "openvalle.toml"
 LARGEST_BYTES = 1 << 16

@@ -16,7 +16,7 @@ from openvalle.model.ar import AR, ARInputs, ARLogits, ARState
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR, NARInputs
 from openvalle.model.nar_inputs import make_frames, restarts
-from openvalle.threads import one_thread
+from openvalle.parallel import one_thread
 from openvalle.types import CodecSpec
 
 SMALL = 512  # width up to which a step is sooner done than handed out to other threads (benchmarks/threads.py)

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from openvalle.audio import Audio, normalize
+from openvalle.config import json_lines
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.protocols import Corpus, Protocol
 from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, CorpusExcerpt
 from openvalle.inputs import read_text
-from openvalle.jsonl import json_lines
 from openvalle.media import read, read_header
 from openvalle.prepare.formats import CorpusClip, Format, detect, read_clips
 

@@ -21,9 +21,8 @@ import numpy as np
 from openvalle.audio import Audio
 from openvalle.config import Syntax, read_data
 from openvalle.errors import AudioError, UserError
-from openvalle.evaluate.conditions import apply_condition
 from openvalle.evaluate.systems.base import Output, System, reset_peak_memory
-from openvalle.evaluate.test_list import Folders, TestItem
+from openvalle.evaluate.test_list import Folders, TestItem, apply_condition
 from openvalle.files import sha256, write_text
 from openvalle.media import read, write
 from openvalle.parallel import progress, run_units

@@ -1,6 +1,6 @@
 """A report: results, their summary, the published figures of the protocol, and the full record of how it was made.
 
-In its folder (see `report_html.save_report`): `rows.jsonl` (every result), `report.json` (everything else, for
+In its folder (see `report_pages.save_report`): `rows.jsonl` (every result), `report.json` (everything else, for
 programs), `report.md`, `report.html` (with players and plots), `items.jsonl` (the test list) and `audio/`.
 """
 
@@ -15,8 +15,15 @@ from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
 from openvalle.evaluate.metrics import METRICS, Group
 from openvalle.evaluate.protocols import Protocol, PublishedTable, Reference, protocols, published_for
-from openvalle.evaluate.results import ORIGINAL, Result, read_results
-from openvalle.evaluate.summary import kept_share, measure_preservation, per_seed, summarise
+from openvalle.evaluate.results import (
+    ORIGINAL,
+    Result,
+    kept_share,
+    measure_preservation,
+    per_seed,
+    read_results,
+    summarise,
+)
 from openvalle.evaluate.test_list import is_partial
 from openvalle.statistics import Estimate
 

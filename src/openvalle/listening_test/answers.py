@@ -20,9 +20,8 @@ from pydantic import Field, ValidationError
 
 from openvalle.config import Config, Syntax, read_data
 from openvalle.errors import ConfigError, UserError
-from openvalle.listening_test.design import TestKind
 from openvalle.listening_test.schedule import schedule
-from openvalle.listening_test.study import ANSWER_FILE, Study, Trial
+from openvalle.listening_test.study import ANSWER_FILE, Study, TestKind, Trial
 
 MAX_FILE_BYTES = 4_000_000  # a rater's file has a few hundred bytes per trial
 TONES = (1.0, 2.0, 3.0)  # the answers of the headphone check

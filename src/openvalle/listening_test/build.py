@@ -16,7 +16,6 @@ import numpy as np
 from openvalle.audio import Audio, is_silent, normalize
 from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_folder
-from openvalle.listening_test.design import Design, TestKind
 from openvalle.listening_test.schedule import catches, comparisons, trainings
 from openvalle.listening_test.study import (
     ANCHOR,
@@ -24,10 +23,12 @@ from openvalle.listening_test.study import (
     HEADPHONES,
     REFERENCE,
     STUDY_FILE,
+    Design,
     Role,
     Stimulus,
     Study,
     StudyItem,
+    TestKind,
     Trial,
 )
 from openvalle.media import FORMATS, read

@@ -15,9 +15,8 @@ import numpy as np
 from openvalle.errors import UserError
 from openvalle.files import atomic_path, write_text
 from openvalle.listening_test.answers import Answer, Submission
-from openvalle.listening_test.design import Exclusion, TestKind
 from openvalle.listening_test.schedule import schedule
-from openvalle.listening_test.study import Role, Stimulus, Study
+from openvalle.listening_test.study import Exclusion, Role, Stimulus, Study, TestKind
 from openvalle.statistics import DRAWS, LEVEL, Estimate, draw_crossed, estimate
 
 

@@ -10,8 +10,7 @@ from math import gcd
 
 import numpy as np
 
-from openvalle.listening_test.design import Design, TestKind
-from openvalle.listening_test.study import ANCHOR, REFERENCE, Role, Study, Trial
+from openvalle.listening_test.study import ANCHOR, REFERENCE, Design, Role, Study, TestKind, Trial
 
 
 def rotation(systems: int, items: int) -> list[tuple[int, int]]:

@@ -28,9 +28,8 @@ from openvalle.config import Config
 from openvalle.errors import UserError
 from openvalle.files import atomic_folder
 from openvalle.listening_test.answers import Answer, Refused, Store
-from openvalle.listening_test.design import TestKind
 from openvalle.listening_test.schedule import schedule
-from openvalle.listening_test.study import AUDIO_FOLDER, Study, Trial, load_study
+from openvalle.listening_test.study import AUDIO_FOLDER, Study, TestKind, Trial, load_study
 
 PAGE_FILES = {
     "index.html": "text/html",

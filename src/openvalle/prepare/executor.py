@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from openvalle.config import write_json_lines
 from openvalle.data.shards import Row, read_rows
 from openvalle.errors import ModelError, UserError
-from openvalle.jsonl import write_json_lines
 from openvalle.parallel import run_units
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from openvalle.config import BadLine, json_lines
 from openvalle.errors import UserError
 from openvalle.inputs import check_regular, read_text
-from openvalle.jsonl import BadLine, json_lines
 from openvalle.media import FORMATS
 
 UNKNOWN_SPEAKER = "unknown"

@@ -9,10 +9,10 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+from openvalle.config import write_json_lines
 from openvalle.data.shards import Row
 from openvalle.errors import ConfigError, UserError
 from openvalle.files import lock_folder
-from openvalle.jsonl import write_json_lines
 from openvalle.prepare.align import AlignSettings, run_align
 from openvalle.prepare.clean import CleanSettings, run_clean
 from openvalle.prepare.executor import UNIT, Progress, StepResult

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from openvalle.config import write_json_lines
 from openvalle.data.shards import Row
 from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path
-from openvalle.jsonl import write_json_lines
 from openvalle.media import Header, read_header
 from openvalle.prepare.executor import StepResult, explain_write_errors
 from openvalle.prepare.formats import CorpusClip, Format, read_clips

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from openvalle.audio import Audio, is_silent, levels, resample
+from openvalle.audio import Audio, levels, to_model_samples
 from openvalle.errors import AudioError, TextError, import_extra
 from openvalle.types import CONSONANTS, FRAME_RATE, SIL, VOWELS, place_borders
 
@@ -45,7 +45,6 @@ def mark_edges(spans: Sequence[PhoneSpan], audio: Audio) -> list[PhoneSpan]:
     return out
 
 
-MODEL_RATE = 16_000  # rate of the acoustic model, in hertz
 HOP_SECONDS = 0.01  # one feature frame
 WINDOW_OFFSET = 0.0078  # a 25.6 ms window starts this long before the 10 ms that it stands for
 MIN_SILENCE = 0.06  # shorter silences, in seconds, are closures and belong to the phone before them
@@ -130,11 +129,10 @@ class Aligner:
         spoken = [index for index, (_, phones) in enumerate(words) if phones]
         if not spoken:
             raise TextError("there are no words to align", "give the words that are spoken in the recording")
-        if not len(audio.samples) or is_silent(audio):
-            raise AudioError("the recording is silent", "record it again, closer to the microphone")
+        pcm = to_pcm(audio)
         try:
             with self._lock:
-                entries = self._decode(_pcm(audio), [words[index][1] for index in spoken])
+                entries = self._decode(pcm, [words[index][1] for index in spoken])
         except AudioError:
             if self._beam is not None:
                 raise
@@ -222,9 +220,9 @@ def _mismatch() -> AudioError:
     return AudioError("the words do not match the audio", "check the transcript of the recording")
 
 
-def _pcm(audio: Audio) -> bytes:
-    samples = resample(audio, MODEL_RATE).samples
-    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+def to_pcm(audio: Audio) -> bytes:
+    """Return the sound as pocketsphinx reads it; `AudioError` if it is silent."""
+    return (np.clip(to_model_samples(audio), -1, 1) * 32767).astype("<i2").tobytes()
 
 
 def _seconds(frame: int) -> float:

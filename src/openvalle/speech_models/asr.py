@@ -12,13 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from openvalle.audio import Audio
+from openvalle.audio import MODEL_RATE, Audio, to_model_samples
 from openvalle.errors import ModelError, UserError, import_extra
 from openvalle.hub import Wheels
-from openvalle.speech_models.aligner import pocketsphinx_decoder
-from openvalle.speech_models.mel import RATE, to_model_samples
+from openvalle.speech_models.aligner import pocketsphinx_decoder, to_pcm
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +84,7 @@ class PocketsphinxRecognizer:
 
     def transcribe(self, audio: Audio) -> Transcript:
         """Return the words of `audio` and their times."""
-        pcm = (np.clip(to_model_samples(audio), -1, 1) * 32767).astype("<i2").tobytes()
+        pcm = to_pcm(audio)
         with self._lock:
             self._decoder.reinit_feat()  # else the mean and the noise of earlier clips colour this one
             self._decoder.start_utt()
@@ -161,7 +158,7 @@ class TransformersRecognizer:
 
     def transcribe(self, audio: Audio) -> Transcript:
         """Return the words of `audio` and, if asked for, their times."""
-        inputs = {"raw": to_model_samples(audio), "sampling_rate": RATE}
+        inputs = {"raw": to_model_samples(audio), "sampling_rate": MODEL_RATE}
         if not self._words:
             return Transcript(self._pipeline(inputs)["text"].strip())
         found = self._pipeline(inputs, return_timestamps="word")

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from openvalle.audio import Audio
+from openvalle.audio import MODEL_RATE, Audio, to_model_samples
 from openvalle.errors import AudioError, ModelError
 from openvalle.hub import Wheels
-from openvalle.speech_models.mel import RATE, kaldi_fbank, to_model_samples
 from openvalle.speech_models.unispeech import read_state
 
 FILE = "campplus_cn_en_common.pt"
@@ -50,13 +49,40 @@ class CAMPPlusEncoder:
 
     def embed(self, audio: Audio) -> np.ndarray:
         """Return the embedding (192,) float32 of unit length; `AudioError` if nothing is heard."""
-        features = kaldi_fbank(to_model_samples(audio), RATE, self._network.bands)  # (frames, bands)
+        features = kaldi_fbank(to_model_samples(audio), MODEL_RATE, self._network.bands)  # (frames, bands)
         if len(features) < LEAST_FRAMES:
             raise AudioError("the recording is too short to know a voice", "give a recording of someone speaking")
         features -= features.mean(axis=0)
         with torch.inference_mode():
             embedding = self._network(torch.from_numpy(features))
             return F.normalize(embedding, dim=0).numpy()
+
+
+def kaldi_fbank(samples: np.ndarray, rate: int, bands: int) -> np.ndarray:
+    """Return Kaldi's log mel energies of (samples,) in [-1, 1] as (frames, bands) float32, without dither.
+
+    25 ms every 10 ms, only whole windows; each without its mean, pre-emphasised by 0.97, under Povey's window.
+    """
+    window, hop = rate * 25 // 1000, rate // 100
+    if len(samples) < window:
+        return np.zeros((0, bands), np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), window)[::hop]
+    frames = frames - frames.mean(axis=1, keepdims=True)
+    frames = frames - 0.97 * np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
+    povey = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / (window - 1))) ** 0.85
+    size = 1 << (window - 1).bit_length()
+    power = np.abs(np.fft.rfft(frames * povey, size, axis=1)) ** 2
+    mel = _kaldi_mel(np.fft.rfftfreq(size, 1 / rate))[None]
+    lowest, highest = _kaldi_mel(np.array([20.0, rate / 2])).tolist()
+    edges = np.linspace(lowest, highest, bands + 2)
+    centre = edges[1:-1, None]
+    step = edges[1] - edges[0]  # bands overlap by half
+    filters = np.maximum(0, 1 - np.abs(mel - centre) / step)  # (bands, bins)
+    return np.log(np.maximum(power @ filters.T, np.finfo(np.float32).eps)).astype(np.float32)
+
+
+def _kaldi_mel(hz: np.ndarray) -> np.ndarray:
+    return 1127 * np.log1p(hz / 700)
 
 
 class CAMPPlus:

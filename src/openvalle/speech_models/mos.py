@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openvalle.audio import Audio, resample
+from openvalle.audio import MODEL_RATE, Audio, power_mel, resample, to_model_samples
 from openvalle.errors import AudioError, ModelError, import_extra
 from openvalle.files import sha256
 from openvalle.hub import wheel_file
-from openvalle.speech_models.mel import RATE, power_mel, to_model_samples
 from openvalle.speech_models.unispeech import load_part, read_state, rename
 
 WINDOW = 144_160  # samples heard at a time: 9.01 s; a longer clip is heard once a second
@@ -51,17 +50,17 @@ class DNSMOS:
         """`step`: seconds between the windows heard; the published tool uses 1."""
         self._primary = _session("sig_bak_ovr.onnx", threads)
         self._p808 = _session("model_v8.onnx", threads)
-        self._step = step * RATE
+        self._step = step * MODEL_RATE
 
     def score(self, audio: Audio) -> DNSMOSScores:
         """Return the mean opinion over all windows; clips under 9 s are repeated. `AudioError` if empty."""
-        samples = np.clip(resample(audio, RATE).samples, -1, 1)
+        samples = np.clip(resample(audio, MODEL_RATE).samples, -1, 1)
         if not len(samples):
             raise AudioError("the recording is empty", "give a recording of someone speaking")
         while len(samples) < WINDOW:
             samples = np.concatenate([samples, samples])
         # Whole seconds only, as in the published tool: the last second may stay unheard.
-        last = (len(samples) // RATE) * RATE - WINDOW
+        last = (len(samples) // MODEL_RATE) * MODEL_RATE - WINDOW
         rows = [self._window(samples[i : i + WINDOW]) for i in range(0, max(last, 0) + 1, self._step)]
         signal, background, overall, p808 = np.mean(rows, axis=0).tolist()
         return DNSMOSScores(signal, background, overall, p808)
@@ -83,7 +82,7 @@ def _session(name: str, threads: int) -> Any:
 
 def _log_mel(samples: np.ndarray) -> np.ndarray:
     """Return (900, 120) float32: power in dB under the peak (80 dB deep), scaled to [-1, 1]."""
-    power = power_mel(samples, RATE, window=321, hop=160, bands=120)
+    power = power_mel(samples, MODEL_RATE, window=321, hop=160, bands=120)
     decibels = 10 * np.log10(np.maximum(power, 1e-10)) - 10 * np.log10(max(float(power.max()), 1e-10))
     return ((np.maximum(decibels, -80) + 40) / 40).astype(np.float32)
 

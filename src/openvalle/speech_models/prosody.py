@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openvalle.audio import Audio, levels, resample
+from openvalle.audio import MODEL_RATE, Audio, levels, resample
 
-RATE = 16_000  # rate that pitch is found at, in hertz
 HOP = 160  # 10 ms
 WINDOW = 640  # samples compared: 40 ms, two periods of the lowest voice
 LOWEST, HIGHEST = 60.0, 500.0  # hertz
@@ -55,8 +54,8 @@ def prosody(audio: Audio) -> Prosody:
 
 def pitch(audio: Audio) -> np.ndarray:
     """Return the pitch of every 10 ms in semitones over 1 Hz, (frames,) float64; nan where nothing is voiced."""
-    samples = resample(audio, RATE).samples.astype(np.float64)
-    longest, shortest = int(RATE / LOWEST), int(RATE / HIGHEST)
+    samples = resample(audio, MODEL_RATE).samples.astype(np.float64)
+    longest, shortest = int(MODEL_RATE / LOWEST), int(MODEL_RATE / HIGHEST)
     size = WINDOW + longest + 1
     padded = np.pad(samples, (size // 2, size))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::HOP][: len(samples) // HOP]
@@ -72,7 +71,7 @@ def pitch(audio: Audio) -> np.ndarray:
     aperiodic = inside[np.arange(len(inside)), first]
     loud = np.square(frames).mean(axis=1) > 1e-9
     voiced = (inside.min(axis=1) < VOICED) & (aperiodic < 2 * VOICED) & loud
-    return np.where(voiced, 12 * np.log2(RATE / lags), np.nan)
+    return np.where(voiced, 12 * np.log2(MODEL_RATE / lags), np.nan)
 
 
 def _normalised_difference(frames: np.ndarray, longest: int) -> np.ndarray:

@@ -6,10 +6,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from openvalle.audio import Audio
+from openvalle.audio import MODEL_RATE, Audio, power_mel, to_model_samples
 from openvalle.errors import AudioError, ModelError, UserError, import_extra
 from openvalle.hub import wheel_file
-from openvalle.speech_models.mel import RATE, power_mel, to_model_samples
 
 WAVLM = "microsoft/wavlm-base-plus-sv"
 
@@ -59,7 +58,7 @@ class ResemblyzerEncoder:
         samples = _cut_silence(_raise_level(to_model_samples(audio)))
         starts = self._starts(len(samples))
         samples = np.pad(samples, (0, max(0, (starts[-1] + self.partial_frames) * 160 - len(samples))))
-        mel = power_mel(samples, RATE, window=400, hop=160, bands=40)
+        mel = power_mel(samples, MODEL_RATE, window=400, hop=160, bands=40)
         parts = np.stack([mel[start : start + self.partial_frames] for start in starts])
         with torch.inference_mode():
             _, (hidden, _) = self._lstm(torch.from_numpy(parts))
@@ -98,7 +97,7 @@ class WavLMEncoder:
         """Return the x-vector (512,) float32 of unit length."""
         import torch
 
-        inputs = self._features(to_model_samples(audio), sampling_rate=RATE, return_tensors="pt")
+        inputs = self._features(to_model_samples(audio), sampling_rate=MODEL_RATE, return_tensors="pt")
         with torch.inference_mode():
             embeddings = self._model(**inputs.to(self._model.device)).embeddings[0]
             return torch.nn.functional.normalize(embeddings, dim=0).cpu().numpy()
@@ -146,13 +145,13 @@ def _raise_level(samples: np.ndarray, target_db: float = -30.0) -> np.ndarray:
 
 def _cut_silence(samples: np.ndarray) -> np.ndarray:
     """Return `samples` without the silences longer than 0.2 s, found by WebRTC's activity detector."""
-    window = RATE * 30 // 1000
+    window = MODEL_RATE * 30 // 1000
     if len(samples) < window:
         raise _nobody()
     samples = samples[: len(samples) - len(samples) % window]
     pcm = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").reshape(-1, window)
     detector = import_extra("webrtcvad", "webrtcvad-wheels", "eval-offline").Vad(3)
-    flags = np.array([detector.is_speech(frame.tobytes(), RATE) for frame in pcm], dtype=float)
+    flags = np.array([detector.is_speech(frame.tobytes(), MODEL_RATE) for frame in pcm], dtype=float)
     # Eight-window majority, then three windows of margin on either side, as the encoder was trained.
     padded = np.concatenate([np.zeros(3), flags, np.zeros(4)])
     means = np.convolve(padded, np.ones(8) / 8)[7 : 7 + len(flags)]

@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openvalle.audio import Audio
+from openvalle.audio import Audio, to_model_samples
 from openvalle.errors import ModelError, import_extra
 from openvalle.files import sha256
-from openvalle.speech_models.mel import to_model_samples
 
 # In order; the first pattern that matches a name renames it.
 RENAMES = [

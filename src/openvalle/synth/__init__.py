@@ -1,3 +1,3 @@
-from openvalle.threads import wait_asleep
+from openvalle.parallel import wait_asleep
 
 wait_asleep()  # here, before anything of this room loads torch

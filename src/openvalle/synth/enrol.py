@@ -12,10 +12,22 @@ from pathlib import Path
 
 import numpy as np
 
-from openvalle.audio import RATE, Audio, Channel, choose_channel, mono, normalize, remove_offset, resample, trim
+from openvalle.audio import (
+    RATE,
+    Audio,
+    Channel,
+    check_length,
+    check_samples,
+    choose_channel,
+    mono,
+    normalize,
+    remove_offset,
+    resample,
+    trim,
+)
 from openvalle.engines.base import CodecEngine
 from openvalle.errors import AudioError, ModelError, TextError, UserError
-from openvalle.media import check_length, check_samples, read_frames
+from openvalle.media import read_frames
 from openvalle.synth.clip_quality import (
     MISSED,
     MOSTLY_MISSED,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import Kind, find
+from openvalle.parallel import note_threads
 from openvalle.synth.generate import SpeechGenerator, find_silence_codes
 from openvalle.text.symbols import SymbolTable
-from openvalle.threads import note_threads
 
 if TYPE_CHECKING:
     from openvalle.codec.base import Codec

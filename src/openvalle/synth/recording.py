@@ -14,11 +14,22 @@ from pathlib import Path
 
 import numpy as np
 
-from openvalle.audio import RATE, Audio, Channel, choose_channel, mono, normalize, remove_offset, resample
+from openvalle.audio import (
+    RATE,
+    Audio,
+    Channel,
+    check_length,
+    check_samples,
+    choose_channel,
+    mono,
+    normalize,
+    remove_offset,
+    resample,
+)
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ModelError, UserError
 from openvalle.files import Place, atomic_path, expand_home, final_path, likely_path
-from openvalle.media import check_length, check_samples, format_ending, open_sound, read_frames
+from openvalle.media import format_ending, open_sound, read_frames
 from openvalle.model.alignment import to_block_alignment
 from openvalle.model.config import Alignment
 from openvalle.synth.clip_quality import check_noise, check_speech

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from openvalle.config import Config
+from openvalle.config import Config, write_json_lines
 from openvalle.data.batches import draw_generator
 from openvalle.data.shards import AudioShards, Row, TokenShards, crop, write_tokens
 from openvalle.decode.nar import fill
@@ -21,7 +21,6 @@ from openvalle.decode.prompt import NARPrompt
 from openvalle.engines.torch import TorchNAR
 from openvalle.errors import ConfigError
 from openvalle.files import write_text
-from openvalle.jsonl import write_json_lines
 from openvalle.model.checkpoint import NetworkFile, load_network
 from openvalle.model.nar import NAR
 from openvalle.parallel import progress_bars

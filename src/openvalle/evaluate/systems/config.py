@@ -18,8 +18,15 @@ from openvalle.errors import ConfigError, UserError
 from openvalle.evaluate.protocols import Decoding
 from openvalle.evaluate.results import ORIGINAL, RECONSTRUCTED
 from openvalle.evaluate.systems.base import Candidate, System, settings_digest
-from openvalle.evaluate.systems.command import CommandConfig, CommandSystem, FolderConfig, FolderSystem
-from openvalle.evaluate.systems.http import HttpConfig, HttpSystem, OpenAIConfig
+from openvalle.evaluate.systems.external import (
+    CommandConfig,
+    CommandSystem,
+    FolderConfig,
+    FolderSystem,
+    HttpConfig,
+    HttpSystem,
+    OpenAIConfig,
+)
 from openvalle.evaluate.systems.libraries import CoquiConfig, CoquiSystem, TransformersConfig, TransformersSystem
 from openvalle.evaluate.systems.ours import ModelConfig, build_model_candidate
 
