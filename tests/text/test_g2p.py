@@ -14,16 +14,23 @@ from openvalle.errors import ModelError
 from openvalle.text.g2p import LETTERS, SpellingConfig, SpellingModel, keep_one_primary, load_shipped, spell
 from openvalle.text.phones import is_vowel
 from openvalle.train import g2p as training
-from openvalle.train.g2p import MISAKI, Pair, align, held_out, pairs
+from openvalle.train.g2p import MISAKI, Pair, align, pairs
+from openvalle.train.loop import fit
 
 CHUNKS = [(), ("AE",), ("B",), ("K",), ("T",), ("Y", "UW")]
+
+
+def recipe(steps: int = 120, **values: int) -> training.SpellingRecipe:
+    optim = {"learning_rate": 1e-2, "warmup": 5, "floor": 0, "ema": 0}
+    loop = {"steps": steps, "precision": "float32", "optim": optim, "validate_every": 100}
+    values = {"batch": 4, "width": 16, "heads": 2, "feed": 24, "encoder": 1} | values
+    return training.SpellingRecipe.parse({"loop": loop, **values}, "test")
 
 
 @pytest.fixture
 def network() -> training.SpellingNetwork:
     torch.manual_seed(0)
-    recipe = training.SpellingRecipe(width=16, heads=2, feed=24, encoder=2, decoder=2)
-    return training.SpellingNetwork(recipe, len(CHUNKS)).eval()
+    return training.SpellingNetwork(recipe(encoder=2, decoder=2), len(CHUNKS)).eval()
 
 
 def config() -> SpellingConfig:
@@ -35,7 +42,7 @@ def test_numpy_equals_torch(network: training.SpellingNetwork) -> None:
     model = SpellingModel(config(), weights)
     letters = [LETTERS.index(letter) for letter in "abutk"]
     chunks, stresses = [1, 2, 5, 4, 3], [0, training.UNKNOWN, 1, training.UNKNOWN, training.UNKNOWN]
-    batch = training.Batch(*(torch.tensor([part]) for part in (letters, chunks, stresses)), torch.tensor([1]))
+    batch = training.Spellings(*(torch.tensor([part]) for part in (letters, chunks, stresses)), torch.tensor([1]))
     with torch.no_grad():
         chunk_logits, stress_logits = network(batch)
     given = [3 if stress == training.UNKNOWN else stress for stress in [3, *stresses[:-1]]]
@@ -75,6 +82,7 @@ ITEMS = [
         ("tax", "T AE1 K S"), ("cab", "K AE1 B"), ("bat", "B AE1 T"), ("at", "AE1 T"), ("sat", "S AE1 T"),
     )
 ]  # fmt: skip
+SEEN = [item for item in ITEMS if not item.is_held_out]
 
 
 def test_alignment_gives_every_phone_to_one_letter() -> None:
@@ -89,21 +97,47 @@ def test_alignment_gives_every_phone_to_one_letter() -> None:
     assert aligned["cab"] == [("K",), ("AE",), ("B",)]
 
 
-@pytest.mark.long
-def test_a_tiny_training_run_learns_and_repeats() -> None:
-    inventory, aligned = align(ITEMS, rare=1)
-    groups = training.tensors(ITEMS, inventory, aligned)
-    recipe = training.SpellingRecipe(steps=60, batch=4, warmup=5, rate=1e-2, width=16, heads=2, feed=24, encoder=1)
-    first, second = (training.fit(recipe, groups, len(inventory)) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    with torch.no_grad():
-        assert sum(float(first.loss(batch)) for batch in groups.values()) / len(groups) < 0.3
+class Interrupted(training.SpellingTask):
+    def batch(self, index: int, rank: int, world: int) -> training.Spellings:
+        if index == 70:
+            raise KeyboardInterrupt
+        return super().batch(index, rank, world)
+
+
+def test_a_tiny_run_learns_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    loop, task = recipe().loop, training.SpellingTask(recipe(), ITEMS, rare=1)
+    whole = fit(task, loop, tmp_path / "whole")["g2p"]
+    model = training.save(whole, task.config, tmp_path / "g2p")
+    assert [model(item.word) for item in SEEN] == [item.phones for item in SEEN]
+    with pytest.raises(KeyboardInterrupt):
+        fit(Interrupted(recipe(), ITEMS, rare=1), loop.model_copy(update={"save_minutes": 1e-9}), tmp_path / "parts")
+    parts = fit(training.SpellingTask(recipe(), ITEMS, rare=1), loop, tmp_path / "parts")["g2p"]
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    curves = [json.loads(row) for row in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in curves if row["group"] == "valid"] == [100, 120]
+    assert curves[-1]["misaki words"] == len(ITEMS) - len(SEEN) == 1
+
+
+def test_batches_are_of_one_length_and_an_epoch_is_every_word_once() -> None:
+    task = training.SpellingTask(recipe(batch=3), ITEMS, rare=1)
+    epochs = []
+    for epoch in range(2):
+        words = []
+        for rank in range(2):
+            for index in range(epoch * len(task.parts), (epoch + 1) * len(task.parts)):
+                if index % 2 == rank:
+                    batch = task.batch(index // 2, rank, 2)
+                    words += ["".join(LETTERS[letter] for letter in row) for row in batch.letters.tolist()]
+        epochs.append(words)
+    assert epochs[0] != epochs[1]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(item.word for item in SEEN)
 
 
 def test_held_out_words_are_frozen() -> None:
-    share = sum(held_out(str(number)) for number in range(4000)) / 4000
+    share = sum(Pair(str(number), (), MISAKI).is_held_out for number in range(4000)) / 4000
     assert 0.03 < share < 0.07
-    assert [word for word in ("apple", "banana", "cherry", "lemon", "orange", "plum") if held_out(word)] == ["banana"]
+    fruits = [Pair(word, (), MISAKI) for word in ("apple", "banana", "cherry", "lemon", "orange", "plum")]
+    assert [pair.word for pair in fruits if pair.is_held_out] == ["banana"]
 
 
 def test_edits() -> None:
@@ -132,7 +166,7 @@ def test_the_shipped_model_speaks_in_the_table() -> None:
 def test_the_shipped_model_is_as_good_as_its_card() -> None:
     folder = Path(training.__file__).parents[1] / "assets" / "g2p"
     claimed = json.loads((folder / "scores.json").read_text())["misaki"]
-    unseen = [item for item in pairs() if item.source == MISAKI and held_out(item.word)][::60]
-    found = training.evaluate(load_shipped(), unseen)
+    unseen = [item for item in pairs() if item.source == MISAKI and item.is_held_out][::60]
+    found = training.judge(load_shipped(), unseen)["misaki"]
     assert found["word accuracy"] > claimed["word accuracy"] - 0.1  # a sample of about 150 words
     assert found["phone accuracy"] > claimed["phone accuracy"] - 0.03

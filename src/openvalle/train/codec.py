@@ -22,7 +22,7 @@ from openvalle.codec.quantizer import ResidualQuantizer
 from openvalle.data.batches import CodedCrops, draw_generator
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
-from openvalle.train.codec_losses import Spectra, SpectralLoss, fill_unvoiced, find_pitch, harmonicity, mel_distance
+from openvalle.train.codec_losses import SpectralLoss, fill_unvoiced, find_pitch, harmonicity, mel_distance
 from openvalle.train.codec_recipe import CodecRecipe, CodecTask, Crops
 from openvalle.train.discriminator import Discriminator, discriminator_loss, generator_losses
 from openvalle.train.distributed import agreed, once
@@ -47,9 +47,8 @@ class TokensTask(CodecTask):
         quantized = self.codec.quantize(mel, merge, levels, rng)
         distance = mel_distance(self.codec.decoder.predict_mel(quantized.values), mel)
         loss = distance + config.commitment * quantized.commitment
-        return Losses(
-            {"codec": loss}, {"loss": loss.item(), "mel": distance.item(), "commitment": quantized.commitment.item()}
-        )
+        found = {"loss": loss, "mel": distance, "commitment": quantized.commitment}
+        return Losses({"codec": loss}, {name: value.detach() for name, value in found.items()})
 
     def _draw(self, rng: torch.Generator) -> tuple[int, int]:
         """Return the merging rate and the number of codebooks of this batch."""
@@ -110,13 +109,11 @@ class SoundTask(CodecTask):
         config, real = self.recipe.sound, batch.samples
         latents = self._latents(real, rng) if batch.codes is None else self.codec.quantizer.decode(batch.codes)
         fake, pitch = self._decode(latents, real, at.step, rng)
-        metrics: dict[str, float] = {}
-        loss = torch.zeros((), device=real.device)
+        spectra = self.spectra.to(real.device)(fake, real)
+        loss = config.mel * spectra.mel + config.linear * spectra.linear
+        metrics = {name: value.detach() for name, value in spectra._asdict().items()}
         if pitch is not None:
-            loss, metrics["pitch"] = config.pitch * pitch, pitch.item()
-        spectra = self._spectra(fake, real)
-        loss = loss + config.mel * spectra.mel + config.linear * spectra.linear
-        metrics |= {name: value.item() for name, value in spectra._asdict().items()}
+            loss, metrics["pitch"] = loss + config.pitch * pitch, pitch.detach()
         if at.step < config.adversarial_from:
             return Losses({"decoder": loss}, metrics)
         real, fake = self._cut(real, fake, rng)
@@ -130,7 +127,7 @@ class SoundTask(CodecTask):
         self.discriminator.requires_grad_(True)
         loss = loss + config.adversarial * adversarial + config.matching * matching
         judged = {"adversarial": adversarial, "matching": matching, "discriminator": verdict}
-        metrics |= {name: value.item() for name, value in judged.items()}
+        metrics |= {name: value.detach() for name, value in judged.items()}
         return Losses({"decoder": loss, "discriminator": verdict}, metrics)
 
     def _decode(self, latents: Tensor, real: Tensor, step: int, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -187,16 +184,9 @@ class SoundTask(CodecTask):
             smoothed = smooth_residual(quantizer, entries[:, :, 1:].sum(-2), gain)
         return torch.where(smooth[:, None, None], entries[:, :, 0] + smoothed, latents)
 
-    def _spectra(self, made: Tensor, wanted: Tensor) -> Spectra:
-        if self.spectra.window_256.device != made.device:
-            self.spectra.to(made.device)
-        return self.spectra(made, wanted)
-
     def _codes(self, samples: Tensor, merge: int) -> Tensor:
-        if self.codec.codebooks.device != samples.device:
-            self.codec.to(samples.device)
         with torch.autocast(samples.device.type, enabled=False):  # the codes that inference will see
-            return self.codec.encode(samples, merge)
+            return self.codec.to(samples.device).encode(samples, merge)
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
@@ -206,7 +196,9 @@ class SoundTask(CodecTask):
         samples = self.clips().to(next(decoder.parameters()).device)
         latents = self.codec.quantizer.decode(self._codes(samples, self.recipe.sound.quantize.merge))
         made = decoder(latents)[:, : samples.shape[1]]
-        metrics = {name: float(value) for name, value in self._spectra(made, samples)._asdict().items()}
+        metrics = {
+            name: float(value) for name, value in self.spectra.to(samples.device)(made, samples)._asdict().items()
+        }
         for name, sound in (("original", samples), ("decoded", made)):
             metrics[f"harmonicity_{name}"] = float(harmonicity(sound, config.rate))
         sounds = {f"original_{i}": (samples[i].cpu().numpy(), config.rate) for i in range(min(2, len(samples)))}

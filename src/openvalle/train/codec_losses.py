@@ -112,7 +112,6 @@ class SpectralLoss(nn.Module):
         """Magnitudes below `floor` count as silence."""
         super().__init__()
         self.floor = floor
-        self.window_256: Tensor
         for n_fft, bins in RESOLUTIONS:
             self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft), persistent=False)
             self.register_buffer(f"filters_{n_fft}", normalized_mel_filters(rate, n_fft, bins), persistent=False)

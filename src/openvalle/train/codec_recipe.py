@@ -14,6 +14,7 @@ from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
 from openvalle.config import Config
 from openvalle.data.batches import AudioCrops, Augmentation, fixed_crops
 from openvalle.data.shards import AudioShards
+from openvalle.model.batch import Movable
 from openvalle.train.loop import LoopConfig
 
 # What may change while encoder, codebooks and the first part of the decoder stay.
@@ -116,14 +117,11 @@ class CodecRecipe(Config):
 
 
 @dataclass(frozen=True)
-class Crops:
+class Crops(Movable):
     """Samples (B, N) and, where they are not made from the samples, codes (B, T, Q)."""
 
     samples: Tensor
     codes: Tensor | None = None
-
-    def to(self, device: torch.device) -> Self:
-        return type(self)(self.samples.to(device), None if self.codes is None else self.codes.to(device))
 
 
 class CodecTask:

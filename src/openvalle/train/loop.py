@@ -1,5 +1,6 @@
 """The one training loop. What is trained is a `Task`; everything else (precision, accumulation, clipping, schedule,
-averages, validation, curves, checkpoints, resuming) happens here, once, for the codec and both language models.
+averages, validation, curves, checkpoints, resuming) happens here, once, for the codec, the language models and the
+grapheme-to-phoneme model.
 
 Batches and random draws are functions of (seed, step, rank), so a run that was interrupted and resumed is the same
 run (with a budget of `seconds` but for its schedule, which follows the clock). The same command works on one CPU, one

@@ -7,7 +7,7 @@ the spectrograms that an acoustic model predicts, `sound.predicted` lets the dec
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,16 @@ from openvalle.config import Config, write_json_lines
 from openvalle.data.batches import draw_generator
 from openvalle.data.shards import AudioShards, Row, TokenShards, crop, write_tokens
 from openvalle.decode.nar import fill
-from openvalle.decode.prompt import NARPrompt
+from openvalle.decode.prompt import zero_shot
 from openvalle.engines.torch import TorchNAR
 from openvalle.errors import ConfigError
 from openvalle.files import write_text
+from openvalle.model.alignment import cut_whole
 from openvalle.model.checkpoint import NetworkFile, load_network
+from openvalle.model.config import ARConfig
 from openvalle.model.nar import NAR
 from openvalle.parallel import progress_bars
-from openvalle.types import Utterance, to_alignment
+from openvalle.types import Utterance
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +52,38 @@ def predict(recipe: PredictRecipe, out: Path) -> Path:
     network = load_network(half, recipe.nar)
     assert isinstance(network, NAR)
     recorded = {row["id"] for row in AudioShards.open(recipe.data, "train").rows}  # copies at other speeds are not
-    rows = [row for row, values in enumerate(shards.rows) if values["id"] in recorded]
     of_speaker: dict[str, list[int]] = {}
-    for row in rows:
-        of_speaker.setdefault(shards.rows[row]["speaker"], []).append(row)
-    chosen = in_turn(shards, rows, recipe)
-    predictor = _Predictor(network.eval(), shards, of_speaker, recipe)
+    for row, values in enumerate(shards.rows):
+        if values["id"] in recorded:
+            of_speaker.setdefault(values["speaker"], []).append(row)
+    chosen = in_turn(shards, sorted(row for rows in of_speaker.values() for row in rows), recipe)
+    engine, merge = TorchNAR(network.eval()), shards.codec.merge
+    # of the AR model that would speak before this one
+    config = ARConfig(symbols=network.config.symbols, merge=merge, alignment=network.config.alignment)
+    codes = []
     with progress_bars() as bar:
-        codes = [predictor(row) for row in bar.track(chosen, description="predicting")]
+        for row in bar.track(chosen, description="predicting"):
+            target = _read(shards, row, half)
+            recorded_codes, alignment = cut_whole(target, merge, group=1)
+            assert alignment is not None  # the data is aligned
+            others = [other for other in of_speaker[shards.rows[row]["speaker"]] if other != row]
+            prompt = None
+            if others:
+                rng = draw_generator(recipe.seed, 1, row)
+                frames = int(recipe.prompt_seconds * shards.codec.frame_rate)
+                prompt = crop(_read(shards, int(rng.choice(others)), half), frames, rng, merge)
+            inputs = zero_shot(config, prompt, target.text, target.language)
+            nar = inputs.nar(config, codebook1=recorded_codes[::merge, 0], alignment=alignment[::merge])
+            codes.append(fill(engine, [nar])[0])
     _write(out, shards, chosen, codes)
     log.info("predicted the codes of %d utterances in %s", len(chosen), out)
     return out
+
+
+def _read(shards: TokenShards, row: int, network: NetworkFile) -> Utterance:
+    """Return an utterance with its language as the network knows it."""
+    found, known = shards[row], network.languages
+    return replace(found, language=known.index(found.language_name) + 1 if found.language_name in known else 0)
 
 
 def in_turn(shards: TokenShards, rows: list[int], recipe: PredictRecipe) -> list[int]:
@@ -78,39 +101,6 @@ def in_turn(shards: TokenShards, rows: list[int], recipe: PredictRecipe) -> list
     order = [row for _, row in sorted(usable)]
     lengths = np.cumsum([shards.rows[row]["frames"] for row in order])
     return order[: int(np.searchsorted(lengths, recipe.hours * 3600 * rate)) + 1]
-
-
-@dataclass(frozen=True)
-class _Predictor:
-    network: NAR
-    shards: TokenShards
-    of_speaker: dict[str, list[int]]
-    recipe: PredictRecipe
-
-    def __call__(self, row: int) -> np.ndarray:
-        """Return the codes (T, Q) of one row, prompted with another utterance of its speaker where there is one."""
-        target, prompt = self.shards[row], self._prompt(row)
-        assert target.durations is not None  # the data is aligned
-        if prompt is None or prompt.durations is None:
-            inputs = NARPrompt(target.text, target.codes[:, 0], alignment=to_alignment(target.durations))
-        else:
-            inputs = NARPrompt(
-                text=np.concatenate([prompt.text, target.text]),
-                codebook1=target.codes[:, 0],
-                prompt_symbols=len(prompt.text),
-                prompt=prompt.codes,
-                alignment=to_alignment(np.concatenate([prompt.durations, target.durations])),
-            )
-        return fill(TorchNAR(self.network), [inputs])[0]
-
-    def _prompt(self, row: int) -> Utterance | None:
-        others = [other for other in self.of_speaker[self.shards.rows[row]["speaker"]] if other != row]
-        if not others:
-            return None
-        rng = draw_generator(self.recipe.seed, 1, row)
-        rate = self.shards.codec.frame_rate
-        frames = int(self.recipe.prompt_seconds * rate)
-        return crop(self.shards[int(rng.choice(others))], frames, rng, self.shards.codec.merge)
 
 
 def _write(out: Path, shards: TokenShards, rows: list[int], codes: list[np.ndarray]) -> None:

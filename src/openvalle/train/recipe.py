@@ -95,7 +95,7 @@ def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Pa
     `UserError` if another process is at `out`. Of the processes that train together the first one holds the folder;
     `pack` replaces its folder whole, and needs no lock.
     """
-    if part in ("codec", "ar", "nar"):
+    if part in ("codec", "ar", "nar", "g2p"):
         from openvalle.train.distributed import warn_if_alone
         from openvalle.train.loop import need_tensorboard
 
@@ -113,11 +113,9 @@ def _run(part: str, recipe: Path, overrides: tuple[str, ...], out: Path) -> Path
 
         return train_codec(CodecRecipe.load(recipe, overrides), out)
     if part == "g2p":
-        from openvalle.train.g2p import SpellingRecipe, train
+        from openvalle.train.g2p import SpellingRecipe, train_g2p
 
-        train(SpellingRecipe.load(recipe, overrides), out)
-        return out
-
+        return train_g2p(SpellingRecipe.load(recipe, overrides), out)
     if part in ("ar", "nar"):
         from openvalle.model.checkpoint import Part
         from openvalle.train.lm import LanguageModelRecipe, train_language_model
