@@ -37,7 +37,7 @@ COLUMNS = ["", "WER %", "new word heard %", "similarity", "OVRL", "seconds"]
 
 
 @dataclass(frozen=True)
-class OutputRequest:
+class Replacement:
     """A recording and the word to replace in it."""
 
     source: CorpusUtterance
@@ -49,20 +49,20 @@ class OutputRequest:
 class Done:
     """An edited recording, the same text spoken whole, and whether every other sample stayed."""
 
-    request: OutputRequest
+    request: Replacement
     edited: Edited
     whole: Audio
     untouched: bool
     took: float
 
 
-def make_tasks(utterances: Sequence[CorpusUtterance], count: int, seed: int) -> list[OutputRequest]:
+def make_tasks(utterances: Sequence[CorpusUtterance], count: int, seed: int) -> list[Replacement]:
     """Return up to `count` recordings, each with a word inside it that occurs once, and another speaker's word."""
     low, high = SECONDS
     chosen = choose([item for item in utterances if low <= item.seconds <= high], len(utterances), seed)
     rng = np.random.default_rng(seed)
     pool = sorted({word for item in chosen for word in item.text.lower().split() if usable(word)})
-    requests = []
+    requests: list[Replacement] = []
     for source in chosen:
         words = source.text.lower().split()
         inner = [word for word in words[1:-1] if usable(word) and words.count(word) == 1]
@@ -71,7 +71,7 @@ def make_tasks(utterances: Sequence[CorpusUtterance], count: int, seed: int) -> 
         old = inner[rng.integers(len(inner))]
         alike = [word for word in pool if word not in words and abs(len(word) - len(old)) <= 1]
         if alike:
-            requests.append(OutputRequest(source, old, alike[rng.integers(len(alike))]))
+            requests.append(Replacement(source, old, alike[rng.integers(len(alike))]))
     return requests
 
 
@@ -80,7 +80,7 @@ def usable(word: str) -> bool:
     return word.isalpha() and len(word) >= LEAST_LETTERS
 
 
-def work(synthesizer: Synthesizer, requests: Sequence[OutputRequest], options: Any) -> list[Done]:
+def work(synthesizer: Synthesizer, requests: Sequence[Replacement], options: Any) -> list[Done]:
     """Edit every recording and speak its new text whole, with the recording as the voice."""
     done = []
     for number, request in enumerate(track(requests, "editing", console=Console(stderr=True))):

@@ -82,7 +82,7 @@ def learn(system: str, data: Path, options: argparse.Namespace) -> tuple[Bundle,
     recipe, folder = RECIPES / f"{system}-small.yaml", options.out / system
     cpu, clock = time.process_time(), time.monotonic()
     for part, count, rate in zip(PARTS, options.updates[system], options.rates[system], strict=True):
-        overrides = (
+        overrides: tuple[str, ...] = (
             f"data={data}",
             "valid_split=train",
             "valid_batches=1",

@@ -47,12 +47,11 @@ class Pace:
 def measure_pace(system: str, size: str, repeats: int) -> Pace:
     """Return the steps and the shortest of `repeats` times of a system of random weights, all of one size."""
     stack = read_pair(RECIPES / f"valle-{size}.yaml")[0].transformer
-    ar_config, nar_config = (
-        config.model_copy(update={"transformer": stack.model_copy(update={"dropout": 0.0})})
-        for config in read_pair(RECIPES / f"{system}-{size}.yaml")
-    )
+    changed = {"transformer": stack.model_copy(update={"dropout": 0.0})}
+    ar_config, nar_config = read_pair(RECIPES / f"{system}-{size}.yaml")
     torch.manual_seed(0)
-    ar, nar = TorchAR(AR(ar_config).eval()), TorchNAR(NAR(nar_config).eval())
+    ar = TorchAR(AR(ar_config.model_copy(update=changed)).eval())
+    nar = TorchNAR(NAR(nar_config.model_copy(update=changed)).eval())
     rng = np.random.default_rng(0)
     paces = [_pace(ar, nar, rng) for _ in range(repeats)]
     assert len({pace.steps for pace in paces}) == 1, "the length of the speech is fixed"

@@ -78,6 +78,15 @@ def used_by_others(seconds: float = 2.0) -> float:
     return (os.cpu_count() or 1) * (1 - (after[1] - before[1]) / whole) if whole else 0.0
 
 
+def ask(child: subprocess.Popen[str], request: str = "") -> str:
+    """Return the next line that a child prints, once it was sent the request."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(request)
+    child.stdin.flush()
+    return child.stdout.readline()
+
+
 def main() -> None:
     """Measure, print and write the figures."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -93,21 +102,21 @@ def main() -> None:
     others = used_by_others()
     plain = {name: value for name, value in os.environ.items() if name not in CHOSEN}
     command = [sys.executable, __file__, "--child", "--text", given.text]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    children = {name: subprocess.Popen(command, env=plain | CONTENDERS[name], **pipes) for name in CONTENDERS}
+    children = {
+        name: subprocess.Popen(command, env=plain | more, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for name, more in CONTENDERS.items()
+    }
     report = Report("threads", {"text": given.text, "rounds": given.rounds, "cores others use": f"{others:.1f}"})
     shares = {}
     try:
         for child in children.values():
-            assert child.stdout.readline().strip() == "ready"
+            assert ask(child) == "ready\n"
         for place, loops in (("beside nothing", 0), (f"beside {given.loops} busy loops", given.loops)):
             with busy_loops(loops):
-                times = {name: [] for name in children}
+                times: dict[str, list[float]] = {name: [] for name in children}
                 for _ in range(given.rounds):
                     for name, child in children.items():
-                        child.stdin.write("\n")
-                        child.stdin.flush()
-                        times[name].append(float(child.stdout.readline()))
+                        times[name].append(float(ask(child, "\n")))
             rows = []
             for name, seconds in times.items():
                 to = {base: [a / b for a, b in zip(seconds, times[base], strict=True)] for base in (ONE, TORCH)}
