@@ -16,17 +16,8 @@ import pytest
 from openvalle import files
 from openvalle.config import BadLine, append_line, json_lines, write_json_lines
 from openvalle.errors import UserError
-from openvalle.files import (
-    Free,
-    atomic_folder,
-    atomic_path,
-    expand_home,
-    final_path,
-    is_special,
-    is_stdout,
-    lock_folder,
-    write_text,
-)
+from openvalle.files import Free, atomic_folder, atomic_path, expand_home, final_path, lock_folder, write_text
+from openvalle.pipes import is_special, is_stdout
 from openvalle.stop import unfinished
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and locks of POSIX")

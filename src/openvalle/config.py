@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from openvalle.errors import ConfigError
 from openvalle.files import Place, atomic_path, final_path, write_text
-from openvalle.inputs import read_text
+from openvalle.pipes import read_text
 
 DEEPEST = 40  # groups inside each other
 MOST_CHARACTERS = 8_000_000  # of a YAML, JSON or TOML file

@@ -16,14 +16,14 @@ import secrets
 import shutil
 import socket
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from openvalle.errors import UserError
-from openvalle.stop import unfinished
+from openvalle.pipes import is_special, pour
+from openvalle.stop import remove, unfinished
 
 try:
     import fcntl
@@ -31,9 +31,7 @@ except ImportError:  # Windows: unfinished files are not held, and none is taken
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".openvalle-lock"
-STDOUT = "-"  # standard output, wherever a path is asked for
 _PART = re.compile(r"\.openvalle-[0-9a-f]{16}")
-_DESCRIPTORS = re.compile(r"/proc/(?P<process>\d+)(/task/\d+)?/fd|/dev/fd")
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL}
 _swept: set[str] = set()  # folders that were cleared of leftovers by this process
 
@@ -79,14 +77,15 @@ def atomic_path(place: Place, *, replace: bool = True) -> Iterator[Path]:
     """
     path = likely_path(place)
     is_free = isinstance(place, Free)
+    replace = replace and not is_free
     if not replace and not is_free and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "File exists", str(path))
-    if replace and not is_free and is_special(path):
+    if replace and is_special(path):
         with _part(Path(tempfile.gettempdir()), 0o600) as part:  # nobody else is to hear it meanwhile
             yield part
-            _pour(part, path)
+            pour(part, path)
         return
-    target = Path(os.path.realpath(path)) if replace and not is_free else path  # a link stays a link
+    target = Path(os.path.realpath(path)) if replace else path  # a link stays a link
     before = _present(target)
     with make_folder(target.parent):
         is_closed = before is not None and not os.access(target.parent, os.W_OK)  # one file of a folder not ours
@@ -94,7 +93,7 @@ def atomic_path(place: Place, *, replace: bool = True) -> Iterator[Path]:
             mode = stat.S_IMODE(part.stat().st_mode)  # as the umask wants it
             yield part
             if is_closed:
-                _pour(part, target)
+                pour(part, target)
                 return
             part.chmod(mode)  # some libraries write a file of their own there
             _to_disk(part)
@@ -119,7 +118,10 @@ def atomic_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path
         raise FileExistsError(errno.EEXIST, "File exists", str(folder))
     with make_folder(folder.parent), _part(folder.parent, 0o777, is_folder=True) as part:
         yield part
-        _tree_to_disk(part)
+        for place, _, names in os.walk(part):
+            for name in names:
+                _to_disk(Path(place, name))
+            _folder_to_disk(Path(place))
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent)) if replace else None
         try:
             if old and folder.exists():
@@ -136,15 +138,21 @@ def atomic_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path
 
 
 @contextmanager
-def make_folder(folder: Path) -> Iterator[None]:
-    """Make a folder with its parents; those that were made here go again if the block fails and they are empty."""
-    new = _make(folder)
+def make_folder(folder: Path, keep: bool = True) -> Iterator[None]:
+    """Make a folder with its parents; those that were made here go again if they are empty and the block fails.
+
+    `keep` False: they go if they are empty, however the block ends.
+    """
+    new = [place for place in (folder, *folder.parents) if not place.exists()]  # the innermost first
+    folder.mkdir(parents=True, exist_ok=True)
+    is_done = False
     try:
         yield
-    except BaseException:
-        for place in new:
-            _remove_empty(place)
-        raise
+        is_done = True
+    finally:
+        for place in () if is_done and keep else new:
+            with suppress(OSError):
+                place.rmdir()
 
 
 @contextmanager
@@ -154,10 +162,8 @@ def lock_folder(folder: Path, name: str = LOCK, what: str = "") -> Iterator[None
     The folder is made, and goes again if it is empty at the end. The lock ends with its process, however that ends.
     `what`: what is locked, for the message; by default the folder.
     """
-    new, path = _make(folder), folder / name
-    with ExitStack() as stack:
-        for place in reversed(new):  # callbacks run from the last to the first: the innermost goes first
-            stack.callback(_remove_empty, place)
+    path = folder / name
+    with make_folder(folder, keep=False), ExitStack() as stack:
         handle = _take_lock(path, what or str(folder))
         stack.callback(os.close, handle)
         stack.callback(unfinished.discard, str(path))
@@ -184,65 +190,6 @@ def _take_lock(path: Path, what: str) -> int:
     return handle
 
 
-def _make(folder: Path) -> list[Path]:
-    """Make a folder with its parents; return those that were not there, the innermost first."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _remove_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def is_special(path: str | Path) -> bool:
-    """Return True for what is written into and never replaced: a device, pipe, socket or open descriptor."""
-    if is_stdout(path) or find_descriptor(path) is not None:
-        return True
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return False
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
-
-
-def is_stdout(path: str | Path) -> bool:
-    """Return True for `-`, `/dev/stdout` and its other names."""
-    return str(path) == STDOUT or find_descriptor(path) == 1
-
-
-def find_descriptor(path: str | Path) -> int | None:
-    """Return the number of the open file that a path such as /dev/stdout stands for; -1 for another process's."""
-    place = os.fspath(path)
-    for _ in range(40):  # links to links
-        folder, name = os.path.split(os.path.abspath(place))
-        match = _DESCRIPTORS.fullmatch(os.path.realpath(folder)) if name.isdigit() else None
-        if match:
-            return int(name) if match["process"] in (None, str(os.getpid())) else -1
-        if not os.path.islink(place):
-            return None
-        place = os.path.join(folder, os.readlink(place))
-    return None
-
-
-def _pour(part: Path, path: Path) -> None:
-    """Write a complete file into what is there."""
-    if is_stdout(path):
-        with part.open("rb") as source:
-            shutil.copyfileobj(source, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-        return
-    number = find_descriptor(path)
-    if number is not None and number >= 0:
-        handle = os.dup(number)  # opened anew, a file that output was sent to would begin from its start
-    else:
-        is_file = stat.S_ISREG(os.stat(path).st_mode)
-        handle = os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0) | (os.O_TRUNC if is_file else 0))
-    with part.open("rb") as source, os.fdopen(handle, "wb") as sink:
-        shutil.copyfileobj(source, sink)
-
-
 @contextmanager
 def _part(folder: Path, mode: int, is_folder: bool = False) -> Iterator[Path]:
     """Yield a new file or folder that is gone at the end, and that the next process removes if this one is killed."""
@@ -267,11 +214,7 @@ def _part(folder: Path, mode: int, is_folder: bool = False) -> Iterator[Path]:
             handle = -1
         yield path
     finally:
-        if is_folder:
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+        remove(path)
         if handle >= 0:
             os.close(handle)
         unfinished.discard(str(path))
@@ -294,10 +237,7 @@ def _sweep_one(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives, and where nobody can tell
-        if stat.S_ISDIR(os.fstat(handle).st_mode):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
+        remove(path)
     finally:
         os.close(handle)
 
@@ -351,7 +291,7 @@ def _replace(part: Path, target: Path, before: os.stat_result | None) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        _pour(part, target)  # a file that is mounted by itself, as into a container
+        pour(part, target)  # a file that is mounted by itself, as into a container
 
 
 def _give_name(part: Path, names: Iterable[Path]) -> Path:
@@ -387,14 +327,6 @@ def _folder_to_disk(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _tree_to_disk(folder: Path) -> None:
-    """Bring a folder with all that is in it to the disk."""
-    for place, _, names in os.walk(folder):
-        for name in names:
-            _to_disk(Path(place, name))
-        _folder_to_disk(Path(place))
 
 
 def expand_home(path: str | Path) -> Path:

@@ -24,7 +24,8 @@ import numpy as np
 from openvalle.audio import RATE, Audio, check_length, check_samples, resample
 from openvalle.containers import decode, detect_container, with_length
 from openvalle.errors import AudioError
-from openvalle.files import STDOUT, Place, atomic_path, final_path, is_stdout, likely_path
+from openvalle.files import Place, atomic_path, final_path, likely_path
+from openvalle.pipes import STDOUT, is_stdout
 
 log = logging.getLogger(__name__)
 _HUSH = threading.Lock()

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -89,11 +90,16 @@ def leave(code: int) -> NoReturn:
 def discard() -> None:
     """Remove what is unfinished."""
     for path in sorted(unfinished - {""}, reverse=True):  # what is in a folder before the folder
-        with suppress(OSError):
-            os.unlink(path)
-            continue
-        shutil.rmtree(path, ignore_errors=True)
+        remove(path)
     unfinished.clear()
+
+
+def remove(path: str | Path) -> None:
+    """Remove a file or a folder with all that is in it; whatever cannot be removed stays."""
+    with suppress(OSError):
+        os.unlink(path)
+        return
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

@@ -21,8 +21,8 @@ from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, ConfigError, ModelError, TextError
 from openvalle.files import lock_folder, sha256
 from openvalle.hub import Kind, find
-from openvalle.inputs import read_bytes, read_text
 from openvalle.media import format_ending
+from openvalle.pipes import read_bytes, read_text
 from openvalle.synth.plan import BATCH, Script, parse_script
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice

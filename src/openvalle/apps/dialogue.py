@@ -16,8 +16,8 @@ from openvalle.config import Config, Syntax, parse_data
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.files import Free, expand_home, final_path
-from openvalle.inputs import read_text
 from openvalle.media import sound_file
+from openvalle.pipes import read_text
 from openvalle.synth.plan import LexiconLike, Script, parse_script, to_lexicon
 from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike

@@ -10,8 +10,9 @@ import typer
 from openvalle.cli import options as opt
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
-from openvalle.files import Free, expand_home, is_special
+from openvalle.files import Free, expand_home
 from openvalle.parallel import status
+from openvalle.pipes import is_special
 
 PAIRED = ("--replace", "--insert-after")  # options of two values
 BETWEEN = "\x1f"  # joins the two

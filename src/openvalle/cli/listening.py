@@ -14,8 +14,8 @@ from openvalle.cli import options as opt
 from openvalle.config import json_lines
 from openvalle.errors import UserError
 from openvalle.files import expand_home
-from openvalle.inputs import read_text
 from openvalle.parallel import progress
+from openvalle.pipes import read_text
 
 listen = typer.Typer(
     help="Make listening tests with people, take them in a browser, collect the results.",

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from typer import Argument, Option
 
 from openvalle.errors import TextError, UserError
-from openvalle.files import Free, expand_home, is_stdout
-from openvalle.inputs import read_bytes, read_stdin
+from openvalle.files import Free, expand_home
+from openvalle.pipes import is_stdout, read_bytes, read_stdin
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions

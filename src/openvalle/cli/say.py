@@ -21,8 +21,9 @@ import typer
 from openvalle.cli import options as opt
 from openvalle.cli.settings import is_chosen
 from openvalle.errors import TextError, UserError
-from openvalle.files import Free, final_path, is_special, likely_path
+from openvalle.files import Free, final_path, likely_path
 from openvalle.parallel import status
+from openvalle.pipes import is_special
 
 if TYPE_CHECKING:
     from openvalle.synth.speech import Speech

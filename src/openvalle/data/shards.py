@@ -17,7 +17,7 @@ from openvalle.audio import RATE, Audio
 from openvalle.config import BadLine, json_lines
 from openvalle.errors import ModelError, UserError
 from openvalle.files import atomic_path
-from openvalle.inputs import read_text
+from openvalle.pipes import read_text
 from openvalle.types import TokenSpec, Utterance, Vocabulary
 
 Row = dict[str, Any]

@@ -16,8 +16,8 @@ from openvalle.config import json_lines
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.protocols import Corpus, Protocol
 from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, CorpusExcerpt
-from openvalle.inputs import read_text
 from openvalle.media import read, read_header
+from openvalle.pipes import read_text
 from openvalle.prepare.formats import CorpusClip, Format, detect, read_clips
 
 log = logging.getLogger(__name__)

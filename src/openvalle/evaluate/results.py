@@ -23,7 +23,7 @@ from openvalle.config import BadLine, json_lines, write_json_lines
 from openvalle.errors import UserError
 from openvalle.evaluate.metrics import METRICS
 from openvalle.evaluate.test_list import KINDS, parse_condition
-from openvalle.inputs import read_text
+from openvalle.pipes import read_text
 from openvalle.speech_models.wer import WordErrors
 from openvalle.statistics import Estimate, draw_nested, estimate, quotients
 

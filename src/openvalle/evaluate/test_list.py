@@ -22,8 +22,8 @@ import numpy as np
 from openvalle.audio import Audio, concatenate, fade, levels, normalize, resample
 from openvalle.config import json_lines, write_json_lines
 from openvalle.errors import UserError
-from openvalle.inputs import read_text
 from openvalle.media import read
+from openvalle.pipes import read_text
 
 CLEAN = "clean"
 KINDS = {"room": "reverberation", "noise": "noise", "band": "bandwidth"}  # kind -> the measure that should follow it

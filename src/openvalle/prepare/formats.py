@@ -11,8 +11,8 @@ from typing import Any
 
 from openvalle.config import BadLine, json_lines
 from openvalle.errors import UserError
-from openvalle.inputs import check_regular, read_text
 from openvalle.media import FORMATS
+from openvalle.pipes import check_regular, read_text
 
 UNKNOWN_SPEAKER = "unknown"
 META = "meta.lst"  # of the Seed-TTS test sets, whose folders are named after the language

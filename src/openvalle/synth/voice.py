@@ -20,7 +20,7 @@ import numpy as np
 from openvalle.errors import ModelError
 from openvalle.files import atomic_path
 from openvalle.hub import VOICE_SUFFIX, Kind, assets, list_names
-from openvalle.inputs import check_regular
+from openvalle.pipes import check_regular
 from openvalle.types import FRAME_RATE
 
 FORMAT = "openvalle-voice"

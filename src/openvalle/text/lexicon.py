@@ -12,7 +12,7 @@ from pathlib import Path
 
 from openvalle.errors import TextError
 from openvalle.hub import assets
-from openvalle.inputs import read_text
+from openvalle.pipes import read_text
 from openvalle.text.phones import MISAKI, Phones, is_vowel, read_ipa
 from openvalle.types import PHONES, VOWELS
 

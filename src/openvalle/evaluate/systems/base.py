@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -145,13 +146,7 @@ def fill_tree(template: Any, values: Mapping[str, str]) -> Any:
 
 def check_placeholders(template: Any) -> None:
     """Raise `ConfigError` if a text in the template names a placeholder that there is not."""
-    if isinstance(template, str):
-        fill(template.replace("{prompt_base64}", ""), dict.fromkeys(NAMES, ""))
-    elif isinstance(template, dict):
-        check_placeholders(tuple(template.values()))
-    elif isinstance(template, list | tuple):
-        for part in template:
-            check_placeholders(part)
+    fill_tree(template, dict.fromkeys(NAMES, "0") | {"prompt": os.devnull})
 
 
 def settings_digest(config: Config, *more: str) -> str:

@@ -1,9 +1,11 @@
-"""What people give to be read: files, pipes and open descriptors, never without end."""
+"""Files, pipes, devices and open descriptors: read, never without end, and written into where they are not replaced."""
 
 from __future__ import annotations
 
 import os
+import re
 import select
+import shutil
 import stat
 import sys
 import time
@@ -11,10 +13,58 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openvalle.errors import UserError
-from openvalle.files import find_descriptor
 
+STDOUT = "-"  # standard output, wherever a path is asked for
 MOST_BYTES = 64_000_000  # of what a person gives to read: ten times the longest novel, and no stream without end
 PATIENCE = 3.0  # seconds in which somebody must begin to write into a pipe that is to be read
+_DESCRIPTORS = re.compile(r"/proc/(?P<process>\d+)(/task/\d+)?/fd|/dev/fd")
+
+
+def is_special(path: str | Path) -> bool:
+    """Return True for what is written into and never replaced: a device, pipe, socket or open descriptor."""
+    if is_stdout(path) or find_descriptor(path) is not None:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def is_stdout(path: str | Path) -> bool:
+    """Return True for `-`, `/dev/stdout` and its other names."""
+    return str(path) == STDOUT or find_descriptor(path) == 1
+
+
+def find_descriptor(path: str | Path) -> int | None:
+    """Return the number of the open file that a path such as /dev/stdout stands for; -1 for another process's."""
+    place = os.fspath(path)
+    for _ in range(40):  # links to links
+        folder, name = os.path.split(os.path.abspath(place))
+        match = _DESCRIPTORS.fullmatch(os.path.realpath(folder)) if name.isdigit() else None
+        if match:
+            return int(name) if match["process"] in (None, str(os.getpid())) else -1
+        if not os.path.islink(place):
+            return None
+        place = os.path.join(folder, os.readlink(place))
+    return None
+
+
+def pour(part: Path, path: Path) -> None:
+    """Write a complete file into what is there."""
+    if is_stdout(path):
+        with part.open("rb") as source:
+            shutil.copyfileobj(source, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    number = find_descriptor(path)
+    if number is not None and number >= 0:
+        handle = os.dup(number)  # opened anew, a file that output was sent to would begin from its start
+    else:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+        handle = os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0) | (os.O_TRUNC if is_file else 0))
+    with part.open("rb") as source, os.fdopen(handle, "wb") as sink:
+        shutil.copyfileobj(source, sink)
 
 
 def check_regular(path: Path) -> Path:

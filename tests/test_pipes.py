@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openvalle import inputs
+from openvalle import pipes
 from openvalle.config import override, parse_data
 from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.evaluate.results import read_results
@@ -76,7 +76,7 @@ def doors(file: Path, folder: Path, model: Path) -> dict[str, tuple[str, ...]]:
 
 @pytest.mark.parametrize("door", doors(Path("x"), Path(), Path()))
 def test_pipes_that_nobody_writes_into_are_not_waited_for(door, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(inputs, "PATIENCE", 0.05)
+    monkeypatch.setattr(pipes, "PATIENCE", 0.05)
     (tmp_path / "a.wav").touch()
     os.mkfifo(tmp_path / f"x{door.split()[1]}")
     refused(*doors(tmp_path / "x", tmp_path, tiny_model)[door])
@@ -84,7 +84,7 @@ def test_pipes_that_nobody_writes_into_are_not_waited_for(door, tiny_model, tmp_
 
 @pytest.mark.parametrize("ending", [".txt", ".trans.txt", "manifest.jsonl"])
 def test_a_corpus_with_a_pipe_in_it_is_not_waited_for(ending, clip_path, monkeypatch):
-    monkeypatch.setattr(inputs, "PATIENCE", 0.05)
+    monkeypatch.setattr(pipes, "PATIENCE", 0.05)
     os.mkfifo(clip_path.parent / (ending if ending[0] != "." else f"clip{ending}"))
     refused("prepare", str(clip_path.parent), str(clip_path.parent / "out"))
 
@@ -95,20 +95,20 @@ def test_a_pipe_is_read_when_somebody_writes_into_it(tmp_path):
     os.mkfifo(fifo)
     script = f"sleep 0.2; exec > {fifo}; printf 'One. '; sleep 0.2; printf Two.; sleep 0.1; printf '\\r\\n'"
     with subprocess.Popen(["sh", "-c", script]) as writer:
-        assert inputs.read_text(fifo) == "One. Two.\n"
+        assert pipes.read_text(fifo) == "One. Two.\n"
     assert not writer.returncode
     for text in (b"Three.", b""):
         mine, others = os.pipe()
         os.write(others, text)
         os.close(others)
-        assert inputs.read_bytes(f"/dev/fd/{mine}") == text
+        assert pipes.read_bytes(f"/dev/fd/{mine}") == text
         os.close(mine)
-    assert inputs.read_bytes(os.devnull) == b""
+    assert pipes.read_bytes(os.devnull) == b""
 
 
 @pytest.mark.parametrize("source", ["fifo", "fd", "file"])
 def test_what_never_ends_is_given_up(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(inputs, "MOST_BYTES", 300_000)
+    monkeypatch.setattr(pipes, "MOST_BYTES", 300_000)
     place = tmp_path / "x"
     if source == "file":
         place.write_bytes(bytes(300_001))
@@ -129,7 +129,7 @@ def test_what_never_ends_is_given_up(source, tmp_path, monkeypatch):
         threading.Thread(target=write_on, daemon=True).start()
         place = path
     with pytest.raises(UserError, match="more than"):
-        inputs.read_bytes(place, 300_000)
+        pipes.read_bytes(place, 300_000)
     if ends:
         os.close(ends[0])
 
