@@ -12,8 +12,8 @@ import torch
 from openvalle.audio import Audio, silence
 from openvalle.errors import AudioError, ModelError, UserError
 from openvalle.speech_models.asr import PocketsphinxRecognizer, load_recognizer
+from openvalle.speech_models.fairseq import RENAMES
 from openvalle.speech_models.speaker import ResemblyzerEncoder, load_encoder
-from openvalle.speech_models.unispeech import RENAMES
 
 pytest.importorskip("transformers", reason="needs openvalle[eval]")
 TINY = {
@@ -64,7 +64,7 @@ def unispeech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny file in the layout of wavlm_large_finetune.pth."""
     from transformers import WavLMConfig, WavLMModel
 
-    from openvalle.speech_models.unispeech import Ecapa
+    from openvalle.speech_models.fairseq import Ecapa
 
     torch.manual_seed(0)
     config = WavLMConfig(**TINY, num_buckets=32, do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=False)
@@ -155,7 +155,7 @@ def test_the_papers_speaker_model_is_read_from_its_file(unispeech, clip):
 
 
 def test_the_features_of_the_speaker_model_are_the_weighted_hidden_states(unispeech, clip):
-    from openvalle.speech_models.unispeech import SpeakerNetwork, read_state
+    from openvalle.speech_models.fairseq import SpeakerNetwork, read_state
 
     state = read_state(unispeech, "model")
     state["feature_weight"] = torch.tensor([0.0, 0.0, 80.0])  # all weight on the last state
@@ -168,7 +168,7 @@ def test_the_features_of_the_speaker_model_are_the_weighted_hidden_states(unispe
 
 
 def test_utmos_is_read_from_its_file(utmos, clip):
-    from openvalle.speech_models.mos import UTMOS
+    from openvalle.speech_models.fairseq import UTMOS
 
     judge = UTMOS(utmos)
     assert judge.score(clip) == judge.score(clip)
@@ -178,8 +178,8 @@ def test_utmos_is_read_from_its_file(utmos, clip):
 
 
 def test_wrong_files_are_named(unispeech, utmos, tmp_path):
-    from openvalle.speech_models.mos import UTMOS
-    from openvalle.speech_models.unispeech import UniSpeechEncoder
+    from openvalle.speech_models.fairseq import UniSpeechEncoder
+    from openvalle.speech_models.fairseq import UTMOS
 
     with pytest.raises(ModelError, match="there is no UniSpeech speaker model at"):
         UniSpeechEncoder(tmp_path / "nothing.pth")
@@ -198,7 +198,7 @@ def test_wrong_files_are_named(unispeech, utmos, tmp_path):
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
-    from openvalle.speech_models.mos import UTMOS
+    from openvalle.speech_models.fairseq import UTMOS
 
     torch.save({"model": Path("x")}, tmp_path / "code.pt")
     with pytest.raises(ModelError, match="cannot be read"):

@@ -19,6 +19,7 @@ from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, CorpusExcerpt
 from openvalle.media import read, read_header
 from openvalle.pipes import read_text
 from openvalle.prepare.formats import CorpusClip, Format, detect, read_clips
+from openvalle.types import ENGLISH
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class CorpusUtterance:
     gender: str
     seconds: float
     split: str
-    language: str = "en"
+    language: str = ENGLISH
 
     @property
     def path(self) -> Path:

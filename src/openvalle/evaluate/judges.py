@@ -85,7 +85,7 @@ def _read_quality(value: Any) -> Any:
 def _load_utmos(judges: Judges, device: str) -> Judge | None:
     if not judges.utmos:
         return None
-    from openvalle.speech_models.mos import UTMOS
+    from openvalle.speech_models.fairseq import UTMOS
 
     network = UTMOS(judges.utmos)
     return Judge(network.score, {"utmos": network.name})

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from openvalle.config import Config, override, read_mapping
 from openvalle.errors import UserError
+from openvalle.types import ENGLISH
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 
@@ -133,7 +134,7 @@ class PromptChoice(Config):
     rule: PromptRule
     seconds: float = Field(0.0, ge=0, description="length of the prompt; 0 where the rule takes whole utterances")
     cut: Cut = Cut.WORD
-    language: str = Field("en", description="language of the prompts; only the rule `foreign` takes another")
+    language: str = Field(ENGLISH, description="language of the prompts; only the rule `foreign` takes another")
 
 
 class Decoding(Config):

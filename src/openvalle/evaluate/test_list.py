@@ -24,6 +24,7 @@ from openvalle.config import json_lines, write_json_lines
 from openvalle.errors import UserError
 from openvalle.media import read
 from openvalle.pipes import read_text
+from openvalle.types import ENGLISH
 
 CLEAN = "clean"
 KINDS = {"room": "reverberation", "noise": "noise", "band": "bandwidth"}  # kind -> the measure that should follow it
@@ -98,7 +99,7 @@ class CorpusExcerpt:
     text: str
     speaker: str
     gender: str = ""
-    language: str = "en"
+    language: str = ENGLISH
     start: float = 0.0  # seconds
     end: float | None = None  # seconds; None: to the end of the file
     folder: str = CORPUS

@@ -16,6 +16,7 @@ from openvalle.audio import MODEL_RATE, Audio, to_model_samples
 from openvalle.errors import ModelError, UserError, import_extra
 from openvalle.hub import Wheels
 from openvalle.speech_models.aligner import pocketsphinx_decoder, to_pcm
+from openvalle.types import ENGLISH
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class WhisperRecognizer:
         most = int(TOKENS_PER_SECOND * min(audio.seconds, 30.0)) + 16  # else it may repeat a word without end
         segments, _ = self._model.transcribe(
             samples,
-            language="en",
+            language=ENGLISH,
             beam_size=BEAM,
             temperature=0.0,
             condition_on_previous_text=False,

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from openvalle.audio import MODEL_RATE, Audio, to_model_samples
 from openvalle.errors import AudioError, ModelError
 from openvalle.hub import Wheels
-from openvalle.speech_models.unispeech import read_state
+from openvalle.speech_models.fairseq import read_state
 
 FILE = "campplus_cn_en_common.pt"
 WHEELS = Wheels(

@@ -1,26 +1,15 @@
-"""UTMOS: predicted naturalness from 1 to 5 (Saeki et al., 2022), from the strong learner's released weights.
-
-The file is `utmos22_strong_step7459_v1.pt` of https://github.com/tarepan/SpeechMOS (MIT); it is given by its path and
-never downloaded. wav2vec 2.0 hears the clip, a recurrent layer and two linear ones judge each 20 ms.
-
-Speech quality without a reference: DNSMOS (P.835 and P.808) with the ONNX files in speechmos' wheel.
-"""
+"""Speech quality without a reference: DNSMOS (P.835 and P.808) with the ONNX files in speechmos' wheel."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from openvalle.audio import MODEL_RATE, Audio, power_mel, resample, to_model_samples
-from openvalle.errors import AudioError, ModelError, import_extra
-from openvalle.files import sha256
+from openvalle.audio import MODEL_RATE, Audio, power_mel, resample
+from openvalle.errors import AudioError, import_extra
 from openvalle.hub import wheel_file
-from openvalle.speech_models.unispeech import load_part, read_state, rename
 
 WINDOW = 144_160  # samples heard at a time: 9.01 s; a longer clip is heard once a second
 # Polynomials (highest power first) from the networks' outputs to the P.835 scale, published with the models.
@@ -85,65 +74,3 @@ def _log_mel(samples: np.ndarray) -> np.ndarray:
     power = power_mel(samples, MODEL_RATE, window=321, hop=160, bands=120)
     decibels = 10 * np.log10(np.maximum(power, 1e-10)) - 10 * np.log10(max(float(power.max()), 1e-10))
     return ((np.maximum(decibels, -80) + 40) / 40).astype(np.float32)
-
-
-ENCODER = "wav2vec2."
-
-
-class UTMOS:
-    """The released weights, from a path."""
-
-    def __init__(self, path: str | Path) -> None:
-        state = read_state(path, "UTMOS model")
-        if "judge_emb" not in state or f"{ENCODER}layer_norm.weight" not in state:
-            raise ModelError(f"{path} is no UTMOS model", "give utmos22_strong_step7459_v1.pt of tarepan/SpeechMOS")
-        self.name = f"utmos {sha256(Path(path))[:16]}"
-        self._network = _Network(state, path).eval().requires_grad_(False)
-
-    def score(self, audio: Audio) -> float:
-        """Return the predicted opinion; `AudioError` if the clip is silent."""
-        with torch.inference_mode():
-            return float(self._network(torch.from_numpy(to_model_samples(audio))[None])[0])
-
-
-class _Network(nn.Module):
-    """Samples (1, n) at 16 kHz -> opinion (1,)."""
-
-    def __init__(self, state: dict[str, Tensor], path: str | Path) -> None:
-        super().__init__()
-        transformers = import_extra("transformers", "transformers", "eval")
-        encoder = rename(state, ENCODER)
-        width = len(encoder["encoder.layer_norm.weight"])
-        positions = encoder["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
-        config = transformers.Wav2Vec2Config(
-            hidden_size=width,
-            num_hidden_layers=1 + max(int(name.split(".")[2]) for name in encoder if "encoder.layers." in name),
-            num_attention_heads=max(1, width // 64),  # base: 12 heads of 64
-            intermediate_size=len(encoder["encoder.layers.0.feed_forward.intermediate_dense.bias"]),
-            conv_dim=tuple(len(encoder[f"feature_extractor.conv_layers.{i}.conv.weight"]) for i in range(7)),
-            num_conv_pos_embeddings=positions.shape[2],
-            num_conv_pos_embedding_groups=width // positions.shape[1],
-        )
-        self.encoder: Any = transformers.Wav2Vec2Model(config)
-        load_part(self.encoder, encoder, path)
-        self.domain_emb = nn.Parameter(state["domain_emb"].clone())  # (1, 128)
-        self.judge_emb = nn.Parameter(state["judge_emb"].clone())
-        inner = state["blstm.weight_hh_l0"].shape[1]
-        self.head = nn.ModuleDict(
-            {
-                "blstm": nn.LSTM(state["blstm.weight_ih_l0"].shape[1], inner, batch_first=True, bidirectional=True),
-                "projection": nn.Sequential(
-                    nn.Linear(2 * inner, len(state["projection.0.bias"])),
-                    nn.ReLU(),
-                    nn.Linear(len(state["projection.0.bias"]), 1),
-                ),
-            }
-        )
-        load_part(self.head, state, path)
-
-    def forward(self, samples: Tensor) -> Tensor:
-        """Return the opinion of (1, n) samples."""
-        heard = self.encoder(samples).last_hidden_state  # (1, T, D)
-        ids = [emb[:, None].expand(-1, heard.shape[1], -1) for emb in (self.domain_emb, self.judge_emb)]
-        judged, _ = self.head["blstm"](torch.cat([heard, *ids], dim=2))
-        return self.head["projection"](judged).mean(dim=1)[:, 0] * 2 + 3  # trained on opinions scaled to [-1, 1]

@@ -120,7 +120,7 @@ def load_encoder(name: str, device: str = "cpu") -> SpeakerEncoder:
         case "wavlm-sv", _:
             return WavLMEncoder(model or WAVLM, device)
         case "unispeech", True:
-            from openvalle.speech_models.unispeech import UniSpeechEncoder
+            from openvalle.speech_models.fairseq import UniSpeechEncoder
 
             return UniSpeechEncoder(model, device)
         case "unispeech", False:

@@ -16,12 +16,12 @@ import numpy as np
 from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.synth.speech import USUAL_FRAMES, Timed
 from openvalle.synth.voice import Voice
-from openvalle.text.language import ENGLISH, UserLexicon, Word, lower_keys, phonemize, to_symbols
+from openvalle.text.language import UserLexicon, Word, lower_keys, phonemize, to_symbols
 from openvalle.text.lexicon import read_lexicon
 from openvalle.text.markup import Markup, parse
 from openvalle.text.passages import Marked, Passage, restore_words
 from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving
-from openvalle.types import SIL
+from openvalle.types import ENGLISH, SIL
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,9 @@ from typing import Any, Protocol, cast
 
 from openvalle.errors import TextError
 from openvalle.text.phones import Phones
-from openvalle.types import SIL
+from openvalle.types import ENGLISH, SIL
 
 UserLexicon = Mapping[str, Phones]
-ENGLISH = "en"  # the language of texts and recordings where none is named
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from openvalle.errors import TextError
-from openvalle.text.language import ENGLISH, find_language
+from openvalle.text.language import find_language
+from openvalle.types import ENGLISH
 
 # seconds of silence, as readers of audio books leave them
 PARAGRAPH, SENTENCE, CLAUSE, NONE = 0.7, 0.4, 0.2, 0.0

@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from openvalle.errors import TextError
-from openvalle.text.language import ENGLISH, read_out
+from openvalle.text.language import read_out
 from openvalle.text.phones import FROM_ARPABET, MARKS, SEGMENTS
 from openvalle.text.tokenizer import build_tokenizer
-from openvalle.types import PAD, SIL, Vocabulary
+from openvalle.types import ENGLISH, PAD, SIL, Vocabulary
 
 
 class TextUnit(StrEnum):

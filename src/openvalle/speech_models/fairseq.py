@@ -1,9 +1,13 @@
-"""The speaker model of the papers: WavLM-large under an ECAPA-TDNN, from UniSpeech's `wavlm_large_finetune.pth`.
+"""Models of fairseq's checkpoints: the speaker model of the papers (UniSpeech) and UTMOS, over encoders of speech.
 
-The layers are those of Chen et al., "WavLM" (2022), section V-B, and Desplanques et al., "ECAPA-TDNN" (2020); names and
-sizes are those of the released file. Everything is read from the file's shapes, so smaller files of the same make work.
+UniSpeech's `wavlm_large_finetune.pth` is WavLM-large under an ECAPA-TDNN; the layers are those of Chen et al., "WavLM"
+(2022), section V-B, and Desplanques et al., "ECAPA-TDNN" (2020). UTMOS (Saeki et al., 2022) predicts naturalness from 1
+to 5: wav2vec 2.0 hears the clip, a recurrent layer and two linear ones judge each 20 ms. Its strong learner's weights
+are `utmos22_strong_step7459_v1.pt` of https://github.com/tarepan/SpeechMOS (MIT).
 
-Checkpoints of speech encoders have fairseq's names; they are read under transformers' names.
+Both files are given by their paths and never downloaded. Names and sizes are those of the released files; everything
+is read from their shapes, so smaller files of the same make work. The encoders have fairseq's names; they are read
+under transformers' names.
 """
 
 from __future__ import annotations
@@ -93,17 +97,33 @@ def load_part(module: torch.nn.Module, state: Mapping[str, Tensor], path: str | 
         raise ModelError(f"{path} does not fit ({str(error).splitlines()[-1].strip()})", "fetch it again") from None
 
 
-ENCODER = "feature_extract.model."
+def read_sizes(encoder: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the sizes of an encoder that its tensors' shapes tell, as transformers calls them."""
+    width = len(encoder["encoder.layer_norm.weight"])
+    positions = encoder["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
+    convolutions = [encoder[f"feature_extractor.conv_layers.{index}.conv.weight"] for index in range(7)]
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": 1 + max(int(name.split(".")[2]) for name in encoder if name.startswith("encoder.layers.")),
+        "intermediate_size": len(encoder["encoder.layers.0.feed_forward.intermediate_dense.bias"]),
+        "conv_dim": tuple(len(weight) for weight in convolutions),
+        "conv_kernel": tuple(weight.shape[2] for weight in convolutions),
+        "num_conv_pos_embeddings": positions.shape[2],
+        "num_conv_pos_embedding_groups": width // positions.shape[1],
+    }
+
+
+WAVLM = "feature_extract.model."
 SCALE = 8  # groups of channels in a Res2 block
 DILATIONS = {"layer2": 2, "layer3": 3, "layer4": 4}
 
 
 class UniSpeechEncoder:
-    """The released checkpoint, from a path; nothing is downloaded."""
+    """UniSpeech's released checkpoint, from a path."""
 
     def __init__(self, path: str | Path, device: str = "cpu") -> None:
         state = read_state(path, "UniSpeech speaker model")
-        if "feature_weight" not in state or f"{ENCODER}layer_norm.weight" not in state:
+        if "feature_weight" not in state or f"{WAVLM}layer_norm.weight" not in state:
             raise ModelError(f"{path} is no speaker model of UniSpeech", "give its wavlm_large_finetune.pth")
         self.name = f"unispeech {sha256(Path(path))[:16]}"
         self._network = SpeakerNetwork(state, path).eval().requires_grad_(False).to(device)
@@ -122,8 +142,18 @@ class SpeakerNetwork(nn.Module):
     def __init__(self, state: Mapping[str, Tensor], path: str | Path) -> None:
         super().__init__()
         transformers = import_extra("transformers", "transformers", "eval")
-        encoder = rename(state, ENCODER)
-        self.encoder: Any = transformers.WavLMModel(wavlm_config(encoder))
+        encoder = rename(state, WAVLM)
+        buckets, heads = encoder["encoder.layers.0.attention.rel_attn_embed.weight"].shape
+        is_large = "feature_extractor.conv_layers.1.layer_norm.weight" in encoder
+        config = transformers.WavLMConfig(
+            **read_sizes(encoder),
+            num_attention_heads=heads,
+            num_buckets=buckets,
+            conv_bias="feature_extractor.conv_layers.0.conv.bias" in encoder,
+            feat_extract_norm="layer" if is_large else "group",
+            do_stable_layer_norm=is_large,
+        )
+        self.encoder: Any = transformers.WavLMModel(config)
         load_part(self.encoder, encoder, path)
         self.feature_weight = nn.Parameter(state["feature_weight"].clone())
         self.head = Ecapa(state)
@@ -138,32 +168,6 @@ class SpeakerNetwork(nn.Module):
         weights = torch.softmax(self.feature_weight, dim=0)
         features = (weights[:, None, None, None] * states).sum(dim=0).transpose(1, 2) + 1e-6
         return self.head(F.instance_norm(features))
-
-
-def wavlm_config(encoder: Mapping[str, Tensor]) -> Any:
-    """Return the configuration that the tensors' shapes tell."""
-    from transformers import WavLMConfig
-
-    depth = 1 + max(int(name.split(".")[2]) for name in encoder if name.startswith("encoder.layers."))
-    width = len(encoder["encoder.layer_norm.weight"])
-    positions = encoder["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
-    buckets, heads = encoder["encoder.layers.0.attention.rel_attn_embed.weight"].shape
-    convolutions = [encoder[f"feature_extractor.conv_layers.{index}.conv.weight"] for index in range(7)]
-    is_large = "feature_extractor.conv_layers.1.layer_norm.weight" in encoder
-    return WavLMConfig(
-        hidden_size=width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
-        intermediate_size=len(encoder["encoder.layers.0.feed_forward.intermediate_dense.bias"]),
-        num_buckets=buckets,
-        conv_dim=tuple(len(weight) for weight in convolutions),
-        conv_kernel=tuple(weight.shape[2] for weight in convolutions),
-        conv_bias="feature_extractor.conv_layers.0.conv.bias" in encoder,
-        num_conv_pos_embeddings=positions.shape[2],
-        num_conv_pos_embedding_groups=width // positions.shape[1],
-        feat_extract_norm="layer" if is_large else "group",
-        do_stable_layer_norm=is_large,
-    )
 
 
 class Ecapa(nn.Module):
@@ -266,3 +270,57 @@ class Pooling(nn.Module):
         mean = (weights * x).sum(dim=2)
         variance = (weights * x**2).sum(dim=2) - mean**2
         return torch.cat([mean, variance.clamp(min=1e-9).sqrt()], dim=1)
+
+
+WAV2VEC = "wav2vec2."
+
+
+class UTMOS:
+    """UTMOS with the released weights, from a path."""
+
+    def __init__(self, path: str | Path) -> None:
+        state = read_state(path, "UTMOS model")
+        if "judge_emb" not in state or f"{WAV2VEC}layer_norm.weight" not in state:
+            raise ModelError(f"{path} is no UTMOS model", "give utmos22_strong_step7459_v1.pt of tarepan/SpeechMOS")
+        self.name = f"utmos {sha256(Path(path))[:16]}"
+        self._network = OpinionNetwork(state, path).eval().requires_grad_(False)
+
+    def score(self, audio: Audio) -> float:
+        """Return the predicted opinion; `AudioError` if the clip is silent."""
+        with torch.inference_mode():
+            return float(self._network(torch.from_numpy(to_model_samples(audio))[None])[0])
+
+
+class OpinionNetwork(nn.Module):
+    """Samples (1, n) at 16 kHz -> opinion (1,)."""
+
+    def __init__(self, state: dict[str, Tensor], path: str | Path) -> None:
+        super().__init__()
+        transformers = import_extra("transformers", "transformers", "eval")
+        encoder = rename(state, WAV2VEC)
+        sizes = read_sizes(encoder)
+        heads = max(1, sizes["hidden_size"] // 64)  # base: 12 heads of 64
+        config = transformers.Wav2Vec2Config(**sizes, num_attention_heads=heads)
+        self.encoder: Any = transformers.Wav2Vec2Model(config)
+        load_part(self.encoder, encoder, path)
+        self.domain_emb = nn.Parameter(state["domain_emb"].clone())  # (1, 128)
+        self.judge_emb = nn.Parameter(state["judge_emb"].clone())
+        inner = state["blstm.weight_hh_l0"].shape[1]
+        self.head = nn.ModuleDict(
+            {
+                "blstm": nn.LSTM(state["blstm.weight_ih_l0"].shape[1], inner, batch_first=True, bidirectional=True),
+                "projection": nn.Sequential(
+                    nn.Linear(2 * inner, len(state["projection.0.bias"])),
+                    nn.ReLU(),
+                    nn.Linear(len(state["projection.0.bias"]), 1),
+                ),
+            }
+        )
+        load_part(self.head, state, path)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Return the opinion of (1, n) samples."""
+        heard = self.encoder(samples).last_hidden_state  # (1, T, D)
+        ids = [emb[:, None].expand(-1, heard.shape[1], -1) for emb in (self.domain_emb, self.judge_emb)]
+        judged, _ = self.head["blstm"](torch.cat([heard, *ids], dim=2))
+        return self.head["projection"](judged).mean(dim=1)[:, 0] * 2 + 3  # trained on opinions scaled to [-1, 1]
