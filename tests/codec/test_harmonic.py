@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from openvalle.codec.harmonic import MIDDLE, HarmonicHead, Source
+from openvalle.codec.layers import MIDDLE, HarmonicHead, HarmonicSource
 
 RATE, HOP = 24_000, 320
 
 
 def pulses(octaves: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
-    source = Source(RATE, HOP, 320, 4)
+    source = HarmonicSource(RATE, HOP, 320, 4)
     return source._pulses(octaves.double(), gate, source.empty_state(len(octaves), torch.zeros(1)))
 
 
@@ -36,7 +36,7 @@ def test_what_is_not_voiced_is_silent_and_each_voiced_stretch_begins_a_pulse() -
 def test_spectra_go_on_from_block_to_block(cut: int) -> None:
     rng = torch.Generator().manual_seed(0)
     octaves, gate = torch.rand(2, 30, generator=rng), (torch.rand(2, 30, generator=rng) > 0.3).float()
-    source = Source(RATE, HOP, 320, 4)
+    source = HarmonicSource(RATE, HOP, 320, 4)
     whole = source(octaves, gate, source.empty_state(2, octaves))
     state = source.empty_state(2, octaves)
     parts = [source(octaves[:, a:b], gate[:, a:b], state) for a, b in ((0, cut), (cut, 30))]

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from openvalle.data.batches import TokenBatches, fixed_batches, row_weights
-from openvalle.data.shards import JoinedShards, TokenShards, crop
+from openvalle.data.batches import TokenBatches, crop, fixed_batches, row_weights
+from openvalle.data.shards import JoinedShards, TokenShards
 from openvalle.decode.prompt import zero_shot
 from openvalle.errors import ModelError
 from openvalle.model.batch import Batch

@@ -13,7 +13,7 @@ from openvalle.model.batch import Batch
 from openvalle.model.config import NARConfig
 from openvalle.model.nar import NAR, NARInputs, choose_stages
 from openvalle.model.nar_inputs import add_codebook1_noise, draw_prompts
-from openvalle.train.optim import OptimConfig, make_optimizer
+from openvalle.train.state import OptimConfig, make_optimizer
 
 EVERY = pytest.mark.parametrize("kind", NAR_KINDS)
 

@@ -6,7 +6,7 @@ import pytest
 from openvalle.audio import RATE, Audio, levels
 from openvalle.data.shards import AudioShards
 from openvalle.errors import AudioError
-from openvalle.prepare.clean import CleanSettings, clean, read_row, run_clean
+from openvalle.prepare.sources import CleanSettings, clean, read_row, run_clean
 
 
 def _row(path, name="a", **more):

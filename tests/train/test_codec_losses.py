@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from openvalle.codec.harmonic import MIDDLE, Source
+from openvalle.codec.layers import MIDDLE, HarmonicSource
 from openvalle.train.codec_losses import fill_unvoiced, find_pitch
 
 RATE, HOP = 24_000, 320
@@ -13,7 +13,7 @@ RATE, HOP = 24_000, 320
 
 @pytest.mark.parametrize("hertz", [80.0, 150.0, 333.0])
 def test_the_pitch_of_the_source_is_found(hertz: float) -> None:
-    source = Source(RATE, HOP, 320, 4)
+    source = HarmonicSource(RATE, HOP, 320, 4)
     octaves = torch.full((1, 75), hertz / MIDDLE, dtype=torch.float64).log2()
     sound = source._pulses(octaves, torch.ones(1, 75), source.empty_state(1, torch.zeros(1)))[:, HOP:]
     found, likeness = find_pitch(sound, RATE, HOP, 4 * HOP)

@@ -12,7 +12,8 @@ import torch
 
 from lm_samples import speak
 from openvalle.config import write_json_lines
-from openvalle.data.shards import TokenShards, take_symbols, write_tokens
+from openvalle.data.batches import take_symbols
+from openvalle.data.shards import TokenShards, write_tokens
 from openvalle.decode.prompt import continuation, zero_shot
 from openvalle.decode.sampling import make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR

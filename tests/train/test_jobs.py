@@ -209,8 +209,13 @@ def test_the_decoder_trains_on_what_the_nar_model_predicts(prepared: Path) -> No
     for share in (0.0, 1.0):  # the finished run goes on, on recorded or on predicted codes
         name = f"codec-{share}"
         shutil.copytree(prepared / "codec-run", prepared / name)
-        sound = {"predicted": str(prepared / "predicted"), "predicted_share": share, "loop": {**LOOP, "steps": 4}}
+        sound = {
+            "predicted": str(prepared / "predicted"),
+            "predicted_share": share,
+            "loop": {**LOOP, "steps": 4, "snapshots": [0.75]},
+        }
         decoders.append(BuiltinCodec.load(train_codec(prepared, name, sound)).decoder)
+        assert load_codec(prepared / name / "sound" / "at-0.75").spec.digest == codec.digest()
     first, second = (torch.cat([p.flatten() for p in decoder.parameters()]) for decoder in decoders)
     assert not torch.equal(first, second)
 

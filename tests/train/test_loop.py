@@ -19,8 +19,7 @@ from torch import nn
 
 from openvalle.errors import ConfigError, ModelError
 from openvalle.train.loop import LoopConfig, Losses, Moment, Validation, fit
-from openvalle.train.optim import Decay, OptimConfig, learning_rate, make_optimizer
-from openvalle.train.state import latest_checkpoint
+from openvalle.train.state import Decay, OptimConfig, latest_checkpoint, learning_rate, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Regression:
             name: nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.1), nn.LayerNorm(8), nn.Linear(8, 4)) for name in "ab"
         }
         self.asked: list[int] = []
+        self.kept: dict[str, torch.Tensor] = {}
 
     def batch(self, index: int, rank: int, world: int) -> Rows:
         self.asked.append(index)
@@ -55,6 +55,10 @@ class Regression:
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
         x = torch.ones(1, 4)
         return Validation({"error": (averages["a"](x) - x / 2).abs().mean().item()})
+
+    def keep(self, averages: Mapping[str, nn.Module], folder: Path, done: float) -> None:
+        assert f"at-{done:.2f}" == folder.name
+        self.kept[folder.name] = weights(averages)
 
 
 def config(**values: Any) -> LoopConfig:
@@ -207,18 +211,13 @@ def test_training_needs_a_length() -> None:
 
 
 def test_snapshots_keep_the_averages_of_their_moment(tmp_path: Path) -> None:
-    kept: dict[str, torch.Tensor] = {}
-
-    def keep(averages: Mapping[str, nn.Module], folder: Path, done: float) -> None:
-        assert f"at-{done:.2f}" == folder.name
-        kept[folder.name] = weights(averages)
-
-    fit(Regression(), config(snapshots=(0.5,)), tmp_path / "long", keep)
+    task = Regression()
+    fit(task, config(snapshots=(0.5,)), tmp_path / "long")
     half = fit(Regression(), config(steps=6, optim=OptimConfig(learning_rate=0.01, warmup=12)), tmp_path / "short")
-    assert list(kept) == ["at-0.50"]
+    assert list(task.kept) == ["at-0.50"]
     long = fit(Regression(), config(), tmp_path / "whole")
-    assert not torch.equal(kept["at-0.50"], weights(long))
-    assert kept["at-0.50"].shape == weights(half).shape
+    assert not torch.equal(task.kept["at-0.50"], weights(long))
+    assert task.kept["at-0.50"].shape == weights(half).shape
 
 
 def test_batches_made_ahead_by_other_processes_are_the_same(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from openvalle.errors import ConfigError
 from openvalle.train.loop import LoopConfig
-from openvalle.train.optim import Precision, is_bf16, multiplying
+from openvalle.train.state import Precision, is_bf16, multiplying
 
 CPU = torch.device("cpu")
 

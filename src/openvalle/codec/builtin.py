@@ -19,8 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from openvalle.codec.base import misfit
-from openvalle.codec.harmonic import FineEnd, FineState
-from openvalle.codec.layers import Backbone, InverseSTFT, LogMel
+from openvalle.codec.layers import Backbone, FineEnd, FineState, InverseSTFT, LogMel
 from openvalle.codec.quantizer import Quantized, ResidualQuantizer
 from openvalle.config import Config
 from openvalle.errors import ModelError

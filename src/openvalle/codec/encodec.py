@@ -75,7 +75,7 @@ class EncodecCodec(nn.Module):
 
     @torch.inference_mode()
     def encode(self, samples: Tensor, merge: int = 1) -> Tensor:
-        """Return codes (B, ceil(samples / hop), Q) of samples (B, N); see `codec.merging` for `merge`."""
+        """Return codes (B, ceil(samples / hop), Q) of samples (B, N); see `codec.quantizer` for `merge`."""
         latents = self.encoder(samples[:, None]).transpose(1, 2)  # (B, T, D)
         return encode_residual(latents, self.codebooks, self._nearest, (merge,))
 

@@ -1,6 +1,17 @@
-"""Blocks of the built-in codec: log-mel analysis, ConvNeXt blocks with explicit streaming state, inverse STFT head."""
+"""Blocks of the built-in codec: log-mel analysis, ConvNeXt blocks with explicit streaming state, the inverse STFT that
+ends its decoder, and the fine end that may stand there instead: a harmonic source, filtered several times in a frame.
+
+A frame of 13 ms is longer than a period of most voices, so a decoder that makes each frame's phase anew has to guess
+it, and neighbouring periods come out unlike each other. In the fine end the pitch is predicted, a pulse train of that
+pitch is made in the time domain, where its phase goes on by itself, and the network filters it (neural source-filter
+models, arXiv:1904.12088) by the spectrum of short windows, as iSTFTNet does (arXiv:2203.02395; both together: HiFTNet,
+arXiv:2309.09493). A spectrum without a source is added for all that has no pitch.
+"""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -141,3 +152,177 @@ class InverseSTFT(nn.Module):
         total = total + sum(F.pad(pieces[:, :, k], (0, 0, k, self.overlap - 1 - k)) for k in range(self.overlap))
         samples = total.reshape(rows, -1)
         return samples[:, : count * self.hop], samples[:, count * self.hop :]
+
+
+MIDDLE = 150.0  # hertz: the pitch that an output of zero stands for
+LOWEST, HIGHEST = 50.0, 600.0  # hertz, what a pulse train is made of
+TOP = 11_000.0  # hertz: the highest harmonic
+
+
+@dataclass
+class SourceState:
+    """Where the pulse train of each row stands, so that the next block goes on from there."""
+
+    octaves: Tensor  # (B,) float64, pitch at the end of the last frame, octaves over `MIDDLE`
+    gate: Tensor  # (B,) how voiced that was, 0 to 1
+    phase: Tensor  # (B,) float64, periods
+    samples: Tensor  # (B, n) the last ones of the pulse train
+
+
+class Pitch(nn.Module):
+    """The trunk's output (B, T, C) -> pitch at the end of each frame, octaves over `MIDDLE`, and voicing, a logit."""
+
+    def __init__(self, width: int, feedforward: int, depth: int, kernel: int) -> None:
+        super().__init__()
+        self.body = Backbone(width, feedforward, depth, kernel, causal=True)
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, 2)
+
+    def forward(self, hidden: Tensor, contexts: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        found = self.norm(self.body(hidden, contexts)).float()
+        with torch.autocast(found.device.type, enabled=False):  # a period is a thousandth of an octave or two
+            octaves, voicing = self.leave(found).unbind(-1)
+        return octaves, voicing
+
+
+class HarmonicSource(nn.Module):
+    """Pitch and voicing of each frame -> the spectrum of a pulse train in each short window."""
+
+    def __init__(self, rate: int, hop: int, n_fft: int, parts: int) -> None:
+        super().__init__()
+        self.rate, self.hop, self.n_fft, self.step = rate, hop, n_fft, hop // parts
+        self.window: Tensor
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def empty_state(self, rows: int, like: Tensor) -> SourceState:
+        """Return the state of a stream that has seen nothing."""
+        doubles = like.new_zeros(rows, dtype=torch.float64)
+        return SourceState(doubles, like.new_zeros(rows), doubles, like.new_zeros(rows, self.n_fft - self.step))
+
+    @torch.no_grad()
+    def forward(self, octaves: Tensor, voicing: Tensor, state: SourceState) -> Tensor:
+        """Return spectra (B, T * parts, n_fft // 2 + 1), complex, of voiced-ness times a pulse train of unit power.
+
+        `octaves`, `voicing`: (B, T), at the end of each frame; in between they go in straight lines. `voicing` is a
+        probability. Updates `state`.
+        """
+        samples = self._pulses(octaves.double(), voicing.float(), state)
+        heard = torch.cat([state.samples, samples], dim=1)
+        state.samples = heard[:, samples.shape[1] :]
+        frames = heard.unfold(1, self.n_fft, self.step)
+        return torch.fft.rfft(frames * self.window) / math.sqrt(self.n_fft)
+
+    def _pulses(self, octaves: Tensor, gate: Tensor, state: SourceState) -> Tensor:
+        """Return the samples (B, T * hop) of the pulse train."""
+        before = torch.cat([state.octaves[:, None], octaves[:, :-1]], dim=1)
+        gate_before = torch.cat([state.gate[:, None], gate[:, :-1]], dim=1)
+        ramp = torch.arange(1, self.hop + 1, device=octaves.device, dtype=torch.float64) / self.hop
+        hertz = MIDDLE * torch.exp2(before[..., None] + (octaves - before)[..., None] * ramp)  # (B, T, hop)
+        hertz = hertz.clamp(LOWEST, HIGHEST)
+        inside = (hertz / self.rate).cumsum(-1)
+        ends = inside[..., -1].cumsum(-1)  # periods from the block's start to each frame's end
+        starts = ends - inside[..., -1] + state.phase[:, None]
+        # Each voiced stretch begins a pulse of its own: what rounding adds up to cannot grow with the length of a text.
+        onset = (gate > 0.5) & (gate_before <= 0.5)
+        places = torch.arange(gate.shape[1], device=gate.device).expand_as(gate)
+        last = torch.where(onset, places, -1).cummax(dim=1).values
+        starts = starts - torch.where(last >= 0, starts.gather(1, last.clamp(min=0)), 0.0)
+        periods = (starts[..., None] + inside).frac()
+        state.octaves, state.gate, state.phase = octaves[:, -1], gate[:, -1], periods[:, -1, -1]
+        level = gate_before[..., None] + (gate - gate_before)[..., None] * ramp.float()
+        return (level * _harmonics(periods.float(), hertz.float())).flatten(1)
+
+
+def _harmonics(periods: Tensor, hertz: Tensor) -> Tensor:
+    """Return the sum of all cosines up to `TOP`, in unit power; the highest one fades, so that none begins at once."""
+    count = TOP / hertz
+    whole = count.floor()
+    half = math.pi * periods
+    below = torch.sin(half)
+    near = below.abs() < 1e-5
+    kernel = torch.sin((2 * whole + 1) * half) / torch.where(near, 1.0, below)  # Dirichlet's, 1 + 2 * sum of cosines
+    total = (torch.where(near, 2 * whole + 1, kernel) - 1) / 2 + (count - whole) * torch.cos(2 * (whole + 1) * half)
+    return total * (2 / count).sqrt()
+
+
+class HarmonicHead(InverseSTFT):
+    """(B, T, C) and the source's spectra -> windowed frames: the source filtered, and a spectrum of its own added."""
+
+    def __init__(self, width: int, n_fft: int, hop: int) -> None:
+        super().__init__(width, n_fft, hop, outputs=4)
+        with torch.no_grad():  # begins as a faint pulse train in a faint noise
+            bias = self.project.bias.view(4, -1)
+            bias.zero_()
+            bias[0] = bias[2] = -3.0
+
+    def filter(self, x: Tensor, source: Tensor) -> Tensor:
+        """Return windowed frames (B, T, n_fft) of x (B, T, C) and complex spectra (B, T, n_fft // 2 + 1)."""
+        with torch.autocast(x.device.type, enabled=False):
+            own, phase, gain, turn = self.project(x.float()).chunk(4, dim=-1)
+        return self.frames(polar(own, phase) + source * polar(gain, turn))
+
+
+def polar(log_magnitude: Tensor, phase: Tensor) -> Tensor:
+    """Return complex numbers; their magnitude stays finite."""
+    magnitude = log_magnitude.clamp(max=6.0).exp()
+    return torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
+
+
+@dataclass
+class FineState:
+    """What the fine end carries from block to block."""
+
+    pitch: list[Tensor]
+    body: list[Tensor]
+    source: SourceState
+
+
+class FineEnd(nn.Module):
+    """The trunk's output and the body's, both at the frame rate -> windowed frames, `parts` to each frame."""
+
+    def __init__(
+        self,
+        trunk: int,
+        width: int,
+        rate: int,
+        hop: int,
+        parts: int,
+        fine: int,
+        depth: int,
+        expansion: int,
+        kernel: int,
+    ) -> None:
+        super().__init__()
+        n_fft = 4 * (hop // parts)
+        self.parts, self.bins = parts, n_fft // 2 + 1
+        self.pitch = Pitch(trunk, trunk * expansion, 2, kernel)
+        self.source = HarmonicSource(rate, hop, n_fft, parts)
+        self.spread = nn.Linear(width, parts * fine)
+        self.excite = nn.Linear(2 * self.bins, fine)
+        self.body = Backbone(fine, fine * expansion, depth, kernel, causal=True)
+        self.norm = nn.LayerNorm(fine)
+        self.head = HarmonicHead(fine, n_fft, hop // parts)
+
+    def empty_state(self, rows: int) -> FineState:
+        """Return the state of a stream that has seen nothing."""
+        like = self.excite.weight
+        return FineState(
+            self.pitch.body.empty_contexts(rows), self.body.empty_contexts(rows), self.source.empty_state(rows, like)
+        )
+
+    def forward(
+        self, hidden: Tensor, x: Tensor, state: FineState, given: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return windowed frames (B, T * parts, n_fft), and pitch and voicing (a logit) as they were predicted.
+
+        `given`: pitch and voicing (a probability) for the source instead of those, where they are numbers. Updates
+        `state`.
+        """
+        octaves, voicing = self.pitch(hidden, state.pitch)
+        heard, gate = octaves, voicing.sigmoid()
+        if given is not None:
+            heard, gate = (torch.where(g.isnan(), own, g) for g, own in zip(given, (heard, gate), strict=True))
+        source = self.source(heard, gate, state.source)
+        spread = self.spread(x).reshape(len(x), -1, self.excite.out_features)
+        fine = self.body(spread + self.excite(torch.view_as_real(source).flatten(-2)), state.body)
+        return self.head.filter(self.norm(fine), source), (octaves, voicing)

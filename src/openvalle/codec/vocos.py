@@ -88,7 +88,7 @@ class ConditionedNorm(nn.Module):
         return F.layer_norm(x, x.shape[-1:], eps=1e-6) * self.scale.weight[condition] + self.shift.weight[condition]
 
 
-class Block(nn.Module):
+class VocosBlock(nn.Module):
     """ConvNeXt block. Takes (B, C, SIDE + t + SIDE), returns (B, C, t)."""
 
     def __init__(self, config: VocosConfig) -> None:
@@ -106,14 +106,14 @@ class Block(nn.Module):
         return joined[..., SIDE:-SIDE] + x.transpose(1, 2)
 
 
-class Backbone(nn.Module):
+class VocosBackbone(nn.Module):
     """Features (B, D, T) -> hidden (B, T, C), block by block of frames."""
 
     def __init__(self, config: VocosConfig) -> None:
         super().__init__()
         self.embed = nn.Conv1d(config.input_channels, config.dim, KERNEL)
         self.norm = ConditionedNorm(config.adanorm_num_embeddings, config.dim)
-        self.convnext = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.convnext = nn.ModuleList(VocosBlock(config) for _ in range(config.num_layers))
         self.final_layer_norm = nn.LayerNorm(config.dim, eps=1e-6)
 
     def advance(self, x: Tensor, condition: int, contexts: list[Tensor], last: bool) -> Tensor:
@@ -142,7 +142,7 @@ def _joined(x: Tensor, contexts: list[Tensor], index: int, last: bool) -> Tensor
     return F.pad(x, (0, SIDE)) if last else x
 
 
-class InverseSTFT(nn.Module):
+class VocosHead(nn.Module):
     """Hidden (B, T, C) -> windowed frames (B, T, n_fft) of predicted log-magnitude and phase."""
 
     def __init__(self, config: VocosConfig) -> None:
@@ -188,8 +188,8 @@ class Vocos(nn.Module):
         self.config = config
         self.codebooks: Tensor
         self.register_buffer("codebooks", codebooks)  # (Q, V, D)
-        self.backbone = Backbone(config)
-        self.head = InverseSTFT(config)
+        self.backbone = VocosBackbone(config)
+        self.head = VocosHead(config)
 
     @torch.inference_mode()
     def forward(self, codes: Tensor, bandwidth: float) -> Tensor:

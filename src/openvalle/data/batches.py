@@ -1,4 +1,4 @@
-"""Batches of utterances and of crops of sound, each a pure function of (seed, step, rank).
+"""Batches of utterances, each a pure function of (seed, step, rank), from one prepared folder or several.
 
 Nothing is remembered between steps, so a resumed run needs the step number only, and any number of ranks draw
 different batches from the same recipe. Still no row is met far more often than its weight says: `even_point`.
@@ -10,13 +10,14 @@ second, as in zero-shot speaking.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
-from openvalle.audio import RATE, Audio, change_gain, change_speed
 from openvalle.config import Config
-from openvalle.data.shards import AudioShards, JoinedShards, Shards, TokenShards, crop, join_utterances
+from openvalle.data.shards import JoinedShards, Shards, TokenShards
 from openvalle.errors import ConfigError, ModelError
 from openvalle.types import Utterance
 
@@ -60,99 +61,68 @@ def scale_to_shares(weights: np.ndarray, part: np.ndarray, shares: Sequence[floa
     return scaled / scaled.sum()
 
 
-class Augmentation(Config):
-    """How a crop is varied before it is used; zeros leave it as it is."""
-
-    gain_db: float = Field(default=0.0, ge=0, le=40, description="level changed by up to this much either way")
-    speed: float = Field(default=0.0, ge=0, lt=0.5, description="speed and pitch changed by up to this share")
-
-
-class AudioCrops:
-    """Random crops of `seconds`, `batch` of them on each rank; rows drawn by speaker ∝ hours ** power."""
-
-    def __init__(
-        self,
-        shards: AudioShards,
-        seconds: float,
-        batch: int,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        *,
-        speaker_power: float = 1.0,
-        augmentation: Augmentation | None = None,
-    ) -> None:
-        assert 0 <= rank < world, (rank, world)
-        self.shards = shards
-        self.samples = round(seconds * RATE)
-        self.size = batch
-        self.seed, self.rank = seed, rank
-        self.augmentation = augmentation or Augmentation()
-        # A long row has more crops to give, so rows count by length within their speaker.
-        self._weights = row_weights(shards.speakers, shards.lengths, speaker_power, by_length=True)
-
-    def batch(self, step: int) -> np.ndarray:
-        """Return the crops of a step, (B, N) float32; a row shorter than N lies in zeros."""
-        rng = draw_generator(self.seed, step, self.rank)
-        rows = rng.choice(len(self.shards), self.size, p=self._weights)
-        return np.stack([self._crop(int(row), rng) for row in rows])
-
-    def _crop(self, row: int, rng: np.random.Generator) -> np.ndarray:
-        options = self.augmentation
-        speed = 1 + options.speed * rng.uniform(-1, 1)
-        wanted = round(self.samples * speed)
-        spare = self.shards.rows[row]["samples"] - wanted
-        crop = self.shards.crop(row, int(rng.integers(spare + 1)) if spare > 0 else 0, wanted)
-        if options.speed:
-            crop = change_speed(Audio(crop, RATE), speed).samples[: self.samples]
-        placed = np.zeros(self.samples, np.float32)
-        start = int(rng.integers(self.samples - len(crop) + 1))
-        placed[start : start + len(crop)] = crop
-        return change_gain(placed, options.gain_db * rng.uniform(-1, 1))
+def take_symbols(utterance: Utterance, first: int, last: int) -> Utterance:
+    """Return the symbols [first, last) with their frames, as a piece of the whole recording."""
+    assert utterance.durations is not None, "byte pairs cannot be cut"
+    start, end = (int(utterance.durations[:symbol].sum()) for symbol in (first, last))
+    return replace(
+        utterance,
+        text=utterance.text[first:last],
+        codes=utterance.codes[start:end],
+        durations=utterance.durations[first:last],
+        speaker_codes=utterance.codes if utterance.speaker_codes is None else utterance.speaker_codes,
+        speaker_start=(utterance.speaker_start or 0) + start,
+    )
 
 
-class CodedCrops:
-    """Random crops of recordings with codes that go with them: (B, N) float32 samples and (B, T, Q) codes."""
+def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, block: int = 2) -> Utterance:
+    """Return a random stretch of whole symbols of at most `max_frames`, the whole utterance if it fits.
 
-    def __init__(
-        self, audio: AudioShards, tokens: TokenShards, seconds: float, batch: int, seed: int, rank: int, world: int
-    ) -> None:
-        assert 0 <= rank < world, (rank, world)
-        self.audio, self.tokens = audio, tokens
-        self.hop = tokens.codec.hop
-        self.frames = round(seconds * RATE) // self.hop
-        self.size, self.seed, self.rank = batch, seed, rank
-        sounds = {row["id"]: index for index, row in enumerate(audio.rows)}
-        self.rows = [
-            (sounds[row["id"]], index)
-            for index, row in enumerate(tokens.rows)
-            if row["id"] in sounds and row["frames"] >= self.frames
-        ]
-        if not self.rows:
-            raise ModelError(f"{tokens.folder} holds no codes of these recordings", "predict codes of this data")
-
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the crops of a step."""
-        rng = draw_generator(self.seed, step, self.rank)
-        samples, codes = [], []
-        for choice in rng.integers(len(self.rows), size=self.size):
-            sound, row = self.rows[choice]
-            start = int(rng.integers(self.tokens.rows[row]["frames"] - self.frames + 1))
-            codes.append(self.tokens[row].codes[start : start + self.frames])
-            samples.append(self.audio.crop(sound, start * self.hop, self.frames * self.hop))
-        return np.stack(samples), np.stack(codes)
+    Stretches begin and end on a multiple of `block` frames, so that merged frames stay whole. A symbol that
+    alone lasts longer than `max_frames` is never split: with no stretch that fits, the shortest symbol is kept.
+    """
+    if len(utterance.codes) <= max_frames:
+        return utterance
+    assert utterance.durations is not None, "byte pairs cannot be cut"
+    edges = np.concatenate([[0], np.cumsum(utterance.durations)])  # (S + 1,)
+    # Symbol boundaries at a block's edge; marks last no time and stay with the symbol after them.
+    usable = np.flatnonzero((edges % block == 0) & (np.diff(edges, prepend=-1) > 0))
+    ends = np.searchsorted(edges[usable], edges[usable] + max_frames, side="right") - 1
+    starts = np.flatnonzero(ends > np.arange(len(usable)))
+    # Only starts from which no more fits at the end are left out: the rest are about `max_frames` long.
+    full = starts[edges[usable[starts]] + max_frames <= edges[-1]]
+    choice = full if len(full) else starts
+    if not len(choice):
+        lasting = np.flatnonzero(utterance.durations)
+        place = int(utterance.durations[lasting].argmin())
+        return take_symbols(utterance, int(lasting[place - 1]) + 1 if place else 0, int(lasting[place]) + 1)
+    start = int(rng.choice(choice))
+    return take_symbols(utterance, int(usable[start]), int(usable[ends[start]]))
 
 
-def fixed_crops(shards: AudioShards, seconds: float, count: int) -> np.ndarray:
-    """Return up to `count` crops for validation, (B, N) float32: the middles of rows spread evenly over the shards."""
-    samples = round(seconds * RATE)
-    rows = np.linspace(0, len(shards) - 1, min(count, len(shards))).round().astype(int)
-    crops = np.zeros((len(rows), samples), np.float32)
-    for piece, row in zip(crops, rows, strict=True):
-        start = max(0, (shards.rows[row]["samples"] - samples) // 2)
-        found = shards.crop(int(row), start, samples)
-        piece[: len(found)] = found
-    return crops
+def join_utterances(first: Utterance, second: Utterance, block: int) -> Utterance:
+    """Return `second` after `first`, which prompts it, as `openvalle.decode.prompt.zero_shot` lays both out.
+
+    A symbol that ends the one and begins the other (a pause) is cut from the first; the prompt is whole blocks of
+    frames. Nothing is joined if nothing is left of the first.
+    """
+    assert first.durations is not None and second.durations is not None, "byte pairs cannot be joined"
+    if len(first.text) > 1 and first.text[-1] == second.text[0]:
+        first = take_symbols(first, 0, len(first.text) - 1)
+    assert first.durations is not None
+    frames = len(first.codes) // block * block
+    if not frames:
+        return second
+    durations = np.diff(np.cumsum(first.durations).clip(max=frames), prepend=0)
+    return replace(
+        second,
+        text=np.concatenate([first.text, second.text]),
+        codes=np.concatenate([first.codes[:frames], second.codes]),
+        durations=np.concatenate([durations, second.durations]),
+        speaker_codes=None,
+        speaker_start=None,
+        prompt_frames=frames,
+    )
 
 
 SPREAD = 1.08  # longest to anchor, and anchor to shortest: keeps padding near 5 %
@@ -281,3 +251,50 @@ def fixed_batches(shards: Shards, frames_per_batch: int) -> list[list[int]]:
         else:
             batches.append([row])
     return batches
+
+
+class Source(Config):
+    """One of several folders of a run."""
+
+    folder: Path = Field(..., description="folder made by `openvalle prepare`")
+    share: float | None = Field(
+        None, gt=0, le=1, description="of the draws; without, its speakers count among all others by their hours"
+    )
+
+
+Data = Path | tuple[Source, ...]
+
+
+def list_folders(data: Data) -> list[Path]:
+    """Return the folders of a run's data."""
+    return [data] if isinstance(data, Path) else [source.folder for source in data]
+
+
+def list_shares(data: Data) -> list[float] | None:
+    """Return how much is drawn from each folder, None if they count as one; `ConfigError` if only some say."""
+    if isinstance(data, Path):
+        return None
+    said = [source.share for source in data if source.share is not None]
+    if not data or 0 < len(said) < len(data):
+        raise ConfigError("some folders of `data` have no share", "give a share to every folder, or to none")
+    return said or None
+
+
+def open_shards(data: Data, *splits: str) -> Shards:
+    """Return the tokens of the splits in all folders; `ModelError` unless each folder holds one of them."""
+    found = [TokenShards.open(folder, splits) for folder in list_folders(data)]
+    return found[0] if isinstance(data, Path) else JoinedShards(found)
+
+
+def open_unseen(data: Data, *splits: str) -> Shards:
+    """Return the tokens of the splits in those folders that hold some; `ModelError` if none does."""
+    found, missing = [], None
+    for folder in list_folders(data):
+        try:
+            found.append(TokenShards.open(folder, splits))
+        except ModelError as error:
+            TokenShards.open(folder)  # it is the split that is missing, or this raises what is wrong
+            missing = error
+    if missing is not None and not found:
+        raise missing
+    return found[0] if isinstance(data, Path) else JoinedShards(found)

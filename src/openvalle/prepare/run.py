@@ -14,9 +14,8 @@ from openvalle.data.shards import Row
 from openvalle.errors import ConfigError, UserError
 from openvalle.files import lock_folder
 from openvalle.prepare.align import AlignSettings, run_align
-from openvalle.prepare.clean import CleanSettings, run_clean
 from openvalle.prepare.executor import UNIT, Progress, StepResult
-from openvalle.prepare.sources import scan
+from openvalle.prepare.sources import CleanSettings, run_clean, scan
 from openvalle.text.language import read_out
 from openvalle.text.symbols import SymbolTable, TextUnit, inventory
 from openvalle.types import Vocabulary

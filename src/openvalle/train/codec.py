@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -16,15 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig, Decoder
-from openvalle.codec.harmonic import MIDDLE
+from openvalle.codec.layers import MIDDLE
 from openvalle.codec.load import load_codec
 from openvalle.codec.quantizer import ResidualQuantizer
-from openvalle.data.batches import CodedCrops, draw_generator
+from openvalle.data.batches import draw_generator
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
 from openvalle.train.codec_losses import SpectralLoss, fill_unvoiced, find_pitch, harmonicity, mel_distance
-from openvalle.train.codec_recipe import CodecRecipe, CodecTask, Crops
-from openvalle.train.discriminator import Discriminator, discriminator_loss, generator_losses
+from openvalle.train.codec_recipe import CodecRecipe, CodecTask, CodedCrops, Crops
+from openvalle.train.discriminators import Discriminator, discriminator_loss, generator_losses
 from openvalle.train.distributed import agreed, once
 from openvalle.train.loop import Losses, Moment, Validation, fit
 
@@ -71,6 +72,11 @@ class TokensTask(CodecTask):
         used = [codes[..., q].unique().numel() / codec.config.entries for q in range(codes.shape[-1])]
         return Validation({**metrics, "least_used_codebook": min(used)})
 
+    def keep(self, averages: Mapping[str, nn.Module], folder: Path, done: float) -> None:
+        codec = averages["codec"]
+        assert isinstance(codec, BuiltinCodec)
+        codec.save(folder)
+
 
 class SoundTask(CodecTask):
     """Stage two: codes to samples."""
@@ -100,9 +106,7 @@ class SoundTask(CodecTask):
         draws = draw_generator(config.loop.seed + 1, index, 0)  # all ranks do the same
         if self.predicted is None or draws.random() >= config.predicted_share:
             return super().batch(index, rank, world)
-        if self.coded is None:
-            c = config.crops
-            self.coded = CodedCrops(self.train, self.predicted, c.seconds, c.batch, config.loop.seed, rank, world)
+        self.coded = self.coded or CodedCrops(self.train, self.predicted, config.crops, config.loop.seed, rank)
         return Crops(*map(torch.from_numpy, self.coded.batch(index)))
 
     def losses(self, batch: Crops, at: Moment, rng: torch.Generator) -> Losses:
@@ -205,6 +209,11 @@ class SoundTask(CodecTask):
         sounds |= {f"decoded_{i}": (made[i].cpu().numpy(), config.rate) for i in range(min(2, len(made)))}
         return Validation(metrics, sounds)
 
+    def keep(self, averages: Mapping[str, nn.Module], folder: Path, done: float) -> None:
+        codec = copy.deepcopy(self.codec)
+        codec.decoder.load_state_dict(averages["decoder"].state_dict())
+        codec.save(folder)
+
 
 def smooth_residual(quantizer: ResidualQuantizer, residual: Tensor, gain: Tensor) -> Tensor:
     """Return what all codebooks but the first hold, (B, T, D), smoothed over five frames, times `gain`, and quantised
@@ -244,23 +253,20 @@ def start_decoder(codec: BuiltinCodec, other: BuiltinCodec, samples: Tensor) -> 
 
 def train_codec(recipe: CodecRecipe, out: Path) -> Path:
     """Run both stages (each resumes, a finished one is skipped) and return the folder of the saved codec."""
-    codec = _first_stage(recipe, out) if recipe.start is None else _load_start(recipe.start, recipe.codec)
-    decoder = fit(SoundTask(recipe, codec), recipe.sound.loop, out / "sound")["decoder"]
-    codec.decoder.load_state_dict(decoder.state_dict())  # the averaged weights
-    once(lambda: codec.save(out / "codec"))
+    if recipe.start is not None:
+        codec = _load_start(recipe.start, recipe.codec)
+    else:
+        assert recipe.tokens is not None
+        stage = TokensTask(recipe, BuiltinCodec(recipe.codec))
+        tokens = fit(stage, recipe.tokens.loop, out / "tokens")
+        # Tokens are made with the weights as they are stored (half precision), so the next stage starts from those.
+        once(lambda: stage.keep(tokens, out / "tokens" / "codec", 1.0))
+        codec = BuiltinCodec.load(out / "tokens" / "codec")
+    task = SoundTask(recipe, codec)
+    averages = fit(task, recipe.sound.loop, out / "sound")
+    once(lambda: task.keep(averages, out / "codec", 1.0))
     log.info("the codec is in %s", out / "codec")
     return out / "codec"
-
-
-def _first_stage(recipe: CodecRecipe, out: Path) -> BuiltinCodec:
-    """Return the codec after the stage `tokens`, as it is stored."""
-    assert recipe.tokens is not None
-    codec = BuiltinCodec(recipe.codec)
-    tokens = fit(TokensTask(recipe, codec), recipe.tokens.loop, out / "tokens")["codec"]
-    assert isinstance(tokens, BuiltinCodec)
-    # Tokens are made with the weights as they are stored (half precision), so the next stage starts from those.
-    once(lambda: tokens.save(out / "tokens" / "codec"))
-    return BuiltinCodec.load(out / "tokens" / "codec")
 
 
 def _load_start(place: str, sizes: BuiltinCodecConfig) -> BuiltinCodec:

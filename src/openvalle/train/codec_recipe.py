@@ -1,4 +1,7 @@
-"""What the two stages of codec training share: the recipe, crops of training speakers, clips of unseen ones."""
+"""What the two stages of codec training share: the recipe, crops of training speakers, clips of unseen ones.
+
+A batch of crops is a pure function of (seed, step, rank), as in `data.batches`.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from openvalle.audio import RATE, Audio, change_gain, change_speed
 from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
 from openvalle.config import Config
-from openvalle.data.batches import AudioCrops, Augmentation, fixed_crops
-from openvalle.data.shards import AudioShards
+from openvalle.data.batches import draw_generator, row_weights
+from openvalle.data.shards import AudioShards, TokenShards
+from openvalle.errors import ModelError
 from openvalle.model.batch import Movable
 from openvalle.train.loop import LoopConfig
+
+
+class Augmentation(Config):
+    """How a crop is varied before it is used; zeros leave it as it is."""
+
+    gain_db: float = Field(default=0.0, ge=0, le=40, description="level changed by up to this much either way")
+    speed: float = Field(default=0.0, ge=0, lt=0.5, description="speed and pitch changed by up to this share")
+
 
 # What may change while encoder, codebooks and the first part of the decoder stay.
 SECOND_PART = frozenset({"decoder_width", "decoder_depth", "fine_depth", "fine_width", "fine_parts"})
@@ -124,6 +138,75 @@ class Crops(Movable):
     codes: Tensor | None = None
 
 
+class AudioCrops:
+    """Random crops of recordings; rows drawn by speaker ∝ hours ** power."""
+
+    def __init__(self, shards: AudioShards, config: CropConfig, seed: int, rank: int) -> None:
+        self.shards, self.config, self.seed, self.rank = shards, config, seed, rank
+        self.samples = round(config.seconds * RATE)
+        # A long row has more crops to give, so rows count by length within their speaker.
+        self._weights = row_weights(shards.speakers, shards.lengths, config.speaker_power, by_length=True)
+
+    def batch(self, step: int) -> np.ndarray:
+        """Return the crops of a step, (B, N) float32; a row shorter than N lies in zeros."""
+        rng = draw_generator(self.seed, step, self.rank)
+        rows = rng.choice(len(self.shards), self.config.batch, p=self._weights)
+        return np.stack([self._crop(int(row), rng) for row in rows])
+
+    def _crop(self, row: int, rng: np.random.Generator) -> np.ndarray:
+        options = self.config.augmentation
+        speed = 1 + options.speed * rng.uniform(-1, 1)
+        wanted = round(self.samples * speed)
+        spare = self.shards.rows[row]["samples"] - wanted
+        crop = self.shards.crop(row, int(rng.integers(spare + 1)) if spare > 0 else 0, wanted)
+        if options.speed:
+            crop = change_speed(Audio(crop, RATE), speed).samples[: self.samples]
+        placed = np.zeros(self.samples, np.float32)
+        start = int(rng.integers(self.samples - len(crop) + 1))
+        placed[start : start + len(crop)] = crop
+        return change_gain(placed, options.gain_db * rng.uniform(-1, 1))
+
+
+class CodedCrops:
+    """Random crops of recordings with codes that go with them: (B, N) float32 samples and (B, T, Q) codes."""
+
+    def __init__(self, audio: AudioShards, tokens: TokenShards, config: CropConfig, seed: int, rank: int) -> None:
+        self.audio, self.tokens, self.size, self.seed, self.rank = audio, tokens, config.batch, seed, rank
+        self.hop = tokens.codec.hop
+        self.frames = round(config.seconds * RATE) // self.hop
+        sounds = {row["id"]: index for index, row in enumerate(audio.rows)}
+        self.rows = [
+            (sounds[row["id"]], index)
+            for index, row in enumerate(tokens.rows)
+            if row["id"] in sounds and row["frames"] >= self.frames
+        ]
+        if not self.rows:
+            raise ModelError(f"{tokens.folder} holds no codes of these recordings", "predict codes of this data")
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the crops of a step."""
+        rng = draw_generator(self.seed, step, self.rank)
+        samples, codes = [], []
+        for choice in rng.integers(len(self.rows), size=self.size):
+            sound, row = self.rows[choice]
+            start = int(rng.integers(self.tokens.rows[row]["frames"] - self.frames + 1))
+            codes.append(self.tokens[row].codes[start : start + self.frames])
+            samples.append(self.audio.crop(sound, start * self.hop, self.frames * self.hop))
+        return np.stack(samples), np.stack(codes)
+
+
+def fixed_crops(shards: AudioShards, seconds: float, count: int) -> np.ndarray:
+    """Return up to `count` crops for validation, (B, N) float32: the middles of rows spread evenly over the shards."""
+    samples = round(seconds * RATE)
+    rows = np.linspace(0, len(shards) - 1, min(count, len(shards))).round().astype(int)
+    crops = np.zeros((len(rows), samples), np.float32)
+    for piece, row in zip(crops, rows, strict=True):
+        start = max(0, (shards.rows[row]["samples"] - samples) // 2)
+        found = shards.crop(int(row), start, samples)
+        piece[: len(found)] = found
+    return crops
+
+
 class CodecTask:
     """What both stages share: crops of the training speakers, clips of unseen ones."""
 
@@ -134,18 +217,7 @@ class CodecTask:
         self.source: AudioCrops | None = None  # made with the first batch, when the rank is known
 
     def batch(self, index: int, rank: int, world: int) -> Crops:
-        if self.source is None:
-            c = self.crops
-            self.source = AudioCrops(
-                self.train,
-                c.seconds,
-                c.batch,
-                self.seed,
-                rank,
-                world,
-                speaker_power=c.speaker_power,
-                augmentation=c.augmentation,
-            )
+        self.source = self.source or AudioCrops(self.train, self.crops, self.seed, rank)
         return Crops(torch.from_numpy(self.source.batch(index)))
 
     def clips(self) -> Tensor:

@@ -1,21 +1,27 @@
-"""The processes of a training run, as `torchrun` starts them: who this one is, and the one sum they share.
+"""The processes of a training run: those that `torchrun` starts, each with a sum they share, and those that make
+batches ahead of their turn.
 
     torchrun --nproc-per-node 4 -m openvalle train ar recipe.yaml
 
-Without `torchrun` there is one process. Processors talk through gloo, CUDA devices (one a process) through NCCL.
+Without `torchrun` there is one process. Processors talk through gloo, CUDA devices (one a process) through NCCL. Batch
+`index` is a pure function of `index`, so who makes it and when changes nothing.
 """
 
 from __future__ import annotations
 
 import atexit
+import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.utils.data import DataLoader, Dataset
 
 from openvalle.errors import ConfigError
 
@@ -133,3 +139,38 @@ def warn_if_alone() -> None:
         log.warning(
             "one of %d CUDA devices trains; all do with: torchrun --nproc-per-node %d -m openvalle", count, count
         )
+
+
+AHEAD = 4  # batches that each process makes ahead
+
+
+class _Batches(Dataset[Any]):
+    def __init__(self, make: Callable[[int], Any]) -> None:
+        self.make = make
+
+    def __getitem__(self, index: int) -> Any:
+        return self.make(index)
+
+
+@contextmanager
+def prefetch(make: Callable[[int], Any], first: int, workers: int, device: torch.device) -> Iterator[Iterator[Any]]:
+    """Give the batches `first`, `first + 1`, ... that `make` makes, on `device`; by `workers` processes, which end with
+    the context, or by this one alone, when each is asked for.
+
+    The processes are forked: they share what `make` holds, and must not touch the device.
+    """
+    indices = itertools.count(first)
+    if not workers:
+        yield (make(index).to(device) for index in indices)
+        return
+    loader = DataLoader(
+        _Batches(make),
+        batch_size=None,
+        sampler=indices,  # type: ignore[arg-type]  # endless, so without a length
+        num_workers=workers,
+        prefetch_factor=AHEAD,
+        pin_memory=device.type == "cuda",
+        multiprocessing_context="fork",
+    )
+    made = iter(loader)  # the processes begin
+    yield (batch.to(device) for batch in made)

@@ -301,13 +301,12 @@ class SpellingTask:
         scores = judge(SpellingModel(self.config, weights), sample)
         return Validation({f"{source} {name}": value for source, own in scores.items() for name, value in own.items()})
 
-
-def save(network: nn.Module, config: SpellingConfig, folder: Path) -> SpellingModel:
-    """Write the weights as float16 with their configuration and return the model as users will load it."""
-    with atomic_path(folder / "model.safetensors") as part:
-        save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, part)
-    config.save(folder / "config.json")
-    return SpellingModel.load(folder)
+    def keep(self, averages: Mapping[str, nn.Module], folder: Path, done: float) -> None:
+        """Write the weights as float16 with their configuration."""
+        weights = {name: value.half().contiguous() for name, value in averages["g2p"].state_dict().items()}
+        with atomic_path(folder / "model.safetensors") as part:
+            save_file(weights, part)
+        self.config.save(folder / "config.json")
 
 
 def judge(model: SpellingModel, items: list[Pair]) -> dict[str, dict[str, float]]:
@@ -339,12 +338,13 @@ def edit_distance(found: Phones, wanted: Phones) -> int:
 
 def train_g2p(recipe: SpellingRecipe, out: Path) -> Path:
     """Train the model, write it and its scores by source; return the folder that holds them."""
-    task = SpellingTask(recipe, pairs())
-    network = fit(task, recipe.loop, out)["g2p"]
+    task, folder = SpellingTask(recipe, pairs()), out / "g2p"
+    averages = fit(task, recipe.loop, out)
 
     def write() -> None:
-        model = save(network, task.config, out / "g2p")
-        write_text(out / "g2p" / "scores.json", json.dumps(judge(model, task.unseen), indent=1) + "\n")
+        task.keep(averages, folder, 1.0)
+        scores = judge(SpellingModel.load(folder), task.unseen)
+        write_text(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
 
     once(write)
-    return out / "g2p"
+    return folder

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from openvalle.codec.load import load_codec
 from openvalle.config import Config
-from openvalle.data.batches import TokenBatches, fixed_batches
+from openvalle.data.batches import Data, TokenBatches, fixed_batches, list_shares, open_shards, open_unseen
 from openvalle.data.shards import Shards
 from openvalle.errors import ConfigError
 from openvalle.hub import Kind, find
@@ -29,7 +29,7 @@ from openvalle.model.checkpoint import NetworkFile, Part, load_bundle, load_netw
 from openvalle.model.config import Alignment, ARConfig, NARConfig, PromptKind
 from openvalle.model.nar import NAR, NARExamples, nar_examples
 from openvalle.text.symbols import SymbolTable
-from openvalle.train.adversary import (
+from openvalle.train.discriminators import (
     AdversarialConfig,
     ResidualDiscriminator,
     StretchedExamples,
@@ -39,7 +39,6 @@ from openvalle.train.adversary import (
 )
 from openvalle.train.distributed import once
 from openvalle.train.loop import LoopConfig, Losses, Moment, Validation, fit
-from openvalle.train.sources import Data, list_shares, open_shards, open_unseen
 from openvalle.types import Utterance
 
 
@@ -313,7 +312,7 @@ def make_network(
 def train_language_model(part: Part, recipe: LanguageModelRecipe, out: Path) -> Path:
     """Train one network and return the folder that holds its averaged weights, ready for `pack`."""
     task = LanguageModelTask(part, recipe)
-    averages = fit(task, recipe.loop, out, task.keep)
+    averages = fit(task, recipe.loop, out)
     once(lambda: task.keep(averages, out, 1.0))
     return out
 

@@ -17,7 +17,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -31,20 +31,22 @@ from torch import Tensor, nn
 from openvalle.config import Config, read_mapping
 from openvalle.errors import ConfigError, import_extra
 from openvalle.parallel import progress_bars
-from openvalle.train.distributed import Processes, join
-from openvalle.train.optim import (
+from openvalle.train.distributed import Processes, join, prefetch
+from openvalle.train.state import (
     OptimConfig,
     Precision,
+    TrainState,
     clip_gradients,
+    latest_checkpoint,
     learning_rate,
+    load_checkpoint,
     make_optimizer,
     multiplying,
     prepare_device,
+    save_checkpoint,
     update_average,
     update_weights,
 )
-from openvalle.train.prefetch import Prefetch
-from openvalle.train.state import TrainState, latest_checkpoint, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -198,14 +200,14 @@ class Task(Protocol):
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
         """Judge the averaged networks on unseen speakers."""
 
+    def keep(self, averages: Mapping[str, nn.Module], folder: Path, done: float) -> None:
+        """Write what was trained into a folder, for use, when a part `done` of the training is over."""
 
-Keep = Callable[[Mapping[str, nn.Module], Path, float], None]  # averaged networks into a folder, at a part of training
 
-
-def fit(task: Task, config: LoopConfig, out: Path, keep: Keep | None = None) -> dict[str, nn.Module]:
+def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, nn.Module]:
     """Train as long as `config` says, resuming from `out` if it holds checkpoints; return the averaged networks.
 
-    Snapshots are written by `keep` into the folders `out/at-0.50` and the like.
+    Snapshots are kept in the folders `out/at-0.50` and the like.
     """
     began = time.monotonic()
     processes = join()
@@ -222,7 +224,7 @@ def fit(task: Task, config: LoopConfig, out: Path, keep: Keep | None = None) -> 
         return state.averages
     rank, world, first = processes.rank, processes.world, state.step * config.accumulate
     with (  # the processes that make batches begin before this one has threads
-        Prefetch(lambda index: task.batch(index, rank, world), first, config.workers, processes.device) as batches,
+        prefetch(lambda index: task.batch(index, rank, world), first, config.workers, processes.device) as batches,
         TrainingLog(out, config.steps, state.step, str(processes), quiet=not processes.is_first) as curves,
     ):
         while done < 1:
@@ -232,8 +234,8 @@ def fit(task: Task, config: LoopConfig, out: Path, keep: Keep | None = None) -> 
             if state.step % config.log_every == 0 or last:
                 curves.point(state.step, _read_numbers(state, metrics))
             for mark in config.snapshots:
-                if earlier < mark <= done and processes.is_first and keep is not None:
-                    keep(state.averages, out / f"at-{mark:.2f}", mark)
+                if earlier < mark <= done and processes.is_first:
+                    task.keep(state.averages, out / f"at-{mark:.2f}", mark)
             if (state.step % config.validate_every == 0 or last) and processes.is_first:
                 curves.validation(state.step, task.validate(state.averages))
             if (time.monotonic() - saved > config.save_minutes * 60 or last) and processes.is_first:

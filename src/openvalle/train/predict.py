@@ -14,8 +14,8 @@ import numpy as np
 from pydantic import Field
 
 from openvalle.config import Config, write_json_lines
-from openvalle.data.batches import draw_generator
-from openvalle.data.shards import AudioShards, Row, TokenShards, crop, write_tokens
+from openvalle.data.batches import crop, draw_generator
+from openvalle.data.shards import AudioShards, Row, TokenShards, write_tokens
 from openvalle.decode.nar import fill
 from openvalle.decode.prompt import zero_shot
 from openvalle.engines.torch import TorchNAR
