@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.cli.edit import BETWEEN, join_pairs
+from openvalle.cli.recordings import BETWEEN, join_pairs
 from openvalle.errors import UserError
 from openvalle.media import read, read_tags
 

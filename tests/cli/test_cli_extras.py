@@ -14,8 +14,8 @@ import pytest
 
 import openvalle as package
 from openvalle.audio import Audio
-from openvalle.cli.doctor import BARE, EXTRAS, mend
 from openvalle.cli.main import MENDABLE, explain
+from openvalle.cli.tools import BARE, EXTRAS, mend
 from openvalle.errors import MissingExtra
 
 SOURCE = Path(package.__file__).parent
@@ -38,9 +38,9 @@ def optional_imports() -> set[str]:
 
 
 def use_espeak() -> None:
-    from openvalle.text.espeak import pronunciations
+    from openvalle.text.phones import ask_espeak
 
-    pronunciations({"hello"})
+    ask_espeak({"hello"})
 
 
 def use_huggingface() -> None:
@@ -83,9 +83,9 @@ def use_resemblyzer() -> None:
 
 
 def use_byte_pairs() -> None:
-    from openvalle.text.tokenizer import train
+    from openvalle.text.symbols import train_byte_pairs
 
-    train(["one two three"], 300)
+    train_byte_pairs(["one two three"], 300)
 
 
 def use_coqui() -> None:
@@ -111,7 +111,7 @@ def use_transformers(what: str) -> Callable[[], None]:
 
 
 def use_player() -> None:
-    from openvalle.apps.play import play_file
+    from openvalle.cli.say import play_file
 
     play_file(Path("speech.wav"))
 

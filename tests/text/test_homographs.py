@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openvalle.text.homographs import choose_reading
+from openvalle.text.english import choose_reading
 
 READ = {"DEFAULT": ("R", "IY1", "D"), "VBD": ("R", "EH1", "D"), "VBN": ("R", "EH1", "D")}
 WEAK = {"DEFAULT": ("HH", "AE0", "V"), "None": ("HH", "AE1", "V")}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from openvalle.errors import TextError
-from openvalle.text.markup import parse
+from openvalle.text.language import Word
+from openvalle.text.ssml import parse_ssml
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><speak>&b;</speak>'
 
 
 def said(body: str) -> list[tuple[str, str | None, float, float | None]]:
-    marked = parse(f"<speak>{body}</speak>")
+    marked = parse_ssml(f"<speak>{body}</speak>")
     return [(" ".join(each.text.split()), each.voice, each.rate, each.pause) for each in marked.passages]
 
 
@@ -31,9 +32,8 @@ def test_words_are_replaced() -> None:
     assert said('<sub alias="World Wide Web">WWW</sub> &amp; more')[0][0] == "World Wide Web & more"
     assert said('<say-as interpret-as="characters">FBI 2</say-as>')[0][0] == "F B I, 2"
     assert said('<say-as interpret-as="ordinal">23</say-as>')[0][0] == "23rd"
-    marked = parse('<speak>a <phoneme alphabet="ipa" ph="təˈmeɪtoʊ">tomato</phoneme></speak>')
-    assert list(marked.shown.values()) == ["tomato"]
-    assert list(marked.lexicon.values()) == [("T", "AH0", "M", "EY1", "T", "OW0")]
+    marked = parse_ssml('<speak>a <phoneme alphabet="ipa" ph="təˈmeɪtoʊ">tomato</phoneme></speak>')
+    assert marked.passages[0].given == (Word("tomato", ("T", "AH0", "M", "EY1", "T", "OW0")),)
 
 
 def test_rates_and_voices_end_with_their_element() -> None:
@@ -49,7 +49,7 @@ def test_rates_and_voices_end_with_their_element() -> None:
 
 
 def test_what_cannot_be_honoured_is_noted() -> None:
-    marked = parse('<speak>\n<prosody pitch="+2st">a</prosody><emphasis>b</emphasis><desc>no</desc></speak>')
+    marked = parse_ssml('<speak>\n<prosody pitch="+2st">a</prosody><emphasis>b</emphasis><desc>no</desc></speak>')
     assert "".join(passage.text for passage in marked.passages).split() == ["ab"]
     assert [note.partition(":")[0] for note in marked.notes] == ["line 2, column 1", "line 2, column 34"]
 
@@ -69,16 +69,16 @@ def test_what_cannot_be_honoured_is_noted() -> None:
 )
 def test_malformed_documents_show_their_place(text: str, message: str) -> None:
     with pytest.raises(TextError, match=message):
-        parse(text)
+        parse_ssml(text)
 
 
 def test_no_entities_and_no_dtd() -> None:
     with pytest.raises(TextError, match="DOCTYPE is not read"):
-        parse(BOMB, "ssml")
+        parse_ssml(BOMB, "ssml")
 
 
 def test_a_declaration_may_stand_first() -> None:
-    marked = parse(
+    marked = parse_ssml(
         '<?xml version="1.0" encoding="latin-1"?>\n<speak xmlns="http://www.w3.org/2001/10/synthesis">é</speak>'
     )
     assert marked.passages[0].text == "é"

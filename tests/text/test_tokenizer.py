@@ -10,8 +10,7 @@ import pytest
 from older_tables import arpabet
 from openvalle.errors import ConfigError, ModelError, TextError
 from openvalle.text.language import read_out
-from openvalle.text.symbols import SymbolTable, TextUnit
-from openvalle.text.tokenizer import train
+from openvalle.text.symbols import SymbolTable, TextUnit, train_byte_pairs
 from openvalle.types import PAD, Vocabulary
 
 TEXTS = ["the thing that they think", "then the other thing", "they bathe there"] * 3
@@ -19,13 +18,13 @@ TEXTS = ["the thing that they think", "then the other thing", "they bathe there"
 
 @pytest.fixture(scope="module")
 def table() -> SymbolTable:
-    return SymbolTable(train(TEXTS, 300))
+    return SymbolTable(train_byte_pairs(TEXTS, 300))
 
 
 def test_frequent_pieces_are_learned_and_the_same_texts_give_the_same_table(table: SymbolTable) -> None:
     assert table.symbols[0] == PAD and 257 < len(table) <= 300
     assert "Ġthe" in table.pieces("the")
-    assert train(TEXTS, 300) == table.vocabulary
+    assert train_byte_pairs(TEXTS, 300) == table.vocabulary
     assert table.unit is TextUnit.BPE and arpabet().unit is TextUnit.PHONEME
 
 
@@ -74,4 +73,4 @@ def test_a_changed_merge_is_another_table(table: SymbolTable, tmp_path: Path) ->
 @pytest.mark.parametrize("size", [10, 257, 70_000])
 def test_impossible_sizes_are_refused(size: int) -> None:
     with pytest.raises(ConfigError, match=f"{size} byte pairs"):
-        train(TEXTS, size)
+        train_byte_pairs(TEXTS, size)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -23,8 +22,7 @@ from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike
 from openvalle.synth.voice import list_builtin_voices
 from openvalle.text.language import lower_keys
-from openvalle.text.markup import Markup
-from openvalle.text.passages import Passage, Places
+from openvalle.text.markup import Markup, Passage, Places
 
 TURN_PAUSE = 0.4  # seconds between turns
 _SPEAKER = re.compile(r"\[(S\d+)\]")
@@ -146,10 +144,7 @@ def build_script(dialogue: Dialogue, lexicon: LexiconLike = None) -> Script:
     """Return the turns as one script, whose voices are the speakers."""
     passages: list[Passage] = []
     notes: list[str] = []
-    words: dict[str, Any] = {}
-    shown: dict[str, str] = {}
-    lead = 0.0
-    lexicon = to_lexicon(lexicon)
+    lead, lexicon = 0.0, lower_keys(to_lexicon(lexicon))
     for turn in dialogue.turns:
         script = parse_script(turn.text, Markup.AUTO, lexicon)
         if any(passage.voice for passage in script.passages):
@@ -163,9 +158,7 @@ def build_script(dialogue: Dialogue, lexicon: LexiconLike = None) -> Script:
             own[-1] = replace(own[-1], pause=turn.pause)
         passages += own
         notes += script.notes
-        words |= {word: script.lexicon[word] for word in script.shown}
-        shown |= script.shown
-    return Script(tuple(passages), lower_keys({**lexicon, **words}), shown, tuple(notes), lead)
+    return Script(tuple(passages), tuple(notes), lead, lexicon)
 
 
 def assign_voices(dialogue: Dialogue, voices: Mapping[str, VoiceLike]) -> dict[str, VoiceLike]:

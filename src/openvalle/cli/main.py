@@ -21,17 +21,15 @@ import typer
 from typer.core import TyperGroup
 
 from openvalle import __version__, stop
-from openvalle.cli.batch import batch, book
-from openvalle.cli.doctor import doctor
-from openvalle.cli.edit import EditCommand, continue_, edit
 from openvalle.cli.evaluate import compare, evaluate, report, spoofing
 from openvalle.cli.listening import listen
 from openvalle.cli.options import expand
+from openvalle.cli.recordings import EditCommand, batch, book, continue_, edit
 from openvalle.cli.say import dialogue, say, stream
 from openvalle.cli.settings import Command
+from openvalle.cli.tools import detect, doctor, watermark
 from openvalle.cli.train import model, prepare, recipe, train
 from openvalle.cli.voice import voices
-from openvalle.cli.watermark import detect, watermark
 from openvalle.errors import UserError
 
 DONE, FAILED, MENDABLE, INTERRUPTED = 0, 1, 2, 130

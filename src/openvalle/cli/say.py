@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import codecs
 import io
+import shutil
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +30,7 @@ from openvalle.pipes import is_special
 if TYPE_CHECKING:
     from openvalle.synth.speech import Speech
     from openvalle.synth.synthesizer import Synthesizer
+
 
 PLOT_SECONDS = 20.0  # a picture of more than this shows nothing
 UNKNOWN = 0xFFFFFFFF  # for sizes that nobody knows yet; players then read to the end, with 0 they read nothing
@@ -95,8 +98,6 @@ def say(
     elapsed = round(time.monotonic() - started, 3)
     opt.print_result(summary | {"elapsed": elapsed, "seed": seed, "voice": voice.name}, as_json)
     if play:
-        from openvalle.apps.play import play_file
-
         play_file(final_path(place))
 
 
@@ -260,3 +261,42 @@ def hand_on(pieces: Iterable[Speech], append: Callable[[Speech], None]) -> Itera
     for piece in pieces:
         append(piece)
         yield piece
+
+
+PLAYERS = (  # the first that is installed is used
+    ("afplay",),
+    ("ffplay", "-nodisp", "-autoexit", "-loglevel", "error"),
+    ("paplay",),
+    ("aplay", "-q"),
+    ("mpv", "--no-video", "--really-quiet"),
+)
+
+
+def play_file(path: Path) -> None:
+    """Play the file to its end; `UserError` if this machine has no player or no sound device."""
+    try:
+        import sounddevice
+
+        from openvalle.media import read
+
+        audio = read(path, rate=None)
+        sounddevice.play(audio.samples, audio.rate, blocking=True)
+    except (ImportError, OSError):  # no package, or no PortAudio library
+        _play_with_command(path)
+    except sounddevice.PortAudioError as error:
+        raise UserError(f"{path} is written, but cannot be played here ({error})", "open it in a player") from None
+
+
+def _play_with_command(path: Path) -> None:
+    for command in PLAYERS:
+        if shutil.which(command[0]):
+            done = subprocess.run([*command, str(path)], check=False, capture_output=True, text=True)
+            if done.returncode == 0:
+                return
+            raise UserError(
+                f"{path} is written, but {command[0]} cannot play it ({done.stderr.strip() or done.returncode})",
+                "open it in a player",
+            )
+    raise UserError(
+        f"{path} is written, but there is nothing to play it with", "run: pip install sounddevice; or install ffmpeg"
+    )

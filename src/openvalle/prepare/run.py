@@ -17,7 +17,7 @@ from openvalle.prepare.align import AlignSettings, run_align
 from openvalle.prepare.executor import UNIT, Progress, StepResult
 from openvalle.prepare.sources import CleanSettings, run_clean, scan
 from openvalle.text.language import read_out
-from openvalle.text.symbols import SymbolTable, TextUnit, inventory
+from openvalle.text.symbols import BYTE_PAIRS, SymbolTable, TextUnit, inventory, train_byte_pairs
 from openvalle.types import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class PrepareOptions:
     clean: CleanSettings = field(default_factory=CleanSettings)
     align: AlignSettings = field(default_factory=AlignSettings)
     text_unit: TextUnit = TextUnit.PHONEME
-    bpe_size: int | None = None  # pieces of the table of byte pairs; None: `openvalle.text.tokenizer.SIZE`
+    bpe_size: int | None = None  # pieces of the table of byte pairs; None: `openvalle.text.symbols.BYTE_PAIRS`
     symbols: Path | None = None  # table to use (symbols.json); None: the phone inventory, or byte pairs of the corpus
     merge: int | None = None  # frames that share an entry of codebook 1; None: 2 with phonemes, 1 with byte pairs
     speeds: tuple[float, ...] = ()  # further copies of the training utterances, each played at this speed
@@ -143,8 +143,6 @@ def _make_table(rows: Sequence[Row], options: PrepareOptions) -> SymbolTable:
         return table
     if options.text_unit is TextUnit.PHONEME:
         return inventory()
-    from openvalle.text.tokenizer import SIZE, train
-
     texts = [read_out(row["text"], row["language"]) for row in rows if row["split"] == "train"]
     texts = texts or [read_out(row["text"], row["language"]) for row in rows]
-    return SymbolTable(train(texts, options.bpe_size or SIZE))
+    return SymbolTable(train_byte_pairs(texts, options.bpe_size or BYTE_PAIRS))

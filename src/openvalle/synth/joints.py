@@ -4,6 +4,8 @@ A joint: the silence that each sentence brings along is cut, or filled up, to ha
 would step further than the speech itself does is faded. The outer edges of a text are left as they are. Sentences are
 never blended into each other, so the length is the sum of the parts, and each edge is made from its own sentence alone:
 what comes before or after changes no sample, and a stream need not wait for it.
+
+Of a text that is to last a given time, the sentences are drawn, all stretched alike, and the silences make it exact.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from dataclasses import replace
 import numpy as np
 
 from openvalle.audio import Audio, concatenate, fade, levels, silence
+from openvalle.decode.ar import AROptions
+from openvalle.errors import ConfigError
+from openvalle.synth.generate import SpeechGenerator
+from openvalle.synth.plan import SpeechPlan, scale_pauses
 from openvalle.synth.speech import Speech
 
 QUIET_DB = -54.0  # frames of 10 ms under this count as silence; speech is levelled to -24 dBFS
@@ -149,3 +155,46 @@ def add_silences(pieces: Iterable[Speech], lead: float, tail: float) -> Iterator
         held = piece
     if held is not None:
         yield replace(held, audio=concatenate([held.audio, silence(tail, held.audio.rate)])) if tail else held
+
+
+def fit_duration(generator: SpeechGenerator, plan: SpeechPlan, options: AROptions, seconds: float) -> SpeechPlan:
+    """Return the plan with sentences and silences that last so many seconds together, all stretched alike.
+
+    Inside the text a sentence's own silent edges do not count: they become the pauses. Raises `ConfigError` for options
+    with a speed and for a duration of less than half or more than twice what the text takes, `ModelError` for a model
+    without alignment.
+    """
+    if options.speed != 1:
+        raise ConfigError("a speed and a duration contradict each other", "give one of them")
+    segments, merge = list(plan.segments), generator.ar.config.merge
+    attempts = generator.sample_natural([generator.encode(segment) for segment in segments], options)
+    natural = plan.lead + plan.tail + sum(segment.sentence.pause for segment in segments)
+    for number, (segment, attempt) in enumerate(zip(segments, attempts, strict=True)):
+        edges = attempt.count_edges(is_first=number == 0, is_last=number == len(segments) - 1)
+        natural += (len(attempt.result.codes) - edges) * merge / generator.spec.frame_rate / segment.sentence.rate
+    rate = natural / seconds if seconds > 0 else np.inf
+    if not 0.5 <= rate <= 2:
+        raise ConfigError(
+            f"{seconds:g} s do not fit a text that takes {natural:.1f} s",
+            f"give a duration from {natural / 2:.1f} to {natural * 2:.1f} s",
+        )
+    fitted = [
+        generator.fit(attempt, len(attempt.result.codes) * merge / segment.sentence.rate / rate)
+        for segment, attempt in zip(segments, attempts, strict=True)
+    ]
+    sentences = scale_pauses([segment.sentence for segment in fitted], rate)
+    paused = (replace(segment, sentence=sentence) for segment, sentence in zip(fitted, sentences, strict=True))
+    return SpeechPlan(paused, plan.lead / rate, plan.tail / rate)
+
+
+def fit_pauses(
+    pieces: list[tuple[Speech, float]], plan: SpeechPlan, seconds: float
+) -> tuple[Iterator[tuple[Speech, float]], SpeechPlan]:
+    """Return sentences spoken to last about so long, with the silences between and around them that make it exact."""
+    silences = plan.lead + plan.tail + sum(pause for _, pause in pieces)
+    if not silences:
+        return iter(pieces), plan
+    said = sum(piece.seconds for piece in join_sentences(pieces)) - silences + plan.lead + plan.tail
+    factor = min(2.0, max(0.0, (seconds - said) / silences))
+    timed = [(speech, pause * factor) for speech, pause in pieces]
+    return iter(timed), replace(plan, lead=plan.lead * factor, tail=plan.tail * factor)

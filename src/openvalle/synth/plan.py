@@ -6,8 +6,9 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,11 +17,11 @@ import numpy as np
 from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.synth.speech import USUAL_FRAMES, Timed
 from openvalle.synth.voice import Voice
-from openvalle.text.language import UserLexicon, Word, lower_keys, phonemize, to_symbols
+from openvalle.text.language import PLACEHOLDER, UserLexicon, Word, fill_in, lower_keys, phonemize, to_symbols
 from openvalle.text.lexicon import read_lexicon
-from openvalle.text.markup import Markup, parse
-from openvalle.text.passages import Marked, Passage, restore_words
+from openvalle.text.markup import Marked, Markup, Passage, choose_markup, parse_tags
 from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving
+from openvalle.text.ssml import parse_ssml
 from openvalle.types import ENGLISH, SIL
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,9 @@ _CLOSERS = "\"')]\u2019\u201d\u00bb"
 
 @dataclass(frozen=True)
 class Script(Marked):
-    """A text without its markup that is ready to be spoken: its lexicon holds the pronunciations of the user, too."""
+    """A text without its markup that is ready to be spoken. `lexicon`: pronunciations that come before all others."""
+
+    lexicon: UserLexicon = field(default_factory=dict)
 
     @property
     def tail(self) -> float:
@@ -44,7 +47,7 @@ class Script(Marked):
         for passage in self.passages:
             spoken = False
             try:
-                for sentence in split_sentences(passage.text, self.lexicon, self.shown, as_one=as_one):
+                for sentence in split_sentences(passage.text, self.lexicon, passage.given, as_one=as_one):
                     if held is not None:
                         yield held
                     held, spoken = replace(sentence, voice=passage.voice, rate=passage.rate), True
@@ -90,12 +93,14 @@ def parse_script(text: str, markup: Markup | str = Markup.AUTO, lexicon: Lexicon
 
     `lexicon`: pronunciations, or a TSV file of them (see `openvalle.text.lexicon`).
     """
-    marked = parse(text, markup)
+    chosen = choose_markup(text, markup)
+    if chosen is Markup.NONE:
+        marked = Marked((Passage(text),))
+    else:
+        marked = parse_ssml(text) if chosen is Markup.SSML else parse_tags(text)
     for note in marked.notes:
         log.warning("%s", note)
-    words = to_lexicon(lexicon)
-    words = lower_keys({**words, **marked.lexicon} if marked.lexicon else words)
-    return Script(**vars(marked) | {"passages": marked.passages or (Passage(""),), "lexicon": words})
+    return Script(marked.passages or (Passage(""),), marked.notes, marked.lead, lower_keys(to_lexicon(lexicon)))
 
 
 def to_lexicon(lexicon: LexiconLike) -> UserLexicon:
@@ -143,30 +148,30 @@ class Sentence:
 def split_sentences(
     text: str | Iterable[str],
     lexicon: UserLexicon | None = None,
-    shown: Mapping[str, str] | None = None,
+    given: Sequence[Word] = (),
     *,
     as_one: bool = False,
 ) -> Iterator[Sentence]:
     """Yield the sentences of a text one after the other; `TextError` if nothing in it can be spoken.
 
     Long sentences are cut, short ones joined. Of a text that arrives in pieces each sentence comes by itself, as soon
-    as it is complete. `lexicon`: pronunciations that come before all others; `shown`: what made-up words of the text
-    stand for; `as_one`: the whole text is one sentence.
+    as it is complete. `lexicon`: pronunciations that come before all others; `given`: words that come with their
+    phones (see `FrontEnd`); `as_one`: the whole text is one sentence.
     """
-    is_empty, lexicon = True, lower_keys(lexicon or {})
+    is_empty, lexicon, waiting = True, lower_keys(lexicon or {}), iter(given)
     if as_one:
         whole = text if isinstance(text, str) else "".join(text)
         chunks: Iterable[Chunk] = [Chunk(whole, NONE)]
     else:
         chunks = split(text, MAX_CHARACTERS) if isinstance(text, str) else split_arriving(text, MAX_CHARACTERS)
     for chunk in chunks:
+        own = list(islice(waiting, len(PLACEHOLDER.findall(chunk.text))))
         try:
-            words = phonemize(chunk.text, lexicon=lexicon)
+            words = phonemize(chunk.text, lexicon=lexicon, given=own)
         except TextError:  # signs that turned out to be silent, between chunks that are not
             continue
         is_empty = False
-        words = [replace(word, text=(shown or {}).get(word.text, word.text)) for word in words]
-        yield build_sentence(restore_words(chunk.text, shown or {}), words, chunk.pause)
+        yield build_sentence(fill_in(chunk.text, own), words, chunk.pause)
     if is_empty:
         raise TextError("the text holds nothing that can be spoken", "write at least one word")
 

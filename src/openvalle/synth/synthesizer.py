@@ -20,10 +20,9 @@ from openvalle.model.config import Alignment
 from openvalle.safety.consent import ConsentPolicy, choose_policy, require_consent
 from openvalle.safety.detector import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
-from openvalle.synth.duration import fit_duration, fit_pauses
 from openvalle.synth.enrol import enrol
 from openvalle.synth.generate import SpeechGenerator, release_memory
-from openvalle.synth.joints import add_silences, join_sentences
+from openvalle.synth.joints import add_silences, fit_duration, fit_pauses, join_sentences
 from openvalle.synth.load import load_generator
 from openvalle.synth.plan import (
     PromptMode,

@@ -1,28 +1,166 @@
-"""The front end of American English: text -> words with their phones."""
+"""The front end of American English: text -> words with their phones.
+
+Some words sound as their neighbours ask for: read, live, use, record, close, used to. The lexicon gives such words one
+reading per part of speech. Rules over the word before and after guess the part of speech; they are ordered from the
+surest to the least sure, and where none applies the lexicon's default is taken.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from openvalle.errors import TextError
 from openvalle.text.g2p import keep_one_primary, spell
-from openvalle.text.homographs import choose_reading
-from openvalle.text.language import UserLexicon, Word
+from openvalle.text.language import CAPITAL, MORE, PLACEHOLDER, SMALL, UserLexicon, Word
 from openvalle.text.lexicon import DEFAULT, LONGEST, cmu_lexicon, letter, lexicon, plural
 from openvalle.text.normalize import normalize
-from openvalle.text.phones import Phones, is_vowel
+from openvalle.text.phones import Phones, ask_espeak, is_vowel
 from openvalle.types import VOWELS
+
+# fmt: off
+_ARTICLES = frozenset({
+    "a", "an", "the", "this", "these", "those", "my", "your", "his", "its", "our", "their", "no", "every", "each",
+    "some", "any", "another", "whose", "both", "many", "much", "more", "most", "few", "several", "all", "her", "such",
+})
+_MODALS = frozenset({
+    "to", "will", "would", "can", "could", "shall", "should", "may", "might", "must", "do", "does", "did", "don't",
+    "doesn't", "didn't", "won't", "wouldn't", "can't", "cannot", "couldn't", "shouldn't", "let's", "please",
+    "i'll", "you'll", "he'll", "she'll", "it'll", "we'll", "they'll", "i'd", "you'd", "he'd", "she'd", "we'd",
+    "they'd", "help", "let", "lets", "gonna", "wanna",
+})
+_HAVE = frozenset({"have", "has", "had", "having", "i've", "you've", "we've", "they've", "haven't", "hasn't", "hadn't"})
+_BE = frozenset({
+    "am", "is", "are", "was", "were", "be", "been", "being", "i'm", "you're", "he's", "she's", "it's", "we're",
+    "they're", "isn't", "aren't", "wasn't", "weren't", "get", "gets", "got", "getting", "become", "becomes",
+    "became", "seem", "seems", "seemed", "stay", "stayed", "very", "too", "so", "quite",
+})
+_SUBJECTS = frozenset({"i", "you", "he", "she", "it", "we", "they", "who", "which", "people", "there"})
+_PREPOSITIONS = frozenset({
+    "of", "in", "on", "at", "by", "for", "with", "from", "into", "about", "after", "before", "under", "over",
+    "without", "through", "between", "against", "during", "near", "like", "than", "as", "up", "out", "off", "down",
+})
+_OBJECTS = frozenset({"it", "them", "him", "me", "us", "you", "this", "that", "these", "those", "her", "himself"})
+_ADVERBS = frozenset({"not", "never", "also", "always", "often", "just", "still", "now", "ever", "even", "both", "all"})
+_CLOSERS = frozenset({  # words after which a phrase is over: what stands before them is no adjective
+    "is", "are", "was", "were", "be", "been", "has", "have", "had", "will", "would", "can", "could", "may", "should",
+    "and", "or", "but", "that", "which", "who", "to", "when", "while", "if", "because", "where", "then", "does", "did",
+})
+_METAL = frozenset({
+    "pipe", "pipes", "paint", "poisoning", "acid", "bullet", "bullets", "pencil", "pencils", "shot", "ore", "mine",
+    "mines", "weights", "weight", "balloon", "roof", "crystal", "oxide", "solder",
+})
+_USED_TO_AFTER = frozenset({"am", "i'm", "we're", "they're", "get", "gets", "got", "getting", "become", "not"})
+_PARTICLES = frozenset({"up", "down", "off", "apart", "away", "open"})
+_DEGREE = frozenset({"very", "so", "too", "quite", "most", "more"})
+_DEFINITE = frozenset({"a", "an", "the", "its", "their"})
+_RARE = {  # readings that need one of these words before them
+    "close": ("NOUN", _DEFINITE), "closer": ("NOUN", _DEFINITE), "minute": ("ADJ", _DEGREE),
+    "minutes": ("ADJ", frozenset[str]()), "learned": ("ADJ", _DEFINITE | _DEGREE | {"his", "my", "our", "your", "her"}),
+}
+_NEARBY = frozenset({"to", "by", "at", "together", "behind", "beside", "enough", "upon", "beneath", "under"})
+# fmt: on
+_LEAD_METAL: Phones = ("L", "EH1", "D")
+
+
+def choose_reading(
+    word: str, readings: Mapping[str, Phones], before: list[str], after: str | None, ends: bool = False
+) -> Phones:
+    """Return the reading that fits.
+
+    `before` holds up to two earlier words of the sentence (nearest last), `after` the next one, None at the end of
+    the clause; all in small letters. `ends` says that a pause follows.
+    """
+    if word == "lead" and (after in _METAL or before[-2:] == ["made", "of"] or before[-1:] == ["molten"]):
+        return _LEAD_METAL
+    if len(readings) == 1:
+        return readings[DEFAULT]
+    if word == "used":
+        return readings.get(_read_used(before, after), readings[DEFAULT])
+    if "None" in readings or "DT" in readings:  # a weak word: its strong form stands at the end of a clause
+        strong = readings.get("None") or readings["DT"]
+        return strong if ends else readings[DEFAULT]
+    rare, needed = _RARE.get(word, ("", frozenset()))
+    for tag in _tags(word, readings, before, after):
+        if tag in readings and (tag != rare or (before[-1:] and before[-1] in needed)):
+            return readings[tag]
+    return readings[DEFAULT]
+
+
+def _read_used(before: list[str], after: str | None) -> str:
+    passive = before and before[-1] in _BE and before[-1] not in _USED_TO_AFTER
+    return "VBD" if after == "to" and not passive else DEFAULT
+
+
+def _tags(word: str, readings: Mapping[str, Phones], before: list[str], after: str | None) -> tuple[str, ...]:
+    """Return the parts of speech to try, likeliest first."""
+    previous = _head(before)
+    if previous in _MODALS:
+        return ("VERB", DEFAULT)
+    if word == "close" and after in _NEARBY:
+        return (DEFAULT,)  # close to the door
+    if word in ("tear", "wind", "bow", "close") and after in _PARTICLES:
+        return ("VERB", DEFAULT)
+    if previous is None:
+        imperative = after in _ARTICLES or after in _OBJECTS
+        return ("VERB", DEFAULT) if imperative else ("NOUN",) if after in _CLOSERS else ("ADJ", DEFAULT)
+    if previous in _HAVE:
+        return ("VBN", "VERB") if after in _ARTICLES or after in _OBJECTS else ("VBN", DEFAULT)
+    if previous in _BE:
+        return ("VBN", "ADJ", DEFAULT)
+    if previous in _SUBJECTS:
+        return ("VBD", "VERB", DEFAULT)
+    # "that close friend", "Anna's use of it", "in use"
+    if previous in _ARTICLES or previous in _PREPOSITIONS or previous == "that" or previous.endswith("'s"):
+        return _noun_or_modifier(readings, after)
+    return _loose(word, readings, before, after)
+
+
+def _head(before: list[str]) -> str | None:
+    """Return the nearest earlier word that is not an adverb."""
+    for word in reversed(before):
+        if word not in _ADVERBS and not (word.endswith("ly") and len(word) > 4):
+            return word
+    return before[0] if before else None
+
+
+def _noun_or_modifier(readings: Mapping[str, Phones], after: str | None) -> tuple[str, ...]:
+    phrase_over = after is None or after in _CLOSERS or after in _PREPOSITIONS or after in _ARTICLES
+    if phrase_over or ("ADJ" not in readings and "VERB" not in readings):
+        return ("NOUN", DEFAULT)
+    return ("ADJ", DEFAULT)
+
+
+def _loose(word: str, readings: Mapping[str, Phones], before: list[str], after: str | None) -> tuple[str, ...]:
+    """Guess from the next word and the shape of the phrase, after a noun, an adjective or an unknown word."""
+    previous = before[-1]
+    plural = previous.endswith("s") and not previous.endswith(("ss", "us", "is", "ous"))
+    if (
+        (plural or previous in ("men", "women", "children"))
+        and after in _PREPOSITIONS
+        and word not in ("present", "close")
+    ):
+        return ("VERB", DEFAULT)
+    if not plural and len(before) > 1 and (before[-2] in _ARTICLES or before[-2] in _PREPOSITIONS):
+        return _noun_or_modifier(readings, after)  # the upper house
+    if after in _ARTICLES or (after in _OBJECTS and after != "that"):
+        return ("VERB", DEFAULT)
+    if previous in ("and", "or", "but", "then", "not"):
+        return ("VERB", DEFAULT) if word == "live" else (DEFAULT,)
+    return ("NOUN", DEFAULT) if after is None or after in _CLOSERS else (DEFAULT,)
+
 
 log = logging.getLogger(__name__)
 NOT_AN_END = re.compile(  # after these, after one letter or after a number in a list
     r"(?<![^\s(\[\"'])(?:(?:Dr|Mr|Mrs|Ms|Prof|Rev|Gen|Col|Capt|Lt|Sgt|Sen|Rep|Gov|Hon|St|Mt|Ft|Fr|Maj|Messrs|vs|cf|"
     r"No|Nos|Vol|Fig|pp?|e\.g|i\.e|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec)|(?:[A-Z]\.)*[A-Z])\.$"
 )
-_WORD = re.compile(r"'?[^\W\d_]+(?:'[^\W\d_]+)*'?(?:-[^\W\d_]+(?:'[^\W\d_]+)*'?)*")
+_LETTERS = rf"[^\W\d_{SMALL}{CAPITAL}{MORE}]+"
+_PART = rf"{_LETTERS}(?:'{_LETTERS})*'?"
+_WORD = re.compile(rf"(?P<given>{PLACEHOLDER.pattern})(?P<ending>'[sS]\b)?|'?{_PART}(?:-{_PART})*")
 _PAUSE = re.compile(r"[,;:.!?()\[\]\n]|\s-+\s|\s\"|\"\s")
 _STOP = re.compile(r"[.!?\n]")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -41,6 +179,7 @@ class _Token:
     pause: bool  # punctuation of any kind follows
     stop: bool  # the sentence ends after it
     letter: bool = False  # one of the letters of a spelled word
+    phones: Phones = ()  # if they are given
 
 
 def read_out(text: str) -> str:
@@ -48,7 +187,7 @@ def read_out(text: str) -> str:
     return normalize(text).text
 
 
-def phonemize(text: str, backend: str, lexicon: UserLexicon) -> list[Word]:
+def phonemize(text: str, backend: str, lexicon: UserLexicon, given: Sequence[Word]) -> list[Word]:
     """Return the words of a text with their phones; none if nothing in it can be spoken (see `FrontEnd`)."""
     try:
         source = Backend(backend)
@@ -57,19 +196,24 @@ def phonemize(text: str, backend: str, lexicon: UserLexicon) -> list[Word]:
     normal = normalize(text)
     if normal.dropped:
         log.warning("left out what cannot be spoken: %s", " ".join(normal.dropped))
-    return _pronounce_all(_tokens(normal.text), lexicon, source)
+    return _pronounce_all(_tokens(normal.text, given), lexicon, source)
 
 
-def _tokens(text: str) -> list[_Token]:
+def _tokens(text: str, given: Iterable[Word]) -> list[_Token]:
     """Split normal text into words; compounds of the lexicon stay whole, others are split at the hyphen."""
     found = list(_WORD.finditer(text))
     ends = [*(match.start() for match in found[1:]), len(text)][: len(found)]
-    tokens = []
+    tokens, waiting = [], iter(given)
     for match, end in zip(found, ends, strict=True):
         gap = text[match.end() : end]
-        parts = _parts(match.group())
-        spelled = len(parts) > 1
-        tokens += [_Token(part, False, False, spelled and len(part.split("'")[0]) == 1) for part in parts]
+        if match["given"]:
+            word = next(waiting)
+            phones = plural(word.phones) if match["ending"] else word.phones
+            tokens.append(_Token(word.text + (match["ending"] or ""), False, False, phones=phones))
+        else:
+            parts = _parts(match.group())
+            spelled = len(parts) > 1
+            tokens += [_Token(part, False, False, spelled and len(part.split("'")[0]) == 1) for part in parts]
         tokens[-1] = replace(tokens[-1], pause=bool(_PAUSE.search(gap)), stop=bool(_STOP.search(gap)))
     return tokens
 
@@ -95,14 +239,12 @@ def _strip_quotes(word: str) -> str:
 def _pronounce_all(tokens: Sequence[_Token], user: UserLexicon, source: Backend) -> list[Word]:
     espeak: Mapping[str, Phones] = {}
     if source is Backend.ESPEAK:
-        from openvalle.text.espeak import pronunciations
-
-        espeak = pronunciations({token.text.lower() for token in tokens})
+        espeak = ask_espeak({token.text.lower() for token in tokens})
     words: list[Word] = []
     for index in reversed(range(len(tokens))):  # backwards: "the" depends on the sound that follows
         token = tokens[index]
         following = words[-1].phones if words and not token.pause else ()
-        phones = _special(tokens, index, following, user) or espeak.get(token.text.lower())
+        phones = token.phones or _special(tokens, index, following, user) or espeak.get(token.text.lower())
         phones = phones or _pronounce(tokens, index)
         if phones:
             words.append(Word(token.text, phones, token.pause))

@@ -6,7 +6,7 @@ To add a language: a file with its front end (see `FrontEnd`), and a row here (d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, cast
@@ -27,6 +27,28 @@ class Word:
     pause: bool = False
 
 
+# What stands in a text for a word that is given with its phones: letters, so that every rule sees a word there, with or
+# without a capital, as long as the word takes to say. They are of the Deseret script, which nobody needs to have read.
+SMALL, CAPITAL, MORE = "\U00010428", "\U00010400", "\U00010429"
+PLACEHOLDER = re.compile(f"[{SMALL}{CAPITAL}]{MORE}*")
+
+
+def hold_place(word: Word) -> str:
+    """Return what stands in a text for a word that is given with its phones."""
+    return (CAPITAL if word.text[:1].isupper() else SMALL).ljust(max(len(word.text), len(word.phones)), MORE)
+
+
+def fill_in(text: str, given: Iterable[Word]) -> str:
+    """Return the text with the given words in their places, in order."""
+    names = (word.text for word in given)
+    return PLACEHOLDER.sub(lambda _: next(names), text).replace(MORE, "") if given else text
+
+
+def clear_places(text: str) -> str:
+    """Return a text as people write it, in which nothing may be taken for a given word."""
+    return re.sub(f"[{SMALL}{CAPITAL}{MORE}]", "\ufffd", text)
+
+
 class FrontEnd(Protocol):
     """What reads the texts of one language: a module, or an object."""
 
@@ -35,11 +57,11 @@ class FrontEnd(Protocol):
     def read_out(self, text: str) -> str:
         """Return the text with figures, signs and abbreviations in words."""
 
-    def phonemize(self, text: str, backend: str, lexicon: UserLexicon) -> list[Word]:
+    def phonemize(self, text: str, backend: str, lexicon: UserLexicon, given: Sequence[Word]) -> list[Word]:
         """Return the words of the text; none if nothing in it can be spoken.
 
         `backend`: "builtin", or another maker of phones that the language has; `lexicon`: pronunciations that beat
-        all others.
+        those of the language; `given`: the words for which each `PLACEHOLDER` of the text stands, in order.
         """
 
 
@@ -83,14 +105,19 @@ def find_language(name: str) -> Language:
 
 
 def phonemize(
-    text: str, language: str = ENGLISH, backend: str = "builtin", lexicon: UserLexicon | None = None
+    text: str,
+    language: str = ENGLISH,
+    backend: str = "builtin",
+    lexicon: UserLexicon | None = None,
+    given: Sequence[Word] = (),
 ) -> list[Word]:
     """Return the words of a text with their phones; `TextError` if nothing in it can be spoken.
 
-    `lexicon` (see `openvalle.text.lexicon`) beats every other source.
+    `lexicon` (see `openvalle.text.lexicon`) beats what the language says, `given` (see `FrontEnd`) both.
     """
     row = find_language(language)
-    words = row.front_end.phonemize(text, backend, lower_keys(lexicon or {}))
+    text = text if given else clear_places(text)
+    words = row.front_end.phonemize(text, backend, lower_keys(lexicon or {}), given)
     if not words:
         what = f"nothing in the text {text.strip()[:40]!r} can be spoken" if text.strip() else "the text is empty"
         raise TextError(what, f"write at least one word or number of {row.name}")

@@ -1,28 +1,146 @@
 """Markup in text: pauses, voices, rates, pronunciations. What is no markup is text; what cannot be honoured is noted.
 
 `[pause:0.8s]`, `[voice:name]`, `[rate:0.9]`, `[lang:en]`, `[word](/IPA/)`, `[S1]` for speakers; `\\[` is a bracket.
-SSML is read by `openvalle.text.ssml` into the same passages.
+Tags are read into passages, each said in one manner, and so is SSML by `openvalle.text.ssml`.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from openvalle.errors import TextError
-from openvalle.text.passages import (
-    LONGEST_PAUSE,
-    RATES,
-    Builder,
-    Marked,
-    Passage,
-    Places,
-    note_language,
-    read_phones,
-    read_rate,
-    read_seconds,
-)
-from openvalle.text.ssml import parse_ssml
+from openvalle.text.language import Word, clear_places, find_language, hold_place
+from openvalle.text.phones import Phones, UnknownSound, read_pronunciation
+
+LONGEST_PAUSE = 60.0  # seconds
+RATES = (0.5, 2.0)
+_SECONDS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s)?")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Text to say in one manner. `place` is where its voice was named, for messages."""
+
+    text: str
+    voice: str | None = None
+    rate: float = 1.0
+    pause: float | None = None  # seconds of silence after it; None: what its punctuation asks for
+    place: str = ""
+    given: tuple[Word, ...] = ()  # words with their phones, for which the `PLACEHOLDER`s of the text stand
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A text without its markup."""
+
+    passages: tuple[Passage, ...]
+    notes: tuple[str, ...] = ()  # what could not be honoured, with its place
+    lead: float = 0.0  # seconds of silence before the first passage
+
+
+class Builder:
+    """Collects passages while markup is read."""
+
+    def __init__(self) -> None:
+        self.voice: str | None = None
+        self.rate = 1.0
+        self.place = ""
+        self.lead = 0.0
+        self.passages: list[Passage] = []
+        self.notes: list[str] = []
+        self.text: list[str] = []
+        self.given: list[Word] = []
+
+    def say(self, text: str) -> None:
+        """Add text in the present manner."""
+        self.text.append(clear_places(text))
+
+    def mark(self, word: str, phones: Phones) -> None:
+        """Add a word that sounds as given."""
+        self.given.append(Word(word, phones))
+        self.text.append(hold_place(self.given[-1]))
+
+    def pause(self, seconds: float, at_least: bool = False) -> None:
+        """Be silent; pauses that follow each other add up, or with `at_least` the longer one counts."""
+        self.turn()
+        if not self.passages:
+            self.lead = max(self.lead, seconds) if at_least else self.lead + seconds
+            return
+        last = self.passages[-1]
+        before = last.pause or 0.0
+        self.passages[-1] = replace(last, pause=max(before, seconds) if at_least else before + seconds)
+
+    def turn(self, place: str = "") -> None:
+        """End the passage, because what follows is said in another manner."""
+        text, given = "".join(self.text), tuple(self.given)
+        self.text, self.given = [], []
+        if text.strip():
+            where = self.place if self.voice else ""
+            self.passages.append(Passage(text, self.voice, self.rate, None, where, given))
+        self.place = place or self.place
+
+    def note(self, place: str, what: str) -> None:
+        """Remember what is not honoured."""
+        self.notes.append(f"{place}: {what}")
+
+    def finish(self) -> Marked:
+        """Return what was read."""
+        self.turn()
+        return Marked(tuple(self.passages), tuple(self.notes), self.lead)
+
+
+class Places:
+    """Names the places of a text."""
+
+    def __init__(self, text: str) -> None:
+        self._breaks = [found.start() for found in re.finditer("\n", text)]
+
+    def at(self, offset: int) -> str:
+        """Return `line 2, column 5`."""
+        line = bisect_left(self._breaks, offset)
+        return f"line {line + 1}, column {offset - (self._breaks[line - 1] if line else -1)}"
+
+
+def read_seconds(value: str) -> float | None:
+    """Return the seconds of `0.8s`, `800ms` or `0.8`; None for anything else or more than a minute."""
+    found = _SECONDS.fullmatch(value.strip())
+    if not found:
+        return None
+    seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
+    return seconds if seconds <= LONGEST_PAUSE else None
+
+
+def read_rate(value: str) -> float | None:
+    """Return the rate of `0.9` or `90%`; None for anything else or outside of `RATES`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)(%?)", value.strip())
+    rate = float(found[1]) / (100 if found[2] else 1) if found else 0.0
+    return rate if RATES[0] <= rate <= RATES[1] else None
+
+
+def read_phones(transcription: str, place: str) -> Phones:
+    """Return the phones of a transcription; `TextError` names the sign that stands for no sound."""
+    try:
+        phones = read_pronunciation(transcription)
+    except UnknownSound as error:
+        raise TextError(
+            f"{place}: {error.sign!r} in /{transcription}/ stands for no English sound",
+            "use IPA or ARPAbet, for example /f\u0259\u02c8ni\u02d0mz/ or /F AH0 N IY1 M Z/",
+        ) from None
+    if not phones:
+        raise TextError(f"{place}: /{transcription}/ holds no sound", "write the pronunciation between the slashes")
+    return phones
+
+
+def note_language(builder: Builder, name: str, place: str) -> None:
+    """Note a language that cannot be spoken."""
+    try:
+        find_language(name)
+    except TextError as error:
+        builder.note(place, f"{error.what}: it is read as English")
+
 
 NAMES = ("pause", "voice", "rate", "lang")
 SOUNDS = "laugh laughs laughter chuckle sigh sighs gasp cough coughs breath sniff groan yawn music applause whisper"
@@ -45,22 +163,20 @@ class Markup(StrEnum):
     NONE = "none"  # the text is read as it stands
 
 
-def parse(text: str, markup: Markup | str = Markup.AUTO) -> Marked:
-    """Return the passages of a text; `TextError` says where markup is malformed."""
+def choose_markup(text: str, markup: Markup | str = Markup.AUTO) -> Markup:
+    """Return the markup of a text, by its name or, for `auto`, as the text begins; `TextError` for an unknown name."""
     try:
-        markup = Markup(markup)
+        chosen = Markup(markup)
     except ValueError:
         raise TextError(f"there is no markup {markup!r}", f"use one of: {', '.join(Markup)}") from None
-    is_ssml = re.match(r"\s*(<\?xml[^>]*>\s*)?<speak[\s>/]", text) is not None
-    if markup is Markup.SSML or (markup is Markup.AUTO and is_ssml):
-        return parse_ssml(text)
-    if markup is Markup.NONE:
-        return Marked((Passage(text),))
-    return _parse_tags(text)
+    if chosen is not Markup.AUTO:
+        return chosen
+    return Markup.SSML if re.match(r"\s*(<\?xml[^>]*>\s*)?<speak[\s>/]", text) else Markup.TAGS
 
 
-def _parse_tags(text: str) -> Marked:
-    builder, places = Builder(text), Places(text)
+def parse_tags(text: str) -> Marked:
+    """Return the passages of a text with tags; `TextError` says where one is malformed."""
+    builder, places = Builder(), Places(text)
     at = 0
     for found in _TOKEN.finditer(text):
         builder.say(text[at : found.start()])

@@ -9,15 +9,17 @@ hears them as one.
 VALL-E X trains on the shared IPA units of BigCiDian (arXiv:2303.03926, 3.1); this table is our own.
 
 English front ends speak ARPAbet (`openvalle.types`), which maps onto the inventory; pronunciations that people, the
-lexicons and espeak-ng write in IPA are read as ARPAbet.
+lexicons and espeak-ng write in IPA are read as ARPAbet. espeak-ng (GPL-3; the extra `espeak`) is there for comparison:
+it reads words one by one, so that the words, their pauses and the symbols stay those of the built-in front end.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from openvalle.errors import MissingExtra
 from openvalle.types import PHONES, SIL, STRESSES, VOWELS
 
 Phones = tuple[str, ...]
@@ -160,3 +162,27 @@ def _stress_first(phones: Sequence[str]) -> Phones:
     if vowels and not any(phones[index][-1] == "1" for index in vowels):
         found[vowels[0]] = found[vowels[0]][:-1] + "1"
     return tuple(found)
+
+
+def ask_espeak(words: Iterable[str]) -> dict[str, Phones]:
+    """Return the phones of each word; `MissingExtra` if espeak-ng is not installed."""
+    try:
+        import espeakng_loader
+        from phonemizer.backend import EspeakBackend
+        from phonemizer.backend.espeak.wrapper import EspeakWrapper
+    except ImportError:
+        raise MissingExtra("espeak-ng (espeakng-loader, phonemizer-fork)", "espeak") from None
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    spellings = sorted(set(words))
+    read = EspeakBackend("en-us", with_stress=True).phonemize(spellings, strip=True)
+    return {word: from_espeak(ipa) for word, ipa in zip(spellings, read, strict=True)}
+
+
+def from_espeak(ipa: str) -> Phones:
+    """Return espeak-ng's IPA as ARPAbet; strange signs are skipped, and an R that an ER already holds is dropped."""
+    phones: list[str] = []
+    for phone in read_ipa(ipa, ESPEAK):
+        if phone != "R" or not phones or not phones[-1].startswith("ER"):
+            phones.append(phone)
+    return tuple(phones)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from openvalle.errors import TextError
-from openvalle.text.language import find_language
+from openvalle.text.language import SMALL, find_language
 from openvalle.types import ENGLISH
 
 # seconds of silence, as readers of audio books leave them
@@ -20,7 +20,7 @@ _OPENING = r"\"'(\[\u2018\u201c\u00ab"
 _CLOSING = r"\"')\]\u2019\u201d\u00bb"
 _CLOSERS = "\"')]\u2019\u201d\u00bb"
 # Every pattern here is read in time linear in the text: where one begins, no other part of it can begin again.
-_SENTENCE = re.compile(rf"(?<=[.!?\u2026\u3002])[{_CLOSING}]*\s+(?=[{_OPENING}]*[^\Wa-z_]|[{_OPENING}]+\w)")
+_SENTENCE = re.compile(rf"(?<=[.!?\u2026\u3002])[{_CLOSING}]*\s+(?=[{_OPENING}]*[^\Wa-z_{SMALL}]|[{_OPENING}]+\w)")
 _CLAUSE_BEGINS = re.compile(r"\s+[-\u2014\u2013(]\s?\w")
 _SPACE = re.compile(r"\s+")
 _END = re.compile(rf"\n\n(?=\S)|{_SENTENCE.pattern}")  # of a sentence in a text whose spaces are `_even_spaces`

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from openvalle.errors import TextError
-from openvalle.text.passages import RATES, Builder, Marked, note_language, read_phones, read_rate, read_seconds
+from openvalle.text.markup import RATES, Builder, Marked, note_language, read_phones, read_rate, read_seconds
 from openvalle.text.sentences import PARAGRAPH, SENTENCE
 
 DEEPEST = 50  # elements inside each other
@@ -48,7 +48,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # half a character: dropped, with a word, as elsewhere
-        self.builder = Builder(text)
+        self.builder = Builder()
         self.open: list[_Element] = []
         self.parser = expat.ParserCreate("utf-8")
         self.parser.buffer_text = True
