@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from openvalle.errors import AudioError, ConfigError
+from openvalle.errors import AudioError, find_choice
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +58,7 @@ def choose_channel(frames: np.ndarray, rate: int, wanted: Channel | str, label: 
 
     Raises `AudioError` if there is no such channel, or if nothing was chosen and two channels hold different sounds.
     """
-    try:
-        wanted = Channel(wanted)
-    except ValueError:
-        raise ConfigError(f"there is no channel {wanted!r}", f"use one of: {', '.join(Channel)}") from None
+    wanted = find_choice(Channel, wanted, "channel")
     count = frames.shape[1]
     if wanted in (Channel.LEFT, Channel.RIGHT):
         if count < 2:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 
 class UserError(Exception):
@@ -40,6 +41,17 @@ class MissingExtra(UserError):
             f"this needs {package}, which is not installed",
             hint or f"run: pip install 'openvalle[{extra}]'",
         )
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def find_choice(choices: type[Choice], name: str, what: str) -> Choice:
+    """Return the one of some named choices that is called `name`; `ConfigError` says which there are of `what`."""
+    try:
+        return choices(name)
+    except ValueError:
+        raise ConfigError(f"there is no {what} {name!r}", f"use one of: {', '.join(choices)}") from None
 
 
 def import_extra(module: str, package: str, extra: str, hint: str = "") -> Any:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from openvalle.errors import UserError
+from openvalle.errors import TextError, UserError
 
 STDOUT = "-"  # standard output, wherever a path is asked for
 MOST_BYTES = 64_000_000  # of what a person gives to read: ten times the longest novel, and no stream without end
@@ -107,6 +107,17 @@ def read_text(path: str | Path, most: int | None = MOST_BYTES) -> str:
     `UnicodeDecodeError` if it is no UTF-8.
     """
     return read_bytes(path, most).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_given_text(path: str | Path, what: str = "") -> str:
+    """Return the text of a file that a person gave; `TextError` if it cannot be read, which says `what` it is."""
+    named = f"{what} {path}".strip()
+    try:
+        return read_text(path)
+    except OSError as error:
+        raise TextError(f"cannot read {named}: {error.strerror}", "check the path") from None
+    except UnicodeDecodeError:
+        raise TextError(f"{named} is not UTF-8", "save it as UTF-8 first") from None
 
 
 def read_stdin(most: int = MOST_BYTES) -> bytes:

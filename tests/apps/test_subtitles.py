@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.apps.subtitles import Timeline, build_timeline, fill_gaps, format_time, split_cues, with_times
+from openvalle.apps.subtitles import Timeline, fill_gaps, format_time, split_cues, with_times
 from openvalle.audio import Audio, silence
 from openvalle.errors import UserError
 from openvalle.synth.speech import Quality, Speech, Timed
@@ -46,7 +46,9 @@ def test_subtitles(tmp_path: Path) -> None:
 
 
 def test_textgrid_tiles_the_sound(tmp_path: Path) -> None:
-    text = build_timeline(speech()).write(tmp_path / "a.TextGrid").read_text()
+    alone = Timeline()
+    alone.add(speech())
+    text = alone.write(tmp_path / "a.TextGrid").read_text()
     assert text.startswith('File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 4.000000\n')
     tiers = text.split("    item [")[1:]
     assert [re.search('name = "(.*)"', tier)[1] for tier in tiers] == ["words", "phones"]

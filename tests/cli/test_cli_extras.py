@@ -34,6 +34,8 @@ def optional_imports() -> set[str]:
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 found.add((node.module or "").split(".")[0])
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_extra":
+                found |= {str(word.value).split(".")[0] for word in node.args[:1] if isinstance(word, ast.Constant)}
     return found - sys.stdlib_module_names - REQUIRED - {"openvalle"}
 
 

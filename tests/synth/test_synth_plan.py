@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from openvalle.audio import concatenate
-from openvalle.errors import TextError
+from openvalle.errors import ConfigError, TextError
 from openvalle.synth.plan import parse_script, pause_after, split_sentences
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
@@ -82,7 +82,7 @@ def test_what_is_not_honoured_is_logged(caplog: pytest.LogCaptureFixture) -> Non
         script = parse_script("Oh [laugh] yes.")
     assert [record.message for record in caplog.records] == list(script.notes)
     assert [line.words for line in script.sentences()] == [("Oh", "yes")]
-    with pytest.raises(TextError, match="there is no markup 'html'; use one of: auto"):
+    with pytest.raises(ConfigError, match="there is no markup 'html'; use one of: auto"):
         parse_script("x", "html")
     with pytest.raises(TextError, match="nothing that can be spoken"):
         list(parse_script("[pause:1s] !").sentences())

@@ -74,7 +74,7 @@ def test_malformed_documents_show_their_place(text: str, message: str) -> None:
 
 def test_no_entities_and_no_dtd() -> None:
     with pytest.raises(TextError, match="DOCTYPE is not read"):
-        parse_ssml(BOMB, "ssml")
+        parse_ssml(BOMB)
 
 
 def test_a_declaration_may_stand_first() -> None:

@@ -22,7 +22,7 @@ from openvalle.errors import AudioError, ConfigError, ModelError, TextError
 from openvalle.files import lock_folder, sha256
 from openvalle.hub import Kind, find
 from openvalle.media import format_ending
-from openvalle.pipes import read_bytes, read_text
+from openvalle.pipes import read_bytes, read_given_text
 from openvalle.synth.plan import BATCH, Script, parse_script
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
@@ -65,12 +65,7 @@ def read_table(path: Path) -> list[TableRow]:
     """Return the rows of a CSV, TSV (both with a header) or JSONL file; `ConfigError` names the first bad one."""
     if path.suffix.lower() not in TABLES:
         raise ConfigError(f"cannot read {path.name} as a table", f"end its name in {' '.join(TABLES)}")
-    try:
-        text = read_text(path)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", "check the path") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8", "save it as UTF-8 first") from None
+    text = read_given_text(path)
     rows = []
     for number, (line, values) in enumerate(_read_values(path, text), start=1):
         if unknown := [str(key) for key in values if key not in TableRow.model_fields]:

@@ -16,7 +16,7 @@ from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.files import Free, expand_home, final_path
 from openvalle.media import sound_file
-from openvalle.pipes import read_text
+from openvalle.pipes import read_given_text
 from openvalle.synth.plan import LexiconLike, Script, parse_script, to_lexicon
 from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike
@@ -70,12 +70,7 @@ class Dialogue:
 def read_dialogue(path: str | Path) -> Dialogue:
     """Read a script: .yaml or .toml with voices and turns, any other file as `[S1] ... [S2] ...`."""
     path = expand_home(path)
-    try:
-        text = read_text(path)
-    except OSError as error:
-        raise TextError(f"cannot read the script {path}: {error.strerror}", "check the path") from None
-    except UnicodeDecodeError:
-        raise TextError(f"the script {path} is not UTF-8", "save it as UTF-8 first") from None
+    text = read_given_text(path, "the script")
     if path.suffix.lower() not in _FILES:
         return parse_dialogue(text)
     values = parse_data(text, str(path), Syntax.TOML if path.suffix.lower() == ".toml" else Syntax.YAML)

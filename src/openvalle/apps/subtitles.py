@@ -63,13 +63,6 @@ def check_ending(path: str | Path) -> Path:
     return path
 
 
-def build_timeline(speech: Speech) -> Timeline:
-    """Return the times of one speech."""
-    timeline = Timeline()
-    timeline.add(with_times(speech))
-    return timeline
-
-
 def with_times(speech: Speech) -> Speech:
     """Return the speech with the times of words and phones: the model's own, by forced alignment if it has none."""
     if speech.words:

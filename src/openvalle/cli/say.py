@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -28,12 +29,68 @@ from openvalle.parallel import status
 from openvalle.pipes import is_special
 
 if TYPE_CHECKING:
+    from openvalle.decode.ar import AROptions
     from openvalle.synth.speech import Speech
     from openvalle.synth.synthesizer import Synthesizer
+    from openvalle.synth.voice import Voice
 
 
 PLOT_SECONDS = 20.0  # a picture of more than this shows nothing
 UNKNOWN = 0xFFFFFFFF  # for sizes that nobody knows yet; players then read to the end, with 0 they read nothing
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the text is read."""
+
+    duration: opt.Duration = None
+    candidates: opt.Candidates = 1
+    markup: opt.Markup = "auto"
+    lexicon: opt.Lexicon = None
+    prompt_mode: Annotated[str, typer.Option(help="zero-shot, continual or cross-lingual.")] = "zero-shot"
+    prosody: Annotated[
+        Path | None, typer.Option(help="A recording of TEXT whose timing is taken over, in the voice asked for.")
+    ] = None
+
+    def speak(
+        self, synthesizer: Synthesizer, text: str, voice: Voice, seed: int, options: AROptions, channel: str
+    ) -> Iterator[Speech]:
+        """Return the sentences as they are spoken; `channel`: of the recording whose prosody is taken over."""
+        if self.prosody is not None:
+            from openvalle.synth.recording import speak_like
+
+            return iter([speak_like(synthesizer, self.prosody, text, voice, seed, options, channel)])
+        how = {name: value for name, value in vars(self).items() if name not in ("prompt_mode", "prosody")}
+        return synthesizer.sentences(text, voice, None, seed, options, mode=self.prompt_mode, **how)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is made of the speech."""
+
+    output: opt.Output = None
+    file_format: opt.Format = None
+    timestamps: opt.Timestamps = None
+    play: Annotated[bool, typer.Option("--play", help="Play it, too.")] = False
+    plot: Annotated[bool, typer.Option("--plot", help="Write a picture beside the sound file.")] = False
+
+    def find_place(self, as_json: bool) -> Path | Free | None:
+        """Return where the sound goes; what cannot be written or played there is refused."""
+        place = opt.find_place(self.output, self.file_format)
+        check_outputs(place, self.timestamps, {"--plot": self.plot, "--play": self.play}, as_json)
+        if self.play and (self.file_format == "pcm" or str(self.output).endswith(".pcm")):
+            raise UserError("raw PCM cannot be played: it does not tell its rate", "take another --format")
+        return place
+
+    def present(self, summary: dict[str, Any], beginning: Speech, path: Path, as_json: bool) -> None:
+        """Draw the speech, print where the files are, and play it, as far as is asked for."""
+        if self.plot:
+            from openvalle.apps.plot import plot_speech
+
+            summary = summary | {"plot": str(plot_speech(beginning, path.with_suffix(".png")))}
+        opt.print_result(summary, as_json)
+        if self.play:
+            play_file(path)
 
 
 def say(
@@ -42,21 +99,10 @@ def say(
     text: Annotated[str | None, typer.Argument(help="What to say; - reads it from standard input.")] = None,
     file: opt.File = None,
     speaker: opt.Speaker,
-    output: opt.Output = None,
-    file_format: opt.Format = None,
+    output: Output,
     seed: opt.Seed = 0,
     sampling: opt.Sampling,
-    duration: opt.Duration = None,
-    candidates: opt.Candidates = 1,
-    markup: opt.Markup = "auto",
-    lexicon: opt.Lexicon = None,
-    prompt_mode: Annotated[str, typer.Option(help="zero-shot, continual or cross-lingual.")] = "zero-shot",
-    timestamps: opt.Timestamps = None,
-    prosody: Annotated[
-        Path | None, typer.Option(help="A recording of TEXT whose timing is taken over, in the voice asked for.")
-    ] = None,
-    play: Annotated[bool, typer.Option("--play", help="Play it, too.")] = False,
-    plot: Annotated[bool, typer.Option("--plot", help="Write a picture beside the sound file.")] = False,
+    reading: Reading,
     model: opt.Model,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
@@ -69,36 +115,20 @@ def say(
     openvalle say - -o book.mp3 < book.txt                  a long text
     """
     words = opt.read_text(text, file)
-    if output is not None and Path(output).suffix and not is_chosen(ctx, "file_format"):
-        file_format = None  # a name says more than a setting for all files
-    place = opt.find_place(output, file_format)
-    check_outputs(place, timestamps, {"--plot": plot, "--play": play}, as_json)
-    if play and (file_format == "pcm" or str(output).endswith(".pcm")):
-        raise UserError("raw PCM cannot be played: it does not tell its rate", "take another --format")
-    if prosody is not None and duration is not None:
+    if Path(output.output or "").suffix and not is_chosen(ctx, "file_format"):
+        output = replace(output, file_format=None)  # a name says more than a setting for all files
+    place = output.find_place(as_json)
+    if reading.prosody is not None and reading.duration is not None:
         raise UserError("a recording's prosody has its own duration", "leave --duration away")
     started = time.monotonic()
     with status(quiet) as show:
         synthesizer = model.load(speaker.asr)
         options, voice = sampling.read(synthesizer), speaker.read(synthesizer)
-        if prosody is not None:
-            from openvalle.synth.recording import speak_like
-
-            pieces = iter([speak_like(synthesizer, prosody, words, voice, seed, options, speaker.channel)])
-        else:
-            how: dict[str, Any] = {"markup": markup, "lexicon": lexicon, "mode": prompt_mode, "duration": duration}
-            pieces = synthesizer.sentences(words, voice, None, seed, options, candidates=candidates, **how)
-        summary, beginning = write_speech(pieces, place, file_format, synthesizer, show, timestamps)
-    if place is None:
-        return
-    if plot:
-        from openvalle.apps.plot import plot_speech
-
-        summary["plot"] = str(plot_speech(beginning, final_path(place).with_suffix(".png")))
-    elapsed = round(time.monotonic() - started, 3)
-    opt.print_result(summary | {"elapsed": elapsed, "seed": seed, "voice": voice.name}, as_json)
-    if play:
-        play_file(final_path(place))
+        pieces = reading.speak(synthesizer, words, voice, seed, options, speaker.channel)
+        summary, beginning = write_speech(pieces, place, output.file_format, synthesizer, show, output.timestamps)
+    if place is not None:
+        summary |= {"elapsed": round(time.monotonic() - started, 3), "seed": seed, "voice": voice.name}
+        output.present(summary, beginning, final_path(place), as_json)
 
 
 def check_outputs(place: Path | Free | None, timestamps: Path | None, others: dict[str, bool], as_json: bool) -> None:

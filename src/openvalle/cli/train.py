@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -243,44 +244,32 @@ Out = Annotated[
 ]
 
 
-@train.command("codec", cls=Command)
-def codec(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/codec")) -> None:
-    """Train the codec: audio -> tokens -> audio."""
-    launch("codec", recipe, overrides, out)
+PARTS = {  # what can be trained: folder of the run, help
+    "codec": ("codec", "Train the codec: audio -> tokens -> audio."),
+    "ar": ("ar", "Train the autoregressive model: text and a voice -> codebook 1."),
+    "nar": ("nar", "Train the non-autoregressive model: codebook 1 -> codebooks 2 to 8."),
+    "predict": (
+        "predicted",
+        "Fill recorded codebook 1 with a trained NAR model: codes that the codec's decoder is then tuned on.",
+    ),
+    "pack": ("model", "Put trained networks together into a model folder that `openvalle say --model` speaks with."),
+    "g2p": (
+        "g2p",
+        "Train the model that pronounces words no lexicon lists; scores.json says how well, on words it never saw.",
+    ),
+}
 
 
-@train.command("ar", cls=Command)
-def ar(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/ar")) -> None:
-    """Train the autoregressive model: text and a voice -> codebook 1."""
-    launch("ar", recipe, overrides, out)
+def build_command(part: str, folder: str) -> Callable[..., None]:
+    """Return the command that runs the training job `part`, by default in runs/`folder`."""
+
+    def launch(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs") / folder) -> None:
+        from openvalle.train.recipe import run
+
+        print(run(part, find_recipe(recipe), tuple(overrides or ()), out))
+
+    return launch
 
 
-@train.command("nar", cls=Command)
-def nar(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/nar")) -> None:
-    """Train the non-autoregressive model: codebook 1 -> codebooks 2 to 8."""
-    launch("nar", recipe, overrides, out)
-
-
-@train.command("predict", cls=Command)
-def predict(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/predicted")) -> None:
-    """Fill recorded codebook 1 with a trained NAR model: codes that the codec's decoder is then tuned on."""
-    launch("predict", recipe, overrides, out)
-
-
-@train.command("pack", cls=Command)
-def pack(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/model")) -> None:
-    """Put trained networks together into a model folder that `openvalle say --model` speaks with."""
-    launch("pack", recipe, overrides, out)
-
-
-@train.command("g2p", cls=Command)
-def g2p(recipe: Recipe, overrides: Overrides = None, out: Out = Path("runs/g2p")) -> None:
-    """Train the model that pronounces words no lexicon lists; scores.json says how well, on words it never saw."""
-    launch("g2p", recipe, overrides, out)
-
-
-def launch(part: str, recipe: str, overrides: list[str] | None, out: Path) -> None:
-    """Run the training job and print where its result is."""
-    from openvalle.train.recipe import run
-
-    print(run(part, find_recipe(recipe), tuple(overrides or ()), out))
+for _part, (_folder, _help) in PARTS.items():
+    train.command(_part, cls=Command, help=_help)(build_command(_part, _folder))

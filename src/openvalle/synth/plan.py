@@ -14,20 +14,19 @@ from typing import TypedDict
 
 import numpy as np
 
-from openvalle.errors import ConfigError, TextError, UserError
+from openvalle.errors import TextError, UserError
 from openvalle.synth.speech import USUAL_FRAMES, Timed
 from openvalle.synth.voice import Voice
 from openvalle.text.language import PLACEHOLDER, UserLexicon, Word, fill_in, lower_keys, phonemize, to_symbols
 from openvalle.text.lexicon import read_lexicon
 from openvalle.text.markup import Marked, Markup, Passage, choose_markup, parse_tags
-from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving
+from openvalle.text.sentences import CLAUSE, CLOSERS, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving
 from openvalle.text.ssml import parse_ssml
 from openvalle.types import ENGLISH, SIL
 
 log = logging.getLogger(__name__)
 
 LexiconLike = UserLexicon | str | Path | None
-_CLOSERS = "\"')]\u2019\u201d\u00bb"
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def pause_after(text: str) -> float:
     bare = text.rstrip()
     if text.count("\n", len(bare)) > 1:
         return PARAGRAPH
-    end = bare.rstrip(_CLOSERS)[-1:]
+    end = bare.rstrip(CLOSERS)[-1:]
     if end and end in ".!?\u2026\u3002":
         return SENTENCE
     return CLAUSE if end and end in ",;:\u2014\u2013" else NONE
@@ -255,14 +254,6 @@ class SpeechPlan:
     segments: Iterator[Segment]
     lead: float
     tail: float
-
-
-def choose_mode(mode: PromptMode | str) -> PromptMode:
-    """Return the prompt mode called by its name."""
-    try:
-        return PromptMode(mode)
-    except ValueError:
-        raise ConfigError(f"there is no prompt mode {mode!r}", f"use one of: {', '.join(PromptMode)}") from None
 
 
 def plan_segments(

@@ -14,7 +14,7 @@ from openvalle.config import override
 from openvalle.decode.ar import AROptions
 from openvalle.decode.nar import Windows
 from openvalle.decode.sampling import SamplingOptions
-from openvalle.errors import ModelError
+from openvalle.errors import ModelError, find_choice
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
 from openvalle.model.config import Alignment
 from openvalle.safety.consent import ConsentPolicy, choose_policy, require_consent
@@ -30,7 +30,6 @@ from openvalle.synth.plan import (
     Segment,
     SpeakOptions,
     SpeechPlan,
-    choose_mode,
     parse_script,
     plan_segments,
     scale_pauses,
@@ -293,7 +292,10 @@ class Synthesizer:
 
     def _plan(self, text: Text, voice: Voice, seed: int, how: SpeakOptions, options: AROptions) -> SpeechPlan:
         """Return what is to be spoken; voices are found before the first word is. Silences are as fast as words."""
-        mode, as_one = choose_mode(how.get("mode", PromptMode.ZERO_SHOT)), how.get("as_one", False)
+        mode, as_one = (
+            find_choice(PromptMode, how.get("mode", PromptMode.ZERO_SHOT), "prompt mode"),
+            how.get("as_one", False),
+        )
         lexicon, known = how.get("lexicon"), how.get("cast", {})
         if not isinstance(text, str | Script):
             sentences = scale_pauses(split_sentences(text, to_lexicon(lexicon), as_one=as_one), options.speed)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from openvalle.errors import TextError
+from openvalle.errors import find_choice
 from openvalle.text.g2p import keep_one_primary, spell
 from openvalle.text.language import CAPITAL, MORE, PLACEHOLDER, SMALL, UserLexicon, Word
 from openvalle.text.lexicon import DEFAULT, LONGEST, cmu_lexicon, letter, lexicon, plural
@@ -79,7 +79,8 @@ def choose_reading(
     if len(readings) == 1:
         return readings[DEFAULT]
     if word == "used":
-        return readings.get(_read_used(before, after), readings[DEFAULT])
+        passive = before and before[-1] in _BE and before[-1] not in _USED_TO_AFTER
+        return readings.get("VBD" if after == "to" and not passive else DEFAULT, readings[DEFAULT])
     if "None" in readings or "DT" in readings:  # a weak word: its strong form stands at the end of a clause
         strong = readings.get("None") or readings["DT"]
         return strong if ends else readings[DEFAULT]
@@ -88,11 +89,6 @@ def choose_reading(
         if tag in readings and (tag != rare or (before[-1:] and before[-1] in needed)):
             return readings[tag]
     return readings[DEFAULT]
-
-
-def _read_used(before: list[str], after: str | None) -> str:
-    passive = before and before[-1] in _BE and before[-1] not in _USED_TO_AFTER
-    return "VBD" if after == "to" and not passive else DEFAULT
 
 
 def _tags(word: str, readings: Mapping[str, Phones], before: list[str], after: str | None) -> tuple[str, ...]:
@@ -189,10 +185,7 @@ def read_out(text: str) -> str:
 
 def phonemize(text: str, backend: str, lexicon: UserLexicon, given: Sequence[Word]) -> list[Word]:
     """Return the words of a text with their phones; none if nothing in it can be spoken (see `FrontEnd`)."""
-    try:
-        source = Backend(backend)
-    except ValueError:
-        raise TextError(f"there is no phoneme back end {backend!r}", f"use {' or '.join(Backend)}") from None
+    source = find_choice(Backend, backend, "phoneme back end")
     normal = normalize(text)
     if normal.dropped:
         log.warning("left out what cannot be spoken: %s", " ".join(normal.dropped))
@@ -277,28 +270,19 @@ def _pronounce(tokens: Sequence[_Token], index: int) -> Phones:
     readings = lexicon().lookup(token.text.lower()) if starts and token.text.istitle() else None
     readings = readings or lexicon().lookup(token.text)
     if not readings:
-        return guess_phones(token.text)
+        return tuple(phone for part in _CAMEL.split(token.text) for phone in _guess(part))  # iPhone has two parts
     if len(readings) == 1 and token.text.lower() != "lead":
         return readings[DEFAULT]
-    before = [] if starts else [earlier.text.lower() for earlier in _sentence(tokens, index)]
+    start = index
+    while start > max(0, index - 2) and not tokens[start - 1].stop:
+        start -= 1
+    before = [earlier.text.lower() for earlier in tokens[start:index]]  # up to two words of the same sentence
     after = None if token.pause or index + 1 == len(tokens) else tokens[index + 1].text.lower()
     return choose_reading(token.text.lower(), readings, before, after, ends=after is None)
 
 
-def _sentence(tokens: Sequence[_Token], index: int) -> list[_Token]:
-    """Return up to two earlier words of the same sentence."""
-    start = index
-    while start > max(0, index - 2) and not tokens[start - 1].stop:
-        start -= 1
-    return list(tokens[start:index])
-
-
-def guess_phones(word: str) -> Phones:
+def _guess(word: str) -> Phones:
     """Return the phones of a word no lexicon lists: its letters if it has no vowel, else a learned guess."""
-    return tuple(phone for part in _CAMEL.split(word) for phone in _part(part))  # iPhone has two
-
-
-def _part(word: str) -> Phones:
     if listed := _look_up(word):
         return listed
     if not re.search("[aeiouy]", word, re.IGNORECASE) or len(word) == 1:
@@ -307,7 +291,11 @@ def _part(word: str) -> Phones:
     while end > 3 and word[end - 2 : end].lower() == "'s" and not listed:
         end -= 2
         listed = _look_up(word[:end]) if end <= LONGEST else None
-    phones = list(listed or _guess(word[:end]))
+    if not listed:
+        stem = word[:end].lower()
+        unstressed = cmu_lexicon().get(stem)
+        listed = add_stress(unstressed, spell(stem)) if unstressed else spell(stem)
+    phones = list(listed)
     for _ in range(end, len(word), 2):
         phones += plural(tuple(phones[-1:]))[1:]
     return tuple(phones)
@@ -316,11 +304,6 @@ def _part(word: str) -> Phones:
 def _look_up(word: str) -> Phones | None:
     readings = lexicon().lookup(word) if len(word) > 1 else None
     return readings[DEFAULT] if readings else None
-
-
-def _guess(word: str) -> Phones:
-    listed = cmu_lexicon().get(word.lower())
-    return add_stress(listed, spell(word.lower())) if listed else spell(word.lower())
 
 
 def add_stress(phones: Phones, model: Phones) -> Phones:

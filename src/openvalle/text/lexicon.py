@@ -12,7 +12,7 @@ from pathlib import Path
 
 from openvalle.errors import TextError
 from openvalle.hub import assets
-from openvalle.pipes import read_text
+from openvalle.pipes import read_given_text
 from openvalle.text.phones import MISAKI, Phones, is_vowel, read_ipa
 from openvalle.types import PHONES, VOWELS
 
@@ -22,14 +22,8 @@ def read_lexicon(path: str | Path) -> dict[str, Phones]:
 
     `TextError` names the file, the line and what is wrong with it.
     """
-    try:
-        lines = read_text(path).splitlines()
-    except OSError as error:
-        raise TextError(f"cannot read the lexicon {path}: {error.strerror}", "give the path of a TSV file") from None
-    except UnicodeDecodeError:
-        raise TextError(f"the lexicon {path} is not UTF-8 text", "save it as UTF-8") from None
     words: dict[str, Phones] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_given_text(path, "the lexicon").splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         word, phones = _entry(line, f"{path}, line {number}")

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from openvalle.errors import TextError
+from openvalle.errors import TextError, find_choice
 from openvalle.text.language import Word, clear_places, find_language, hold_place
 from openvalle.text.phones import Phones, UnknownSound, read_pronunciation
 
@@ -164,11 +164,8 @@ class Markup(StrEnum):
 
 
 def choose_markup(text: str, markup: Markup | str = Markup.AUTO) -> Markup:
-    """Return the markup of a text, by its name or, for `auto`, as the text begins; `TextError` for an unknown name."""
-    try:
-        chosen = Markup(markup)
-    except ValueError:
-        raise TextError(f"there is no markup {markup!r}", f"use one of: {', '.join(Markup)}") from None
+    """Return the markup of a text, by its name or, for `auto`, as the text begins; `ConfigError` if unknown."""
+    chosen = find_choice(Markup, markup, "markup")
     if chosen is not Markup.AUTO:
         return chosen
     return Markup.SSML if re.match(r"\s*(<\?xml[^>]*>\s*)?<speak[\s>/]", text) else Markup.TAGS

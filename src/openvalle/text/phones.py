@@ -19,7 +19,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from openvalle.errors import MissingExtra
+from openvalle.errors import import_extra
 from openvalle.types import PHONES, SIL, STRESSES, VOWELS
 
 Phones = tuple[str, ...]
@@ -166,16 +166,13 @@ def _stress_first(phones: Sequence[str]) -> Phones:
 
 def ask_espeak(words: Iterable[str]) -> dict[str, Phones]:
     """Return the phones of each word; `MissingExtra` if espeak-ng is not installed."""
-    try:
-        import espeakng_loader
-        from phonemizer.backend import EspeakBackend
-        from phonemizer.backend.espeak.wrapper import EspeakWrapper
-    except ImportError:
-        raise MissingExtra("espeak-ng (espeakng-loader, phonemizer-fork)", "espeak") from None
-    EspeakWrapper.set_library(espeakng_loader.get_library_path())
-    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    loader = import_extra("espeakng_loader", "espeak-ng (espeakng-loader, phonemizer-fork)", "espeak")
+    backend = import_extra("phonemizer.backend", "espeak-ng (espeakng-loader, phonemizer-fork)", "espeak")
+    library = backend.espeak.wrapper.EspeakWrapper
+    library.set_library(loader.get_library_path())
+    library.set_data_path(loader.get_data_path())
     spellings = sorted(set(words))
-    read = EspeakBackend("en-us", with_stress=True).phonemize(spellings, strip=True)
+    read = backend.EspeakBackend("en-us", with_stress=True).phonemize(spellings, strip=True)
     return {word: from_espeak(ipa) for word, ipa in zip(spellings, read, strict=True)}
 
 

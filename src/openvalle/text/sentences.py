@@ -18,7 +18,7 @@ from openvalle.types import ENGLISH
 PARAGRAPH, SENTENCE, CLAUSE, NONE = 0.7, 0.4, 0.2, 0.0
 _OPENING = r"\"'(\[\u2018\u201c\u00ab"
 _CLOSING = r"\"')\]\u2019\u201d\u00bb"
-_CLOSERS = "\"')]\u2019\u201d\u00bb"
+CLOSERS = "\"')]\u2019\u201d\u00bb"
 # Every pattern here is read in time linear in the text: where one begins, no other part of it can begin again.
 _SENTENCE = re.compile(rf"(?<=[.!?\u2026\u3002])[{_CLOSING}]*\s+(?=[{_OPENING}]*[^\Wa-z_{SMALL}]|[{_OPENING}]+\w)")
 _CLAUSE_BEGINS = re.compile(r"\s+[-\u2014\u2013(]\s?\w")
@@ -163,7 +163,7 @@ def _clauses(text: str) -> list[str]:
     start, ends = 0, []
     for space in _SPACE.finditer(text):
         word = text[start : space.start()]
-        bare = word.rstrip(_CLOSERS)
+        bare = word.rstrip(CLOSERS)
         ends_here = bare[-1:] in (*",;:\u2014\u2013",) or ")" in word[len(bare) :]
         if ends_here or _CLAUSE_BEGINS.match(text, space.start()):
             ends.append(space.start())

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from openvalle.errors import ConfigError, MissingExtra, TextError
+from openvalle.errors import ConfigError, TextError, import_extra
 from openvalle.text.language import read_out
 from openvalle.text.phones import FROM_ARPABET, MARKS, SEGMENTS
 from openvalle.types import ENGLISH, PAD, SIL, Vocabulary
@@ -162,11 +162,4 @@ def _splitter(tokenizers: Any) -> Any:
 
 
 def _library() -> Any:
-    try:
-        import tokenizers
-        import tokenizers.models
-        import tokenizers.pre_tokenizers
-        import tokenizers.trainers
-    except ImportError:
-        raise MissingExtra("tokenizers", "bpe") from None
-    return tokenizers
+    return import_extra("tokenizers", "tokenizers", "bpe")
