@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openvalle.cli import doctor as doctor_module
+from openvalle.cli import tools
 from openvalle.errors import MissingExtra
 from openvalle.synth.voice import Voice
 
@@ -158,8 +158,8 @@ def test_version(openvalle) -> None:
 
 
 def test_doctor_names_what_is_wrong(openvalle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_module, "_state", lambda part: "good" if part == "codec" else "damaged: ar.safetensors")
-    monkeypatch.setitem(doctor_module.EXTRAS, "plot", ("no_such_module",))
+    monkeypatch.setattr(tools, "_state", lambda part: "good" if part == "codec" else "damaged: ar.safetensors")
+    monkeypatch.setitem(tools.EXTRAS, "plot", ("no_such_module",))
     run = openvalle("doctor")
     assert run.code == 2
     assert "pip install 'openvalle[plot]'" in run.out
@@ -173,7 +173,7 @@ def test_doctor_says_how_to_get_the_weights_of_judges(openvalle, own_home: Path,
     from openvalle.speech_models.asr import WEIGHTS
     from openvalle.speech_models.campplus import WHEELS
 
-    monkeypatch.setattr(doctor_module, "_state", lambda part: "good")
+    monkeypatch.setattr(tools, "_state", lambda part: "good")
     monkeypatch.setattr(hub, "find_spec", lambda name: None)
     run = openvalle("doctor")
     for name, wheels in (
@@ -187,7 +187,7 @@ def test_doctor_says_how_to_get_the_weights_of_judges(openvalle, own_home: Path,
 
 
 def test_doctor_is_content(openvalle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_module, "_state", lambda part: "good")
+    monkeypatch.setattr(tools, "_state", lambda part: "good")
     run = openvalle("doctor", "--json")
     assert run.code == 0, run.err
     report = json.loads(run.out)
