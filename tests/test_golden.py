@@ -16,8 +16,7 @@ import pytest
 
 from openvalle import Audio, Synthesizer
 from openvalle.apps.dialogue import speak_dialogue
-from openvalle.synth.continuation import continue_clip
-from openvalle.synth.edit import Edit, EditKind, edit
+from openvalle.synth.edit import Edit, EditKind, continue_clip, edit
 from openvalle.synth.speech import join_speech
 
 FILE = Path(__file__).parent / "golden.npz"

@@ -7,7 +7,7 @@ import pytest
 
 from openvalle.audio import RATE, Audio
 from openvalle.errors import ConfigError, ModelError
-from openvalle.synth.continuation import continue_clip
+from openvalle.synth.edit import continue_clip
 from openvalle.synth.plan import PromptMode
 from openvalle.synth.recording import FADE_SECONDS
 from openvalle.synth.synthesizer import Synthesizer

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from openvalle.cli import options as opt
-from openvalle.errors import UserError
+from openvalle.errors import UserError, find_choice
 from openvalle.parallel import progress
 
 if TYPE_CHECKING:
@@ -90,10 +90,7 @@ class Running:
             raise UserError(f"{self.seeds!r} are no seeds", "give whole numbers, as 0,1,2") from None
         if bool(self.select) != (self.samples > 1):
             raise UserError("--samples and --select go together", "give for example --samples 5 --select sorted")
-        if self.select and self.select not in set(Selection):
-            hint = f"use {' or '.join(Selection)}"
-            raise UserError(f"there is no rule {self.select!r} to select a sample", hint)
-        rule = Selection(self.select) if self.select else None
+        rule = find_choice(Selection, self.select, "rule") if self.select else None
         many: dict[str, Any] = {"workers": self.jobs, "jobs": self.jobs, "samples": self.samples, "select": rule}
         seeds = seeds or tuple(range(protocol.runs))
         return EvaluationOptions(out, seeds, device=device, fresh=self.fresh, quiet=self.quiet, **many)
@@ -276,12 +273,11 @@ def spoofing(
     """
     from openvalle.evaluate.spoofing import Layout, Shares, export_spoofing
 
-    if layout not in set(Layout):
-        raise UserError(f"there is no layout {layout!r}", f"choose {' or '.join(Layout)}")
+    chosen = find_choice(Layout, layout, "layout")
     if not prefix or "/" in prefix or "\\" in prefix or prefix.startswith("."):
         raise UserError(f"{prefix!r} cannot begin a file's name", "use letters and digits")
     parts = Shares(train, dev)
     with progress() as show:
-        counts = export_spoofing(report, target, Layout(layout), parts, prefix, without or (), seed, progress=show)
+        counts = export_spoofing(report, target, chosen, parts, prefix, without or (), seed, progress=show)
     print(target)
     print(", ".join(f"{count} {name}" for name, count in counts.items()), file=sys.stderr)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections import Counter
@@ -232,13 +233,14 @@ def continue_(
     """
     place = free_output(output, clip, "continued")
     with status(quiet) as show:
-        from openvalle.synth.continuation import continue_clip
+        from openvalle.synth.edit import continue_clip
 
         synthesizer = model.load(asr)
         show("speaking")
         how: dict[str, Any] = {"candidates": candidates, "markup": markup, "lexicon": lexicon, "channel": channel}
         result = continue_clip(synthesizer, clip, text, transcript, seed, **how)
-    written = result.addition if only_new else result.clip
+    whole = result.clip
+    written = dataclasses.replace(whole, frames=whole.frames[result.start :]) if only_new else whole
     row = {
         "path": str(written.save(place, synthesizer.provenance.tags())),
         "seconds": round(written.seconds, 3),

@@ -1,38 +1,48 @@
-"""Speech editing: words of a recording are replaced, inserted or deleted; the rest of it stays as it is.
+"""Speech editing: words of a recording are replaced, inserted or deleted, or it goes on; the rest stays as it is.
 
 Forced alignment finds the span. Only the span is spoken again, with what comes before and after it as prompt and,
 where the model is aligned, with the sounds that follow in its text. Outside the span and its joins, `FADE_SECONDS`
 long, no sample changes.
+
+A recording that goes on (VALL-E 5.1, "continual") keeps all but the join at its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 
-from openvalle.audio import Channel
+from openvalle.audio import Audio, Channel
 from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, TextError
 from openvalle.model.config import Alignment
-from openvalle.synth.plan import PromptMode, Segment, Sentence, build_sentence
+from openvalle.synth.joints import add_silences, join_sentences
+from openvalle.synth.plan import LexiconLike, PromptMode, Script, Segment, build_sentence, parse_script
 from openvalle.synth.recording import (
+    FADE_SECONDS,
+    PAD_FRAMES,
     Clip,
     Recording,
     Source,
     Splice,
     context_end,
     context_start,
+    crossfade,
+    decode_like,
+    make_prompt,
     record,
     splice,
 )
-from openvalle.synth.speech import Quality, Speech
+from openvalle.synth.speech import Quality, Speech, join_speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.language import Word, phonemize
+from openvalle.text.markup import Markup
+from openvalle.text.sentences import SENTENCE
 from openvalle.types import SIL
 
 LEFT_SECONDS, RIGHT_SECONDS = 6.0, 4.0  # of what comes before and after that the model hears
@@ -150,7 +160,11 @@ def _locate(recording: Recording, one: Edit) -> EditSpan:
         hint = "name the words around it, too, so that it is there once"
         raise TextError(f"{one.old!r} is {len(places)} times in the transcript", hint)
     first, last = places[0], places[0] + len(wanted)
-    start, end = _find_symbols(recording, first, last)
+    own = [index for index, owner in enumerate(recording.owners) if first <= owner < last]
+    if not own:
+        what = f"{recording.words[first].text!r} cannot be found in the sound"
+        raise AudioError(what, "check the transcript of the recording")
+    start, end = own[0], own[-1] + 1  # pauses between the words included
     if one.kind is EditKind.INSERT:
         first, start = last, end
     if one.kind is EditKind.DELETE:
@@ -163,16 +177,6 @@ def _read_words(text: str, what: str) -> list[Word]:
         return phonemize(text)
     except TextError as error:
         raise TextError(f"the words {what} cannot be read: {error.what}", error.hint) from None
-
-
-def _find_symbols(recording: Recording, first: int, last: int) -> tuple[int, int]:
-    """Return the symbols [start, end) of the words [first, last), pauses between them included."""
-    own = [index for index, owner in enumerate(recording.owners) if first <= owner < last]
-    if not own:
-        raise AudioError(
-            f"{recording.words[first].text!r} cannot be found in the sound", "check the transcript of the recording"
-        )
-    return own[0], own[-1] + 1
 
 
 def _with_pause(recording: Recording, start: int, end: int) -> tuple[int, int]:
@@ -194,41 +198,25 @@ def _pronounce_in_context(recording: Recording, first: int, last: int, new: str)
     return tuple(inside if fits else alone)
 
 
-def sentence_between(words: Sequence[Word], keeps_pause: bool) -> Sentence:
-    """Return the sentence of words that stand inside an utterance: no pause before them and, mostly, none after."""
-    sentence = build_sentence(" ".join(word.text for word in words), words).without_pause()
-    if not keeps_pause and sentence.symbols[-1] == SIL:
-        sentence = replace(sentence, symbols=sentence.symbols[:-1], owners=sentence.owners[:-1])
-    return sentence
-
-
 def _edit_segments(
     synthesizer: Synthesizer, recording: Recording, spans: Sequence[EditSpan], seed: int, candidate: int
-) -> list[Segment]:
-    """Return what is to be spoken for the spans that get words."""
-    generator, segments = synthesizer.generator, []
-    is_aligned = generator.ar.config.alignment is Alignment.PHONEME
+) -> Iterator[Segment]:
+    """Yield what is to be spoken for the spans that get words: inside an utterance, without a pause before them."""
+    is_aligned = synthesizer.generator.ar.config.alignment is Alignment.PHONEME
     for number, span in enumerate(spans):
         if not span.words:
             continue
         left = recording.excerpt(context_start(recording, span.start, LEFT_SECONDS), span.start)
         right = recording.excerpt(span.end, context_end(recording, span.end, RIGHT_SECONDS))
         # what comes after is heard first: the span then goes on from what comes before it
-        prompt = right.then(left) if left.symbols and right.symbols else left if left.symbols else right
+        prompt = make_prompt(synthesizer.generator, right.then(left))
         follows = recording.symbols[span.end : span.end + FOLLOWING]
         keeps_pause = span.words[-1].pause and follows[:1] not in ((SIL,), ())
-        segments.append(
-            Segment(
-                sentence_between(span.words, keeps_pause),
-                prompt.voice(generator),
-                seed,
-                number,
-                candidate=candidate,
-                mode=PromptMode.CONTINUAL,
-                following=follows if is_aligned else (),
-            )
-        )
-    return segments
+        words = build_sentence(" ".join(word.text for word in span.words), span.words).without_pause()
+        if words.symbols[-1] == SIL and not keeps_pause:
+            words = replace(words, symbols=words.symbols[:-1], owners=words.owners[:-1])
+        segment = Segment(words, prompt, seed, number, candidate=candidate)
+        yield replace(segment, mode=PromptMode.CONTINUAL, following=follows if is_aligned else ())
 
 
 def _assemble(
@@ -269,3 +257,94 @@ def _rank(results: Sequence[Edited], recording: Recording, asr: str) -> list[Edi
         )
         scored.append(replace(take, quality=quality))
     return [scored[index] for index in reranker.order([take.quality for take in scored])]
+
+
+PROMPT_SECONDS = 10.0  # of the recording's end that the model hears
+
+
+@dataclass(frozen=True, eq=False)
+class Continued:
+    """A recording and what follows: samples before `start` are the recording's own."""
+
+    clip: Clip
+    start: int
+    text: str
+    speech: Speech  # what was added, at the models' rate and level
+
+
+def continue_clip(
+    synthesizer: Synthesizer,
+    clip: Source,
+    text: str,
+    transcript: str | None = None,
+    seed: int = 0,
+    options: AROptions | None = None,
+    *,
+    candidates: int = 1,
+    markup: Markup | str = Markup.AUTO,
+    lexicon: LexiconLike = None,
+    channel: Channel | str = Channel.AUTO,
+) -> Continued:
+    """Return the recording followed by `text`; it keeps every sample but its last 10 ms, where the two are joined.
+
+    Silence at the recording's end beyond a sentence's pause is left out. `transcript`: what is said in the clip;
+    without it, speech recognition finds it; `channel`: of a recording of several, the one that is heard.
+    """
+    recording = record(synthesizer.generator, clip, transcript, channel, synthesizer.asr)
+    end = int(recording.edges[-1])  # the frame at which the recording is left
+    if recording.symbols[-1] == SIL:  # a sentence's pause after its last word
+        end = min(end, int(recording.edges[-2]) + int(SENTENCE * recording.frame_rate) // 2 * 2)
+    script = parse_script(text, markup, lexicon)
+    if any(passage.voice for passage in script.passages):
+        raise TextError("a recording goes on in its own voice", "leave [voice:...] and [S1] out")
+    segments = _continuation_segments(synthesizer, recording, end, script, seed)
+    pieces = synthesizer.speak_segments(segments, options or synthesizer.options, candidates)
+    first, pause = next(pieces)
+    first, lead = _decode_in_context(synthesizer, recording, end, first)
+    sentences = synthesizer.mark(join_sentences(chain([(first, pause)], pieces)))
+    joined = join_speech(list(add_silences(sentences, script.lead, script.tail)))
+    own = recording.clip
+    added = own.match_channels(Audio(joined.audio.samples / np.float32(recording.gain), joined.audio.rate))
+    stop = min(recording.sample(end), len(own.frames))
+    fade = min(round(FADE_SECONDS * own.rate), stop, len(lead))
+    join = crossfade(own.frames[stop - fade : stop], lead[len(lead) - fade :])
+    frames = np.concatenate([own.frames[: stop - fade], join, added])
+    said = f"{recording.text} {joined.text}"
+    return Continued(replace(own, frames=frames), stop - fade, said, joined)
+
+
+def _continuation_segments(
+    synthesizer: Synthesizer, recording: Recording, end: int, script: Script, seed: int
+) -> Iterator[Segment]:
+    """Return the segments to speak: the first goes on from the recording's end, the others have it as their voice."""
+    count = len(recording.symbols)
+    part = recording.excerpt(context_start(recording, count, PROMPT_SECONDS), count)
+    surplus = int(recording.edges[-1]) - end
+    part = replace(
+        part,
+        codes=part.codes[: len(part.codes) - surplus],
+        durations=(*part.durations[:-1], part.durations[-1] - surplus),
+    )
+    voice = make_prompt(synthesizer.generator, part)
+    # a sentence that ended without a pause in the recording gets one from the text
+    paused = part.symbols[-1] == SIL or recording.text.rstrip()[-1:] not in tuple(".!?;:,")
+    for number, sentence in enumerate(script.sentences()):
+        if number:
+            yield Segment(sentence, voice, seed, number)
+        else:
+            first = sentence.without_pause() if paused else sentence
+            yield Segment(first, voice, seed, number, mode=PromptMode.CONTINUAL)
+
+
+def _decode_in_context(
+    synthesizer: Synthesizer, recording: Recording, end: int, speech: Speech
+) -> tuple[Speech, np.ndarray]:
+    """Return the first sentence as the codec decodes it after the recording's own codes, and the sound of these
+    (samples, channels) at the clip's rate and level, for the join."""
+    before = recording.codes[max(0, end - PAD_FRAMES) : end]
+    both = np.concatenate([before, speech.codes])
+    sound = synthesizer.generator.decode(both)
+    cut = len(before) * synthesizer.generator.spec.hop
+    lead = decode_like(synthesizer, recording, both)[: round(len(before) * recording.clip.rate / recording.frame_rate)]
+    audio = Audio(np.ascontiguousarray(sound.samples[cut:]), sound.rate)
+    return replace(speech, audio=audio), lead

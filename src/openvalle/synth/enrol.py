@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from openvalle.synth.clip_quality import (
 from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.plan import Sentence, place_in_time
 from openvalle.synth.speech import Quality, Speech
-from openvalle.synth.voice import Voice, now
+from openvalle.synth.voice import PromptExcerpt, Voice, now
 from openvalle.text.language import Word, find_language, phonemize
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import FRAME_RATE, SIL
@@ -251,18 +252,16 @@ def blend(first: Voice, second: Voice, share: float = 0.5, name: str = "blend") 
             f"{first.name!r} speaks {first.language}, {second.name!r} {second.language}", "blend voices of one language"
         )
     whole = min(BLEND_SECONDS, first.seconds / (1 - share), second.seconds / share)
-    parts = [_tail(first, whole * (1 - share)), _head(second, whole * share)]
-    symbols, durations = [*parts[0][1]], [*parts[0][2]]
-    skipped = int(symbols[-1] == parts[1][1][0])  # no two neighbours may be equal
-    if skipped:
-        durations[-1] += parts[1][2][0]
-    symbols += parts[1][1][skipped:]
-    durations += parts[1][2][skipped:]
+    lengths = [whole * part * FRAME_RATE for part in (1 - share, share)]
+    skipped = len(first.symbols) - _count_symbols(first.symbols[::-1], first.durations[::-1], lengths[0])
+    taken = _count_symbols(second.symbols, second.durations, lengths[1])
+    before = PromptExcerpt(first.codes, first.symbols, first.durations).cut(skipped, len(first.symbols))
+    joined = before.then(PromptExcerpt(second.codes, second.symbols, second.durations).cut(0, taken))
     agreed = [f"{voice.name}: {voice.consent}" for voice in (first, second) if voice.consent.strip()]
     return Voice(
-        codes=np.concatenate([parts[0][0], parts[1][0]]),
-        symbols=tuple(symbols),
-        durations=tuple(durations),
+        codes=joined.codes,
+        symbols=joined.symbols,
+        durations=joined.durations,
         text=f"{first.text} / {second.text}",
         codec_digest=first.codec_digest,
         symbols_digest=first.symbols_digest,
@@ -275,20 +274,7 @@ def blend(first: Voice, second: Voice, share: float = 0.5, name: str = "blend") 
     )
 
 
-def _head(voice: Voice, seconds: float) -> tuple[np.ndarray, list[str], list[int]]:
-    """Return codes, symbols and durations of about the first `seconds`, up to a pause if there is one near."""
-    edges = np.cumsum([0, *voice.durations])
-    wanted = seconds / voice.seconds * edges[-1]
-    cost = np.abs(edges[1:] - wanted) - 0.25 * wanted * np.array([symbol == SIL for symbol in voice.symbols])
-    count = int(np.argmin(cost)) + 1
-    return voice.codes[: edges[count]], list(voice.symbols[:count]), list(voice.durations[:count])
-
-
-def _tail(voice: Voice, seconds: float) -> tuple[np.ndarray, list[str], list[int]]:
-    """Return the same of about the last `seconds`."""
-    edges = np.cumsum([0, *voice.durations])
-    wanted = edges[-1] - seconds / voice.seconds * edges[-1]
-    is_pause = np.array([symbol == SIL for symbol in voice.symbols])
-    cost = np.abs(edges[:-1] - wanted) - 0.25 * (edges[-1] - wanted) * is_pause
-    start = int(np.argmin(cost))
-    return voice.codes[edges[start] :], list(voice.symbols[start:]), list(voice.durations[start:])
+def _count_symbols(symbols: Sequence[str], durations: Sequence[int], frames: float) -> int:
+    """Return how many of the symbols last about so many frames, up to a pause if there is one near."""
+    is_pause = np.array([symbol == SIL for symbol in symbols])
+    return int(np.argmin(np.abs(np.cumsum(durations) - frames) - 0.25 * frames * is_pause)) + 1

@@ -38,7 +38,7 @@ from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.plan import Segment, Sentence, build_sentence
 from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike
-from openvalle.synth.voice import Voice
+from openvalle.synth.voice import PromptExcerpt, Voice
 from openvalle.text.language import Word, phonemize
 from openvalle.text.symbols import TextUnit
 from openvalle.types import CodecSpec
@@ -131,46 +131,22 @@ class Recording:
 
     def excerpt(self, start: int, end: int) -> PromptExcerpt:
         """Return the symbols [start, end) with their codes."""
-        edges = self.edges
         words = dict.fromkeys(owner for owner in self.owners[start:end] if owner >= 0)
         text = " ".join(self.words[word].text for word in words)
-        return PromptExcerpt(
-            self.codes[edges[start] : edges[end]], self.symbols[start:end], self.durations[start:end], text
-        )
+        return PromptExcerpt(self.codes, self.symbols, self.durations, text).cut(start, end)
 
     def sample(self, frame: int) -> int:
         """Return the clip's sample at the beginning of a frame."""
         return round(frame * self.clip.rate / self.frame_rate)
 
 
-@dataclass(frozen=True, eq=False)
-class PromptExcerpt:
-    """A stretch of a recording."""
-
-    codes: np.ndarray
-    symbols: tuple[str, ...]
-    durations: tuple[int, ...]
-    text: str  # its words
-
-    def then(self, other: PromptExcerpt) -> PromptExcerpt:
-        """Return both, one after the other; equal symbols that meet become one, as models expect."""
-        symbols, durations = list(self.symbols), list(self.durations)
-        for symbol, frames in zip(other.symbols, other.durations, strict=True):
-            if symbols and symbols[-1] == symbol:
-                durations[-1] += frames
-            else:
-                symbols.append(symbol)
-                durations.append(frames)
-        text = f"{self.text} {other.text}".strip()
-        return PromptExcerpt(np.concatenate([self.codes, other.codes]), tuple(symbols), tuple(durations), text)
-
-    def voice(self, generator: SpeechGenerator) -> Voice:
-        """Return the part as a prompt, in the model's text unit."""
-        symbols, durations = self.symbols, self.durations
-        if generator.table.unit is TextUnit.BPE:
-            symbols, durations = tuple(generator.table.pieces(self.text)), ()
-        digests = {"codec_digest": generator.spec.digest, "symbols_digest": generator.table.digest}
-        return Voice(self.codes, symbols, durations, self.text, **digests, name="recording")
+def make_prompt(generator: SpeechGenerator, part: PromptExcerpt) -> Voice:
+    """Return a part of a recording as a prompt, in the model's text unit."""
+    symbols, durations = part.symbols, part.durations
+    if generator.table.unit is TextUnit.BPE:
+        symbols, durations = tuple(generator.table.pieces(part.text)), ()
+    digests = {"codec_digest": generator.spec.digest, "symbols_digest": generator.table.digest}
+    return Voice(part.codes, symbols, durations, part.text, **digests, name="recording")
 
 
 def record(

@@ -163,6 +163,34 @@ class Voice:
             raise ModelError(f"{path}: {error.what}", hint) from None
 
 
+@dataclass(frozen=True, eq=False)
+class PromptExcerpt:
+    """A stretch of a recording or voice, as prompts are made of: `codes` (T, Q), and `durations` in frames."""
+
+    codes: np.ndarray
+    symbols: tuple[str, ...]
+    durations: tuple[int, ...]
+    text: str = ""  # its words
+
+    def cut(self, start: int, end: int) -> PromptExcerpt:
+        """Return the symbols [start, end) with their codes."""
+        edges = np.cumsum([0, *self.durations])
+        codes = self.codes[edges[start] : edges[end]]
+        return PromptExcerpt(codes, self.symbols[start:end], self.durations[start:end], self.text)
+
+    def then(self, other: PromptExcerpt) -> PromptExcerpt:
+        """Return both, one after the other; equal symbols that meet become one, as models expect."""
+        symbols, durations = list(self.symbols), list(self.durations)
+        for symbol, frames in zip(other.symbols, other.durations, strict=True):
+            if symbols and symbols[-1] == symbol:
+                durations[-1] += frames
+            else:
+                symbols.append(symbol)
+                durations.append(frames)
+        text = f"{self.text} {other.text}".strip()
+        return PromptExcerpt(np.concatenate([self.codes, other.codes]), tuple(symbols), tuple(durations), text)
+
+
 def list_builtin_voices() -> list[Path]:
     """Return the files of the voices in the package, the default one first, the others by name."""
     folder = assets() / "voices"
