@@ -12,7 +12,7 @@ import soundfile
 from openvalle.audio import RATE, Audio, resample, silence
 from openvalle.errors import AudioError, TextError
 from openvalle.synth.edit import Edit, Edited, EditKind, edit, locate_edits
-from openvalle.synth.recording import FADE_SECONDS, Clip, Recording, record
+from openvalle.synth.recording import FADE_SECONDS, Clip, Recording, make_prompt, record
 from openvalle.synth.synthesizer import Synthesizer
 
 TEXT = "saw, see, saw, see"
@@ -166,7 +166,7 @@ def test_a_prompt_is_in_the_model_s_text_unit(synthesizer: Synthesizer, recordin
     count = len(recording.symbols)
     excerpt = recording.excerpt(0, count)
     assert excerpt.text == "saw see saw see"
-    voice = excerpt.voice(synthesizer.generator)
+    voice = make_prompt(synthesizer.generator, excerpt)
     assert voice.symbols == recording.symbols
     twice = excerpt.then(excerpt)
     assert twice.text == "saw see saw see saw see saw see"
