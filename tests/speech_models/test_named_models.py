@@ -178,8 +178,7 @@ def test_utmos_is_read_from_its_file(utmos, clip):
 
 
 def test_wrong_files_are_named(unispeech, utmos, tmp_path):
-    from openvalle.speech_models.fairseq import UniSpeechEncoder
-    from openvalle.speech_models.fairseq import UTMOS
+    from openvalle.speech_models.fairseq import UTMOS, UniSpeechEncoder
 
     with pytest.raises(ModelError, match="there is no UniSpeech speaker model at"):
         UniSpeechEncoder(tmp_path / "nothing.pth")

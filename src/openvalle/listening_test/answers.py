@@ -55,8 +55,11 @@ class Submission(Config):
     answers: tuple[Answer, ...] = Field((), max_length=100_000)
 
 
-def check_answer(study: Study, trial: Trial, answer: Answer) -> None:
-    """Raise `UserError` if the answer does not belong to the trial or is none of those allowed."""
+def check_answer(study: Study, trials: Sequence[Trial], answer: Answer) -> None:
+    """Raise `UserError` if the answer belongs to none of a rater's trials, or is none of those allowed."""
+    if answer.trial >= len(trials):
+        raise UserError(f"there is no trial {answer.trial}", "reload the page")
+    trial = trials[answer.trial]
     if answer.clips != trial.clips or answer.reference != trial.reference:
         raise UserError("the answer belongs to another trial", "reload the page")
     wanted = len(trial.clips) if study.design.kind is TestKind.MUSHRA and trial.stage != "headphones" else 1
@@ -83,10 +86,8 @@ def read_submission(study: Study, path: Path) -> Submission:
         raise UserError(f"{path} belongs to another listening test", f"this one is {study.id}")
     trials = schedule(study, submission.number)
     for answer in submission.answers:
-        if answer.trial >= len(trials):
-            raise UserError(f"{path}: there is no trial {answer.trial}", "leave the file out")
         try:
-            check_answer(study, trials[answer.trial], answer)
+            check_answer(study, trials, answer)
         except UserError as error:
             raise UserError(f"{path}, trial {answer.trial}: {error.what}", "leave the file out") from None
     return merge([submission])[0]
@@ -194,10 +195,7 @@ class Store:
         """Keep an answer. One given before stays as it was, and the repetition is counted."""
         with self._transaction() as base:
             rater = self._known(token)
-            trials = schedule(self._study, rater.number)
-            if answer.trial >= len(trials):
-                raise Refused(400, f"there is no trial {answer.trial}", "reload the page")
-            check_answer(self._study, trials[answer.trial], answer)
+            check_answer(self._study, schedule(self._study, rater.number), answer)
             key = (rater.id, answer.trial)
             before = base.execute("SELECT answer FROM answers WHERE rater = ? AND trial = ?", key).fetchone()
             if before is None and rater.finished:

@@ -128,9 +128,11 @@ def build_study(
     """Write a new test into `folder` (which must not be there, or empty) and return it."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already", "choose another folder; a test is never overwritten")
-    items = common_items(design, sources)
+    check_systems(design, sources)
+    clips = find_all_clips(sources)
+    items = common_items(clips, sources.only_common)
     with atomic_folder(folder) as part:
-        study = _Builder(part / AUDIO_FOLDER, design, sources, sound or Sound()).build(items, progress)
+        study = _Builder(part / AUDIO_FOLDER, design, sources, sound or Sound(), clips).build(items, progress)
         study.save(part / STUDY_FILE)
     return study
 
@@ -150,17 +152,19 @@ def find_clips(folder: Path, name: str) -> dict[str, Path]:
     return found
 
 
-def common_items(design: Design, sources: Sources) -> list[str]:
-    """Return the items that the test is made of; `UserError` names what is missing where."""
-    check_systems(design, sources)
-    folders = {name: find_clips(folder, name) for name, folder in sources.systems.items()}
-    if sources.reference is not None:
-        folders[REFERENCE] = find_clips(sources.reference, REFERENCE)
+def find_all_clips(sources: Sources) -> dict[str, dict[str, Path]]:
+    """Return the clips of each system, and of the reference, by item."""
+    folders = {**sources.systems, **({} if sources.reference is None else {REFERENCE: sources.reference})}
+    return {name: find_clips(folder, name) for name, folder in folders.items()}
+
+
+def common_items(folders: Mapping[str, Mapping[str, Path]], only_common: bool = False) -> list[str]:
+    """Return the items that all folders hold; `UserError` names what is missing where, unless `only_common`."""
     everything = sorted({item for clips in folders.values() for item in clips})
     common = [item for item in everything if all(item in clips for clips in folders.values())]
     if not common:
         raise UserError("the folders have no item in common", "files of one item need the same name in every folder")
-    if len(common) < len(everything) and not sources.only_common:
+    if len(common) < len(everything) and not only_common:
         lost = {name: [item for item in everything if item not in clips] for name, clips in folders.items()}
         shown = "; ".join(f"{name} lacks {len(gone)} ({', '.join(gone[:3])})" for name, gone in lost.items() if gone)
         raise UserError(
@@ -192,13 +196,12 @@ def check_systems(design: Design, sources: Sources) -> None:
 class _Builder:
     """Writes clips under names that say nothing, and keeps the key."""
 
-    def __init__(self, folder: Path, design: Design, sources: Sources, sound: Sound) -> None:
-        self._folder, self._design, self._sources, self._sound = folder, design, sources, sound
+    def __init__(
+        self, folder: Path, design: Design, sources: Sources, sound: Sound, paths: Mapping[str, Mapping[str, Path]]
+    ) -> None:
+        self._folder, self._design, self._sources, self._sound, self._paths = folder, design, sources, sound, paths
         self._rng = np.random.default_rng(design.seed)
         self._clips: dict[str, Stimulus] = {}
-        self._paths = {name: find_clips(path, name) for name, path in sources.systems.items()}
-        if sources.reference is not None:
-            self._paths[REFERENCE] = find_clips(sources.reference, REFERENCE)
 
     def build(self, items: list[str], progress: Progress | None) -> Study:
         """Write every clip and return the test."""

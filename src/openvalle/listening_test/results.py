@@ -114,59 +114,34 @@ def is_caught(study: Study, answer: Answer) -> bool:
 
 def reasons(study: Study, submission: Submission, rules: Exclusion) -> list[str]:
     """Return why a rater is left out; empty for one who counts."""
-    checks = (_catches, _headphones, _share, _speed, _sameness, _hidden)
-    return [why for check in checks if (why := check(study, submission, rules))]
-
-
-def _catches(study: Study, submission: Submission, rules: Exclusion) -> str:
-    wrong = [is_caught(study, answer) for answer in submission.answers if trial_role(study, answer) is Role.CATCH]
+    by_role: dict[Role, list[Answer]] = {role: [] for role in Role}
+    for answer in submission.answers:
+        by_role[trial_role(study, answer)].append(answer)
+    counted, tones = by_role[Role.SYSTEM], by_role[Role.TONES]
+    found = []
+    wrong = [is_caught(study, answer) for answer in by_role[Role.CATCH]]
     if wrong and np.mean(wrong) > rules.max_failed_catches:
-        return f"{sum(wrong)} of {len(wrong)} catch trials wrong"
-    return ""
-
-
-def _headphones(study: Study, submission: Submission, rules: Exclusion) -> str:
-    given = [answer for answer in submission.answers if trial_role(study, answer) is Role.TONES]
-    right = sum(answer.values[0] == study.clips[answer.clips[0]].answer for answer in given)
+        found.append(f"{sum(wrong)} of {len(wrong)} catch trials wrong")
+    right = sum(answer.values[0] == study.clips[answer.clips[0]].answer for answer in tones)
     # a check left in the middle says nothing
-    if len(given) == len(study.headphones) > 0 and right < rules.min_headphones:
-        return f"{right} of {len(given)} right in the headphone check"
-    return ""
-
-
-def _share(study: Study, submission: Submission, rules: Exclusion) -> str:
+    if len(tones) == len(study.headphones) > 0 and right < rules.min_headphones:
+        found.append(f"{right} of {len(tones)} right in the headphone check")
     share = len(submission.answers) / len(schedule(study, submission.number))
-    return f"answered {share:.0%} of the trials" if share < rules.min_answers else ""
-
-
-def _speed(study: Study, submission: Submission, rules: Exclusion) -> str:
-    seconds = [answer.seconds for answer in submission.answers if trial_role(study, answer) is Role.SYSTEM]
-    if seconds and np.median(seconds) < rules.min_seconds:
-        return f"{np.median(seconds):.1f} s for a trial"
-    return ""
-
-
-def _sameness(study: Study, submission: Submission, rules: Exclusion) -> str:
-    counted = [answer for answer in submission.answers if trial_role(study, answer) is Role.SYSTEM]
-    if rules.constant and len(counted) >= CONSTANT_TRIALS and len({v for a in counted for v in a.values}) == 1:
-        return f"the same answer to {len(counted)} trials"
-    return ""
-
-
-def _hidden(study: Study, submission: Submission, rules: Exclusion) -> str:
-    if study.design.kind is not TestKind.MUSHRA:
-        return ""
-    given = [
-        value
-        for answer in submission.answers
-        if trial_role(study, answer) is Role.SYSTEM
-        for clip, value in zip(shown_stimuli(study, answer), answer.values, strict=True)
-        if clip.role is Role.HIDDEN
-    ]
-    low = [value < rules.hidden_below for value in given]
-    if low and np.mean(low) > rules.hidden_share:
-        return f"the hidden reference under {rules.hidden_below:g} in {sum(low)} of {len(low)} trials"
-    return ""
+    if share < rules.min_answers:
+        found.append(f"answered {share:.0%} of the trials")
+    seconds = np.median([answer.seconds for answer in counted]) if counted else np.inf
+    if seconds < rules.min_seconds:
+        found.append(f"{seconds:.1f} s for a trial")
+    given = [value for answer in counted for value in answer.values]
+    if rules.constant and len(counted) >= CONSTANT_TRIALS and len(set(given)) == 1:
+        found.append(f"the same answer to {len(counted)} trials")
+    if study.design.kind is TestKind.MUSHRA:
+        clips = [clip for answer in counted for clip in shown_stimuli(study, answer)]
+        pairs = zip(clips, given, strict=True)
+        low = [value < rules.hidden_below for clip, value in pairs if clip.role is Role.HIDDEN]
+        if low and np.mean(low) > rules.hidden_share:
+            found.append(f"the hidden reference under {rules.hidden_below:g} in {sum(low)} of {len(low)} trials")
+    return found
 
 
 Results = dict[str, Any]

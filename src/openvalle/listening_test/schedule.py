@@ -94,66 +94,55 @@ def comparisons(
     return tuple(made)
 
 
+LESSONS = {  # after a training trial with a poor clip, and with a good one
+    TestKind.CMOS: (
+        "B was made dull and noisy on purpose: most people answer that B is worse or much worse.",
+        "Both were the same recording: “about the same” is the right answer when you hear no difference.",
+    ),
+    TestKind.MOS: (
+        "This was made dull and noisy on purpose: most people answer “bad” or “poor”.",
+        "Judge the clip as a whole. The upper end of the scale is for speech that you would take for a person talking.",
+    ),
+    TestKind.SMOS: (
+        "This is one and the same recording, made dull and noisy. The voice is the same: the answer goes to the high "
+        "end, because only the voice counts here, not the sound quality.",
+        "This was the very same recording: certainly the same speaker.",
+    ),
+    TestKind.MUSHRA: (
+        "One clip was the reference itself and belongs at 100. The other was made dull and noisy and belongs far "
+        "below.",
+        "Both clips were the reference itself and belong at 100. In every trial at least one clip is the reference.",
+    ),
+}
+
+
 def trainings(design: Design, items: Sequence[str], pair: KnownPair) -> tuple[Trial, ...]:
     """Return the first trials, whose answer is explained afterwards."""
     made = []
     for number in range(design.training):
-        item = items[number % len(items)]
-        good, other = pair(Role.TRAINING, item, number % 2 == 0)
-        if design.kind is TestKind.CMOS:
-            made.append(_cmos_training(item, good, other, number))
-        elif design.kind is TestKind.MOS:
-            made.append(_mos_training(item, good, other, number))
-        elif design.kind is TestKind.SMOS:
-            lesson = SMOS_LESSONS[number % 2]
-            made.append(Trial(stage="training", item=item, clips=(other,), reference=good, lesson=lesson))
-        else:
+        item, is_poor = items[number % len(items)], number % 2 == 0
+        good, other = pair(Role.TRAINING, item, is_poor)
+        trial = _known_trial(design.kind, item, good, other)
+        if design.kind is TestKind.MUSHRA:
             hidden, _ = pair(Role.TRAINING, item, False)
-            clips = (other, hidden) if number % 2 == 0 else (hidden, other)
-            lesson = MUSHRA_LESSONS[number % 2]
-            made.append(Trial(stage="training", item=item, clips=clips, reference=good, lesson=lesson))
+            trial = trial.model_copy(update={"clips": (other, hidden) if is_poor else (hidden, other)})
+        lesson = LESSONS[design.kind][number % 2]
+        made.append(trial.model_copy(update={"stage": "training", "lesson": lesson}))
     return tuple(made)
-
-
-SMOS_LESSONS = (
-    "This is one and the same recording, made dull and noisy. The voice is the same: the answer goes to the high end, "
-    "because only the voice counts here, not the sound quality.",
-    "This was the very same recording: certainly the same speaker.",
-)
-MUSHRA_LESSONS = (
-    "One clip was the reference itself and belongs at 100. The other was made dull and noisy and belongs far below.",
-    "Both clips were the reference itself and belong at 100. In every trial at least one clip is the reference.",
-)
-
-
-def _cmos_training(item: str, good: str, other: str, number: int) -> Trial:
-    if number % 2 == 0:
-        lesson = "B was made dull and noisy on purpose: most people answer that B is worse or much worse."
-    else:
-        lesson = "Both were the same recording: “about the same” is the right answer when you hear no difference."
-    return Trial(stage="training", item=item, clips=(good, other), lesson=lesson)
-
-
-def _mos_training(item: str, good: str, other: str, number: int) -> Trial:
-    if number % 2 == 0:
-        lesson = "This was made dull and noisy on purpose: most people answer “bad” or “poor”."
-        return Trial(stage="training", item=item, clips=(other,), lesson=lesson)
-    lesson = (
-        "Judge the clip as a whole. The upper end of the scale is for speech that you would take for a person talking."
-    )
-    return Trial(stage="training", item=item, clips=(good,), lesson=lesson)
 
 
 def catches(design: Design, items: Sequence[str], pair: KnownPair) -> tuple[Trial, ...]:
     """Return the trials whose answer is known; a mushra test has its hidden references instead."""
-    made = []
-    for number in range(0 if design.kind is TestKind.MUSHRA else design.catches):
-        item = items[-1 - number % len(items)]
-        good, other = pair(Role.CATCH, item, design.kind is not TestKind.SMOS)
-        if design.kind is TestKind.CMOS:
-            made.append(Trial(stage="test", item=item, clips=(good, other)))
-        elif design.kind is TestKind.MOS:
-            made.append(Trial(stage="test", item=item, clips=(other,)))
-        else:
-            made.append(Trial(stage="test", item=item, clips=(other,), reference=good))
-    return tuple(made)
+    count = 0 if design.kind is TestKind.MUSHRA else design.catches
+    chosen = [items[-1 - number % len(items)] for number in range(count)]
+    return tuple(
+        _known_trial(design.kind, item, *pair(Role.CATCH, item, design.kind is not TestKind.SMOS)) for item in chosen
+    )
+
+
+def _known_trial(kind: TestKind, item: str, good: str, other: str) -> Trial:
+    """Return a trial about `other`, for which `good` is what it is compared with."""
+    clips = (good, other) if kind is TestKind.CMOS else (other,)
+    return Trial(
+        stage="test", item=item, clips=clips, reference=good if kind in (TestKind.SMOS, TestKind.MUSHRA) else ""
+    )

@@ -29,7 +29,7 @@ from openvalle.errors import UserError
 from openvalle.files import atomic_folder
 from openvalle.listening_test.answers import Answer, Refused, Store
 from openvalle.listening_test.schedule import schedule
-from openvalle.listening_test.study import AUDIO_FOLDER, Study, TestKind, Trial, load_study
+from openvalle.listening_test.study import AUDIO_FOLDER, Study, TestKind, load_study
 
 PAGE_FILES = {
     "index.html": "text/html",
@@ -65,16 +65,12 @@ def public_study(study: Study) -> dict[str, Any]:
 
 def public_trials(study: Study, number: int) -> list[dict[str, Any]]:
     """Return the trials of rater `number` as the page shows them; a catch looks like any other."""
-    return [_public(study, trial) for trial in schedule(study, number)]
-
-
-def _public(study: Study, trial: Trial) -> dict[str, Any]:
-    shown: dict[str, Any] = {"stage": trial.stage, "clips": list(trial.clips), "reference": trial.reference}
-    if study.design.show_text and (text := study.texts.get(trial.item, "")):
-        shown["text"] = text
-    if trial.lesson:
-        shown["lesson"] = trial.lesson
-    return shown
+    made = []
+    for trial in schedule(study, number):
+        text = study.texts.get(trial.item, "") if study.design.show_text else ""
+        beside = {name: value for name, value in (("text", text), ("lesson", trial.lesson)) if value}
+        made.append({"stage": trial.stage, "clips": list(trial.clips), "reference": trial.reference, **beside})
+    return made
 
 
 def audio_type(name: str) -> str:
@@ -221,6 +217,13 @@ class ListeningServer(ThreadingHTTPServer):
         return {"finished": is_finished, "code": self.study.design.code if is_finished else ""}
 
 
+ADDRESSES: dict[str, tuple[type[Config], Any]] = {  # what is sent there, and what answers it
+    "/api/join": (JoinRequest, ListeningServer.join),
+    "/api/answer": (AnswerRequest, ListeningServer.answer),
+    "/api/finish": (FinishRequest, ListeningServer.finish),
+}
+
+
 class _Handler(BaseHTTPRequestHandler):
     """One connection of the server."""
 
@@ -248,15 +251,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         try:
             body = self._body()
-            if path == "/api/join":
-                reply = self.server.join(JoinRequest.model_validate_json(body))
-            elif path == "/api/answer":
-                reply = self.server.answer(AnswerRequest.model_validate_json(body))
-            elif path == "/api/finish":
-                reply = self.server.finish(FinishRequest.model_validate_json(body))
-            else:
+            if path not in ADDRESSES:
                 raise Refused(404, "there is no such address")
-            self._send_json(HTTPStatus.OK, reply)
+            request, answer = ADDRESSES[path]
+            self._send_json(HTTPStatus.OK, answer(self.server, request.model_validate_json(body)))
         except Refused as error:
             self._send_json(error.status, {"error": str(error)})
         except ValidationError as error:
