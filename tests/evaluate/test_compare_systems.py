@@ -217,7 +217,7 @@ def test_whatever_libraries_call_sound() -> None:
     for given in (stereo, stereo.T, stereo[0], stereo[0].tolist(), stereo[:1]):
         np.testing.assert_allclose(to_audio(given, 24_000).samples, tone().samples, atol=1e-6)
     assert isinstance(to_audio(np.zeros(16_000), 16_000), Audio)
-    for bad in (np.zeros(0), np.full(5, np.nan), np.zeros((2, 2, 2))):
+    for bad in (np.zeros(0), np.zeros((2, 2, 2))):
         with pytest.raises(UserError, match="the model gave"):
             to_audio(bad, 24_000)
 

@@ -19,10 +19,14 @@ from openvalle.evaluate.corpus import CorpusUtterance, choose, find_corpus, inte
 from openvalle.evaluate.protocols import Corpus, Cut, ItemOrder, PromptChoice, PromptRule, Protocol, Scored
 from openvalle.evaluate.test_list import CORPUS, PROMPTS, CorpusExcerpt, TestItem, TestList, part_note, read_list
 from openvalle.files import sha256
-from openvalle.speech_models.aligner import POOR_SCORE, Aligner, PhoneAlignment
+from openvalle.speech_models.aligner import POOR_SCORE, Aligner
 from openvalle.text.language import Word, phonemize
 from openvalle.types import SIL
 
+log = logging.getLogger(__name__)
+
+MARGIN_SECONDS = 1.0  # a recording that is cut for a prompt, or continued, is at least this much longer
+BEGINNING_MARGIN = 1.5  # the same for the first seconds of a recording
 TOLERANCE = 0.5  # the nearest word boundary may be this far off, in seconds
 LEAD = 0.05  # kept before the first word, in seconds
 
@@ -35,6 +39,10 @@ class WordTimes:
     starts: np.ndarray
     ends: np.ndarray
     lead: float  # silence before the first word, in seconds
+
+    def begin(self, first: int) -> float:
+        """Return where a part begins whose first word this is, in seconds."""
+        return max(0.0, float(self.starts[first]) - LEAD)
 
     def text(self, first: int, last: int) -> str:
         """Return the words from `first` up to, not including, `last`."""
@@ -51,12 +59,7 @@ class Cutter:
     def beginning(self, source: CorpusUtterance, choice: PromptChoice) -> CorpusExcerpt | None:
         """Return the first seconds of speech; None if the words cannot be found in the sound."""
         timed = self._timed(source)
-        last = _boundary(timed.ends - timed.lead, choice, 0.0) if timed else None
-        if timed is None or last is None:
-            return None
-        start = max(0.0, float(timed.starts[0]) - LEAD)
-        end = float(timed.ends[last]) if choice.cut is Cut.WORD else start + choice.seconds
-        return replace(source.whole(), text=timed.text(0, last + 1), start=start, end=end)
+        return _cut(source, timed, choice, 0, timed.lead) if timed else None
 
     def crop(self, source: CorpusUtterance, choice: PromptChoice, place: float) -> CorpusExcerpt | None:
         """Return seconds that begin with the word at `place` (0 to 1) of those that leave enough room."""
@@ -67,12 +70,7 @@ class Cutter:
         if not len(firsts):
             return None
         first = int(firsts[int(place * len(firsts))])
-        start = max(0.0, float(timed.starts[first]) - LEAD)
-        last = _boundary(timed.ends, choice, start)
-        if last is None or last < first:
-            return None
-        end = float(timed.ends[last]) if choice.cut is Cut.WORD else start + choice.seconds
-        return replace(source.whole(), text=timed.text(first, last + 1), start=start, end=end)
+        return _cut(source, timed, choice, first, timed.begin(first))
 
     def split(self, source: CorpusUtterance, choice: PromptChoice) -> tuple[CorpusExcerpt, CorpusExcerpt] | None:
         """Return the first seconds of the recording as it is, and the rest."""
@@ -98,13 +96,21 @@ class Cutter:
             found = self.aligner.align_scored(source.audio(), [(word.text, word.phones) for word in words])
         except (AudioError, TextError):
             return None
-        return None if found.score < POOR_SCORE else _timed(words, found)
+        starts, ends = np.array(found.word_times()).T
+        lead = found.spans[0].end if found.spans[0].symbol == SIL else 0.0
+        return None if found.score < POOR_SCORE else WordTimes(tuple(words), starts, ends, lead)
 
 
-def _timed(words: list[Word], found: PhoneAlignment) -> WordTimes:
-    times = found.word_times()
-    lead = found.spans[0].end if found.spans[0].symbol == SIL else 0.0
-    return WordTimes(tuple(words), np.array([start for start, _ in times]), np.array([end for _, end in times]), lead)
+def _cut(
+    source: CorpusUtterance, timed: WordTimes, choice: PromptChoice, first: int, since: float
+) -> CorpusExcerpt | None:
+    """Return the part from the word `first` to the boundary nearest to the seconds after `since`; None without one."""
+    last = _boundary(timed.ends, choice, since)
+    if last is None or last < first:
+        return None
+    start = timed.begin(first)
+    end = float(timed.ends[last]) if choice.cut is Cut.WORD else start + choice.seconds
+    return replace(source.whole(), text=timed.text(first, last + 1), start=start, end=end)
 
 
 def _boundary(ends: np.ndarray, choice: PromptChoice, start: float) -> int | None:
@@ -113,12 +119,6 @@ def _boundary(ends: np.ndarray, choice: PromptChoice, start: float) -> int | Non
     if choice.cut is Cut.WORD and abs(float(ends[last]) - start - choice.seconds) > TOLERANCE:
         return None
     return last
-
-
-log = logging.getLogger(__name__)
-
-MARGIN_SECONDS = 1.0  # a recording that is cut for a prompt, or continued, is at least this much longer
-BEGINNING_MARGIN = 1.5  # the same for the first seconds of a recording
 
 
 @dataclass

@@ -18,7 +18,7 @@ from openvalle.evaluate.protocols import Corpus, Protocol
 from openvalle.evaluate.test_list import CORPUS, PART_OF_CORPUS, CorpusExcerpt
 from openvalle.media import read, read_header
 from openvalle.pipes import read_text
-from openvalle.prepare.formats import CorpusClip, Format, detect, read_clips
+from openvalle.prepare.formats import Format, detect, read_clips
 from openvalle.types import ENGLISH
 
 log = logging.getLogger(__name__)
@@ -157,19 +157,13 @@ def _read(root: Path, split: str | None, base: Path | None = None) -> tuple[list
             missing.append(str(clip.audio))
             continue
         if clip.text.strip() and seconds > 0 and not clip.start:
-            found.append(_utterance(clip, base, genders, seconds))
+            inside = clip.audio.is_relative_to(base)
+            name = clip.audio.relative_to(base).as_posix() if inside else str(clip.audio.resolve())
+            who = (clip.speaker, genders.get(clip.speaker, ""))
+            found.append(
+                CorpusUtterance(clip.id, base, name, clip.text, *who, seconds, clip.split or "", clip.language)
+            )
     return found, missing
-
-
-def _utterance(clip: CorpusClip, base: Path, genders: dict[str, str], seconds: float) -> CorpusUtterance:
-    try:
-        name = clip.audio.relative_to(base).as_posix()
-    except ValueError:
-        name = str(clip.audio.resolve())
-    gender = genders.get(clip.speaker, "")
-    return CorpusUtterance(
-        clip.id, base, name, clip.text, clip.speaker, gender, seconds, clip.split or "", clip.language
-    )
 
 
 def _genders(root: Path) -> dict[str, str]:

@@ -85,7 +85,10 @@ def produce(system: System, digest: str, folders: Folders, request: OutputReques
     try:
         prompt = load_prompt(request.item, folders)
         spoken = system.say(request.item, prompt, request.item.seed(request.seed, request.sample))
-        _check(spoken.audio)
+        if not len(spoken.audio.samples):
+            raise AudioError("the system gave no sound")
+        if not np.isfinite(spoken.audio.samples).all():
+            raise AudioError("the system gave samples that are not numbers")
         write(request.path, spoken.audio)
         facts |= {name: getattr(spoken, name) for name in TOLD}
         facts["digest"] = sha256(request.path)
@@ -94,13 +97,6 @@ def produce(system: System, digest: str, folders: Folders, request: OutputReques
         log.warning("%s failed on %s: %s", system.name, request.item.id, error)
         facts["error"] = str(error)
     write_text(request.beside, json.dumps(facts))
-
-
-def _check(audio: Audio) -> None:
-    if not len(audio.samples):
-        raise AudioError("the system gave no sound")
-    if not np.isfinite(audio.samples).all():
-        raise AudioError("the system gave samples that are not numbers")
 
 
 def produce_all(
@@ -130,7 +126,9 @@ def produce_all(
     with progress(quiet) as show:
         if jobs > 1:
             del system, speak
-            outputs = run_units(partial(_build_producer, build, digest, folders), todo, jobs, _name)
+            outputs = run_units(
+                partial(_build_producer, build, digest, folders), todo, jobs, lambda request: request.item.id
+            )
         else:
             outputs = enumerate(map(speak, todo))
         for done, _ in enumerate(outputs, 1):
@@ -139,7 +137,3 @@ def produce_all(
 
 def _build_producer(build: Build, digest: str, folders: Folders) -> Callable[[OutputRequest], None]:
     return partial(produce, build(), digest, folders)
-
-
-def _name(request: OutputRequest) -> str:
-    return request.item.id

@@ -61,15 +61,10 @@ class PublishedTable(Config):
         return f"{self.source}; {self.samples}{hand}"
 
 
-class _File(Config):
-    tables: tuple[PublishedTable, ...]
-
-
 @cache
 def published() -> tuple[PublishedTable, ...]:
     """Return every table."""
-    values: dict[str, Any] = read_mapping(PUBLISHED)
-    return _File.parse(values, PUBLISHED.name).tables
+    return tuple(PublishedTable.parse(table, PUBLISHED.name) for table in read_mapping(PUBLISHED)["tables"])
 
 
 def published_for(protocol: str) -> list[PublishedTable]:

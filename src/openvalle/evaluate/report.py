@@ -6,7 +6,7 @@ programs), `report.md`, `report.html` (with players and plots), `items.jsonl` (t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from openvalle.errors import UserError
 from openvalle.evaluate.metrics import METRICS, Group
 from openvalle.evaluate.protocols import Protocol, PublishedTable, Reference, protocols, published_for
 from openvalle.evaluate.results import (
+    NO_NUMBER,
     ORIGINAL,
     Result,
     kept_share,
@@ -84,7 +85,8 @@ class Report:
                     f"{system} failed on {len(failed)} of {len(self.of(system))} items (such as {one}); "
                     "their words count as missing, and no other figure includes them"
                 )
-            for metric, count in _not_numbers(self.of(system)).items():
+            notes = [note for row in self.of(system) for note in row.notes if note.endswith(NO_NUMBER)]
+            for metric, count in Counter(note.removesuffix(NO_NUMBER) for note in notes).items():
                 found.append(f"{system}: {metric} of {count} answers is not a number and is left out")
         doubtful = [
             one.item
@@ -189,14 +191,3 @@ def compare_rules(first: Report, second: Report) -> list[str]:
 
     one, two = rules(first), rules(second)
     return [f"{name}: {one[name]} and {two[name]}" for name in one if one[name] != two[name]]
-
-
-def _not_numbers(rows: Sequence[Result]) -> dict[str, int]:
-    """Return how many rows lack each metric because it was NaN or infinite."""
-    ending = " is not a number"
-    counts: dict[str, int] = {}
-    for row in rows:
-        for note in row.notes:
-            if note.endswith(ending):
-                counts[note.removesuffix(ending)] = counts.get(note.removesuffix(ending), 0) + 1
-    return counts

@@ -90,12 +90,12 @@ def acoustics_table(report: Report) -> Table | None:
         put_in = "-" if item.put_in is None else f"{item.put_in:g}"
         values = [f"{value:.{shown.digits}f}" for value in (item.prompts, item.answers)]
         rows.append([item.system, item.condition, shown.title, put_in, *values, str(item.count)])
-    kept = []
-    for system in report.systems:
-        for measure in ACOUSTICS:
-            slope = kept_share(report.of(system), measure)
-            if slope is not None and system not in RECORDINGS:
-                kept.append(f"{system}, {measure}: {slope + 0.0:.2f}")
+    kept = [
+        f"{system}, {measure}: {slope + 0.0:.2f}"
+        for system in report.systems
+        for measure in ACOUSTICS
+        if system not in RECORDINGS and (slope := kept_share(report.of(system), measure)) is not None
+    ]
     caption = (
         f"Share of a change in the prompt that is found in the answer (1: kept) - {'; '.join(kept)}" if kept else ""
     )
@@ -112,8 +112,9 @@ def seeds_table(report: Report) -> Table | None:
             continue
         for seed, values in seeds.items():
             rows.append([f"{system}, seed {seed}", *(_show(values.get(name), name) for name in columns)])
-        spread = {name: _spread([values.get(name) for values in seeds.values()]) for name in columns}
-        rows.append([f"{system}, deviation", *(_show(spread[name], name) for name in columns)])
+        known = {name: [values[name] for values in seeds.values() if name in values] for name in columns}
+        spread = {name: float(np.std(values, ddof=1)) for name, values in known.items() if len(values) > 1}
+        rows.append([f"{system}, deviation", *(_show(spread.get(name), name) for name in columns)])
     return Table("Seeds", ["", *(METRICS[name].title for name in columns)], rows) if rows else None
 
 
@@ -167,11 +168,6 @@ def _show(value: float | None, name: str) -> str:
         return "-"
     shown = METRICS[name]
     return f"{value * 100:.1f}" if shown.percent else f"{value:.{shown.digits + 1}f}"
-
-
-def _spread(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
 def to_markdown(report: Report) -> str:
@@ -300,7 +296,8 @@ def _plot(title: str, values: Sequence[tuple[str, float, float, float]]) -> str:
     marks = []
     for index, (system, low, value, high) in enumerate(values):
         y = BAND * index + BAND / 2
-        marks.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{escape(_short(system))}</text>')
+        short = system if len(system) <= 20 else f"{system[:19]}…"
+        marks.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{escape(short)}</text>')
         marks.append(
             f'<line x1="{at(low):.1f}" x2="{at(high):.1f}" y1="{y}" y2="{y}" stroke="var(--a)" stroke-width="3"/>'
         )
@@ -312,10 +309,6 @@ def _plot(title: str, values: Sequence[tuple[str, float, float, float]]) -> str:
     box = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     svg = f'<svg {box} role="img" aria-label="{escape(title)}: {escape(label)}">{"".join(marks)}</svg>'
     return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>"
-
-
-def _short(name: str, length: int = 20) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def _items(report: Report) -> Iterator[str]:
@@ -337,11 +330,8 @@ def _items(report: Report) -> Iterator[str]:
 def _facts(row: Result) -> str:
     if row.failed:
         return f'<p class="warn">failed: {escape(row.error)}</p>'
-    shown = (
-        [f"{row.metrics['word_errors']:.0f} of {row.metrics['words']:.0f} words wrong"]
-        if row.metrics.get("words")
-        else []
-    )
+    own = row.metrics
+    shown = [f"{own['word_errors']:.0f} of {own['words']:.0f} words wrong"] if own.get("words") else []
     shown += [f"{METRICS[name].title} {row.metrics[name]:.2f}" for name in ("sim_o", "dnsmos") if name in row.metrics]
     notes = "".join(f"<br>{escape(note)}" for note in row.notes)
     return f'<p class="heard">{escape(row.heard)}</p><p>{escape(" · ".join(shown))}{notes}</p>'

@@ -27,6 +27,7 @@ from openvalle.pipes import read_text
 from openvalle.speech_models.wer import WordErrors
 from openvalle.statistics import Estimate, draw_nested, estimate, quotients
 
+NO_NUMBER = " is not a number"  # ends the note of a metric that is NaN or infinite
 ORIGINAL, RECONSTRUCTED, SYNTHESISED = "original", "codec-reconstructed", "synthesised"
 
 
@@ -63,7 +64,7 @@ def split_finite(values: dict[str, float | None]) -> tuple[dict[str, float], tup
     """Return the metrics that are numbers, and a note for each that is NaN or infinite."""
     kept = {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
     bad = [name for name, value in values.items() if value is not None and not math.isfinite(value)]
-    return kept, tuple(f"{name} is not a number" for name in bad)
+    return kept, tuple(f"{name}{NO_NUMBER}" for name in bad)
 
 
 def write_results(path: Path, rows: Iterable[Result]) -> Path:
@@ -215,7 +216,7 @@ def per_seed(rows: Sequence[Result]) -> dict[int, dict[str, float]]:
         by_seed[row.seed].append(row)
     return {
         seed: {
-            metric: sum(pair[0] for pair in pairs.values()) / max(sum(pair[1] for pair in pairs.values()), 1e-9)
+            metric: float(quotients(np.sum(list(pairs.values()), axis=0)))
             for metric in METRICS
             if (pairs := collect_sums(own, metric))
         }
