@@ -15,12 +15,11 @@ import numpy as np
 import torch
 
 from command import JUDGES, parser, run
+from judged import Clip, JudgedClip, error_rate, judge, mean
 from openvalle.audio import Audio
 from openvalle.codec.base import Codec
 from openvalle.codec.load import load_codec
 from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
-from openvalle.evaluate.results import error_rate, mean
-from openvalle.evaluate.scorers import Judgement, ScoreRequest, score_all
 from report import Report
 
 COLUMNS = ["", "clips", "similarity", "DNSMOS OVRL", "SIG", "BAK", "P.808", "WER %"]
@@ -30,7 +29,7 @@ COLUMNS = ["", "clips", "similarity", "DNSMOS OVRL", "SIG", "BAK", "P.808", "WER
 class Coded:
     """The clips of a split and what the codec made of them. `codes`: (T, Q) each."""
 
-    originals: list[ScoreRequest]
+    originals: list[Clip]
     codes: list[torch.Tensor]
     encode_seconds: float
     decode_seconds: float
@@ -41,15 +40,15 @@ class Coded:
         """Seconds of speech."""
         return sum(clip.audio.seconds for clip in self.originals)
 
-    def decoded(self, codec: Codec, codebooks: int, count: int) -> list[ScoreRequest]:
+    def decoded(self, codec: Codec, codebooks: int, count: int) -> list[Clip]:
         """Return the first `count` clips decoded from their first codebooks."""
         pairs = list(zip(self.originals, self.codes, strict=True))[:count]
-        return [ScoreRequest(_decode(codec, codes[:, :codebooks], clip.audio), clip.text) for clip, codes in pairs]
+        return [Clip(_decode(codec, codes[:, :codebooks], clip.audio), clip.text) for clip, codes in pairs]
 
 
 def encode_split(codec: Codec, utterances: Sequence[CorpusUtterance], merge: int) -> Coded:
     """Return the split coded, with the time it took both ways."""
-    originals = [ScoreRequest(utterance.audio(), utterance.text) for utterance in utterances]
+    originals = [Clip(utterance.audio(), utterance.text) for utterance in utterances]
     codec.decode(codec.encode(torch.zeros(1, codec.spec.rate)))  # warm-up
     started, processor = time.perf_counter(), time.process_time()
     codes = [codec.encode(torch.from_numpy(clip.audio.samples)[None], merge)[0] for clip in originals]
@@ -76,7 +75,7 @@ def usage(codes: Sequence[torch.Tensor], entries: int) -> tuple[list[float], lis
     return shares, perplexities
 
 
-def summarize(found: Sequence[Judgement], originals: Sequence[Judgement]) -> dict[str, Any]:
+def summarize(found: Sequence[JudgedClip], originals: Sequence[JudgedClip]) -> dict[str, Any]:
     """Return the figures of one row."""
     figures = {"similarity": mean([a.likeness(b) for a, b in zip(found, originals, strict=True)])}
     for key in ("overall", "signal", "background", "p808"):
@@ -97,7 +96,7 @@ def measure(codec: Codec, split: str, coded: Coded, options: Any, report: Report
     levels = [q for q in (8, 4, 2, 1) if q <= codec.spec.codebooks]
     rows = {q: coded.decoded(codec, q, count if q == levels[0] else fewer) for q in levels}
     clips = [*coded.originals, *(clip for decoded in rows.values() for clip in decoded)]
-    judged = iter(score_all(clips, JUDGES, options.out / "judged", options.workers))
+    judged = iter(judge(clips, options))
     originals = [next(judged) for _ in coded.originals]
     figures = {"original": summarize(originals, originals)}
     table = [row("original", count, figures["original"])]

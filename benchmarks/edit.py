@@ -17,11 +17,10 @@ from rich.console import Console
 from rich.progress import track
 
 from command import JUDGES, parser, run
+from judged import Clip, JudgedClip, error_rate, judge, mean
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
-from openvalle.evaluate.results import error_rate, mean
-from openvalle.evaluate.scorers import Judgement, ScoreRequest, score_all
 from openvalle.statistics import Estimate
 from openvalle.synth.edit import Edit, Edited, EditKind, edit
 from report import Report
@@ -113,13 +112,11 @@ def measure(done: Sequence[Done], options: Any) -> tuple[dict[str, dict[str, Est
     """Return the figures of each row, and what is known of each recording."""
     originals = [item.request.source.audio() for item in done]
     sounds = {
-        ROWS[0]: [ScoreRequest(audio, item.request.source.text) for audio, item in zip(originals, done, strict=True)],
-        ROWS[1]: [ScoreRequest(item.edited.clip.mono(), item.edited.text) for item in done],
-        ROWS[2]: [ScoreRequest(item.whole, item.edited.text) for item in done],
+        ROWS[0]: [Clip(audio, item.request.source.text) for audio, item in zip(originals, done, strict=True)],
+        ROWS[1]: [Clip(item.edited.clip.mono(), item.edited.text) for item in done],
+        ROWS[2]: [Clip(item.whole, item.edited.text) for item in done],
     }
-    judged = score_all(
-        [clip for clips in sounds.values() for clip in clips], JUDGES, options.out / "judged", options.workers
-    )
+    judged = judge([clip for clips in sounds.values() for clip in clips], options)
     found = {name: judged[at * len(done) : (at + 1) * len(done)] for at, name in enumerate(ROWS)}
     figures = {name: summarize(found[name], found[ROWS[0]], sounds[name], done, name) for name in ROWS}
     each = [
@@ -141,9 +138,9 @@ def measure(done: Sequence[Done], options: Any) -> tuple[dict[str, dict[str, Est
 
 
 def summarize(
-    found: Sequence[Judgement],
-    originals: Sequence[Judgement],
-    clips: Sequence[ScoreRequest],
+    found: Sequence[JudgedClip],
+    originals: Sequence[JudgedClip],
+    clips: Sequence[Clip],
     done: Sequence[Done],
     name: str,
 ) -> dict[str, Estimate]:

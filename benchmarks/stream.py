@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from command import run
+from judged import mean
 from openvalle.errors import UserError
-from openvalle.evaluate.results import mean
 from openvalle.speech_models.mos import DNSMOS
 from openvalle.synth.speech import join_speech
 from openvalle.synth.synthesizer import WINDOWS

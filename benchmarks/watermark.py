@@ -17,13 +17,12 @@ import torch
 
 from attacks import attacks, recoded
 from command import JUDGES, parser, run
+from judged import Clip, error_rate, judge, mean
 from openvalle.audio import RATE, Audio
 from openvalle.codec.base import Codec
 from openvalle.codec.load import load_codec
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.corpus import choose, read_corpus
-from openvalle.evaluate.results import error_rate, mean
-from openvalle.evaluate.scorers import ScoreRequest, score_all
 from openvalle.safety.watermark import FOUND, NAME, Detector, Marker
 from report import Report
 
@@ -108,18 +107,18 @@ def no_speech(count: int, seed: int) -> list[Audio]:
     return sounds
 
 
-def measure_cost(clean: Sequence[ScoreRequest], options: Any, report: Report) -> None:
+def measure_cost(clean: Sequence[Clip], options: Any, report: Report) -> None:
     """Add what the mark costs: level, voice, quality and words, before and after, and time."""
     marker, detector = Marker(), Detector()
     started = time.process_time()
-    marked = [ScoreRequest(marker.mark(clip.audio), clip.text) for clip in clean]
+    marked = [Clip(marker.mark(clip.audio), clip.text) for clip in clean]
     marking = time.process_time() - started
     for clip in marked:
         score(detector, clip.audio)
     finding = time.process_time() - started - marking
     seconds = sum(clip.audio.seconds for clip in clean)
     ratios = [_ratio(a.audio, b.audio) for a, b in zip(clean, marked, strict=True)]
-    judged = score_all([*clean, *marked], JUDGES, options.out / "judged", options.workers)
+    judged = judge([*clean, *marked], options)
     before, after = judged[: len(clean)], judged[len(clean) :]
     figures = {
         "level": mean(ratios),
@@ -224,7 +223,7 @@ def main() -> None:
     )
     report.values["no speech"] = {"false_alarms": vars(rate(alarms)), "clean_scores": alarms}
     pairs = list(zip(chosen, sounds, strict=True))[: options.judged]
-    measure_cost([ScoreRequest(sound, utterance.text) for utterance, sound in pairs], options, report)
+    measure_cost([Clip(sound, utterance.text) for utterance, sound in pairs], options, report)
     check_targets(report.values, report)
     paths = report.write(options.out)
     draw(report, ["recordings", "out of the codec"], options.out / "watermark.png")

@@ -24,7 +24,6 @@ from openvalle.errors import UserError
 from openvalle.evaluate.metrics import METRICS
 from openvalle.evaluate.test_list import KINDS, parse_condition
 from openvalle.pipes import read_text
-from openvalle.speech_models.wer import WordErrors
 from openvalle.statistics import Estimate, draw_nested, estimate, quotients
 
 NO_NUMBER = " is not a number"  # ends the note of a metric that is NaN or infinite
@@ -107,16 +106,6 @@ class Difference:
     def is_clear(self) -> bool:
         """True at the 5 % level."""
         return self.p < 0.05
-
-
-def mean(values: Sequence[float], seed: int = 0) -> Estimate:
-    """Return the mean of one value per item."""
-    return ratio(values, np.ones(len(values)), seed)
-
-
-def error_rate(errors: Sequence[WordErrors], seed: int = 0) -> Estimate:
-    """Return the corpus error rate: all errors over all reference words."""
-    return ratio([item.errors for item in errors], [item.words for item in errors], seed)
 
 
 def ratio(

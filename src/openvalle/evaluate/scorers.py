@@ -24,17 +24,16 @@ from openvalle.evaluate.judges import JUDGES, Judge
 from openvalle.evaluate.protocols import Judges
 from openvalle.files import write_text
 from openvalle.parallel import progress, run_units
-from openvalle.speech_models.wer import WordErrors, word_errors
+from openvalle.speech_models.wer import word_errors
 
 FORMAT = "5"  # change it when a judge changes: older results on disk are then not used
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """A clip to be judged, the text that should be heard in it, and by which judges (rows of `JUDGES`)."""
+    """A clip to be judged, and by which judges (rows of `JUDGES`)."""
 
     audio: Audio
-    text: str = ""
     wants: tuple[str, ...] = field(default_factory=lambda: tuple(JUDGES))
 
     def key(self, judges: Judges) -> str:
@@ -49,7 +48,6 @@ class Judgement:
     """What the judges say of one clip: `judgement["prosody"]` is None where that was not asked or cannot be said."""
 
     results: dict[str, Any] = field(default_factory=dict)  # by the names of `JUDGES`, as their `read` gives them
-    errors: WordErrors = field(default_factory=WordErrors)  # of the words against the clip's text
     by: dict[str, str] = field(default_factory=dict)  # which judge was which model and revision
 
     def __getitem__(self, judge: str) -> Any:
@@ -135,7 +133,10 @@ def score_all(
             write_text(folder / f"{names[number]}.json", json.dumps(result))
             show("judging", done, len(missing))
     found |= {key: _read(folder / f"{key}.json") for key in missing}
-    return [_count_errors(found[key], clip, judges) for key, clip in zip(keys, clips, strict=True)]
+    judged = [one for key in keys if (one := found[key]) is not None]
+    if len(judged) < len(keys):
+        raise UserError("what was judged cannot be read again", "does another program write there?")
+    return judged
 
 
 def _load_scorers(judges: Judges, device: str, is_worker: bool) -> Callable[[ScoreRequest], dict[str, Any]]:
@@ -144,14 +145,6 @@ def _load_scorers(judges: Judges, device: str, is_worker: bool) -> Callable[[Sco
 
         torch.set_num_threads(1)
     return Scorers(judges, device).score
-
-
-def _count_errors(found: Judgement | None, clip: ScoreRequest, judges: Judges) -> Judgement:
-    if found is None:
-        raise UserError("what was judged cannot be read again", "does another program write there?")
-    if not clip.text:
-        return found
-    return Judgement(found.results, word_errors(clip.text, found["words"] or "", judges.normalizer), found.by)
 
 
 def _read(path: Path) -> Judgement | None:
