@@ -5,12 +5,18 @@ Audio is (B, samples) float32 at `spec.rate`; codes are (B, T, Q) int64, time fi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Protocol
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
+from openvalle.errors import ModelError
 from openvalle.types import CodecSpec
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class DecoderStream(Protocol):
@@ -45,15 +51,36 @@ class Codec(Protocol):
         """Return a fresh streaming decoder."""
 
 
-def misfit(network: nn.Module, weights: Mapping[str, Tensor], optional: Collection[str] = ()) -> str:
-    """Return the first weight by which a file's are not those of the network; "" if they are.
+def digest_weights(weights: Mapping[str, Tensor], settings: str = "") -> str:
+    """Return the identity of tokens: a hash of what makes them, in half precision (16 hex digits)."""
+    hasher = hashlib.sha256(settings.encode())
+    for name, value in sorted(weights.items()):
+        # The two names that weight normalisation goes by, in versions of torch and transformers.
+        plain = name.replace("parametrizations.weight.original0", "weight_g")
+        hasher.update(plain.replace("parametrizations.weight.original1", "weight_v").encode())
+        hasher.update(value.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
+    return hasher.hexdigest()[:16]
 
-    The network may be on the device `meta`: it takes no room there, whatever size its settings claim.
+
+def fill_network(
+    make: Callable[[], Network], weights: Mapping[str, Tensor], source: Path, optional: Collection[str] = ()
+) -> Network:
+    """Return the network that `make` makes with the weights of the file `source`, ready to be used.
+
+    `ModelError` unless they are finite numbers and the network's own; those that are `optional` may be missing.
     """
-    expected = network.state_dict()
+    with torch.device("meta"):  # what the settings claim is compared before any room is made for it
+        expected = make().state_dict()
+    fault = next((f"it has {name}" for name in weights if name not in expected), "")
     for name, value in expected.items():
         if name in weights and weights[name].shape != value.shape:
-            return f"{name} is {tuple(weights[name].shape)}, not {tuple(value.shape)}"
-        if name not in weights and name not in optional:
-            return f"no {name}"
-    return next((f"it has {name}" for name in weights if name not in expected), "")
+            fault = f"{name} is {tuple(weights[name].shape)}, not {tuple(value.shape)}"
+        elif name not in weights and name not in optional:
+            fault = f"no {name}"
+    if fault:
+        raise ModelError(f"the weights in {source} do not fit its settings ({fault})", "install or download it again")
+    if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+        raise ModelError(f"{source} holds values that are no finite numbers", "install or download it again")
+    network = make()
+    network.load_state_dict({name: weight.float() for name, weight in weights.items()}, strict=False)
+    return network.eval().requires_grad_(False)

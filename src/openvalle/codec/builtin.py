@@ -6,7 +6,6 @@ causal but for a fixed look-ahead of `LOOKAHEAD` frames, so streaming it is exac
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from openvalle.codec.base import misfit
+from openvalle.codec.base import digest_weights, fill_network
 from openvalle.codec.layers import Backbone, FineEnd, FineState, InverseSTFT, LogMel
-from openvalle.codec.quantizer import Quantized, ResidualQuantizer
+from openvalle.codec.quantizer import ResidualQuantizer
 from openvalle.config import Config
 from openvalle.errors import ModelError
 from openvalle.files import atomic_path
@@ -245,11 +244,8 @@ class BuiltinCodec(nn.Module):
 
     def digest(self) -> str:
         """Return the identity of the tokens: a hash of what makes them, encoder and codebooks (16 hex digits)."""
-        hasher = hashlib.sha256(repr(self.config.mel_floor).encode())
-        for name, value in sorted({**self.encoder.state_dict(), "codebooks": self.quantizer.codebooks}.items()):
-            hasher.update(name.encode())
-            hasher.update(value.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
-        return hasher.hexdigest()[:16]
+        weights = {**self.encoder.state_dict(), "codebooks": self.quantizer.codebooks}
+        return digest_weights(weights, repr(self.config.mel_floor))
 
     @torch.inference_mode()
     def encode(self, samples: Tensor, merge: int = 1) -> Tensor:
@@ -264,10 +260,6 @@ class BuiltinCodec(nn.Module):
     def stream(self) -> BuiltinStream:
         """Return a streaming decoder whose joined output equals `decode`."""
         return BuiltinStream(self)
-
-    def quantize(self, mel: Tensor, merge: int, levels: int, rng: torch.Generator) -> Quantized:
-        """Training pass: encode a log-mel and quantise it with learning codebooks."""
-        return self.quantizer(self.encoder(mel), merge, levels, rng)
 
     def save(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors (half precision), each atomically."""
@@ -290,25 +282,8 @@ class BuiltinCodec(nn.Module):
         config = BuiltinCodecConfig.load(folder / "config.json")
         try:
             weights = load_file(folder / "model.safetensors")
-            with torch.device("meta"):  # what config.json claims is compared before any room is made for it
-                fault = misfit(cls(config), weights, {"quantizer.sums", "quantizer.counts"})
-            if fault:
-                raise ModelError(
-                    f"{folder / 'model.safetensors'} does not hold this codec ({fault})", "install it again"
-                )
-            codec = cls(config)
-            if not all(bool(weight.isfinite().all()) for weight in weights.values()):
-                raise ModelError(
-                    f"{folder / 'model.safetensors'} holds values that are no finite numbers", "copy it again"
-                )
-            codec.load_state_dict({n: w.float() for n, w in weights.items()}, strict=False)
-        except (SafetensorError, OSError, RuntimeError) as error:
-            raise ModelError(
-                f"{folder / 'model.safetensors'} is damaged or of another shape ({_first_line(error)})",
-                "install it again",
-            ) from None
-        return codec.eval().requires_grad_(False)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:120]
+        except (SafetensorError, OSError) as error:
+            what = str(error).strip().splitlines()[0][:120]
+            raise ModelError(f"{folder / 'model.safetensors'} is damaged ({what})", "install it again") from None
+        learning = {"quantizer.sums", "quantizer.counts"}
+        return fill_network(lambda: cls(config), weights, folder / "model.safetensors", learning)

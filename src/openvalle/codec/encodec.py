@@ -11,7 +11,6 @@ which the first convolution must have seen seven frames.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvalle.codec.base import DecoderStream
+from openvalle.codec.base import DecoderStream, digest_weights
 from openvalle.codec.quantizer import encode_residual
 from openvalle.codec.vocos import Vocos, VocosStream
 from openvalle.errors import ConfigError, ModelError, import_extra
@@ -58,20 +57,10 @@ class EncodecCodec(nn.Module):
             hop=self.hop,
             codebooks=levels,
             entries=config.codebook_size,
-            digest=self._digest(),
+            digest=digest_weights({**model.encoder.state_dict(), "codebooks": self.codebooks}),
         )
         _fold_weight_norm(self)
         self.eval().requires_grad_(False)
-
-    def _digest(self) -> str:
-        """Return a hash of the encoder and the codebooks in use (16 hex digits); decoders do not change it."""
-        hasher = hashlib.sha256()
-        for name, value in sorted({**self.encoder.state_dict(), "codebooks": self.codebooks}.items()):
-            # The two names that weight normalisation goes by, in versions of torch and transformers.
-            plain = name.replace("parametrizations.weight.original0", "weight_g")
-            hasher.update(plain.replace("parametrizations.weight.original1", "weight_v").encode())
-            hasher.update(value.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
-        return hasher.hexdigest()[:16]
 
     @torch.inference_mode()
     def encode(self, samples: Tensor, merge: int = 1) -> Tensor:

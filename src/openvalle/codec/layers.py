@@ -131,9 +131,7 @@ class InverseSTFT(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        log_magnitude, phase = self.project(x).float().chunk(2, dim=-1)
-        magnitude = log_magnitude.clamp(max=6.0).exp()
-        return self.frames(torch.complex(magnitude * phase.cos(), magnitude * phase.sin()))
+        return self.frames(polar(*self.project(x).float().chunk(2, dim=-1)))
 
     def frames(self, spectrum: Tensor) -> Tensor:
         """Return the windowed frames (B, T, n_fft) of spectra (B, T, n_fft // 2 + 1)."""

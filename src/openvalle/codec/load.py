@@ -13,7 +13,6 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from openvalle.codec.base import Codec
@@ -38,7 +37,7 @@ def load_codec(name: str | Path = BUILTIN) -> Codec:
         return BuiltinCodec.load(assets() / "codec")
     if Path(name).is_dir() or is_repository(str(name)):
         folder = locate(str(name), FILES)
-        return _load_encodec(folder) if _is_encodec(folder) else BuiltinCodec.load(folder)
+        return _load_encodec(folder, {}) if _is_encodec(folder) else BuiltinCodec.load(folder)
     kind = re.split("[:?]", str(name), maxsplit=1)[0]
     if kind in CODECS:
         return CODECS[kind](str(name))
@@ -52,11 +51,12 @@ def load_address(address: str) -> Codec:
     """Return the EnCodec of an address (see the module)."""
     from openvalle.codec.encodec import HUB, need_transformers
 
-    found = _ADDRESS.fullmatch(address)
-    if found is None:
+    read = _read_address(address)
+    if read is None:
         raise ModelError(f"no codec called {address!r}", f"write {ENCODEC}:FOLDER?bandwidth=6")
     need_transformers()  # before anything is downloaded for it
-    return _load_encodec(locate(found["place"] or HUB, FILES), found["query"] or "")
+    place, settings = read
+    return _load_encodec(locate(place or HUB, FILES), settings)
 
 
 # Codecs that are neither built in nor a folder: what their names begin with, to the first `:` or `?`, and what loads
@@ -66,12 +66,12 @@ CODECS: dict[str, Callable[[str], Codec]] = {ENCODEC: load_address}
 
 def found_again(name: str) -> str:
     """Return a codec's name with the folders in it as absolute paths, so that it can be read from elsewhere."""
-    address = _ADDRESS.fullmatch(name)
+    address = _read_address(name)
     if Path(name).is_dir():
         return str(Path(name).resolve())
     if address is None:
         return name
-    place, settings = address["place"] or "", dict(parse_qsl(address["query"] or "", keep_blank_values=True))
+    place, settings = address
     if Path(settings.get("vocos") or "?").is_dir():
         settings["vocos"] = str(Path(settings["vocos"]).resolve())
     return _address(str(Path(place).resolve()) if place and Path(place).is_dir() else place, settings)
@@ -80,13 +80,13 @@ def found_again(name: str) -> str:
 def keep_codec(name: str, folder: Path) -> str:
     """Copy what of the codec `name` lies in folders of this machine into `folder`, so that it travels with a model;
     return the name by which `kept_codec` finds it there. A codec of the package or the hub is not copied."""
-    address = _ADDRESS.fullmatch(name)
+    address = _read_address(name)
     if Path(name).is_dir():
         _copy(Path(name), folder, FILES)
         return f"{ENCODEC}?" if _is_encodec(folder) else ""
     if address is None:
         return name
-    place, settings = address["place"] or "", dict(parse_qsl(address["query"] or "", keep_blank_values=True))
+    place, settings = address
     if Path(place).is_dir() and place:
         _copy(Path(place), folder, FILES)
         place = ""
@@ -101,12 +101,18 @@ def kept_codec(name: str, folder: Path) -> str | Path:
     """Return the codec that a model calls `name` and may have in its `folder`."""
     if not name.startswith((f"{ENCODEC}?", f"{ENCODEC}:")):
         return folder if folder.is_dir() else name if is_repository(name) else BUILTIN
-    address = _ADDRESS.fullmatch(name)
+    address = _read_address(name)
     assert address is not None, name
-    settings = dict(parse_qsl(address["query"] or "", keep_blank_values=True))
+    place, settings = address
     if (folder / HEAD).is_dir() and "vocos" in settings:
         settings["vocos"] = str(folder / HEAD)
-    return _address(str(folder) if (folder / FILES[0]).is_file() else address["place"] or "", settings)
+    return _address(str(folder) if (folder / FILES[0]).is_file() else place, settings)
+
+
+def _read_address(name: str) -> tuple[str, dict[str, str]] | None:
+    """Return the place (none: "") and the settings in an address of EnCodec; None if it is none."""
+    found = _ADDRESS.fullmatch(name)
+    return found and (found["place"] or "", dict(parse_qsl(found["query"] or "", keep_blank_values=True)))
 
 
 def _address(place: str, settings: dict[str, str]) -> str:
@@ -134,19 +140,17 @@ def _is_encodec(folder: Path) -> bool:
     return path.is_file() and read_mapping(path).get("model_type") == ENCODEC
 
 
-def _load_encodec(folder: Path, query: str = "") -> Codec:
+def _load_encodec(folder: Path, settings: dict[str, str]) -> Codec:
     from openvalle.codec import vocos
-    from openvalle.codec.encodec import EncodecCodec
+    from openvalle.codec.encodec import BANDWIDTH, EncodecCodec
 
-    settings: dict[str, Any] = {}
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        if key == "bandwidth":
-            try:
-                settings[key] = float(value)
-            except ValueError:
-                raise ConfigError(f"the bandwidth {value!r} is not a number", "write for example bandwidth=6") from None
-        elif key == "vocos":
-            settings[key] = locate(value or vocos.HUB, vocos.FILES)
-        else:
-            raise ConfigError(f"EnCodec has no setting {key!r}", "use bandwidth=KBPS and vocos=PLACE")
-    return EncodecCodec.load(folder, **settings)
+    if unknown := settings.keys() - {"bandwidth", "vocos"}:
+        raise ConfigError(f"EnCodec has no setting {min(unknown)!r}", "use bandwidth=KBPS and vocos=PLACE")
+    try:
+        bandwidth = float(settings.get("bandwidth", BANDWIDTH))
+    except ValueError:
+        raise ConfigError(
+            f"the bandwidth {settings['bandwidth']!r} is not a number", "write for example bandwidth=6"
+        ) from None
+    head = locate(settings["vocos"] or vocos.HUB, vocos.FILES) if "vocos" in settings else None
+    return EncodecCodec.load(folder, bandwidth, head)

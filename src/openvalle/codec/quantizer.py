@@ -1,11 +1,9 @@
-"""Residual vector quantisation: k-means start, moving-average codebooks, revival of dead entries, codec merging.
+"""Residual vector quantisation (EnCodec, arXiv:2210.13438, section 3.2): k-means start, moving-average codebooks,
+revival of dead entries.
 
-EnCodec (arXiv:2210.13438) section 3.2; merging: VALL-E R (arXiv:2406.07855) section 3.1.
-
-Codec merging (VALL-E R, arXiv:2406.07855, section 3.1): a codebook is chosen once for a block of frames.
-
-It needs no training and no other decoder: averages are taken in front of a quantiser, and what they lose stays in
-the residual for the codebooks after it. Works on the codebooks of any residual quantiser.
+And codec merging (VALL-E R, arXiv:2406.07855, section 3.1): codebook 1 is chosen once for a block of frames. It needs
+no training and no other decoder: averages are taken in front of a quantiser, and what they lose stays in the residual
+for the codebooks after it. It works on the codebooks of any residual quantiser.
 """
 
 from __future__ import annotations
@@ -86,21 +84,19 @@ class ResidualQuantizer(nn.Module):
     def forward(self, x: Tensor, merge: int, levels: int, rng: torch.Generator) -> Quantized:
         """Quantise with the first `levels` codebooks and let them learn from x (B, T, D)."""
         with torch.autocast(x.device.type, enabled=False):  # half-precision distances would pick wrong entries
-            return self._learn(x.float(), merge, levels, rng)
-
-    def _learn(self, x: Tensor, merge: int, levels: int, rng: torch.Generator) -> Quantized:
-        residual, total, codes = x.detach(), torch.zeros_like(x), []
-        for level in range(levels):
-            seen = merge_frames(residual, merge) if level == 0 else residual
-            if self.training:
-                self._start(level, seen, rng)
-            index = self.nearest(seen, level)
-            entry = self.codebooks[level][index]
-            if self.training:
-                self._follow(level, seen, index, rng)
-            residual, total = residual - entry, total + entry
-            codes.append(index)
-        return Quantized(x + (total - x).detach(), torch.stack(codes, -1), F.mse_loss(x, total))
+            x = x.float()
+            residual, total, codes = x.detach(), torch.zeros_like(x), []
+            for level in range(levels):
+                seen = merge_frames(residual, merge) if level == 0 else residual
+                if self.training:
+                    self._start(level, seen, rng)
+                index = self.nearest(seen, level)
+                entry = self.codebooks[level][index]
+                if self.training:
+                    self._follow(level, seen, index, rng)
+                residual, total = residual - entry, total + entry
+                codes.append(index)
+            return Quantized(x + (total - x).detach(), torch.stack(codes, -1), F.mse_loss(x, total))
 
     @torch.no_grad()
     def _start(self, level: int, x: Tensor, rng: torch.Generator, rounds: int = 10) -> None:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from openvalle.codec.base import misfit
+from openvalle.codec.base import fill_network
 from openvalle.config import Config, read_mapping
 from openvalle.errors import ConfigError, ModelError
 
@@ -245,25 +245,15 @@ class Vocos(nn.Module):
             raise ModelError(f"the Vocos head in {folder} has no codebooks that fit", f"use {HUB}")
         own = {name: w.float() for name, w in weights.items() if not name.startswith("feature_extractor.")}
         own["codebooks"] = books.float().unflatten(0, (-1, entries))
-        with torch.device("meta"):  # what config.yaml claims is compared before any room is made for it
-            fault = misfit(cls(config, own["codebooks"]), own)
-        if fault:
-            raise ModelError(f"the weights in {folder} do not fit config.yaml ({fault})", f"use {HUB}")
-        network = cls(config, own["codebooks"])
-        network.load_state_dict(own)
-        return network.eval().requires_grad_(False)
+        return fill_network(lambda: cls(config, own["codebooks"]), own, folder)
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     tensors, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
     try:
         if tensors.is_file():
-            weights = load_file(tensors)
-        else:
-            weights = torch.load(pickled, map_location="cpu", weights_only=True)
-        if not all(bool(weight.isfinite().all()) for weight in weights.values()):
-            raise ModelError(f"the Vocos head in {folder} holds values that are no finite numbers", "download it again")
-        return weights
+            return load_file(tensors)
+        return torch.load(pickled, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"no Vocos head in {folder}", f"it needs {' and '.join(FILES)}") from None
     except (SafetensorError, UnpicklingError, OSError, RuntimeError, EOFError) as error:
@@ -277,18 +267,17 @@ class VocosStream:
     def __init__(self, head: Vocos, bandwidth: float) -> None:
         self.head, self.bandwidth = head, bandwidth
         self._state: VocosState | None = None
-        self._empty: Tensor | None = None  # codes (B, 0, Q)
 
     @torch.inference_mode()
     def push(self, codes: Tensor) -> Tensor:
         """Take codes (B, t, Q); return the finished samples (B, n)."""
         self._state = self._state or self.head.start(len(codes))
-        self._empty = codes[:, :0]
         return self.head.advance(codes, self.bandwidth, self._state, last=False)
 
     @torch.inference_mode()
     def flush(self) -> Tensor:
         """Return the last samples (B, n)."""
-        if self._state is None or self._empty is None:
+        if self._state is None:
             return torch.zeros(1, 0)
-        return self.head.advance(self._empty, self.bandwidth, self._state, last=True)
+        nothing = torch.zeros((len(self._state.tail), 0, 1), dtype=torch.long)
+        return self.head.advance(nothing, self.bandwidth, self._state, last=True)

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from openvalle.config import Config
-from openvalle.data.shards import JoinedShards, Shards, TokenShards
+from openvalle.data.shards import JoinedShards, TokenShards
 from openvalle.errors import ConfigError, ModelError
 from openvalle.types import Utterance
 
@@ -139,7 +139,7 @@ class TokenBatches:
 
     def __init__(
         self,
-        shards: Shards,
+        shards: TokenShards,
         frames_per_batch: int,
         seed: int = 0,
         rank: int = 0,
@@ -150,13 +150,12 @@ class TokenBatches:
         shares: Sequence[float] | None = None,
         pairs: float = 0.0,
         prompt_seconds: tuple[float, float] = (2.0, 6.0),
-        spread: float = SPREAD,
     ) -> None:
         assert 0 <= rank < world, (rank, world)
         assert shards.is_aligned or not pairs, "byte pairs cannot be joined"
         self.shards = shards
         self.frames_per_batch = frames_per_batch
-        self.seed, self.rank, self.world, self.spread = seed, rank, world, spread
+        self.seed, self.rank, self.world = seed, rank, world
         rate = shards.codec.frame_rate
         self.block = shards.codec.merge
         every, speakers = shards.frames, shards.speakers  # each is made of all rows: read once
@@ -233,15 +232,15 @@ class TokenBatches:
     def _window(self, anchor: int) -> tuple[int, int]:
         """Return the range of sorted rows near the anchor's length; wider where a batch needs more rows."""
         frames = self._frames[anchor]
-        low = int(np.searchsorted(self._frames, frames / self.spread))
-        high = int(np.searchsorted(self._frames, frames * self.spread, side="right"))
+        low = int(np.searchsorted(self._frames, frames / SPREAD))
+        high = int(np.searchsorted(self._frames, frames * SPREAD, side="right"))
         needed = min(len(self._order), self.frames_per_batch // int(frames))
         while high - low < needed:
             low, high = max(0, low - 1), min(len(self._order), high + 1)
         return low, high
 
 
-def fixed_batches(shards: Shards, frames_per_batch: int) -> list[list[int]]:
+def fixed_batches(shards: TokenShards, frames_per_batch: int) -> list[list[int]]:
     """Return every row exactly once, shortest first, in batches of up to `frames_per_batch`: for validation."""
     batches: list[list[int]] = []
     frames = shards.frames
@@ -265,11 +264,6 @@ class Source(Config):
 Data = Path | tuple[Source, ...]
 
 
-def list_folders(data: Data) -> list[Path]:
-    """Return the folders of a run's data."""
-    return [data] if isinstance(data, Path) else [source.folder for source in data]
-
-
 def list_shares(data: Data) -> list[float] | None:
     """Return how much is drawn from each folder, None if they count as one; `ConfigError` if only some say."""
     if isinstance(data, Path):
@@ -280,21 +274,16 @@ def list_shares(data: Data) -> list[float] | None:
     return said or None
 
 
-def open_shards(data: Data, *splits: str) -> Shards:
-    """Return the tokens of the splits in all folders; `ModelError` unless each folder holds one of them."""
-    found = [TokenShards.open(folder, splits) for folder in list_folders(data)]
-    return found[0] if isinstance(data, Path) else JoinedShards(found)
-
-
-def open_unseen(data: Data, *splits: str) -> Shards:
-    """Return the tokens of the splits in those folders that hold some; `ModelError` if none does."""
+def open_shards(data: Data, splits: tuple[str, ...], *, everywhere: bool) -> TokenShards:
+    """Return the tokens of the splits in all folders; `ModelError` unless one of them, or `everywhere` each, holds one
+    of the splits."""
     found, missing = [], None
-    for folder in list_folders(data):
+    for folder in [data] if isinstance(data, Path) else [source.folder for source in data]:
         try:
             found.append(TokenShards.open(folder, splits))
         except ModelError as error:
             TokenShards.open(folder)  # it is the split that is missing, or this raises what is wrong
             missing = error
-    if missing is not None and not found:
+    if missing is not None and (everywhere or not found):
         raise missing
     return found[0] if isinstance(data, Path) else JoinedShards(found)

@@ -260,7 +260,7 @@ class TokenShards(_Shards):
         return values.astype(np.int64)
 
 
-class JoinedShards(_Shards):
+class JoinedShards(TokenShards):
     """Tokens of several prepared folders as those of one. Ids and speakers are told apart by the folder's number."""
 
     def __init__(self, parts: Sequence[TokenShards]) -> None:
@@ -279,42 +279,15 @@ class JoinedShards(_Shards):
             for number, part in enumerate(parts)
             for row in part.rows
         ]
-        super().__init__(first.folder, rows)
-        self.parts, self.vocabulary, self.codec, self.is_aligned = (
-            parts,
-            first.vocabulary,
-            first.codec,
-            first.is_aligned,
-        )
+        super().__init__(first.folder, rows, first.vocabulary, first.codec)
+        self.parts = parts
         self.part = np.repeat(np.arange(len(parts)), [len(part) for part in parts])  # (rows,) number of the folder
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
-
-    def require(self, symbols: str | None = None, codec: str | None = None) -> None:
-        """Raise `ModelError` unless the tokens were made with these digests (None: not checked)."""
-        self.parts[0].require(symbols, codec)
 
     def __getitem__(self, index: int) -> Utterance:
         """Return one utterance; `ModelError` if its shard is damaged."""
         number = int(self.part[index])
-        return self._rename(self.parts[number][index - int(self._starts[number])], number)
-
-    def neighbour(self, name: str) -> Utterance | None:
-        """Return what the speaker of row `name` said before it, or after it if it is the first (VALL-E X 3.2)."""
-        number, _, own = name.partition("/")
-        found = self.parts[int(number)].neighbour(own)
-        return None if found is None else self._rename(found, int(number))
-
-    @property
-    def frames(self) -> np.ndarray:
-        """Frames of each row, (rows,) int64."""
-        return np.concatenate([part.frames for part in self.parts])
-
-    @staticmethod
-    def _rename(utterance: Utterance, number: int) -> Utterance:
-        return replace(utterance, id=f"{number}/{utterance.id}")
-
-
-Shards = TokenShards | JoinedShards
+        return replace(self.parts[number][index - int(self._starts[number])], id=self.rows[index]["id"])
 
 
 def _tensors(path: Path) -> Any:

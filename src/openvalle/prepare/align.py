@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from pydantic import Field
 from openvalle.audio import RATE, Audio
 from openvalle.config import Config
 from openvalle.data.shards import AudioShards, Row, read_rows
-from openvalle.errors import AudioError, ModelError, TextError
-from openvalle.prepare.executor import UNIT, Progress, StepResult, Work, run_step
+from openvalle.errors import AudioError, ModelError
+from openvalle.prepare.executor import UNIT, Progress, StepResult, run_step, try_each
 from openvalle.speech_models.aligner import POOR_SCORE, Aligner, PhoneAlignment, PhoneSpan, mark_edges
 from openvalle.text.language import phonemize
 from openvalle.types import SIL
@@ -83,15 +83,8 @@ def add_words(rows: list[Row], settings: AlignSettings) -> tuple[list[Row], list
 
     This is part of the input of the alignment, so that better phones redo exactly the utterances they change.
     """
-    kept, rejected = [], []
-    for row in rows:
-        try:
-            words = phonemize(row["text"], row["language"], settings.backend)
-        except TextError as error:
-            rejected.append({"id": row["id"], "reason": str(error)})
-        else:
-            kept.append(row | {"words": [[word.text, *word.phones] for word in words]})
-    return kept, rejected
+    done, rejected = try_each(rows, lambda _, row: phonemize(row["text"], row["language"], settings.backend))
+    return [row | {"words": [[word.text, *word.phones] for word in words]} for row, words in done], rejected
 
 
 @dataclass(frozen=True)
@@ -101,24 +94,22 @@ class AlignWork:
     folder: Path
     audio: Path
     settings: AlignSettings
-    aligner: Aligner
+    aligner: Aligner = field(default_factory=Aligner)
 
     def __call__(self, unit: int, rows: list[Row]) -> tuple[list[Row], list[Row]]:
         """Return the aligned rows (several for a cut utterance) and the rejected ones."""
         before = self._before(unit)
         shards = AudioShards(self.audio, rows)
-        kept, rejected = [], []
-        for index, row in enumerate(rows):
+
+        def align(index: int, row: Row) -> list[Row]:
             text = json.dumps([self.settings.model_dump(), row], sort_keys=True)
             key = hashlib.sha256(text.encode()).hexdigest()[:16]
             if key in before:
-                kept += before[key]
-                continue
-            try:
-                kept += [piece | {"input": key} for piece in self._align(row, shards[index])]
-            except (AudioError, TextError) as error:
-                rejected.append({"id": row["id"], "reason": str(error)})
-        return kept, rejected
+                return before[key]
+            return [piece | {"input": key} for piece in self._align(row, shards[index])]
+
+        done, rejected = try_each(rows, align)
+        return [piece for _, pieces in done for piece in pieces], rejected
 
     def _align(self, row: Row, audio: Audio) -> Iterator[Row]:
         words = [(word[0], tuple(word[1:])) for word in row["words"]]
@@ -190,10 +181,6 @@ def read_spans(row: Row) -> list[PhoneSpan]:
     return [PhoneSpan(*span) for span in row["spans"]]
 
 
-def _build(folder: Path, audio: Path, settings: AlignSettings) -> Work:
-    return AlignWork(folder, audio, settings, Aligner())
-
-
 def run_align(
     rows: list[Row],
     folder: Path,
@@ -205,7 +192,7 @@ def run_align(
 ) -> StepResult:
     """Align every cleaned row; `audio` is the folder of their shards. Return the rows with their spans."""
     spoken, speechless = add_words(rows, settings)
-    build = partial(_build, folder, audio, settings)
+    build = partial(AlignWork, folder, audio, settings)
     result = run_step(folder, spoken, build, settings.model_dump(), jobs, unit, progress)
     if result.kept:
         log.info("align: %s", _summary(result.kept))

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from openvalle.config import write_json_lines
 from openvalle.data.shards import Row, read_rows
-from openvalle.errors import ModelError, UserError
+from openvalle.errors import AudioError, ModelError, TextError, UserError
 from openvalle.parallel import run_units
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]  # step, utterances done, utterances in all
 UNIT = 64  # utterances in a unit: what a killed process loses at most
 
+Made = TypeVar("Made")
 Work = Callable[[int, list[Row]], tuple[list[Row], list[Row]]]
 """(unit number, rows) -> (rows kept, rows rejected as {"id", "reason"}); writes its own payload files."""
 
@@ -38,6 +39,9 @@ class WorkUnit:
     rows: list[Row]
     digest: str
     path: Path
+
+    def __str__(self) -> str:
+        return f"unit {self.number} ({self.rows[0]['id']} and following)"
 
     def is_done(self) -> bool:
         """Return True if the result on disk belongs to this input and these settings."""
@@ -77,12 +81,35 @@ def run_step(
     if todo:
         # An index must never point into payload files that are being replaced.
         (folder / "index.jsonl").unlink(missing_ok=True)
-    for number, _ in run_units(partial(_build, build), todo, jobs, _name):
+    for number, _ in run_units(partial(_build, build), todo, jobs):
         done += len(todo[number].rows)
         if progress:
             progress(folder.name, done, len(rows))
+    kept: list[Row] = []
+    rejected: list[Row] = []
+    for task in tasks:
+        header, *found = read_rows(task.path)
+        kept += found[: header["kept"]]
+        rejected += found[header["kept"] :]
     with explain_write_errors(folder):
-        return _merge(folder, tasks)
+        write_json_lines(folder / "rejected.jsonl", rejected)
+        write_json_lines(folder / "index.jsonl", kept)
+    log.info("%s: %d utterances kept, %d rejected", folder.name, len(kept), len(rejected))
+    return StepResult(kept, rejected)
+
+
+def try_each(rows: Sequence[Row], do: Callable[[int, Row], Made]) -> tuple[list[tuple[Row, Made]], list[Row]]:
+    """Return the rows that could be done with what was made of each, and the others with the reason.
+
+    `do` takes a row's number, too.
+    """
+    done, rejected = [], []
+    for index, row in enumerate(rows):
+        try:
+            done.append((row, do(index, row)))
+        except (AudioError, TextError) as error:
+            rejected.append({"id": row["id"], "reason": str(error)})
+    return done, rejected
 
 
 @contextmanager
@@ -101,10 +128,6 @@ def _build(build: Callable[[], Work]) -> Callable[[WorkUnit], None]:
     return partial(_do, build())
 
 
-def _name(task: WorkUnit) -> str:
-    return f"unit {task.number} ({task.rows[0]['id']} and following)"
-
-
 def _do(work: Work, task: WorkUnit) -> None:
     with explain_write_errors(task.path.parent):
         kept, rejected = work(task.number, task.rows)
@@ -117,16 +140,3 @@ def _tasks(folder: Path, rows: Sequence[Row], settings: dict[str, Any], unit: in
         text = json.dumps([settings, part], sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         yield WorkUnit(number, part, digest, folder / f"unit-{number:05d}.jsonl")
-
-
-def _merge(folder: Path, tasks: list[WorkUnit]) -> StepResult:
-    kept: list[Row] = []
-    rejected: list[Row] = []
-    for task in tasks:
-        header, *rows = read_rows(task.path)
-        kept += rows[: header["kept"]]
-        rejected += rows[header["kept"] :]
-    write_json_lines(folder / "rejected.jsonl", rejected)
-    write_json_lines(folder / "index.jsonl", kept)
-    log.info("%s: %d utterances kept, %d rejected", folder.name, len(kept), len(rejected))
-    return StepResult(kept, rejected)

@@ -16,6 +16,7 @@ from openvalle.files import lock_folder
 from openvalle.prepare.align import AlignSettings, run_align
 from openvalle.prepare.executor import UNIT, Progress, StepResult
 from openvalle.prepare.sources import CleanSettings, run_clean, scan
+from openvalle.prepare.tokenize import add_speeds, run_tokenize
 from openvalle.text.language import read_out
 from openvalle.text.symbols import BYTE_PAIRS, SymbolTable, TextUnit, inventory, train_byte_pairs
 from openvalle.types import Vocabulary
@@ -121,9 +122,7 @@ def _run(
         return run_clean(rows, folder, options.clean, *common)
     if step is Step.ALIGN:
         return run_align(rows, folder, audio, options.align, *common)
-    # torch is needed from here on only
-    from openvalle.codec.load import found_again, load_codec
-    from openvalle.prepare.tokenize import add_speeds, run_tokenize
+    from openvalle.codec.load import found_again, load_codec  # torch is needed from here on only
 
     chosen, load = add_speeds(rows, options.speeds), partial(load_codec, codec)
     table, is_aligned = _make_table(rows, options), options.text_unit is TextUnit.PHONEME

@@ -22,7 +22,7 @@ from openvalle.data.shards import Row, to_int16, write_audio
 from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path
 from openvalle.media import Header, read_frames, read_header
-from openvalle.prepare.executor import UNIT, Progress, StepResult, explain_write_errors, run_step
+from openvalle.prepare.executor import UNIT, Progress, StepResult, explain_write_errors, run_step, try_each
 from openvalle.prepare.formats import CorpusClip, Format, read_clips
 
 log = logging.getLogger(__name__)
@@ -189,23 +189,15 @@ class CleanWork:
 
     def __call__(self, unit: int, rows: list[Row]) -> tuple[list[Row], list[Row]]:
         """Return the cleaned rows and the rejected ones."""
-        kept, clips, rejected = [], [], []
-        for row in rows:
-            try:
-                audio = clean(read_row(row), self.settings)
-            except AudioError as error:
-                rejected.append({"id": row["id"], "reason": str(error)})
-                continue
-            kept.append(row)
-            clips.append(to_int16(audio.samples))
+        done, rejected = try_each(rows, lambda _, row: to_int16(clean(read_row(row), self.settings).samples))
         shard = f"audio-{unit:05d}.npy"
-        starts = write_audio(self.folder / shard, clips)
+        starts = write_audio(self.folder / shard, [clip for _, clip in done])
         return [
             {key: row[key] for key in ("id", "speaker", "language", "split", "text")}
             | {"seconds": round(len(clip) / RATE, 4), "shard": shard, "start": start, "samples": len(clip)}
             # The steps that follow are redone for a row when its sound changed, whatever changed it.
             | {"sound": hashlib.blake2b(clip.tobytes(), digest_size=8).hexdigest()}
-            for row, clip, start in zip(kept, clips, starts, strict=True)
+            for (row, clip), start in zip(done, starts, strict=True)
         ], rejected
 
 

@@ -10,20 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from openvalle.audio import RATE, Audio, change_speed
-from openvalle.codec.base import Codec
 from openvalle.data.shards import AudioShards, Row, write_tokens
-from openvalle.errors import AudioError, TextError
+from openvalle.errors import AudioError
 from openvalle.hub import BUILTIN
 from openvalle.prepare.align import read_spans
-from openvalle.prepare.executor import UNIT, Progress, StepResult, Work, run_step
+from openvalle.prepare.executor import UNIT, Progress, StepResult, Work, run_step, try_each
 from openvalle.speech_models.aligner import spans_to_durations
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import TokenSpec
+
+if TYPE_CHECKING:
+    from openvalle.codec.base import Codec
 
 TRAIN = "train"  # the split whose rows may be copied at other speeds
 MERGE = 2  # frames that share an entry of codebook 1 (VALL-E R section 3.1)
@@ -51,16 +53,10 @@ class TokenizeWork:
     def __call__(self, unit: int, rows: list[Row]) -> tuple[list[Row], list[Row]]:
         """Return the rows of the shard's index and the rejected ones."""
         shards = AudioShards(self.audio, rows)
-        kept, tokens, rejected = [], [], []
-        for index, row in enumerate(rows):
-            try:
-                tokens.append(self.tokens(row, shards[index].samples))
-            except (AudioError, TextError) as error:
-                rejected.append({"id": row["id"], "reason": str(error)})
-            else:
-                kept.append(row)
+        done, rejected = try_each(rows, lambda index, row: self.tokens(row, shards[index].samples))
+        tokens = [item for _, item in done]
         shard = f"shard-{unit:05d}.safetensors"
-        frames, places = write_tokens(
+        frames, starts = write_tokens(
             self.folder / shard,
             [item.codes for item in tokens],
             [item.symbols for item in tokens],
@@ -69,12 +65,14 @@ class TokenizeWork:
         return [
             {key: row[key] for key in ("id", "speaker", "language", "split", "text", "seconds")}
             | {"shard": shard, "frames": len(item.codes), "symbols": len(item.symbols)}
-            | {"frame_start": frame, "symbol_start": place}
-            for row, item, frame, place in zip(kept, tokens, frames, places, strict=True)
+            | {"frame_start": frame, "symbol_start": start}
+            for (row, item), frame, start in zip(done, frames, starts, strict=True)
         ], rejected
 
     def tokens(self, row: Row, samples: np.ndarray) -> Tokens:
         """Return the tokens of one row, (samples,) float32; `AudioError` if it is too short."""
+        import torch
+
         spec, speed = self.codec.spec, row.get("speed", 1.0)
         if speed != 1:
             samples = change_speed(Audio(samples, RATE), speed).samples
@@ -110,6 +108,8 @@ def _build(
     folder: Path, audio: Path, load: Callable[[], Codec], table: SymbolTable, merge: int, threads: int | None
 ) -> Work:
     if threads:
+        import torch
+
         torch.set_num_threads(threads)  # several processes share the cores
     return TokenizeWork(folder, audio, load(), table, merge)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -43,20 +42,16 @@ class TokensTask(CodecTask):
 
     def losses(self, batch: Crops, at: Moment, rng: torch.Generator) -> Losses:
         config, rng = self.tokens, agreed(rng)  # all processes move the same codebooks
-        merge, levels = self._draw(rng)
+        quantize, full = config.quantize, self.codec.config.codebooks
+        merge = quantize.merge if torch.rand((), generator=rng) < 0.5 else 1
+        fewer = torch.rand((), generator=rng) < quantize.dropout
+        levels = int(torch.randint(1, full + 1, (), generator=rng)) if fewer else full
         mel = self.codec.encoder.mel(batch.samples)
-        quantized = self.codec.quantize(mel, merge, levels, rng)
+        quantized = self.codec.quantizer(self.codec.encoder(mel), merge, levels, rng)
         distance = mel_distance(self.codec.decoder.predict_mel(quantized.values), mel)
         loss = distance + config.commitment * quantized.commitment
         found = {"loss": loss, "mel": distance, "commitment": quantized.commitment}
         return Losses({"codec": loss}, {name: value.detach() for name, value in found.items()})
-
-    def _draw(self, rng: torch.Generator) -> tuple[int, int]:
-        """Return the merging rate and the number of codebooks of this batch."""
-        config, full = self.tokens.quantize, self.codec.config.codebooks
-        merge = config.merge if torch.rand((), generator=rng) < 0.5 else 1
-        fewer = torch.rand((), generator=rng) < config.dropout
-        return merge, int(torch.randint(1, full + 1, (), generator=rng)) if fewer else full
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
@@ -120,7 +115,9 @@ class SoundTask(CodecTask):
             loss, metrics["pitch"] = loss + config.pitch * pitch, pitch.detach()
         if at.step < config.adversarial_from:
             return Losses({"decoder": loss}, metrics)
-        real, fake = self._cut(real, fake, rng)
+        count = min(real.shape[1], round(config.judged_seconds * self.codec.config.rate))
+        start = int(torch.randint(real.shape[1] - count + 1, (), generator=rng))
+        real, fake = real[:, start : start + count], fake[:, start : start + count]
         both = self.discriminator(torch.cat([real, fake.detach()]))
         halves = [(score.chunk(2), [feature.chunk(2) for feature in features]) for score, features in both]
         reals, fakes = ([(s[i], [f[i] for f in fs]) for s, fs in halves] for i in (0, 1))
@@ -149,8 +146,7 @@ class SoundTask(CodecTask):
         shown = shown.to(real.device, non_blocking=True)
         given = (torch.where(shown, wanted, torch.nan), torch.where(shown, voiced, torch.nan))
         # The decoder is small beside the discriminators, and float32 costs a GPU little.
-        exact = torch.autocast("cuda", enabled=False) if real.is_cuda else nullcontext()
-        with exact:
+        with torch.autocast("cuda", enabled=False):
             fake, found = decoder.synthesize(latents, given)
         assert found is not None
         octaves, voicing = found
@@ -160,12 +156,6 @@ class SoundTask(CodecTask):
         error = ((octaves - wanted).abs() * known).sum() / known.sum().clamp(min=1)
         unsure = F.binary_cross_entropy_with_logits(voicing, voiced, weight=inside)
         return fake[:, : real.shape[1]], 5 * error + unsure
-
-    def _cut(self, real: Tensor, fake: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the same random stretch of both."""
-        count = min(real.shape[1], round(self.recipe.sound.judged_seconds * self.codec.config.rate))
-        start = int(torch.randint(real.shape[1] - count + 1, (), generator=rng))
-        return real[:, start : start + count], fake[:, start : start + count]
 
     @torch.no_grad()
     def _latents(self, samples: Tensor, rng: torch.Generator) -> Tensor:

@@ -141,11 +141,6 @@ class AdversarialConfig(Config):
     channels: int = Field(192, ge=1, le=1024, description="width of the discriminator")
 
 
-def is_pulling(config: AdversarialConfig, done: float) -> bool:
-    """Return whether the model is sharpened when a part `done` of the training is over."""
-    return done > config.begin + config.ramp
-
-
 class ResidualDiscriminator(nn.Module):
     """Stretches of residuals and of what was given (B, T, L) -> scores (B, 1, T) and features."""
 
@@ -159,12 +154,7 @@ class ResidualDiscriminator(nn.Module):
         self.score = weight_norm(nn.Conv1d(channels, 1, 3, padding=1))
 
     def forward(self, residuals: Tensor, given: Tensor) -> tuple[Tensor, list[Tensor]]:
-        x = torch.cat([residuals, given], dim=-1).transpose(1, 2)
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2)
-            features.append(x)
-        return self.score(x), features
+        return _judge(self.layers, self.score, torch.cat([residuals, given], dim=-1).transpose(1, 2))
 
 
 @dataclass(frozen=True)

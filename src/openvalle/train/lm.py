@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 
 from openvalle.codec.load import load_codec
 from openvalle.config import Config
-from openvalle.data.batches import Data, TokenBatches, fixed_batches, list_shares, open_shards, open_unseen
-from openvalle.data.shards import Shards
+from openvalle.data.batches import Data, TokenBatches, fixed_batches, list_shares, open_shards
+from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
 from openvalle.hub import Kind, find
 from openvalle.model.ar import AR, ARExamples, ar_examples
@@ -34,7 +35,6 @@ from openvalle.train.discriminators import (
     ResidualDiscriminator,
     StretchedExamples,
     draw_stretches,
-    is_pulling,
     judge_residuals,
 )
 from openvalle.train.distributed import once
@@ -42,7 +42,7 @@ from openvalle.train.loop import LoopConfig, Losses, Moment, Validation, fit
 from openvalle.types import Utterance
 
 
-def load_start(part: Part, place: str, shards: Shards) -> AR | NAR:
+def load_start(part: Part, place: str, shards: TokenShards) -> AR | NAR:
     """Return the network of a run's folder or of a model (name or folder); `ModelError` unless it reads `shards`."""
     folder = find(Kind.MODEL, place)
     if (folder / f"{part.value}.json").is_file():
@@ -137,11 +137,12 @@ class LanguageModelTask:
 
     def __init__(self, part: Part, recipe: LanguageModelRecipe) -> None:
         self.part, self.recipe = part, recipe
-        self.train = open_shards(recipe.data, "train")
+        self.train = open_shards(recipe.data, ("train",), everywhere=True)
         splits = (recipe.valid_split,) if isinstance(recipe.valid_split, str) else recipe.valid_split
-        self.valid = open_unseen(recipe.data, *splits)
+        self.valid = open_shards(recipe.data, splits, everywhere=False)
         self.valid.require(symbols=self.train.vocabulary.digest, codec=self.train.codec.digest)
-        self.languages = {name: index + 1 for index, name in enumerate(list_languages(self.train))}
+        names = sorted({row["language"] for row in self.train.rows})
+        self.languages = {name: index for index, name in enumerate(names, 1)}
         before = load_start(part, recipe.start, self.train) if recipe.start else None
         table = SymbolTable(self.train.vocabulary)
         self.network = make_network(part, recipe, table, recipe.loop.seed, before)
@@ -222,12 +223,11 @@ class LanguageModelTask:
         states = network.states(examples)
         loss = network.states_loss(states, examples)
         found = Losses({name: loss.total}, {"loss": loss.total.detach(), **loss.parts})
-        if config is None or at.done < config.begin:
+        places = batch.places if isinstance(batch, StretchedExamples) else None
+        if config is None or places is None or at.done < config.begin:
             return found
-        assert isinstance(batch, StretchedExamples) and network.config.residual is not None
-        if batch.places is None:
-            return found
-        verdict = judge_residuals(config, network, self.discriminator, states[0], examples, batch.places, at.done)
+        assert network.config.residual is not None
+        verdict = judge_residuals(config, network, self.discriminator, states[0], examples, places, at.done)
         own = loss.total + network.config.residual.weight * verdict.pull
         return Losses({name: own, "discriminator": verdict.judge}, {**found.metrics, **verdict.metrics})
 
@@ -237,15 +237,13 @@ class LanguageModelTask:
         device = next(network.parameters()).device
         batches = fixed_batches(self.valid, self.recipe.batches.frames)
         chosen = batches[:: max(1, len(batches) // self.recipe.valid_batches)]
-        sums: dict[str, float] = {}
-        counts: dict[str, int] = {}
+        found: dict[str, list[float]] = defaultdict(list)
         for index, rows in enumerate(chosen):
             batch = self._pad([self.valid[row] for row in rows], self.valid)
             for loss in self._each(network, batch, torch.Generator().manual_seed(index), device):
                 for name, value in loss.parts.items():
-                    sums[name] = sums.get(name, 0.0) + float(value)
-                    counts[name] = counts.get(name, 0) + 1
-        return Validation({name: total / counts[name] for name, total in sums.items()})
+                    found[name].append(float(value))
+        return Validation({name: sum(values) / len(values) for name, values in found.items()})
 
     def _each(self, network: nn.Module, batch: Batch, rng: torch.Generator, device: torch.device) -> Iterator[Loss]:
         """Yield the losses of a validation batch: one, or one per stage."""
@@ -261,19 +259,28 @@ class LanguageModelTask:
         """Write the averaged network into a folder, ready for `pack`, when a part `done` of the training is over."""
         network, config = copy.copy(averages[self.part.value]), self.recipe.adversarial
         assert isinstance(network, AR | NAR)
-        if isinstance(network, NAR) and config is not None and is_pulling(config, done):
+        if isinstance(network, NAR) and config is not None and done > config.begin + config.ramp:
             assert network.config.residual is not None
             residual = network.config.residual.model_copy(update={"gain": config.gain})
             network.config = network.config.model_copy(update={"residual": residual})
-        save_network(_describe(self.part, network, self.train), network, folder)
+        about = NetworkFile(
+            part=self.part,
+            config=network.config.model_dump(mode="json"),
+            codec=self.train.codec,
+            symbols=self.train.vocabulary.symbols,
+            merges=self.train.vocabulary.merges,
+            symbols_digest=self.train.vocabulary.digest,
+            languages=tuple(self.languages),
+        )
+        save_network(about, network, folder)
 
-    def _pad(self, rows: list[Utterance], shards: Shards) -> Batch:
+    def _pad(self, rows: list[Utterance], shards: TokenShards) -> Batch:
         # The NAR model sees the frames as they will be when it speaks: in the AR model's merged blocks.
         config = self.network.config
         group = config.group if isinstance(config, ARConfig) else 1
         return Batch.of([self._row(row, shards) for row in rows], merge=config.merge, group=group)
 
-    def _row(self, row: Utterance, shards: Shards) -> Utterance:
+    def _row(self, row: Utterance, shards: TokenShards) -> Utterance:
         """Return the row as the network trains on it, with the recording that its NAR prompt comes from."""
         prompt = getattr(self.network.config, "prompt", None)
         row = replace(row, language=self.languages[row.language_name])
@@ -315,21 +322,3 @@ def train_language_model(part: Part, recipe: LanguageModelRecipe, out: Path) -> 
     averages = fit(task, recipe.loop, out)
     once(lambda: task.keep(averages, out, 1.0))
     return out
-
-
-def _describe(part: Part, network: AR | NAR, shards: Shards) -> NetworkFile:
-    """Return what `pack` must know of the network and of the tokens that it was trained on."""
-    return NetworkFile(
-        part=part,
-        config=network.config.model_dump(mode="json"),
-        codec=shards.codec,
-        symbols=shards.vocabulary.symbols,
-        merges=shards.vocabulary.merges,
-        symbols_digest=shards.vocabulary.digest,
-        languages=tuple(list_languages(shards)),
-    )
-
-
-def list_languages(shards: Shards) -> list[str]:
-    """Return the languages of the rows, sorted: the order of their embeddings."""
-    return sorted({row["language"] for row in shards.rows})

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -36,7 +36,6 @@ from openvalle.train.state import (
     OptimConfig,
     Precision,
     TrainState,
-    clip_gradients,
     latest_checkpoint,
     learning_rate,
     load_checkpoint,
@@ -47,14 +46,6 @@ from openvalle.train.state import (
     update_average,
     update_weights,
 )
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
-
-def need_tensorboard() -> type[SummaryWriter]:
-    """Return TensorBoard's writer; `MissingExtra` if it is not installed."""
-    return import_extra("torch.utils.tensorboard", "tensorboard", "train").SummaryWriter
 
 
 class TrainingLog:
@@ -71,7 +62,7 @@ class TrainingLog:
         self.processes = processes
         self.started, self.first = time.monotonic(), step
         if not quiet:
-            writer = need_tensorboard()
+            writer = import_extra("torch.utils.tensorboard", "tensorboard", "train").SummaryWriter
             out.mkdir(parents=True, exist_ok=True)
             self.board = writer(str(out / "tensorboard"), purge_step=step or None)
             self.rows = (out / "metrics.jsonl").open("a", encoding="utf-8")
@@ -232,7 +223,13 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, nn.Module]:
             earlier, done = done, measure()
             last = done >= 1
             if state.step % config.log_every == 0 or last:
-                curves.point(state.step, _read_numbers(state, metrics))
+                numbers = {name: float(value) for name, value in metrics.items()}  # this waits for the device
+                for name in state.networks:
+                    if not math.isfinite(numbers.get(f"{name}/gradient", 0.0)):
+                        log.warning(
+                            "step %d: the gradient of %s is not finite; this update is skipped", state.step, name
+                        )
+                curves.point(state.step, numbers)
             for mark in config.snapshots:
                 if earlier < mark <= done and processes.is_first:
                     task.keep(state.averages, out / f"at-{mark:.2f}", mark)
@@ -301,7 +298,7 @@ def _update(
         if name not in losses.minimise:  # it is not its turn yet
             continue
         _share_gradients(processes, state.networks[name])
-        norm = clip_gradients(state.networks[name].parameters(), config.optim.clip)
+        norm = nn.utils.clip_grad_norm_(state.networks[name].parameters(), config.optim.clip)
         metrics[f"{name}/gradient"] = norm
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -313,22 +310,13 @@ def _update(
     return metrics
 
 
-def _read_numbers(state: TrainState, metrics: Mapping[str, float | Tensor]) -> dict[str, float]:
-    """Return what was measured as numbers, which waits for the device; warn of updates that were skipped."""
-    numbers = {name: float(value) for name, value in metrics.items()}
-    for name in state.networks:
-        if not math.isfinite(numbers.get(f"{name}/gradient", 0.0)):
-            log.warning("step %d: the gradient of %s is not finite; this update is skipped", state.step, name)
-    return numbers
-
-
 def _share_gradients(processes: Processes, network: nn.Module) -> None:
     """Average gradients over processes in one flat reduction. Adversarial training calls networks several times a
     step and freezes some in between, which DistributedDataParallel's hooks do not allow."""
     if processes.world == 1:
         return
-    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters() if p.requires_grad]
-    flat = processes.mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
     parameters = [p for p in network.parameters() if p.requires_grad]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = processes.mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
     for parameter, piece in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.grad = piece.view_as(parameter)

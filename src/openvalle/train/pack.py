@@ -69,7 +69,16 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
         own = Path(place) / OWN
         name = _kept(named, own, codec)
         codec = codec.model_copy(update={"name": name or codec.name})
-        config = _config(recipe, codec, first, ar, nar)
+        values = {
+            "name": recipe.name,
+            "licence": recipe.licence,
+            "languages": first.languages,
+            "codec": codec,
+            "symbols_digest": first.symbols_digest,
+            "ar": ar.config,
+            "nar": nar.config,
+        }
+        config = BundleConfig.parse(values, f"{recipe.ar} and {recipe.nar}")
         generation = ({"most_frames": BPE_MOST_FRAMES} if first.merges else {}) | recipe.generation.model_dump(
             mode="json", exclude_unset=True
         )
@@ -112,7 +121,7 @@ def _kept(name: str, folder: Path, codec: CodecSpec) -> str:
     kept = kept if kept != f"{ENCODEC}?" else f"{ENCODEC}?{query}"
     try:
         found = kept_codec(kept, folder) if kept else folder
-        digest = load_codec(found).spec.digest if _is_whole(folder) else codec.digest
+        digest = load_codec(found).spec.digest if any(path.is_file() for path in folder.iterdir()) else codec.digest
     except UserError as error:
         raise ModelError(f"the codec {name} cannot be packed: {error.what}", error.hint) from None
     if digest != codec.digest:
@@ -121,21 +130,3 @@ def _kept(name: str, folder: Path, codec: CodecSpec) -> str:
             "give the codec of the prepared folder",
         )
     return kept
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether there is more than a head for a codec from elsewhere."""
-    return any(path.is_file() for path in folder.iterdir())
-
-
-def _config(recipe: PackRecipe, codec: CodecSpec, first: NetworkFile, ar: AR, nar: NAR) -> BundleConfig:
-    values = {
-        "name": recipe.name,
-        "licence": recipe.licence,
-        "languages": first.languages,
-        "codec": codec,
-        "symbols_digest": first.symbols_digest,
-        "ar": ar.config,
-        "nar": nar.config,
-    }
-    return BundleConfig.parse(values, f"{recipe.ar} and {recipe.nar}")

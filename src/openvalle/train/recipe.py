@@ -20,7 +20,7 @@ from typing import Any
 
 from openvalle.config import override, read_mapping
 from openvalle.decode.ar import AROptions
-from openvalle.errors import ConfigError
+from openvalle.errors import ConfigError, import_extra
 from openvalle.files import lock_folder
 from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.text.symbols import inventory
@@ -38,8 +38,9 @@ def read_job(part: str, path: Path, overrides: tuple[str, ...] = ()) -> dict[str
         return override(values, overrides)
     in_sections = tuple(item for item in overrides if item.startswith(tuple(f"{section}." for section in SECTIONS)))
     values = override(values, in_sections)
-    _section(values, part, path)
-    values = {**values, part: override(_job(values, part, path), tuple(o for o in overrides if o not in in_sections))}
+    shared = {key: value for key, value in values.items() if key not in SECTIONS}
+    job = {**({} if part == "pack" else shared), **_section(values, part, path)}
+    values = {**values, part: override(job, tuple(o for o in overrides if o not in in_sections))}
     if "ar" in values and "nar" in values:
         parse_pair(values, path)
     if isinstance(values.get("pack"), dict):  # what would be refused after days of training is refused before
@@ -71,12 +72,6 @@ def parse_pair(values: dict[str, Any], path: Path) -> tuple[ARConfig, NARConfig]
     return ar, nar
 
 
-def _job(values: dict[str, Any], part: str, path: Path) -> dict[str, Any]:
-    """Return a section together with what it shares with the others."""
-    shared = {key: value for key, value in values.items() if key not in SECTIONS}
-    return {**({} if part == "pack" else shared), **_section(values, part, path)}
-
-
 def _model(values: dict[str, Any], part: str, path: Path) -> dict[str, Any]:
     return {"symbols": len(inventory()), **(_section(values, part, path).get("model") or {})}
 
@@ -97,9 +92,8 @@ def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Pa
     """
     if part in ("codec", "ar", "nar", "g2p"):
         from openvalle.train.distributed import warn_if_alone
-        from openvalle.train.loop import need_tensorboard
 
-        need_tensorboard()
+        import_extra("torch.utils.tensorboard", "tensorboard", "train")
         warn_if_alone()
     if part == "pack" or os.environ.get("RANK", "0") != "0":
         return _run(part, recipe, overrides, out)

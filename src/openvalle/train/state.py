@@ -14,7 +14,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -129,11 +129,6 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
     torch._foreach_lerp_(old, new, 1 - decay)
     for held, now in zip(average.buffers(), network.buffers(), strict=True):
         held.copy_(now)
-
-
-def clip_gradients(parameters: Iterable[Tensor], limit: float) -> Tensor:
-    """Scale gradients to a norm of at most `limit`; return the norm before, () (it may be infinite or NaN)."""
-    return nn.utils.clip_grad_norm_(parameters, limit)
 
 
 _NAME = re.compile(r"step-(\d{9})")
