@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from openvalle.apps.audiobook import PART, RECORD
-from openvalle.apps.batch import Batch, TableRow
+from openvalle.apps.batch import TableJob, TableRow
 from openvalle.media import read
 from openvalle.synth.synthesizer import Synthesizer
 
@@ -224,7 +224,7 @@ def test_an_interruption_loses_no_more_than_is_spoken_at_a_time(
     monkeypatch.setattr(Synthesizer, "say_batch", speaking)
     monkeypatch.setattr("openvalle.apps.batch.BATCH", 2)
     rows = [TableRow(id=str(number), text="Saw, see saw. " * (40 if number == 1 else 1)) for number in range(6)]
-    batch = Batch(synthesizer, tmp_path / "out", Path(), file_format="wav", options=synthesizer.sampling(attempts=1))
+    batch = TableJob(synthesizer, tmp_path / "out", Path(), file_format="wav", options=synthesizer.sampling(attempts=1))
     batch._voices[None, None] = tiny_voice
     monkeypatch.setattr("openvalle.apps.batch.find", lambda *arguments: __file__)
     outcomes = []

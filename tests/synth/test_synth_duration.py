@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lm_samples import AR_KINDS, NAR_KINDS
-from openvalle.apps.batch import Batch, TableRow
+from openvalle.apps.batch import TableJob, TableRow
 from openvalle.apps.dialogue import speak_dialogue
 from openvalle.audio import concatenate
 from openvalle.decode.ar import StoppedBy
@@ -109,7 +109,7 @@ def test_a_text_lasts_as_long_as_it_is_told_in_a_batch_and_a_dialogue(
         np.testing.assert_array_equal(one.audio.samples, other.audio.samples)
     path = tiny_voice.save(tmp_path / "me.safetensors")
     rows = [TableRow(text="Hello there, my friend.", id="one", duration=1.5, voice=str(path))]
-    (outcome,) = Batch(synthesizer, tmp_path / "out", tmp_path).run(rows)
+    (outcome,) = TableJob(synthesizer, tmp_path / "out", tmp_path).run(rows)
     assert outcome.seconds == pytest.approx(1.5, rel=0.03)
     voices = {"S1": tiny_voice, "S2": tiny_voice}
     spoken = speak_dialogue(synthesizer, "[S1] Hello there. [S2] I see.", voices, duration=2.0)

@@ -14,7 +14,7 @@ from openvalle.decode.ar import StoppedBy
 from openvalle.errors import ModelError, TextError
 from openvalle.synth import generate as utter
 from openvalle.synth.generate import SpeechGenerator
-from openvalle.synth.plan import Segment, build_sentence, derive_seed, place_in_time, split_sentences
+from openvalle.synth.plan import Segment, build_sentence, place_in_time, split_sentences
 from openvalle.synth.speech import Speech, assess_quality, rank_attempt
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
@@ -157,10 +157,12 @@ def test_bad_lines_are_spoken_again_with_derived_seeds(synthesizer, tiny_voice, 
 
 
 def test_derived_seeds_differ_and_stay() -> None:
-    seeds = {derive_seed(seed, number, attempt) for seed in range(5) for number in range(5) for attempt in range(3)}
+    (sentence,) = split_sentences("So.")
+    segments = [Segment(sentence, None, seed, number) for seed in range(5) for number in range(5)]
+    seeds = {segment.derive_seed(attempt) for segment in segments for attempt in range(3)}
     assert len(seeds) == 75
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert derive_seed(0, 0, 0) == 3051931488724851722, "a change here changes everybody's speech"
+    assert segments[0].derive_seed(0) == 3051931488724851722, "a change here changes everybody's speech"
 
 
 def test_quality_names_what_may_be_heard() -> None:

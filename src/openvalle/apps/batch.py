@@ -106,7 +106,7 @@ def _read_values(path: Path, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
 
 @dataclass(frozen=True)
 class PendingRow:
-    """A row that is to be spoken. `key`: see `Batch._digest`; `lines`: of its script."""
+    """A row that is to be spoken. `key`: see `TableJob._digest`; `lines`: of its script."""
 
     row: TableRow
     key: str
@@ -116,7 +116,7 @@ class PendingRow:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TableJob:
     """How a table is spoken: what its rows leave out, and where the files go."""
 
     synthesizer: Synthesizer

@@ -24,14 +24,9 @@ WIDTH_PER_SECOND, MIN_WIDTH, MAX_WIDTH, HEIGHT = 2.4, 10.0, 40.0, 6.4  # inches
 INK, WAVE, PATH, PAUSE = "#22303c", "#2f6f9f", "#ffffff", "#9fb4c4"
 
 
-def need_matplotlib() -> None:
-    """Raise `MissingExtra` if there is nothing to draw with: worth knowing before minutes of work."""
-    import_extra("matplotlib", "matplotlib", "plot")
-
-
 def plot_speech(speech: Speech, path: str | Path, title: str = "") -> Path:
     """Draw `speech` into a PNG (or what the ending asks for), atomically; return the path."""
-    need_matplotlib()
+    import_extra("matplotlib", "matplotlib", "plot")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

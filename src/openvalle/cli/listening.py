@@ -15,7 +15,7 @@ from openvalle.config import json_lines
 from openvalle.errors import UserError
 from openvalle.files import expand_home
 from openvalle.parallel import progress
-from openvalle.pipes import read_text
+from openvalle.pipes import read_given_text
 
 listen = typer.Typer(
     help="Make listening tests with people, take them in a browser, collect the results.",
@@ -154,8 +154,6 @@ def read_texts(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        return {str(row["id"]): str(row["text"]) for _, row in json_lines(read_text(path))}
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}", "check the path") from None
+        return {str(row["id"]): str(row["text"]) for _, row in json_lines(read_given_text(path))}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} holds a line without id and text", 'write {"id": "a1", "text": "Hello."}') from None

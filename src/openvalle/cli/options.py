@@ -18,7 +18,7 @@ from typer import Argument, Option
 
 from openvalle.errors import TextError, UserError
 from openvalle.files import Free, expand_home
-from openvalle.pipes import is_stdout, read_bytes, read_stdin
+from openvalle.pipes import is_stdout, read_given_text, read_stdin
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions
@@ -159,11 +159,10 @@ def read_text(text: str | None, file: Path | None = None) -> str:
         raise UserError("there is no text to say", 'run: openvalle say "Hello there."  (or - to read stdin)')
     if text is not None and text != "-":
         return text
+    if file is not None and str(file) != "-":
+        return read_given_text(file)
     try:
-        raw = read_stdin() if file is None or str(file) == "-" else read_bytes(file)
-        return raw.decode("utf-8-sig")
-    except OSError as error:
-        raise TextError(f"cannot read {file}: {error.strerror}", "check the path") from None
+        return read_stdin().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise TextError("the text is not UTF-8", "save it as UTF-8 first") from None
 

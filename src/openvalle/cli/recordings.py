@@ -51,7 +51,7 @@ def batch(
     Voice and seed are those of rows that name none. Run it again to go on after an interruption, or after changing
     rows: only what is new is spoken.
     """
-    from openvalle.apps.batch import Batch, read_table
+    from openvalle.apps.batch import TableJob, read_table
     from openvalle.media import format_ending
     from openvalle.synth.plan import to_lexicon
 
@@ -64,7 +64,7 @@ def batch(
     seconds = 0.0
     with status(quiet) as show:
         synthesizer = model.load(speaker.asr)
-        jobs = Batch(
+        jobs = TableJob(
             synthesizer,
             output,
             table.parent,

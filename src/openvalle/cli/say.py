@@ -23,7 +23,7 @@ import typer
 
 from openvalle.cli import options as opt
 from openvalle.cli.settings import is_chosen
-from openvalle.errors import TextError, UserError
+from openvalle.errors import TextError, UserError, import_extra
 from openvalle.files import Free, final_path, likely_path
 from openvalle.parallel import status
 from openvalle.pipes import is_special
@@ -40,7 +40,7 @@ UNKNOWN = 0xFFFFFFFF  # for sizes that nobody knows yet; players then read to th
 
 
 @dataclass(frozen=True)
-class Reading:
+class Delivery:
     """How the text is read."""
 
     duration: opt.Duration = None
@@ -65,7 +65,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Output:
+class Destination:
     """What is made of the speech."""
 
     output: opt.Output = None
@@ -99,10 +99,10 @@ def say(
     text: Annotated[str | None, typer.Argument(help="What to say; - reads it from standard input.")] = None,
     file: opt.File = None,
     speaker: opt.Speaker,
-    output: Output,
+    output: Destination,
     seed: opt.Seed = 0,
     sampling: opt.Sampling,
-    reading: Reading,
+    delivery: Delivery,
     model: opt.Model,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
@@ -118,13 +118,13 @@ def say(
     if Path(output.output or "").suffix and not is_chosen(ctx, "file_format"):
         output = replace(output, file_format=None)  # a name says more than a setting for all files
     place = output.find_place(as_json)
-    if reading.prosody is not None and reading.duration is not None:
+    if delivery.prosody is not None and delivery.duration is not None:
         raise UserError("a recording's prosody has its own duration", "leave --duration away")
     started = time.monotonic()
     with status(quiet) as show:
         synthesizer = model.load(speaker.asr)
         options, voice = sampling.read(synthesizer), speaker.read(synthesizer)
-        pieces = reading.speak(synthesizer, words, voice, seed, options, speaker.channel)
+        pieces = delivery.speak(synthesizer, words, voice, seed, options, speaker.channel)
         summary, beginning = write_speech(pieces, place, output.file_format, synthesizer, show, output.timestamps)
     if place is not None:
         summary |= {"elapsed": round(time.monotonic() - started, 3), "seed": seed, "voice": voice.name}
@@ -143,9 +143,7 @@ def check_outputs(place: Path | Free | None, timestamps: Path | None, others: di
 
         check_ending(timestamps)
     if others.get("--plot"):
-        from openvalle.apps.plot import need_matplotlib
-
-        need_matplotlib()
+        import_extra("matplotlib", "matplotlib", "plot")
 
 
 def write_speech(

@@ -19,7 +19,7 @@ import typer
 
 from openvalle.cli import options as opt
 from openvalle.cli.settings import Command
-from openvalle.errors import ConfigError, UserError
+from openvalle.errors import ConfigError, UserError, import_extra
 from openvalle.hub import Kind, find, find_recipe, recipes
 from openvalle.parallel import progress
 
@@ -175,9 +175,7 @@ def describe(
     openvalle model describe valler-paper --plot mask.png
     """
     if plot is not None:
-        from openvalle.apps.plot import need_matplotlib
-
-        need_matplotlib()
+        import_extra("matplotlib", "matplotlib", "plot")
     from openvalle.model.describe import describe as count
     from openvalle.model.describe import plot_masks
 

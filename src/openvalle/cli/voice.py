@@ -12,7 +12,7 @@ import typer
 
 from openvalle.cli import options as opt
 from openvalle.cli.settings import Command
-from openvalle.errors import UserError
+from openvalle.errors import UserError, import_extra
 from openvalle.files import lock_folder
 from openvalle.hub import VOICE_SUFFIX, Kind, check_name, check_writable, find, is_builtin, list_names, user_folder
 
@@ -171,10 +171,10 @@ def show(
     voice = Voice.load(path)
     facts: dict[str, Any] = {"name": voice.name, "path": str(path)} | voice.facts()
     if plot is not None:
-        from openvalle.apps.plot import need_matplotlib, plot_speech
+        from openvalle.apps.plot import plot_speech
         from openvalle.synth.enrol import decode_voice
 
-        need_matplotlib()
+        import_extra("matplotlib", "matplotlib", "plot")
         synthesizer = model.load(consent_policy="off")
         speech = decode_voice(synthesizer.voice(voice), synthesizer.generator)
         facts["plot"] = str(plot_speech(speech, plot, f"{voice.name}: {voice.text}"))

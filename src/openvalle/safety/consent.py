@@ -10,7 +10,7 @@ import logging
 import os
 from enum import StrEnum
 
-from openvalle.errors import ConfigError, UserError
+from openvalle.errors import UserError, find_choice
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +28,8 @@ class ConsentPolicy(StrEnum):
 def choose_policy(policy: str | None = None) -> ConsentPolicy:
     """Return the policy called `policy`, by default what the setting says, else `warn`; `ConfigError` if unknown."""
     name = policy if policy is not None else os.environ.get(SETTING) or ConsentPolicy.WARN
-    try:
-        return ConsentPolicy(name.strip().lower())
-    except ValueError:
-        source = "the consent policy" if policy is not None else SETTING
-        raise ConfigError(f"{source} cannot be {name!r}", f"use one of: {', '.join(ConsentPolicy)}") from None
+    what = "consent policy" if policy is not None else f"consent policy (${SETTING})"
+    return find_choice(ConsentPolicy, name.strip().lower(), what)
 
 
 def require_consent(consent: str, name: str, policy: ConsentPolicy) -> None:

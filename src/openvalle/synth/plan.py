@@ -243,8 +243,10 @@ class Segment:
     following: tuple[str, ...] = ()  # symbols of what comes next: read, not spoken; needs alignment
 
     def derive_seed(self, attempt: int) -> int:
-        """Return the seed of an attempt at it."""
-        return derive_seed(self.seed, self.number, attempt + self.candidate * MOST_ATTEMPTS)
+        """Return the seed of an attempt at it: 63 bits of SHA-256("seed/number/attempt")."""
+        attempt += self.candidate * MOST_ATTEMPTS
+        digest = hashlib.sha256(f"{self.seed}/{self.number}/{attempt}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass(frozen=True)
@@ -273,9 +275,3 @@ def plan_segments(
             how = PromptMode.ZERO_SHOT if mode is PromptMode.CONTINUAL else mode
             yield Segment(sentence, own, seed, number, spoken, mode=how)
         spoken += round(sentence.phones * USUAL_FRAMES)
-
-
-def derive_seed(seed: int, number: int, attempt: int) -> int:
-    """Return the seed of one attempt at one sentence: 63 bits of SHA-256("seed/number/attempt")."""
-    digest = hashlib.sha256(f"{seed}/{number}/{attempt}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

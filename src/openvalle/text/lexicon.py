@@ -62,9 +62,6 @@ class Lexicon:
         self._lists = (gold, silver)
         self._read: dict[str, Mapping[str, Phones] | None] = {}
 
-    def __contains__(self, word: str) -> bool:
-        return self.lookup(word) is not None
-
     def listed(self) -> list[str]:
         """Return every listed spelling, gold before silver."""
         return [*self._lists[0], *self._lists[1]]
@@ -146,13 +143,6 @@ def plural(stem: Phones) -> Phones:
     return (*stem, "S" if stem[-1] in _VOICELESS else "Z")
 
 
-def past(stem: Phones) -> Phones:
-    """Return the stem with the ending -ed."""
-    if stem[-1] in ("T", "D"):
-        return (*stem, "IH0", "D")
-    return (*stem, "T" if stem[-1] in _VOICELESS else "D")
-
-
 def inflect(words: Lexicon, word: str) -> dict[str, Phones] | None:
     """Return the readings of an inflected form (-s, -'s, -ed, -ing, a clitic) of a listed word, or None."""
     lower = word.lower()
@@ -202,6 +192,6 @@ def _undouble(stem: str) -> list[str]:
 def _join_ending(stem: Phones, ending: str) -> Phones:
     if ending == "s":
         return plural(stem)
-    if ending == "ed":
-        return past(stem)
-    return (*stem, *{"ing": ("IH0", "NG"), "in": ("IH0", "N"), "": ()}[ending])
+    if ending == "ed" and stem[-1] not in ("T", "D"):
+        return (*stem, "T" if stem[-1] in _VOICELESS else "D")
+    return (*stem, *{"ed": ("IH0", "D"), "ing": ("IH0", "NG"), "in": ("IH0", "N"), "": ()}[ending])
