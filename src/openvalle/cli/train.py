@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ import typer
 
 from openvalle.cli import options as opt
 from openvalle.cli.settings import Command
-from openvalle.errors import ConfigError, UserError, import_extra
+from openvalle.errors import ConfigError, UserError, find_choice, import_extra
 from openvalle.hub import Kind, find, find_recipe, recipes
 from openvalle.parallel import progress
 
@@ -73,22 +72,6 @@ def ours(name: str) -> Path:
     return found[name]
 
 
-class Unit(StrEnum):
-    """What the models will read."""
-
-    PHONEME = "phoneme"
-    BPE = "bpe"
-
-
-class LastStep(StrEnum):
-    """Where to stop: each step's manifest can be looked at before the next is run."""
-
-    SCAN = "scan"
-    AUDIO = "audio"
-    ALIGN = "align"
-    TOKENS = "tokens"
-
-
 def prepare(
     source: Annotated[
         Path,
@@ -100,7 +83,7 @@ def prepare(
     codec: Annotated[
         str, typer.Option(help="builtin, a folder, hf://owner/name, or encodec:PLACE?bandwidth=6.")
     ] = "builtin",
-    text_unit: Annotated[Unit, typer.Option(help="bpe: byte pairs of the text, without alignment.")] = Unit.PHONEME,
+    text_unit: Annotated[str, typer.Option(help="phoneme, or bpe: byte pairs, without alignment.")] = "phoneme",
     bpe_size: Annotated[int | None, typer.Option(help="Byte pairs to learn; default 4096.")] = None,
     symbols: Annotated[
         str | None,
@@ -114,7 +97,7 @@ def prepare(
         ),
     ] = None,
     jobs: opt.Jobs = 1,
-    last: Annotated[LastStep, typer.Option("--last", help="Stop after this step.")] = LastStep.TOKENS,
+    last: Annotated[str, typer.Option(help="Stop after this step: scan, audio, align or tokens.")] = "tokens",
     speed: Annotated[
         list[float] | None,
         typer.Option(min=0.5, max=2, help="Also a copy of the training speech at this speed and pitch; repeatable."),
@@ -131,21 +114,22 @@ def prepare(
     from openvalle.prepare.run import prepare as prepare_speech
     from openvalle.text.symbols import TextUnit
 
+    step = find_choice(Step, last, "step")
     options = PrepareOptions(
-        text_unit=TextUnit(text_unit.value),
+        text_unit=find_choice(TextUnit, text_unit, "text unit"),
         bpe_size=bpe_size,
         symbols=None if symbols is None else _table_file(symbols),
         merge=merge,
         speeds=tuple(speed or ()),
     )
     with progress(quiet) as show:
-        report = prepare_speech(source, out, codec, jobs, last=Step(last.value), options=options, progress=show)
+        report = prepare_speech(source, out, codec, jobs, last=step, options=options, progress=show)
     found = {"kept": report.kept, "rejected": len(report.rejected), "seconds": report.seconds}
     opt.print_result(found, as_json, [out])
     if not (quiet or as_json):
         where = f" (see {out / 'rejected.jsonl'})" if report.rejected else ""
         hours, rejected = report.seconds / 3600, len(report.rejected)
-        print(f"{report.kept[last.value]} utterances, {hours:.2f} h; {rejected} left out{where}", file=sys.stderr)
+        print(f"{report.kept[last]} utterances, {hours:.2f} h; {rejected} left out{where}", file=sys.stderr)
 
 
 def _table_file(name: str) -> Path:
