@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from openvalle.decode.ar import AROptions, generate
+from openvalle.decode.ar import AROptions, Draw, generate
 from openvalle.decode.failures import FailureOptions
 from openvalle.decode.nar import fill
 from openvalle.decode.prompt import ARPrompt, NARPrompt
-from openvalle.decode.sampling import make_rngs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR
 from openvalle.model.config import Alignment, ARConfig
@@ -75,9 +74,9 @@ def _pace(ar: TorchAR, nar: TorchNAR, rng: np.random.Generator) -> Pace:
     per_symbol = frames / len(text)
     options = AROptions(least_frames=per_symbol, most_frames=per_symbol, watch=TO_THE_END)
     steps = frames // config.block
-    paths = [np.arange(steps) * len(text) // steps] if aligned else None
+    path = np.arange(steps) * len(text) // steps if aligned else None
     started, processor = time.perf_counter(), time.process_time()
-    result = generate(ar, [prompt], options, make_rngs([0]), paths)[0]
+    result = generate(ar, [Draw(prompt, options, 0, path)])[0]
     spoken = time.perf_counter()
     path = np.arange(224 + frames) * len(prompt.text) // (224 + frames)
     first = np.repeat(result.codes, config.merge)

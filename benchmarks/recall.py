@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from openvalle.data.shards import TokenShards
-from openvalle.decode.ar import AROptions, generate
+from openvalle.decode.ar import AROptions, Draw, generate
 from openvalle.decode.failures import FailureOptions
 from openvalle.decode.nar import fill
 from openvalle.decode.prompt import SpeechPrompt, continuation, zero_shot
-from openvalle.decode.sampling import SamplingOptions, make_rngs
+from openvalle.decode.sampling import SamplingOptions
 from openvalle.engines.base import AREngine, NAREngine
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.alignment import cut_durations, cut_whole
@@ -81,7 +81,7 @@ def recall_first(ar: AREngine, row: Row) -> tuple[int, int]:
     assert prompt.codes is not None
     true = codes[len(prompt.codes) :: config.merge, 0]
     enough = BY_HEART.model_copy(update={"limit_frames": len(true) * config.merge + SPARE_FRAMES})
-    said = generate(ar, [prompt.ar(config)], enough, make_rngs([0]))[0].codes
+    said = generate(ar, [Draw(prompt.ar(config), enough, 0)])[0].codes
     same = min(len(true), len(said))
     return int((true[:same] == said[:same]).sum()), max(len(true), len(said))
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import nn
 
-from openvalle.decode.ar import generate
+from openvalle.decode.ar import ARResult, Draw, generate
 from openvalle.decode.nar import fill
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR
@@ -125,9 +125,16 @@ def nar_engine(kind: str) -> TorchNAR:
     return TorchNAR(nar_of(kind))
 
 
-def speak(ar, nar, prompts, options, rngs) -> list[np.ndarray]:
+def decode(ar, prompts, options, seeds, alignments=None) -> list[ARResult]:
+    """Return what each row says: one for each seed, as many of each prompt, side by side, as there are for it."""
+    fan, presets = len(seeds) // len(prompts), alignments or [None] * len(prompts)
+    return generate(ar, [Draw(prompts[at // fan], options, seed, presets[at // fan]) for at, seed in enumerate(seeds)])
+
+
+def speak(ar, nar, prompts, options, seeds) -> list[np.ndarray]:
     """Return the codes (T, Q) of each prompt's target, spoken as often as there are generators for it."""
-    results, fan = generate(ar, [prompt.ar(ar.config) for prompt in prompts], options, rngs), len(rngs) // len(prompts)
+    fan = len(seeds) // len(prompts)
+    results = decode(ar, [prompt.ar(ar.config) for prompt in prompts], options, seeds)
     rows = [
         prompts[index // fan].nar(ar.config, options.accent, result.codes, result.alignment)
         for index, result in enumerate(results)

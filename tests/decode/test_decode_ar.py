@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lm_samples import AR_KINDS, ENTRIES, SMALL, SYMBOLS, ar_engine, shaken
+from lm_samples import AR_KINDS, ENTRIES, SMALL, SYMBOLS, ar_engine, decode, shaken
 from openvalle.decode.alignment import MonotonicPointer, stretch
-from openvalle.decode.ar import AROptions, StoppedBy, generate, prepare_inputs, stream
-from openvalle.decode.prompt import ARPrompt
-from openvalle.decode.sampling import SamplingOptions, make_rngs
+from openvalle.decode.ar import AROptions, Draw, StoppedBy, stream
+from openvalle.decode.prompt import ARPrompt, prepare_inputs
+from openvalle.decode.sampling import SamplingOptions
 from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError
 from openvalle.model.ar import AR, ARInputs
@@ -52,10 +52,10 @@ def test_the_same_seed_gives_the_same_codes_batched_or_alone(kind):
         without_voice(prompt(model, 2, target=6)),
         prompt(model, 3, target=2, frames=14),
     ]
-    together = generate(model, prompts, OPTIONS, make_rngs([5, 6, 7]))
+    together = decode(model, prompts, OPTIONS, [5, 6, 7])
     for seed, one, result in zip((5, 6, 7), prompts, together, strict=True):
-        assert_same(generate(model, [one], OPTIONS, make_rngs([seed]))[0], result)
-    other = generate(model, prompts, OPTIONS, make_rngs([8, 9, 10]))
+        assert_same(decode(model, [one], OPTIONS, [seed])[0], result)
+    other = decode(model, prompts, OPTIONS, [8, 9, 10])
     assert any(a.codes.tolist() != b.codes.tolist() for a, b in zip(together, other, strict=True))
 
 
@@ -63,9 +63,9 @@ def test_the_same_seed_gives_the_same_codes_batched_or_alone(kind):
 def test_one_prompt_fanned_out_equals_one_by_one(kind):
     model = ar_engine(kind)
     prompts = [prompt(model, 1), prompt(model, 2, frames=11)]
-    fanned = generate(model, prompts, OPTIONS, make_rngs([1, 2, 3, 4]))
+    fanned = decode(model, prompts, OPTIONS, [1, 2, 3, 4])
     for index, seed in enumerate((1, 2, 3, 4)):
-        alone = generate(model, [prompts[index // 2]], OPTIONS, make_rngs([seed]))[0]
+        alone = decode(model, [prompts[index // 2]], OPTIONS, [seed])[0]
         assert_same(alone, fanned[index])
 
 
@@ -73,11 +73,10 @@ def test_one_prompt_fanned_out_equals_one_by_one(kind):
 def test_the_stream_is_the_whole(kind):
     model = ar_engine(kind)
     prompts = [prompt(model, 1), prompt(model, 2)]
-    steps = list(stream(model, prompts, OPTIONS, make_rngs([1, 2])))
-    for row, result in enumerate(generate(model, prompts, OPTIONS, make_rngs([1, 2]))):
-        codes = np.concatenate([step.codes[row][step.is_emitted[row]] for step in steps])
-        assert np.array_equal(codes, result.codes)
-        assert steps[-1].stopped_by[row] == result.stopped_by
+    for seed, one, result in zip((1, 2), prompts, decode(model, prompts, OPTIONS, [1, 2]), strict=True):
+        steps = list(stream(model, Draw(one, OPTIONS, seed)))
+        assert np.array_equal(np.concatenate([step.codes for step in steps]), result.codes)
+        assert [step.stopped_by for step in steps] == [None] * (len(steps) - 1) + [result.stopped_by]
 
 
 @EVERY
@@ -86,7 +85,7 @@ def test_greedy_decoding_equals_the_argmax_of_the_full_forward(kind):
     model = ar_engine(kind)
     one = dataclasses.replace(prompt(model, 4, frames=10), prompt_language=None)
     options = OPTIONS.model_copy(update={"sampling": SamplingOptions(temperature=0.0, repetition_aware=False)})
-    result = generate(model, [one], options, make_rngs([0]))[0]
+    result = decode(model, [one], options, [0])[0]
     group = model.config.group
     spoken = result.codes[: len(result.codes) // group * group]
     kept = one.codes[len(one.codes) % group :]
@@ -97,7 +96,7 @@ def test_greedy_decoding_equals_the_argmax_of_the_full_forward(kind):
             [one.alignment[len(one.codes) % group :], result.alignment[: len(spoken)] + one.prompt_symbols]
         )
         whole = dataclasses.replace(whole, alignment=alignment)
-    inputs, _ = prepare_inputs(model.config, [whole])
+    inputs = prepare_inputs(model.config, [whole])
     if inputs.aligned is not None and model.config.phoneme_lead:
         # `prepare_inputs` ends with the target's first symbol; here the audio goes on at its last.
         inputs.aligned[0, -1] = result.alignment[-1] + one.prompt_symbols
@@ -116,7 +115,7 @@ def test_the_path_is_monotonic_and_complete(kind):
     model = ar_engine(kind)
     for seed in range(5):
         one = prompt(model, seed, target=5)
-        result = generate(model, [one], OPTIONS, make_rngs([seed]))[0]
+        result = decode(model, [one], OPTIONS, [seed])[0]
         steps = result.alignment[:: model.config.group]
         assert steps[0] == 0
         assert bool(((steps[1:] - steps[:-1] == 0) | (steps[1:] - steps[:-1] == 1)).all())
@@ -138,7 +137,7 @@ def test_no_symbol_lasts_longer_than_its_cap(kind):
         "path_temperature": 0.0,
         "sampling": SamplingOptions(temperature=0.0, repetition_aware=False),
     }
-    result = generate(model, [one], OPTIONS.model_copy(update=changes), make_rngs([0]))[0]
+    result = decode(model, [one], OPTIONS.model_copy(update=changes), [0])[0]
     block = model.config.block
     counts = np.bincount(result.alignment[:: model.config.group], minlength=4).tolist()
     assert counts == [16 // block, 8 // block, 8 // block, 8 // block]
@@ -149,14 +148,14 @@ def test_no_symbol_lasts_longer_than_its_cap(kind):
 def test_equal_neighbours_are_passed_one_step_each(temperature):
     """Their scores are one number, so the pointer cannot tell: the last of them takes the time of all."""
     text, caps = np.array([3, 5, 5, 5, 2]), np.full(5, 20)
-    pointer = MonotonicPointer([text], [caps])
-    scores = np.zeros((1, SYMBOLS), np.float32)
-    scores[0, 5] = 60.0  # the model hears symbol 5 and nothing else
+    pointer = MonotonicPointer(text, caps)
+    scores = np.zeros(SYMBOLS, np.float32)
+    scores[5] = 60.0  # the model hears symbol 5 and nothing else
     places = []
     for step in range(8):
         if step:
-            pointer.move(scores, np.full(1, 0.5), temperature)
-        places.append(int(pointer.current[0]))
+            pointer.move(scores, 0.5, temperature)
+        places.append(pointer.current)
         pointer.count()
     assert places == [0, 1, 2, 3, 3, 3, 3, 3]
 
@@ -166,14 +165,14 @@ def test_a_path_that_does_not_fit_the_text_is_refused(kind):
     model = ar_engine(kind)
     for alignment in ([], [0, 4], [-1, 0], [[0, 1]]):
         with pytest.raises(ModelError, match="preset alignment does not fit the text of 4 symbols"):
-            generate(model, [prompt(model, 1)], OPTIONS, make_rngs([1]), alignments=[np.array(alignment)])
+            decode(model, [prompt(model, 1)], OPTIONS, [1], alignments=[np.array(alignment)])
 
 
 @ALIGNED
 def test_a_preset_path_is_followed_to_its_end(kind):
     model = ar_engine(kind)
     alignment = np.array([0, 0, 1, 2, 2, 2, 3])
-    result = generate(model, [prompt(model, 1)], OPTIONS, make_rngs([1]), alignments=[alignment])[0]
+    result = decode(model, [prompt(model, 1)], OPTIONS, [1], alignments=[alignment])[0]
     assert np.array_equal(result.alignment[:: model.config.group], alignment)
     assert result.stopped_by == StoppedBy.ALIGNMENT_END
     assert len(result.codes) == len(alignment) * model.config.group
@@ -184,7 +183,7 @@ def test_without_alignment_length_is_bounded_by_the_text(kind):
     model = ar_engine(kind)
     for seed in range(4):
         options = OPTIONS.model_copy(update={"least_frames": 2.0, "most_frames": 5.0})
-        result = generate(model, [prompt(model, seed, target=4)], options, make_rngs([seed]))[0]
+        result = decode(model, [prompt(model, seed, target=4)], options, [seed])[0]
         assert 8 <= len(result.codes) <= 20
         assert result.alignment is None
         assert result.stopped_by in (StoppedBy.EOS, StoppedBy.LIMIT)
@@ -205,7 +204,7 @@ def test_eos_ends_a_row(kind):
     options = OPTIONS.model_copy(
         update={"sampling": SamplingOptions(temperature=0.0, repetition_aware=False), "least_frames": 3.0}
     )
-    result = generate(model, [prompt(model, 1, target=4)], options, make_rngs([1]))[0]
+    result = decode(model, [prompt(model, 1, target=4)], options, [1])[0]
     assert result.stopped_by == StoppedBy.EOS
     if model.config.alignment == Alignment.NONE:
         assert len(result.codes) == 12
@@ -217,7 +216,7 @@ def test_the_limit_ends_every_row():
     for kind in AR_KINDS:
         model = ar_engine(kind)
         options = OPTIONS.model_copy(update={"limit_frames": 4, "least_frames": 6.0})
-        result = generate(model, [prompt(model, 1)], options, make_rngs([1]))[0]
+        result = decode(model, [prompt(model, 1)], options, [1])[0]
         assert result.stopped_by == StoppedBy.LIMIT
         assert len(result.codes) == max(1, 4 // model.config.block) * model.config.group
 
@@ -227,10 +226,10 @@ def test_rows_end_where_learnt_positions_do():
     model = TorchAR(shaken(model))
     options = OPTIONS.model_copy(update={"least_frames": 16.0, "most_frames": 16.0})
     prompts = [prompt(model, 1, frames=15), prompt(model, 2, frames=3)]
-    together = generate(model, prompts, options, make_rngs([1, 2]))
+    together = decode(model, prompts, options, [1, 2])
     assert [len(result.codes) for result in together] == [4, 16]  # <BOS> has a position too
     assert all(result.stopped_by == StoppedBy.LIMIT for result in together)
-    assert_same(generate(model, prompts[:1], options, make_rngs([1]))[0], together[0])
+    assert_same(decode(model, prompts[:1], options, [1])[0], together[0])
 
 
 def test_the_prompt_counts_as_history():
@@ -240,10 +239,10 @@ def test_the_prompt_counts_as_history():
         model.network.transformer.norm.bias.zero_()  # all codes equally likely: the best is the first
     one = dataclasses.replace(prompt(model, 1), codes=np.full(9, 3))
     greedy = OPTIONS.model_copy(update={"sampling": SamplingOptions(top_p=0.0), "least_frames": 5.0})
-    first = next(iter(stream(model, [one], greedy, make_rngs([1])))).codes.item()
+    first = next(stream(model, Draw(one, greedy, 1))).codes.item()
     assert first == 0
     zero = dataclasses.replace(one, codes=np.zeros(9, np.int64))
-    seen = {next(iter(stream(model, [zero], greedy, make_rngs([s])))).codes.item() for s in range(9)}
+    seen = {next(stream(model, Draw(zero, greedy, s))).codes.item() for s in range(9)}
     assert len(seen) > 3
 
 
@@ -254,7 +253,7 @@ def test_the_language_of_the_target_changes_what_is_said():
         update={"sampling": SamplingOptions(temperature=0.0, repetition_aware=False), "least_frames": 6.0}
     )
     said = [
-        generate(model, [dataclasses.replace(one, language=language)], greedy, make_rngs([0]))[0].codes.tolist()
+        decode(model, [dataclasses.replace(one, language=language)], greedy, [0])[0].codes.tolist()
         for language in (0, 1, 2)
     ]
     assert len({tuple(codes) for codes in said}) > 1
@@ -264,9 +263,9 @@ def test_prompts_that_cannot_be_used_are_refused():
     model = ar_engine("builtin")
     one = prompt(model, 1)
     with pytest.raises(ModelError, match="no text to speak"):
-        generate(model, [dataclasses.replace(one, prompt_symbols=len(one.text))], OPTIONS, make_rngs([0]))
+        decode(model, [dataclasses.replace(one, prompt_symbols=len(one.text))], OPTIONS, [0])
     with pytest.raises(ModelError, match="symbol of each prompt frame"):
-        generate(model, [dataclasses.replace(one, alignment=None)], OPTIONS, make_rngs([0]))
+        decode(model, [dataclasses.replace(one, alignment=None)], OPTIONS, [0])
 
 
 @ALIGNED
@@ -276,10 +275,10 @@ def test_a_stretch_path_has_its_length_and_every_symbol(kind, factor):
     group = model.config.group
     for seed in range(4):
         one = prompt(model, seed, target=9)
-        alignment = generate(model, [one], OPTIONS, make_rngs([seed]))[0].alignment[::group]
+        alignment = decode(model, [one], OPTIONS, [seed])[0].alignment[::group]
         steps = max(9, round(len(alignment) * factor))
         longer = stretch(alignment, steps)
-        said = generate(model, [one], OPTIONS, make_rngs([seed]), [longer])[0]
+        said = decode(model, [one], OPTIONS, [seed], [longer])[0]
         assert len(said.codes) == steps * group
         assert np.array_equal(said.alignment[::group], longer)
         assert np.unique(longer).tolist() == np.unique(alignment).tolist()
@@ -298,7 +297,7 @@ def test_a_line_begins_with_a_short_pause_at_most(kind):
     longest = {}
     for lead in (block, 2 * block, 60):
         options = OPTIONS.model_copy(update={"pauses": (1,), "pause_frames": 24, "lead_frames": lead})
-        results = [generate(model, [one], options, make_rngs([seed]))[0] for seed in range(8)]
+        results = [decode(model, [one], options, [seed])[0] for seed in range(8)]
         stays = [
             [int((result.alignment == place).sum()) * model.config.merge for place in (0, 2)] for result in results
         ]
@@ -311,7 +310,7 @@ def test_a_line_begins_with_a_short_pause_at_most(kind):
 def test_a_path_needs_alignment():
     model = ar_engine("valle")
     with pytest.raises(ModelError, match="no alignment"):
-        generate(model, [prompt(model, 1)], OPTIONS, make_rngs([1]), [np.array([0, 1])])
+        decode(model, [prompt(model, 1)], OPTIONS, [1], [np.array([0, 1])])
 
 
 @ALIGNED
@@ -325,7 +324,7 @@ def test_marks_last_no_time_and_every_sound_is_spoken(kind):
     )
     target = text[4:]
     enduring = OPTIONS.model_copy(update={"watch": OPTIONS.watch.model_copy(update={"ends": False})})
-    for result in generate(model, [one], enduring, make_rngs(range(6))):
+    for result in decode(model, [one], enduring, range(6)):
         spoken = target[result.alignment].tolist()
         assert not set(spoken) & set(marks)
         assert [symbol for symbol, before in zip(spoken, [None, *spoken], strict=False) if symbol != before] == [

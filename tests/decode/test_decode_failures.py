@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lm_samples import ar_engine
-from openvalle.decode.ar import AROptions, StoppedBy, generate
+from lm_samples import ar_engine, decode
+from openvalle.decode.ar import AROptions, StoppedBy
 from openvalle.decode.failures import Failure, FailureDetector, FailureOptions
 from openvalle.decode.prompt import ARPrompt
-from openvalle.decode.sampling import make_rngs
 
 TEXT = np.array([1, 2, 3, 4, 5, 6, 7, 8])
 
@@ -53,10 +52,10 @@ def test_silence_and_runaway() -> None:
 def test_a_runaway_draw_ends_early_and_says_why() -> None:
     model = ar_engine("builtin")
     slow = AROptions(symbol_frames=60, pauses=(), watch=FailureOptions(runaway_frames=2.2))
-    result = generate(model, [ARPrompt(TEXT)], slow, make_rngs([3]))[0]
+    result = decode(model, [ARPrompt(TEXT)], slow, [3])[0]
     assert (result.stopped_by, result.noticed) == (StoppedBy.FAILURE, Failure.RUNAWAY)
     enduring = slow.model_copy(update={"watch": slow.watch.model_copy(update={"ends": False})})
-    whole = generate(model, [ARPrompt(TEXT)], enduring, make_rngs([3]))[0]
+    whole = decode(model, [ARPrompt(TEXT)], enduring, [3])[0]
     assert whole.noticed is Failure.RUNAWAY
     assert whole.stopped_by is not StoppedBy.FAILURE
     assert whole.codes[: len(result.codes)].tolist() == result.codes.tolist()
@@ -67,10 +66,10 @@ def test_a_runaway_draw_ends_early_and_says_why() -> None:
 def test_what_follows_is_read_but_not_spoken(kind: str) -> None:
     model = ar_engine(kind)
     options = AROptions(symbol_frames=8, pause_frames=8)
-    result = generate(model, [ARPrompt(TEXT, following_symbols=3)], options, make_rngs([3]))[0]
+    result = decode(model, [ARPrompt(TEXT, following_symbols=3)], options, [3])[0]
     assert result.stopped_by is StoppedBy.ALIGNMENT_END
     assert result.alignment.max() == 4, "the last of the five symbols to speak"
-    whole = generate(model, [ARPrompt(TEXT)], options, make_rngs([3]))[0]
+    whole = decode(model, [ARPrompt(TEXT)], options, [3])[0]
     assert whole.codes[: len(result.codes)].tolist() == result.codes.tolist()
-    alone = generate(model, [ARPrompt(TEXT[:5])], options, make_rngs([3]))[0]
+    alone = decode(model, [ARPrompt(TEXT[:5])], options, [3])[0]
     assert alone.codes.tolist() != result.codes.tolist(), "the model knows what comes"

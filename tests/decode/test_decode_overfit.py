@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from lm_samples import AR_KINDS, NAR_KINDS, SMALL, STACK, as_quantiser, batch_for, utterance
-from openvalle.decode.ar import AROptions, StoppedBy, generate
+from lm_samples import AR_KINDS, NAR_KINDS, SMALL, STACK, as_quantiser, batch_for, decode, utterance
+from openvalle.decode.ar import AROptions, StoppedBy
 from openvalle.decode.nar import fill
 from openvalle.decode.prompt import ARPrompt, NARPrompt
-from openvalle.decode.sampling import SamplingOptions, make_rngs
+from openvalle.decode.sampling import SamplingOptions
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch
@@ -71,13 +71,13 @@ def test_the_ar_model_repeats_what_it_learnt_and_ends_there(kind):
         prompt, batch, count = ar_prompt(model, row)
         codes = batch.codes[0, :: model.config.merge, 0].numpy()
         alignment = batch.alignment[0, :: model.config.merge].numpy()
-        result = generate(TorchAR(model), [prompt], BEST, make_rngs([0]))[0]
+        result = decode(TorchAR(model), [prompt], BEST, [0])[0]
         assert np.array_equal(result.codes, codes[count:])
         assert result.stopped_by == StoppedBy.EOS
         if model.config.alignment == Alignment.PHONEME:
             assert np.array_equal(result.alignment, alignment[count:] - prompt.prompt_symbols)
             preset = [result.alignment[:: model.config.group]]
-            again = generate(TorchAR(model), [prompt], BEST, make_rngs([0]), alignments=preset)[0]
+            again = decode(TorchAR(model), [prompt], BEST, [0], alignments=preset)[0]
             assert np.array_equal(again.codes, result.codes)
 
 

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lm_samples import AR_KINDS, ENTRIES, NAR_KINDS, SMALL, ar_engine, nar_engine, shaken, speak, utterance
-from openvalle.decode.ar import AROptions, generate, prepare_inputs
-from openvalle.decode.prompt import Accent, continuation, zero_shot
-from openvalle.decode.sampling import SamplingOptions, make_rngs
+from lm_samples import AR_KINDS, ENTRIES, NAR_KINDS, SMALL, ar_engine, decode, nar_engine, shaken, speak, utterance
+from openvalle.decode.ar import AROptions
+from openvalle.decode.prompt import Accent, continuation, prepare_inputs, zero_shot
+from openvalle.decode.sampling import SamplingOptions
 from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError
 from openvalle.model.ar import AR
@@ -37,7 +37,7 @@ def test_text_comes_first_and_the_prompt_is_cut_alike_for_both_networks(kind):
     assert np.array_equal(prompt.codes, kept)
     assert np.array_equal(prompt.ar(config).codes, kept[:: config.merge, 0])
     model = TorchAR(shaken(AR(config)))
-    result = generate(model, [prompt.ar(config)], OPTIONS, make_rngs([1]))[0]
+    result = decode(model, [prompt.ar(config)], OPTIONS, [1])[0]
     filled = prompt.nar(config, codebook1=result.codes, alignment=result.alignment)
     assert np.array_equal(filled.prompt, kept)
     assert np.array_equal(filled.codebook1, np.repeat(result.codes, config.merge))
@@ -51,7 +51,7 @@ def test_no_group_is_cut_again(kind):
     """What `prepare_inputs` reads is the whole prompt: the cut happened once, for both networks."""
     model = ar_engine(kind)
     prompt = zero_shot(model.config, utterance(5, 30, 2), np.array([7, 8]), language=1)
-    inputs, _ = prepare_inputs(model.config, [prompt.ar(model.config)])
+    inputs = prepare_inputs(model.config, [prompt.ar(model.config)])
     assert np.array_equal(inputs.groups[0].flatten(), prompt.codes[:: model.config.merge, 0])
 
 
@@ -76,7 +76,7 @@ def test_a_prompt_that_ends_inside_a_symbol_goes_on_with_it():
     assert np.array_equal(prompt.text, row.text)
     assert prompt.prompt_symbols == 2
     assert prompt.alignment.tolist() == [0] * 8 + [1] * 8 + [2] * 4
-    result = generate(ar_engine("valler"), [prompt.ar(config)], OPTIONS, make_rngs([1]))[0]
+    result = decode(ar_engine("valler"), [prompt.ar(config)], OPTIONS, [1])[0]
     assert prompt.nar(config, codebook1=result.codes, alignment=result.alignment).alignment[20] == 2
 
 
@@ -86,14 +86,14 @@ def test_every_system_speaks_in_both_modes(system, mode):
     ar, nar = ar_engine(system), nar_engine(system)
     rows = [utterance(5, 36, 0), utterance(7, 33, 1)]
     prompts = [mode(ar.config, row, np.array([7, 8, 9]), 1) for row in rows]
-    spoken = speak(ar, nar, prompts, OPTIONS, make_rngs([1, 2]))
+    spoken = speak(ar, nar, prompts, OPTIONS, [1, 2])
     for prompt, seed, codes in zip(prompts, (1, 2), spoken, strict=True):
         assert codes.shape[1] == 8
         assert len(codes) % ar.config.merge == 0
         assert int(codes.min()) >= 0
         assert int(codes.max()) < ENTRIES
-        assert np.array_equal(speak(ar, nar, [prompt], OPTIONS, make_rngs([seed]))[0], codes)
-    twice = speak(ar, nar, prompts[:1], OPTIONS, make_rngs([1, 5]))
+        assert np.array_equal(speak(ar, nar, [prompt], OPTIONS, [seed])[0], codes)
+    twice = speak(ar, nar, prompts[:1], OPTIONS, [1, 5])
     assert np.array_equal(twice[0], spoken[0])
 
 
@@ -107,7 +107,7 @@ def test_every_nar_kind_speaks_with_an_ar_model_it_fits():
     for kind in NAR_KINDS:
         ar = ar_engine(partners.get(kind, kind))
         prompt = zero_shot(ar.config, utterance(5, 36, 0), np.array([7, 8, 9]), 1)
-        assert speak(ar, nar_engine(kind), [prompt], OPTIONS, make_rngs([1]))[0].shape[1] == 8
+        assert speak(ar, nar_engine(kind), [prompt], OPTIONS, [1])[0].shape[1] == 8
 
 
 def test_accents_are_language_ids_of_generated_frames():
@@ -116,24 +116,24 @@ def test_accents_are_language_ids_of_generated_frames():
     row = dataclasses.replace(utterance(5, 30, 0), language=2)
     prompt = zero_shot(model.config, row, np.array([7, 8, 9]), language=1).ar(model.config)
     assert [prompt.language_spoken(accent) for accent in Accent] == [1, 2, 0]
-    inputs = [prepare_inputs(model.config, [prompt], accent)[0] for accent in Accent]
+    inputs = [prepare_inputs(model.config, [prompt], [accent]) for accent in Accent]
     assert all(np.unique(each.languages).tolist() == [2] for each in inputs)  # the prompt's frames and <BOS>
     assert all(each.text_languages[0].tolist() == [2] * 5 + [1] * 3 for each in inputs)
     said = {}
     for accent in Accent:
         options = GREEDY.model_copy(update={"accent": accent, "least_frames": 6.0})
-        said[accent] = generate(model, [prompt], options, make_rngs([0]))[0].codes.tolist()
+        said[accent] = decode(model, [prompt], options, [0])[0].codes.tolist()
     assert len({tuple(codes) for codes in said.values()}) == 3
     foreign = dataclasses.replace(prompt, language=2)
     native = GREEDY.model_copy(update={"least_frames": 6.0})
-    assert generate(model, [foreign], native, make_rngs([0]))[0].codes.tolist() == said[Accent.FOREIGN]
+    assert decode(model, [foreign], native, [0])[0].codes.tolist() == said[Accent.FOREIGN]
 
 
 def test_a_voice_without_a_prompt_has_the_accent_from_the_first_frame():
     model = ar_engine("vallex")
     prompt = zero_shot(model.config, None, np.array([7, 8, 9]), language=1).ar(model.config)
-    assert prepare_inputs(model.config, [prompt], Accent.NATIVE)[0].languages.tolist() == [[1]]
-    assert prepare_inputs(model.config, [prompt], Accent.NONE)[0].languages.tolist() == [[0]]
+    assert prepare_inputs(model.config, [prompt], [Accent.NATIVE]).languages.tolist() == [[1]]
+    assert prepare_inputs(model.config, [prompt], [Accent.NONE]).languages.tolist() == [[0]]
 
 
 def test_a_model_without_languages_has_no_choice_of_accent():
@@ -141,7 +141,7 @@ def test_a_model_without_languages_has_no_choice_of_accent():
     prompt = zero_shot(model.config, None, np.array([7, 8, 9])).ar(model.config)
     options = OPTIONS.model_copy(update={"accent": Accent.FOREIGN})
     with pytest.raises(ModelError, match="knows no languages"):
-        generate(model, [prompt], options, make_rngs([0]))
+        decode(model, [prompt], options, [0])
 
 
 def test_recordings_that_cannot_be_used_are_refused():
@@ -149,7 +149,7 @@ def test_recordings_that_cannot_be_used_are_refused():
     with pytest.raises(ModelError, match="shorter than one step"):
         zero_shot(config, utterance(2, 7, 0), np.array([1]))
     with pytest.raises(ModelError, match="no text to speak"):
-        generate(
+        decode(
             ar_engine("valler"),
             [
                 continuation(ar_engine("valler").config, utterance(4, 20, 0), np.array([], int)).ar(
@@ -157,5 +157,5 @@ def test_recordings_that_cannot_be_used_are_refused():
                 )
             ],
             OPTIONS,
-            make_rngs([0]),
+            [0],
         )

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from lm_samples import AR_KINDS, ENTRIES, NAR_KINDS, ar_engine, nar_engine, utterance
-from openvalle.decode.ar import prepare_inputs
 from openvalle.decode.nar import prepare_rows
-from openvalle.decode.prompt import NARPrompt, zero_shot
+from openvalle.decode.prompt import NARPrompt, prepare_inputs, zero_shot
 from openvalle.engines.torch import TorchCodec, choose_device
 from openvalle.errors import ModelError
 from openvalle.types import to_alignment
@@ -24,7 +23,7 @@ def test_a_forked_row_goes_on_alone_as_among_others(kind: str) -> None:
     prompts = [
         zero_shot(engine.config, utterance(5, frames, frames), TARGET, 1).ar(engine.config) for frames in (24, 36)
     ]
-    inputs, _ = prepare_inputs(engine.config, prompts)
+    inputs = prepare_inputs(engine.config, prompts)
     scores, state = engine.prefill(inputs, room=2)
     assert scores.codes.shape == (2, engine.config.group, ENTRIES + 1) and scores.codes.dtype == np.float32
     rows = np.array([1, 0, 1])

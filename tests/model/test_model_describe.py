@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from lm_samples import AR_KINDS, NAR_KINDS, RECIPES, SMALL, ar_of, nar_of, utterance
 from openvalle.cli.main import app
-from openvalle.decode.ar import prepare_inputs
-from openvalle.decode.prompt import zero_shot
+from openvalle.decode.prompt import prepare_inputs, zero_shot
 from openvalle.engines.torch import TorchAR
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.describe import BLOCKS, ar_mask, describe, nar_mask, plot_masks
@@ -71,7 +70,7 @@ def test_the_cache_is_as_large_as_described(kind):
     block = model.config.block
     voice = utterance(36, int(225 / block) * block, 0)
     prompt = zero_shot(model.config, voice, np.ones(120, np.int64)).ar(model.config)
-    _, state = TorchAR(model).prefill(prepare_inputs(model.config, [prompt])[0], room=numbers.ar_steps)
+    _, state = TorchAR(model).prefill(prepare_inputs(model.config, [prompt]), room=numbers.ar_steps)
     tensors = (state.inner.cache.keys, state.inner.cache.values)
     assert sum(tensor.numel() * tensor.element_size() for tensor in tensors) == numbers.cache
 

@@ -117,13 +117,13 @@ def test_first_block_comes_while_the_model_still_speaks(
 
 def test_reader_who_stops_ends_it(synthesizer: Synthesizer, tiny_voice: Voice, monkeypatch) -> None:
     loops: list[weakref.ref] = []
-    begin = ar.Rows.__init__
+    begin = ar.Decoder.__init__
 
     def noted(self, *arguments):
         begin(self, *arguments)
         loops.append(weakref.ref(self))
 
-    monkeypatch.setattr(ar.Rows, "__init__", noted)
+    monkeypatch.setattr(ar.Decoder, "__init__", noted)
     closed = []
 
     def words() -> Iterator[str]:

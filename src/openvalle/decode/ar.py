@@ -1,8 +1,8 @@
-"""The autoregressive loop: `stream` yields step by step, `generate` collects.
+"""The autoregressive loop: `Decoder.step`. `stream` yields the steps of one row, `generate` collects those of several.
 
 It is the same loop for every configuration: the monotonic pointer (VALL-E R), groups of codes (VALL-E 2), languages
-(VALL-E X) and plain <EOS> (VALL-E) are data in the model's config. Rows have their own random generator and end on
-their own, so a row in a batch is the row alone.
+(VALL-E X) and plain <EOS> (VALL-E) are data in the model's config. Rows have options and a random generator of their
+own, and join and leave the others between steps (continuous batching), so a row in a batch is the row alone.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from pydantic import Field
 from openvalle.config import Config
 from openvalle.decode.alignment import MonotonicPointer, NoAlignment, Pointer, PresetAlignment, check_alignment
 from openvalle.decode.failures import Failure, FailureDetector, FailureOptions
-from openvalle.decode.prompt import Accent, ARPrompt
-from openvalle.decode.sampling import DRAWS, SamplingOptions, Temperature, draw, draw_uniforms, to_steps
-from openvalle.engines.base import AREngine, ARRows, pad
+from openvalle.decode.prompt import Accent, ARPrompt, keep_whole, prepare_inputs
+from openvalle.decode.sampling import DRAWS, SamplingOptions, Temperature, draw, draw_uniforms, make_rng, to_steps
+from openvalle.engines.base import AREngine, ARScores, EngineState
 from openvalle.errors import ModelError
 from openvalle.model.config import Alignment, ARConfig
+
+ROWS = 8  # decoded together, where there are several
+ROOM = 256  # steps that a row's state has room for at first; it grows
 
 
 class AROptions(Config):
@@ -54,14 +57,24 @@ class StoppedBy(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class ARStep:
-    """One step of all rows."""
+class Draw:
+    """One row to decode. `options.speed` is not looked at: who wants another pace draws an alignment first and gives it
+    back stretched (`openvalle.synth.generate`)."""
 
-    codes: np.ndarray  # (B, G)
-    is_emitted: np.ndarray  # (B, G); False after a row has ended
-    alignment: np.ndarray | None  # (B,) index of the step's symbol in the target's text
-    stopped_by: tuple[StoppedBy | None, ...]  # per row; None while it goes on
-    noticed: tuple[Failure | None, ...]  # per row; what went wrong so far
+    prompt: ARPrompt
+    options: AROptions
+    seed: int
+    alignment: np.ndarray | None = None  # preset: the symbol index of each step in the target's text
+
+
+@dataclass(frozen=True, eq=False)
+class ARStep:
+    """One step of one row. The last one may hold no codes: it says why the row ended."""
+
+    codes: np.ndarray  # (n,) n <= G: what came before <EOS>
+    symbol: int | None  # index of the step's symbol in the target's text, with alignment
+    stopped_by: StoppedBy | None  # None while the row goes on
+    noticed: Failure | None  # what went wrong so far
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,80 +87,118 @@ class ARResult:
     noticed: Failure | None = None  # what went wrong, whether or not it ended the row
 
 
-def stream(
-    engine: AREngine,
-    prompts: Sequence[ARPrompt],
-    options: AROptions,
-    rngs: Sequence[np.random.RandomState],
-    alignments: Sequence[np.ndarray] | None = None,
-) -> Iterator[ARStep]:
-    """Yield steps until every row has ended. The last step may emit nothing: it says why rows ended.
+def generate(engine: AREngine, draws: Sequence[Draw], at_once: int = ROWS) -> list[ARResult]:
+    """Return what each row says, `at_once` of them decoded together: as rows end, the next ones join."""
+    decoder, waiting = Decoder(engine), list(enumerate(draws))
+    numbers: dict[Row, int] = {}
+    steps: list[list[ARStep]] = [[] for _ in draws]
+    while waiting or decoder.rows:
+        free = at_once - len(decoder.rows)
+        joining, waiting = waiting[:free], waiting[free:]
+        rows = decoder.add([draw for _, draw in joining])
+        numbers |= zip(rows, [number for number, _ in joining], strict=True)
+        for row, step in decoder.step():
+            steps[numbers[row]].append(step)
+    return [collect(own) for own in steps]
 
-    With n times as many generators as prompts, each prompt is read once and spoken n times (rows of a prompt are
-    neighbours). `alignments`: per prompt, the preset symbol index of each step. `options.speed` is not looked at: who
-    wants another pace draws an alignment first and gives it back stretched (`openvalle.synth.generate`).
-    """
-    config, lead = engine.config, engine.config.phoneme_lead
-    inputs, history = prepare_inputs(config, prompts, options.accent)
-    fan, rest = divmod(len(rngs), len(prompts))
-    assert fan and not rest, f"{len(rngs)} generators for {len(prompts)} prompts"
-    origin = np.repeat(np.arange(len(prompts)), fan)  # (B,) the prompt of each row
-    spread = [prompts[index] for index in origin.tolist()]
-    pointer = make_pointer(
-        config, spread, options, None if alignments is None else [alignments[index] for index in origin.tolist()]
-    )
-    rows = Rows(config, spread, options, pointer)
-    languages = np.array([prompt.language_spoken(options.accent) for prompt in spread])
-    offsets = np.array([prompt.prompt_symbols for prompt in spread])
-    history = history[origin]
 
-    scores, state = engine.prefill(inputs, int(rows.longest.max()) + 1)
-    if fan > 1:
-        scores, state = scores.take(origin), state.fork(origin)
-    while True:
-        uniforms = draw_uniforms(rngs, DRAWS * config.group + 1)
-        if not lead and rows.steps:
-            pointer.move(scores.phonemes, uniforms[:, -1], options.path_temperature)
-        rows.end_at_limits(pointer)
-        place = pointer.current
-        codes = sample(scores.codes, history, uniforms, options.sampling, pointer.may_end)
-        history = np.concatenate([history, codes], axis=1)[:, -options.sampling.window :]
-        is_emitted = rows.take(codes)
-        pointer.count()
-        if lead:  # the next step is drawn knowing its symbol
-            pointer.move(scores.phonemes, uniforms[:, -1], options.path_temperature)
-        rows.watch(codes, is_emitted, pointer)
-        yield ARStep(codes, is_emitted, place, tuple(rows.stopped_by), tuple(rows.noticed))
-        if all(rows.stopped_by):
+def stream(engine: AREngine, draw: Draw) -> Iterator[ARStep]:
+    """Yield the steps of one row."""
+    decoder = Decoder(engine)
+    decoder.add([draw])
+    while decoder.rows:
+        for _, step in decoder.step():
+            yield step
+
+
+def collect(steps: Sequence[ARStep]) -> ARResult:
+    """Return what a row said in all its steps."""
+    last = steps[-1]
+    assert last.stopped_by is not None
+    alignment = None
+    if last.symbol is not None:
+        alignment = np.repeat([step.symbol for step in steps], [len(step.codes) for step in steps])
+    return ARResult(np.concatenate([step.codes for step in steps]), alignment, last.stopped_by, last.noticed)
+
+
+class Decoder:
+    """Rows that take their steps together. They join and leave between steps; none depends on the others."""
+
+    def __init__(self, engine: AREngine) -> None:
+        self.engine = engine
+        self.rows: list[Row] = []  # in the order of the state's
+        self._state: EngineState | None = None
+        self._scores: ARScores | None = None  # of the next step; None: not computed yet
+
+    def add(self, draws: Sequence[Draw]) -> list[Row]:
+        """Let rows join, and return them; those of one prompt read it once. If one cannot be decoded, none joins."""
+        if not draws:
+            return []
+        rows = [Row(self.engine.config, draw) for draw in draws]
+        keys = [(id(draw.prompt), draw.options.accent) for draw in draws]
+        places = {key: keys.index(key) for key in keys}
+        firsts = [draws[place] for place in places.values()]
+        accents = [draw.options.accent for draw in firsts]
+        inputs = prepare_inputs(self.engine.config, [draw.prompt for draw in firsts], accents)
+        scores, state = self.engine.prefill(inputs, min(ROOM, max(row.longest for row in rows)))
+        if len(firsts) < len(rows):
+            origin = np.array([list(places).index(key) for key in keys])
+            scores, state = scores.take(origin), state.fork(origin)
+        if self._state is not None:
+            scores, state = self._score().join(scores), self._state.join(state)
+        self.rows, self._scores, self._state = [*self.rows, *rows], scores, state
+        return rows
+
+    def step(self) -> list[tuple[Row, ARStep]]:
+        """Take a step with every row, and return it; rows that end with it have left."""
+        if not self.rows:
+            return []
+        scores, rows = self._score(), self.rows
+        uniforms = draw_uniforms([row.rng for row in rows], DRAWS * self.engine.config.group + 1)
+        phonemes = [None] * len(rows) if scores.phonemes is None else list(scores.phonemes)
+        for row, own, uniform in zip(rows, phonemes, uniforms[:, -1], strict=True):
+            row.begin(own, uniform)
+        codes = self._sample(scores.codes, uniforms)
+        steps = [row.take(*taken) for row, *taken in zip(rows, codes, phonemes, uniforms[:, -1], strict=True)]
+        self._scores = None
+        self.remove([row for row, step in zip(rows, steps, strict=True) if step.stopped_by is not None])
+        return list(zip(rows, steps, strict=True))
+
+    def remove(self, rows: Sequence[Row]) -> None:
+        """Let rows leave that have not left yet."""
+        staying = [index for index, row in enumerate(self.rows) if row not in rows]
+        if len(staying) == len(self.rows):
             return
-        aligned = None if pointer.current is None else pointer.current + offsets
-        scores, state = engine.step(np.where(is_emitted, codes, 0), aligned, languages, state)
+        assert self._state is not None
+        # The last rows move to the places of those that leave, so that the state moves as few as it can.
+        count, moving = len(staying), [index for index in staying if index >= len(staying)]
+        order = np.array([index if index in staying else moving.pop() for index in range(count)], np.int64)
+        self.rows = [self.rows[index] for index in order]
+        self._state = self._state.keep(order) if count else None
+        self._scores = self._scores.take(order) if self._scores is not None and count else None
 
+    def _score(self) -> ARScores:
+        """Return the scores of each row's next step; the engine takes what the rows said in the last one."""
+        if self._scores is None:
+            assert self._state is not None
+            groups, languages = np.stack([row.group for row in self.rows]), [row.language for row in self.rows]
+            symbols = [row.symbol for row in self.rows]
+            aligned = None if None in symbols else np.array(symbols)
+            self._scores, self._state = self.engine.step(groups, aligned, np.array(languages), self._state)
+        return self._scores
 
-def generate(
-    engine: AREngine,
-    prompts: Sequence[ARPrompt],
-    options: AROptions,
-    rngs: Sequence[np.random.RandomState],
-    alignments: Sequence[np.ndarray] | None = None,
-) -> list[ARResult]:
-    """Return what each row says: `stream`, collected."""
-    return collect(list(stream(engine, prompts, options, rngs, alignments)))
-
-
-def collect(steps: Sequence[ARStep]) -> list[ARResult]:
-    """Return what each row said in all steps of a decoding."""
-    codes = np.concatenate([step.codes for step in steps], axis=1)  # (B, T)
-    is_emitted = np.concatenate([step.is_emitted for step in steps], axis=1)
-    places = [step.alignment for step in steps if step.alignment is not None]
-    alignment = np.repeat(np.stack(places, axis=1), codes.shape[1] // len(steps), axis=1) if places else None
-    results = []
-    for row, reason in enumerate(steps[-1].stopped_by):
-        assert reason is not None
-        kept = is_emitted[row]
-        spoken = None if alignment is None else alignment[row][kept]
-        results.append(ARResult(codes[row][kept], spoken, reason, steps[-1].noticed[row]))
-    return results
+    def _sample(self, scores: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Return the codes of the step (B, G); rows with the same options are drawn together."""
+        alike: dict[str, list[int]] = {}
+        for index, row in enumerate(self.rows):
+            alike.setdefault(row.sampling, []).append(index)
+        codes = np.zeros(scores.shape[:2], np.int64)
+        for own in alike.values():
+            history = np.stack([self.rows[index].history for index in own])
+            may_end = np.array([self.rows[index].pointer.may_end for index in own])
+            options = self.rows[own[0]].options.sampling
+            codes[own] = sample(scores[own], history, uniforms[own], options, may_end)
+        return codes
 
 
 def sample(
@@ -164,128 +215,89 @@ def sample(
     return np.stack(codes, axis=1)
 
 
-def prepare_inputs(
-    config: ARConfig, prompts: Sequence[ARPrompt], accent: Accent = Accent.NATIVE
-) -> tuple[ARRows, np.ndarray]:
-    """Return the model's inputs and the codes so far (B, Tp; -1 = none), right-aligned."""
-    if accent is not Accent.NATIVE and not config.languages:
-        raise ModelError(f"this model knows no languages and cannot speak with the accent {accent}", "use native")
-    for prompt in prompts:
+class Row:
+    """What is known of a row while it is spoken: its symbol, how long it may be, why it ended, what went wrong."""
+
+    def __init__(self, config: ARConfig, draw: Draw) -> None:
+        prompt, options = draw.prompt, draw.options
         prompt.check(config)
-    codes = [_keep_whole(prompt.codes, config.group) for prompt in prompts]
-    lens = np.array([len(row) // config.group for row in codes])
-    aligned = None
-    if config.alignment == Alignment.PHONEME:
-        alignments = [_keep_whole(prompt.alignment, config.group)[:: config.group] for prompt in prompts]
-        if config.phoneme_lead:  # <BOS> and each group hold the symbol of what comes after them
-            aligned = pad([np.append(row, p.prompt_symbols) for row, p in zip(alignments, prompts, strict=True)])
-        else:
-            aligned = pad([np.append(-1, row) for row in alignments])
-    # Each frame carries its own audio's language, <BOS> the first frame's. The accent is the audio's; words keep their
-    # language.
-    languages = [
-        prompt.language_spoken(accent) if prompt.codes is None else prompt.language_before for prompt in prompts
-    ]
-    inputs = ARRows(
-        text=pad([prompt.text for prompt in prompts]),
-        text_lens=np.array([len(prompt.text) for prompt in prompts]),
-        groups=pad([row.reshape(-1, config.group) for row in codes]),
-        group_lens=lens,
-        aligned=aligned,
-        languages=np.repeat(np.array(languages)[:, None], lens.max() + 1, axis=1),
-        text_languages=pad(
-            [
-                np.where(np.arange(len(prompt.text)) < prompt.prompt_symbols, prompt.language_before, prompt.language)
-                for prompt in prompts
-            ]
-        ),
-    )
-    return inputs, pad(codes, -1, left=True)
+        self.eos, self.lead, self.offset = config.codebook_size, config.phoneme_lead, prompt.prompt_symbols
+        self.options, self.sampling = options, options.sampling.model_dump_json()
+        self.rng = make_rng(draw.seed)
+        self.pointer = make_pointer(config, prompt, options, draw.alignment)
+        self.steps, self.longest = 0, self.pointer.longest
+        codes = keep_whole(prompt.codes, config.group)
+        if config.max_positions is not None:  # learnt positions have an end: a row stops there
+            left = config.max_positions - int(config.use_bos) - len(codes) // config.group
+            self.longest = min(self.longest, max(1, left))
+        window = options.sampling.window
+        self.history = np.concatenate([np.full(window, -1), codes])[-window:]  # the last codes; -1: none
+        self.group = codes[:0]  # (G,) of the last step
+        self.language = prompt.language_spoken(options.accent)
+        self.stopped_by: StoppedBy | None = None
+        self.noticed: Failure | None = None
+        is_free = isinstance(self.pointer, MonotonicPointer)
+        budget = _budget(config, prompt, options) if is_free else None
+        self.watch = FailureDetector(options.watch, config.block, budget)
+
+    @property
+    def symbol(self) -> int | None:
+        """Index in the whole text of the symbol that goes with the last step's codes into the next."""
+        return None if self.pointer.current is None else self.pointer.current + self.offset
+
+    def begin(self, phonemes: np.ndarray | None, uniform: float) -> None:
+        """Find the symbol of the next step; end if the text is over, or if no more steps are allowed."""
+        if self.steps and not self.lead:
+            self.pointer.move(phonemes, uniform, self.options.path_temperature)
+        if self.pointer.must_end:
+            self.stopped_by = StoppedBy.ALIGNMENT_END
+        elif self.steps >= self.longest:
+            self.stopped_by = StoppedBy.LIMIT
+
+    def take(self, codes: np.ndarray, phonemes: np.ndarray | None, uniform: float) -> ARStep:
+        """Return the step that says the codes (G,), as far as they count: before <EOS>, and before the row's end."""
+        symbol, is_going = self.pointer.current, self.stopped_by is None
+        kept = codes[np.logical_and.accumulate(codes != self.eos)] if is_going else codes[:0]
+        self.steps, self.group = self.steps + 1, codes
+        self.history = np.concatenate([self.history, codes])[len(codes) :]
+        self.pointer.count()
+        if self.lead:  # the next step is drawn knowing its symbol
+            self.pointer.move(phonemes, uniform, self.options.path_temperature)
+        if is_going and len(kept) < len(codes):
+            self.stopped_by = StoppedBy.EOS
+        elif is_going and self.noticed is None:
+            self.noticed = self.watch.push(codes.tolist(), self.pointer.waiting)
+            if self.noticed is not None and self.options.watch.ends:
+                self.stopped_by = StoppedBy.FAILURE
+        return ARStep(kept, symbol, self.stopped_by, self.noticed)
 
 
-def _keep_whole(values: np.ndarray | None, group: int) -> np.ndarray:
-    """Return (Tp,) without the first values that fill no group."""
-    return np.zeros(0, np.int64) if values is None else values[len(values) % group :]
-
-
-def make_pointer(
-    config: ARConfig, prompts: Sequence[ARPrompt], options: AROptions, alignments: Sequence[np.ndarray] | None
-) -> Pointer:
-    """Return what tells where the rows are in their texts and how long they may be; a prompt for each row."""
-    targets, block = [prompt.target for prompt in prompts], config.block
+def make_pointer(config: ARConfig, prompt: ARPrompt, options: AROptions, alignment: np.ndarray | None) -> Pointer:
+    """Return what tells where a row is in its text and how long it may be."""
+    target, block = prompt.target, config.block
     limit = to_steps(options.limit_frames, block)
     if config.alignment == Alignment.NONE:
-        if alignments is not None:
+        if alignment is not None:
             raise ModelError(
                 "this model has no alignment: its prosody cannot be given", "leave speed and prosody as they are"
             )
-        counts = [_count_lasting(target, config) for target in targets]
-        least, most = (
-            np.array([to_steps(frames * count, block) for count in counts])
-            for frames in (options.least_frames, options.most_frames)
-        )
-        return NoAlignment(np.minimum(least, most), most.clip(max=limit))
-    ends = [len(target) - prompt.following_symbols for target, prompt in zip(targets, prompts, strict=True)]
-    if alignments is not None:
-        for alignment, target in zip(alignments, targets, strict=True):
-            check_alignment(alignment, len(target))
-        return PresetAlignment(alignments, ends)
+        count = _count_lasting(target, config)
+        least, most = (to_steps(frames * count, block) for frames in (options.least_frames, options.most_frames))
+        return NoAlignment(min(least, most), min(most, limit))
+    end = len(target) - prompt.following_symbols
+    if alignment is not None:
+        check_alignment(alignment, len(target))
+        return PresetAlignment(alignment, end)
     long, short = to_steps(options.pause_frames, block), to_steps(options.symbol_frames, block)
-    caps = [np.where(np.isin(target, options.pauses), long, short) for target in targets]
-    for target, longest in zip(targets, caps, strict=True):
-        if target[0] in options.pauses:
-            longest[0] = min(long, to_steps(options.lead_frames, block))
-    return MonotonicPointer(targets, caps, ends, config.marks, limit)
+    caps = np.where(np.isin(target, options.pauses), long, short)
+    if target[0] in options.pauses:
+        caps[0] = min(long, to_steps(options.lead_frames, block))
+    return MonotonicPointer(target, caps, end, config.marks, limit)
 
 
 def _count_lasting(symbols: np.ndarray, config: ARConfig) -> int:
     """Return how many of the symbols (S,) last."""
     return int((~np.isin(symbols, config.marks)).sum())
-
-
-class Rows:
-    """What is known of each row while it is spoken: how long it may be, whether and why it ended, what went wrong."""
-
-    def __init__(self, config: ARConfig, prompts: Sequence[ARPrompt], options: AROptions, pointer: Pointer) -> None:
-        self.eos, self.steps, self.ends_bad = config.codebook_size, 0, options.watch.ends
-        self.longest = pointer.longest  # (B,) steps
-        if config.max_positions is not None:  # learnt positions have an end: a row stops there
-            used = [0 if prompt.codes is None else len(prompt.codes) // config.group for prompt in prompts]
-            left = config.max_positions - int(config.use_bos) - np.array(used)
-            self.longest = np.minimum(self.longest, left.clip(min=1))
-        self.stopped_by: list[StoppedBy | None] = [None] * len(prompts)
-        self.noticed: list[Failure | None] = [None] * len(prompts)
-        is_free = isinstance(pointer, MonotonicPointer)
-        budgets = [_budget(config, prompt, options) if is_free else None for prompt in prompts]
-        self.watches = [FailureDetector(options.watch, config.block, budget) for budget in budgets]
-
-    def end_at_limits(self, pointer: Pointer) -> None:
-        """End rows whose text is over or that may take no more steps."""
-        is_over, is_long = pointer.must_end, self.steps >= self.longest
-        for row, reason in enumerate(self.stopped_by):
-            if reason is None and is_over[row]:
-                self.stopped_by[row] = StoppedBy.ALIGNMENT_END
-            elif reason is None and is_long[row]:
-                self.stopped_by[row] = StoppedBy.LIMIT
-
-    def take(self, codes: np.ndarray) -> np.ndarray:
-        """Count a step of codes (B, G); return which of them count: those before a row's <EOS>."""
-        self.steps += 1
-        is_going = np.array([reason is None for reason in self.stopped_by])
-        is_emitted = is_going[:, None] & np.logical_and.accumulate(codes != self.eos, axis=1)
-        for row in np.flatnonzero(is_going & ~is_emitted[:, -1]):
-            self.stopped_by[row] = StoppedBy.EOS
-        return is_emitted
-
-    def watch(self, codes: np.ndarray, is_emitted: np.ndarray, pointer: Pointer) -> None:
-        """Note what goes wrong in rows that go on, and end them if that is wanted."""
-        waiting = pointer.waiting
-        for row in np.flatnonzero(is_emitted.all(axis=1)):
-            if self.stopped_by[row] is not None or self.noticed[row] is not None:
-                continue
-            self.noticed[row] = self.watches[row].push(codes[row].tolist(), int(waiting[row]))
-            if self.noticed[row] is not None and self.ends_bad:
-                self.stopped_by[row] = StoppedBy.FAILURE
 
 
 def _budget(config: ARConfig, prompt: ARPrompt, options: AROptions) -> float | None:

@@ -8,11 +8,13 @@ Law: text, prompt and positions that a frame of the NAR model gets here are thos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
+from openvalle.engines.base import ARRows, pad
 from openvalle.errors import ModelError
 from openvalle.model.alignment import cut_whole
 from openvalle.model.config import Alignment, ARConfig
@@ -179,3 +181,45 @@ def _whole(config: ARConfig, recording: Utterance) -> tuple[np.ndarray, np.ndarr
         raise ModelError("the prompt is shorter than one step of the model", "give a longer recording")
     codes, alignment = cut_whole(recording, config.merge, config.group)
     return codes, alignment if config.alignment == Alignment.PHONEME else None
+
+
+def prepare_inputs(config: ARConfig, prompts: Sequence[ARPrompt], accents: Sequence[Accent] | None = None) -> ARRows:
+    """Return what the model reads before it speaks with `accents` (all native, if nothing is said)."""
+    accents = accents or [Accent.NATIVE] * len(prompts)
+    foreign = [accent for accent in accents if accent is not Accent.NATIVE]
+    if foreign and not config.languages:
+        raise ModelError(f"this model knows no languages and cannot speak with the accent {foreign[0]}", "use native")
+    codes = [keep_whole(prompt.codes, config.group) for prompt in prompts]
+    lens = np.array([len(row) // config.group for row in codes])
+    aligned = None
+    if config.alignment == Alignment.PHONEME:
+        alignments = [keep_whole(prompt.alignment, config.group)[:: config.group] for prompt in prompts]
+        if config.phoneme_lead:  # <BOS> and each group hold the symbol of what comes after them
+            aligned = pad([np.append(row, p.prompt_symbols) for row, p in zip(alignments, prompts, strict=True)])
+        else:
+            aligned = pad([np.append(-1, row) for row in alignments])
+    # Each frame carries its own audio's language, <BOS> the first frame's. The accent is the audio's; words keep their
+    # language.
+    languages = [
+        prompt.language_spoken(accent) if prompt.codes is None else prompt.language_before
+        for prompt, accent in zip(prompts, accents, strict=True)
+    ]
+    return ARRows(
+        text=pad([prompt.text for prompt in prompts]),
+        text_lens=np.array([len(prompt.text) for prompt in prompts]),
+        groups=pad([row.reshape(-1, config.group) for row in codes]),
+        group_lens=lens,
+        aligned=aligned,
+        languages=np.repeat(np.array(languages)[:, None], lens.max() + 1, axis=1),
+        text_languages=pad(
+            [
+                np.where(np.arange(len(prompt.text)) < prompt.prompt_symbols, prompt.language_before, prompt.language)
+                for prompt in prompts
+            ]
+        ),
+    )
+
+
+def keep_whole(values: np.ndarray | None, group: int) -> np.ndarray:
+    """Return (Tp,) without the first values that fill no group."""
+    return np.zeros(0, np.int64) if values is None else values[len(values) % group :]

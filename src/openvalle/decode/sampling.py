@@ -98,9 +98,9 @@ def _pick(mass: np.ndarray, classes: np.ndarray, uniform: np.ndarray) -> np.ndar
     return classes[np.arange(len(classes)), np.minimum(at, last)]
 
 
-def make_rngs(seeds: Sequence[int]) -> list[np.random.RandomState]:
-    """Return one generator per seed: Mersenne twisters, of whose seeds the lowest 32 bits count."""
-    return [np.random.RandomState(seed & 0xFFFFFFFF) for seed in seeds]
+def make_rng(seed: int) -> np.random.RandomState:
+    """Return a generator: a Mersenne twister, of whose seed the lowest 32 bits count."""
+    return np.random.RandomState(seed & 0xFFFFFFFF)
 
 
 def draw_uniforms(rngs: Sequence[np.random.RandomState], count: int) -> np.ndarray:
@@ -112,11 +112,11 @@ def draw_uniforms(rngs: Sequence[np.random.RandomState], count: int) -> np.ndarr
     return (words & 0xFFFFFF) / 2.0**24
 
 
-def advances(difference: np.ndarray, uniform: np.ndarray, temperature: float) -> np.ndarray:
-    """Return which rows move to the next symbol: the two-way softmax of its score minus the current one's (B,)."""
+def advances(difference: float, uniform: float, temperature: float) -> bool:
+    """Return whether a row moves to the next symbol: the two-way softmax of its score minus the current one's."""
     if temperature == 0:
         return difference > 0
-    return uniform < np.exp(-np.logaddexp(0.0, -difference.astype(np.float64) / temperature))
+    return bool(uniform < np.exp(-np.logaddexp(0.0, -float(difference) / temperature)))
 
 
 def to_steps(frames: float, block: int) -> int:

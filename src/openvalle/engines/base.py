@@ -42,12 +42,28 @@ class ARScores:
         """Return the scores of these rows (B',)."""
         return ARScores(self.codes[rows], None if self.phonemes is None else self.phonemes[rows])
 
+    def join(self, other: ARScores) -> ARScores:
+        """Return the scores of these rows, then of the others'."""
+        phonemes = None
+        if self.phonemes is not None and other.phonemes is not None:
+            phonemes = np.concatenate([self.phonemes, other.phonemes])
+        return ARScores(np.concatenate([self.codes, other.codes]), phonemes)
+
 
 class EngineState(Protocol):
-    """What a step needs of all before it. Only the engine that made it looks inside."""
+    """What a step needs of all before it. Only the engine that made it looks inside. It grows as it needs to.
+
+    A state that was joined, kept or stepped is used up: go on with the one returned.
+    """
 
     def fork(self, rows: np.ndarray) -> Self:
-        """Return an independent state of these rows (B',): one prefix for many rows, or fewer rows than before."""
+        """Return an independent state of these rows (B',): one prefix for many rows."""
+
+    def join(self, other: Self) -> Self:
+        """Return the state of these rows, then of the others': rows of any length go on together."""
+
+    def keep(self, rows: np.ndarray) -> Self:
+        """Return the state of these rows (B',), each once, in that order; the others leave."""
 
 
 class AREngine(Protocol):
@@ -58,15 +74,13 @@ class AREngine(Protocol):
         """The network's configuration."""
 
     def prefill(self, rows: ARRows, room: int) -> tuple[ARScores, EngineState]:
-        """Read texts and prompts; return the scores after each row's last group and a state with `room` steps left."""
+        """Read texts and prompts; return the scores after each row's last group and a state with room for `room` steps
+        before it has to grow."""
 
     def step(
         self, groups: np.ndarray, aligned: np.ndarray | None, languages: np.ndarray, state: EngineState
     ) -> tuple[ARScores, EngineState]:
-        """Take one group (B, G) per row with its symbol index (B,) and its language (B,); return the next scores.
-
-        The state that is given is used up: go on with the one returned, or `fork` before.
-        """
+        """Take one group (B, G) per row with its symbol index (B,) and its language (B,); return the next scores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +153,9 @@ class Engine:
     codec: CodecEngine
 
 
-def pad(rows: Sequence[np.ndarray], value: int = 0, *, left: bool = False) -> np.ndarray:
-    """Return rows (L, ...) of different lengths as one array (B, longest, ...), int64, filled up with `value`."""
-    longest = max(len(row) for row in rows)
-    padded = np.full((len(rows), longest, *rows[0].shape[1:]), value, np.int64)
+def pad(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return rows (L, ...) of different lengths as one array (B, longest, ...), int64, filled up with zeros."""
+    padded = np.zeros((len(rows), max(len(row) for row in rows), *rows[0].shape[1:]), np.int64)
     for index, row in enumerate(rows):
-        padded[index, longest - len(row) if left else 0 :][: len(row)] = row
+        padded[index, : len(row)] = row
     return padded

@@ -32,6 +32,14 @@ class TorchState:
     def fork(self, rows: np.ndarray) -> TorchState:
         return TorchState(self.inner.fork(_tensor(rows, self.inner.position.device)))
 
+    @torch.inference_mode()
+    def join(self, other: TorchState) -> TorchState:
+        return TorchState(self.inner.join(other.inner))
+
+    @torch.inference_mode()
+    def keep(self, rows: np.ndarray) -> TorchState:
+        return TorchState(self.inner.keep(_tensor(rows, self.inner.position.device)))
+
 
 class TorchAR:
     """An `AREngine` over the network."""

@@ -79,6 +79,18 @@ class ARState:
         """Return an independent state with the given rows; a row may occur several times."""
         return ARState(self.cache.fork(rows), self.symbols.index_select(0, rows), self.position[rows])
 
+    def join(self, other: ARState) -> ARState:
+        """Return the state of these rows, then of the others'; both are used up."""
+        longest = max(self.symbols.shape[1], other.symbols.shape[1])
+        symbols = [F.pad(each, (0, 0, 0, longest - each.shape[1])) for each in (self.symbols, other.symbols)]
+        self.cache.join(other.cache)
+        return ARState(self.cache, torch.cat(symbols), torch.cat([self.position, other.position]))
+
+    def keep(self, rows: Tensor) -> ARState:
+        """Return the state of the given rows, each once, in that order; this one is used up."""
+        self.cache.keep(rows)
+        return ARState(self.cache, self.symbols.index_select(0, rows), self.position[rows])
+
 
 class AR(nn.Module):
     """Codebook 1 given the text."""
@@ -118,7 +130,7 @@ class AR(nn.Module):
         return self._logits(take(hidden, index))
 
     def prefill(self, inputs: ARInputs, room: int) -> tuple[ARLogits, ARState]:
-        """Return the scores after each row's last group, (B, 1, ...), and a state with `room` steps left."""
+        """Return the scores after each row's last group, (B, 1, ...), and a state with room for `room` steps."""
         joined, text = self._embed(inputs)
         x, shape = joined.vectors, self.config.transformer
         cache = KVCache(shape.depth, len(x), shape.heads, x.shape[1] + room, shape.width // shape.heads, like=x)
@@ -136,10 +148,7 @@ class AR(nn.Module):
         """
         vectors = self._group_vectors(groups[:, None])
         place = None if aligned is None else aligned[:, None]
-        at = state.position[:, None]
-        if self.config.max_positions is not None:  # a row that has ended may run past the last one beside the others
-            at = at.clamp(max=self.config.max_positions - 1)
-        x = self._audio(vectors, at, place, languages[:, None], state.symbols)
+        x = self._audio(vectors, state.position[:, None], place, languages[:, None], state.symbols)
         hidden = self.transformer(x, Mask(causal=True), cache=state.cache)
         state.cache.advance([1] * len(x))
         return self._logits(hidden), ARState(state.cache, state.symbols, state.position + 1)

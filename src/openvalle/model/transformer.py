@@ -68,10 +68,10 @@ def _visible(lens: Tensor, length: int) -> Tensor:
 
 
 class KVCache:
-    """Keys and values of positions already seen, for all layers: room for `room` of them in each of B rows.
+    """Keys and values of positions already seen, for all layers, with room to spare for positions and rows.
 
     Row b holds `lens[b]` positions, without gaps. A forward of many positions fills an empty cache; then each forward
-    adds one. `advance` counts them, when all layers have stored theirs.
+    adds one. `advance` counts them, when all layers have stored theirs. What lies beyond a row's length is never seen.
     """
 
     def __init__(self, depth: int, rows: int, heads: int, room: int, head_width: int, *, like: Tensor) -> None:
@@ -81,17 +81,18 @@ class KVCache:
 
     def update(self, layer: int, key: Tensor, value: Tensor, mask: Mask) -> tuple[Tensor, Tensor, Mask]:
         """Store keys and values (B, H, L, D / H) of new positions; return all that these see, and who sees what."""
-        longest, added = max(self.lens), key.shape[2]
-        assert longest + added <= self.keys.shape[3], "the cache is full"
+        count, longest, added = len(self.lens), max(self.lens), key.shape[2]
+        self._reserve(count, longest + added)
+        keys, values = self.keys[layer, :count], self.values[layer, :count]
         if not longest:
-            self.keys[layer, :, :, :added], self.values[layer, :, :, :added] = key, value
+            keys[:, :, :added], values[:, :, :added] = key, value
             return key, value, mask
         assert added == 1, "only an empty cache takes many positions"
-        keys, values, seen = self.keys[layer], self.values[layer], Mask(causal=False)
+        seen = Mask(causal=False)
         if min(self.lens) == longest:  # the quick way, and that of a row alone
             keys[:, :, longest], values[:, :, longest] = key[:, :, 0], value[:, :, 0]
         else:
-            rows = torch.arange(len(self.lens), device=key.device)
+            rows = torch.arange(count, device=key.device)
             at = torch.tensor(self.lens, device=key.device)
             keys[rows, :, at], values[rows, :, at] = key[:, :, 0].to(keys.dtype), value[:, :, 0].to(values.dtype)
             seen = Mask(causal=False, lens=at + 1)
@@ -108,6 +109,36 @@ class KVCache:
         copy.values = self.values.index_select(1, rows)
         copy.lens = [self.lens[row] for row in rows.tolist()]
         return copy
+
+    def join(self, other: KVCache) -> None:
+        """Take the other's rows after the own ones."""
+        count, length = len(self.lens), max(other.lens)
+        self._reserve(count + len(other.lens), length)
+        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            mine[:, count : count + len(other.lens), :, :length] = theirs[:, : len(other.lens), :, :length]
+        self.lens = [*self.lens, *other.lens]
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep the given rows, each once, in that order. Only those that change their place are copied."""
+        to = torch.arange(len(rows), device=rows.device)[rows != torch.arange(len(rows), device=rows.device)]
+        self.lens, length = [self.lens[row] for row in rows.tolist()], max(self.lens)
+        if len(to):
+            for tensor in (self.keys, self.values):
+                tensor[:, to, :, :length] = tensor[:, rows[to], :, :length]
+
+    def _reserve(self, rows: int, room: int) -> None:
+        """Make room for so many rows of so many positions; half as much again, so that it is not done often."""
+        had_rows, had_room = self.keys.shape[1], self.keys.shape[3]
+        if rows <= had_rows and room <= had_room:
+            return
+        rows = had_rows if rows <= had_rows else max(rows, had_rows * 3 // 2)
+        room = had_room if room <= had_room else max(room, had_room * 3 // 2)
+        count, length = len(self.lens), max(self.lens)
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = old.new_zeros(old.shape[0], rows, old.shape[2], room, old.shape[4])
+            new[:, :count, :, :length] = old[:, :count, :, :length]
+            setattr(self, name, new)
 
 
 class PlainNorm(nn.LayerNorm):

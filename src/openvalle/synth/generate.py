@@ -17,13 +17,12 @@ import numpy as np
 
 from openvalle.audio import Audio
 from openvalle.decode.alignment import stretch
-from openvalle.decode.ar import AROptions, ARResult, ARStep, StoppedBy, collect, generate, stream
+from openvalle.decode.ar import AROptions, ARResult, ARStep, Draw, StoppedBy, collect, generate, stream
 from openvalle.decode.nar import Windows, fill_windows
 from openvalle.decode.prompt import SpeechPrompt, continuation, zero_shot
-from openvalle.decode.sampling import make_rngs
 from openvalle.engines.base import AREngine, CodecEngine, NAREngine
 from openvalle.errors import ModelError
-from openvalle.synth.plan import BATCH, PromptMode, Segment, place_in_time
+from openvalle.synth.plan import PromptMode, Segment, place_in_time
 from openvalle.synth.speech import LAST_FRAMES, Quality, Speech, assess_quality, rank_attempt
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import SIL, CodecSpec, Utterance, to_durations
@@ -201,19 +200,21 @@ class SpeechGenerator:
             attempts.append(replace(best[index], quality=quality))
         return attempts
 
+    def draw(self, draws: Sequence[Draw]) -> list[ARResult]:
+        """Return what each row of codebook 1 says."""
+        return generate(self.ar, draws)
+
+    def draw_live(self, draw: Draw) -> Iterator[ARStep]:
+        """Yield a row of codebook 1 while it is being drawn."""
+        return stream(self.ar, draw)
+
     def _sample(self, rows: Sequence[EncodedSegment], attempt: int, options: AROptions) -> list[ARResult]:
-        """Return codebook 1 of each row, drawn in batches; rows with a preset alignment have batches of their own."""
-        results: dict[int, ARResult] = {}
-        for is_preset in (False, True):
-            chosen = [index for index, row in enumerate(rows) if (row.preset is not None) is is_preset]
-            for start in range(0, len(chosen), BATCH):
-                part = [rows[index] for index in chosen[start : start + BATCH]]
-                prompts = [row.prompt.ar(self.ar.config) for row in part]
-                rngs = make_rngs([row.segment.derive_seed(attempt) for row in part])
-                presets = [row.preset for row in part if row.preset is not None] or None
-                drawn = generate(self.ar, prompts, options, rngs, presets)
-                results |= zip(chosen[start : start + BATCH], drawn, strict=True)
-        return [row.to_sentence(results[index]) for index, row in enumerate(rows)]
+        """Return codebook 1 of each row."""
+        results = self.draw([self._plan_draw(row, attempt, options) for row in rows])
+        return [row.to_sentence(result) for row, result in zip(rows, results, strict=True)]
+
+    def _plan_draw(self, row: EncodedSegment, attempt: int, options: AROptions) -> Draw:
+        return Draw(row.prompt.ar(self.ar.config), options, row.segment.derive_seed(attempt), row.preset)
 
     def _stretch(self, attempt: Attempt, options: AROptions) -> EncodedSegment:
         """Return the row with an attempt's alignment, as fast as the options and its sentence want it."""
@@ -232,13 +233,11 @@ class SpeechGenerator:
             natural = self.sample_natural([row], options)[0]
             row = self._stretch(natural, options)
         steps: list[ARStep] = []
-        rngs, presets = make_rngs([row.segment.derive_seed(0)]), None if row.preset is None else [row.preset]
-        for step in stream(self.ar, [row.prompt.ar(self.ar.config)], without_early_stop(options), rngs, presets):
+        for step in self.draw_live(self._plan_draw(row, 0, without_early_stop(options))):
             steps.append(step)
-            is_kept = step.is_emitted[0]  # (G,)
-            alignment = None if step.alignment is None else np.repeat(row.owners[step.alignment], len(is_kept))[is_kept]
-            yield step.codes[0][is_kept], alignment
-        result = row.to_sentence(collect(steps)[0])
+            symbols = None if step.symbol is None else np.repeat(row.owners[step.symbol], len(step.codes))
+            yield step.codes, symbols
+        result = row.to_sentence(collect(steps))
         drawn.append(self._assess(row, result, 0) if natural is None else self._replace_result(natural, result))
 
     def _render(
