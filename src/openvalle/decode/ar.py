@@ -145,15 +145,26 @@ class Decoder:
             origin = np.array([list(places).index(key) for key in keys])
             scores, state = scores.take(origin), state.fork(origin)
         if self._state is not None:
-            scores, state = self._score().join(scores), self._state.join(state)
+            scores, state = self.score().join(scores), self._state.join(state)
         self.rows, self._scores, self._state = [*self.rows, *rows], scores, state
         return rows
+
+    def score(self) -> ARScores:
+        """Return the scores of each row's next step: the engine takes what the rows said in the last one. Should it
+        fail, nothing has changed."""
+        if self._scores is None:
+            assert self._state is not None
+            groups, languages = np.stack([row.group for row in self.rows]), [row.language for row in self.rows]
+            symbols = [row.symbol for row in self.rows]
+            aligned = None if None in symbols else np.array(symbols)
+            self._scores, self._state = self.engine.step(groups, aligned, np.array(languages), self._state)
+        return self._scores
 
     def step(self) -> list[tuple[Row, ARStep]]:
         """Take a step with every row, and return it; rows that end with it have left."""
         if not self.rows:
             return []
-        scores, rows = self._score(), self.rows
+        scores, rows = self.score(), self.rows
         uniforms = draw_uniforms([row.rng for row in rows], DRAWS * self.engine.config.group + 1)
         phonemes = [None] * len(rows) if scores.phonemes is None else list(scores.phonemes)
         for row, own, uniform in zip(rows, phonemes, uniforms[:, -1], strict=True):
@@ -176,16 +187,6 @@ class Decoder:
         self.rows = [self.rows[index] for index in order]
         self._state = self._state.keep(order) if count else None
         self._scores = self._scores.take(order) if self._scores is not None and count else None
-
-    def _score(self) -> ARScores:
-        """Return the scores of each row's next step; the engine takes what the rows said in the last one."""
-        if self._scores is None:
-            assert self._state is not None
-            groups, languages = np.stack([row.group for row in self.rows]), [row.language for row in self.rows]
-            symbols = [row.symbol for row in self.rows]
-            aligned = None if None in symbols else np.array(symbols)
-            self._scores, self._state = self.engine.step(groups, aligned, np.array(languages), self._state)
-        return self._scores
 
     def _sample(self, scores: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Return the codes of the step (B, G); rows with the same options are drawn together."""

@@ -83,8 +83,9 @@ class ARState:
         """Return the state of these rows, then of the others'; both are used up."""
         longest = max(self.symbols.shape[1], other.symbols.shape[1])
         symbols = [F.pad(each, (0, 0, 0, longest - each.shape[1])) for each in (self.symbols, other.symbols)]
+        together = torch.cat(symbols), torch.cat([self.position, other.position])
         self.cache.join(other.cache)
-        return ARState(self.cache, torch.cat(symbols), torch.cat([self.position, other.position]))
+        return ARState(self.cache, *together)
 
     def keep(self, rows: Tensor) -> ARState:
         """Return the state of the given rows, each once, in that order; this one is used up."""

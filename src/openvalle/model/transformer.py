@@ -133,12 +133,14 @@ class KVCache:
             return
         rows = had_rows if rows <= had_rows else max(rows, had_rows * 3 // 2)
         room = had_room if room <= had_room else max(room, had_room * 3 // 2)
+        self.keys, self.values = (self._enlarge(tensor, rows, room) for tensor in (self.keys, self.values))
+
+    def _enlarge(self, tensor: Tensor, rows: int, room: int) -> Tensor:
+        depth, _, heads, _, width = tensor.shape
         count, length = len(self.lens), max(self.lens)
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = old.new_zeros(old.shape[0], rows, old.shape[2], room, old.shape[4])
-            new[:, :count, :, :length] = old[:, :count, :, :length]
-            setattr(self, name, new)
+        larger = tensor.new_zeros(depth, rows, heads, room, width)
+        larger[:, :count, :, :length] = tensor[:, :count, :, :length]
+        return larger
 
 
 class PlainNorm(nn.LayerNorm):

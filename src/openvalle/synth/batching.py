@@ -1,0 +1,263 @@
+"""Many listeners, one model (continuous batching): jobs that speak at the same time and are decoded together.
+
+Each job has a thread, in which it does what a caller of `Synthesizer` does: text, attempts, codebooks 2 to Q, codec,
+joints, watermark. Codebook 1 of all of them comes from one `SharedDecoder`. So whatever a `Synthesizer` can do a job
+can do, and says what it says alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from openvalle.decode.ar import ARResult, ARStep, Draw
+from openvalle.decode.shared import Cancelled, SharedDecoder
+from openvalle.errors import UserError
+from openvalle.synth.generate import SpeechGenerator
+
+if TYPE_CHECKING:
+    from openvalle.synth.synthesizer import Synthesizer
+
+T = TypeVar("T")
+USUAL_SECONDS = 2.0  # that a job takes, as long as none has ended
+
+
+class QueueFull(UserError):
+    """Too many jobs wait. `retry_after`: seconds after which a place is likely."""
+
+    def __init__(self, waiting: int, retry_after: float) -> None:
+        super().__init__(f"{waiting} others wait already", f"try again in {retry_after:.0f} s")
+        self.retry_after = retry_after
+
+
+class Closed(UserError):
+    """No more jobs are taken."""
+
+    def __init__(self) -> None:
+        super().__init__("no more speech is made here", "try again later")
+
+
+@dataclass(frozen=True)
+class SharedGenerator(SpeechGenerator):
+    """Speaks with the rows of all jobs decoded together."""
+
+    decoder: SharedDecoder = field(kw_only=True)
+    running: threading.local = field(kw_only=True)  # `job`: that of the thread
+
+    def draw(self, draws: Sequence[Draw]) -> list[ARResult]:
+        return self.decoder.generate(draws, self._find_job())
+
+    def draw_live(self, draw: Draw) -> Generator[ARStep]:
+        return self.decoder.stream(draw, self._find_job())
+
+    def _find_job(self) -> Job | None:
+        return getattr(self.running, "job", None)
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy a `Batcher` is: rows being decoded, jobs that run and that wait, and those that ended so far."""
+
+    rows: int
+    running: int
+    waiting: int
+    served: int
+    failed: int
+    cancelled: int
+
+
+class Batcher:
+    """Runs jobs, first come, first served."""
+
+    def __init__(self, synthesizer: Synthesizer, rows: int = 16, jobs: int | None = None, waiting: int = 64) -> None:
+        """`rows`: of codebook 1 decoded at once, at most; `jobs`: that run at once, at most, by default as many;
+        `waiting`: that wait for their turn, at most."""
+        self._decoder, self._running = SharedDecoder(synthesizer.generator.ar, rows), threading.local()
+        generator = SharedGenerator(**vars(synthesizer.generator), decoder=self._decoder, running=self._running)
+        self.synthesizer = replace(synthesizer, generator=generator)
+        self.jobs, self.most_waiting = jobs or rows, waiting
+        self._changed = threading.Condition()
+        self._jobs: set[Job] = set()  # running
+        self._waiting: deque[Job] = deque()
+        self._counts = {"served": 0, "failed": 0, "cancelled": 0}
+        self._seconds = USUAL_SECONDS  # that a job takes, of late
+        self._is_closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def load(self) -> Load:
+        """How busy it is."""
+        with self._changed:
+            return Load(self._decoder.busy, len(self._jobs), len(self._waiting), **self._counts)
+
+    def submit(self, work: Callable[[Synthesizer], Iterable[T]], buffer: int = 64) -> Job[T]:
+        """Return the job that runs `work` with the shared synthesizer, in a thread, as soon as it is its turn.
+
+        What the work yields comes out of the job; when `buffer` items wait to be read, the work waits, too. Raises
+        `QueueFull`, or `Closed` after `close`; what the work raises comes out of the job.
+        """
+        job = Job(work, buffer, self._withdraw)
+        with self._changed:
+            if self._is_closed:
+                raise Closed
+            if len(self._jobs) < self.jobs:
+                self._jobs.add(job)
+                threading.Thread(target=self._work, args=(job,), name="openvalle-job", daemon=True).start()
+            elif len(self._waiting) < self.most_waiting:
+                self._waiting.append(job)
+            else:
+                turns = (len(self._waiting) + 1) / self.jobs
+                raise QueueFull(len(self._waiting), max(1.0, turns * self._seconds))
+        return job
+
+    def close(self, *, drain: bool = True, timeout: float | None = None) -> bool:
+        """Take no more jobs, wait for those that there are for `timeout` seconds at most (None: to their end, 0 without
+        `drain`) and cancel the others. Return whether all came to their end."""
+        with self._changed:
+            self._is_closed = True
+            is_over = self._changed.wait_for(lambda: not self._jobs, timeout if drain else 0.0)
+            rest = [*self._waiting, *self._jobs]
+        for job in rest:
+            job.cancel()
+        self._decoder.close()
+        return is_over
+
+    def _work(self, job: Job) -> None:
+        """Run a job, then those that wait; the thread ends when none does."""
+        following: Job | None = job
+        while following is not None:
+            self._running.job, started = following, time.monotonic()
+            following.run(self.synthesizer)
+            with self._changed:
+                self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
+                self._count(following)
+                self._jobs.remove(following)
+                following = self._waiting.popleft() if self._waiting else None
+                if following is not None:
+                    self._jobs.add(following)
+                self._changed.notify_all()
+
+    def _withdraw(self, job: Job) -> None:
+        """Take a job that was cancelled out of the queue, and its rows out of the decoder."""
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                job.end(Cancelled())
+                self._count(job)
+        self._decoder.cancel(job)
+
+    def _count(self, job: Job) -> None:
+        kinds = {type(None): "served", Cancelled: "cancelled"}
+        self._counts[kinds.get(type(job.error), "failed")] += 1
+
+
+class Job(Generic[T]):
+    """Something to be spoken, and what has come of it so far. One reader, who iterates with `for` or `async for`."""
+
+    def __init__(
+        self, work: Callable[[Synthesizer], Iterable[T]], buffer: int, withdraw: Callable[[Job], None]
+    ) -> None:
+        self._work, self._buffer, self._withdraw = work, buffer, withdraw
+        self._changed = threading.Condition()
+        self._items: deque[T] = deque()
+        self._wake: Callable[[], object] | None = None  # of a reader in an event loop
+        self._is_cancelled = False
+        self.is_done = False
+        self.error: BaseException | None = None  # what ended it
+
+    def __iter__(self) -> Iterator[T]:
+        while (items := self._take(wait=True)) is not None:
+            yield from items
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        loop = asyncio.get_running_loop()
+        while True:
+            changed = asyncio.Event()
+            self._wake = lambda changed=changed: loop.call_soon_threadsafe(changed.set)  # type: ignore[misc]
+            items = self._take(wait=False)
+            if items is None:
+                return
+            for item in items:
+                yield item
+            if not items:
+                await changed.wait()
+
+    def result(self) -> T:
+        """Return the last item, or the only one; wait for it."""
+        return list(self)[-1]
+
+    async def wait(self) -> T:
+        """Return the same, in an event loop."""
+        return [item async for item in self][-1]
+
+    def cancel(self) -> None:
+        """End it: nobody listens any more. Its rows leave the decoder before the next step; its work is closed where it
+        yields next. Who reads it gets `Cancelled`. Does nothing once it is over."""
+        with self._changed:
+            if self.is_done:
+                return
+            self._is_cancelled = True
+            self._changed.notify_all()
+        self._withdraw(self)
+
+    def run(self, synthesizer: Synthesizer) -> None:
+        """Do the work; it is what a thread of the `Batcher` does."""
+        error: BaseException | None = None
+        items: Iterable[T] = ()
+        try:
+            self._check()
+            items = self._work(synthesizer)
+            for item in items:
+                self._give(item)
+        except BaseException as caught:  # noqa: BLE001 - the reader is to know it, and the thread goes on
+            error = caught
+        finally:
+            if isinstance(items, Generator):
+                items.close()
+        self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """Note that it is over, and why."""
+        with self._changed:
+            self.error, self.is_done = error, True
+            self._notify()
+
+    def _give(self, item: T) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_cancelled or len(self._items) < self._buffer)
+            self._check()
+            self._items.append(item)
+            self._notify()
+
+    def _take(self, *, wait: bool) -> list[T] | None:
+        """Return what has come since the last time, None at the end; what went wrong is raised after all items."""
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._items or self.is_done)
+            items = list(self._items)
+            self._items.clear()
+            self._changed.notify_all()
+            if items or not self.is_done:
+                return items
+            if self.error is not None:
+                raise self.error
+            return None
+
+    def _check(self) -> None:
+        if self._is_cancelled:
+            raise Cancelled
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        if self._wake is not None:
+            self._wake()
