@@ -10,7 +10,7 @@ import torch
 
 from lm_samples import AR_KINDS, ENTRIES, SMALL, SYMBOLS, ar_engine, decode, shaken
 from openvalle.decode.alignment import MonotonicPointer, stretch
-from openvalle.decode.ar import AROptions, Draw, StoppedBy, stream
+from openvalle.decode.ar import AROptions, Decoder, Draw, StoppedBy, collect, generate, stream
 from openvalle.decode.prompt import ARPrompt, prepare_inputs
 from openvalle.decode.sampling import SamplingOptions
 from openvalle.engines.torch import TorchAR
@@ -67,6 +67,44 @@ def test_one_prompt_fanned_out_equals_one_by_one(kind):
     for index, seed in enumerate((1, 2, 3, 4)):
         alone = decode(model, [prompts[index // 2]], OPTIONS, [seed])[0]
         assert_same(alone, fanned[index])
+
+
+@EVERY
+def test_rows_that_come_and_go_change_nothing(kind):
+    """Prompts of all lengths, seeds, options and paths; rows join and leave at any step."""
+    model = ar_engine(kind)
+    sampled = [SamplingOptions(), SamplingOptions(temperature=0.7, top_p=0.8, window=3), SamplingOptions(top_k=4)]
+    rng = np.random.default_rng(7)
+    draws = []
+    for number in range(12):
+        one = prompt(model, number, int(rng.integers(2, 8)), int(rng.integers(6, 40)), int(rng.integers(2, 6)))
+        one = without_voice(one) if number % 4 == 3 else one
+        options = OPTIONS.model_copy(update={"sampling": sampled[number % 3], "limit_frames": 20 + number})
+        preset = None
+        if number % 5 == 2 and model.config.alignment == Alignment.PHONEME:
+            preset = np.repeat(np.arange(len(one.target)), 2)
+        draws.append(Draw(one, options, number, preset))
+    alone = [generate(model, [each])[0] for each in draws]
+    decoder, numbers, steps, left = Decoder(model), {}, {}, set()
+    for moment in range(200):
+        if moment % 3 == 0 and len(numbers) < len(draws):
+            joining = range(len(numbers), min(len(draws), len(numbers) + 1 + moment % 2))
+            for row, number in zip(decoder.add([draws[number] for number in joining]), joining, strict=True):
+                numbers[row], steps[number] = number, []
+        if moment == 11:
+            gone = decoder.rows[:2]
+            left |= {numbers[row] for row in gone}
+            decoder.remove(gone)
+            decoder.remove(gone)  # nothing more
+        for row, step in decoder.step():
+            steps[numbers[row]].append(step)
+    assert not decoder.rows and len(numbers) == len(draws)
+    assert decoder.step() == []
+    for number, one in enumerate(alone):
+        codes = np.concatenate([step.codes for step in steps[number]])
+        assert codes.tolist() == one.codes[: len(codes)].tolist()
+        if number not in left:
+            assert_same(collect(steps[number]), one)
 
 
 @EVERY
@@ -210,6 +248,33 @@ def test_eos_ends_a_row(kind):
         assert len(result.codes) == 12
     else:
         assert int((result.alignment[:: model.config.group] == 3).sum()) == 1
+
+
+def test_a_draw_that_cannot_be_leaves_the_others_as_they_are():
+    model = ar_engine("builtin")
+    decoder = Decoder(model)
+    (row,) = decoder.add([Draw(prompt(model, 1), OPTIONS, 1)])
+    steps = [step for _, step in decoder.step()]
+    with pytest.raises(ModelError, match="does not fit"):
+        decoder.add([Draw(prompt(model, 2), OPTIONS, 2), Draw(prompt(model, 3), OPTIONS, 3, np.array([99]))])
+    assert decoder.rows == [row]
+    while decoder.rows:
+        steps += [step for _, step in decoder.step()]
+    assert_same(collect(steps), decode(model, [prompt(model, 1)], OPTIONS, [1])[0])
+
+
+def test_rows_that_ended_are_not_computed_on(monkeypatch):
+    """One long text and short ones: the engine gets as many rows as are still spoken."""
+    model = ar_engine("builtin")
+    prompts, taken = [prompt(model, seed, target=9 if seed == 1 else 2) for seed in (1, 2, 3, 4)], []
+    step = TorchAR.step
+    monkeypatch.setattr(
+        TorchAR, "step", lambda self, groups, *rest: taken.append(len(groups)) or step(self, groups, *rest)
+    )
+    results = decode(model, prompts, OPTIONS, [1, 2, 3, 4])
+    group = model.config.group
+    assert sum(taken) <= sum(len(result.codes) // group + 1 for result in results)
+    assert (taken[0], taken[-1]) == (4, 1)
 
 
 def test_the_limit_ends_every_row():

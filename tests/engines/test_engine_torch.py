@@ -36,6 +36,47 @@ def test_a_forked_row_goes_on_alone_as_among_others(kind: str) -> None:
         np.testing.assert_allclose(together.take(np.array([row])).codes[0], together.codes[row])
 
 
+@pytest.mark.parametrize("kind", AR_KINDS)
+def test_rows_join_and_leave_and_go_on_as_alone(kind: str) -> None:
+    """Texts and prompts of other lengths, a cache that has to grow, rows that change places."""
+    engine = ar_engine(kind)
+    rng = np.random.default_rng(0)
+    prompts = [
+        zero_shot(engine.config, utterance(symbols, frames, frames), TARGET, 1).ar(engine.config)
+        for symbols, frames in ((5, 24), (9, 48), (3, 12), (6, 36))
+    ]
+    steps = rng.integers(ENTRIES, size=(8, 4, engine.config.group))  # of each row
+
+    def go_on(state, at: int, rows: list[int]):
+        symbols, languages = np.array([prompts[row].prompt_symbols for row in rows]), np.ones(len(rows), np.int64)
+        return engine.step(steps[at, rows], symbols, languages, state)
+
+    alone = []
+    for row, prompt in enumerate(prompts):
+        scores, state = engine.prefill(prepare_inputs(engine.config, [prompt]), room=1)
+        heard = [scores.codes[0]]
+        for at in range(8):
+            scores, state = go_on(state, at, [row])
+            heard.append(scores.codes[0])
+        alone.append(heard)
+    scores, state = engine.prefill(prepare_inputs(engine.config, [prompts[0]]), room=1)
+    taken, rows = [0] * 4, [0]
+    for at, (joining, staying) in enumerate([([1, 2], [0, 1, 2]), ([], [2, 1]), ([3], [2, 3]), ([], [3]), ([], [3])]):
+        if joining:
+            scores, other = engine.prefill(prepare_inputs(engine.config, [prompts[row] for row in joining]), room=1)
+            state, rows = state.join(other), [*rows, *joining]
+            for place, row in enumerate(joining):
+                np.testing.assert_allclose(scores.codes[place], alone[row][0], atol=1e-5)
+        groups = np.stack([steps[taken[row], row] for row in rows])
+        symbols = np.array([prompts[row].prompt_symbols for row in rows])
+        scores, state = engine.step(groups, symbols, np.ones(len(rows), np.int64), state)
+        for place, row in enumerate(rows):
+            taken[row] += 1
+            np.testing.assert_allclose(scores.codes[place], alone[row][taken[row]], atol=1e-5, err_msg=f"{at}")
+        state = state.keep(np.array([rows.index(row) for row in staying]))
+        rows = staying
+
+
 @pytest.mark.parametrize("kind", NAR_KINDS)
 def test_a_pass_fills_the_target_frames_row_by_row(kind: str) -> None:
     engine = nar_engine(kind)
