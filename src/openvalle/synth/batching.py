@@ -201,13 +201,13 @@ class Job(Generic[T]):
         return [item async for item in self][-1]
 
     def cancel(self) -> None:
-        """End it: nobody listens any more. Its rows leave the decoder before the next step; its work is closed where it
-        yields next. Who reads it gets `Cancelled`. Does nothing once it is over."""
+        """End it: nobody listens any more. Its rows leave the decoder before the next step, and who reads it gets
+        `Cancelled` at once; its work is closed where it yields next. Does nothing once it is over."""
         with self._changed:
             if self.is_done:
                 return
             self._is_cancelled = True
-            self._changed.notify_all()
+            self._notify()
         self._withdraw(self)
 
     def run(self, synthesizer: Synthesizer) -> None:
@@ -243,7 +243,9 @@ class Job(Generic[T]):
         """Return what has come since the last time, None at the end; what went wrong is raised after all items."""
         with self._changed:
             if wait:
-                self._changed.wait_for(lambda: self._items or self.is_done)
+                self._changed.wait_for(lambda: self._items or self.is_done or self._is_cancelled)
+            if self.error is None:
+                self._check()
             items = list(self._items)
             self._items.clear()
             self._changed.notify_all()
