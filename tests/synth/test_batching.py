@@ -315,6 +315,21 @@ def test_readers_in_an_event_loop(batcher: Batcher, synthesizer: Synthesizer, vo
     asyncio.run(main())
 
 
+def test_an_event_loop_that_is_over_hinders_nobody(batcher: Batcher) -> None:
+    gate = Gate()
+
+    async def leave() -> Job[str]:
+        job = batcher.submit(gate.work("late"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(job.wait(), 0.01)
+        return job
+
+    job = asyncio.run(leave())
+    gate.open.set()
+    assert job.result() == "late"
+    until(lambda: batcher.load.running == 0)
+
+
 def test_other_doors_share_the_decoder(batcher: Batcher, synthesizer: Synthesizer, voices) -> None:
     """Dialogue, candidates and invented voices are calls of a synthesizer like any other."""
     from openvalle.apps.dialogue import speak_dialogue

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
@@ -262,4 +263,5 @@ class Job(Generic[T]):
     def _notify(self) -> None:
         self._changed.notify_all()
         if self._wake is not None:
-            self._wake()
+            with suppress(RuntimeError):  # the reader's event loop is over, and so is the reader
+                self._wake()
