@@ -14,7 +14,7 @@ import pytest
 from lm_samples import ENTRIES, ar_engine
 from openvalle.decode.ar import AROptions, ARResult, Draw, collect, generate
 from openvalle.decode.prompt import ARPrompt
-from openvalle.decode.shared import Cancelled, SharedDecoder
+from openvalle.decode.shared import Caller, Cancelled, SharedDecoder
 from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError
 
@@ -107,19 +107,19 @@ def test_a_cancelled_row_leaves_before_the_next_step(engine: TorchAR, shared: Sh
         return step(self, groups, *rest)
 
     monkeypatch.setattr(TorchAR, "step", slowly)
-    owners = "first", "second"
+    callers = Caller(), Caller()
     with ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(shared.generate, [draw(seed, LONG)], owner) for seed, owner in enumerate(owners)]
+        calls = [pool.submit(shared.generate, [draw(seed, LONG)], caller) for seed, caller in enumerate(callers)]
         assert at_step.wait(20)
         until(lambda: shared.busy + len(shared._waiting) == 2)
-        shared.cancel("first")
+        shared.cancel(callers[0])
         with pytest.raises(Cancelled):
             calls[0].result(timeout=20)  # at once, though the decoder stands still
         go_on.set()
         count = len(steps)
         until(lambda: len(steps) > count + 3)
         assert set(steps[count + 1 :]) == {1}
-        shared.cancel("second")
+        shared.cancel(callers[1])
         with pytest.raises(Cancelled):
             calls[1].result(timeout=20)
     until(lambda: shared.busy == 0)

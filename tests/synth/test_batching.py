@@ -178,6 +178,26 @@ def test_a_client_that_goes_away_frees_its_row_within_a_step(batcher: Batcher, v
     assert batcher.load.cancelled == 1
 
 
+def test_a_job_that_is_busy_when_it_is_cancelled_decodes_no_more(batcher: Batcher, voices, monkeypatch) -> None:
+    inside, go_on, predict = threading.Event(), threading.Event(), TorchNAR.predict
+
+    def slowly(self, *arguments):
+        inside.set()
+        assert go_on.wait(20)
+        return predict(self, *arguments)
+
+    monkeypatch.setattr(TorchNAR, "predict", slowly)
+    job = batcher.submit(lambda s: [s.say(TEXTS[0] * 5, voices[0])])
+    assert inside.wait(20)
+    job.cancel()
+    steps: list[int] = []
+    step = TorchAR.step
+    monkeypatch.setattr(TorchAR, "step", lambda self, *rest: steps.append(1) or step(self, *rest))
+    go_on.set()
+    until(lambda: job.is_done)
+    assert not steps
+
+
 def test_a_job_that_fails_fails_alone(batcher: Batcher, synthesizer: Synthesizer, voices) -> None:
     def broken(speaker: Synthesizer):
         yield next(speaker.stream(TEXTS[0], voices[0]))

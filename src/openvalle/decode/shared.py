@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Generator, Sequence
 from queue import SimpleQueue
 
 from openvalle.decode.ar import ARResult, ARStep, Decoder, Draw, Row, collect
@@ -23,11 +23,17 @@ class Cancelled(UserError):
         super().__init__("the speech was cancelled")
 
 
+class Caller:
+    """Whoever has rows decoded. Nothing more is done for one that was cancelled."""
+
+    is_cancelled = False
+
+
 class Line:
     """A row as its caller sees it. What arrives are lists of steps, or the error that ended it."""
 
-    def __init__(self, draw: Draw, owner: Hashable, is_live: bool) -> None:
-        self.draw, self.owner, self.is_live = draw, owner, is_live
+    def __init__(self, draw: Draw, caller: Caller, is_live: bool) -> None:
+        self.draw, self.caller, self.is_live = draw, caller, is_live
         self.arriving: SimpleQueue[list[ARStep] | BaseException] = SimpleQueue()
         self.is_gone = False  # its caller waits no more
         self.steps: list[ARStep] = []  # not handed over yet
@@ -70,18 +76,17 @@ class SharedDecoder:
         """How many rows are being decoded."""
         return len(self._lines)
 
-    def generate(self, draws: Sequence[Draw], owner: Hashable = None) -> list[ARResult]:
+    def generate(self, draws: Sequence[Draw], caller: Caller | None = None) -> list[ARResult]:
         """Return what each row says."""
-        owner = owner or object()
-        lines = self._submit([Line(draw, owner, is_live=False) for draw in draws])
+        lines = self._submit(draws, caller or Caller(), is_live=False)
         try:
             return [collect(line.receive()) for line in lines]
         finally:
             self._leave(lines)
 
-    def stream(self, draw: Draw, owner: Hashable = None) -> Generator[ARStep]:
+    def stream(self, draw: Draw, caller: Caller | None = None) -> Generator[ARStep]:
         """Yield the steps of a row; `close` ends it."""
-        (line,) = self._submit([Line(draw, owner or object(), is_live=True)])
+        (line,) = self._submit([draw], caller or Caller(), is_live=True)
         try:
             while True:
                 for step in line.receive():
@@ -91,11 +96,12 @@ class SharedDecoder:
         finally:
             self._leave([line])
 
-    def cancel(self, owner: Hashable) -> None:
-        """Let all rows of an owner leave before the next step. Who waits for them gets `Cancelled`."""
+    def cancel(self, caller: Caller) -> None:
+        """Let all rows of a caller leave before the next step. It gets `Cancelled`, now and whenever it asks again."""
         with self._changed:
+            caller.is_cancelled = True
             for line in [*self._waiting, *self._lines.values()]:
-                if line.owner is owner and not line.is_gone:
+                if line.caller is caller and not line.is_gone:
                     line.end(Cancelled())
             self._changed.notify()
 
@@ -105,9 +111,10 @@ class SharedDecoder:
             self._is_closed = True
             self._changed.notify()
 
-    def _submit(self, lines: list[Line]) -> list[Line]:
+    def _submit(self, draws: Sequence[Draw], caller: Caller, *, is_live: bool) -> list[Line]:
+        lines = [Line(draw, caller, is_live) for draw in draws]
         with self._changed:
-            if self._is_closed:
+            if self._is_closed or caller.is_cancelled:
                 raise Cancelled
             self._waiting += lines
             self._changed.notify()
@@ -149,8 +156,8 @@ class SharedDecoder:
             self._waiting = [line for line in self._waiting if not line.is_gone]
             if not self._waiting or len(self._lines) >= self.rows:
                 return None
-            counts = Counter(line.owner for line in self._lines.values())
-            chosen = min(self._waiting, key=lambda line: counts[line.owner])
+            counts = Counter(line.caller for line in self._lines.values())
+            chosen = min(self._waiting, key=lambda line: counts[line.caller])
             self._waiting.remove(chosen)
             return chosen
 

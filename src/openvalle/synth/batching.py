@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from openvalle.decode.ar import ARResult, ARStep, Draw
-from openvalle.decode.shared import Cancelled, SharedDecoder
+from openvalle.decode.shared import Caller, Cancelled, SharedDecoder
 from openvalle.errors import UserError
 from openvalle.synth.generate import SpeechGenerator
 
@@ -48,16 +48,16 @@ class SharedGenerator(SpeechGenerator):
     """Speaks with the rows of all jobs decoded together."""
 
     decoder: SharedDecoder = field(kw_only=True)
-    running: threading.local = field(kw_only=True)  # `job`: that of the thread
+    running: threading.local = field(kw_only=True)  # `caller`: of the job that the thread runs
 
     def draw(self, draws: Sequence[Draw]) -> list[ARResult]:
-        return self.decoder.generate(draws, self._find_job())
+        return self.decoder.generate(draws, self._find_caller())
 
     def draw_live(self, draw: Draw) -> Generator[ARStep]:
-        return self.decoder.stream(draw, self._find_job())
+        return self.decoder.stream(draw, self._find_caller())
 
-    def _find_job(self) -> Job | None:
-        return getattr(self.running, "job", None)
+    def _find_caller(self) -> Caller | None:
+        return getattr(self.running, "caller", None)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Batcher:
         """Run a job, then those that wait; the thread ends when none does."""
         following: Job | None = job
         while following is not None:
-            self._running.job, started = following, time.monotonic()
+            self._running.caller, started = following.caller, time.monotonic()
             following.run(self.synthesizer)
             with self._changed:
                 self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
@@ -155,7 +155,7 @@ class Batcher:
                 self._waiting.remove(job)
                 job.end(Cancelled())
                 self._count(job)
-        self._decoder.cancel(job)
+        self._decoder.cancel(job.caller)
 
     def _count(self, job: Job) -> None:
         kinds = {type(None): "served", Cancelled: "cancelled"}
@@ -173,6 +173,7 @@ class Job(Generic[T]):
         self._items: deque[T] = deque()
         self._wake: Callable[[], object] | None = None  # of a reader in an event loop
         self._is_cancelled = False
+        self.caller = Caller()  # as the decoder knows it
         self.is_done = False
         self.error: BaseException | None = None  # what ended it
 
