@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-threads bench-watermark clean
+.PHONY: help demo test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-threads bench-batching bench-watermark clean
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench-edit: $(VENV)/.ready-test  ## words replaced in recordings of unseen speak
 
 bench-stream: $(VENV)/.ready-test  ## streaming: first sound, gaps, speed, memory over a long text
 	$(BIN)/python benchmarks/stream.py $(ARGS)
+
+bench-batching: $(VENV)/.ready-test  ## many at once against one by one: throughput, first sound
+	$(BIN)/python benchmarks/batching.py $(ARGS)
 
 bench-threads: $(VENV)/.ready-demo  ## how threads wait: speaking beside nothing and beside busy loops
 	$(BIN)/python benchmarks/threads.py $(ARGS)

@@ -27,7 +27,7 @@ from openvalle.synth.speech import LAST_FRAMES, Quality, Speech, assess_quality,
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import SIL, CodecSpec, Utterance, to_durations
 
-BLOCK = 32  # frames decoded at a time: convolutions prepare themselves for every size they meet, and keep that
+BLOCK = 96  # frames decoded at a time: convolutions prepare themselves for every size they meet, and keep that
 SILENT_FRAMES = 16  # enough for the codec's edges to be left behind
 EDGE_FRAMES = 75  # of silence around a sentence, if the model has no alignment to tell them
 
