@@ -26,6 +26,7 @@ from openvalle.cli.listening import listen
 from openvalle.cli.options import expand
 from openvalle.cli.recordings import EditCommand, batch, book, continue_, edit
 from openvalle.cli.say import dialogue, say, stream
+from openvalle.cli.serve import serve
 from openvalle.cli.settings import Command
 from openvalle.cli.tools import detect, doctor, watermark
 from openvalle.cli.train import model, prepare, recipe, train
@@ -152,6 +153,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "Speak": {"say": say, "stream": stream, "dialogue": dialogue},
     "Voices": {"voice": voices},
     "Long texts and recordings": {"book": book, "batch": batch, "edit": edit, "continue": continue_},
+    "Serve": {"serve": serve},
     "Train": {"prepare": prepare, "recipe": recipe, "train": train, "model": model},
     "Evaluate": {
         "evaluate": evaluate,

@@ -1,0 +1,100 @@
+"""`openvalle serve`: speech over HTTP, as OpenAI's API has it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openvalle.cli import options as opt
+from openvalle.errors import UserError, import_extra
+from openvalle.hub import home
+from openvalle.parallel import status
+
+KEYS = "OPENVALLE_API_KEY"  # environment variable with one key or several, between commas
+PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}
+PACKAGES |= {"python_multipart": "python-multipart", "websockets": "websockets"}
+
+
+def serve(
+    *,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 is every one of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")] = 8000,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option("--api-key", help=f"Who sends it may ask; repeatable. Better: ${KEYS}, with commas between keys."),
+    ] = None,
+    origin: Annotated[
+        list[str] | None, typer.Option("--origin", help="A foreign page that may ask: https://my.site; repeatable.")
+    ] = None,
+    speaker: opt.Speaker,
+    queue: Annotated[int, typer.Option(min=0, max=10_000, help="Requests that may wait; others get a 429.")] = 32,
+    rows: Annotated[int, typer.Option(min=1, max=256, help="Requests that are spoken at a time.")] = 8,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where uploaded voices are kept. Default: with your other voices.")
+    ] = None,
+    characters: Annotated[int, typer.Option(min=1, max=1_000_000, help="Longest text of a request.")] = 4096,
+    patient: Annotated[
+        bool, typer.Option("--patient", help="Stream each line only when it is known to be right: later, but repaired.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse fields and models that are not known.")] = False,
+    drain: Annotated[
+        float, typer.Option(min=0, max=3600, help="Seconds for what was begun, when asked to end.")
+    ] = 30.0,
+    consent_policy: opt.Policy = None,
+    model: opt.Model,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Serve speech over HTTP until a signal comes: OpenAI's endpoint, a page, voices, a WebSocket (docs/serve.md).
+
+    \b
+    openvalle serve                                    http://127.0.0.1:8000
+    OPENVALLE_API_KEY=secret openvalle serve --host 0.0.0.0
+    """
+    for module, package in PACKAGES.items():
+        import_extra(module, package, "server")
+    from openvalle.server.app import create_app
+    from openvalle.server.orders import Settings
+    from openvalle.server.run import listen
+    from openvalle.server.run import serve as run
+
+    settings = Settings(
+        keys=read_keys(api_key),
+        origins=tuple(origin or ()),
+        is_strict=strict,
+        is_patient=patient,
+        rows=rows,
+        waiting=queue,
+        most_characters=characters,
+        drain_seconds=drain,
+    )
+    listener = listen(host, port)  # before the model is loaded: an address that is taken is told at once
+    with status(quiet) as show:
+        show("loading the model")
+        synthesizer = model.load(speaker.asr, consent_policy)
+        voice = None if speaker.voice is None else speaker.read(synthesizer)
+    app = create_app(synthesizer, folder or home() / "server", settings, voice)
+    address, number = listener.getsockname()[:2]
+    url = f"http://{f'[{address}]' if ':' in address else address}:{number}"
+
+    def say_so() -> None:
+        if not quiet:
+            keyed = "an API key is asked for" if settings.keys else "no API key is asked for"
+            print(f"serving on {url} ({keyed}); end with Ctrl-C", file=sys.stderr, flush=True)
+
+    run(app, listener, drain, say_so)
+
+
+def read_keys(given: list[str] | None) -> tuple[str, ...]:
+    """Return the API keys of the options, else of the environment; `UserError` for one that no header can carry."""
+    keys = given or [key.strip() for key in os.environ.get(KEYS, "").split(",") if key.strip()]
+    for key in keys:
+        if not re.fullmatch(r"[!-~]{1,512}", key):
+            raise UserError("an API key holds something else than letters, digits and signs of ASCII", "choose another")
+    return tuple(keys)

@@ -1,0 +1,160 @@
+"""Routes that may still change: words in time, dialogues, changed recordings, phones."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import TypeAdapter, ValidationError
+from starlette.responses import Response
+
+from openvalle.apps.dialogue import Dialogue, Turn, build_script, parse_dialogue
+from openvalle.errors import UserError
+from openvalle.server.errors import JSON, ApiError, explain_validation
+from openvalle.server.formats import MEDIA_TYPES
+from openvalle.server.markdown import strip_markdown
+from openvalle.server.orders import Owner, State, warn
+from openvalle.server.queue import JobResponse, finish
+from openvalle.server.schema import CaptionedRequest, DialogueRequest, EditBody, PhonemizeRequest, VoiceId
+from openvalle.server.speech import Piece
+from openvalle.server.voice_routes import form_body, read_field, read_file, read_form
+from openvalle.server.voices import recording_file
+from openvalle.synth.edit import Edit, EditKind, edit
+from openvalle.synth.speech import Timed
+from openvalle.synth.synthesizer import Synthesizer
+from openvalle.text.language import phonemize
+
+router = APIRouter(prefix="/dev", tags=["dev"])
+STREAMING = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+EDIT_FORMATS = ("wav", "flac", "mp3")
+
+
+@router.post("/captioned_speech")
+async def speak_captioned(body: CaptionedRequest, request: Request, server: State, owner: Owner) -> Response:
+    """Speak a text and say when each word is spoken (Kokoro-FastAPI's shape).
+
+    Streamed, every line is `{audio, audio_format, timestamps}`: some of the file in base64, and the words of a sentence
+    once it is complete; else one object holds all.
+    """
+    watch, notes = server.queue.metrics.watch(), list[str]()
+    order = await asyncio.to_thread(server.order_speech, body, owner, notes, has_times=True)
+    job = server.queue.submit(order.speak)
+    kind = MEDIA_TYPES[order.file_format]
+    if order.is_whole:
+        piece = await finish(request, job)
+        watch.see(piece)
+        watch.end()
+        return JSON(show_piece(piece, kind), headers=warn(notes))
+
+    async def render(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            if piece.data or piece.words:
+                yield json.dumps(show_piece(piece, kind)).encode() + b"\n"
+
+    return JobResponse(job, watch, "application/x-ndjson", warn(notes) | STREAMING, render, explain_line)
+
+
+def show_piece(piece: Piece, kind: str) -> dict[str, Any]:
+    """Return a piece of sound and the words that are complete with it."""
+    words = [show_word(word) for word in piece.words]
+    sound = base64.b64encode(piece.data).decode()
+    return {"audio": sound, "audio_format": kind, "text": piece.text, "timestamps": words or None}
+
+
+def show_word(word: Timed) -> dict[str, Any]:
+    """Return a word and its seconds."""
+    return {"word": word.text, "start_time": round(word.start, 3), "end_time": round(word.end, 3)}
+
+
+def explain_line(error: ApiError) -> bytes:
+    """Return an error as a line of JSON."""
+    return json.dumps(error.body()).encode() + b"\n"
+
+
+@router.post("/dialogue")
+async def speak_dialogue(body: DialogueRequest, request: Request, server: State, owner: Owner) -> Response:
+    """Speak what several speakers say in turn; those without a voice get the server's own, one each."""
+    watch, notes = server.queue.metrics.watch(), list[str]()
+
+    def read() -> Any:
+        if body.turns:
+            turns = [Turn(turn.speaker, turn.text, turn.pause, f"turn {n}") for n, turn in enumerate(body.turns, 1)]
+            dialogue = Dialogue(tuple(turns), {})
+        else:
+            dialogue = parse_dialogue(body.input)
+        server.check_length(sum(len(turn.text) for turn in dialogue.turns))
+        cast = server.voices.cast(owner, dialogue.speakers, {name: _name(v) for name, v in body.voices.items()})
+        turns = [replace(turn, text=strip_markdown(turn.text)) for turn in dialogue.turns]
+        script = build_script(replace(dialogue, turns=tuple(turns)))
+        first = cast[dialogue.speakers[0]]
+        return server.order(body, owner, script, notes, voice=first, cast=cast, is_whole=not body.stream)
+
+    order = await asyncio.to_thread(read)
+    job, kind = server.queue.submit(order.speak), MEDIA_TYPES[order.file_format]
+    if order.is_whole:
+        piece = await finish(request, job)
+        watch.see(piece)
+        watch.end()
+        return Response(piece.data, 200, warn(notes), kind)
+
+    async def render(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            yield piece.data
+
+    return JobResponse(job, watch, kind, warn(notes) | STREAMING, render)
+
+
+def _name(voice: str | VoiceId) -> str:
+    return voice.id if isinstance(voice, VoiceId) else voice
+
+
+@router.post("/edit", openapi_extra=form_body("audio", "transcript", "edits", "response_format", "seed", "consent"))
+async def edit_recording(request: Request, server: State, owner: Owner) -> Response:
+    """Change words of a recording; all else of it stays.
+
+    `edits`: JSON, `[{"kind": "replace", "old": ..., "new": ...}]`; kinds: replace, insert (new after old), delete.
+    """
+    async with read_form(request, "audio") as form:
+        transcript = read_field(form, "transcript", 4000) or None
+        file_format = read_field(form, "response_format") or "wav"
+        consent, seed = read_field(form, "consent", 500), read_field(form, "seed", 19) or "0"
+        wanted = read_field(form, "edits", 8000, is_needed=True)
+        data = await read_file(form, "audio")
+    if file_format not in EDIT_FORMATS:
+        raise ApiError(400, f"response_format: use one of {', '.join(EDIT_FORMATS)}", "response_format")
+    if not (seed.isascii() and seed.isdigit()):
+        raise ApiError(400, "seed: give a whole number", "seed")
+    server.need_consent(owner, consent)
+    try:
+        edits = TypeAdapter(list[EditBody]).validate_json(wanted)
+    except ValidationError as error:
+        raise explain_validation([{**error.errors()[0], "loc": ("edits", *error.errors()[0]["loc"])}]) from None
+
+    def work(synthesizer: Synthesizer) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        changes = [Edit(EditKind(one.kind), one.old, one.new) for one in edits]
+        with recording_file(data) as path:
+            best = edit(synthesizer, path, changes, transcript, int(seed))[0]
+            written = best.clip.save(path.with_name(f"edited.{file_format}"), synthesizer.provenance.tags())
+            yield written.read_bytes(), best.as_dict()
+
+    sound, facts = await finish(request, server.queue.submit(work))
+    return Response(sound, 200, {"X-Edit": json.dumps(facts)}, MEDIA_TYPES[file_format])
+
+
+@router.post("/phonemize")
+async def show_phones(body: PhonemizeRequest, server: State) -> Response:
+    """Say how a text is pronounced."""
+    server.check_length(len(body.text))
+    notes: list[str] = []
+    server.check_keys(body, notes)
+    try:
+        words = await asyncio.to_thread(phonemize, body.text, body.language or "en")
+    except UserError as error:
+        raise ApiError(400, str(error), "language" if "language" in error.what else "text") from None
+    shown = [{"word": word.text, "phones": list(word.phones)} for word in words]
+    return JSON({"phonemes": " ".join(" ".join(word.phones) for word in words), "words": shown}, headers=warn(notes))
