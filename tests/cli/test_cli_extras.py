@@ -22,7 +22,7 @@ SOURCE = Path(package.__file__).parent
 PROJECT = Path(__file__).parents[2]
 REQUIRED = {"torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", "rich", "yaml"}
 MODULES = {"faster-whisper": "faster_whisper", "webrtcvad-wheels": "webrtcvad", "phonemizer-fork": "phonemizer"}
-FOR_TESTERS = {"pytest", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML"}
+FOR_TESTERS = {"openai", "schemathesis", "pytest", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML"}
 
 
 def optional_imports() -> set[str]:
@@ -123,6 +123,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("TTS", use_coqui),
     ("av", ("say", "Hi.", "--voice", "M4A")),
     ("espeakng_loader", use_espeak),
+    ("fastapi", ("serve",)),
     ("faster_whisper", use_whisper),
     ("huggingface_hub", use_huggingface),
     ("jiwer", use_jiwer),
@@ -131,12 +132,14 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("matplotlib", ("model", "describe", str(RECIPE), "--plot", "mask.png")),
     ("onnxruntime", use_dnsmos),
     ("phonemizer", use_espeak),
+    ("prometheus_client", ("serve",)),
     ("pocketsphinx", ("say", "Hi.", "--voice", "CLIP", "--prompt-text", "saw see saw see")),
     ("pocketsphinx", ("voice", "add", "me", "CLIP", "--prompt-text", "saw see saw see")),
     ("pocketsphinx", use_pocketsphinx),
     ("resemblyzer", use_resemblyzer),
     ("sounddevice", use_player),
     ("speechmos", use_dnsmos),
+    ("starlette", ("serve",)),
     ("tensorboard", ("train", "ar", str(RECIPE), "--out", "run")),
     ("tensorboard", ("train", "codec", str(SOURCE / "recipes" / "codec.yaml"), "--out", "run")),
     ("tokenizers", use_byte_pairs),
@@ -144,6 +147,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("transformers", use_transformers("recognizer")),
     ("transformers", use_transformers("encoder")),
     ("transformers", use_transformers("system")),
+    ("uvicorn", ("serve",)),
     ("webrtcvad", use_resemblyzer),
 ]
 

@@ -16,7 +16,12 @@ from openvalle.hub import home
 from openvalle.parallel import status
 
 KEYS = "OPENVALLE_API_KEY"  # environment variable with one key or several, between commas
-PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}
+PACKAGES = {
+    "starlette": "starlette",
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "prometheus_client": "prometheus-client",
+}
 PACKAGES |= {"python_multipart": "python-multipart", "websockets": "websockets"}
 
 

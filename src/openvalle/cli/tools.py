@@ -111,7 +111,7 @@ EXTRAS = {  # extra -> the modules that work with it
     "encodec": ("transformers", "huggingface_hub"),
     "bpe": ("tokenizers",),
     "media": ("av",),
-    "server": ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "websockets"),
+    "server": ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart", "websockets"),
 }
 # extra -> what its judges are read from, installed without the packages that only their own code needs
 BARE = {"eval-offline": ("resemblyzer", "speechmos")}

@@ -132,7 +132,7 @@ class VoiceStore:
         if name.lower() in OPENAI_VOICES:
             builtin = list(self._named(only_builtin=True).values())
             return builtin[OPENAI_VOICES.index(name.lower()) % len(builtin)] if builtin else self.default
-        there = ", ".join([*own, *(voice.name for voice in uploaded.values())][:50])
+        there = ", ".join(list(dict.fromkeys(shown["name"] for shown in self.show(owner)))[:50])
         raise ApiError(404, f"no voice called {name[:60]!r}; there are: {there or 'none'}", "voice", "voice_not_found")
 
     def cast(self, owner: str, speakers: Sequence[str], chosen: Mapping[str, str]) -> dict[str, Voice]:
