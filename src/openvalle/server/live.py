@@ -1,10 +1,10 @@
 """A WebSocket that takes a text in pieces and gives its sound while it is being written.
 
-The client sends JSON: `session.config` (voice, response_format, speed, seed ...), `input.text` (`text`), `input.flush`
-(what came so far is a sentence), `input.done` (the utterance is complete), `input.cancel` (be silent) and
-`session.close`. The server answers `audio.start` and `audio.done` (with words in time) around the binary frames of each
-sentence, `session.done` after each utterance, and `error`. The frames of an utterance, joined, are one file. Sentences
-are spoken as soon as they are complete: a text is never changed in the middle of one.
+The client sends JSON: `session.config` (voice, response_format, speed ...), `input.text` (`text`), `input.done` (the
+utterance is complete; another may follow), `input.cancel` (be silent) and `session.close`. The server answers
+`audio.start` and `audio.done` (with words in time) around the binary frames of each sentence, `session.done` after each
+utterance, and `error`. The frames of an utterance, joined, are one file. A sentence is spoken as soon as it is complete,
+but for its last third of a second, which depends on whether another one follows; a text is never changed inside of one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ router = APIRouter()
 IDLE_SECONDS = 300.0  # in which a client says nothing and nothing is spoken
 MOST_WAITING = 20_000  # characters that were sent and not spoken yet
 BUFFER = 64  # pieces that are made before the client has taken them
-SENTENCE_END = "\n\n"
 FORMAT = "pcm"  # by default: the one that needs no decoder
 MOST_UTTERANCES = 8  # that wait to be sent
 
@@ -75,8 +74,6 @@ class Session:
                 self._configure(values)
             elif kind == "input.text":
                 self._take(values.get("text", ""))
-            elif kind == "input.flush":
-                self._take(SENTENCE_END)
             elif kind == "input.done":
                 self._end_text()
             elif kind == "input.cancel":

@@ -1,0 +1,101 @@
+"""Words in time, dialogues, changed recordings, phones."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from openvalle.media import read
+
+TEXT = "See the saw. So we see it."
+CONSENT = "nobody's: made of buzz and hiss"
+
+
+def test_words_come_with_their_times(served) -> None:
+    body = {"input": TEXT, "response_format": "wav", "stream": False}
+    whole = served.http().post("/dev/captioned_speech", json=body).json()
+    sound, rate = soundfile.read(io.BytesIO(base64.b64decode(whole["audio"])))
+    assert [word["word"] for word in whole["timestamps"]] == ["See", "the", "saw", "So", "we", "see", "it"]
+    for word, after in zip(whole["timestamps"], whole["timestamps"][1:], strict=False):
+        assert 0 <= word["start_time"] <= word["end_time"] <= after["start_time"] + 0.001
+    assert whole["timestamps"][-1]["end_time"] <= len(sound) / rate + 0.001
+
+
+def test_words_and_sound_are_streamed_line_by_line(served) -> None:
+    body = {"input": TEXT, "response_format": "pcm", "seed": 3}
+    with served.http().stream("POST", "/dev/captioned_speech", json=body) as answer:
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        lines = [json.loads(line) for line in answer.iter_lines()]
+    sound = b"".join(base64.b64decode(line["audio"]) for line in lines)
+    assert sound == served.http().post("/v1/audio/speech", json=body).content
+    words = [word for line in lines for word in line["timestamps"] or ()]
+    assert [word["word"] for word in words] == ["See", "the", "saw", "So", "we", "see", "it"]
+    times = [word["start_time"] for word in words]
+    assert times == sorted(times) and words[-1]["end_time"] <= len(sound) / 48_000 + 0.01
+    assert len(lines) > 3
+
+
+def test_a_dialogue_is_spoken_by_its_speakers(start, hum, tmp_path) -> None:
+    one = start()
+    one.server.voices.add("everybody", hum)
+    turns = [{"speaker": "Anna", "text": "Saw."}, {"speaker": "Ben", "text": "**See.**", "pause": 0.1}]
+    turns.append({"speaker": "Anna", "text": "So."})
+    body = {"turns": turns, "voices": {"Anna": "hum", "Ben": "buzz"}, "response_format": "pcm", "stream": False}
+    heard = one.http().post("/dev/dialogue", json=body)
+    assert heard.status_code == 200, heard.text
+    other = one.http().post("/dev/dialogue", json=body | {"voices": {"Anna": "buzz", "Ben": "hum"}})
+    assert heard.content != other.content
+    streamed = one.http().post("/dev/dialogue", json=body | {"stream": True}).content
+    assert len(streamed) == pytest.approx(len(heard.content), rel=0.2)
+    script = {"input": "[S1] Saw. [S2] See.", "voices": {"S1": {"id": "hum"}}, "response_format": "pcm"}
+    assert one.http().post("/dev/dialogue", json=script).status_code == 200
+    for wrong, param in (
+        ({"input": "Nobody speaks."}, None),
+        ({"input": "[S1] Hi.", "turns": turns}, None),
+        ({}, None),
+        ({"turns": turns, "voices": {"Cleo": "hum"}}, "voices"),
+        ({"turns": turns, "voices": {"Anna": "nobody"}}, "voice"),
+        ({"turns": [{"speaker": "Anna", "text": "[voice:hum] Saw."}]}, None),
+        ({"turns": [{"speaker": str(n), "text": "Saw."} for n in range(9)]}, "voices"),
+    ):
+        answer = one.http().post("/dev/dialogue", json=wrong)
+        assert answer.status_code in (400, 404) and answer.json()["error"]["param"] == param, wrong
+
+
+def edit(http, clip: bytes, edits: object, **more: str):
+    values = {"transcript": "saw, see, saw, see", "edits": json.dumps(edits), "consent": CONSENT} | more
+    return http.post("/dev/edit", data=values, files={"audio": ("clip.wav", clip, "audio/wav")})
+
+
+def test_words_of_a_recording_are_changed_and_the_rest_stays(served, clip_path, spoken) -> None:
+    clip = clip_path.read_bytes()
+    answer = edit(served.http(), clip, [{"old": "see saw", "new": "so"}])
+    assert answer.status_code == 200, answer.text
+    facts = json.loads(answer.headers["x-edit"])
+    sound, rate = soundfile.read(io.BytesIO(answer.content), dtype="float32")
+    assert facts["text"] == "saw so see" and facts["seconds"] == pytest.approx(len(sound) / rate, abs=0.001)
+    before = read(clip_path, None).samples
+    start = round(facts["spans"][0]["start"] * rate) - 300
+    assert start > 1000 and np.array_equal(sound[:start], before[:start])
+    for edits in ([], [{"old": "nothing"}], [{"old": "saw", "new": "so"}], [{"kind": "sing", "old": "saw"}], {}, "x"):
+        assert edit(served.http(), clip, edits).status_code == 400
+    wanted = [{"old": "see saw", "new": "so"}]
+    assert edit(served.http(), clip, wanted, consent="").json()["error"]["param"] == "consent"
+    assert edit(served.http(), clip, wanted, response_format="opus").status_code == 400
+    assert edit(served.http(), clip, wanted, seed="x").status_code == 400
+    junk = edit(served.http(), b"junk" * 99, wanted)
+    assert junk.status_code == 400 and "/tmp" not in junk.text
+
+
+def test_phones_are_told(served) -> None:
+    told = served.http().post("/dev/phonemize", json={"text": "See the saw 2 times."}).json()
+    assert [word["word"] for word in told["words"]] == ["See", "the", "saw", "two", "times"]
+    assert told["words"][0]["phones"] == ["S", "IY1"] and told["phonemes"].startswith("S IY1")
+    assert served.http().post("/dev/phonemize", json={"text": "..."}).status_code == 400
+    answer = served.http().post("/dev/phonemize", json={"text": "Saw.", "language": "de"})
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "language"
