@@ -2,8 +2,8 @@
 
 The client sends JSON: `session.config` (voice, response_format, speed ...), `input.text` (`text`), `input.done` (the
 utterance is complete; another may follow), `input.cancel` (be silent) and `session.close`. The server answers
-`audio.start` and `audio.done` (with words in time) around the binary frames of each sentence, `session.done` after each
-utterance, and `error`. The frames of an utterance, joined, are one file. A sentence is spoken as soon as it is complete,
+`audio.start` and `audio.done` (with words in time) around the binary frames of each sentence, `session.done` after an
+utterance, and `error`. Its frames, joined, are one file. A sentence is spoken as soon as it is complete,
 but for its last third of a second, which depends on whether another one follows; a text is never changed inside of one.
 """
 
