@@ -56,7 +56,7 @@ class Guard:
             await self._refuse(error, scope, receive, send)
             return
         if scope["method"] == "HEAD":  # what GET says, without its body, which uvicorn leaves out
-            scope = scope | {"method": "GET"}
+            scope = {**scope, "method": "GET"}
         await self._app(scope, self._limit(receive), self._count(scope, send))
 
     def _check_origin(self, headers: Headers, scope: Scope) -> None:
