@@ -57,7 +57,8 @@ class Guard:
             return
         if scope["method"] == "HEAD":  # what GET says, without its body, which uvicorn leaves out
             scope = {**scope, "method": "GET"}
-        await self._app(scope, self._limit(receive), self._count(scope, send))
+        body = Body(headers, receive)
+        await self._app(scope, body.receive, self._count(scope, body, send))
 
     def _check_origin(self, headers: Headers, scope: Scope) -> None:
         """Refuse what a foreign page makes a browser ask: a server on this machine is no safer than its browsers."""
@@ -95,33 +96,15 @@ class Guard:
         if length.isascii() and length.isdigit() and int(length[:20]) > MOST_BODY:
             raise _too_large()
 
-    def _limit(self, receive: Receive) -> Receive:
-        """Return a `receive` that gives up on a body that is too large, or too slow to come."""
-        count, is_complete, deadline = 0, False, asyncio.get_running_loop().time() + BODY_SECONDS
-
-        async def limited() -> Message:
-            nonlocal count, is_complete
-            if is_complete:
-                return await receive()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError:
-                raise ApiError(408, f"the body took longer than {BODY_SECONDS:.0f} s", code="too_slow") from None
-            count += len(message.get("body", b""))
-            is_complete = not message.get("more_body", False)
-            if count > MOST_BODY:
-                raise _too_large()
-            return message
-
-        return limited
-
-    def _count(self, scope: Scope, send: Send) -> Send:
+    def _count(self, scope: Scope, body: Body, send: Send) -> Send:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "other")
                 self._metrics.requests.labels(route, str(message["status"])).inc()
-                MutableHeaders(scope=message).setdefault("X-Content-Type-Options", "nosniff")
+                answer = MutableHeaders(scope=message)
+                answer.setdefault("X-Content-Type-Options", "nosniff")
+                if not body.is_complete:  # what is left of it would be taken for the next request
+                    answer["Connection"] = "close"
             await send(message)
 
         return counted
@@ -135,6 +118,32 @@ class Guard:
         response = to_response(error)
         response.headers["Connection"] = "close"  # its body is not read
         await response(scope, receive, send)
+
+
+class Body:
+    """A request's body as it comes; `ApiError` for one that is too large, or too slow."""
+
+    def __init__(self, headers: Headers, receive: Receive) -> None:
+        self._receive, self._count = receive, 0
+        self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+        self._is_over = False  # all that is still to come is that the client leaves
+        self.is_complete = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+
+    async def receive(self) -> Message:
+        """Return the next of it."""
+        if self._is_over:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise ApiError(408, f"the body took longer than {BODY_SECONDS:.0f} s", code="too_slow") from None
+        self._count += len(message.get("body", b""))
+        if self._count > MOST_BODY:
+            raise _too_large()
+        if not message.get("more_body", False):
+            self._is_over = self.is_complete = True
+        return message
 
 
 def _unauthorised(message: str) -> ApiError:

@@ -32,11 +32,13 @@ class Protocol(H11Protocol):
         """Begin to wait."""
         super().connection_made(transport)
         self._silent = self.loop.call_later(HEAD_SECONDS, self._give_up)
-        if len(self.connections) > MOST_CONNECTIONS:
-            idle = [other for other in self.connections if isinstance(other, Protocol) and other.is_idle]
-            oldest = min(idle, key=lambda other: other._silent.when() if other._silent else 0.0, default=None)
-            if oldest is not None and oldest.transport is not None:
-                oldest.transport.abort()
+        others = [each for each in self.connections if isinstance(each, Protocol) and not each.transport.is_closing()]
+        if len(others) > MOST_CONNECTIONS:
+            silent = [each for each in others if each.is_idle]
+            oldest = min(
+                silent, key=lambda each: each._silent.when() if each._silent else 0.0
+            )  # this one is silent, too
+            oldest.transport.close()
 
     @property
     def is_idle(self) -> bool:
