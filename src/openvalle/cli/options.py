@@ -60,6 +60,9 @@ Policy = Annotated[
     str | None, Option(help="Without consent: off, warn or require. Default: $OPENVALLE_CONSENT, else warn.")
 ]
 ModelName = Annotated[str, Option("--model", "-m", help="A model's name or folder.")]
+ServerURL = Annotated[
+    str | None, Option("--server", help="Address of an `openvalle serve`; its key is in $OPENVALLE_API_KEY.")
+]
 Device = Annotated[str, Option(help="auto, cpu, cuda or mps.")]
 Jobs = Annotated[int, Option("--jobs", "-j", min=1, help="Processes.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress and no summary.")]

@@ -104,6 +104,7 @@ def say(
     sampling: opt.Sampling,
     delivery: Delivery,
     model: opt.Model,
+    server: opt.ServerURL = None,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -113,6 +114,7 @@ def say(
     openvalle say "Hello there."                            the built-in voice
     openvalle say "Hello there." --voice clip.wav --plot    the voice of a clip
     openvalle say - -o book.mp3 < book.txt                  a long text
+    openvalle say "Hello." --server http://127.0.0.1:8000   spoken by `openvalle serve`
     """
     words = opt.read_text(text, file)
     if Path(output.output or "").suffix and not is_chosen(ctx, "file_format"):
@@ -121,6 +123,13 @@ def say(
     if delivery.prosody is not None and delivery.duration is not None:
         raise UserError("a recording's prosody has its own duration", "leave --duration away")
     started = time.monotonic()
+    if server is not None:
+        facts = say_remotely(ctx, server, words, speaker, place, output.file_format, seed, sampling, delivery)
+        if place is not None:
+            opt.print_result(facts | {"elapsed": round(time.monotonic() - started, 3)}, as_json)
+            if output.play:
+                play_file(final_path(place))
+        return
     with status(quiet) as show:
         synthesizer = model.load(speaker.asr)
         options, voice = sampling.read(synthesizer), speaker.read(synthesizer)
@@ -129,6 +138,35 @@ def say(
     if place is not None:
         summary |= {"elapsed": round(time.monotonic() - started, 3), "seed": seed, "voice": voice.name}
         output.present(summary, beginning, final_path(place), as_json)
+
+
+def say_remotely(
+    ctx: typer.Context,
+    url: str,
+    text: str,
+    speaker: opt.Speaker,
+    place: Path | Free | None,
+    file_format: str | None,
+    seed: int,
+    sampling: opt.Sampling,
+    delivery: Delivery,
+) -> dict[str, Any]:
+    """Let a server speak and write what it sends; `UserError` for options that are its own business."""
+    from openvalle.cli import remote
+
+    for name in remote.LOCAL:
+        if name in ctx.params and is_chosen(ctx, name):
+            option = {"settings": "set"}.get(name, name).replace("_", "-")
+            raise UserError(f"--{option} has no meaning with --server", "leave it away, or speak without a server")
+    body = {"model": "openvalle", "input": text, "seed": seed, "stream": False, "markup": delivery.markup}
+    body |= {"response_format": remote.choose_format(place, file_format), "duration": delivery.duration}
+    body |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "speed": sampling.speed}
+    body |= remote.describe_voice(speaker.voice, speaker.prompt_text, speaker.consent)
+    count, warning = remote.Server(url).say(body, place)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    path = None if place is None else str(final_path(place))
+    return {"path": path, "bytes": count, "seed": seed, "voice": speaker.voice, "server": url}
 
 
 def check_outputs(place: Path | Free | None, timestamps: Path | None, others: dict[str, bool], as_json: bool) -> None:

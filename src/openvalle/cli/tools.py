@@ -117,8 +117,16 @@ EXTRAS = {  # extra -> the modules that work with it
 BARE = {"eval-offline": ("resemblyzer", "speechmos")}
 
 
-def doctor(as_json: opt.AsJson = False) -> None:
-    """Show versions, device, models and extras; exit code 2 if openvalle cannot speak as it is."""
+def doctor(server: opt.ServerURL = None, as_json: opt.AsJson = False) -> None:
+    """Show versions, device, models and extras, or look at a server; exit code 2 if it cannot speak as it is."""
+    if server is not None:
+        from openvalle.cli.remote import inspect_server
+
+        found = inspect_server(server)
+        opt.print_result(found, as_json, [f"{key:>12}: {_word(value)}" for key, value in found.items() if value != []])
+        if found["problems"]:
+            raise UserError(f"{len(found['problems'])} things are wrong with {server}", "see above")
+        return
     from openvalle.speech_models.asr import WEIGHTS
     from openvalle.speech_models.campplus import WHEELS
 
@@ -149,6 +157,13 @@ def doctor(as_json: opt.AsJson = False) -> None:
     opt.print_result(report | {"problems": problems}, as_json, _lines(report))
     if problems:
         raise UserError("; ".join(problems), "mend that and run `openvalle doctor` again")
+
+
+def _word(value: Any) -> str:
+    """Return a fact as it is shown."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def _data_folder() -> str:
