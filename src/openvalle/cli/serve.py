@@ -16,13 +16,6 @@ from openvalle.hub import home
 from openvalle.parallel import status
 
 KEYS = "OPENVALLE_API_KEY"  # environment variable with one key or several, between commas
-PACKAGES = {
-    "starlette": "starlette",
-    "fastapi": "fastapi",
-    "uvicorn": "uvicorn",
-    "prometheus_client": "prometheus-client",
-}
-PACKAGES |= {"python_multipart": "python-multipart", "websockets": "websockets"}
 
 
 def serve(
@@ -62,8 +55,12 @@ def serve(
     openvalle serve                                    http://127.0.0.1:8000
     OPENVALLE_API_KEY=secret openvalle serve --host 0.0.0.0
     """
-    for module, package in PACKAGES.items():
-        import_extra(module, package, "server")
+    import_extra("starlette", "starlette", "server")
+    import_extra("fastapi", "fastapi", "server")
+    import_extra("uvicorn", "uvicorn", "server")
+    import_extra("websockets", "websockets", "server")
+    import_extra("prometheus_client", "prometheus-client", "server")
+    import_extra("python_multipart", "python-multipart", "server")
     from openvalle.server.app import create_app
     from openvalle.server.orders import Settings
     from openvalle.server.run import listen
