@@ -1,11 +1,11 @@
-"""Routes that may still change: words in time, dialogues, changed recordings, phones."""
+"""Routes that may still change: words in time, dialogues, recordings and their words, phones."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from openvalle.server.speech import Piece
 from openvalle.server.voice_routes import form_body, read_field, read_file, read_form
 from openvalle.server.voices import recording_file
 from openvalle.synth.edit import Edit, EditKind, edit
+from openvalle.synth.recording import record
 from openvalle.synth.speech import Timed
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.language import phonemize
@@ -50,20 +51,26 @@ async def speak_captioned(body: CaptionedRequest, request: Request, server: Stat
         watch.see(piece)
         watch.end()
         return JSON(show_piece(piece, kind), headers=warn(notes))
+    return JobResponse(job, watch, "application/x-ndjson", warn(notes) | STREAMING, send_lines(kind), explain_line)
+
+
+def send_lines(kind: str) -> Callable[[AsyncIterator[Piece]], AsyncIterator[bytes]]:
+    """Return what makes lines of JSON of pieces of sound of a media type."""
 
     async def render(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
         async for piece in pieces:
             if piece.data or piece.words:
                 yield json.dumps(show_piece(piece, kind)).encode() + b"\n"
 
-    return JobResponse(job, watch, "application/x-ndjson", warn(notes) | STREAMING, render, explain_line)
+    return render
 
 
 def show_piece(piece: Piece, kind: str) -> dict[str, Any]:
     """Return a piece of sound and the words that are complete with it."""
     words = [show_word(word) for word in piece.words]
     sound = base64.b64encode(piece.data).decode()
-    return {"audio": sound, "audio_format": kind, "text": piece.text, "timestamps": words or None}
+    speaker = {"speaker": piece.speech.speaker} if piece.speech is not None and piece.speech.speaker else {}
+    return {"audio": sound, "audio_format": kind, "text": piece.text, "timestamps": words or None} | speaker
 
 
 def show_word(word: Timed) -> dict[str, Any]:
@@ -92,7 +99,8 @@ async def speak_dialogue(body: DialogueRequest, request: Request, server: State,
         turns = [replace(turn, text=strip_markdown(turn.text)) for turn in dialogue.turns]
         script = build_script(replace(dialogue, turns=tuple(turns)))
         first = cast[dialogue.speakers[0]]
-        return server.order(body, owner, script, notes, voice=first, cast=cast, is_whole=not body.stream)
+        more = {"voice": first, "cast": cast, "is_whole": not body.stream, "has_times": body.captions}
+        return server.order(body, owner, script, notes, **more)
 
     order = await asyncio.to_thread(read)
     job, kind = server.queue.submit(order.speak), MEDIA_TYPES[order.file_format]
@@ -100,7 +108,13 @@ async def speak_dialogue(body: DialogueRequest, request: Request, server: State,
         piece = await finish(request, job)
         watch.see(piece)
         watch.end()
-        return Response(piece.data, 200, warn(notes), kind)
+        return (
+            JSON(show_piece(piece, kind), headers=warn(notes))
+            if body.captions
+            else Response(piece.data, 200, warn(notes), kind)
+        )
+    if body.captions:
+        return JobResponse(job, watch, "application/x-ndjson", warn(notes) | STREAMING, send_lines(kind), explain_line)
 
     async def render(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
         async for piece in pieces:
@@ -113,7 +127,10 @@ def _name(voice: str | VoiceId) -> str:
     return voice.id if isinstance(voice, VoiceId) else voice
 
 
-@router.post("/edit", openapi_extra=form_body("audio", "transcript", "edits", "response_format", "seed", "consent"))
+@router.post(
+    "/edit",
+    openapi_extra=form_body("audio", "transcript", "edits", "response_format", "seed", "consent", needs=["edits"]),
+)
 async def edit_recording(request: Request, server: State, owner: Owner) -> Response:
     """Change words of a recording; all else of it stays.
 
@@ -144,6 +161,25 @@ async def edit_recording(request: Request, server: State, owner: Owner) -> Respo
 
     sound, facts = await finish(request, server.queue.submit(work))
     return Response(sound, 200, {"X-Edit": json.dumps(facts)}, MEDIA_TYPES[file_format])
+
+
+@router.post("/transcribe", openapi_extra=form_body("audio", "transcript"))
+async def find_words(request: Request, server: State, owner: Owner) -> Response:
+    """Say which words are in a recording, and when: those that `/dev/edit` can change.
+
+    Without `transcript` they are recognised.
+    """
+    async with read_form(request, "audio") as form:
+        transcript = read_field(form, "transcript", 4000) or None
+        data = await read_file(form, "audio")
+
+    def work(synthesizer: Synthesizer) -> Iterator[dict[str, Any]]:
+        with recording_file(data) as path:
+            heard = record(synthesizer.generator, path, transcript, asr=synthesizer.asr)
+        words = [show_word(word) for word in heard.words_in_time()]
+        yield {"text": heard.text, "seconds": round(heard.clip.seconds, 3), "words": words}
+
+    return JSON(await finish(request, server.queue.submit(work)))
 
 
 @router.post("/phonemize")

@@ -116,6 +116,7 @@ class DialogueRequest(SpeechFields):
     turns: list[Turn] = Field(default_factory=list, max_length=500)
     voices: dict[Name, VoiceField] = Field(default_factory=dict, max_length=50)
     stream: bool = True
+    captions: bool = Field(False, description="answer as /dev/captioned_speech does; lines name the speaker, too")
 
     @model_validator(mode="after")
     def _one(self) -> DialogueRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -24,12 +24,12 @@ MOST_FIELDS, LONGEST_FIELD = 20, 1 << 14  # of a form: names and transcripts are
 NO_PROMPTS = "voices are made from a recording here, not from a description: send audio_sample as multipart/form-data"
 
 
-def form_body(file: str, *fields: str) -> dict[str, Any]:
-    """Return the OpenAPI description of a form with a recording."""
+def form_body(file: str, *fields: str, needs: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the OpenAPI description of a form with a recording; `needs`: the fields that must be there, too."""
     text: dict[str, Any] = {name: {"type": "string", "maxLength": 500} for name in fields}
     shape = {
         "type": "object",
-        "required": [file, "name"],
+        "required": [file, *needs],
         "properties": {file: {"type": "string", "format": "binary"}, **text},
     }
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": shape}}}}
@@ -88,7 +88,10 @@ async def show_voice(voice_id: str, server: State, owner: Owner) -> Response:
     raise ApiError(404, f"no voice {voice_id[:60]!r}", "voice_id", "voice_not_found")
 
 
-@router.post("/v1/audio/voices", openapi_extra=form_body("audio_sample", "name", "consent", "ref_text", "language"))
+@router.post(
+    "/v1/audio/voices",
+    openapi_extra=form_body("audio_sample", "name", "consent", "ref_text", "language", needs=["name"]),
+)
 async def add_voice(request: Request, server: State, owner: Owner) -> Response:
     """Make a voice of a recording. `consent`: the id of a recorded consent, or who agreed, and when."""
     if request.headers.get("content-type", "").lower().startswith("application/json"):
@@ -121,7 +124,9 @@ async def remove_voice(voice_id: str, server: State, owner: Owner) -> Response:
     return JSON({"id": voice_id, "deleted": True, "object": "audio.voice.deleted"})
 
 
-@router.post("/v1/audio/voice_consents", openapi_extra=form_body("recording", "name", "language"))
+@router.post(
+    "/v1/audio/voice_consents", openapi_extra=form_body("recording", "name", "language", needs=["name", "language"])
+)
 async def add_consent(request: Request, server: State, owner: Owner) -> Response:
     """Keep a recording in which someone agrees to the use of their voice."""
     async with read_form(request, "recording") as form:

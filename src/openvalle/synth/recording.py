@@ -35,8 +35,8 @@ from openvalle.model.config import Alignment
 from openvalle.synth.clip_quality import check_noise, check_speech
 from openvalle.synth.enrol import BLOCK, align_transcript, read_clip, transcribe, trim_clip
 from openvalle.synth.generate import SpeechGenerator
-from openvalle.synth.plan import Segment, Sentence, build_sentence
-from openvalle.synth.speech import Speech
+from openvalle.synth.plan import Segment, Sentence, build_sentence, place_in_time
+from openvalle.synth.speech import Speech, Timed
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike
 from openvalle.synth.voice import PromptExcerpt, Voice
 from openvalle.text.language import Word, phonemize
@@ -128,6 +128,11 @@ class Recording:
     def edges(self) -> np.ndarray:
         """Frame where each symbol begins, and the end, (S + 1,)."""
         return np.cumsum([0, *self.durations])
+
+    def words_in_time(self) -> tuple[Timed, ...]:
+        """Return the words and when they are said, in seconds from the clip's start."""
+        sentence = Sentence(self.text, tuple(word.text for word in self.words), self.symbols, self.owners)
+        return place_in_time(sentence, self.durations, self.frame_rate, self.clip.seconds)[0]
 
     def excerpt(self, start: int, end: int) -> PromptExcerpt:
         """Return the symbols [start, end) with their codes."""

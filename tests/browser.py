@@ -21,7 +21,8 @@ from typing import Any
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key that the standard gives to elements
-KEYS = {"Enter": "\ue007", "Space": " ", "Tab": "\ue004", "Right": "\ue014", "End": "\ue010"}
+KEYS = {"Enter": "\ue007", "Space": " ", "Tab": "\ue004", "Right": "\ue014", "End": "\ue010", "Escape": "\ue00c"}
+KEYS |= {"Shift": "\ue008", "Control": "\ue009", "Down": "\ue015", "Home": "\ue011"}
 
 
 def programs() -> tuple[str, str] | None:
@@ -62,6 +63,28 @@ class Browser:
         found = self._call("POST", f"{self._session}/element", {"using": "css selector", "value": css})
         self._call("POST", f"{self._session}/element/{found[ELEMENT]}/click")
 
+    def type(self, css: str, text: str) -> None:
+        """Write into a field, or give a file to one that takes files."""
+        found = self._call("POST", f"{self._session}/element", {"using": "css selector", "value": css})
+        self._call("POST", f"{self._session}/element/{found[ELEMENT]}/value", {"text": text})
+
+    def chord(self, held: str, key: str) -> None:
+        """Press a key while another is held."""
+        steps = [("keyDown", held), ("keyDown", key), ("keyUp", key), ("keyUp", held)]
+        actions = [{"type": kind, "value": KEYS.get(name, name)} for kind, name in steps]
+        body = {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]}
+        self._call("POST", f"{self._session}/actions", body)
+
+    def emulate(self, **features: str) -> None:
+        """Let media features have these values: `prefers_color_scheme="dark"`."""
+        wanted = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        self.control("Emulation.setEmulatedMedia", features=wanted)
+
+    def control(self, command: str, **parameters: Any) -> Any:
+        """Return what the browser's own protocol answers to a command."""
+        body = {"cmd": command, "params": parameters}
+        return self._call("POST", f"{self._session}/goog/cdp/execute", body)
+
     def press(self, *keys: str) -> None:
         """Press keys, one after another, wherever the focus is."""
         pressed = [KEYS.get(key, key) for key in keys]
@@ -88,8 +111,11 @@ class Browser:
 
 
 @contextmanager
-def browser(downloads: Path, width: int = 1100, height: int = 850, phone: bool = False) -> Iterator[Browser]:
-    """Yield a new browser with one window; files that pages save go to `downloads`."""
+def browser(
+    downloads: Path, width: int = 1100, height: int = 850, phone: bool = False, microphone: Path | None = None
+) -> Iterator[Browser]:
+    """Yield a new browser with one window; files that pages save go to `downloads`; `microphone`: a WAV file that is
+    heard over and over."""
     found = programs()
     assert found
     with socket.socket() as probe:
@@ -99,7 +125,9 @@ def browser(downloads: Path, width: int = 1100, height: int = 850, phone: bool =
     window = None
     try:
         _await(port, driver)
-        window = Browser(f"http://127.0.0.1:{port}", _capabilities(found[0], downloads, width, height, phone))
+        window = Browser(
+            f"http://127.0.0.1:{port}", _capabilities(found[0], downloads, width, height, phone, microphone)
+        )
         yield window
     finally:
         if window:
@@ -118,15 +146,20 @@ def _await(port: int, driver: subprocess.Popen[bytes]) -> None:
     raise AssertionError("chromedriver does not answer")
 
 
-def _capabilities(browser: str, downloads: Path, width: int, height: int, phone: bool) -> dict[str, Any]:
+def _capabilities(
+    browser: str, downloads: Path, width: int, height: int, phone: bool, microphone: Path | None
+) -> dict[str, Any]:
     # no sandbox: test machines run as root or in containers; the pages are our own
     arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--mute-audio"]
+    if microphone:
+        arguments += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        arguments.append(f"--use-file-for-fake-audio-capture={microphone}")
     options: dict[str, Any] = {
         "binary": browser,
         "args": [*arguments, f"--window-size={width},{height}"],
         "prefs": {"download.default_directory": str(downloads), "download.prompt_for_download": False},
     }
     if phone:
-        metrics = {"width": 375, "height": 740, "pixelRatio": 2.0, "touch": True}
+        metrics = {"width": 360, "height": 740, "pixelRatio": 2.0, "touch": True}
         options["mobileEmulation"] = {"deviceMetrics": metrics}
     return {"goog:chromeOptions": options}
