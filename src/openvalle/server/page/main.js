@@ -46,7 +46,9 @@ function askKey(reason = "") {
 }
 find("dismiss").onclick = hideProblem;
 find("again").onclick = () => { hideProblem(); again?.(); };
-find("show-key").onclick = () => askKey();
+find("show-key").onclick = () => {
+  if (find("key-form").hidden) askKey(); else find("key-form").hidden = true;
+};
 find("key-form").onsubmit = async (event) => {
   event.preventDefault();
   useKey(find("key").value.trim());
@@ -78,6 +80,7 @@ async function make(order) {
   making = mine;
   show(take);
   player.play();
+  find("player").scrollIntoView({ block: "nearest" });
   drawGo();
   tell("Working …");
   try {
@@ -106,15 +109,15 @@ async function stream(take, signal) {
   for await (const line of lines(answer)) {
     const last = sentences.at(-1);
     if (line.text && (!last || last.isOver || last.text !== line.text)) {
-      sentences.push({ text: line.text, speaker: speakerOf(order, line), start: sound.seconds, words: null, isOver: false });
+      sentences.push({ text: line.text, speaker: "", start: sound.seconds, words: null, isOver: false });
     }
     if (line.audio) sound.add(line.audio);
-    if (line.timestamps) Object.assign(sentences.at(-1), { words: placeWords(sentences.at(-1).text, line.timestamps), isOver: true });
+    if (line.timestamps) {
+      const words = placeWords(sentences.at(-1).text, line.timestamps);
+      Object.assign(sentences.at(-1), { words, speaker: line.speaker || "", isOver: true });
+    }
     if (shown === take) { reading.show(sentences); player.feed(); drawPlayer(); }
   }
-}
-function speakerOf(order, { speaker }) {
-  return speaker || "";
 }
 
 async function whole(take, signal) {

@@ -48,7 +48,7 @@ export const dialogue = {
     const body = (response_format) => ({ input, voices, seed, speed, response_format });
     const called = names.map((name) => nameVoice(voices[name].id)).join(", ");
     return { path: "/dev/dialogue", plain: "/dev/dialogue", body: (kind) => (kind === "pcm" ? { ...body(kind), captions: true } : body(kind)),
-      isStreamed: true, seed, voice: called, title: shorten(input.replace(SPEAKER, "")), names: invert(voices) };
+      isStreamed: true, seed, voice: called, title: shorten(input.replace(SPEAKER, "")) };
   },
   again: (order) => {
     const { input, voices } = order.body("wav");
@@ -57,11 +57,6 @@ export const dialogue = {
     for (const [name, voice] of Object.entries(voices)) if (findVoice(voice.id)) find(`cast-${name}`).value = voice.id;
   },
 };
-function invert(voices) {
-  const found = {};
-  for (const [speaker, { id }] of Object.entries(voices)) (found[nameVoice(id)] ||= []).push(speaker);
-  return found;
-}
 
 // Show a choice of voice for every speaker of the script.
 export function showCast() {

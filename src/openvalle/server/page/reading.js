@@ -71,20 +71,20 @@ export class Reading {
     sentences.forEach((sentence, index) => {
       const known = this.#shown[index];
       if (known && Boolean(known.words) === Boolean(sentence.words)) return;
-      const made = this.#draw(sentence, index === 0);
+      const made = this.#draw(sentence, sentences[index - 1]);
       if (known) known.node.replaceWith(made.node); else this.#box.append(made.node);
       this.#shown[index] = made;
     });
   }
-  #draw(sentence, isFirst) {
-    const node = element("span", { class: "sentence" });
-    if (sentence.speaker) node.append(element("b", { class: "speaker" }, sentence.speaker), " ");
+  #draw(sentence, before) {
+    const isTurn = sentence.speaker && sentence.speaker !== before?.speaker;
+    const node = element("span", { class: "sentence" }, isTurn && before ? element("br") : null, isTurn ? element("b", { class: "speaker" }, sentence.speaker) : null, isTurn ? " " : null);
     if (!sentence.words) {
       node.append(`${sentence.text} `);
       return { node, sentence, words: null };
     }
     const words = sentence.words.map(({ text, start, end }, index) => {
-      const button = element("button", { type: "button", class: "word", tabindex: isFirst && index === 0 ? 0 : -1,
+      const button = element("button", { type: "button", class: "word", tabindex: !before && index === 0 ? 0 : -1,
         onclick: () => this.#seek(start) }, text);
       node.append(button, " ");
       return { start, end, node: button };
