@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import Browser, browser, programs
 from listening_clips import QUALITY, honest_values, study_in
 
+from browser import Browser, browser, programs
 from openvalle.listening_test.answers import read_submission
 from openvalle.listening_test.results import results
 from openvalle.listening_test.server import ListeningServer, export_study

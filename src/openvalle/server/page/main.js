@@ -52,16 +52,16 @@ find("show-key").onclick = () => {
 find("key-form").onsubmit = async (event) => {
   event.preventDefault();
   useKey(find("key").value.trim());
+  const next = again;
   try {
     await loadVoices();
     showVoices();
     find("key-form").hidden = true;
     find("key").value = "";
     tell("The key is used.");
-    const next = again;
     again = null;
-    if (next) next();
-  } catch (error) { showProblem(error); }
+    next?.();
+  } catch (error) { showProblem(error, next); }
 };
 
 // ---- making ----
@@ -132,8 +132,13 @@ async function whole(take, signal) {
   const form = new FormData();
   form.set("audio", take.file, "recording");
   form.set("transcript", text);
-  const told = await (await ask("/dev/transcribe", { body: form, signal })).json();
-  take.sentences = [{ ...take.sentences[0], words: placeWords(text, told.words) }];
+  try {
+    const told = await (await ask("/dev/transcribe", { body: form, signal })).json();
+    take.sentences = [{ ...take.sentences[0], words: placeWords(text, told.words) }];
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    take.notes = ["its words could not be found in the sound: listen whether it says them"];
+  }
   if (shown === take) reading.show(take.sentences);
 }
 

@@ -23,15 +23,14 @@ export const speak = {
   label: "Speak",
   order: ({ seed, speed }) => {
     const input = field("text", "Write what is to be said.");
-    const voice = find("voice").value;
-    if (!voice) throw new Problem("There is no voice yet. Add one.");
-    const body = (response_format) => ({ input, voice: { id: voice }, seed, speed, response_format });
-    return { path: "/dev/captioned_speech", plain: "/v1/audio/speech", body, isStreamed: true, seed, voice: nameVoice(voice), title: shorten(input), consent: findVoice(voice)?.consent };
+    const voice = find("voice").value; // none: the server's own, if there is one that it does not show
+    const body = (response_format) => ({ input, voice: voice ? { id: voice } : null, seed, speed, response_format });
+    return { path: "/dev/captioned_speech", plain: "/v1/audio/speech", body, isStreamed: true, seed, voice: nameVoice(voice) || "the server's voice", title: shorten(input), consent: findVoice(voice)?.consent };
   },
   again: (order) => {
     const { input, voice } = order.body("pcm");
     find("text").value = input;
-    if (findVoice(voice.id)) find("voice").value = voice.id;
+    if (findVoice(voice?.id)) find("voice").value = voice.id;
     find("voice").dispatchEvent(new Event("change"));
   },
 };
@@ -44,9 +43,10 @@ export const dialogue = {
     const input = field("script", "Write what the speakers say.");
     const names = speakers(input);
     if (!names.length) throw new Problem("Begin every turn with its speaker: [S1] Hello. [S2] Hi.");
-    const voices = Object.fromEntries(names.map((name) => [name, { id: find(`cast-${name}`).value }]));
+    const cast = names.map((name) => [name, { id: find(`cast-${name}`).value }]);
+    const voices = Object.fromEntries(cast.filter(([, { id }]) => id));
     const body = (response_format) => ({ input, voices, seed, speed, response_format });
-    const called = names.map((name) => nameVoice(voices[name].id)).join(", ");
+    const called = cast.map(([, { id }]) => nameVoice(id)).filter(Boolean).join(", ") || "the server's voices";
     return { path: "/dev/dialogue", plain: "/dev/dialogue", body: (kind) => (kind === "pcm" ? { ...body(kind), captions: true } : body(kind)),
       isStreamed: true, seed, voice: called, title: shorten(input.replace(SPEAKER, "")) };
   },

@@ -23,7 +23,7 @@ function options(chosen) {
 export function fill(select, index = 0) {
   const chosen = findVoice(select.value) ? select.value : voices[index % Math.max(1, voices.length)]?.id;
   select.replaceChildren(...options(chosen));
-  if (!voices.length) select.append(element("option", { value: "" }, "no voice yet: add one"));
+  if (!voices.length) select.append(element("option", { value: "" }, "the server's own"));
   select.disabled = !voices.length;
 }
 
