@@ -53,7 +53,14 @@ def test_a_dialogue_is_spoken_by_its_speakers(start, hum, tmp_path) -> None:
     streamed = one.http().post("/dev/dialogue", json=body | {"stream": True}).content
     assert len(streamed) == pytest.approx(len(heard.content), rel=0.2)
     script = {"input": "[S1] Saw. [S2] See.", "voices": {"S1": {"id": "hum"}}, "response_format": "pcm"}
-    assert one.http().post("/dev/dialogue", json=script).status_code == 200
+    plain = one.http().post("/dev/dialogue", json=script)
+    captioned = one.http().post("/dev/dialogue", json=script | {"captions": True}).text.splitlines()
+    lines = [json.loads(line) for line in captioned]
+    assert b"".join(base64.b64decode(line["audio"]) for line in lines) == plain.content
+    assert [line["speaker"] for line in lines if "speaker" in line] == ["S1", "S2"]
+    assert [word["word"] for line in lines for word in line["timestamps"] or ()] == ["Saw", "See"]
+    whole = one.http().post("/dev/dialogue", json=script | {"captions": True, "stream": False}).json()
+    assert [word["word"] for word in whole["timestamps"]] == ["Saw", "See"]
     for wrong, param in (
         ({"input": "Nobody speaks."}, None),
         ({"input": "[S1] Hi.", "turns": turns}, None),
@@ -90,6 +97,21 @@ def test_words_of_a_recording_are_changed_and_the_rest_stays(served, clip_path, 
     assert edit(served.http(), clip, wanted, seed="x").status_code == 400
     junk = edit(served.http(), b"junk" * 99, wanted)
     assert junk.status_code == 400 and "/tmp" not in junk.text
+
+
+def test_words_of_a_recording_are_found(served, clip_path) -> None:
+    def ask(clip: bytes, **fields: str):
+        return served.http().post("/dev/transcribe", data=fields, files={"audio": clip})
+
+    told = ask(clip_path.read_bytes(), transcript="Saw, see,  saw, see").json()
+    assert told["text"] == "Saw, see, saw, see" and told["seconds"] == pytest.approx(read(clip_path).seconds, abs=0.001)
+    assert [word["word"] for word in told["words"]] == ["Saw", "see", "saw", "see"]
+    begins = [word["start_time"] for word in told["words"]]
+    assert begins == pytest.approx([0.3, 1.0, 2.2, 2.9], abs=0.15)  # see SAW_SEE in tests/conftest.py
+    assert ask(clip_path.read_bytes(), transcript="It says something else, and much more of it.").status_code == 400
+    assert ask(b"junk" * 99).status_code == 400 and ask(b"").status_code == 400
+    heard = ask(clip_path.read_bytes())  # recognised, well or badly
+    assert heard.status_code == 200 and len(heard.json()["words"]) > 0
 
 
 def test_phones_are_told(served) -> None:

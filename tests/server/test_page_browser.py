@@ -433,8 +433,9 @@ def colours(window: Browser) -> list[tuple[str, float]]:
         const found = parse(getComputedStyle(at).backgroundColor);
         if (found.length < 4 || found[3] === 1) return found;
       } return [255, 255, 255]; };
-      return [...document.querySelectorAll("body *")].filter((node) => node.checkVisibility()
-        && !node.closest(":disabled") && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim())).map((node) => {
+      const says = (node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+      return [...document.querySelectorAll("body *")]
+        .filter((node) => says(node) && node.checkVisibility() && !node.closest(":disabled")).map((node) => {
           const [one, other] = [light(parse(getComputedStyle(node).color)), light(behind(node))].sort((a, b) => b - a);
           return [`${node.tagName} ${node.textContent.trim().slice(0, 30)}`, (one + 0.05) / (other + 0.05)];
         });""")

@@ -1,4 +1,7 @@
 // The page: its panels, what is being made, the player and what was made in this visit.
+//
+// panels, edit: what can be made; voices, recorder: from which recordings; sound: Web Audio; reading: words that light up;
+// api: the server; elements: small parts.
 
 import { Problem, ask, lines, useKey, warnings } from "./api.js";
 import { edit, editTake, setUpEdit } from "./edit.js";
