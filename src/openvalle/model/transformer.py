@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from openvalle.model.config import TransformerConfig
 
 EPSILON = 1e-5
+SPARE_ROWS, SPARE_ROOM = 4, 256  # by which a cache of keys and values grows at least
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,12 @@ class KVCache:
                 tensor[:, to, :, :length] = tensor[:, rows[to], :, :length]
 
     def _reserve(self, rows: int, room: int) -> None:
-        """Make room for so many rows of so many positions; half as much again, so that it is not done often."""
+        """Make room for so many rows of so many positions, and for some more, so that it is not done often."""
         had_rows, had_room = self.keys.shape[1], self.keys.shape[3]
         if rows <= had_rows and room <= had_room:
             return
-        rows = had_rows if rows <= had_rows else max(rows, had_rows * 3 // 2)
-        room = had_room if room <= had_room else max(room, had_room * 3 // 2)
+        rows = had_rows if rows <= had_rows else max(rows, had_rows + SPARE_ROWS)
+        room = had_room if room <= had_room else max(room, had_room + SPARE_ROOM)
         self.keys, self.values = (self._enlarge(tensor, rows, room) for tensor in (self.keys, self.values))
 
     def _enlarge(self, tensor: Tensor, rows: int, room: int) -> Tensor:
