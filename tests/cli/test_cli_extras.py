@@ -133,6 +133,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("onnxruntime", use_dnsmos),
     ("phonemizer", use_espeak),
     ("prometheus_client", ("serve",)),
+    ("python_multipart", ("serve",)),
     ("pocketsphinx", ("say", "Hi.", "--voice", "CLIP", "--prompt-text", "saw see saw see")),
     ("pocketsphinx", ("voice", "add", "me", "CLIP", "--prompt-text", "saw see saw see")),
     ("pocketsphinx", use_pocketsphinx),
@@ -149,6 +150,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("transformers", use_transformers("system")),
     ("uvicorn", ("serve",)),
     ("webrtcvad", use_resemblyzer),
+    ("websockets", ("serve",)),
 ]
 
 

@@ -40,8 +40,9 @@ MOST_UTTERANCES = 8  # that wait to be sent
 @router.websocket("/v1/audio/speech/stream")
 async def speak_live(socket: WebSocket, server: State, owner: Owner) -> None:
     """Serve one client."""
-    offered = [name for name in socket.scope.get("subprotocols", []) if not name.startswith(SOCKET_KEY)]
-    await socket.accept(offered[0] if offered else None)
+    offered = ",".join(socket.scope.get("subprotocols", [])).split(",")  # some servers hand them over unsplit
+    names = [name.strip() for name in offered if name.strip() and not name.strip().startswith(SOCKET_KEY)]
+    await socket.accept(names[0] if names else None)
     session = Session(socket, server, owner)
     try:
         await session.run()
