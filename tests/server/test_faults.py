@@ -18,6 +18,7 @@ import httpx
 import openai
 import pytest
 
+from openvalle.server import queue
 from openvalle.synth.generate import SpeechGenerator
 
 LONG = "See the saw, so we see it. " * 30
@@ -177,6 +178,19 @@ def test_a_client_that_goes_away_frees_its_place(start, stage: str, clip_path: P
     assert one.http().post("/v1/audio/speech", json=SAY).status_code == 200
 
 
+def test_a_client_that_takes_nothing_holds_nothing(served, monkeypatch) -> None:
+    monkeypatch.setattr(queue, "SEND_SECONDS", 0.5)
+    body = json.dumps({"input": LONG * 4, "response_format": "wav"}).encode()
+    head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    bare = socket.socket()
+    bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with bare:
+        bare.connect(("127.0.0.1", served.port))
+        bare.sendall(head.encode() + b"\r\n\r\n" + body)
+        time.sleep(0.5)
+        wait_idle(served, 60)  # its sound is made, although nobody takes it, and its place is free
+
+
 @pytest.fixture
 def process(tiny_model: Path, buzz, tmp_path: Path):
     """The command itself, in a process of its own: (process, address)."""
@@ -202,7 +216,7 @@ def process(tiny_model: Path, buzz, tmp_path: Path):
         served.communicate()
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
 def test_a_signal_lets_what_was_begun_end_and_takes_nothing_more(process, name: str) -> None:
     served, url = process
     body = {"input": LONG, "response_format": "pcm"}
@@ -219,6 +233,7 @@ def test_a_signal_lets_what_was_begun_end_and_takes_nothing_more(process, name: 
     assert served.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_two_signals_end_it_at_once(process) -> None:
     served, url = process
     with httpx.stream("POST", f"{url}/v1/audio/speech", json={"input": LONG}, timeout=60) as answer:

@@ -19,6 +19,7 @@ from websockets.asyncio.client import connect
 
 from openvalle.audio import Audio
 from openvalle.safety.watermark import Detector
+from openvalle.server.voices import EVERYBODY
 
 TEXTS = (
     "Saw.",
@@ -35,9 +36,9 @@ MARKED = "See the saw, so we see it. And so we saw the sea, and the sun, and the
 @pytest.fixture(scope="module")
 def busy(served, hum):
     """The server with a second voice."""
-    if not any(voice["name"] == "hum" for voice in served.http().get("/v1/audio/voices").json()["voices"]):
-        served.server.voices.add("everybody", hum)
-    return served
+    kept = served.server.voices.add(EVERYBODY, hum)
+    yield served
+    served.server.voices.remove(EVERYBODY, kept["id"])
 
 
 def requests(count: int, rng: random.Random) -> list[dict[str, object]]:
