@@ -206,3 +206,21 @@ def test_a_client_that_says_nothing_is_sent_away(served, monkeypatch) -> None:
         return (await hear(socket))[0][-1]["error"]["code"]
 
     assert talk(served.url, script) == "idle"
+
+
+def test_there_are_only_so_many_sessions(served, monkeypatch) -> None:
+    monkeypatch.setattr(live, "MOST_SESSIONS", 1)
+
+    async def script(socket: ClientConnection):
+        async def other(second: ClientConnection):
+            return (await hear(second))[0][-1]["error"]["code"]
+
+        refused = await asyncio.to_thread(talk, served.url, other)
+        await say(socket, text("Saw."), DONE)
+        return refused, (await hear(socket))[0][-1]["type"]
+
+    assert talk(served.url, script) == ("too_many_sessions", "session.done")
+    deadline = time.monotonic() + 10
+    while served.server.sessions:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

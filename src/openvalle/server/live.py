@@ -32,6 +32,7 @@ router = APIRouter()
 
 IDLE_SECONDS = 300.0  # in which a client says nothing and nothing is spoken
 MOST_WAITING = 20_000  # characters that were sent and not spoken yet
+MOST_SESSIONS = 128
 BUFFER = 64  # pieces that are made before the client has taken them
 FORMAT = "pcm"  # by default: the one that needs no decoder
 MOST_UTTERANCES = 8  # that wait to be sent
@@ -44,7 +45,10 @@ async def speak_live(socket: WebSocket, server: State, owner: Owner) -> None:
     names = [name.strip() for name in offered if name.strip() and not name.strip().startswith(SOCKET_KEY)]
     await socket.accept(names[0] if names else None)
     session = Session(socket, server, owner)
+    server.sessions += 1
     try:
+        if server.sessions > MOST_SESSIONS:
+            raise busy(503, f"{MOST_SESSIONS} sessions are open already", code="too_many_sessions")
         await session.run()
     except WebSocketDisconnect:
         pass
@@ -53,6 +57,7 @@ async def speak_live(socket: WebSocket, server: State, owner: Owner) -> None:
             await socket.send_json({"type": "error", **error.body()})
             await socket.close(1013 if error.status_code in (429, 503) else 1008)
     finally:
+        server.sessions -= 1
         session.stop()
 
 

@@ -68,6 +68,7 @@ class Server:
     queue: SpeechQueue
     voices: VoiceStore
     downloads: Downloads = field(default_factory=lambda: Downloads())
+    sessions: int = 0  # WebSockets that are open
 
     def order(self, fields: SpeechFields, owner: str, text: Text, notes: list[str], **more: Any) -> Order:
         """Return what a request orders; what cannot be honoured is added to `notes`.
