@@ -203,6 +203,7 @@ def test_what_was_made_is_saved_and_heard_again(served, window) -> None:
     window.run("given.length = 0")
     window.click("#history li:nth-child(2) .take")  # the older one
     window.wait("given.length")
+    assert window.run("return document.activeElement.matches('#history li:nth-child(2) .take')"), "the focus stays"
     np.testing.assert_array_equal(window.run("return given[0].samples"), samples)
     window.run("document.getElementById('text').value = ''")
     window.click("#history li:nth-child(2) [aria-label^='Use again']")
@@ -413,6 +414,8 @@ def test_it_is_stopped_in_the_middle_and_what_was_heard_stays(served, window) ->
     window.wait(f"{STATE} === 'Stopped.'")
     assert window.run("return document.getElementById('go').textContent") == "Speak"
     assert window.run("return document.querySelectorAll('#history li').length") == 1
+    can_save = "return ['wav', 'mp3'].map((kind) => !document.getElementById(`save-${kind}`).disabled)"
+    assert window.run(can_save) == [True, False], "the server would say all of it"
     for _ in range(200):
         load = served.server.queue.batcher.load
         if not (load.running or load.waiting or load.rows):

@@ -146,6 +146,6 @@ export const edit = {
       for (const [key, value] of Object.entries(values)) form.set(key, value);
       return form;
     };
-    return { path: "/dev/edit", plain: "/dev/edit", body, isStreamed: false, seed, voice: name, title: shorten(changes.map(describe).join("; ")), consent };
+    return { path: "/dev/edit", plain: "/dev/edit", body, isStreamed: false, seed, speed: 1, voice: name, title: shorten(changes.map(describe).join("; ")), consent };
   },
 };

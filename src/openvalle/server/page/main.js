@@ -15,7 +15,8 @@ const READY_EVERY = 1500; // milliseconds between questions whether the model is
 const MOST_TAKES = 50; // that are kept
 const panels = { speak, dialogue, edit };
 let panel = speak;
-let takes = []; // { order, sound, sentences, file (Blob | null), notes }, the newest first
+let takes = []; // { id, order, panel, sound, sentences, file (Blob | null), notes, isCut }, the newest first
+let count = 0; // of takes that were begun
 let shown = null; // the take in the player
 let making = null; // { take, stop: AbortController }
 let again = null; // what "Try again" and a new key do
@@ -78,7 +79,7 @@ function settings() {
 async function make(order) {
   stop();
   hideProblem();
-  const take = { order, panel, sound: new Sound(), sentences: [], file: null, notes: [] };
+  const take = { id: String(++count), order, panel, sound: new Sound(), sentences: [], file: null, notes: [], isCut: false };
   const mine = { take, stop: new AbortController() };
   making = mine;
   show(take);
@@ -94,6 +95,7 @@ async function make(order) {
   } catch (error) {
     if (making === mine) showProblem(error, () => make(order));
     if (error.name === "AbortError") tell("Stopped.");
+    take.isCut = true;
     if (take.sound.count) takes = [take, ...takes].slice(0, MOST_TAKES); // what was heard can be heard again
     else if (shown === take) show(takes[0] || null);
   } finally {
@@ -169,6 +171,9 @@ function show(take) {
   drawPlayer();
   drawHistory();
 }
+function describe({ voice, seed, speed }) {
+  return [voice, `seed ${seed}`, speed === 1 ? "" : `speed ${speed}`].filter(Boolean).join(" · ");
+}
 function drawPlayer() {
   const state = !shown ? "empty" : player.isWaiting && making?.take === shown ? "waiting" : player.isPlaying ? "playing" : "still";
   find("player").dataset.state = state;
@@ -177,16 +182,16 @@ function drawPlayer() {
   if (!shown) return;
   const { order, sound, notes } = shown;
   const length = sound.count ? `${showLength(sound.seconds)}${sound.isWhole ? "" : " so far"}` : "waiting for the first sound …";
-  find("take-facts").textContent = [order.voice, `seed ${order.seed}`, length, ...notes].join(" · ");
+  find("take-facts").textContent = [describe(order), length, ...notes].join(" · ");
   find("play").setAttribute("aria-label", player.isPlaying ? "Pause" : "Play");
   find("place").max = sound.seconds.toFixed(2);
-  for (const id of ["save-wav", "save-mp3"]) find(id).disabled = !sound.isWhole || !sound.count;
+  find("save-wav").disabled = !sound.isWhole || !sound.count;
+  find("save-mp3").disabled = find("save-wav").disabled || shown.isCut; // the server would say it all
   drawPlace();
 }
 function drawPlace() {
   const seconds = player.seconds;
   find("place").value = seconds;
-  find("place").style.setProperty("--done", shown?.sound.count ? seconds / shown.sound.seconds : 0);
   find("place").setAttribute("aria-valuetext", `${showTime(seconds)} of ${showTime(shown?.sound.seconds || 0)}`);
   find("time").textContent = `${showTime(seconds)} / ${showTime(shown?.sound.seconds || 0)}`;
   reading.light(seconds);
@@ -224,6 +229,8 @@ function fileName({ order }, ending) {
 // ---- this visit ----
 
 function drawHistory() {
+  const focused = document.activeElement.closest("#history button");
+  const [id, kind] = [focused?.parentElement.dataset.take, focused?.className];
   find("history-empty").hidden = takes.length > 0;
   find("history").replaceChildren(...takes.map((take) => {
     const { order, sound } = take;
@@ -232,17 +239,20 @@ function drawHistory() {
       open(Object.keys(panels).find((name) => panels[name] === take.panel), true);
       take.panel.again(order);
       find("seed").value = order.seed;
+      find("speed").value = order.speed;
+      drawSpeed();
     });
-    return element("li", take === shown ? { "aria-current": "true" } : {},
+    return element("li", { "data-take": take.id, "aria-current": take === shown ? "true" : null },
       element("button", { type: "button", class: "take", onclick: play, "aria-label": `Play: ${order.title}` },
-        element("span", { class: "title" }, order.title), element("span", { class: "hint" }, `${order.voice} · seed ${order.seed} · ${showLength(sound.seconds)}`)),
-      use ? element("button", { type: "button", class: "quiet", onclick: use, "aria-label": `Use again: ${order.title}` }, "Use again") : null,
-      element("button", { type: "button", class: "quiet", "aria-label": `Edit: ${order.title}`, onclick: () => {
+        element("span", { class: "title" }, order.title), element("span", { class: "hint" }, `${describe(order)} · ${showLength(sound.seconds)}`)),
+      use ? element("button", { type: "button", class: "quiet use", onclick: use, "aria-label": `Use again: ${order.title}` }, "Use again") : null,
+      element("button", { type: "button", class: "quiet edit", "aria-label": `Edit: ${order.title}`, onclick: () => {
         open("edit", true);
         const file = new File([take.file || toWav(sound.heard)], "made-here.wav");
         editTake(file, order.title, take.sentences.map(({ text }) => text).join(" "), order.consent || "");
       } }, "Edit"));
   }));
+  if (id) [...find("history").children].find((row) => row.dataset.take === id)?.getElementsByClassName(kind)[0]?.focus();
 }
 
 // ---- tabs and keys ----
@@ -266,7 +276,10 @@ for (const tab of tabs.children) tab.onclick = () => open(tab.getAttribute("aria
 
 find("go").onclick = go;
 find("other-seed").onclick = () => { find("seed").value = Math.floor(Math.random() * 1e6); };
-find("speed").oninput = () => { find("speed-shown").textContent = `${Number(find("speed").value).toFixed(2).replace(/0$/, "")}×`; };
+function drawSpeed() {
+  find("speed-shown").textContent = `${Number(find("speed").value).toFixed(2).replace(/0$/, "")}×`;
+}
+find("speed").oninput = drawSpeed;
 
 document.addEventListener("keydown", (event) => {
   const { target } = event;

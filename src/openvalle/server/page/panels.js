@@ -1,6 +1,7 @@
 // What can be made: speech, a dialogue, a changed recording. Each panel returns an order, or throws a Problem.
 //
-// An order: `{ path, body() -> object or FormData of a format, title, voice, text, isStreamed, seed }`.
+// An order: `{ path, plain, body(format) -> object or FormData, isStreamed, seed, speed, voice, title, consent }`; `plain` is
+// the path that answers with a file alone. `again(order)` fills the panel with what an order was made of.
 
 import { Problem } from "./api.js";
 import { element, find } from "./elements.js";
@@ -25,7 +26,7 @@ export const speak = {
     const input = field("text", "Write what is to be said.");
     const voice = find("voice").value; // none: the server's own, if there is one that it does not show
     const body = (response_format) => ({ input, voice: voice ? { id: voice } : null, seed, speed, response_format });
-    return { path: "/dev/captioned_speech", plain: "/v1/audio/speech", body, isStreamed: true, seed, voice: nameVoice(voice) || "the server's voice", title: shorten(input), consent: findVoice(voice)?.consent };
+    return { path: "/dev/captioned_speech", plain: "/v1/audio/speech", body, isStreamed: true, seed, speed, voice: nameVoice(voice) || "the server's voice", title: shorten(input), consent: findVoice(voice)?.consent };
   },
   again: (order) => {
     const { input, voice } = order.body("pcm");
@@ -48,7 +49,7 @@ export const dialogue = {
     const body = (response_format) => ({ input, voices, seed, speed, response_format });
     const called = cast.map(([, { id }]) => nameVoice(id)).filter(Boolean).join(", ") || "the server's voices";
     return { path: "/dev/dialogue", plain: "/dev/dialogue", body: (kind) => (kind === "pcm" ? { ...body(kind), captions: true } : body(kind)),
-      isStreamed: true, seed, voice: called, title: shorten(input.replace(SPEAKER, "")) };
+      isStreamed: true, seed, speed, voice: called, title: shorten(input.replace(SPEAKER, "")) };
   },
   again: (order) => {
     const { input, voices } = order.body("wav");

@@ -125,7 +125,8 @@ export class Player {
   }
   #ended(node) {
     if (this.#parts.at(-1)?.node !== node) return;
-    if (this.#next < this.sound.count || this.sound.isWhole) { this.feed(); return; }
+    if (this.#next < this.sound.count) { this.feed(); return; }
+    if (this.sound.isWhole) { this.#end(); return; }
     this.#place = this.#next; // the server is slower than the sound: let more come before it goes on
     this.#parts = [];
     this.#lead = Math.min(this.#lead * 2, MOST_LEAD);
