@@ -92,7 +92,7 @@ class Browser:
         body = {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]}
         self._call("POST", f"{self._session}/actions", body)
 
-    def wait(self, condition: str, *arguments: Any, seconds: float = 10.0) -> Any:
+    def wait(self, condition: str, *arguments: Any, seconds: float = 20.0) -> Any:
         """Return the value of a JavaScript expression as soon as it is true."""
         end = time.monotonic() + seconds
         while not (value := self.run(f"return {condition}", *arguments)):
