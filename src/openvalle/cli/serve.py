@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +31,10 @@ def serve(
     ] = None,
     origin: Annotated[
         list[str] | None, typer.Option("--origin", help="A foreign page that may ask: https://my.site; repeatable.")
+    ] = None,
+    wyoming: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port for Home Assistant's protocol, usually 10200. It knows no API keys."),
     ] = None,
     speaker: opt.Speaker,
     queue: Annotated[int, typer.Option(min=0, max=10_000, help="Requests that may wait; others get a 429.")] = 32,
@@ -77,20 +82,30 @@ def serve(
         drain_seconds=drain,
     )
     listener = listen(host, port)  # before the model is loaded: an address that is taken is told at once
+    door = None if wyoming is None else listen(host, wyoming, "--wyoming")
     with status(quiet) as show:
         show("loading the model")
         synthesizer = model.load(speaker.asr, consent_policy)
         voice = None if speaker.voice is None else speaker.read(synthesizer)
-    app = create_app(synthesizer, folder or home() / "server", settings, voice)
-    address, number = listener.getsockname()[:2]
-    url = f"http://{f'[{address}]' if ':' in address else address}:{number}"
+    app = create_app(synthesizer, folder or home() / "server", settings, voice, door)
+    url = f"http://{show_address(listener)}"
 
     def say_so() -> None:
         if not quiet:
             keyed = "an API key is asked for" if settings.keys else "no API key is asked for"
             print(f"serving on {url} ({keyed}); end with Ctrl-C", file=sys.stderr, flush=True)
+            if door is not None:
+                print(
+                    f"for Home Assistant: tcp://{show_address(door)} (no key is asked for)", file=sys.stderr, flush=True
+                )
 
     run(app, listener, drain, say_so)
+
+
+def show_address(listener: socket.socket) -> str:
+    """Return where a socket listens, as addresses are written."""
+    address, number = listener.getsockname()[:2]
+    return f"{f'[{address}]' if ':' in address else address}:{number}"
 
 
 def read_keys(given: list[str] | None) -> tuple[str, ...]:

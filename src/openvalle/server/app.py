@@ -10,8 +10,9 @@ import base64
 import json
 import re
 import secrets
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from openvalle.server.queue import JobResponse, SpeechQueue, finish, while_conne
 from openvalle.server.schema import BatchItem, BatchRequest, SpeechFields, SpeechRequest
 from openvalle.server.speech import Order, Piece, Usage
 from openvalle.server.voices import VoiceStore
+from openvalle.server.wyoming import open_wyoming
 from openvalle.synth.batching import Job
 from openvalle.synth.plan import parse_script
 from openvalle.synth.synthesizer import Synthesizer
@@ -48,12 +50,17 @@ router = APIRouter()
 
 
 def create_app(
-    synthesizer: Synthesizer, folder: Path, settings: Settings | None = None, voice: Voice | None = None
+    synthesizer: Synthesizer,
+    folder: Path,
+    settings: Settings | None = None,
+    voice: Voice | None = None,
+    wyoming: socket.socket | None = None,
 ) -> FastAPI:
     """Return the app that speaks with a loaded model.
 
     `folder`: where voices that are uploaded are kept; `voice`: that of requests that name none, by default the built-in
-    one. Jobs run from the app's start to its end; it is ready once it has spoken its first words.
+    one; `wyoming`: where Home Assistant's protocol is listened for. Jobs run from the app's start to its end; it is
+    ready once it has spoken its first words.
     """
     settings = settings or Settings()
     queue = SpeechQueue(synthesizer, settings.rows, settings.waiting)
@@ -62,9 +69,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(queue.warm_up(_first_words(server)))
-        yield
-        warming.cancel()
-        await queue.close(settings.drain_seconds)
+        async with open_wyoming(server, wyoming) if wyoming else nullcontext():
+            yield
+            warming.cancel()
+            await queue.close(settings.drain_seconds)
 
     middleware = [Middleware(Guard, settings.keys, settings.origins, queue.metrics)]
     if settings.origins:

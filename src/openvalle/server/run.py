@@ -96,8 +96,8 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; `UserError` if the address cannot be had."""
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    """Return a socket that listens; `UserError` if the address cannot be had. `option`: what chooses the port."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -106,7 +106,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(MOST_CONNECTIONS)
     except OSError as error:
         raise UserError(
-            f"cannot listen on {host}:{port} ({error.strerror or error})", "choose another --port"
+            f"cannot listen on {host}:{port} ({error.strerror or error})", f"choose another {option}"
         ) from None
     return listener
 
