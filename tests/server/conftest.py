@@ -31,6 +31,7 @@ class Running:
     url: str
     server: Server  # what its routes share
     folder: Path  # of uploads
+    wyoming: int  # its port for Home Assistant's protocol
 
     @property
     def port(self) -> int:
@@ -50,8 +51,8 @@ class Running:
 @contextmanager
 def running(synthesizer: Synthesizer, folder: Path, voice: Voice | None, settings: Settings | None = None):
     """Serve in a thread until the block ends."""
-    app = create_app(synthesizer, folder, settings, voice)
-    listener = listen("127.0.0.1", 0)
+    listener, door = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
+    app = create_app(synthesizer, folder, settings, voice, door)
     server = make_server(app, (settings or Settings()).drain_seconds)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
     thread.start()
@@ -61,7 +62,7 @@ def running(synthesizer: Synthesizer, folder: Path, voice: Voice | None, setting
             if server.started and httpx.get(f"{url}/ready").status_code == 200:
                 break
             threading.Event().wait(0.05)
-        yield Running(url, app.state.server, folder)
+        yield Running(url, app.state.server, folder, door.getsockname()[1])
     finally:
         server.should_exit = True
         thread.join(PATIENCE)
