@@ -7,7 +7,7 @@ import re
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from openvalle.cli import options as opt
 from openvalle.errors import UserError, import_extra
 from openvalle.hub import home
 from openvalle.parallel import status
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 KEYS = "OPENVALLE_API_KEY"  # environment variable with one key or several, between commas
 
@@ -36,6 +39,10 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="Port for Home Assistant's protocol, usually 10200. It knows no API keys."),
     ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Serve from replicas that Ray starts; $RAY_ADDRESS: a cluster.")
+    ] = False,
+    replicas: Annotated[str, typer.Option(help="With --ray: how many, or fewest:most as more is asked for.")] = "1",
     speaker: opt.Speaker,
     queue: Annotated[int, typer.Option(min=0, max=10_000, help="Requests that may wait; others get a 429.")] = 32,
     rows: Annotated[int, typer.Option(min=1, max=256, help="Requests that are spoken at a time.")] = 8,
@@ -68,6 +75,7 @@ def serve(
     import_extra("python_multipart", "python-multipart", "server")
     from openvalle.server.app import create_app
     from openvalle.server.orders import Settings
+    from openvalle.server.ray import serve_on_ray
     from openvalle.server.run import listen
     from openvalle.server.run import serve as run
 
@@ -80,26 +88,47 @@ def serve(
         waiting=queue,
         most_characters=characters,
         drain_seconds=drain,
+        is_ready_first=ray,
     )
+    place = (folder or home() / "server").absolute()
     listener = listen(host, port)  # before the model is loaded: an address that is taken is told at once
     door = None if wyoming is None else listen(host, wyoming, "--wyoming")
-    with status(quiet) as show:
-        show("loading the model")
+    url = f"http://{show_address(listener)}"
+
+    def build(door: socket.socket | None = None) -> FastAPI:
         synthesizer = model.load(speaker.asr, consent_policy)
         voice = None if speaker.voice is None else speaker.read(synthesizer)
-    app = create_app(synthesizer, folder or home() / "server", settings, voice, door)
-    url = f"http://{show_address(listener)}"
+        return create_app(synthesizer, place, settings, voice, door)
 
     def say_so() -> None:
         if not quiet:
             keyed = "an API key is asked for" if settings.keys else "no API key is asked for"
             print(f"serving on {url} ({keyed}); end with Ctrl-C", file=sys.stderr, flush=True)
             if door is not None:
-                print(
-                    f"for Home Assistant: tcp://{show_address(door)} (no key is asked for)", file=sys.stderr, flush=True
-                )
+                home_assistant = f"for Home Assistant: tcp://{show_address(door)} (no key is asked for)"
+                print(home_assistant, file=sys.stderr, flush=True)
 
+    if ray:
+        if door is not None:
+            raise UserError("--wyoming is a port of one process", "serve it without --ray")
+        counts = read_replicas(replicas)
+        address = listener.getsockname()[:2]
+        listener.close()
+        serve_on_ray(build, settings, address, counts, model.device, say_so)
+        return
+    with status(quiet) as show:
+        show("loading the model")
+        app = build(door)
     run(app, listener, drain, say_so)
+
+
+def read_replicas(text: str) -> tuple[int, int]:
+    """Return the fewest and the most replicas of `2` or `1:4`."""
+    found = re.fullmatch(r"(\d{1,3})(?::(\d{1,3}))?", text)
+    fewest, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= fewest <= most:
+        raise UserError(f"cannot read --replicas {text!r}", "write a number, or fewest:most, such as 1:4")
+    return fewest, most
 
 
 def show_address(listener: socket.socket) -> str:

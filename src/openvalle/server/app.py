@@ -69,6 +69,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(queue.warm_up(_first_words(server)))
+        if settings.is_ready_first:
+            await warming
         async with open_wyoming(server, wyoming) if wyoming else nullcontext():
             yield
             warming.cancel()

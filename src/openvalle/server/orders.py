@@ -57,6 +57,9 @@ class Settings:
     waiting: int = 32
     most_characters: int = MOST_CHARACTERS
     drain_seconds: float = 30.0
+    is_ready_first: bool = (
+        False  # requests come as soon as the app has started, as with Ray: it starts when it is ready
+    )
 
 
 @dataclass
