@@ -137,6 +137,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("pocketsphinx", ("say", "Hi.", "--voice", "CLIP", "--prompt-text", "saw see saw see")),
     ("pocketsphinx", ("voice", "add", "me", "CLIP", "--prompt-text", "saw see saw see")),
     ("pocketsphinx", use_pocketsphinx),
+    ("ray", ("serve", "--ray")),
     ("resemblyzer", use_resemblyzer),
     ("sounddevice", use_player),
     ("speechmos", use_dnsmos),

@@ -76,7 +76,7 @@ def serve(
     from openvalle.server.app import create_app
     from openvalle.server.orders import Settings
     from openvalle.server.ray import serve_on_ray
-    from openvalle.server.run import listen
+    from openvalle.server.run import listen, show_address
     from openvalle.server.run import serve as run
 
     settings = Settings(
@@ -91,35 +91,30 @@ def serve(
         is_ready_first=ray,
     )
     place = (folder or home() / "server").absolute()
-    listener = listen(host, port)  # before the model is loaded: an address that is taken is told at once
-    door = None if wyoming is None else listen(host, wyoming, "--wyoming")
-    url = f"http://{show_address(listener)}"
 
     def build(door: socket.socket | None = None) -> FastAPI:
         synthesizer = model.load(speaker.asr, consent_policy)
         voice = None if speaker.voice is None else speaker.read(synthesizer)
         return create_app(synthesizer, place, settings, voice, door)
 
-    def say_so() -> None:
+    def say_so(address: str, door: str = "") -> None:
         if not quiet:
             keyed = "an API key is asked for" if settings.keys else "no API key is asked for"
-            print(f"serving on {url} ({keyed}); end with Ctrl-C", file=sys.stderr, flush=True)
-            if door is not None:
-                home_assistant = f"for Home Assistant: tcp://{show_address(door)} (no key is asked for)"
-                print(home_assistant, file=sys.stderr, flush=True)
+            print(f"serving on http://{address} ({keyed}); end with Ctrl-C", file=sys.stderr, flush=True)
+        if not quiet and door:
+            print(f"for Home Assistant: tcp://{door} (no key is asked for)", file=sys.stderr, flush=True)
 
     if ray:
-        if door is not None:
+        if wyoming is not None:
             raise UserError("--wyoming is a port of one process", "serve it without --ray")
-        counts = read_replicas(replicas)
-        address = listener.getsockname()[:2]
-        listener.close()
-        serve_on_ray(build, settings, address, counts, model.device, say_so)
+        serve_on_ray(build, settings, (host, port), read_replicas(replicas), model.device, say_so)
         return
+    listener = listen(host, port)  # before the model is loaded: an address that is taken is told at once
+    door = None if wyoming is None else listen(host, wyoming, "--wyoming")
     with status(quiet) as show:
         show("loading the model")
         app = build(door)
-    run(app, listener, drain, say_so)
+    run(app, listener, drain, lambda: say_so(show_address(listener), show_address(door) if door else ""))
 
 
 def read_replicas(text: str) -> tuple[int, int]:
@@ -129,12 +124,6 @@ def read_replicas(text: str) -> tuple[int, int]:
     if not 1 <= fewest <= most:
         raise UserError(f"cannot read --replicas {text!r}", "write a number, or fewest:most, such as 1:4")
     return fewest, most
-
-
-def show_address(listener: socket.socket) -> str:
-    """Return where a socket listens, as addresses are written."""
-    address, number = listener.getsockname()[:2]
-    return f"{f'[{address}]' if ':' in address else address}:{number}"
 
 
 def read_keys(given: list[str] | None) -> tuple[str, ...]:

@@ -112,6 +112,7 @@ EXTRAS = {  # extra -> the modules that work with it
     "bpe": ("tokenizers",),
     "media": ("av",),
     "server": ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart", "websockets"),
+    "ray": ("ray",),
 }
 # extra -> what its judges are read from, installed without the packages that only their own code needs
 BARE = {"eval-offline": ("resemblyzer", "speechmos")}

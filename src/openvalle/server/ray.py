@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from openvalle.errors import UserError, import_extra
 from openvalle.server.orders import Settings
+from openvalle.server.run import listen, show_address
 
 APP = "openvalle"
 RESTING = 64  # requests of a replica that cost the model nothing: open WebSockets, lists, the page
@@ -32,9 +33,10 @@ def serve_on_ray(
     address: tuple[str, int],
     replicas: tuple[int, int],
     device: str,
-    then: Callable[[], None],
+    then: Callable[[str], None],
 ) -> None:
-    """Serve what `build` makes, in every replica, until a signal comes; `then` is called once requests are taken.
+    """Serve what `build` makes, in every replica, until a signal comes; `then` gets the address once requests are
+    taken.
 
     `build`: a function, which Ray copies to where a replica is started; `replicas`: fewest and most; `device`: of the
     model. `UserError` if no replica comes up.
@@ -45,6 +47,9 @@ def serve_on_ray(
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on the loopback address, as on desktops
         os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # of a machine that is busy
     ray, serve = import_extra("ray", "ray[serve]", "ray"), import_extra("ray.serve", "ray[serve]", "ray")
+    with listen(*address) as free:  # one that is taken is told at once
+        host, port = free.getsockname()[:2]
+        shown = show_address(free)
     quiet: dict[str, Any] = {"logging_level": "warning", "log_to_driver": False}
     try:
         ray.init(address="local" if is_own else None, include_dashboard=False if is_own else None, **quiet)
@@ -53,7 +58,7 @@ def serve_on_ray(
     try:
         logs = {"log_level": "WARNING", "enable_access_log": False}
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        serve.start(http_options={"host": address[0], "port": address[1]}, logging_config=logs)
+        serve.start(http_options={"host": host, "port": port}, logging_config=logs)
         deployment = make_deployment(build, settings, replicas, choose_share(ray.cluster_resources(), replicas, device))
         try:
             serve.run(deployment.bind(), name=APP, route_prefix="/", logging_config=logs)
@@ -63,7 +68,7 @@ def serve_on_ray(
         done = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: done.set())
-        then()
+        then(shown)
         done.wait()
         serve.delete(APP)  # what was begun is finished
         if is_own:

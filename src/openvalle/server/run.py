@@ -111,6 +111,12 @@ def listen(host: str, port: int, option: str = "--port") -> socket.socket:
     return listener
 
 
+def show_address(listener: socket.socket) -> str:
+    """Return where a socket listens, as addresses are written."""
+    address, number = listener.getsockname()[:2]
+    return f"{f'[{address}]' if ':' in address else address}:{number}"
+
+
 def make_server(app: Any, drain_seconds: float) -> Server:
     """Return what serves an app; see `serve`."""
     config = uvicorn.Config(
