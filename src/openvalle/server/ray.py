@@ -45,7 +45,8 @@ def serve_on_ray(
     is_own = not os.environ.get(CLUSTER)
     if is_own:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on the loopback address, as on desktops
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # of a machine that is busy
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # on a machine that is busy
+        os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
     ray, serve = import_extra("ray", "ray[serve]", "ray"), import_extra("ray.serve", "ray[serve]", "ray")
     with listen(*address) as free:  # one that is taken is told at once
         host, port = free.getsockname()[:2]
