@@ -21,7 +21,7 @@ from openvalle.evaluate.results import read_results
 from openvalle.hub import find_damaged
 from openvalle.media import read, write
 from openvalle.synth.plan import parse_script
-from openvalle.text.sentences import split_chapters
+from openvalle.text.chapters import split_chapters
 from openvalle.train.loop import LoopConfig, _same_run
 from openvalle.train.state import TrainState, load_checkpoint
 from test_damaged import refused

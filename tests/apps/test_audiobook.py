@@ -15,7 +15,7 @@ from openvalle.errors import AudioError, TextError, UserError
 from openvalle.media import read
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
-from openvalle.text.sentences import Chapter, split_chapters
+from openvalle.text.chapters import Chapter, split_chapters
 
 TEXT = "# One\n\nHi.\n\nI see.\n\nChapter Two: The end\n\nNo."
 

@@ -29,8 +29,8 @@ from openvalle.files import lock_folder, sha256, write_text
 from openvalle.media import format_ending, sound_file, write_error
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
+from openvalle.text.chapters import Chapter
 from openvalle.text.language import UserLexicon
-from openvalle.text.sentences import Chapter
 
 RECORD = "progress.json"  # in the folder of the book, until it is complete
 PART = "chapter.f32"  # samples of the chapter being spoken, float32

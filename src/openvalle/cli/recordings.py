@@ -117,7 +117,7 @@ def book(
     """
     from openvalle.media import format_ending
     from openvalle.synth.plan import to_lexicon
-    from openvalle.text.sentences import split_chapters
+    from openvalle.text.chapters import split_chapters
 
     chapters, words = split_chapters(opt.read_text(None, file), title=file.stem), to_lexicon(lexicon)
     format_ending(None, file_format)

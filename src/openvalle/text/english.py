@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from openvalle.errors import find_choice
+from openvalle.text.abbreviations import goes_on as sentence_goes_on
 from openvalle.text.g2p import keep_one_primary, spell
 from openvalle.text.language import CAPITAL, MORE, PLACEHOLDER, SMALL, UserLexicon, Word
-from openvalle.text.lexicon import DEFAULT, LONGEST, cmu_lexicon, letter, lexicon, plural
+from openvalle.text.lexicon import DEFAULT, LONGEST, cmu_lexicon, letter, lexicon, plural, read_interjection
 from openvalle.text.normalize import normalize
 from openvalle.text.phones import Phones, ask_espeak, is_vowel
 from openvalle.types import VOWELS
@@ -150,10 +151,6 @@ def _loose(word: str, readings: Mapping[str, Phones], before: list[str], after: 
 
 
 log = logging.getLogger(__name__)
-NOT_AN_END = re.compile(  # after these, after one letter or after a number in a list
-    r"(?<![^\s(\[\"'])(?:(?:Dr|Mr|Mrs|Ms|Prof|Rev|Gen|Col|Capt|Lt|Sgt|Sen|Rep|Gov|Hon|St|Mt|Ft|Fr|Maj|Messrs|vs|cf|"
-    r"No|Nos|Vol|Fig|pp?|e\.g|i\.e|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec)|(?:[A-Z]\.)*[A-Z])\.$"
-)
 _LETTERS = rf"[^\W\d_{SMALL}{CAPITAL}{MORE}]+"
 _PART = rf"{_LETTERS}(?:'{_LETTERS})*'?"
 _WORD = re.compile(rf"(?P<given>{PLACEHOLDER.pattern})(?P<ending>'[sS]\b)?|'?{_PART}(?:-{_PART})*")
@@ -176,6 +173,16 @@ class _Token:
     stop: bool  # the sentence ends after it
     letter: bool = False  # one of the letters of a spelled word
     phones: Phones = ()  # if they are given
+
+
+def goes_on(before: str, after: str, is_whole: bool = True) -> bool | None:
+    """Whether a sentence goes on after the full stop that ends `before` (see `FrontEnd`)."""
+    return sentence_goes_on(before + after, 0, len(before), is_whole)
+
+
+def is_word(word: str) -> bool:
+    """Whether a lexicon has the word, in small letters."""
+    return len(word) < LONGEST and (lexicon().lookup(word) is not None or word in cmu_lexicon())
 
 
 def read_out(text: str) -> str:
@@ -269,6 +276,8 @@ def _pronounce(tokens: Sequence[_Token], index: int) -> Phones:
     # at the head of a sentence a capital says nothing: polish, not Polish
     readings = lexicon().lookup(token.text.lower()) if starts and token.text.istitle() else None
     readings = readings or lexicon().lookup(token.text)
+    if not readings and (sound := read_interjection(token.text)):
+        return sound
     if not readings:
         return tuple(phone for part in _CAMEL.split(token.text) for phone in _guess(part))  # iPhone has two parts
     if len(readings) == 1 and token.text.lower() != "lead":

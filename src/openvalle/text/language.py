@@ -52,7 +52,15 @@ def clear_places(text: str) -> str:
 class FrontEnd(Protocol):
     """What reads the texts of one language: a module, or an object."""
 
-    NOT_AN_END: re.Pattern[str]  # matches text before a full stop that does not end a sentence: "Dr", "p"
+    def goes_on(self, before: str, after: str, is_whole: bool = True) -> bool | None:
+        """Whether the sentence goes on after the full stop with which `before` ends: "Dr.", "p.".
+
+        `before`: the beginning of the sentence, or, after a NUL, what is near; `after`: what follows. None: more of it
+        is to come (not `is_whole`) and will decide.
+        """
+
+    def is_word(self, word: str) -> bool:
+        """Whether the language has the word, which is in small letters."""
 
     def read_out(self, text: str) -> str:
         """Return the text with figures, signs and abbreviations in words."""

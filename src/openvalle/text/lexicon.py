@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -61,6 +62,7 @@ class Lexicon:
     def __init__(self, gold: Mapping[str, object], silver: Mapping[str, object]) -> None:
         self._lists = (gold, silver)
         self._read: dict[str, Mapping[str, Phones] | None] = {}
+        self._runs: frozenset[str] = frozenset()
 
     def listed(self) -> list[str]:
         """Return every listed spelling, gold before silver."""
@@ -82,6 +84,13 @@ class Lexicon:
         """Whether the word in capitals is said as letters when it is a noun (US, IT, ID)."""
         found = self._lists[0].get(capitals)
         return isinstance(found, dict) and "NOUN" in found and found["NOUN"] is None
+
+    def can_be_word(self, letters: str) -> bool:
+        """Whether small letters may be said as a word: every three of them stand so in some listed word."""
+        if not self._runs:
+            words = (word for word in self._lists[0] if word.isalpha() and word.islower())
+            self._runs = frozenset(word[at : at + 3] for word in words for at in range(len(word) - 2))
+        return all(letters[at : at + 3] in self._runs for at in range(len(letters) - 2))
 
     def entry(self, word: str) -> dict[str, Phones] | None:
         """Return the listed readings of a word, whatever its case, or None."""
@@ -112,6 +121,30 @@ def cmu_lexicon() -> dict[str, Phones]:
 
 def _unpack(name: str) -> str:
     return gzip.decompress((assets() / "lexicon" / name).read_bytes()).decode("utf-8")
+
+
+_INTERJECTIONS: tuple[tuple[re.Pattern[str], Phones], ...] = tuple(  # sounds that people spell as long as they like
+    (re.compile(spelling), tuple(phones.split()))
+    for spelling, phones in (
+        (r"s+h+", "SH"), (r"p+s+h+", "P SH"), (r"p+s+t+", "P S T"), (r"p+f+t*", "P F T"), (r"b+r{2,}", "B ER1"),
+        (r"g+r{2,}", "G ER1"), (r"z{2,}", "Z"), (r"tsk", "T IH1 S K"), (r"h+m+", "HH M"), (r"m{2,}", "M"),
+        (r"m+h+m+", "M HH M"), (r"m{2,}h+m+", "M HH M"), (r"a+h{2,}|a{2,}h+", "AA1"), (r"o+h{2,}|o{3,}h+", "OW1"),
+        (r"u+h{2,}|u{2,}h+", "AH1"), (r"u+m{2,}", "AH1 M"), (r"e+r+m{1,}", "ER1 M"), (r"e+w{2,}|e{2,}w+", "IY1 UW2"),
+        (r"a+w{2,}|a{2,}w+", "AO1"), (r"o+w{2,}", "AW1"), (r"a+r+g+h+", "AA1 R G"), (r"u+g+h{2,}|u{2,}g+h+", "AH1 G"),
+        (r"w+h*o+a+h*", "W OW1"), (r"o{2,}h+|o{2,}", "UW1"), (r"y+a+y{2,}", "Y EY1"), (r"hu+h+", "HH AH1"),
+        (r"ph?e+w+", "F Y UW1"), (r"e+k{2,}", "IY1 K"), (r"ha(?:ha)+h?", "HH AA1 HH AA1"), (r"n+o{3,}", "N OW1"),
+        (r"he(?:he)+", "HH EH1 HH EH2"), (r"a{2,}", "AA1"), (r"y+e+s{2,}", "Y EH1 S"), (r"s+o{3,}", "S OW1"),
+        (r"o+k{2,}", "OW1 K EY1"),
+    )
+)  # fmt: skip
+
+
+def read_interjection(word: str) -> Phones | None:
+    """Return the phones of a sound such as "shhh" or "brrr", None for other words."""
+    lower = word.lower()
+    if lower[:1] not in "spbgztahmouewyfn" or len(lower) > LONGEST:
+        return None
+    return next((phones for spelling, phones in _INTERJECTIONS if spelling.fullmatch(lower)), None)
 
 
 def letter(spelling: str) -> Phones | None:

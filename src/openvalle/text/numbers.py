@@ -1,7 +1,4 @@
-"""Rules that read figures aloud in English: numbers, money, dates, times, units, telephone numbers.
-
-Each rule is a function from text to text; `openvalle.text.normalize` applies them in order.
-"""
+"""Rules that read figures aloud: numbers as people write them, ordinals, fractions, numerals, years, codes."""
 
 from __future__ import annotations
 
@@ -11,48 +8,32 @@ from functools import lru_cache
 from openvalle.number_words import cardinal_words, ordinal_words
 from openvalle.number_words import figure_words as digits
 from openvalle.number_words import year_words as year
+from openvalle.text.rules import Rule
 
 LONGEST = 15  # figures; a longer number is read figure by figure
-CURRENCIES = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "US$": ("dollar", "dollars", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"),
-    "€": ("euro", "euros", "cent", "cents"),
-    "¥": ("yen", "yen", "sen", "sen"),
-    "₹": ("rupee", "rupees", "paisa", "paise"),
-    "₽": ("rouble", "roubles", "kopeck", "kopecks"),
-    "₩": ("won", "won", "jeon", "jeon"),
-    "¢": ("cent", "cents", "cent", "cents"),
-}
-_CODES = {"USD": "$", "GBP": "£", "EUR": "€", "JPY": "¥", "INR": "₹"}
-_SCALES = {"k": "thousand", "m": "million", "mn": "million", "bn": "billion", "b": "billion", "tn": "trillion"}
-_SCALE = r"hundred|thousand|million|billion|trillion"
-_MONTHS = (
-    *("january", "february", "march", "april", "may", "june", "july"),
-    *("august", "september", "october", "november", "december"),
-)
-_MONTH = r"(?P<month>(?:jan|febr)uary|march|april|may|june|july|august|(?:septem|octo|novem|decem)ber)"
-_AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
-# fmt: off
-_UNITS = {
-    "km": "kilometer", "cm": "centimeter", "mm": "millimeter", "nm": "nanometer", "µm": "micrometer",
-    "m": "meter", "mi": "mile", "ft": "foot", "yd": "yard", "kg": "kilogram", "mg": "milligram", "g": "gram",
-    "lb": "pound", "lbs": "pound", "oz": "ounce", "ml": "milliliter", "mL": "milliliter", "l": "liter",
-    "L": "liter", "gal": "gallon", "s": "second", "sec": "second", "ms": "millisecond", "min": "minute",
-    "h": "hour", "hr": "hour", "hrs": "hour", "kb": "kilobyte", "KB": "kilobyte", "kB": "kilobyte",
-    "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte", "Mbps": "megabit per second", "W": "watt",
-    "Gbps": "gigabit per second", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz",
-    "kW": "kilowatt", "MW": "megawatt", "kWh": "kilowatt-hour", "V": "volt", "kV": "kilovolt", "mA": "milliamp",
-    "dB": "decibel", "mph": "mile per hour", "kph": "kilometer per hour", "km/h": "kilometer per hour",
-    "m/s": "meter per second", "°C": "degree Celsius", "°F": "degree Fahrenheit", "°": "degree",
-    "ha": "hectare", "hp": "horsepower", "psi": "pound per square inch", "rpm": "revolution per minute",
-}
-# fmt: on
-_UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
-_FOLLOWING = re.compile(r"\s*(\S)")
-_UNCHANGED = frozenset({"hertz", "kilohertz", "megahertz", "gigahertz", "horsepower"})
+AMOUNT = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+SCALES = {"k": "thousand", "m": "million", "mn": "million", "bn": "billion", "b": "billion", "tn": "trillion"}
+SCALE = "hundred|thousand|million|billion|trillion"
 _FRACTIONS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
-_ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50}
+# fmt: off
+PARTS = (  # of books and plays, and other things that are counted: what follows is a number without its zeros
+    "Chapter|Part|Book|Act|Scene|Volume|Section|Phase|Type|Stage|Class|Appendix|Article|Title|"
+    "Level|Grade|Figure|Table|Canto|Psalm|Season|Episode|Annex|Division|Lesson|Unit|Module|Track|"
+    "Step|Page|Exercise|Question|Verse|Schedule|Mark|Week|World War|Super Bowl|Category|Tier|"
+    "Round|Version|Disc|Side|Plate|Letter|Sonnet"
+)
+_CODES = (  # words after which figures are said one by one
+    r"(?:zip|postal|post|pin|area|access|security|sort|dialling|dialing|country|pass|verification|confirmation|"
+    r"door|gate|entry|error|status|key|discount|promo|flight)?[ -]?codes?|zip|PIN|postcode|passcode|password|"
+    r"extension|ext\.?|"
+    r"(?:serial|account|phone|telephone|fax|card|routing|tracking|policy|reference|licen[sc]e|passport) "
+    r"(?:number|no\.?)|phone|telephone|tel\.?|mobile|fax|ISBN|IMEI|OTP"
+)
+_STATES = (
+    "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|"
+    "RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC"
+)
+# fmt: on
 
 
 @lru_cache(maxsize=4096)
@@ -68,11 +49,6 @@ def ordinal(number: int) -> str:
     return ordinal_words(number) if number < 10**LONGEST else cardinal(number)
 
 
-def is_over(text: str, end: int) -> bool:
-    """Whether nothing but space follows in the text."""
-    return _FOLLOWING.match(text, end) is None
-
-
 def amount(figures: str) -> str:
     """Return a number such as 1,234.50 or 007 in words."""
     whole, point, rest = figures.replace(",", "").partition(".")
@@ -82,11 +58,54 @@ def amount(figures: str) -> str:
     return f"{spoken} point {digits(rest)}" if point and rest else spoken
 
 
-def telephone(text: str) -> str:
-    """Read telephone numbers and like groups of figures one figure at a time, with a pause between groups."""
-    local = r"(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\) ?|\d{3}[-. ])?\d{3}[-.]\d{4}(?![\w-]|[.,/]\d)"
-    international = r"\+\d[\d -]{6,14}\d(?![\w-])"
-    return re.sub(rf"(?<![\w.,/-])(?:{local}|{international})", _telephone, text)
+def read_range(low: str, high: str) -> str:
+    """Return the two numbers with "to" between them."""
+    return f"{amount(low)} to {amount(high)}"
+
+
+def _decimal_comma(match: re.Match[str]) -> str:
+    return match["whole"].replace(".", "").replace(" ", "") + "." + match["part"]
+
+
+FORMATS = (  # other ways to write a number become 1,234,567.89
+    Rule(
+        "groups of three figures",
+        re.compile(
+            r"(?<![\w.,'])\d{1,3}(?:(?:[ \u00a0\u2009\u202f]\d{3}){2,5}|(?:[\u00a0\u2009\u202f]\d{3}){1,5}| 000"
+            r")(?![\w]|[.,' ]\d)"
+        ),
+        lambda match: ",".join(match[0].split()) if match[0][0] != "0" else match[0],
+        figures=True,
+    ),
+    Rule(
+        "groups of three figures",
+        re.compile(r"(?<![\w.,'])[1-9]\d{0,2}(?:['\u2019]\d{3}){1,5}(?![\w]|['\u2019.,]\d)"),
+        lambda match: re.sub("['\u2019]", ",", match[0]),
+        figures=True,
+    ),
+    Rule(
+        "groups of three figures",
+        re.compile(r"(?<![\w.,'])(?!(?:\d{1,3}\.){3}\d{1,3}(?![\d.]))[1-9]\d{0,2}(?:\.\d{3}){2,5}(?![\w]|[.,]\d)"),
+        lambda match: match[0].replace(".", ","),
+        figures=True,
+    ),
+    Rule(
+        "decimal comma",
+        re.compile(
+            r"(?<![\w.,])(?P<whole>\d{1,3}(?:[. ]\d{3}){1,5}|\d+),(?P<part>\d{1,2})(?=\s?(?:[€£$%]|(?:EUR|CHF|k"
+            r"r|zł|PLN|Euros?|"
+            r"euros?|percent|per cent|million|billion|[kcm]?m|[kmc]?g|[mcd]?l|[kM]?W|°)\b))"
+        ),
+        _decimal_comma,
+        figures=True,
+    ),
+    Rule(
+        "decimal comma",
+        re.compile(r"(?<=€)(?P<blank>\s?)(?P<whole>\d{1,3}(?:\.\d{3}){1,5}|\d+),(?P<part>\d{1,2})(?![\d,])"),
+        lambda match: match["blank"] + _decimal_comma(match),
+        figures=True,
+    ),
+)
 
 
 def _telephone(match: re.Match[str]) -> str:
@@ -94,162 +113,62 @@ def _telephone(match: re.Match[str]) -> str:
     return plus + ", ".join(digits(group) for group in re.findall(r"\d+", match[0]))
 
 
-def money(text: str) -> str:
-    """Read amounts of money, with the sign before or the code after the number."""
-    signs = "|".join(map(re.escape, sorted(CURRENCIES, key=len, reverse=True)))
-    scale = rf"(?: ?(?P<scale>{_SCALE})\b|(?P<short>bn|tn|mn|[kKmMbB])\b)?"
-    text = re.sub(rf"(?P<minus>[-−]?)(?P<sign>{signs}) ?(?P<amount>{_AMOUNT}){scale}", _money, text)  # noqa: RUF001
-    return re.sub(
-        rf"(?<![\w.,])(?P<minus>-?)(?P<amount>{_AMOUNT}){scale} ?(?P<sign>[¢€£]|(?:{'|'.join(_CODES)})\b)", _money, text
-    )
+def _code(match: re.Match[str]) -> str:
+    return f"{match['cue']} {', '.join(digits(group) for group in re.findall(r'[0-9]+', match['figures']))}"
 
 
-def _money(match: re.Match[str]) -> str:
-    sign = _CODES.get(match["sign"], match["sign"])
-    one, many, small_one, small_many = CURRENCIES[sign]
-    minus = "minus " if match["minus"] else ""
-    scale = match["scale"] or _SCALES.get((match["short"] or "").lower())
-    if scale:
-        return f"{minus}{amount(match['amount'])} {scale} {many}"
-    whole, point, rest = match["amount"].replace(",", "").partition(".")
-    if point and len(rest) != 2:
-        return f"{minus}{amount(match['amount'])} {many}"
-    major, minor = int(whole or "0"), int(rest or "0")
-    parts = [f"{amount(whole)} {one if major == 1 else many}"] if major or not minor else []
-    parts += [f"{cardinal(minor)} {small_one if minor == 1 else small_many}"] if minor else []
-    return minus + " and ".join(parts)
-
-
-def dates(text: str) -> str:
-    """Read decades (the 1990s), ISO dates, 3/15/2024 (month first unless it cannot be), and days beside month names."""
-    text = re.sub(r"(?<![\w.,])'?((?:1[1-9]|20)?\d0)'?s\b", _decade, text)
-    text = re.sub(r"(?<![\w-])(\d{4})-(\d{1,2})-(\d{1,2})(?![\w-])", lambda m: _date(m, m[1], m[2], m[3]), text)
-    text = re.sub(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?![\w/])", _read_slashed, text)
-    day = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
-    after = r"(?P<year>,? \d{4})?(?![\w:]|[.,/]\d)"
-    text = re.sub(rf"\b{_MONTH} {day}{after}", lambda m: _read_named_date(m, "{month} {day}"), text, flags=re.I)
-    return re.sub(
-        rf"\b(?P<the>the )?{day} (?:of )?{_MONTH}{after}",
-        lambda m: _read_named_date(m, (m["the"] or "the ") + "{day} of {month}"),
-        text,
-        flags=re.I,
-    )
-
-
-def _read_slashed(match: re.Match[str]) -> str:
-    first, second, spelled = match.groups()
-    if int(first) > 12:
-        first, second = second, first
-    return _date(match, spelled, first, second)
-
-
-def _date(match: re.Match[str], spelled_year: str, month: str, day: str) -> str:
-    if not (1 <= int(month) <= 12 and 1 <= int(day) <= 31):
-        return match[0]
-    number = int(spelled_year)
-    if len(spelled_year) == 2:
-        number += 2000 if number < 70 else 1900  # POSIX: 69 is 2069, but a birth year is likelier from 70 on
-    return f"{_MONTHS[int(month) - 1].capitalize()} {ordinal(int(day))}, {year(number)}"
-
-
-def _read_named_date(match: re.Match[str], form: str) -> str:
-    is_verb = match["month"] in ("may", "march") and not match["year"]  # page 5 may be read
-    if is_verb or not 1 <= int(match["day"]) <= 31:
-        return match[0]
-    spoken = form.format(month=match["month"], day=ordinal(int(match["day"])))
-    return spoken + (f", {year(int(match['year'][-4:]))}" if match["year"] else "")
-
-
-def times(text: str) -> str:
-    """Read 3:45 pm, 15:30, 1:02:03 and 9 a.m."""
-    half = r"(?: ?(?P<half>[AaPp])\.?[Mm]\b(?P<dot>\.?))?"
-    text = re.sub(
-        rf"(?<![\w:.])(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?{half}(?![\w:])", _time, text
-    )
-    return re.sub(
-        r"(?<![\w:.,])(?P<hour>1[0-2]|0?[1-9]) ?(?P<half>[AaPp])\.?[Mm]\b(?P<dot>\.?)",
-        lambda match: f"{cardinal(int(match['hour']))} {_half(match)}",
-        text,
-    )
-
-
-def _half(match: re.Match[str]) -> str:
-    # the full stop of "p.m." also ends the sentence if a capital or nothing follows
-    following = _FOLLOWING.match(match.string, match.end())
-    stop = "." if match["dot"] and (following is None or following[1].isupper()) else ""
-    return f"{match['half'].upper()}-M{stop}"
-
-
-def _time(match: re.Match[str]) -> str:
-    hour, minute = int(match["hour"]), int(match["minute"])
-    if match["second"]:
-        pairs = ((hour, "hour"), (minute, "minute"), (int(match["second"]), "second"))
-        return " ".join(f"{cardinal(n)} {unit}{'' if n == 1 else 's'}" for n, unit in pairs)
-    if minute:
-        spoken = f"{cardinal(hour)} {'oh ' if minute < 10 else ''}{cardinal(minute)}"
-    else:
-        spoken = (
-            cardinal(hour)
-            if match["half"]
-            else f"{cardinal(hour)} o'clock"
-            if 0 < hour <= 12
-            else f"{cardinal(hour)} hundred"
-        )
-    return f"{spoken} {_half(match)}" if match["half"] else spoken
-
-
-def units(text: str) -> str:
-    """Read measures: 5 km, 20°C, 60 mph, 3 m², 5'10\"."""
-    text = re.sub(
-        r"(?<![\w.,'])(\d{1,2})' ?(1[01]|\d)\"",
-        lambda m: f"{_count_units(m[1], 'foot')} {_count_units(m[2], 'inch')}",
-        text,
-    )
-    pattern = rf"(?<![\w.,])(?P<minus>-?)(?P<amount>{_AMOUNT})(?: ?|-)(?P<unit>{_UNIT})(?P<power>[²³]?)(?![\w'/]|\.\d)"
-    return re.sub(pattern, _unit, text)
-
-
-def _unit(match: re.Match[str]) -> str:
-    power = {"²": "square ", "³": "cubic "}.get(match["power"], "")
-    spoken = _count_units(match["amount"], _UNITS[match["unit"]], power)
-    return f"minus {spoken}" if match["minus"] else spoken
-
-
-def _count_units(figures: str, unit: str, power: str = "") -> str:
-    head, _, rest = unit.partition(" ")
-    if figures != "1" and head not in _UNCHANGED:
-        head = {"foot": "feet", "inch": "inches"}.get(head, f"{head}s")
-    return f"{amount(figures)} {power}{head}{' ' + rest if rest else ''}"
-
-
-def fractions(text: str) -> str:
-    """Read 3/4 and 2 1/2; larger parts are read with "over"."""
-    text = re.sub(r"(?<![\w.,/-])24/7(?![\w/]|[.,]\d)", "twenty-four seven", text)
-    return re.sub(r"(?<![\w.,/-])(?:(\d+) )?(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)", _fraction, text)
+_LOCAL = r"(?:\+\d{1,3}[ .-]?|1[-. ])?(?:\(\d{2,4}\) ?|\d{3}[-. ])?\d{3}[-.]\d{4}(?![\w-]|[.,/]\d)"
+_INTERNATIONAL = r"\+\d[\d -]{6,14}\d(?![\w-])"
+_NATIONAL = r"0\d{2,4}(?:[ -]\d{3,4}){1,3}(?![\w-]|[.,/]\d)"
+SINGLY = (
+    Rule(
+        "telephone number",
+        re.compile(rf"(?<![\w.,/-])(?:{_LOCAL}|{_INTERNATIONAL}|{_NATIONAL})"),
+        _telephone,
+        figures=True,
+    ),
+    Rule(
+        "figures said singly",
+        re.compile(
+            rf"(?i)\b(?P<cue>(?:{_CODES})(?: ?:| is| was|,)?) (?P<figures>\d{{3,}}(?:[ -]\d{{2,}})*)(?![\w%]|"
+            rf"[.,:/]\d|-\d)"
+        ),
+        _code,
+        figures=True,
+    ),
+    Rule(
+        "figures said singly",
+        re.compile(
+            r"(?i)\b(?P<cue>call|dial|ring|phone|dialed|dialled|called|text|calling|dialing) "
+            r"(?P<figures>(?:999|988|112|1[01][0189]|[2-9]11)(?! (?:people|of|men|[a-z]+s\b))|\d{3,5}(?:[ -]\d{"
+            r"3,4})+|\d{5,})"
+            r"(?![\w%]|[.,:/]\d)"
+        ),
+        _code,
+        figures=True,
+    ),
+    Rule(
+        "figures said singly",
+        re.compile(rf"\b(?P<cue>{_STATES}) (?P<figures>\d{{5}}(?:-\d{{4}})?)(?![\w-]|[.,]\d)"),
+        _code,
+        figures=True,
+    ),
+)
 
 
 def _fraction(match: re.Match[str]) -> str:
-    whole, top, bottom = match[1], int(match[2]), int(match[3])
-    if bottom < 2 or bottom > 20 or top >= bottom or top == 0:
+    whole, top, bottom = match["whole"], int(match["top"]), int(match["bottom"])
+    if (top, bottom) in ((24, 7), (9, 11), (50, 50), (20, 20)) and not whole:
+        return f"{cardinal(top)} {cardinal(bottom)}"
+    if not match["ending"] and (bottom < 2 or 20 < bottom != 100 or top >= bottom or top == 0):
         spoken = f"{cardinal(top)} over {cardinal(bottom)}"
         return f"{amount(whole)} {spoken}" if whole else spoken
     one, many = _FRACTIONS.get(bottom, (ordinal(bottom), f"{ordinal(bottom)}s"))
+    if bottom == 100:
+        one, many = "hundredth", "hundredths"
     if whole:
         return f"{amount(whole)} and {'a' if top == 1 else cardinal(top)} {one if top == 1 else many}"
     return f"{cardinal(top)} {one if top == 1 else many}"
-
-
-def percent(text: str) -> str:
-    """Read 5 %, 0.5% and 3-4%."""
-    text = re.sub(rf"(?<![\w.,])({_AMOUNT})-({_AMOUNT}) ?%", r"\1 to \2%", text)
-    return re.sub(
-        rf"(?<![\w.,])(-?)({_AMOUNT}) ?%", lambda m: f"{'minus ' if m[1] else ''}{amount(m[2])} percent", text
-    )
-
-
-def ordinals(text: str) -> str:
-    """Read 1st, 22nd and 103rd."""
-    return re.sub(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", _ordinal, text)
 
 
 def _ordinal(match: re.Match[str]) -> str:
@@ -257,28 +176,14 @@ def _ordinal(match: re.Match[str]) -> str:
     return digits(figures) if len(figures) > LONGEST else ordinal(int(figures))
 
 
-def roman(text: str) -> str:
-    """Read Roman numerals after a chapter-like word or a ruler's name (Chapter IV, Henry VIII)."""
-    numeral = r"(?P<numeral>X{0,3}(?:IX|IV|V?I{0,3}))\b(?!['-])"
-    parts = r"(?P<name>(?:Chapter|Part|Book|Act|Scene|Volume|Section|Phase|Type|World War) )(?=[IVX])"
-    rulers = (
-        r"(?P<name>(?:Henry|Louis|Charles|George|Edward|James|William|Elizabeth|Richard|Philip|Napoleon|Pope \w+) )"
+def _years(match: re.Match[str]) -> str:
+    first, last = int(match["first"]), match["last"]
+    spoken = year(first)
+    return (
+        f"{spoken} to {cardinal(int(last)) if len(last) == 2 and last[0] != '0' else year(int(last))}"
+        if last
+        else spoken
     )
-    text = re.sub(rf"\b{parts}{numeral}", lambda m: m["name"] + cardinal(_roman(m["numeral"])), text)
-    return re.sub(
-        rf"\b{rulers}(?=[VX]|II)(?P<the>){numeral}", lambda m: f"{m['name']}the {ordinal(_roman(m['numeral']))}", text
-    )
-
-
-def _roman(numeral: str) -> int:
-    values = [_ROMAN[letter] for letter in numeral]
-    return sum(-value if value < max(values[index:]) else value for index, value in enumerate(values))
-
-
-def years(text: str) -> str:
-    """Read four figures from 1100 to 2099 as years."""
-    pattern = r"(?<![\w.,/:-])((?:1[1-9]|20)\d\d)(?:-((?:1[1-9]|20)?\d\d))?(?![\w/:-]|[.,]\d)"
-    return re.sub(pattern, lambda m: year(int(m[1])) + (f" to {year(int(m[2]))}" if m[2] else ""), text)
 
 
 def _decade(match: re.Match[str]) -> str:
@@ -289,12 +194,84 @@ def _decade(match: re.Match[str]) -> str:
     return re.sub("y$", "ies", spoken) if spoken.endswith("y") else f"{spoken}s"
 
 
-def numbers(text: str) -> str:
-    """Read what figures are left: ranges, decimals, signs, and codes such as 007 figure by figure."""
-    text = re.sub(rf"(?<![\w.,-])({_AMOUNT})-({_AMOUNT})(?![\w-]|[.,]\d)", r"\1 to \2", text)
-    text = re.sub(rf"(?:(?<=^)|(?<=[\s(=<>]))[-](?={_AMOUNT})", "minus ", text)
-    text = re.sub(r"(?<=\d) - (?=\d)", " minus ", re.sub(r"(?<=[A-Za-z])-(?=\d)", " ", text))
-    text = re.sub(r"#(?=\d)", "number ", text)
-    text = re.sub(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " ", text)
-    text = re.sub(r"(?<!\d)\d+(?:\.\d+){2,}", lambda m: " point ".join(amount(part) for part in m[0].split(".")), text)
-    return re.sub(_AMOUNT, lambda m: amount(m[0]), text)
+_YEAR = r"(?:1[1-9]|20)\d\d"
+_SCALED = {"bn": "billion", "mn": "million", "tn": "trillion", "k": "thousand", "m": "million"}
+_COUNTED = (
+    "people|users|customers|views|jobs|followers|subscribers|years|homes|children|copies|downloads|members|workers"
+)
+
+BEFORE_MEASURES = (
+    Rule("decade", re.compile(r"(?<![\w.,])'?((?:1[1-9]|20)?\d0)'?s\b"), _decade, figures=True),
+    Rule(
+        "scale",
+        re.compile(rf"(?<![\w.,])({AMOUNT}) ?(?:(bn|mn|tn)|(k)(?! (?:run|race))|(m)(?= (?:{_COUNTED})))\b"),
+        lambda m: f"{amount(m[1])} {_SCALED[m[2] or m[3] or m[4]]}",
+        figures=True,
+    ),
+)
+RULES = (
+    Rule(
+        "zeros before a number",
+        re.compile(rf"\b(?P<name>{PARTS}|{PARTS.upper()}|{PARTS.lower()}) 0+(?=[1-9])"),
+        lambda match: f"{match['name']} ",
+        figures=True,
+    ),
+    Rule(
+        "fraction",
+        re.compile(
+            r"(?<![\w.,/-])(?:(?P<whole>\d+) )?(?P<top>\d{1,3})/(?P<bottom>\d{1,3})(?P<ending>(?:st|nd|rd|th)s?"
+            r")?(?![\w/]|[.,]\d)"
+        ),
+        _fraction,
+        figures=True,
+    ),
+    Rule("ordinal number", re.compile(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b"), _ordinal, figures=True),
+    Rule(
+        "year",
+        re.compile(rf"(?<![\w.,/:-])(?P<first>{_YEAR})(?:[-/](?P<last>{_YEAR}|\d\d))?(?![\w/:-]|[.,]\d)"),
+        _years,
+        figures=True,
+    ),
+    Rule(
+        "year",
+        re.compile(rf"(?<=[A-Za-z]-)(?P<first>{_YEAR})(?P<last>)(?![\w/:-]|[.,]\d)"),
+        _years,
+        figures=True,
+    ),
+    Rule(
+        "number of a section",
+        re.compile(r"(?<=\b[A-Z])\.(\d+(?:\.\d+)*)"),
+        lambda match: "".join(f" point {amount(part)}" for part in match[1].split(".")),
+        figures=True,
+    ),
+    Rule(
+        "power of ten",
+        re.compile(rf"(?<![\w.,])({AMOUNT})[eE]([+-]?)(\d{{1,3}})\b"),
+        lambda m: f"{amount(m[1])} e {'minus ' if m[2] == '-' else ''}{amount(m[3])}",
+        figures=True,
+    ),
+    Rule(
+        "range",
+        re.compile(rf"(?<![\w.,-])({AMOUNT})-({AMOUNT})(?![\w-]|[.,]\d)"),
+        lambda m: read_range(m[1], m[2]),
+        figures=True,
+    ),
+    Rule("minus", re.compile(rf"(?:(?<=^)|(?<=[\s(=<>]))[-](?={AMOUNT})"), lambda m: "minus ", figures=True),
+    Rule("number after a letter", re.compile(r"(?<=[A-Za-z])-(?=\d)"), lambda m: " ", figures=True),
+    Rule("minus", re.compile(r"(?<=\d) - (?=\d)"), lambda m: " minus ", figures=True),
+    Rule("number sign", re.compile(r"#(?=\d)"), lambda m: "number ", figures=True),
+    Rule("number beside a letter", re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])"), lambda m: " ", figures=True),
+    Rule(
+        "address of a machine",
+        re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w]|\.\d)"),
+        lambda m: " dot ".join(digits(part) for part in m[0].split(".")),
+        figures=True,
+    ),
+    Rule(
+        "figures with points",
+        re.compile(r"(?<!\d)\d+(?:\.\d+){2,}"),
+        lambda m: " point ".join(amount(part) for part in m[0].split(".")),
+        figures=True,
+    ),
+    Rule("number", re.compile(AMOUNT), lambda m: amount(m[0]), figures=True),
+)

@@ -1,4 +1,4 @@
-"""Long text in pieces that a model can speak, each with the pause that belongs after it; a book's chapters.
+"""Long text in pieces that a model can speak, each with the pause that belongs after it.
 
 The words of the pieces, joined, are the words of the text.
 """
@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from openvalle.errors import TextError
-from openvalle.text.language import SMALL, find_language
+from openvalle.text.language import SMALL, FrontEnd, find_language
+from openvalle.text.layout import LINE, join_lines, mark_lines
 from openvalle.types import ENGLISH
 
 # seconds of silence, as readers of audio books leave them
@@ -23,9 +24,9 @@ CLOSERS = "\"')]\u2019\u201d\u00bb"
 _SENTENCE = re.compile(rf"(?<=[.!?\u2026\u3002])[{_CLOSING}]*\s+(?=[{_OPENING}]*[^\Wa-z_{SMALL}]|[{_OPENING}]+\w)")
 _CLAUSE_BEGINS = re.compile(r"\s+[-\u2014\u2013(]\s?\w")
 _SPACE = re.compile(r"\s+")
-_END = re.compile(rf"\n\n(?=\S)|{_SENTENCE.pattern}")  # of a sentence in a text whose spaces are `_even_spaces`
+_END = re.compile(rf"\n\n(?=\S)|{LINE}|{_SENTENCE.pattern}")  # of a sentence in a text whose spaces are `_even_spaces`
 RUN = 4  # budgets that a text may run on without a full stop while it arrives
-_LONGEST_SHORT = 64  # letters that are looked at for such an abbreviation
+_BEFORE, _AFTER = 64, 96  # signs around a full stop that are looked at to tell whether it ends a sentence
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,12 @@ def split(text: str, budget: int = 300, language: str = ENGLISH) -> list[Chunk]:
     if budget < 1:
         raise TextError(f"a chunk cannot have {budget} characters", "give a budget of at least 1")
     chunks: list[Chunk] = []
-    not_an_end = find_language(language).front_end.NOT_AN_END
-    for paragraph in _paragraphs(text):
-        packed = [chunk for chunk in _pack(_sentences(paragraph, not_an_end), budget) if _speakable(chunk.text)]
-        if packed:
-            chunks += [*packed[:-1], Chunk(packed[-1].text, PARAGRAPH)]
+    front_end = find_language(language).front_end
+    for paragraph in _paragraphs("".join(mark_lines([text]))):
+        packed = _pack(_sentences(join_lines(paragraph, front_end.is_word), front_end), budget)
+        spoken = [Chunk(_write_lines(chunk.text), chunk.pause) for chunk in packed if _speakable(chunk.text)]
+        if spoken:
+            chunks += [*spoken[:-1], Chunk(spoken[-1].text, PARAGRAPH)]
     if chunks:
         chunks[-1] = Chunk(chunks[-1].text, NONE)  # nothing follows
     return chunks
@@ -62,17 +64,29 @@ def split_arriving(pieces: Iterable[str], budget: int = 300, language: str = ENG
     `split`, short sentences are not packed together, because nobody knows yet what follows. The last pause stays.
     """
     limit = RUN * budget  # a text without a full stop is cut at a word all the same
-    not_an_end = find_language(language).front_end.NOT_AN_END
+    front_end = find_language(language).front_end
     waiting, seen = "", 0  # no sentence ends before `seen`
-    for piece in _even_spaces(pieces, limit):
-        waiting += piece
-        while True:
-            end, pause, seen = _first_end(waiting, limit, seen, not_an_end)
+    for piece in (*_even_spaces(mark_lines(pieces), limit), None):
+        waiting += piece or ""
+        while waiting:
+            end, pause, seen = _first_end(waiting, limit, seen, front_end, piece is None)
             if not end:
                 break
-            yield from _pack_arrived(waiting[:end], pause, budget)
+            yield from _pack_arrived(waiting[:end], pause, budget, front_end)
             waiting = waiting[end:]
-    yield from _pack_arrived(waiting, NONE, budget)
+    yield from _pack_arrived(waiting, NONE, budget, front_end)
+
+
+def unwrap(text: str, language: str = ENGLISH) -> str:
+    """Return a text that is to be spoken in one go without the line breaks that say nothing."""
+    is_word = find_language(language).front_end.is_word
+    marked = _paragraphs("".join(mark_lines([text])))
+    return "\n\n".join(_write_lines(join_lines(paragraph, is_word)) for paragraph in marked)
+
+
+def _write_lines(text: str) -> str:
+    """Return a text with its `LINE`s as line breaks."""
+    return text.strip(LINE).replace(LINE, "\n")
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -102,44 +116,54 @@ def _even_spaces(pieces: Iterable[str], longest: int) -> Iterator[str]:
                 yield from _parts(_write_space(space) + piece[at : found.start()], longest)
                 space = ""
             run = found.group()
-            space += "\u2029" if _is_blank_line(run) else "\n" if "\n" in run else " "
-            space = "\u2029" if _is_blank_line(space) else "\n" if "\n" in space else " "
+            space = _even_space(space + _even_space(run))
             at = found.end()
         if at < len(piece):
             yield from _parts(_write_space(space) + piece[at:], longest)
             space = ""
 
 
+def _even_space(space: str) -> str:
+    return "\u2029" if _is_blank_line(space) else LINE if LINE in space else "\n" if "\n" in space else " "
+
+
 def _write_space(space: str) -> str:
-    return "\n\n" if space == "\u2029" else " " if space else ""
+    return "\n\n" if space == "\u2029" else space
 
 
 def _parts(text: str, longest: int) -> Iterator[str]:
     return (text[start : start + longest] for start in range(0, len(text), longest))
 
 
-def _pack_arrived(text: str, pause: float, budget: int) -> list[Chunk]:
-    return [chunk for chunk in _pack([Chunk(" ".join(text.split()), pause)], budget) if _speakable(chunk.text)]
+def _pack_arrived(text: str, pause: float, budget: int, front_end: FrontEnd) -> list[Chunk]:
+    packed = _pack([Chunk(join_lines(text, front_end.is_word), pause)], budget)
+    return [Chunk(_write_lines(chunk.text), chunk.pause) for chunk in packed if _speakable(chunk.text)]
 
 
-def _first_end(text: str, limit: int, seen: int, not_an_end: re.Pattern[str]) -> tuple[int, float, int]:
+def _first_end(text: str, limit: int, seen: int, front_end: FrontEnd, is_whole: bool) -> tuple[int, float, int]:
     """Return where the first sentence after `seen` ends, the pause after it, and from where to look next time.
 
-    The end is 0 while it can still change.
+    The end is 0 while it can still change; `is_whole`: nothing more arrives.
     """
     for match in _END.finditer(text, seen, limit):
         is_paragraph = _is_blank_line(match.group())
-        if is_paragraph or not _goes_on(text, match.start(), not_an_end):
+        goes_on = None if is_paragraph else _goes_on(text, 0, match.start(), front_end, is_whole)
+        if is_paragraph or match.group() == LINE or goes_on is False:
             return match.end(), PARAGRAPH if is_paragraph else SENTENCE, 0
+        if goes_on is None:
+            return 0, NONE, seen
         seen = match.end()
     if len(text) < limit:
         return 0, NONE, seen
     return (text.rfind(" ", 0, limit) + 1 or limit), NONE, 0
 
 
-def _goes_on(text: str, end: int, not_an_end: re.Pattern[str]) -> bool:
-    """Whether the full stop before `end` does not end the sentence."""
-    return not_an_end.search(text, max(0, end - _LONGEST_SHORT), end) is not None
+def _goes_on(text: str, start: int, end: int, front_end: FrontEnd, is_whole: bool = True) -> bool | None:
+    """Whether the full stop before `end` does not end the sentence that begins at `start`; None: not yet known."""
+    first = max(start, end - _BEFORE)
+    near = text[first : end + _AFTER].replace("\n", " ")
+    head = near[: end - first] if first == start else "\0" + near[: end - first]
+    return front_end.goes_on(head, near[end - first :], is_whole or len(text) >= end + _AFTER)
 
 
 def _speakable(text: str) -> bool:
@@ -147,15 +171,16 @@ def _speakable(text: str) -> bool:
     return any(unicodedata.category(sign)[0] in "LN" or unicodedata.category(sign) in ("Sm", "Sc") for sign in text)
 
 
-def _sentences(paragraph: str, not_an_end: re.Pattern[str]) -> list[Chunk]:
-    text = " ".join(paragraph.split())
-    groups: list[list[str]] = []
-    for piece in _cut(text, (match.end() - 1 for match in _SENTENCE.finditer(text))):
-        if groups and _goes_on(groups[-1][-1], len(groups[-1][-1]), not_an_end):
-            groups[-1].append(piece)
-        else:
-            groups.append([piece])
-    return [Chunk(" ".join(group), SENTENCE) for group in groups]
+def _sentences(paragraph: str, front_end: FrontEnd) -> Iterator[Chunk]:
+    """Yield the sentences of a paragraph on one line; what ends with a `LINE` keeps it."""
+    for line in paragraph.split(LINE):
+        start = 0
+        for match in _SENTENCE.finditer(line):
+            if not _goes_on(line, start, match.start(), front_end):
+                yield Chunk(line[start : match.end()].strip(), SENTENCE)
+                start = match.end()
+        if line[start:].strip():
+            yield Chunk(line[start:].strip() + LINE, SENTENCE)
 
 
 def _clauses(text: str) -> list[str]:
@@ -187,7 +212,8 @@ def _pack(pieces: Iterable[Chunk], budget: int) -> list[Chunk]:
         if len(piece.text) > budget:
             packed += _pack(_weaker(piece, budget), budget)
         elif packed and len(packed[-1].text) + 1 + len(piece.text) <= budget:
-            packed[-1] = Chunk(f"{packed[-1].text} {piece.text}", piece.pause)
+            blank = "" if packed[-1].text.endswith(LINE) else " "
+            packed[-1] = Chunk(f"{packed[-1].text}{blank}{piece.text}", piece.pause)
         else:
             packed.append(piece)
     return packed
@@ -203,48 +229,3 @@ def _weaker(piece: Chunk, budget: int) -> list[Chunk]:
     else:
         parts, pause = [piece.text[start : start + budget] for start in range(0, len(piece.text), budget)], NONE
     return [*(Chunk(part, pause) for part in parts[:-1]), Chunk(parts[-1], piece.pause)]
-
-
-# "# Title" (Markdown), or a short line of its own that begins with Chapter, Part, Prologue and so on
-_MARKED = re.compile(r"#{1,3}[ \t]+(\S)([^\n]*)")
-_NAMED = re.compile(
-    r"(?:(?:chapter|book|part)\s+(?:\d+|[ivxlcdm]+|[a-z]+(?:-[a-z]+)?)\b|prologue\b|epilogue\b|preface\b)[^\n]{0,60}",
-    re.I,
-)
-_SENTENCE_END = re.compile(r"[.!?,;]\"?$")
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """One chapter. `text` begins with the heading, which is spoken, too."""
-
-    title: str
-    text: str
-
-
-def split_chapters(text: str, title: str = "Text") -> list[Chapter]:
-    """Return the chapters in order; a text without headings is one, called `title`. `TextError` for no text at all.
-
-    A heading stands between empty lines. What comes before the first one is a chapter called `title`.
-    """
-    found: list[tuple[str, list[str]]] = [(title, [])]
-    for paragraph in re.split(r"\n\s*\n|\f", text.replace("\r\n", "\n")):
-        heading = read_heading(paragraph.strip())
-        if heading is not None:
-            found.append((heading, [heading]))
-        elif paragraph.strip():
-            found[-1][1].append(paragraph.strip("\n"))
-    chapters = [Chapter(name, "\n\n".join(paragraphs)) for name, paragraphs in found if paragraphs]
-    if not chapters:
-        raise TextError("the book is empty", "give a file with text in it")
-    return chapters
-
-
-def read_heading(paragraph: str) -> str | None:
-    """Return the title if the paragraph is a heading."""
-    if match := _MARKED.fullmatch(paragraph):
-        return match[1] + match[2].rstrip("#").rstrip(" \t")
-    is_sentence = _SENTENCE_END.search(paragraph) and len(paragraph.split()) > 2
-    if _NAMED.fullmatch(paragraph) and not is_sentence:
-        return paragraph.rstrip(".")
-    return None

@@ -1,0 +1,91 @@
+"""What is written and how a careful narrator says it, kind by kind: readings.tsv, a case a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from openvalle.text.language import phonemize
+from openvalle.text.normalize import explain, normalize
+from openvalle.text.sentences import split, split_arriving
+
+LINES = (Path(__file__).parent / "readings.tsv").read_text(encoding="utf-8").splitlines()
+CASES = [line.split("\t") for line in LINES if line and not line.startswith("# ")]
+
+
+@pytest.mark.parametrize(("written", "spoken"), CASES)
+def test_readings(written: str, spoken: str) -> None:
+    assert normalize(written).text == spoken
+    assert explain(written)[0] == spoken
+
+
+@pytest.mark.parametrize("written", [written for written, _ in CASES])
+def test_reading_does_not_depend_on_where_a_line_is_broken(written: str) -> None:
+    """Every blank of a sentence may be a line break: on the way of `say` and on that of a stream."""
+    text = f"So it is. {written} There it was."
+    said = [word.text for word in phonemize(" ".join(chunk.text for chunk in split(text)))]
+    for at, sign in enumerate(text):
+        if sign == " ":
+            broken = f"{text[:at]}\n{text[at + 1 :]}"
+            assert read_pieces(split(broken)) == said, broken
+            assert read_pieces(split_arriving(list(broken))) == said, broken
+
+
+def read_pieces(chunks) -> list[str]:
+    return [word.text for word in phonemize(" ".join(chunk.text for chunk in chunks))]
+
+
+def marked(text: str) -> str:
+    """Return the words with a bar for each pause."""
+    words = [word for chunk in split(text, 200) for word in [*phonemize(chunk.text), None]]
+    return (
+        " ".join(word.text + "|" * word.pause if word else "/" for word in words).replace("| /", "|").replace(" /", "|")
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("1) Mix\n2) Bake\n3) Eat", "one| Mix| two| Bake| three| Eat|"),
+        ("Bring:\n  * tea\n  * milk", "Bring| tea| milk|"),
+        ("+ one\n+ two", "one| two|"),
+        ("# News\nIt rained.\n## More\nIt snowed.", "News| It rained| More| It snowed|"),
+        ("Milk\nEggs\nBread", "Milk| Eggs| Bread|"),
+        ("He met\nJohn Smith in\nParis, where\nhe lived.", "He met John Smith in Paris| where he lived|"),
+        ("| tea | milk |\n|---|---|\n| two | one |", "tea| milk| two| one|"),
+        ("a well-\nknown re-\ncord of Thut-\nmose", "a well known record of Thutmose|"),
+        ("four- \nor five-year plans", "four or five year plans|"),
+        ("A quiet\u00ad\nly said word.", "A quietly said word|"),
+        ("<p>One.</p><p>Two &amp; three</p>", "One| Two and three|"),
+        ("> He wrote this\n> to me.", "He wrote this to me|"),
+    ],
+)
+def test_lines(written: str, spoken: str) -> None:
+    assert marked(written) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("See p. 5 and pp. 7-9 there. Go on.", ["See p. 5 and pp. 7-9 there.", "Go on."]),
+        (
+            "It is the U.S. Army. He left the U.S. It rained.",
+            ["It is the U.S. Army.", "He left the U.S.", "It rained."],
+        ),
+        ("At 5 p.m. Monday he came. At 6 p.m. He left.", ["At 5 p.m. Monday he came.", "At 6 p.m.", "He left."]),
+        ('He said "Wait." Then he ran.', ['He said "Wait."', "Then he ran."]),
+        ("He went (slowly. Very.) Then he ran.", ["He went (slowly.", "Very.)", "Then he ran."]),
+        ("Plan B. It works. J. R. Dale saw it.", ["Plan B.", "It works.", "J. R. Dale saw it."]),
+        ("They sell to Hill Corp. It grew.", ["They sell to Hill Corp.", "It grew."]),
+        ("It costs $3.50. No. 5 is out. No. I mean it.", ["It costs $3.50.", "No. 5 is out.", "No.", "I mean it."]),
+        (
+            "He lives on Elm St. Then he moved to St. Louis. Fine.",
+            ["He lives on Elm St.", "Then he moved to St. Louis.", "Fine."],
+        ),
+    ],
+)
+def test_streams_are_cut_at_the_ends_of_sentences_only(text: str, sentences: list[str]) -> None:
+    for size in (1, 2, 3, 7, len(text)):
+        pieces = [text[at : at + size] for at in range(0, len(text), size)]
+        assert [chunk.text for chunk in split_arriving(pieces, 200)] == sentences
