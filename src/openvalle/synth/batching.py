@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from openvalle.decode.ar import ARResult, ARStep, Draw
@@ -84,6 +85,8 @@ class Batcher:
         self.jobs, self.most_waiting = jobs or rows, waiting
         self._changed = threading.Condition()
         self._jobs: set[Job] = set()  # running
+        self._ready: SimpleQueue[Job | None] = SimpleQueue()  # of them those that no thread has taken yet
+        self._threads = 0
         self._waiting: deque[Job] = deque()
         self._counts = {"served": 0, "failed": 0, "cancelled": 0}
         self._seconds = USUAL_SECONDS  # that a job takes, of late
@@ -112,8 +115,7 @@ class Batcher:
             if self._is_closed:
                 raise Closed
             if len(self._jobs) < self.jobs:
-                self._jobs.add(job)
-                threading.Thread(target=self._work, args=(job,), name="openvalle-job", daemon=True).start()
+                self._start(job)
             elif len(self._waiting) < self.most_waiting:
                 self._waiting.append(job)
             else:
@@ -130,23 +132,39 @@ class Batcher:
             rest = [*self._waiting, *self._jobs]
         for job in rest:
             job.cancel()
+        for _ in range(self._threads):
+            self._ready.put(None)
         self._decoder.close()
         return is_over
 
-    def _work(self, job: Job) -> None:
-        """Run a job, then those that wait; the thread ends when none does."""
-        following: Job | None = job
-        while following is not None:
-            self._running.caller, started = following.caller, time.monotonic()
-            following.run(self.synthesizer)
-            with self._changed:
-                self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
-                self._count(following)
-                self._jobs.remove(following)
-                following = self._waiting.popleft() if self._waiting else None
-                if following is not None:
-                    self._jobs.add(following)
-                self._changed.notify_all()
+    def _start(self, job: Job) -> None:
+        """Give a job to a thread. Threads stay: what libraries keep for each would add up."""
+        if self._threads == len(self._jobs):
+            threading.Thread(target=self._work, name="openvalle-job", daemon=True).start()
+            self._threads += 1
+        self._jobs.add(job)
+        self._ready.put(job)
+
+    def _work(self) -> None:
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """Run a job when there is one, and start one of those that wait; return False when there will be none."""
+        job = self._ready.get()
+        if job is None:
+            return False
+        started = time.monotonic()
+        self._running.caller = job.caller
+        job.run(self.synthesizer)
+        with self._changed:
+            self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
+            self._count(job)
+            self._jobs.remove(job)
+            if self._waiting:
+                self._start(self._waiting.popleft())
+            self._changed.notify_all()
+        return True
 
     def _withdraw(self, job: Job) -> None:
         """Take a job that was cancelled out of the queue, and its rows out of the decoder."""
