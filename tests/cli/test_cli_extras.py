@@ -22,7 +22,7 @@ SOURCE = Path(package.__file__).parent
 PROJECT = Path(__file__).parents[2]
 REQUIRED = {"torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", "rich", "yaml"}
 MODULES = {"faster-whisper": "faster_whisper", "webrtcvad-wheels": "webrtcvad", "phonemizer-fork": "phonemizer"}
-FOR_TESTERS = {"openai", "schemathesis", "pytest", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML"}
+FOR_TESTERS = {"openai", "httpx", "schemathesis", "pytest", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML"}
 
 
 def optional_imports() -> set[str]:

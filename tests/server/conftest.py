@@ -7,19 +7,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
-import httpx
-import openai
 import pytest
 
-pytest.importorskip("fastapi")
+if all(find_spec(name) for name in ("fastapi", "httpx", "openai")):
+    import httpx
+    import openai
 
-from openvalle.server.app import create_app
-from openvalle.server.orders import Server, Settings
-from openvalle.server.run import listen, make_server
-from openvalle.synth.synthesizer import Synthesizer
-from openvalle.synth.voice import Voice
+    from openvalle.server.app import create_app
+    from openvalle.server.orders import Server, Settings
+    from openvalle.server.run import listen, make_server
+    from openvalle.synth.synthesizer import Synthesizer
+    from openvalle.synth.voice import Voice
+else:  # `make test` installs them
+    collect_ignore_glob = ["test_*.py"]
 
 PATIENCE = 60.0  # seconds
 
