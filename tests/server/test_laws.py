@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import random
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -181,6 +182,18 @@ def detector() -> Detector:
 def test_the_watermark_is_in_every_door(busy, detector: Detector, clip_path, door: str) -> None:
     found = detector.detect(read_sound(DOORS[door](busy.http(), clip_path.read_bytes())))
     assert found.score > HEARD, found
+
+
+def test_the_watermark_is_in_home_assistants_door(busy, detector: Detector) -> None:
+    with socket.create_connection(("127.0.0.1", busy.wyoming), timeout=60) as client, client.makefile("rwb") as file:
+        file.write(json.dumps({"type": "synthesize", "data": {"text": MARKED}}).encode() + b"\n")
+        file.flush()
+        sound, event = b"", {"type": ""}
+        while event["type"] != "audio-stop":
+            event = json.loads(file.readline())
+            file.read(event["data_length"])
+            sound += file.read(event["payload_length"])
+    assert detector.detect(read_sound(sound)).score > HEARD
 
 
 def test_without_the_watermark_none_is_found(synthesizer, buzz, detector: Detector) -> None:

@@ -44,7 +44,7 @@ def test_head_tells_what_get_would(served, link: str) -> None:
         assert head.headers[name] == got.headers[name]
 
 
-@pytest.mark.parametrize("path", ["/openapi.json", "/health", "/v1/models", "/v1/audio/voices"])
+@pytest.mark.parametrize("path", ["/", "/openapi.json", "/health", "/v1/models", "/v1/audio/voices"])
 def test_head_is_answered_wherever_get_is(served, path: str) -> None:
     with served.http() as client:
         assert client.head(path, headers=HEADERS).status_code == client.get(path).status_code == 200
