@@ -190,15 +190,15 @@ def test_records_of_training_are_read_or_one_line(damage, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"chapter": -1}, {"chapter": 10**15}, {"lines": [{"end": -5}]}, {"lines": 7}, {"chapters": {"x": 1}}, {"more": 1}],
+    [{"files": {"x": {"key": "a", "digest": "b", "samples": -1}}}, {"files": 7}, {"files": {"x": 1}}, {"more": 1}, {}],
 )
 def test_a_damaged_record_of_a_book_is_one_line(change, tiny_model, tiny_voice, tmp_path):
     book, out = tmp_path / "x.txt", tmp_path / "out"
     book.write_text("# One\n\nHi.\n")
     voice = tiny_voice.save(tmp_path / "v.safetensors")
     out.mkdir()
-    (out / "progress.json").write_text(json.dumps({"settings": "x"} | change))
-    refused("book", str(book), "-o", str(out), "-m", str(tiny_model), "-v", str(voice), "--resume")
+    (out / "book.json").write_text(json.dumps({"settings": "x"} | change))
+    refused("book", str(book), "-o", str(out), "-m", str(tiny_model), "-v", str(voice))
 
 
 def test_a_damaged_mp3_is_read_without_a_word_of_its_decoder(spoken, tmp_path):

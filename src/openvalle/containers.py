@@ -68,6 +68,19 @@ def decode(file: BinaryIO, container: str, label: str, max_seconds: float) -> tu
     return np.ascontiguousarray(frames, np.float32), rate or 1
 
 
+def read_metadata(file: BinaryIO, container: str, label: str) -> dict[str, str]:
+    """Return the tags of a container, as FFmpeg names them; raises as `decode` does."""
+    try:
+        import av
+    except ImportError:
+        raise MissingExtra("av (PyAV)", "media") from None
+    try:
+        with av.open(file, "r", format=container, io_open=_nothing_else, metadata_errors="replace") as source:
+            return {key: value for key, value in source.metadata.items() if value}
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise AudioError(f"cannot read {label} as audio ({error})", "convert it to WAV or FLAC") from None
+
+
 def _nothing_else(*_: object, **__: object) -> NoReturn:
     raise PermissionError("a recording may not name another file")
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from openvalle.audio import RATE, Audio, check_length, check_samples, resample
-from openvalle.containers import decode, detect_container, with_length
+from openvalle.containers import decode, detect_container, read_metadata, with_length
 from openvalle.errors import AudioError
 from openvalle.files import Place, atomic_path, final_path, likely_path
 from openvalle.pipes import STDOUT, is_stdout
@@ -275,8 +275,8 @@ def read_tags(path: str | Path) -> dict[str, str]:
     """Return the tags of a sound file, as `open_sound` names them; `AudioError` if it cannot be read."""
     path = Path(path)
     with _open(path) as file:
-        if detect_container(file.peek(16)[:16]):
-            return {}  # nothing that was made here is in one of these
+        if container := detect_container(file.peek(16)[:16]):
+            return read_metadata(file, container, str(path))
         with _open_sound(path, file) as sound:
             return {key: value for key, value in sound.copy_metadata().items() if value}
 

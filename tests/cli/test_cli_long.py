@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvalle.media import read
+from book_samples import make_epub, make_png
+from openvalle.media import read, read_tags
 
 BOOK = "# One\n\nHi.\n\n# Two\n\nNo."
 
@@ -34,10 +35,7 @@ def test_book_prints_chapters_and_playlist(openvalle, options) -> None:
     run = openvalle("book", "tale.txt", "--format", "mp3", *options)
     assert (run.code, run.err) == (0, "")
     assert run.out.split() == ["tale/01-one.mp3", "tale/02-two.mp3", "tale/playlist.m3u8"]
-    again = openvalle("book", "tale.txt", "--format", "mp3", *options)
-    assert (again.code, again.err.count("\n")) == (2, 1)
-    assert "--resume" in again.err
-    resumed = openvalle("book", "tale.txt", "--format", "mp3", "--resume", "--json", *options)
+    resumed = openvalle("book", "tale.txt", "--format", "mp3", "--json", *options)
     result = json.loads(resumed.out)
     assert [row["title"] for row in result["chapters"]] == ["One", "Two"]
     seconds = sum(read(row["path"]).seconds for row in result["chapters"])
@@ -46,14 +44,69 @@ def test_book_prints_chapters_and_playlist(openvalle, options) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(("none.txt",), "cannot read"), (("empty.txt",), "the book is empty"), (("a.txt", "--format", "xyz"), "xyz")],
+    [
+        (("none.txt",), "cannot read"),
+        (("empty.txt",), "the book is empty"),
+        (("a.txt", "--format", "xyz"), "xyz"),
+        (("a.txt", "--loudness", "-3"), "give LUFS from -23 to -18"),
+        (("a.txt", "--chapters", "2"), "choose from 1 to 1"),
+        (("a.txt", "--chapters", "x-y"), "no chapters 'x-y'"),
+        (("a.txt", "--cover", "a.txt"), "neither JPEG nor PNG"),
+        (("a.txt", "--markup", "xyz"), "xyz"),
+        (("a.txt", "-o", "folder.m4b"), "is a folder"),
+        (("bomb.epub",), "damaged"),
+    ],
 )
 def test_book_that_cannot_be_read(openvalle, options, arguments: tuple[str, ...], said: str) -> None:
     Path("empty.txt").write_text("\n\n")
     Path("a.txt").write_text("Hi.")
+    Path("folder.m4b").mkdir()
+    Path("bomb.epub").write_bytes(b"PK\x03\x04" + bytes(100))
     run = openvalle("book", *arguments, *options)
     assert (run.code, run.err.count("\n")) == (2, 1), run.err
     assert said in run.err
+
+
+def test_list_shows_what_is_read_and_what_is_left_out(openvalle) -> None:
+    make_epub(Path("mill.epub"), [("One", "It was late."), ("Two", "No.")])
+    run = openvalle("book", "mill.epub", "--list")
+    assert run.out.splitlines() == [
+        "The Mill, by A. Writer",
+        "   -  The Mill (front matter: left out), 4 words, about 1 min",
+        "   1  One, 4 words, about 1 min",
+        "   2  Two, 2 words, about 1 min",
+    ]
+    rows = json.loads(openvalle("book", "mill.epub", "--list", "--front-matter", "--chapters", "2-", "--json").out)
+    assert [row["number"] for row in rows["chapters"]] == [None, 2, 3]
+
+
+def test_an_epub_becomes_an_m4b_and_its_marks_are_found(openvalle, options) -> None:
+    pytest.importorskip("av")
+    make_epub(Path("mill.epub"), [("One", "Hi."), ("Zwyxl", "No.")], make_png())
+    run = openvalle("book", "mill.epub", "-o", "mill.m4b", "--title", "Another", *options)
+    assert (run.code, run.out) == (0, "mill.m4b\n")
+    assert "mill.unsure.tsv" in run.err
+    assert "Zwyxl\t" in Path("mill.unsure.tsv").read_text()
+    assert read_tags("mill.m4b")["title"] == "Another"
+    assert json.loads(openvalle("detect", "mill.m4b", "--json").out)["metadata"]["model"] == "tiny"
+    checked = openvalle("book", "mill.epub", "--check", "-o", "other.m4b", *options)
+    assert checked.out == "other.unsure.tsv\n"
+
+
+def test_a_text_on_standard_input_and_a_second_voice(openvalle, options, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'"Hi," he said.')))
+    run = openvalle("book", "-", "--quotes", options[-1], "--loudness", "off", "--json", *options)
+    assert run.code == 0, run.err
+    assert json.loads(run.out)["path"] == "book/playlist.m3u8"
+
+
+@pytest.mark.parametrize("kind", ["epub", "pdf"])
+def test_say_names_the_command_for_books(openvalle, kind: str) -> None:
+    path = Path(f"mill.{kind}")
+    make_epub(path, [("One", "Hi.")]) if kind == "epub" else path.write_bytes(b"%PDF-1.4\n")
+    run = openvalle("say", "-f", path)
+    assert (run.code, run.err.count("\n")) == (2, 1)
+    assert f"run: openvalle book mill.{kind}" in run.err
 
 
 def streamed(openvalle, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> bytes:

@@ -353,7 +353,7 @@ def test_media_are_read(tmp_path: Path, spoken: Audio, name: str, codec: str, ra
     scale = np.linalg.norm(audio.samples[:count]) * np.linalg.norm(spoken.samples[:count])
     assert like.max() / scale > 0.8
     assert read_header(path).rate == rate
-    assert read_tags(path) == {}
+    assert "comment" not in read_tags(path)
     assert len(read_frames(path, start=1.0, seconds=0.5)[0]) == rate // 2
     with pytest.raises(AudioError, match="more than 2 s"):
         read(path, max_seconds=2)

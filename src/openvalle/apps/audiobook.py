@@ -1,134 +1,85 @@
-"""A book -> a folder of sound files, one per chapter, and a playlist; in constant memory, and resumable.
+"""A book -> an M4B with chapters, or a folder of sound files, one per chapter, and a playlist; in constant memory.
 
-The chapter being spoken is kept as plain samples beside a record of how far it is, written after every line, once the
-line is on the disk. A line depends on its text, the voice and the seed alone, so a book that was interrupted and
-resumed is the uninterrupted one, sample for sample, and a chapter is what `say` gives for its text. The record is
-believed where the sound on the disk has its digest: what is missing, shorter or changed is spoken again.
+What was spoken is kept (`openvalle.apps.narration`), so a book that was interrupted is, once it is complete, the same,
+sample for sample, as one that was spoken in one go. Between its silences and but for its gain, a chapter is what `say`
+gives for its text.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from pydantic import Field
 
+from openvalle.apps.m4b import Track, require_av, write_m4b
+from openvalle.apps.narration import Narrator, Reading, SpokenChapter, digest
+from openvalle.apps.readers.book import Book
+from openvalle.apps.sentence_store import SentenceStore
 from openvalle.audio import Audio
 from openvalle.config import Config
-from openvalle.decode.ar import AROptions
-from openvalle.errors import ConfigError, UserError
-from openvalle.files import lock_folder, sha256, write_text
+from openvalle.errors import ConfigError, TextError, UserError
+from openvalle.files import atomic_path, lock_folder, sha256, write_text
 from openvalle.media import format_ending, sound_file, write_error
 from openvalle.synth.synthesizer import Synthesizer
-from openvalle.synth.voice import Voice
 from openvalle.text.chapters import Chapter
-from openvalle.text.language import UserLexicon
 
-RECORD = "progress.json"  # in the folder of the book, until it is complete
-PART = "chapter.f32"  # samples of the chapter being spoken, float32
-PLAYLIST = "playlist.m3u8"
-BLOCK = 1 << 20  # samples copied at a time
-BYTES = 4  # of a sample
+M4B = (".m4b", ".m4a")
+RECORD = "book.json"  # in the folder of the work
+SENTENCES = "sentences"  # the folder of the spoken sentences in it
+PLAYLIST, DOUBTS = "playlist.m3u8", "unsure.tsv"
 
 log = logging.getLogger(__name__)
 
 
-class FinishedSentence(Config):
-    """A sentence on the disk: where its samples end in the chapter, and their digest."""
+class FinishedFile(Config):
+    """The sound file of a chapter. `key`: digest of all that it depends on; `digest`: of the file itself."""
 
-    end: int = Field(ge=0)
+    key: str
     digest: str
-
-
-class FinishedChapter(Config):
-    """A chapter that is complete."""
-
     samples: int = Field(ge=0)
-    digest: str  # of its file
 
 
-class Progress(Config):
-    """How far a book is. `settings`: digest of all that its sound depends on."""
+class Record(Config):
+    """What a folder holds. `settings`: digest of voice, model and seed, by which another book is told."""
 
     settings: str
-    chapters: dict[int, FinishedChapter] = Field(default_factory=dict)  # that are complete, by number from 0
-    chapter: int = 0  # the one that is being spoken
-    lines: tuple[FinishedSentence, ...] = ()  # of that one
+    files: dict[str, FinishedFile] = Field(default_factory=dict)  # by name
+
+
+@dataclass(frozen=True)
+class Audiobook:
+    """What was written. `path`: the M4B or the playlist; `titles`, `lengths` (seconds) and, in a folder, `files` of
+    the chapters; `doubts`: the report of readings that are not sure, None if there are none."""
+
+    path: Path
+    titles: tuple[str, ...]
+    lengths: tuple[float, ...]
+    files: tuple[Path, ...]
+    doubts: Path | None
 
     @property
-    def samples(self) -> int:
-        """Samples of the chapter being spoken."""
-        return self.lines[-1].end if self.lines else 0
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return sum(self.lengths)
 
 
-@dataclass(frozen=True)
-class Book:
-    """What was written."""
-
-    playlist: Path
-    chapters: tuple[Path, ...]
-    seconds: float
+def is_single_file(place: Path) -> bool:
+    """Return True if a book becomes one file there, and no folder."""
+    return place.suffix.lower() in M4B
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a book is spoken."""
-
-    voice: Voice
-    seed: int
-    options: AROptions
-    file_format: str = "flac"
-    markup: str = "auto"
-    lexicon: UserLexicon = field(default_factory=dict)  # pronunciations that come before all others
+def work_folder(place: Path) -> Path:
+    """Return where the spoken sentences of a book are kept: in its folder, or beside its M4B."""
+    return place.with_suffix(".parts") if is_single_file(place) else place
 
 
-def speak_book(
-    synthesizer: Synthesizer,
-    chapters: Sequence[Chapter],
-    folder: str | Path,
-    reading: Reading,
-    *,
-    resume: bool = False,
-    show: Callable[[str], None] = lambda message: None,
-) -> Book:
-    """Speak all chapters into files in `folder`; return their paths.
-
-    With `resume`, files of the book that are missing or were changed are spoken again. Raises `UserError` if the folder
-    holds a book already and `resume` is not asked for, or one that was begun with another text, voice, model, seed or
-    format, or if another process is at it; `AudioError` if the disk is full (then go on with `resume`).
-    """
-    folder = Path(folder)
-    ending = format_ending(None, reading.file_format)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file", "give the name of a folder")
-    with lock_folder(folder):
-        progress = _read_progress(folder, _digest_settings(synthesizer, chapters, reading), resume)
-        paths = [folder / name for name in file_names(chapters, ending)]
-        kept = {number: done for number, done in progress.chapters.items() if number < len(chapters)}
-        for number, path in enumerate(paths):
-            if number in kept and not (path.is_file() and sha256(path) == kept[number].digest):
-                log.warning("%s is missing or was changed; it is spoken again", path)
-                del kept[number]
-        progress = progress.model_copy(update={"chapters": kept})
-        missing = [number for number in range(len(chapters)) if number not in kept]
-        for number in sorted(missing, key=lambda number: number != progress.chapter):  # the one that was begun first
-            show(f"chapter {number + 1} of {len(chapters)}: {chapters[number].title}")
-            progress = _speak_chapter(synthesizer, chapters[number], number, paths[number], reading, progress, show)
-        seconds = [progress.chapters[number].samples / synthesizer.rate for number in range(len(chapters))]
-        lines = ["#EXTM3U"]
-        for chapter, path, length in zip(chapters, paths, seconds, strict=True):
-            lines += [f"#EXTINF:{length:.0f},{' '.join(chapter.title.split())}", path.name]
-        write_text(folder / PLAYLIST, "\n".join(lines) + "\n")
-        (folder / PART).unlink(missing_ok=True)
-    return Book(folder / PLAYLIST, tuple(paths), sum(seconds))
+def doubts_path(place: Path) -> Path:
+    """Return where the report of readings that are not sure is: in the folder, or beside the M4B."""
+    return place.with_suffix(f".{DOUBTS}") if is_single_file(place) else place / DOUBTS
 
 
 def file_names(chapters: Sequence[Chapter], ending: str) -> list[str]:
@@ -139,123 +90,169 @@ def file_names(chapters: Sequence[Chapter], ending: str) -> list[str]:
     return [name + ending for name in names]
 
 
-def _digest_settings(synthesizer: Synthesizer, chapters: Sequence[Chapter], reading: Reading) -> str:
-    """Return a digest of all that the sound depends on."""
-    voice = reading.voice
-    parts = [
-        synthesizer.describe(),
-        synthesizer.provenance.watermark,
-        reading.options.model_dump_json(),
-        f"{reading.seed} {reading.file_format} {voice.text} {voice.durations}",
-        json.dumps([reading.markup, dict(reading.lexicon)], sort_keys=True),
-        hashlib.sha256(voice.codes.tobytes()).hexdigest(),
-        *(f"{chapter.title}\n{chapter.text}" for chapter in chapters),
-    ]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+def speak_book(
+    synthesizer: Synthesizer,
+    book: Book,
+    place: str | Path,
+    reading: Reading,
+    *,
+    numbers: Sequence[int] | None = None,
+    resume: bool = True,
+    show: Callable[[str], None] = lambda message: None,
+) -> Audiobook:
+    """Speak a book into the file `place`, if its name ends in .m4b, or else into the folder `place`.
+
+    `numbers`: the chapters that are spoken, from 1; None: all. What an earlier run has spoken is kept, without `resume`
+    it is spoken again. Raises `UserError` if the folder holds a book of another voice, model or seed, or if another
+    process is at it; `AudioError` if the disk is full (then run it again); `MissingExtra` for an M4B without PyAV.
+    """
+    place, total = Path(place), len(book.chapters)
+    folder = work_folder(place)
+    format_ending(None, reading.file_format)
+    if is_single_file(place):
+        require_av()
+        if place.is_dir():
+            raise UserError(f"{place} is a folder", "give the name of a file in it")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file", "give the name of a folder")
+    chosen = sorted(set(numbers)) if numbers is not None else list(range(1, total + 1))
+    if not chosen or not 1 <= chosen[0] <= chosen[-1] <= total:
+        raise UserError(f"the book has chapters 1 to {total}", "choose among them; --list shows them")
+    narrator = Narrator(synthesizer, book, reading, show)
+    with lock_folder(folder):
+        record = _read_record(folder / RECORD, narrator.settings, resume)
+        store = SentenceStore(folder / SENTENCES, synthesizer.rate)
+        if not resume:
+            store.keep_only(())
+        record.save(folder / RECORD)
+        output = _Output(synthesizer, narrator, store, place, reading.file_format, record)
+        narrator.clock.left = sum(len(book.chapters[number - 1].text) for number in chosen)
+        try:
+            for number in chosen:
+                output.add(narrator.speak_chapter(store, number))
+        except OSError as error:
+            raise write_error(folder / RECORD, error, "then run the same command again") from None
+        finally:
+            if not len(store):  # nothing was begun
+                (folder / RECORD).unlink(missing_ok=True)
+        if len(narrator.doubts):
+            narrator.doubts.write(doubts_path(place), book.title)
+        else:
+            doubts_path(place).unlink(missing_ok=True)
+        show("writing the book")
+        return output.finish(is_whole=len(chosen) == total)
 
 
-def _read_progress(folder: Path, settings: str, resume: bool) -> Progress:
-    """Return how far the book in `folder` is; nothing is written before there is a line to keep."""
-    record = folder / RECORD
-    if not record.exists():
-        return Progress(settings=settings)
-    if not resume:
-        raise UserError(f"{folder} holds a book already", "add --resume to go on with it, or give another folder")
+def _read_record(path: Path, settings: str, resume: bool) -> Record:
+    """Return what a folder holds; a book of other settings is not touched."""
+    if not path.exists() or not resume:
+        return Record(settings=settings)
     try:
-        progress = Progress.load(record)
+        record = Record.load(path)
     except ConfigError as error:
-        raise UserError(f"{record} cannot be read ({error.what})", f"remove {folder} and begin again") from None
-    if progress.settings != settings:
+        raise UserError(f"{path} cannot be read ({error.what})", "give --no-resume to begin again") from None
+    if record.settings != settings:
         raise UserError(
-            f"the book in {folder} was begun with another text, voice, model, seed or format",
-            f"give the same ones, or another folder, or remove {folder}",
+            f"{path.parent} holds a book that was begun with another voice, model or seed",
+            "give the same ones, or another output, or --no-resume to speak all of it again",
         )
-    return progress
+    return record
 
 
-def _speak_chapter(
-    synthesizer: Synthesizer,
-    chapter: Chapter,
-    number: int,
-    path: Path,
-    reading: Reading,
-    progress: Progress,
-    show: Callable[[str], None],
-) -> Progress:
-    """Speak a chapter, or what is missing of it, into its file."""
-    folder = path.parent
-    if number != progress.chapter:
-        progress = progress.model_copy(update={"chapter": number, "lines": ()})
-    try:
-        progress = _speak_missing(synthesizer, chapter, folder, reading, progress, show)
-    except OSError as error:
-        raise write_error(folder / PART, error, "then go on with --resume") from None
-    tags = synthesizer.provenance.tags()
-    with sound_file(path, synthesizer.rate, reading.file_format, tags) as append:
-        for block in _read_samples(folder / PART):
-            append(Audio(block, synthesizer.rate))
-    done = FinishedChapter(samples=progress.samples, digest=sha256(path))
-    progress = progress.model_copy(
-        update={"chapters": progress.chapters | {number: done}, "chapter": number + 1, "lines": ()}
-    )
-    progress.save(folder / RECORD)
-    return progress
+@dataclass
+class _Output:
+    """The files of a book, as its chapters are spoken."""
 
+    synthesizer: Synthesizer
+    narrator: Narrator
+    store: SentenceStore
+    place: Path
+    file_format: str
+    record: Record
+    spoken: list[SpokenChapter] = field(default_factory=list)
 
-def _speak_missing(
-    synthesizer: Synthesizer,
-    chapter: Chapter,
-    folder: Path,
-    reading: Reading,
-    progress: Progress,
-    show: Callable[[str], None],
-) -> Progress:
-    """Speak the lines of a chapter that are still missing; each is on the disk before it is recorded."""
-    progress = progress.model_copy(update={"lines": _find_whole(folder / PART, progress)})
-    how: dict[str, Any] = {"markup": reading.markup, "lexicon": reading.lexicon, "skip": len(progress.lines)}
-    pieces = synthesizer.sentences(chapter.text, reading.voice, None, reading.seed, reading.options, **how)
-    with (folder / PART).open("r+b" if progress.lines else "wb") as part:
-        part.truncate(progress.samples * BYTES)  # what was written after the last record is spoken again
-        part.seek(progress.samples * BYTES)
-        for piece in pieces:
-            data = piece.audio.samples.astype("<f4").tobytes()
-            part.write(data)
-            part.flush()
-            os.fsync(part.fileno())
-            end = progress.samples + len(piece.audio.samples)
-            line = FinishedSentence(end=end, digest=_digest(progress, len(progress.lines), data))
-            progress = progress.model_copy(update={"lines": (*progress.lines, line)})
-            progress.save(folder / RECORD)
-            show(f"{chapter.title}: {end / synthesizer.rate:.0f} s of speech")
-    return progress
+    @property
+    def book(self) -> Book:
+        return self.narrator.book
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all chapters' files."""
+        return file_names(self.book.chapters, format_ending(None, self.file_format))
 
-def _find_whole(path: Path, progress: Progress) -> tuple[FinishedSentence, ...]:
-    """Return the recorded lines of the chapter that its samples on the disk really hold."""
-    held: list[FinishedSentence] = []
-    if progress.lines and path.is_file():
-        with path.open("rb") as part:
-            for number, line in enumerate(progress.lines):
-                size = (line.end - (held[-1].end if held else 0)) * BYTES
-                if not 0 <= size <= os.fstat(part.fileno()).st_size:
-                    break
-                data = part.read(size)
-                if len(data) < size or _digest(progress, number, data) != line.digest:
-                    break
-                held.append(line)
-    if len(held) < len(progress.lines):
-        lost = len(progress.lines) - len(held)
-        log.warning("%d lines of %s are not on the disk as they were written; they are spoken again", lost, path.parent)
-    return tuple(held)
+    def add(self, chapter: SpokenChapter) -> None:
+        """Take a chapter that is spoken; in a folder, write its file, unless it is there as it is to be."""
+        if not chapter.keys:
+            return
+        self.spoken.append(chapter)
+        if not is_single_file(self.place):
+            self._write_chapter(chapter)
 
+    def finish(self, is_whole: bool) -> Audiobook:
+        """Write what the chapters make; `is_whole`: they are the whole book, and no other sentence is needed."""
+        if not self.spoken:
+            raise TextError("nothing in the book can be spoken", "see which letters it is written in")
+        if is_single_file(self.place):
+            files: list[Path] = []
+            self._write_m4b()
+        else:
+            files = [self.place / self.names[chapter.number - 1] for chapter in self.spoken]
+            self._write_folder()
+        if is_whole:
+            self.store.keep_only({key for chapter in self.spoken for key in chapter.keys})
+        lengths = tuple(chapter.samples / self.synthesizer.rate for chapter in self.spoken)
+        path = self.place if is_single_file(self.place) else self.place / PLAYLIST
+        doubts = doubts_path(self.place) if len(self.narrator.doubts) else None
+        return Audiobook(path, tuple(chapter.title for chapter in self.spoken), lengths, tuple(files), doubts)
 
-def _digest(progress: Progress, line: int, data: bytes) -> str:
-    """Return the digest of a line's samples, which are nothing in another place of the book."""
-    place = f"{progress.settings} {progress.chapter} {line} ".encode()
-    return hashlib.sha256(place + data).hexdigest()[:16]
+    def _tags(self, title: str) -> dict[str, str]:
+        own = {"title": title, "artist": self.book.author, "album": self.book.title}
+        tags = self.synthesizer.provenance.tags() | own
+        return {key: value for key, value in tags.items() if value}
 
+    def _write_chapter(self, chapter: SpokenChapter) -> None:
+        name = self.names[chapter.number - 1]
+        path, tags = self.place / name, self._tags(chapter.title)
+        key = digest([chapter.keys, chapter.gain, tags, self.file_format])
+        kept = self.record.files.get(name)
+        if kept is not None and kept.key == key:
+            if path.is_file() and sha256(path) == kept.digest:
+                return
+            log.warning("%s is missing or was changed; it is written again", path)
+        with sound_file(path, self.synthesizer.rate, self.file_format, tags) as append:
+            for block in self.narrator.read_blocks(self.store, chapter):
+                append(Audio(block, self.synthesizer.rate))
+        done = FinishedFile(key=key, digest=sha256(path), samples=chapter.samples)
+        self._save(self.record.files | {name: done})
 
-def _read_samples(path: Path) -> Iterator[np.ndarray]:
-    with path.open("rb") as part:
-        while block := part.read(BYTES * BLOCK):
-            yield np.frombuffer(block, "<f4").astype(np.float32)
+    def _save(self, files: dict[str, FinishedFile]) -> None:
+        self.record = self.record.model_copy(update={"files": files})
+        self.record.save(self.place / RECORD)
+
+    def _write_folder(self) -> None:
+        """Write playlist and cover; remove the files of chapters that are no longer called so."""
+        names, ending = self.names, format_ending(None, self.file_format)
+        old = {name for name in self.record.files if name.endswith(ending)} - set(names)
+        for name in old:
+            path = self.place / Path(name).name  # never outside, whatever the record says
+            if path.is_file() and sha256(path) == self.record.files[name].digest:
+                path.unlink()
+        if old:
+            self._save({name: file for name, file in self.record.files.items() if name not in old})
+        lines = ["#EXTM3U"]
+        for name, chapter in zip(names, self.book.chapters, strict=True):
+            if name in self.record.files and (self.place / name).is_file():
+                seconds = self.record.files[name].samples / self.synthesizer.rate
+                lines += [f"#EXTINF:{seconds:.0f},{' '.join(chapter.title.split())}", name]
+        write_text(self.place / PLAYLIST, "\n".join(lines) + "\n")
+        if self.book.cover:
+            kind = ".png" if self.book.cover.startswith(b"\x89PNG") else ".jpg"
+            with atomic_path(self.place / f"cover{kind}") as part:
+                part.write_bytes(self.book.cover)
+
+    def _write_m4b(self) -> None:
+        tags = self._tags(self.book.title) | {"genre": "Audiobook", "media_type": "2"}  # 2: what players call a book
+        tags["encoded_by"] = tags.pop("software")
+        blocks = (self.narrator.read_blocks(self.store, chapter) for chapter in self.spoken)
+        tracks = [Track(each.title, each.samples, own) for each, own in zip(self.spoken, blocks, strict=True)]
+        write_m4b(self.place, self.synthesizer.rate, tracks, tags, self.book.cover)

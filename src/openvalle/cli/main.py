@@ -21,10 +21,11 @@ import typer
 from typer.core import TyperGroup
 
 from openvalle import __version__, stop
+from openvalle.cli.book import book
 from openvalle.cli.evaluate import compare, evaluate, report, spoofing
 from openvalle.cli.listening import listen
 from openvalle.cli.options import expand
-from openvalle.cli.recordings import EditCommand, batch, book, continue_, edit
+from openvalle.cli.recordings import EditCommand, batch, continue_, edit
 from openvalle.cli.say import dialogue, say, stream
 from openvalle.cli.serve import serve
 from openvalle.cli.settings import Command

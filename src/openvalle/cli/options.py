@@ -163,6 +163,10 @@ def read_text(text: str | None, file: Path | None = None) -> str:
     if text is not None and text != "-":
         return text
     if file is not None and str(file) != "-":
+        from openvalle.apps.readers.load import find_format
+
+        if kind := find_format(file):
+            raise UserError(f"{file} is {kind}, not a text", f"run: openvalle book {file}")
         return read_given_text(file)
     try:
         return read_stdin().decode("utf-8-sig")

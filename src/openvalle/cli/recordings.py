@@ -1,7 +1,5 @@
 """`openvalle batch`: many texts from a table, each into a file of its own.
 
-`openvalle book`: a long text, chapter by chapter, into a folder of sound files with a playlist.
-
 `openvalle edit` and `openvalle continue`: work on a recording.
 """
 
@@ -92,45 +90,6 @@ def batch(
     if failed := counts["failed"]:
         hint = f"{jobs.report} says why; mend and run again"
         raise UserError(f"{failed} of {len(rows)} rows could not be spoken", hint)
-
-
-def book(
-    *,
-    file: Annotated[Path, typer.Argument(help="A UTF-8 text; `# Title` or `Chapter 1` on its own line is a heading.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder; default: the file's name.")] = None,
-    speaker: opt.Speaker,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a book that was interrupted.")] = False,
-    file_format: opt.Format = "flac",
-    seed: opt.Seed = 0,
-    sampling: opt.Sampling,
-    markup: opt.Markup = "auto",
-    lexicon: opt.Lexicon = None,
-    model: opt.Model,
-    quiet: opt.Quiet = False,
-    as_json: opt.AsJson = False,
-) -> None:
-    """Speak a book and print the paths of its chapters and its playlist.
-
-    \b
-    openvalle book novel.txt --voice anna             into the folder novel/
-    openvalle book novel.txt --voice anna --resume    goes on where it was interrupted
-    """
-    from openvalle.media import format_ending
-    from openvalle.synth.plan import to_lexicon
-    from openvalle.text.chapters import split_chapters
-
-    chapters, words = split_chapters(opt.read_text(None, file), title=file.stem), to_lexicon(lexicon)
-    format_ending(None, file_format)
-    with status(quiet) as show:
-        from openvalle.apps.audiobook import Reading, speak_book
-
-        synthesizer = model.load(speaker.asr)
-        voice, options = speaker.read(synthesizer), sampling.read(synthesizer)
-        reading = Reading(voice, seed, options, file_format or "flac", markup, words)
-        done = speak_book(synthesizer, chapters, output or Path(file.stem), reading, resume=resume, show=show)
-    rows = [{"title": one.title, "path": str(path)} for one, path in zip(chapters, done.chapters, strict=True)]
-    found = {"playlist": str(done.playlist), "seconds": round(done.seconds, 3), "chapters": rows}
-    opt.print_result(found, as_json, [*done.chapters, done.playlist])
 
 
 PAIRED = ("--replace", "--insert-after")  # options of two values

@@ -111,6 +111,7 @@ EXTRAS = {  # extra -> the modules that work with it
     "encodec": ("transformers", "huggingface_hub"),
     "bpe": ("tokenizers",),
     "media": ("av",),
+    "books": ("av", "pypdf"),
     "server": ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart", "websockets"),
     "ray": ("ray",),
 }

@@ -117,12 +117,12 @@ def is_abrupt(samples: np.ndarray, near: int) -> bool:
     return len(samples) > 0 and abs(float(samples[0])) > max(QUIET_STEP, SLEW_FACTOR * slew) / 2
 
 
-def join_sentences(pieces: Iterable[tuple[Speech, float]], lead: float | None = None) -> Iterator[Speech]:
+def join_sentences(pieces: Iterable[tuple[Speech, float]]) -> Iterator[Speech]:
     """Yield each piece with its edges made for the joints; a single piece comes back as it is.
 
-    `pieces`: speech and the pause wanted after it, in seconds; `lead`: the pause after what was spoken before them,
-    None if nothing was. Holds two pieces at most.
+    `pieces`: speech and the pause wanted after it, in seconds. Holds two pieces at most.
     """
+    lead: float | None = None
     held: tuple[Speech, float] | None = None
     for piece, pause in pieces:
         if held is not None:

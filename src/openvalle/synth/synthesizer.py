@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -188,22 +187,18 @@ class Synthesizer:
         *,
         candidates: int = 1,
         duration: float | None = None,
-        skip: int = 0,
         **how: Unpack[SpeakOptions],
     ) -> Iterator[Speech]:
         """Yield the speech sentence by sentence; joined end to end it is what `say` returns.
 
         Memory does not grow with the length of the text, but where a `duration` is given: every sentence is spoken
-        with the same prompt. `skip`: sentences that are left out at the beginning, because they were spoken before.
+        with the same prompt.
         """
         options = options or self.options
-        plan, pause = self._plan(text, self.voice(voice, prompt_text), seed, how, options), None
+        plan = self.plan(text, self.voice(voice, prompt_text), seed, how, options)
         if duration is not None:
             plan = fit_duration(self.generator, plan, options, duration)
-        for segment in islice(plan.segments, skip):
-            pause = segment.sentence.pause
-        spoken = self.speak_segments(plan.segments, options, candidates)
-        return self._finish(spoken, replace(plan, lead=0.0) if skip else plan, duration, pause)
+        return self._finish(self.speak_segments(plan.segments, options, candidates), plan, duration)
 
     def stream(
         self,
@@ -228,7 +223,7 @@ class Synthesizer:
         speaker, chosen = self.voice(voice, prompt_text), options or self.options
         if live:
             chosen = chosen.model_copy(update={"attempts": 1})
-        plan = self._plan(text, speaker, seed, how, chosen)
+        plan = self.plan(text, speaker, seed, how, chosen)
         blocks = stream_blocks(self.generator, plan.segments, chosen, self.marker, self.provenance, windows)
         return pad_blocks(blocks, plan.lead, plan.tail, self.rate)
 
@@ -255,7 +250,7 @@ class Synthesizer:
         known = {id(each): self.voice(each, prompt_text) for each in voices}
         plans = []
         for text, each, own_seed, seconds in zip(texts, voices, seeds, durations, strict=True):
-            plan = self._plan(text, known[id(each)], own_seed, how, options)
+            plan = self.plan(text, known[id(each)], own_seed, how, options)
             plans.append(plan if seconds is None else fit_duration(self.generator, plan, options, seconds))
         own = [list(plan.segments) for plan in plans]
         pieces = iter(self.generator.speak([segment for each in own for segment in each], options))
@@ -290,7 +285,7 @@ class Synthesizer:
             consent="synthetic: no person's recording",
         )
 
-    def _plan(self, text: Text, voice: Voice, seed: int, how: SpeakOptions, options: AROptions) -> SpeechPlan:
+    def plan(self, text: Text, voice: Voice, seed: int, how: SpeakOptions, options: AROptions) -> SpeechPlan:
         """Return what is to be spoken; voices are found before the first word is. Silences are as fast as words."""
         mode, as_one = (
             find_choice(PromptMode, how.get("mode", PromptMode.ZERO_SHOT), "prompt mode"),
@@ -310,16 +305,12 @@ class Synthesizer:
         return SpeechPlan(segments, script.lead / options.speed, script.tail / options.speed)
 
     def _finish(
-        self,
-        spoken: Iterable[tuple[Speech, float]],
-        plan: SpeechPlan,
-        duration: float | None,
-        pause: float | None = None,
+        self, spoken: Iterable[tuple[Speech, float]], plan: SpeechPlan, duration: float | None
     ) -> Iterator[Speech]:
-        """Yield sentences, each with the pause after it, joined and marked; `pause`: before the first of them."""
+        """Yield sentences, each with the pause after it, joined and marked."""
         if duration is not None:
             spoken, plan = fit_pauses(list(spoken), plan, duration)
-        return add_silences(self.mark(join_sentences(spoken, pause)), plan.lead, plan.tail)
+        return add_silences(self.mark(join_sentences(spoken)), plan.lead, plan.tail)
 
     def speak_segments(
         self, segments: Iterable[Segment], options: AROptions, candidates: int = 1

@@ -1,0 +1,84 @@
+"""HTML as people write it: blocks, marks of notes, what is hidden, what does not close; and its chapters."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from openvalle.apps.readers.book import Kind
+from openvalle.apps.readers.html import LINE, read_document, read_html
+from openvalle.errors import TextError
+
+
+def texts(html: str) -> list[str]:
+    return [block.text for block in read_document(html).blocks]
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        ("<p>A<p>B</p>C", ["A", "B", "C"]),
+        ("one <b>two</b>\n three<br>four", [f"one two three{LINE}four"]),
+        ("<ul><li>red<li>green</ul>", ["red", "green"]),
+        ("<table><tr><th>a</th><td>1</td></tr><tr><td>b<td>2</table>", ["a, 1", "b, 2"]),
+        (
+            "<p>it&rsquo;s &#8220;x&#x201D; &amp; &lt;y&gt; &nope; 3 < 4</p>",
+            ["it\u2019s \u201cx\u201d & <y> &nope; 3 < 4"],
+        ),
+        ("<script>if (a<b) x()</script><style>p{}</style><p hidden>no</p><p>yes</p>", ["yes"]),
+        ("<!-- <p>no</p> --><p>yes</p><!-- open <p>also</p>", ["yes", "open", "also"]),
+        ("<![CDATA[<p>]]>", ["<p>"]),
+        ('<p title="a > b">x</p>', ["x"]),
+        ('<a href="x>broken</a> more', ["broken more"]),
+        ("<p>inter\u00adnation\u200bal</p>", ["international"]),
+        ("<p>10<sup>3</sup> and the 4<sup>th</sup>, claim<sup>1</sup></p>", ["10\u00b3 and the 4th, claim\u00b9"]),
+        ('<p>claim<a href="#n"><sup>1</sup></a> <a href="#n">[2]</a><a href="#n">*</a>.</p>', ["claim ."]),
+        ("<p><ruby>\u6f22<rt>kan</rt></ruby></p>", ["\u6f22"]),
+        ('<p><img alt="T"/>he end</p>', ["The end"]),
+        ("<q>Hi</q>", ["\u201cHi\u201d"]),
+        ("<pre>a\n  b</pre>", ["a\nb"]),
+        ('<span class="pagenum">[Pg 7]</span>on', ["on"]),
+        ("&#99999999999999999999;&#x110000;", ["\ufffd\ufffd"]),
+    ],
+)
+def test_blocks(html: str, expected: list[str]) -> None:
+    assert texts(html) == expected
+
+
+def test_chapters_by_the_highest_heading_that_repeats() -> None:
+    html = (
+        "<html><head><title>The Mill</title><meta name='author' content='A. Writer'></head><body><h1>The Mill</h1>"
+        "<p>By A. Writer.</p><h2>One</h2><p>A.</p><h3>more</h3><p>B.</p><h2>Two</h2><p>C.</p><h2>Contents</h2><p>D.</p>"
+    )
+    book = read_html(html, "mill")
+    assert (book.title, book.author) == ("The Mill", "A. Writer")
+    assert [chapter.title for chapter in book.chapters] == ["The Mill", "One", "Two", "Contents"]
+    assert book.chapters[1].text == "One\n\nA.\n\nmore\n\nB."
+    assert book.chapters[-1].kind is Kind.FRONT_MATTER
+    with pytest.raises(TextError, match="no words"):
+        read_html("<img src=x>", "mill")
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *("<", "<a ", '<a href="', "<!--", "<![CDATA[", "</p>", "<p>", "<div>", "<a href='#x'>1", "<sup>1", "&", "&#9"),
+        *("<br>", "<td>x", "<b>x</i>", "<title>", "<script>", "<?", "<!", "x ", "\n", "<q>", "<h1>x"),
+        "<aside epub:type='footnote'>x",
+    ],
+)
+def test_reading_takes_time_linear_in_the_length(unit: str) -> None:
+    def seconds(size: int) -> float:
+        text = unit * (size // len(unit))
+        start = time.process_time()
+        read_document(text)
+        return time.process_time() - start
+
+    small = min(seconds(50_000) for _ in range(2))
+    assert seconds(200_000) < 10 * small + 0.1
+
+
+def test_a_paragraph_of_20_megabytes_is_read_whole() -> None:
+    words = "It was late and nobody spoke. " * 700_000
+    assert len(texts(f"<p>{words}</p>")[0]) == len(words) - 1
