@@ -89,3 +89,16 @@ def test_streams_are_cut_at_the_ends_of_sentences_only(text: str, sentences: lis
     for size in (1, 2, 3, 7, len(text)):
         pieces = [text[at : at + size] for at in range(0, len(text), size)]
         assert [chunk.text for chunk in split_arriving(pieces, 200)] == sentences
+
+
+def test_a_stream_waits_for_no_more_than_it_needs() -> None:
+    given: list[str] = []
+
+    def pieces():
+        for piece in ("He left. ", "It rained", " all day", ". And", " then", " it", " stopped."):
+            given.append(piece)
+            yield piece
+
+    chunks = split_arriving(pieces(), 200)
+    assert next(chunks).text == "He left." and len(given) == 2
+    assert next(chunks).text == "It rained all day." and len(given) == 4

@@ -46,6 +46,10 @@ Candidates = Annotated[
     int, Option(min=1, max=20, help="Speak each sentence so often and keep the best by words and voice.")
 ]
 Markup = Annotated[str, Option(help="auto, tags such as [pause:1s], ssml, or none.")]
+TextFormat = Annotated[
+    str,
+    Option("--text-format", help="auto, plain (every sign is meant), markdown or html: what is not to be read out."),
+]
 Lexicon = Annotated[Path | None, Option(help="Pronunciations: a TSV file of word<TAB>phones.")]
 Timestamps = Annotated[Path | None, Option(help="Write word and phone times: .json, .srt, .vtt or .TextGrid.")]
 Transcript = Annotated[
@@ -154,8 +158,14 @@ def expand(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def read_text(text: str | None, file: Path | None = None) -> str:
-    """Return the text of the argument, of the file or, for `-`, of standard input."""
+def read_text(text: str | None, file: Path | None = None, text_format: str = "auto") -> str:
+    """Return the text of the argument, of the file or, for `-`, of standard input, without the markup of its format."""
+    from openvalle.text.layout import to_plain
+
+    return to_plain(_read_written(text, file), text_format)
+
+
+def _read_written(text: str | None, file: Path | None) -> str:
     if text is not None and file is not None:
         raise UserError("there is a text and a --file", "give one of them")
     if text is None and file is None:

@@ -46,6 +46,7 @@ class Delivery:
     duration: opt.Duration = None
     candidates: opt.Candidates = 1
     markup: opt.Markup = "auto"
+    text_format: opt.TextFormat = "auto"
     lexicon: opt.Lexicon = None
     prompt_mode: Annotated[str, typer.Option(help="zero-shot, continual or cross-lingual.")] = "zero-shot"
     prosody: Annotated[
@@ -60,7 +61,9 @@ class Delivery:
             from openvalle.synth.recording import speak_like
 
             return iter([speak_like(synthesizer, self.prosody, text, voice, seed, options, channel)])
-        how = {name: value for name, value in vars(self).items() if name not in ("prompt_mode", "prosody")}
+        how = {
+            name: value for name, value in vars(self).items() if name not in ("prompt_mode", "prosody", "text_format")
+        }
         return synthesizer.sentences(text, voice, None, seed, options, mode=self.prompt_mode, **how)
 
 
@@ -116,7 +119,7 @@ def say(
     openvalle say - -o book.mp3 < book.txt                  a long text
     openvalle say "Hello." --server http://127.0.0.1:8000   spoken by `openvalle serve`
     """
-    words = opt.read_text(text, file)
+    words = opt.read_text(text, file, delivery.text_format)
     if Path(output.output or "").suffix and not is_chosen(ctx, "file_format"):
         output = replace(output, file_format=None)  # a name says more than a setting for all files
     place = output.find_place(as_json)
@@ -228,6 +231,7 @@ def stream(
     whole_lines: Annotated[
         bool, typer.Option("--whole-lines", help="Fill each line in one go, as `say` does: later, but the same sound.")
     ] = False,
+    text_format: opt.TextFormat = "auto",
     lexicon: opt.Lexicon = None,
     file_format: Annotated[str, typer.Option("--format", help="wav, or pcm: 16 bit, 24 kHz, mono.")] = "wav",
     model: opt.Model,
@@ -244,9 +248,12 @@ def stream(
         raise UserError("the sound would go to the terminal", "pipe it into a player or a file")
     synthesizer = model.load(speaker.asr)
     from openvalle.synth.synthesizer import WINDOWS
+    from openvalle.text.layout import to_plain
 
     how: dict[str, Any] = {"live": not patient, "windows": None if whole_lines else WINDOWS, "lexicon": lexicon}
-    words, voice = read_arriving() if text == "-" else text, speaker.read(synthesizer)
+    words, voice = read_arriving() if text == "-" else opt.read_text(text, None, text_format), speaker.read(synthesizer)
+    if text == "-" and text_format == "plain":
+        words = (to_plain(piece, text_format) for piece in words)
     blocks = synthesizer.stream(words, voice, None, seed, sampling.read(synthesizer), **how)
     for number, block in enumerate(blocks):
         if number == 0 and file_format == "wav":  # a text that cannot be spoken writes nothing

@@ -41,6 +41,7 @@ SETTINGS: dict[str, tuple[type, ...]] = {
     "candidates": WHOLE,
     "lexicon": WORDS,
     "markup": WORDS,
+    "text-format": WORDS,
 }
 PATHS = ("model", "voice", "lexicon")  # if they are paths, then from the folder of the file
 OWN = {("stream", "format")}  # what a setting for all commands leaves alone: `stream` knows two formats only

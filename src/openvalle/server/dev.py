@@ -17,7 +17,6 @@ from openvalle.apps.dialogue import Dialogue, Turn, build_script, parse_dialogue
 from openvalle.errors import UserError
 from openvalle.server.errors import JSON, ApiError, explain_validation
 from openvalle.server.formats import MEDIA_TYPES
-from openvalle.server.markdown import strip_markdown
 from openvalle.server.orders import Owner, State, warn
 from openvalle.server.queue import JobResponse, finish
 from openvalle.server.schema import CaptionedRequest, DialogueRequest, EditBody, PhonemizeRequest, VoiceId
@@ -29,6 +28,7 @@ from openvalle.synth.recording import record
 from openvalle.synth.speech import Timed
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.language import phonemize
+from openvalle.text.layout import TextFormat, to_plain
 
 router = APIRouter(prefix="/dev", tags=["dev"])
 STREAMING = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -96,7 +96,7 @@ async def speak_dialogue(body: DialogueRequest, request: Request, server: State,
             dialogue = parse_dialogue(body.input)
         server.check_length(sum(len(turn.text) for turn in dialogue.turns))
         cast = server.voices.cast(owner, dialogue.speakers, {name: _name(v) for name, v in body.voices.items()})
-        turns = [replace(turn, text=strip_markdown(turn.text)) for turn in dialogue.turns]
+        turns = [replace(turn, text=to_plain(turn.text, TextFormat.MARKDOWN)) for turn in dialogue.turns]
         script = build_script(replace(dialogue, turns=tuple(turns)))
         first = cast[dialogue.speakers[0]]
         more = {"voice": first, "cast": cast, "is_whole": not body.stream, "has_times": body.captions}

@@ -16,7 +16,6 @@ from starlette.requests import HTTPConnection
 from openvalle.errors import TextError, UserError
 from openvalle.safety.consent import ConsentPolicy
 from openvalle.server.errors import ApiError
-from openvalle.server.markdown import strip_markdown
 from openvalle.server.queue import SpeechQueue
 from openvalle.server.schema import (
     MODEL,
@@ -36,6 +35,7 @@ from openvalle.synth.plan import Script, parse_script
 from openvalle.synth.synthesizer import Synthesizer, Text
 from openvalle.synth.voice import Voice
 from openvalle.text.language import find_language
+from openvalle.text.layout import TextFormat, to_plain
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Server:
         """Return the script of a text; `ApiError` if it is too long."""
         self.check_length(len(text))
         try:
-            script = parse_script(strip_markdown(text) if markup == "auto" and "<speak" not in text else text, markup)
+            script = parse_script(to_plain(text, TextFormat.MARKDOWN) if markup == "auto" else text, markup)
         except TextError as error:
             raise ApiError(400, str(error), "input") from None
         notes += script.notes

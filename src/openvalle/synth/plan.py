@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
@@ -18,9 +18,10 @@ from openvalle.errors import TextError, UserError
 from openvalle.synth.speech import USUAL_FRAMES, Timed
 from openvalle.synth.voice import Voice
 from openvalle.text.language import PLACEHOLDER, UserLexicon, Word, fill_in, lower_keys, phonemize, to_symbols
+from openvalle.text.layout import to_plain
 from openvalle.text.lexicon import read_lexicon
-from openvalle.text.markup import Marked, Markup, Passage, choose_markup, parse_tags
-from openvalle.text.sentences import CLAUSE, CLOSERS, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving
+from openvalle.text.markup import Arriving, Marked, Markup, Passage, choose_markup, parse_tags
+from openvalle.text.sentences import CLAUSE, CLOSERS, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving, unwrap
 from openvalle.text.ssml import parse_ssml
 from openvalle.types import ENGLISH, SIL
 
@@ -96,7 +97,7 @@ def parse_script(text: str, markup: Markup | str = Markup.AUTO, lexicon: Lexicon
     if chosen is Markup.NONE:
         marked = Marked((Passage(text),))
     else:
-        marked = parse_ssml(text) if chosen is Markup.SSML else parse_tags(text)
+        marked = parse_ssml(text) if chosen is Markup.SSML else parse_tags(to_plain(text))
     for note in marked.notes:
         log.warning("%s", note)
     return Script(marked.passages or (Passage(""),), marked.notes, marked.lead, lower_keys(to_lexicon(lexicon)))
@@ -157,14 +158,18 @@ def split_sentences(
     as it is complete. `lexicon`: pronunciations that come before all others; `given`: words that come with their
     phones (see `FrontEnd`); `as_one`: the whole text is one sentence.
     """
-    is_empty, lexicon, waiting = True, lower_keys(lexicon or {}), iter(given)
+    is_empty, lexicon = True, lower_keys(lexicon or {})
+    if not isinstance(text, str):
+        text = Arriving(text)
+        given = text.given
+    waiting = given if isinstance(given, deque) else deque(given)
     if as_one:
         whole = text if isinstance(text, str) else "".join(text)
-        chunks: Iterable[Chunk] = [Chunk(whole, NONE)]
+        chunks: Iterable[Chunk] = [Chunk(unwrap(whole), NONE)]
     else:
         chunks = split(text, MAX_CHARACTERS) if isinstance(text, str) else split_arriving(text, MAX_CHARACTERS)
     for chunk in chunks:
-        own = list(islice(waiting, len(PLACEHOLDER.findall(chunk.text))))
+        own = [waiting.popleft() for _ in PLACEHOLDER.findall(chunk.text)]
         try:
             words = phonemize(chunk.text, lexicon=lexicon, given=own)
         except TextError:  # signs that turned out to be silent, between chunks that are not

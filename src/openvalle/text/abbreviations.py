@@ -76,6 +76,11 @@ _DEGREES = {
     "B.Ed.": "B-Ed", "Pharm.D.": "Pharm-D", "Psy.D.": "Psy-D", "B.Eng.": "B-Eng", "M.Eng.": "M-Eng",
 }
 # fmt: on
+_AMBIGUOUS = {word.lower() for table in (TITLES, NAMES, STREETS, WORDS, FIGURES) for word in table} | {
+    "al",
+    "st",
+    "ph.d",
+}
 _BIG = rf"[A-Z{CAPITAL}]"
 _NEXT = re.compile(rf"[\"')\]\u2019\u201d]{{0,8}}(\s+)[\"'(\[\u2018\u201c]{{0,8}}([{CAPITAL}\w]{{0,40}})")
 _ENDING = re.compile(r"[\"')\]]*(\s*)")
@@ -115,6 +120,8 @@ def goes_on(text: str, start: int, end: int, is_whole: bool = True) -> bool | No
     lower = word.lower()
     if word.isdecimal():
         return len(word) <= 3 and not text[start : end - len(word) - 1].strip()  # the number of a list's item
+    if lower not in _AMBIGUOUS and "." not in word and not (len(word) == 1 and word.isupper()):
+        return False
     following = _NEXT.match(text, end)
     if not is_whole and (following is None or following.end() == len(text)):
         return None

@@ -11,9 +11,10 @@ import html
 import re
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
+from itertools import chain
 
 from openvalle.errors import find_choice
-from openvalle.text.rules import Rule
+from openvalle.text.rules import Rule, rewrite
 
 LINE = "\u2028"  # the end of a line that is one: a heading, an item, a row
 SHIELD = "\u2060"  # after a sign that is to be read as it stands
@@ -42,6 +43,11 @@ _TAG = re.compile(
     re.S,
 )
 _IS_HTML = re.compile(r"(?i)\A\s*(?:<!doctype html|<html|<\?xml)|</(?:p|div|li|h[1-6]|table|body)>")
+_IS_SSML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<speak[\s>/]")
+_SHIELDED = re.compile(  # where a sign of markup would begin
+    r"(?<=<)(?=[a-zA-Z/!])|(?<=&)(?=#?\w{1,30};)|(?<=[*`~])|(?<=(?<!\w)_)|(?<=\])(?=\((?!/))|(?<=\[)(?=\[|\d|\^)|"
+    r"(?m:^)(?=[ \t]*[-+*\u2022>#|=\d])"
+)
 _HIDDEN = re.compile(r"(?i)<(script|style|head|template|ref)\b[^<>]{0,2000}>.*?</\1\s*>", re.S)
 
 
@@ -53,7 +59,7 @@ def read_entity(match: re.Match[str]) -> str:
 
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
 _LINK = re.compile(
-    r"!?\[(?P<words>[^\[\]\n]{0,500})\]\((?!/[^()\s]{0,200}/\))[^()\s]{0,2000}(?:\([^()\s]{0,200}\)[^()\s]{0,50"
+    r"!?\[(?P<words>[^\[\]\n]{0,500})\]\((?!/[^()\s]{0,200}/\)|=)[^()\s]{0,2000}(?:\([^()\s]{0,200}\)[^()\s]{0,50"
     r"0})?(?:\s\"[^\"\n]{0,500}\")?\)"
 )
 _WIKI = re.compile(r"\[\[(?:[^\[\]|\n]{1,300}\|)?(?P<words>[^\[\]|\n]{1,300})\]\]")
@@ -123,15 +129,19 @@ _PLAIN_LINE = re.compile(r"[ \t]*[A-Z0-9][^.,;:!?\n]{0,40}\Z")
 def to_plain(text: str, text_format: TextFormat | str = TextFormat.AUTO) -> str:
     """Return a text without the markup that spans lines, or, for `plain`, with its signs kept as they stand.
 
+    Of Markdown all marks are taken out; those that `auto` finds inside a line are left to `normalize`. SSML stays.
     `ConfigError` for a format that is not known.
     """
     chosen = find_choice(TextFormat, text_format, "text format")
+    if _IS_SSML.match(text):
+        return text
     if chosen is TextFormat.PLAIN:
-        return re.sub(r"(?<=[<>&#*_`|~=\[\]!])|(?m:^)(?=[ \t]*[-+\u2022>])", SHIELD, text)
+        return _SHIELDED.sub(SHIELD, text)
     if chosen is TextFormat.HTML or (chosen is TextFormat.AUTO and _IS_HTML.search(text)):
         text = _strip_html(text)
     if chosen is TextFormat.MARKDOWN:
-        text = _strip_markdown(text)
+        marked = "".join(mark_lines([_strip_markdown(text)])).replace(LINE, f"{LINE}\n")
+        text = rewrite(marked, RULES).replace(f"{LINE}\n", LINE)
     return text
 
 
@@ -162,7 +172,7 @@ def mark_lines(pieces: Iterable[str]) -> Iterator[str]:
     How the text is cut into pieces changes nothing: a line break waits until the line after it can be told.
     """
     waiting, at_start, lines = "", True, _Lines()
-    for piece in (*pieces, None):
+    for piece in chain(pieces, (None,)):
         waiting += piece or ""
         while waiting:
             head = waiting[:_LONGEST_MARKER]

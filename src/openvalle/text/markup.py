@@ -1,6 +1,7 @@
 """Markup in text: pauses, voices, rates, pronunciations. What is no markup is text; what cannot be honoured is noted.
 
-`[pause:0.8s]`, `[voice:name]`, `[rate:0.9]`, `[lang:en]`, `[word](/IPA/)`, `[S1]` for speakers; `\\[` is a bracket.
+`[pause:0.8s]`, `[voice:name]`, `[rate:0.9]`, `[lang:en]`, `[word](/IPA/)`, `[word](=respelling)`, `[S1]` for
+speakers; `\\[` is a bracket.
 Tags are read into passages, each said in one manner, and so is SSML by `openvalle.text.ssml`.
 """
 
@@ -8,12 +9,15 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 
 from openvalle.errors import TextError, find_choice
 from openvalle.text.language import Word, clear_places, find_language, hold_place
-from openvalle.text.phones import Phones, UnknownSound, read_pronunciation
+from openvalle.text.phones import Phones, UnknownSound, read_pronunciation, read_respelling
 
 LONGEST_PAUSE = 60.0  # seconds
 RATES = (0.5, 2.0)
@@ -146,7 +150,7 @@ NAMES = ("pause", "voice", "rate", "lang")
 SOUNDS = "laugh laughs laughter chuckle sigh sighs gasp cough coughs breath sniff groan yawn music applause whisper"
 _TOKEN = re.compile(
     r"\\(?P<bracket>[\[\]])"
-    r"|\[(?P<word>[^\[\]\n]+)\]\(/(?P<sounds>[^/\n\[\]]*)(?P<closed>/\))?"
+    r"|\[(?P<word>[^\[\]\n]+)\]\((?:/(?P<sounds>[^/\n\[\]]*)(?P<closed>/\))?|=(?P<respelling>[^()\n\[\]]*)(?P<ended>\))?)"
     r"|\[(?P<name>[a-z]+):(?P<value>(?=[^\s\]])[^\[\]\n]*|)(?P<end>\])?"
     r"|\[(?P<speaker>S\d+)\]"
     r"|\[(?P<bare>pause)\]"
@@ -188,9 +192,7 @@ def _apply(builder: Builder, found: re.Match[str], place: str) -> None:
     if found["bracket"]:
         builder.say(found["bracket"])
     elif found["word"]:
-        if not found["closed"]:
-            raise TextError(f"{place}: the pronunciation of {found['word']!r} does not end", "close it with /)")
-        builder.mark(found["word"].strip(), read_phones(found["sounds"], place))
+        builder.mark(found["word"].strip(), _read_given(found, place))
     elif found["speaker"]:
         builder.turn(place)
         builder.voice = found["speaker"]
@@ -200,6 +202,56 @@ def _apply(builder: Builder, found: re.Match[str], place: str) -> None:
         raise TextError(f"{place}: [pause] has no length", "write for example [pause:0.8s]")
     else:
         _set(builder, found, place)
+
+
+def _read_given(found: re.Match[str], place: str) -> Phones:
+    """Return the phones that a word is given: `(/IPA/)` or `(=respelling)`."""
+    if not found["closed"] and not found["ended"]:
+        sign = "/)" if found["respelling"] is None else ")"
+        raise TextError(f"{place}: the pronunciation of {found['word']!r} does not end", f"close it with {sign}")
+    if found["respelling"] is None:
+        return read_phones(found["sounds"], place)
+    try:
+        phones = read_respelling(found["respelling"])
+    except UnknownSound as error:
+        what = f"{place}: {error.sign!r} in ={found['respelling']} stands for no English sound"
+        raise TextError(what, "write syllables such as tuh-MAH-toh") from None
+    if not phones:
+        raise TextError(
+            f"{place}: the respelling of {found['word']!r} holds no sound", "write for example (=tuh-MAH-toh)"
+        )
+    return phones
+
+
+class Arriving:
+    """A text that arrives in pieces, in which words are given their pronunciation; `given`: the words, as they come."""
+
+    def __init__(self, pieces: Iterable[str]) -> None:
+        self._pieces = pieces
+        self.given: deque[Word] = deque()
+
+    def __iter__(self) -> Iterator[str]:
+        waiting = ""
+        for piece in chain(self._pieces, (None,)):
+            waiting += piece or ""
+            opened = waiting.rfind("[")
+            is_open = piece is not None and opened >= 0 and _OPEN.fullmatch(waiting, opened) is not None
+            ready, waiting = (waiting[:opened], waiting[opened:]) if is_open else (waiting, "")
+            if ready:
+                yield _PRONUNCIATION.sub(self._mark, clear_places(ready))
+
+    def _mark(self, found: re.Match[str]) -> str:
+        word = Word(found["word"].strip(), _read_given(found, "the text"))
+        self.given.append(word)
+        return hold_place(word)
+
+
+_PRONUNCIATION = re.compile(
+    r"\[(?P<word>[^\[\]\n]+)\]\((?:/(?P<sounds>[^/\n\[\]]*)(?P<closed>/\))|=(?P<respelling>[^()\n\[\]]*)(?P<ended>\)))"
+)
+_OPEN = re.compile(
+    r"\[[^\[\]\n]{0,80}(?:\](?:\((?:/[^/\n\[\]]{0,80}/?|=[^()\n\[\]]{0,80})?)?)?"
+)  # the beginning of one
 
 
 def _set(builder: Builder, found: re.Match[str], place: str) -> None:

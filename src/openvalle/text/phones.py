@@ -135,6 +135,44 @@ def read_pronunciation(transcription: str) -> Phones:
         raise UnknownSound(error.sign, min(error.at, len(transcription) - 1)) from None
 
 
+# fmt: off
+_RESPELLED = {  # syllables as newspapers and dictionaries write them: shi-VAWN
+    "ah": "AA", "aw": "AO", "ay": "EY", "air": "EH R", "ar": "AA R", "or": "AO R", "ow": "AW", "oh": "OW",
+    "oy": "OY", "oo": "UW", "uu": "UH", "uh": "AH", "er": "ER", "ur": "ER", "ir": "ER", "ee": "IY", "eh": "EH",
+    "eye": "AY", "igh": "AY", "ih": "IH", "ie": "AY", "oe": "OW", "ew": "Y UW", "a": "AE", "e": "EH", "i": "IH",
+    "o": "AA", "u": "AH", "y": "Y", "ch": "CH", "sh": "SH", "th": "TH", "dh": "DH", "zh": "ZH", "ng": "NG",
+    "kh": "K", "ph": "F", "wh": "W", "ck": "K", "qu": "K W", "b": "B", "c": "K", "d": "D", "f": "F", "g": "G",
+    "h": "HH", "j": "JH", "k": "K", "l": "L", "m": "M", "n": "N", "p": "P", "q": "K", "r": "R", "s": "S", "t": "T",
+    "v": "V", "w": "W", "x": "K S", "z": "Z",
+}
+# fmt: on
+
+
+def read_respelling(respelling: str) -> Phones:
+    """Return the phones of syllables between hyphens, the stressed one in capitals: tuh-MAH-toh.
+
+    Without capitals the first vowel carries the stress. `UnknownSound` where a sign stands for nothing.
+    """
+    phones: list[str] = []
+    at = 0
+    for syllable in re.split(r"([-\s]+)", respelling.strip()):
+        stress, begin = "1" if syllable.isupper() else "0", 0
+        letters = syllable.lower()
+        while begin < len(letters) and syllable.strip("- "):
+            piece = next(
+                (letters[begin : begin + size] for size in (3, 2, 1) if letters[begin : begin + size] in _RESPELLED), ""
+            )
+            if not piece:
+                raise UnknownSound(syllable[begin], at + begin)
+            if phones[-1:] and letters[begin] == letters[begin - 1] and begin and piece not in ("ee", "oo", "uu"):
+                begin += 1  # a doubled consonant is one
+                continue
+            phones += [part + stress if part in VOWELS else part for part in _RESPELLED[piece].split()]
+            begin += len(piece)
+        at += len(syllable)
+    return _stress_first(phones)
+
+
 def read_ipa(text: str, sounds: Mapping[str, Phones], silent: Collection[str] | None = None) -> Phones:
     """Return a transcription as ARPAbet by a table of signs, the longest first.
 

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from openvalle.errors import TextError
 from openvalle.text.language import SMALL, FrontEnd, find_language
@@ -66,7 +67,7 @@ def split_arriving(pieces: Iterable[str], budget: int = 300, language: str = ENG
     limit = RUN * budget  # a text without a full stop is cut at a word all the same
     front_end = find_language(language).front_end
     waiting, seen = "", 0  # no sentence ends before `seen`
-    for piece in (*_even_spaces(mark_lines(pieces), limit), None):
+    for piece in chain(_even_spaces(mark_lines(pieces), limit), (None,)):
         waiting += piece or ""
         while waiting:
             end, pause, seen = _first_end(waiting, limit, seen, front_end, piece is None)
