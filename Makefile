@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-serve fuzz test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-serve bench-stream bench-threads bench-batching bench-watermark clean test-clients
+.PHONY: help demo demo-serve fuzz test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark clean test-clients
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench-batching: $(VENV)/.ready-test  ## many at once against one by one: through
 
 bench-serve: $(VENV)/.ready-test  ## the server under load: first sound, errors, memory, batching
 	$(BIN)/python benchmarks/serve.py $(ARGS)
+
+bench-text: $(VENV)/.ready-demo  ## the front end of text: words a second, homographs, unknown words
+	$(BIN)/python benchmarks/text.py $(ARGS)
 
 bench-threads: $(VENV)/.ready-demo  ## how threads wait: speaking beside nothing and beside busy loops
 	$(BIN)/python benchmarks/threads.py $(ARGS)

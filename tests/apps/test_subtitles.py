@@ -15,6 +15,7 @@ from openvalle.apps.subtitles import Timeline, fill_gaps, format_time, split_cue
 from openvalle.audio import Audio, silence
 from openvalle.errors import UserError
 from openvalle.synth.speech import Quality, Speech, Timed
+from openvalle.text.language import phonemize
 
 
 def speech(text: str = 'One "two" <three>.', speaker: str = "") -> Speech:
@@ -87,3 +88,20 @@ def test_speech_of_models_without_alignment_is_aligned(spoken: Audio) -> None:
     assert found.phones[-1].end == pytest.approx(spoken.seconds)
     nothing = replace(bare, audio=silence(1.0))
     assert with_times(nothing) is nothing, "nobody can tell when words are said that are not"
+
+
+WRITTEN = [
+    "Dr. Hill of the FBI drove 40 km on the M25, past the old mill, and then 5 km more, to reach it by 3:45 p.m.",
+    'The house was sold for $200,000 in 1998, and "nobody in the whole street", as he said, could pay it (he tried).',
+    "**Bold** words & 50% of 1/2 the *marks* at https://example.com/a are shown as they are written, by Mr. Dale & Co.",
+]
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_subtitles_show_the_text_as_it_is_written(text: str) -> None:
+    words = [Timed(word.text, number * 0.3, number * 0.3 + 0.3) for number, word in enumerate(phonemize(text))]
+    cues = split_cues(text, words)
+    assert " ".join(cue.text for cue in cues) == text.replace("*", "")
+    assert all(len(cue.text) <= 84 and cue.end - cue.start <= 6.01 for cue in cues)
+    assert all(before.end <= after.start + 1e-6 for before, after in pairwise(cues))
+    assert not [cue.text for cue in cues if cue.text.endswith((' "', " ("))]

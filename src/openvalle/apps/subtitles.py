@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 from openvalle.errors import AudioError, TextError, UserError
 from openvalle.files import expand_home, write_text
 from openvalle.synth.speech import Speech, Timed
+from openvalle.text.explain import explain
+from openvalle.text.layout import RULES
+from openvalle.text.rules import rewrite
 
 CUE_SECONDS, CUE_CHARACTERS = 6.0, 84  # a subtitle's longest stay, and two lines of 42
 
@@ -81,19 +85,54 @@ def with_times(speech: Speech) -> Speech:
 
 
 def split_cues(text: str, words: Sequence[Timed]) -> list[Cue]:
-    """Return the subtitles of a sentence: the text as it is written if it fits one, else its words in turn."""
+    """Return the subtitles of a sentence: the text as it is written, divided where it is too long for one.
+
+    A cue ends at punctuation if there is some in its later half. Nothing that is written together ("$5") is divided.
+    """
     if not words:
         return []
-    if len(text) <= CUE_CHARACTERS and words[-1].end - words[0].start <= CUE_SECONDS:
-        return [Cue(" ".join(text.split()), words[0].start, words[-1].end)]
-    groups: list[list[Timed]] = [[]]
-    for word in words:
-        group = groups[-1]
-        length = sum(len(item.text) + 1 for item in group) + len(word.text)
-        if group and (length > CUE_CHARACTERS or word.end - group[0].start > CUE_SECONDS):
-            groups.append([])
-        groups[-1].append(word)
-    return [Cue(" ".join(word.text for word in group), group[0].start, group[-1].end) for group in groups]
+    shown = rewrite(text, RULES)
+    places = find_places(shown, len(words))
+    cues: list[Cue] = []
+    first = begin = 0  # word of the cue, and where it begins
+    while first < len(words):
+        last = first
+        while last + 1 < len(words) and _fits(shown, places, words, first, last + 1):
+            last += 1
+        if last + 1 < len(words):
+            last = _choose_end(shown, places, first, last)
+        until = places[last + 1] if last + 1 < len(words) else len(shown)
+        until -= len(_OPENING.search(shown[max(0, until - 8) : until]).group())  # type: ignore[union-attr]
+        cues.append(Cue(" ".join(shown[begin:until].split()), words[first].start, words[last].end))
+        first, begin = last + 1, until
+    return cues
+
+
+_OPENING = re.compile(r"[\"'(\[\u201c\u2018\u00ab]*\Z")  # signs that go with the word after them
+
+
+def find_places(text: str, count: int) -> list[int]:
+    """Return where what is written for each of the `count` spoken words of a text begins."""
+    found = [word.start for word in explain(text, {})]
+    if len(found) != count:  # words with pronunciations of their own: by their share of the text
+        starts = [match.start() for match in re.finditer(r"\S+", text)] or [0]
+        return [starts[index * len(starts) // count] for index in range(count)]
+    return found
+
+
+def _fits(text: str, places: Sequence[int], words: Sequence[Timed], first: int, last: int) -> bool:
+    until = next((place for place in places[last + 1 :] if place > places[last]), len(text))
+    return until - places[first] <= CUE_CHARACTERS and words[last].end - words[first].start <= CUE_SECONDS
+
+
+def _choose_end(text: str, places: Sequence[int], first: int, last: int) -> int:
+    """Return the last word of a cue that may go on to `last`: before a gap, after punctuation if it can be."""
+    gaps = [index for index in range(first, last + 1) if places[index + 1] > places[index]]
+    later = [index for index in gaps if index >= (first + last) // 2]
+    marked = [
+        index for index in later if re.search(r"[,;:.!?)\u2014\u2013]\S*\s*$", text[places[index] : places[index + 1]])
+    ]
+    return max(marked or gaps or [last])
 
 
 def as_json(timeline: Timeline) -> str:

@@ -29,7 +29,7 @@ from openvalle.cli.recordings import EditCommand, batch, continue_, edit
 from openvalle.cli.say import dialogue, say, stream
 from openvalle.cli.serve import serve
 from openvalle.cli.settings import Command
-from openvalle.cli.tools import detect, doctor, watermark
+from openvalle.cli.tools import detect, doctor, phonemes, watermark
 from openvalle.cli.train import model, prepare, recipe, train
 from openvalle.cli.voice import voices
 from openvalle.errors import UserError
@@ -163,7 +163,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "listen": listen,
         "spoofing": spoofing,
     },
-    "Tools": {"detect": detect, "watermark": watermark, "doctor": doctor, "version": version},
+    "Tools": {"phonemes": phonemes, "detect": detect, "watermark": watermark, "doctor": doctor, "version": version},
 }
 for _names in SECTIONS.values():
     for _name, _command in _names.items():

@@ -1,5 +1,7 @@
 """`openvalle doctor`: what is installed, what is missing, and how to mend it.
 
+`openvalle phonemes`: what will be said for a text, and why.
+
 `openvalle detect` and `openvalle watermark detect|embed`: is a recording synthetic, and marking sound of others.
 """
 
@@ -18,7 +20,7 @@ import typer
 
 from openvalle import __version__
 from openvalle.cli import options as opt
-from openvalle.errors import UserError
+from openvalle.errors import TextError, UserError
 from openvalle.hub import BUILTIN, Homeless, Kind, assets, find_damaged, home, list_names
 
 watermark = typer.Typer(help="Find or lay the inaudible mark in sound.", no_args_is_help=True, rich_markup_mode="rich")
@@ -97,6 +99,55 @@ def describe(facts: dict[str, object]) -> str:
     if not facts["marked"]:
         return f"not found (score {facts['score']}, {facts['threshold']} or more counts)"
     return f"found in {facts['share']:.0%} of the recording (score {facts['score']})"
+
+
+def phonemes(
+    *,
+    text: Annotated[str | None, typer.Argument(help="The text; - reads it from standard input.")] = None,
+    file: opt.File = None,
+    markup: opt.Markup = "auto",
+    text_format: opt.TextFormat = "auto",
+    lexicon: opt.Lexicon = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Show what will be said for TEXT, word by word: what is written, said, its phones, and why.
+
+    \b
+    openvalle phonemes "Dr. Hill paid $5."
+    A reading is mended by a --lexicon, by [word](/phones/) or by [word](=respelling) in the text.
+    """
+    from openvalle.synth.plan import MAX_CHARACTERS, parse_script
+    from openvalle.text.explain import explain
+    from openvalle.text.language import PLACEHOLDER
+    from openvalle.text.sentences import split
+
+    script = parse_script(opt.read_text(text, file, text_format), markup, lexicon)
+    rows: list[dict[str, Any]] = []
+    for passage in script.passages:
+        given = list(passage.given)
+        for chunk in split(passage.text, MAX_CHARACTERS):
+            own = [given.pop(0) for _ in PLACEHOLDER.findall(chunk.text)]
+            before = -1
+            for word in explain(chunk.text, script.lexicon, own):
+                row = {"written": "" if word.start == before else word.written, "said": word.said}
+                row |= {"phones": " ".join(word.phones), "why": ", ".join((*word.rules, word.source))}
+                rows.append(row | {"pause": word.pause})
+                before = word.start
+    if not rows:
+        raise TextError("the text holds nothing that can be spoken", "write at least one word")
+    opt.print_result({"words": rows}, as_json, lay_out(rows))
+
+
+def lay_out(rows: list[dict[str, Any]]) -> list[str]:
+    """Return rows as a table: a bar where a pause follows, columns as wide as they need to be."""
+    shown = [("written", "said", "phones", "why")]
+    shown += [
+        (" ".join(row["written"].split()), row["said"] + " |" * row["pause"], row["phones"], row["why"]) for row in rows
+    ]
+    widths = [max(len(row[column]) for row in shown) for column in range(3)]
+    return [
+        "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3])) for row in shown
+    ]
 
 
 DATA = ("resemble-perth",) if sys.version_info >= (3, 14) else ("pocketsphinx", "resemble-perth")  # for their models

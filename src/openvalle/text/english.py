@@ -40,12 +40,16 @@ class Backend(StrEnum):
 
 
 @dataclass(frozen=True)
-class _Token:
+class Token:
+    """A word of a normal text."""
+
     text: str
     pause: bool  # punctuation of any kind follows
     stop: bool  # the sentence ends after it
     letter: bool = False  # one of the letters of a spelled word
     phones: Phones = ()  # if they are given
+    start: int = 0  # where the word, or the compound that it is part of, stands in the normal text
+    end: int = 0
 
 
 def goes_on(before: str, after: str, is_whole: bool = True) -> bool | None:
@@ -69,10 +73,14 @@ def phonemize(text: str, backend: str, lexicon: UserLexicon, given: Sequence[Wor
     normal = normalize(text)
     if normal.dropped:
         log.warning("left out what cannot be spoken: %s", " ".join(normal.dropped))
-    return _pronounce_all(_tokens(normal.text, given), lexicon, source)
+    words = pronounce(tokenize(normal.text, given), lexicon, source)
+    for word in words:
+        if not word.phones:
+            log.warning("left out what cannot be spoken: %s", word.text)
+    return [word for word in words if word.phones]
 
 
-def _tokens(text: str, given: Iterable[Word]) -> list[_Token]:
+def tokenize(text: str, given: Iterable[Word]) -> list[Token]:
     """Split normal text into words; compounds of the lexicon stay whole, others are split at the hyphen."""
     found = list(_WORD.finditer(text))
     ends = [*(match.start() for match in found[1:]), len(text)][: len(found)]
@@ -82,11 +90,13 @@ def _tokens(text: str, given: Iterable[Word]) -> list[_Token]:
         if match["given"]:
             word = next(waiting)
             phones = plural(word.phones) if match["ending"] else word.phones
-            tokens.append(_Token(word.text + (match["ending"] or ""), False, False, phones=phones))
+            tokens.append(Token(word.text + (match["ending"] or ""), False, False, False, phones, *match.span()))
         else:
             parts = _parts(match.group())
             spelled = len(parts) > 1
-            tokens += [_Token(part, False, False, spelled and len(part.split("'")[0]) == 1) for part in parts]
+            for part in parts:
+                is_letter = spelled and len(part.split("'")[0]) == 1
+                tokens.append(Token(part, False, False, is_letter, (), *match.span()))
         tokens[-1] = replace(tokens[-1], pause=bool(_PAUSE.search(gap)), stop=bool(_STOP.search(gap)))
     return tokens
 
@@ -109,7 +119,8 @@ def _strip_quotes(word: str) -> str:
     return word.strip("'")
 
 
-def _pronounce_all(tokens: Sequence[_Token], user: UserLexicon, source: Backend) -> list[Word]:
+def pronounce(tokens: Sequence[Token], user: UserLexicon, source: Backend = Backend.BUILTIN) -> list[Word]:
+    """Return the words with their phones; none for what cannot be spoken."""
     espeak: Mapping[str, Phones] = {}
     if source is Backend.ESPEAK:
         espeak = ask_espeak({token.text.lower() for token in tokens})
@@ -119,14 +130,11 @@ def _pronounce_all(tokens: Sequence[_Token], user: UserLexicon, source: Backend)
         following = words[-1].phones if words and not token.pause else ()
         phones = token.phones or _special(tokens, index, following, user) or espeak.get(token.text.lower())
         phones = phones or _pronounce(tokens, index)
-        if phones:
-            words.append(Word(token.text, phones, token.pause))
-        else:
-            log.warning("left out what cannot be spoken: %s", token.text)
+        words.append(Word(token.text, phones, token.pause))
     return words[::-1]
 
 
-def _special(tokens: Sequence[_Token], index: int, following: Phones, user: UserLexicon) -> Phones | None:
+def _special(tokens: Sequence[Token], index: int, following: Phones, user: UserLexicon) -> Phones | None:
     """Return the phones of a user's word, of "the" and "a", of a letter's name; None for other words."""
     token = tokens[index]
     lower = token.text.lower()
@@ -143,7 +151,28 @@ def _special(tokens: Sequence[_Token], index: int, following: Phones, user: User
     return None
 
 
-def _pronounce(tokens: Sequence[_Token], index: int) -> Phones:
+def name_source(token: Token, user: UserLexicon) -> str:
+    """Return where the phones of a word come from, in words for people."""
+    lower = token.text.lower()
+    if token.phones:
+        return "given in the text"
+    if lower in user or token.text in user:
+        return "your lexicon"
+    if token.letter or (len(token.text) == 1 and lower != "a"):
+        return "name of a letter"
+    readings = lexicon().lookup(token.text) or {}
+    if find_readings(lower, readings) or (lower == "used" and "VBD" in readings):
+        return "homograph, by its sentence"
+    if "None" in readings or "DT" in readings or lower in ("the", "a"):
+        return "lexicon, by what follows"
+    if readings:
+        return "lexicon"
+    if read_interjection(token.text):
+        return "sound"
+    return "CMU dictionary" if lower.removesuffix("'s") in cmu_lexicon() else "guessed from its spelling"
+
+
+def _pronounce(tokens: Sequence[Token], index: int) -> Phones:
     token = tokens[index]
     starts = index == 0 or tokens[index - 1].stop
     # at the head of a sentence a capital says nothing: polish, not Polish
@@ -156,7 +185,7 @@ def _pronounce(tokens: Sequence[_Token], index: int) -> Phones:
     return _choose_reading(tokens, index, readings)
 
 
-def _choose_reading(tokens: Sequence[_Token], index: int, readings: Mapping[str, Phones]) -> Phones:
+def _choose_reading(tokens: Sequence[Token], index: int, readings: Mapping[str, Phones]) -> Phones:
     """Return the reading that fits the sentence (see `homographs`)."""
     token = tokens[index]
     word, ends = token.text.lower(), token.pause or index + 1 == len(tokens)
@@ -173,7 +202,7 @@ def _choose_reading(tokens: Sequence[_Token], index: int, readings: Mapping[str,
     return second if choose_second(kind, *_context(tokens, index)) else first
 
 
-def _context(tokens: Sequence[_Token], index: int) -> tuple[list[str], int, bool]:
+def _context(tokens: Sequence[Token], index: int) -> tuple[list[str], int, bool]:
     """Return the words of the sentence around a word, with its pauses, its place, and whether it has a capital."""
     start = end = index
     while start > max(0, index - _NEAR) and not tokens[start - 1].stop:
@@ -190,7 +219,7 @@ def _context(tokens: Sequence[_Token], index: int) -> tuple[list[str], int, bool
 
 def find_homographs(text: str, word: str) -> list[tuple[str, list[str], int, bool]]:
     """Return, for each time that a text has a homograph, what `choose_second` is asked."""
-    tokens = _tokens(normalize(text).text, ())
+    tokens = tokenize(normalize(text).text, ())
     found = []
     for index, token in enumerate(tokens):
         readings = find_readings(word, lexicon().lookup(word) or {}) if token.text.lower() == word else None

@@ -1,0 +1,48 @@
+"""What will be said for a text and why: each word with what is written for it, the rules that fired, and its phones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openvalle.text import english
+from openvalle.text.language import UserLexicon, Word, fill_in
+from openvalle.text.normalize import explain as trace_rules
+from openvalle.text.phones import Phones
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A word that is said. `start` and `end`: what of the text it is said for; `source`: where its phones come from."""
+
+    said: str
+    phones: Phones
+    pause: bool
+    written: str
+    start: int
+    end: int
+    rules: tuple[str, ...]
+    source: str
+
+
+def explain(text: str, lexicon: UserLexicon, given: Sequence[Word] = ()) -> list[Explained]:
+    """Return the words of an English text as `phonemize` does, each with its account.
+
+    `given`: as for `phonemize`. The words of "$5" have the same `written`, `start` and `end`.
+    """
+    normal, origins = trace_rules(text)
+    tokens = english.tokenize(normal, given)
+    found = []
+    waiting = list(given)
+    for token, word in zip(tokens, english.pronounce(tokens, lexicon), strict=True):
+        own = origins[token.start : token.end]
+        start, end = min(origin.start for origin in own), max(origin.end for origin in own)
+        rules = tuple(dict.fromkeys(name for origin in own for name in origin.rules if name not in _SILENT))
+        written = fill_in(text[start:end], [waiting.pop(0)] if token.phones and waiting else [])
+        if word.phones:
+            source = english.name_source(token, lexicon)
+            found.append(Explained(word.text, word.phones, word.pause, written, start, end, rules, source))
+    return found
+
+
+_SILENT = ("space", "what cannot be spoken")  # rules that say nothing
