@@ -10,7 +10,7 @@ import torch
 
 from lm_samples import AR_KINDS, ENTRIES, SMALL, SYMBOLS, ar_engine, decode, shaken
 from openvalle.decode.alignment import MonotonicPointer, stretch
-from openvalle.decode.ar import AROptions, Decoder, Draw, StoppedBy, collect, generate, stream
+from openvalle.decode.ar import AROptions, Decoder, Draw, StoppedBy, collect, generate, make_pointer, stream
 from openvalle.decode.prompt import ARPrompt, prepare_inputs
 from openvalle.decode.sampling import SamplingOptions
 from openvalle.engines.torch import TorchAR
@@ -196,6 +196,40 @@ def test_equal_neighbours_are_passed_one_step_each(temperature):
         places.append(pointer.current)
         pointer.count()
     assert places == [0, 1, 2, 3, 3, 3, 3, 3]
+
+
+def mean_stay(symbol: int, temperature: float, stay_bias: float = 0.0) -> float:
+    """Return how many steps a pointer stays at `symbol` where the model gives moving on one chance in five."""
+    rng, steps = np.random.default_rng(0), []
+    scores = np.zeros(SYMBOLS, np.float32)
+    scores[symbol] = np.log(4)
+    for _ in range(2000):
+        pointer = MonotonicPointer(np.array([symbol, 5]), np.full(2, 1000), pauses=(1,), stay_bias=stay_bias)
+        steps.append(1)
+        pointer.move(scores, rng.random(), temperature)
+        while pointer.current == 0:
+            steps[-1] += 1
+            pointer.move(scores, rng.random(), temperature)
+    return float(np.mean(steps))
+
+
+def test_a_pause_lasts_as_long_as_the_model_says_at_any_temperature():
+    for temperature in (1.0, 0.5, 0.2):
+        assert mean_stay(1, temperature, stay_bias=1.0) == pytest.approx(5, rel=0.1)
+
+
+def test_a_sound_lasts_longer_at_a_low_temperature_and_with_a_bias_to_stay():
+    assert mean_stay(3, 1.0) == pytest.approx(5, rel=0.1)
+    assert mean_stay(3, 0.5) == pytest.approx(17, rel=0.1)  # odds of 1 to 4, squared
+    assert mean_stay(3, 1.0, stay_bias=np.log(2)) == pytest.approx(9, rel=0.1)  # 1 to 8
+
+
+@pytest.mark.parametrize(("steps", "bias"), [(1, -1.5), (5, 0.0), (7, 3 * np.log(1.4)), (20, 1.5)])
+def test_the_pace_follows_the_prompt_within_bounds(steps, bias):
+    alignment = np.repeat([0, 1, 2], [7, steps, steps])  # a pause, and two sounds
+    one = ARPrompt(np.array([1, 3, 4, 5, 6]), 3, np.zeros(len(alignment), np.int64), alignment)
+    options = OPTIONS.model_copy(update={"pace_weight": 3.0, "pace_frames": 10.0})
+    assert make_pointer(ar_engine("builtin").config, one, options, None).stay_bias == pytest.approx(bias)
 
 
 @ALIGNED

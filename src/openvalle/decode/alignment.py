@@ -52,9 +52,12 @@ class MonotonicPointer:
         end: int | None = None,
         marks: Sequence[int] = (),
         limit: int = NEVER,
+        pauses: Sequence[int] = (),
+        stay_bias: float = 0.0,
     ) -> None:
         """`symbols` (L,), and `caps` (L,), the longest stay at each in steps; `end`: how many of them are spoken, None:
-        all; `marks`: symbols that last no time, which are passed over; `limit`: steps in all."""
+        all; `marks`: symbols that last no time, which are passed over; `limit`: steps in all; `pauses`: symbols of
+        silence; `stay_bias`: what staying at others scores more than the model says."""
         self.symbols, self.caps = symbols.tolist(), caps.tolist()
         self.end = len(symbols) if end is None else end
         places = np.flatnonzero(~np.isin(symbols, marks))  # of the symbols that last
@@ -66,6 +69,7 @@ class MonotonicPointer:
         self.current, self.last = int(places[0]), int(places[-1])
         self.held = 0  # steps counted at `current`
         self.longest = min(sum(self.caps), limit)
+        self.pauses, self.stay_bias = pauses, stay_bias
 
     @property
     def waiting(self) -> int:
@@ -90,9 +94,16 @@ class MonotonicPointer:
             return
         following = self.after[self.current]
         here, there = self.symbols[self.current], self.symbols[following]
+        difference = scores[there] - scores[here]
+        if here not in self.pauses:
+            difference -= self.stay_bias
+        elif temperature:
+            # The end of a pause is unlikely at every step of it: sharpened, it would come with the cap. So pauses last
+            # as long as the model says.
+            temperature = 1.0
         # Equal neighbours have one score, which tells nothing: they are passed in one step each, and the last of them
         # stays as long as the model wants, as if they were one.
-        if self._is_held_long or here == there or advances(scores[there] - scores[here], uniform, temperature):
+        if self._is_held_long or here == there or advances(difference, uniform, temperature):
             self.current, self.held = following, 0
 
     @property

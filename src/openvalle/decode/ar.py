@@ -31,7 +31,17 @@ class AROptions(Config):
     """How codebook 1 is decoded. Frames are the codec's (75 a second)."""
 
     sampling: SamplingOptions = SamplingOptions()
-    path_temperature: Temperature = Field(1.0, description="of the pointer's choice to stay or to move on; 0: greedy")
+    path_temperature: Temperature = Field(
+        1.0, description="of the pointer's choice to stay at a sound or to move on; 0: greedy, pauses too"
+    )
+    pace_weight: float = Field(
+        0.0,
+        ge=0,
+        le=20,
+        description="how strongly the pace follows the prompt's: times the logarithm of its frames per sound over "
+        "`pace_frames`, added to the score of staying at a sound",
+    )
+    pace_frames: float = Field(5.5, gt=0, description="frames per sound of a prompt that changes nothing")
     symbol_frames: int = Field(30, ge=1, description="longest stay at a symbol with alignment (30 = 0.4 s)")
     pause_frames: int = Field(75, ge=1, description="longest stay at one of `pauses`")
     pauses: tuple[int, ...] = Field((1,), description="symbols that may last as long as `pause_frames`")
@@ -293,7 +303,18 @@ def make_pointer(config: ARConfig, prompt: ARPrompt, options: AROptions, alignme
     caps = np.where(np.isin(target, options.pauses), long, short)
     if target[0] in options.pauses:
         caps[0] = min(long, to_steps(options.lead_frames, block))
-    return MonotonicPointer(target, caps, end, config.marks, limit)
+    bias = _follow_pace(config, prompt, options)
+    return MonotonicPointer(target, caps, end, config.marks, limit, options.pauses, bias)
+
+
+def _follow_pace(config: ARConfig, prompt: ARPrompt, options: AROptions) -> float:
+    """Return what staying at a sound is to score more, below 0 less, so that the pace is nearer to the prompt's."""
+    is_sound = ~np.isin(prompt.text[: prompt.prompt_symbols], (*options.pauses, *config.marks))
+    if prompt.alignment is None or not is_sound.any():
+        return 0.0
+    frames = is_sound[prompt.alignment].sum() * config.merge / is_sound.sum()
+    # Half as fast or twice as fast as usual is a wrong transcript more often than a pace.
+    return options.pace_weight * float(np.clip(np.log(max(frames, 1) / options.pace_frames), -0.5, 0.5))
 
 
 def _count_lasting(symbols: np.ndarray, config: ARConfig) -> int:
