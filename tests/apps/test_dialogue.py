@@ -20,7 +20,7 @@ from openvalle.audio import concatenate
 from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.media import read
 from openvalle.synth.synthesizer import Synthesizer
-from openvalle.synth.voice import Voice
+from openvalle.synth.voice import Voice, list_builtin_voices
 
 SCRIPT = "[S1] Hello there. How are you? [S2] Fine!\n[S1] Good."
 
@@ -88,8 +88,11 @@ def test_speakers_without_a_voice_take_the_built_in_ones() -> None:
     cast = assign_voices(parse_dialogue("[S1] a [S2] b"), {"S2": "clip.wav"})
     assert cast["S2"] == "clip.wav"
     assert Path(cast["S1"]).stem == "default"
-    with pytest.raises(TextError, match="line 1, column 15: the speaker S3 has no voice; give one: --voice S3="):
-        assign_voices(parse_dialogue("[S1] a [S2] b [S3] c"), {})
+    voices = len(list_builtin_voices())
+    many = parse_dialogue("\n".join(f"[S{number}] a" for number in range(1, voices + 2)))
+    last = voices + 1
+    with pytest.raises(TextError, match=f"line {last}, column 1: the speaker S{last} has no voice; give one: --voice"):
+        assign_voices(many, {})
     with pytest.raises(UserError, match="nobody in the script is called 'S9'; there are: S1"):
         assign_voices(parse_dialogue("[S1] a"), {"S9": "x"})
 
