@@ -22,6 +22,7 @@ RECIPES = Path(__file__).parents[1] / "src" / "openvalle" / "recipes"
 SYMBOLS, ENTRIES = 12, 20
 STACK = {"width": 16, "heads": 2, "depth": 2, "feedforward": 32, "dropout": 0.1}
 SMALL = {"transformer": STACK, "symbols": SYMBOLS, "codebook_size": ENTRIES}
+LLAMA = {**STACK, "activation": "gated-silu", "norm": "rms"}
 LEARNT = {"positions": "learnt", "max_positions": 200}
 
 
@@ -41,6 +42,17 @@ AR_KINDS = {
     "aligned groups": {"alignment": "phoneme", "merge": 2, "group": 2, "tie_output": False},
     "learnt languages": {"languages": 3, "language_on": "audio-and-text", "text_prenet": "conv", **LEARNT},
     "groups of 4": {"group": 4, "use_bos": False, "languages": 2},
+    "rotary": {"transformer": LLAMA, "positions": "rotary", "text_attention": "causal", "text_bos": True},
+    "prenets": {
+        "transformer": {**STACK, "activation": "relu"},
+        "text_prenet": "stack",
+        "audio_prenet": "linear",
+        "text_bos": True,
+        "scale_positions": True,
+        "use_bos": False,
+        "tie_output": False,
+    },
+    "words' languages": {"text_eos": False, "languages": 3, "language_on": "text"},
     "causal alignment": {"text_attention": "causal", "alignment": "phoneme", "phoneme_lead": 0, "use_bos": False},
 }
 NAR_KINDS = {
@@ -66,6 +78,20 @@ NAR_KINDS = {
         **SHORT,
     },
     "aligned sentence": {"alignment": "phoneme", "text": "target", "prompt": "sentence", "tie_output": False},
+    "rotary": {"transformer": LLAMA, "positions": "rotary", "tie_output": False, **SHORT},
+    "prenets": {
+        "transformer": {**STACK, "activation": "relu"},
+        "text_prenet": "stack",
+        "frame_prenet": "linear",
+        "text_bos": True,
+        "text_eos": True,
+        "scale_positions": True,
+        "prompt": "segment",
+        "text": "target",
+        "restart_positions": False,
+        **SHORT,
+    },
+    "staged": {"prompt": "staged", "languages": 3, "language_on": "text"},
     "separate languages": {"conditioning": "separate", "prompt": "segment", "text": "target", "languages": 2, **SHORT},
 }
 

@@ -103,6 +103,7 @@ def test_every_nar_kind_speaks_with_an_ar_model_it_fits():
         "aligned sentence": "causal alignment",
         "separate languages": "vallex",
         "rests in passes": "valle",
+        "staged": "words' languages",
     }
     for kind in NAR_KINDS:
         ar = ar_engine(partners.get(kind, kind))
@@ -159,3 +160,20 @@ def test_recordings_that_cannot_be_used_are_refused():
             OPTIONS,
             [0],
         )
+
+
+def test_a_model_that_never_learnt_to_begin_asks_for_a_recording():
+    config = ARConfig.parse({**SMALL, "use_bos": False, "needs_prompt": True})
+    with pytest.raises(ModelError, match="cannot begin without a recording; give a voice"):
+        zero_shot(config, None, np.array([7, 8, 9])).ar(config).check(config)
+    zero_shot(config, utterance(5, 36, 0), np.array([7, 8, 9])).ar(config).check(config)
+
+
+def test_where_words_tell_the_language_the_accent_is_theirs():
+    """A model with its languages on the text speaks with the accent of those that the target's words carry."""
+    model = ar_engine("words' languages")
+    row = dataclasses.replace(utterance(5, 30, 0), language=2)
+    given = zero_shot(model.config, row, np.array([7, 8, 9]), 1).ar(model.config)
+    for accent, expected in ((Accent.NATIVE, 1), (Accent.FOREIGN, 2), (Accent.NONE, 0)):
+        languages = prepare_inputs(model.config, [given], [accent]).text_languages[0]
+        assert languages.tolist() == [2] * 5 + [expected] * 3

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from openvalle.decode.ar import sample
 from openvalle.decode.sampling import SamplingOptions, advances, draw, draw_uniforms, make_rng, to_steps
 
 GREEDY = SamplingOptions(top_p=0.0)
@@ -130,3 +131,13 @@ def test_a_seed_draws_what_torch_draws_from_it(seed):
     rngs, generator = [make_rng(seed)], torch.Generator().manual_seed(seed)
     for count in (3, 129, 1, 17):
         assert np.array_equal(draw_uniforms(rngs, count)[0], torch.rand(count, generator=generator).numpy())
+
+
+def test_a_likeliest_eos_ends_a_row_whatever_was_drawn():
+    """Of two codes and <EOS> the last is the likeliest in the first row alone; 0.45 draws the first code in both."""
+    scores, uniforms = np.log(np.array([[[0.3, 0.3, 0.4]], [[0.5, 0.1, 0.4]]])), np.full((2, 2), 0.45)
+    history, plain = np.zeros((2, 0), int), SamplingOptions(repetition_aware=False)
+    assert sample(scores, history, uniforms, plain, np.ones(2, bool)).tolist() == [[0], [0]]
+    ending = plain.model_copy(update={"likeliest_eos_ends": True})
+    assert sample(scores, history, uniforms, ending, np.ones(2, bool)).tolist() == [[2], [0]]
+    assert sample(scores, history, uniforms, ending, np.zeros(2, bool))[0, 0] != 2

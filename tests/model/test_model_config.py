@@ -24,6 +24,13 @@ from openvalle.model.nar import NAR
         (ARConfig, {"phoneme_weight": 2.0}, "no phoneme stream"),
         (ARConfig, {"history_noise": 0.5}, "no phoneme stream"),
         (ARConfig, {"text_attention": "causal", "text_prenet": "conv"}, "sees the symbols ahead"),
+        (ARConfig, {"text_attention": "causal", "text_prenet": "stack"}, "sees the symbols ahead"),
+        (ARConfig, {"positions": "rotary", "max_positions": 10}, "no longest part"),
+        (ARConfig, {"positions": "rotary", "scale_positions": True}, "belongs to sinusoidal"),
+        (ARConfig, {"text_prenet": "linear"}, "it is for frames"),
+        (ARConfig, {"audio_prenet": "conv"}, "sees the frames ahead"),
+        (ARConfig, {"use_bos": False, "text_eos": False}, "nothing to predict the first code at"),
+        (ARConfig, {"needs_prompt": True}, "means nothing with use_bos"),
         (ARConfig, {"alignment": "phoneme", "use_bos": False}, "<BOS> holds the first frame's phoneme"),
         (ARConfig, {"grup": 2}, "grup"),
         (NARConfig, {"conditioning": "token", "stage_width": 8}, "adaptive"),
@@ -35,6 +42,10 @@ from openvalle.model.nar import NAR
         (NARConfig, {"residual": {"passes": 8}}, "7 codebooks to fill"),
         (NARConfig, {"codebook1_noise": 0.1}, "needs alignment"),
         (NARConfig, {"prompt_min": 5, "prompt_max": 4}, "exceeds"),
+        (NARConfig, {"frame_prenet": "stack"}, "it is for text"),
+        (NARConfig, {"restart_positions": False}, "positions never restart"),
+        (NARConfig, {"transformer": {**STACK, "norm": "rms"}, "conditioning": "separate"}, "separate norms"),
+        (NARConfig, {"prompt": "staged", "text": "target"}, "must be `both`"),
         (NARConfig, {"text": "target"}, "must be `both`"),
         (NARConfig, {"prompt": "sentence"}, "must be `target`"),
         (NARConfig, {"prompt": "segment"}, "must be `target`"),
@@ -80,6 +91,7 @@ ALIGNED = {"alignment": "phoneme"}
 SPOKEN = {"languages": 2, "language_on": "audio-and-text"}
 PROMPT = {"prompt_min": 3, "prompt_max": 5}
 EXPECTED = {"residual": {}}
+ELSEWHERE = {"prompt": "segment", "text": "target"}
 AR_CHANGES = {
     "transformer": ({}, {"transformer": {**STACK, "depth": 1}}),
     "symbols": ({}, {"symbols": 13}),
@@ -89,6 +101,10 @@ AR_CHANGES = {
         {"positions": "learnt", "max_positions": 99},
         {"positions": "learnt", "max_positions": 98},
     ),
+    "scale_positions": ({}, {"scale_positions": True}),
+    "text_bos": ({}, {"text_bos": True}),
+    "text_eos": ({}, {"text_eos": False}),
+    "audio_prenet": ({}, {"audio_prenet": "linear"}),
     "alignment": ({}, ALIGNED),
     "text_prenet": ({}, {"text_prenet": "conv"}),
     "languages": ({}, {"languages": 2}),
@@ -106,6 +122,8 @@ AR_CHANGES = {
 }
 NAR_CHANGES = {
     **{name: AR_CHANGES[name] for name in ARConfig.model_fields if name in NARConfig.model_fields},
+    "text_eos": ({}, {"text_eos": True}),
+    "restart_positions": (ELSEWHERE, {**ELSEWHERE, "restart_positions": False}),
     "merge": ({**ALIGNED, **PROMPT}, {**ALIGNED, **PROMPT, "merge": 2}),
     "codebooks": ({}, {"codebooks": 4}),
     "conditioning": ({}, {"conditioning": "separate"}),
@@ -162,7 +180,8 @@ def test_every_nar_field_changes_something(name):
 
 
 def test_all_fields_are_covered():
-    assert set(AR_CHANGES) | {"marks"} == set(ARConfig.model_fields)  # tested where the pointer passes them over
+    decoded = {"marks", "needs_prompt"}  # tested where the pointer passes them over, and where prompts are checked
+    assert set(AR_CHANGES) | decoded == set(ARConfig.model_fields)
     residual = {f"residual.{name}" for name in ResidualConfig.model_fields}
     filled = {"text", "residual.predicts", "residual.gain"}  # tested where rows are filled
     assert set(NAR_CHANGES) | filled == set(NARConfig.model_fields) | residual

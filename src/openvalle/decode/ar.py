@@ -221,7 +221,11 @@ def sample(
     for slot in range(scores.shape[1]):
         allowed = scores[:, slot].copy()
         allowed[~may_end, -1] = -np.inf
-        codes.append(draw(allowed, history, uniforms[:, DRAWS * slot :][:, :DRAWS], options))
+        drawn = draw(allowed, history, uniforms[:, DRAWS * slot :][:, :DRAWS], options)
+        if options.likeliest_eos_ends:
+            eos = allowed.shape[-1] - 1
+            drawn = np.where(allowed.argmax(-1) == eos, eos, drawn)
+        codes.append(drawn)
         history = np.concatenate([history, codes[-1][:, None]], axis=1)
     return np.stack(codes, axis=1)
 

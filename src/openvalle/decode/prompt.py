@@ -17,7 +17,7 @@ import numpy as np
 from openvalle.engines.base import ARRows, pad
 from openvalle.errors import ModelError
 from openvalle.model.alignment import cut_whole
-from openvalle.model.config import Alignment, ARConfig
+from openvalle.model.config import Alignment, ARConfig, LanguageOn
 from openvalle.types import Utterance
 
 
@@ -59,6 +59,8 @@ class ARPrompt:
         """Raise `ModelError` if the model cannot go on from this."""
         if not len(self.target):
             raise ModelError("there is no text to speak after the prompt's", "give a text with speakable words")
+        if config.needs_prompt and (self.codes is None or not len(self.codes)):
+            raise ModelError("this model cannot begin without a recording", "give a voice")
         is_aligned = config.alignment == Alignment.PHONEME
         assert is_aligned or not self.following_symbols, "only a pointer knows where what follows begins"
         if self.codes is not None and is_aligned and (self.alignment is None or len(self.alignment) != len(self.codes)):
@@ -199,7 +201,8 @@ def prepare_inputs(config: ARConfig, prompts: Sequence[ARPrompt], accents: Seque
         else:
             aligned = pad([np.append(-1, row) for row in alignments])
     # Each frame carries its own audio's language, <BOS> the first frame's. The accent is the audio's; words keep their
-    # language.
+    # language, but in a model that tells languages by them.
+    is_told_by_words = config.language_on == LanguageOn.TEXT
     languages = [
         prompt.language_spoken(accent) if prompt.codes is None else prompt.language_before
         for prompt, accent in zip(prompts, accents, strict=True)
@@ -213,8 +216,12 @@ def prepare_inputs(config: ARConfig, prompts: Sequence[ARPrompt], accents: Seque
         languages=np.repeat(np.array(languages)[:, None], lens.max() + 1, axis=1),
         text_languages=pad(
             [
-                np.where(np.arange(len(prompt.text)) < prompt.prompt_symbols, prompt.language_before, prompt.language)
-                for prompt in prompts
+                np.where(
+                    np.arange(len(prompt.text)) < prompt.prompt_symbols,
+                    prompt.language_before,
+                    prompt.language_spoken(accent) if is_told_by_words else prompt.language,
+                )
+                for prompt, accent in zip(prompts, accents, strict=True)
             ]
         ),
     )

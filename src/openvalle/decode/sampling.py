@@ -52,7 +52,9 @@ class SamplingOptions(Config):
     threshold: float = Field(
         0.1, ge=0, description="t_r: replace if (1 + occurrences) / K exceeds it; 0.1 means at one occurrence"
     )
-
+    likeliest_eos_ends: bool = Field(
+        False, description="the likeliest class decides on <EOS>: where it is that one, no code that was drawn counts"
+    )
     truncate: dict[str, float] = Field(default_factory=dict, description="values of more rules, by name (TRUNCATIONS)")
 
     @field_validator("truncate")

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvalle.model.batch import Batch, Loss, Movable, pack
-from openvalle.model.config import Alignment, ARConfig, TextAttention
+from openvalle.model.config import Alignment, ARConfig, LanguageOn, NormKind, Positions, Prenet, TextAttention
 from openvalle.model.embeddings import (
     Joined,
+    LinearPrenet,
     PositionEmbedding,
     TextEmbedding,
     TextVectors,
@@ -32,7 +33,7 @@ from openvalle.model.embeddings import (
     take,
 )
 from openvalle.model.nar_inputs import add_history_noise
-from openvalle.model.transformer import KVCache, Mask, PlainNorm, Transformer
+from openvalle.model.transformer import KVCache, Mask, PlainNorm, RMSNorm, Transformer
 
 
 @dataclass(frozen=True)
@@ -100,17 +101,20 @@ class AR(nn.Module):
         super().__init__()
         self.config = config
         width, classes = config.transformer.width, config.codebook_size + 1
-        self.text = TextEmbedding(config, end=True)
+        self.text = TextEmbedding(config, end=config.text_eos)
         # A tied table has a row for <EOS>, which is only ever an output.
         self.codes = scaled_embedding(classes if config.tie_output else config.codebook_size, width)
         self.head = None if config.tie_output else nn.Linear(width, classes, bias=False)
         self.scale = math.sqrt(width)
         self.bos = nn.Parameter(torch.randn(width)) if config.use_bos else None
+        self.prenet = LinearPrenet(width) if config.audio_prenet == Prenet.LINEAR else None
         self.positions = PositionEmbedding(config)
         self.language = language_embedding(config)
         self.group_in = nn.Linear(config.group * width, width, bias=False) if config.group > 1 else None
         self.group_out = nn.Linear(width, config.group * width, bias=False) if config.group > 1 else None
-        self.transformer = Transformer(config.transformer, lambda: PlainNorm(width))
+        norm: type[nn.Module] = RMSNorm if config.transformer.norm == NormKind.RMS else PlainNorm
+        is_rotary = config.positions == Positions.ROTARY
+        self.transformer = Transformer(config.transformer, lambda: norm(width), rotary=is_rotary)
         self.phoneme_head = None
         if config.alignment == Alignment.PHONEME:
             self.phoneme_head = nn.Linear(width, config.symbols)
@@ -178,14 +182,16 @@ class AR(nn.Module):
 
     def _audio(self, vectors: Tensor, at: Tensor, aligned: Tensor | None, languages: Tensor, symbols: Tensor) -> Tensor:
         """Return audio inputs (B, N, D) from code vectors, positions, aligned symbols and languages."""
-        x = vectors + self.positions(at)
+        x = (vectors if self.prenet is None else self.prenet(vectors)) + self.positions(at)
         if self.phoneme_head is not None:
             assert aligned is not None, "this model needs the symbol of each frame"
             x = x + gather_symbols(symbols, aligned)
-        return x if self.language is None else x + self.language(languages)
+        if self.language is None or self.config.language_on == LanguageOn.TEXT:
+            return x
+        return x + self.language(languages)
 
     def _mask(self, joined: Joined, inputs: ARInputs) -> Mask:
-        return attention_mask(self.config, joined.starts[1], inputs.text.shape[1] + 1)
+        return attention_mask(self.config, joined.starts[1], inputs.text.shape[1] + self.config.text_edges)
 
     def _logits(self, hidden: Tensor) -> ARLogits:
         grouped = hidden if self.group_out is None else self.group_out(hidden)
@@ -231,8 +237,8 @@ def ar_examples(config: ARConfig, batch: Batch, rng: torch.Generator | None, *, 
     lens = batch.code_lens // config.block
     at = torch.arange(groups.shape[1] + 1, device=lens.device)
     real = at <= lens[:, None]  # (B, N + 1)
-    longest = int((batch.text_lens + lens).max()) + 1 + int(config.use_bos)
-    first = batch.text_lens + int(config.use_bos)  # where each row's first group is predicted
+    longest = int((batch.text_lens + lens).max()) + config.text_edges + int(config.use_bos)
+    first = batch.text_lens + config.text_edges - 1 + int(config.use_bos)  # where each row's first group is predicted
     places = first[:, None] + at + torch.arange(len(groups), device=lens.device)[:, None] * longest
     target = F.pad(groups, (0, 0, 0, 1), value=config.codebook_size)
     target = target.masked_fill((at >= lens[:, None])[..., None], config.codebook_size)[real]

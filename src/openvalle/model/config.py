@@ -25,6 +25,22 @@ class Positions(StrEnum):
 
     SINUSOIDAL = "sinusoidal"  # VALL-E, X, R: any length
     LEARNT = "learnt"  # VALL-E 2: up to `max_positions`
+    ROTARY = "rotary"  # queries and keys are turned, over the whole sequence: nothing restarts
+
+
+class Activation(StrEnum):
+    """What the feed-forward part does between its layers."""
+
+    GELU = "gelu"
+    RELU = "relu"
+    GATED_SILU = "gated-silu"  # half of what goes up lets the other half through
+
+
+class NormKind(StrEnum):
+    """What hidden states are divided by."""
+
+    LAYER = "layer"  # LayerNorm
+    RMS = "rms"  # their root mean square; nothing is subtracted or added
 
 
 class Alignment(StrEnum):
@@ -39,13 +55,16 @@ class Prenet(StrEnum):
 
     NONE = "none"
     CONV = "conv"  # a convolution with a skip: each symbol or frame knows its neighbours
+    STACK = "stack"  # three convolutions and a linear layer, no skip; of text alone, its <BOS> and <EOS> included
+    LINEAR = "linear"  # three linear layers, the inner ones narrow; of frames alone
 
 
 class LanguageOn(StrEnum):
     """Which embeddings the language embedding is added to."""
 
     AUDIO = "audio"  # VALL-E X 3.3
-    AUDIO_AND_TEXT = "audio-and-text"  # as a well-known reproduction also does
+    AUDIO_AND_TEXT = "audio-and-text"
+    TEXT = "text"  # an accent is then the language that the words carry
 
 
 class StageConditioning(StrEnum):
@@ -70,6 +89,7 @@ class PromptKind(StrEnum):
     SEGMENT = "segment"  # a piece of the recording, unscored where it overlaps; positions restart (VALL-E)
     SENTENCE = "sentence"  # another sentence of the speaker, given by the data; positions restart (VALL-E X)
     NONE = "none"  # no prompt
+    STAGED = "staged"  # none in training; when speaking, frames of which the codebooks before the stage are known
 
 
 class StageDraw(StrEnum):
@@ -86,6 +106,8 @@ class TransformerConfig(Config):
     heads: int = Field(5, gt=0, le=1024, description="attention heads; they share the width")
     depth: int = Field(6, gt=0, le=256, description="layers")
     feedforward: int = Field(1280, gt=0, le=131_072, description="hidden size of the feed-forward part")
+    activation: Activation = Field(Activation.GELU, description="between the feed-forward layers")
+    norm: NormKind = Field(NormKind.LAYER, description="how hidden states are normalised")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of embeddings and residual branches in training")
 
     @model_validator(mode="after")
@@ -108,6 +130,8 @@ class LanguageModelConfig(Config):
     codebook_size: int = Field(1024, gt=1, le=65_536, description="entries of each codebook")
     positions: Positions = Field(Positions.SINUSOIDAL, description="how order is told")
     max_positions: int | None = Field(None, gt=0, le=1_000_000, description="longest part with learnt positions")
+    scale_positions: bool = Field(False, description="a learnt factor on sinusoidal positions, of text and of audio")
+    text_bos: bool = Field(False, description="whether a <BOS> stands before the text")
     alignment: Alignment = Field(Alignment.NONE, description="whether frames know their symbol")
     text_prenet: Prenet = Field(Prenet.NONE, description="context for symbol embeddings")
     languages: int = Field(0, ge=0, le=1024, description="number of languages; 0 means no language embedding")
@@ -127,7 +151,11 @@ class LanguageModelConfig(Config):
         if learnt and self.max_positions is None:
             raise ValueError("learnt positions need max_positions, the longest text or audio part")
         if not learnt and self.max_positions is not None:
-            raise ValueError("max_positions means nothing with sinusoidal positions, which have no longest part")
+            raise ValueError(f"max_positions means nothing with {self.positions} positions, which have no longest part")
+        if self.scale_positions and self.positions != Positions.SINUSOIDAL:
+            raise ValueError("scale_positions belongs to sinusoidal positions")
+        if self.text_prenet == Prenet.LINEAR:
+            raise ValueError("text_prenet linear means nothing: it is for frames")
         if not self.languages and (self.language_dropout or self.language_on != LanguageOn.AUDIO):
             raise ValueError("language_dropout and language_on mean nothing without languages")
         return self
@@ -143,6 +171,11 @@ class ARConfig(LanguageModelConfig):
         description="whether a <BOS> stands between text and audio (X, 2); without it the first code is predicted at "
         "the text's <EOS> (VALL-E)",
     )
+    text_eos: bool = Field(True, description="whether the text ends with an <EOS>")
+    needs_prompt: bool = Field(
+        False, description="whether the first code cannot be predicted from the text alone, as training never did"
+    )
+    audio_prenet: Prenet = Field(Prenet.NONE, description="layers between the vectors of codes and their positions")
     phoneme_lead: int = Field(
         1,
         ge=0,
@@ -168,9 +201,20 @@ class ARConfig(LanguageModelConfig):
                 raise ValueError(f"{name} means nothing without alignment: there is no phoneme stream")
         if not self.use_bos and self.alignment != Alignment.NONE and self.phoneme_lead:
             raise ValueError("use_bos must be true with phoneme_lead 1: <BOS> holds the first frame's phoneme")
-        if self.text_attention == TextAttention.CAUSAL and self.text_prenet == Prenet.CONV:
-            raise ValueError("causal text contradicts text_prenet conv, whose kernel sees the symbols ahead")
+        if self.text_attention == TextAttention.CAUSAL and self.text_prenet != Prenet.NONE:
+            raise ValueError(f"causal text contradicts text_prenet {self.text_prenet}, which sees the symbols ahead")
+        if not (self.use_bos or self.text_eos):
+            raise ValueError("use_bos or text_eos must be true: else there is nothing to predict the first code at")
+        if self.needs_prompt and self.use_bos:
+            raise ValueError("needs_prompt means nothing with use_bos, which the first code is predicted at")
+        if self.audio_prenet not in (Prenet.NONE, Prenet.LINEAR):
+            raise ValueError(f"audio_prenet {self.audio_prenet} sees the frames ahead: use linear or none")
         return self
+
+    @property
+    def text_edges(self) -> int:
+        """Positions that stand around a text."""
+        return int(self.text_bos) + int(self.text_eos)
 
     @property
     def block(self) -> int:
@@ -224,7 +268,11 @@ class NARConfig(LanguageModelConfig):
         None, description="how often each stage is trained, from codebook 2 on; equally by default"
     )
     text: NARText = Field(NARText.BOTH, description="whose text is read when speaking")
+    text_eos: bool = Field(False, description="whether the text ends with an <EOS>; with a stage token it always does")
     prompt: PromptKind = Field(PromptKind.PREFIX, description="where the training prompt comes from")
+    restart_positions: bool = Field(
+        True, description="whether the positions of the target begin again at 0 after a prompt from elsewhere"
+    )
     prompt_min: int = Field(225, ge=1, description="shortest prompt drawn, in frames, before the cap of T/2")
     prompt_max: int = Field(2250, ge=1, description="longest prompt drawn, in frames, before the cap of T/2")
     frame_prenet: Prenet = Field(Prenet.NONE, description="context for the vectors of frames")
@@ -254,6 +302,8 @@ class NARConfig(LanguageModelConfig):
                 raise ValueError(f"stage_weights needs {self.stages} numbers, one per pass, from codebook 2 on")
             if min(self.stage_weights) < 0 or sum(self.stage_weights) <= 0:
                 raise ValueError("stage_weights must not be negative, and one must be positive")
+        if self.transformer.norm == NormKind.RMS and self.conditioning == StageConditioning.SEPARATE:
+            raise ValueError("norm rms goes with conditioning adaptive or token: separate norms are LayerNorms")
         if self.prompt_min > self.prompt_max:
             raise ValueError(f"prompt_min {self.prompt_min} exceeds prompt_max {self.prompt_max}")
         if self.stages >= self.codebooks:
@@ -266,14 +316,21 @@ class NARConfig(LanguageModelConfig):
         return self
 
     def _check_prompt(self) -> None:
-        if self.prompt in (PromptKind.NONE, PromptKind.SENTENCE):
+        if self.frame_prenet == Prenet.STACK:
+            raise ValueError("frame_prenet stack means nothing: it is for text")
+        if not self.restart_positions and self.prompt not in (PromptKind.SEGMENT, PromptKind.SENTENCE):
+            raise ValueError(f"restart_positions means nothing with prompt {self.prompt}: positions never restart")
+        if self.prompt in (PromptKind.NONE, PromptKind.SENTENCE, PromptKind.STAGED):
             for name in _changed(self, "prompt_min", "prompt_max"):
                 raise ValueError(f"{name} means nothing with prompt {self.prompt}: no prompt is cut")
-        if self.prompt == PromptKind.NONE and self.prompt_none:
+        if self.prompt in (PromptKind.NONE, PromptKind.STAGED) and self.prompt_none:
             raise ValueError("prompt_none means nothing when there is never a prompt")
-        if self.prompt == PromptKind.PREFIX and self.text == NARText.TARGET:
-            raise ValueError("with prompt prefix the training text holds the prompt's words: text must be `both`")
-        if self.prompt != PromptKind.PREFIX and self.text == NARText.BOTH:
+        holds_words = self.prompt in (PromptKind.PREFIX, PromptKind.STAGED)
+        if holds_words and self.text == NARText.TARGET:
+            raise ValueError(
+                f"with prompt {self.prompt} the training text holds the prompt's words: text must be `both`"
+            )
+        if not holds_words and self.text == NARText.BOTH:
             raise ValueError(
                 f"with prompt {self.prompt} training never shows the prompt's words: text must be `target`"
             )
@@ -283,6 +340,11 @@ class NARConfig(LanguageModelConfig):
         """Passes when speaking, and stages in training."""
         passes = None if self.residual is None else self.residual.passes
         return passes or self.codebooks - 1
+
+    @property
+    def text_edges(self) -> int:
+        """Positions that stand around a text."""
+        return int(self.text_bos) + int(self.text_eos or self.conditioning == StageConditioning.TOKEN)
 
     @property
     def block(self) -> int:

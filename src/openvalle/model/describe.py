@@ -45,6 +45,7 @@ PARTS = (  # what the name of a parameter begins with -> part; the first that fi
     ("head", "code heads"),
     ("code_head", "code heads"),
     ("prenet", "frame prenet"),
+    ("linear", "frame prenet"),
     ("project", "code embeddings"),
     ("residual_head", "residual head"),
     ("phoneme_head", "phoneme head"),
@@ -133,17 +134,23 @@ FORMATS = (".png", ".pdf", ".svg")
 
 def ar_mask(config: ARConfig) -> tuple[np.ndarray, list[tuple[str, int]]]:
     """Return a small example of the AR model's mask (L, L), [query, key], and its parts with their lengths."""
-    text = SYMBOLS + 1
+    text = SYMBOLS + config.text_edges
     audio = STEPS + int(config.use_bos)
     name = "groups" if config.group > 1 else "codes"
-    parts = [("text, <EOS>", text), (f"<BOS>, {name}" if config.use_bos else name, audio)]
+    parts = [(_text_name(config), text), (f"<BOS>, {name}" if config.use_bos else name, audio)]
     return attention_mask(config, torch.tensor([text])).picture(text + audio)[0].numpy(), parts
+
+
+def _text_name(config: ARConfig | NARConfig) -> str:
+    """Return what a text is called in a picture, with what stands around it."""
+    has_end = config.text_edges > int(config.text_bos)
+    return ", ".join(["<BOS>"] * config.text_bos + ["text"] + ["<EOS>"] * has_end)
 
 
 def nar_mask(config: NARConfig) -> tuple[np.ndarray, list[tuple[str, int]]]:
     """Return the same for the NAR model."""
     is_token = config.conditioning == StageConditioning.TOKEN
-    parts = [("text, <EOS>", SYMBOLS + 1) if is_token else ("text", SYMBOLS)]
+    parts = [(_text_name(config), SYMBOLS + config.text_edges)]
     parts += [] if config.prompt == PromptKind.NONE else [("prompt", PROMPT)]
     parts += [("target", TARGET)] + [("<EOS>, stage", 2)] * is_token
     return Mask(causal=False).picture(sum(length for _, length in parts))[0].numpy(), parts

@@ -14,6 +14,7 @@ from openvalle.errors import ModelError
 from openvalle.model.config import LanguageModelConfig, LanguageOn, Positions, Prenet
 
 TEXT_KERNEL = 5  # symbols that the text prenet sees: two on either side
+NARROW = 256  # inner width of `LinearPrenet`
 
 
 class PositionEmbedding(nn.Module):
@@ -22,12 +23,16 @@ class PositionEmbedding(nn.Module):
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         self.width = config.transformer.width
+        self.is_rotary = config.positions == Positions.ROTARY
+        self.factor = nn.Parameter(torch.ones(())) if config.scale_positions else None
         self.table = None
         if config.positions == Positions.LEARNT:
             assert config.max_positions is not None
             self.table = nn.Parameter(torch.randn(config.max_positions, self.width) * 0.1)
 
     def forward(self, positions: Tensor) -> Tensor:
+        if self.is_rotary:  # attention turns by them; nothing is added
+            return torch.zeros((), device=positions.device)
         if self.table is not None:
             longest = int(positions.max()) + 1 if positions.numel() else 0
             if longest > len(self.table):
@@ -38,7 +43,8 @@ class PositionEmbedding(nn.Module):
             return F.embedding(positions, self.table)
         half = torch.arange(0, self.width, 2, device=positions.device, dtype=torch.float32)
         angles = positions[..., None].float() * torch.exp(half * (-math.log(10_000.0) / self.width))
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        return waves if self.factor is None else self.factor * waves
 
 
 class LanguageEmbedding(nn.Module):
@@ -76,7 +82,7 @@ class TextVectors:
 
 
 class TextEmbedding(nn.Module):
-    """Symbols -> vectors; with `end`, a closing <EOS> follows each row's last symbol."""
+    """Symbols -> vectors; with `end`, a closing <EOS> follows each row's last symbol, and <BOS> may come first."""
 
     def __init__(self, config: LanguageModelConfig, *, end: bool) -> None:
         super().__init__()
@@ -84,9 +90,11 @@ class TextEmbedding(nn.Module):
         self.table = scaled_embedding(config.symbols, width)
         self.scale = math.sqrt(width)
         self.positions = PositionEmbedding(config)
+        self.bos = nn.Parameter(torch.randn(width)) if config.text_bos else None
         self.end = nn.Parameter(torch.randn(width)) if end else None
         self.prenet = ConvPrenet(width, TEXT_KERNEL) if config.text_prenet == Prenet.CONV else None
-        self.with_language = config.languages > 0 and config.language_on == LanguageOn.AUDIO_AND_TEXT
+        self.stack = StackedPrenet(width, TEXT_KERNEL) if config.text_prenet == Prenet.STACK else None
+        self.with_language = config.languages > 0 and config.language_on != LanguageOn.AUDIO
 
     def forward(self, text: Tensor, lens: Tensor, language: Tensor | None) -> TextVectors:
         """`language`: vectors (B, 1 or S, D), used if the model adds them to the text."""
@@ -97,10 +105,14 @@ class TextEmbedding(nn.Module):
         if self.prenet is not None:
             symbols = self.prenet(symbols, at < lens[:, None])
         inputs = symbols
+        if self.bos is not None:
+            inputs, lens = torch.cat([self.bos.expand(len(text), 1, -1), inputs], dim=1), lens + 1
         if self.end is not None:
-            inputs = F.pad(symbols, (0, 0, 0, 1))
-            is_end = (torch.arange(text.shape[1] + 1, device=text.device) == lens[:, None])[..., None]
+            inputs = F.pad(inputs, (0, 0, 0, 1))
+            is_end = (torch.arange(inputs.shape[1], device=text.device) == lens[:, None])[..., None]
             inputs, lens = torch.where(is_end, self.end.to(inputs.dtype), inputs), lens + 1
+        if self.stack is not None:
+            inputs = self.stack(inputs, torch.arange(inputs.shape[1], device=text.device) < lens[:, None])
         inputs = inputs + self.positions(torch.arange(inputs.shape[1], device=text.device))
         return TextVectors(inputs, lens, symbols)
 
@@ -132,6 +144,29 @@ class ConvPrenet(nn.Module):
         padded = F.pad(x, (0, 0, side, side))
         seen = torch.cat([padded[:, at : at + length] for at in range(weight.shape[2])], dim=2)  # (B, L, K * D)
         return F.linear(seen, weight.permute(0, 2, 1).flatten(1), self.conv.bias)
+
+
+class StackedPrenet(nn.Module):
+    """Three convolutions and a linear layer, as in the encoder of Tacotron 2; batch normalisation is in the weights."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=kernel // 2) for _ in range(3))
+        self.out = nn.Linear(width, width)
+
+    def forward(self, vectors: Tensor, exists: Tensor) -> Tensor:
+        """Return (B, L, D); `exists` (B, L) keeps padding out of the neighbourhood."""
+        for conv in self.convs:
+            vectors = F.relu(conv((vectors * exists[..., None]).transpose(1, 2)).transpose(1, 2))
+        return self.out(vectors)
+
+
+class LinearPrenet(nn.Sequential):
+    """Three linear layers, the inner ones narrow: each position by itself."""
+
+    def __init__(self, width: int) -> None:
+        layers = [nn.Linear(width, NARROW), nn.Linear(NARROW, NARROW), nn.Linear(NARROW, width)]
+        super().__init__(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
 
 def scaled_embedding(entries: int, width: int) -> nn.Embedding:

@@ -16,9 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvalle.model.batch import Batch, Loss, Movable
-from openvalle.model.config import Alignment, NARConfig, Prenet, StageConditioning, StageDraw
+from openvalle.model.config import (
+    Alignment,
+    LanguageOn,
+    NARConfig,
+    NormKind,
+    Positions,
+    Prenet,
+    PromptKind,
+    StageConditioning,
+    StageDraw,
+)
 from openvalle.model.embeddings import (
     ConvPrenet,
+    LinearPrenet,
     PositionEmbedding,
     TextEmbedding,
     drop_languages,
@@ -29,7 +40,15 @@ from openvalle.model.embeddings import (
 )
 from openvalle.model.heads import CodeHead, ResidualHead
 from openvalle.model.nar_inputs import NARFrames, add_codebook1_noise, draw_prompts
-from openvalle.model.transformer import AdaptiveNorm, Mask, PlainNorm, SeparateNorm, Transformer
+from openvalle.model.transformer import (
+    AdaptiveNorm,
+    AdaptiveRMSNorm,
+    Mask,
+    PlainNorm,
+    RMSNorm,
+    SeparateNorm,
+    Transformer,
+)
 
 FRAME_KERNEL = 9  # frames that the frame prenet sees: four on either side, 53 ms
 
@@ -66,7 +85,7 @@ class NAR(nn.Module):
         self.config = config
         width, books = config.transformer.width, config.codebooks
         self.is_token = config.conditioning == StageConditioning.TOKEN
-        self.text = TextEmbedding(config, end=self.is_token)
+        self.text = TextEmbedding(config, end=self.is_token or config.text_eos)
         size = config.latent or width
         # Vectors of the codec are not the model's to change: training puts them here at its start.
         is_learnt = config.latent is None
@@ -79,13 +98,15 @@ class NAR(nn.Module):
         self.scale = math.sqrt(width)
         self.positions = PositionEmbedding(config)
         self.prenet = ConvPrenet(width, FRAME_KERNEL) if config.frame_prenet == Prenet.CONV else None
+        self.linear = LinearPrenet(width) if config.frame_prenet == Prenet.LINEAR else None
         self.language = language_embedding(config)
         self.end = nn.Parameter(torch.randn(width)) if self.is_token else None
         self.stage = None
         if config.conditioning != StageConditioning.SEPARATE:
             stage_width = config.stage_width or width
             self.stage = nn.Embedding(config.stages, stage_width)
-        self.transformer = Transformer(config.transformer, _norm_maker(config))
+        is_rotary = config.positions == Positions.ROTARY
+        self.transformer = Transformer(config.transformer, _norm_maker(config), rotary=is_rotary)
 
     def forward(self, inputs: NARInputs, stages: Tensor) -> Tensor:
         """Return hidden states of all frames (B, T, D); `stages` (B,) or, the same for all rows, (1,)."""
@@ -99,8 +120,8 @@ class NAR(nn.Module):
         if self.prenet is not None:
             at = torch.arange(audio.shape[1], device=audio.device)
             audio = self.prenet(audio, at < frames.lens[:, None])
-        audio = audio + self.positions(frames.positions)
-        if self.language is not None:
+        audio = (audio if self.linear is None else self.linear(audio)) + self.positions(frames.positions)
+        if self.language is not None and self.config.language_on != LanguageOn.TEXT:
             audio = audio + self.language(inputs.languages)
         parts = [(self._drop(encoded.inputs), encoded.lens), (self._drop(audio), frames.lens)]
         if self.is_token:
@@ -138,7 +159,8 @@ class NAR(nn.Module):
         """Return the sum of known codebooks' embeddings, (B, T, D)."""
         books = torch.arange(frames.codes.shape[2], device=stages.device)
         known = books < stages[:, None, None]  # (B or 1, 1, Q)
-        known = known | frames.is_prompt[..., None]  # (B, T, Q)
+        if self.config.prompt != PromptKind.STAGED:
+            known = known | frames.is_prompt[..., None]  # (B, T, Q)
         return self._to_width(self._sum(frames.codes, known)) * self.scale
 
     def _sum(self, codes: Tensor, counted: Tensor) -> Tensor:
@@ -253,7 +275,7 @@ def nar_examples(
     at = tuple((given.scored & (row_stages == one)[:, None]).flatten().nonzero()[:, 0] for one in each)
     languages = drop_languages(batch.languages, config.language_dropout if training else 0.0, rng)[:, None]
     is_token = config.conditioning == StageConditioning.TOKEN
-    lens = batch.text_lens + given.lens + (3 if is_token else 0)  # <EOS> of the text, <EOS> and stage
+    lens = batch.text_lens + config.text_edges + given.lens + (2 if is_token else 0)  # <EOS> and stage
     longest, is_full = int(lens.max()), bool((lens == lens[0]).all())
     inputs = NARInputs(batch.text, batch.text_lens, given, languages, languages, longest, is_full)
     return NARExamples(inputs, stages, each, at, tuple(right.codes.flatten(0, 1)[where] for where in at))
@@ -275,7 +297,9 @@ def choose_stages(config: NARConfig, uniform: float, rows: int) -> Tensor:
 def _norm_maker(config: NARConfig) -> Callable[[], nn.Module]:
     width = config.transformer.width
     if config.conditioning == StageConditioning.ADAPTIVE:
-        return lambda: AdaptiveNorm(width, config.stage_width or width)
+        norm: type[nn.Module] = AdaptiveRMSNorm if config.transformer.norm == NormKind.RMS else AdaptiveNorm
+        return lambda: norm(width, config.stage_width or width)
     if config.conditioning == StageConditioning.SEPARATE:
         return lambda: SeparateNorm(width, config.stages)
-    return lambda: PlainNorm(width)
+    plain: type[nn.Module] = RMSNorm if config.transformer.norm == NormKind.RMS else PlainNorm
+    return lambda: plain(width)

@@ -46,26 +46,32 @@ def make_frames(
 
 def restarts(config: NARConfig) -> bool:
     """Whether the target's positions begin again at 0 after the prompt."""
-    return config.prompt in (PromptKind.SEGMENT, PromptKind.SENTENCE)
+    return config.prompt in (PromptKind.SEGMENT, PromptKind.SENTENCE) and config.restart_positions
 
 
 def draw_prompts(config: NARConfig, batch: Batch, rng: torch.Generator) -> NARFrames:
     """Return the batch's frames with prompts given (rows of `batch.prompt_lens`) or drawn as `config.prompt` says."""
     nothing = torch.zeros_like(batch.code_lens)
     is_without = config.prompt_none > 0 and float(torch.rand((), generator=rng)) < config.prompt_none
-    if config.prompt == PromptKind.NONE or is_without:
+    if config.prompt in (PromptKind.NONE, PromptKind.STAGED) or is_without:
         return make_frames(batch.codes, batch.code_lens, nothing, batch.alignment, restart=restarts(config))
     given = batch.prompt_lens
     assert given is None or config.prompt == PromptKind.PREFIX, "given prompt lengths are prefixes of the utterances"
     if config.prompt == PromptKind.SENTENCE:
         assert batch.speaker_codes is not None, "prompt `sentence` needs another recording of each speaker"
         assert batch.speaker_lens is not None
-        return _prepend(batch, batch.speaker_codes, batch.speaker_lens)
+        return _run_on(config, _prepend(batch, batch.speaker_codes, batch.speaker_lens))
     lens = _draw_lengths(config, batch, rng)
     if config.prompt == PromptKind.PREFIX:
         lens = lens if given is None else torch.where(given >= 0, given, lens)
         return make_frames(batch.codes, batch.code_lens, lens, batch.alignment, restart=False)
-    return _segment(batch, lens, rng)
+    return _run_on(config, _segment(batch, lens, rng))
+
+
+def _run_on(config: NARConfig, frames: NARFrames) -> NARFrames:
+    """Return frames whose positions do not begin again after the prompt, if the model's do not."""
+    at = torch.arange(frames.codes.shape[1], device=frames.codes.device)
+    return frames if restarts(config) else replace(frames, positions=at.expand(frames.codes.shape[:2]))
 
 
 def _draw_lengths(config: NARConfig, batch: Batch, rng: torch.Generator) -> Tensor:

@@ -6,6 +6,7 @@ never sits between parts. Letters: B rows, L positions, D width, H heads, E size
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvalle.model.config import TransformerConfig
+from openvalle.model.config import Activation, TransformerConfig
 
 EPSILON = 1e-5
 SPARE_ROWS, SPARE_ROOM = 4, 256  # by which a cache of keys and values grows at least
+RMS_EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,30 @@ class PlainNorm(nn.LayerNorm):
         return super().forward(x)
 
 
+class RMSNorm(nn.Module):
+    """Division by the root mean square, and a factor for each value; ignores the condition."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], self.weight, RMS_EPSILON)
+
+
+class AdaptiveRMSNorm(nn.Module):
+    """Division by the root mean square; the factors are linear in the condition (B or 1, E), 1 at first."""
+
+    def __init__(self, width: int, condition_width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(condition_width, width)
+        nn.init.zeros_(self.project.weight)
+        nn.init.ones_(self.project.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], eps=RMS_EPSILON) * self.project(condition)[:, None]
+
+
 class AdaptiveNorm(nn.Module):
     """AdaLN (VALL-E 4.2.2): a * LayerNorm(x) + b, (a, b) linear in the condition (B or 1, E); a = 1, b = 0 at first."""
 
@@ -188,6 +214,23 @@ def _scaled_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift[:, None], F.layer_norm(x, x.shape[-1:], eps=EPSILON), scale[:, None])
 
 
+Turns = tuple[Tensor, Tensor]  # cosines and sines (B or 1, 1, L, D / H) of rotary positions
+
+
+def find_turns(positions: Tensor, width: int) -> Turns:
+    """Return how vectors of `width` at `positions` (B or 1, L) are turned: value n of the first half together with
+    value n of the second, slower from pair to pair (RoFormer 3.2.2)."""
+    rates = torch.exp(torch.arange(0, width, 2, device=positions.device).float() * (-math.log(10_000.0) / width))
+    angles = (positions[:, None, :, None].float() * rates).repeat(1, 1, 1, 2)
+    return angles.cos(), angles.sin()
+
+
+def turn(vectors: Tensor, turns: Turns) -> Tensor:
+    """Return queries or keys (B, H, L, D / H) turned by their positions."""
+    first, second = vectors.chunk(2, dim=-1)
+    return vectors * turns[0] + torch.cat([-second, first], dim=-1) * turns[1]
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention."""
 
@@ -197,10 +240,14 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Mask, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Mask, cache: KVCache | None = None, layer: int = 0, turns: Turns | None = None
+    ) -> Tensor:
         """Return (B, L, D) for x (B, L, D); with a `cache`, all positions before are seen too."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, L, 3, H, D / H)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if turns is not None:
+            query, key = turn(query, turns), turn(key, turns)
         if cache is not None:
             key, value, mask = cache.update(layer, key, value, mask)
         return self.out(mask.attend(query, key, value).transpose(1, 2).flatten(2))
@@ -213,7 +260,9 @@ class Block(nn.Module):
         super().__init__()
         self.attention_norm, self.feedforward_norm = norm(), norm()
         self.attention = SelfAttention(config.width, config.heads)
-        self.up = nn.Linear(config.width, config.feedforward)
+        self.activation = config.activation
+        is_gated = config.activation == Activation.GATED_SILU
+        self.up = nn.Linear(config.width, config.feedforward * (2 if is_gated else 1))
         self.down = nn.Linear(config.feedforward, config.width)
         self.dropout = nn.Dropout(config.dropout)
         for linear in (self.attention.qkv, self.attention.out, self.up, self.down):
@@ -223,23 +272,40 @@ class Block(nn.Module):
             nn.init.normal_(residual.weight, std=(residual.in_features * 2 * config.depth) ** -0.5)
 
     def forward(
-        self, x: Tensor, mask: Mask, condition: Tensor | None = None, cache: KVCache | None = None, layer: int = 0
+        self,
+        x: Tensor,
+        mask: Mask,
+        condition: Tensor | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+        turns: Turns | None = None,
     ) -> Tensor:
         """Return (B, L, D) for x (B, L, D)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x, condition), mask, cache, layer))
-        return x + self.dropout(self.down(F.gelu(self.up(self.feedforward_norm(x, condition)))))
+        x = x + self.dropout(self.attention(self.attention_norm(x, condition), mask, cache, layer, turns))
+        return x + self.dropout(self.down(self._activate(self.up(self.feedforward_norm(x, condition)))))
+
+    def _activate(self, x: Tensor) -> Tensor:
+        if self.activation == Activation.GATED_SILU:
+            gate, through = x.chunk(2, dim=-1)
+            return F.silu(gate) * through
+        return F.gelu(x) if self.activation == Activation.GELU else F.relu(x)
 
 
 class Transformer(nn.Module):
-    """Pre-norm transformer over embedded sequences."""
+    """Pre-norm transformer over embedded sequences; `rotary`: it is attention that knows the positions."""
 
-    def __init__(self, config: TransformerConfig, norm: Callable[[], nn.Module]) -> None:
+    def __init__(self, config: TransformerConfig, norm: Callable[[], nn.Module], *, rotary: bool = False) -> None:
         super().__init__()
+        self.head_width = config.width // config.heads if rotary else None
         self.blocks = nn.ModuleList(Block(config, norm) for _ in range(config.depth))
         self.norm = norm()
 
     def forward(self, x: Tensor, mask: Mask, condition: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Return hidden states (B, L, D); a `cache` gives what came before and keeps what is new."""
+        turns = None
+        if self.head_width is not None:
+            before = torch.zeros(1, 1) if cache is None else torch.tensor(cache.lens)[:, None]
+            turns = find_turns((before + torch.arange(x.shape[1])).to(x.device), self.head_width)
         for layer, block in enumerate(self.blocks):
-            x = block(x, mask, condition, cache, layer)
+            x = block(x, mask, condition, cache, layer, turns)
         return self.norm(x, condition)
