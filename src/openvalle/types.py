@@ -35,11 +35,13 @@ PHONES = frozenset((*CONSONANTS, *(vowel + stress for vowel in VOWELS for stress
 class Vocabulary:
     """What the ids of a text stand for: symbols in the order of their ids.
 
-    `merges`: of byte pairs, "left right" in the order in which they are applied; none of phones.
+    `merges`: of byte pairs, "left right" in the order in which they are applied; none of phones. `notation`: how texts
+    are written in symbols that are neither (see `openvalle.text.notations`).
     """
 
     symbols: tuple[str, ...]
     merges: tuple[str, ...] = ()
+    notation: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.symbols)) != len(self.symbols):
@@ -51,13 +53,15 @@ class Vocabulary:
     @cached_property
     def digest(self) -> str:
         """Fingerprint that tokens, models and voices must share: 16 hex digits."""
-        lines = [*self.symbols, "", *self.merges] if self.merges else self.symbols
+        lines = [*self.symbols, "", *self.merges] if self.merges else [*self.symbols]
+        lines += ["", self.notation] if self.notation else []
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def save(self, path: str | Path) -> None:
         """Write `symbols.json`, atomically."""
         values = {"digest": self.digest, "symbols": list(self.symbols)}
         values |= {"merges": list(self.merges)} if self.merges else {}
+        values |= {"notation": self.notation} if self.notation else {}
         write_text(path, json.dumps(values, indent=1) + "\n")
 
     @classmethod
@@ -66,7 +70,8 @@ class Vocabulary:
         try:
             values = read_data(path, Syntax.JSON)
             merges = tuple(str(merge) for merge in values.get("merges", ()))
-            vocabulary = cls(tuple(str(symbol) for symbol in values["symbols"]), merges)
+            symbols = tuple(str(symbol) for symbol in values["symbols"])
+            vocabulary = cls(symbols, merges, str(values.get("notation", "")))
             digest = values["digest"]
         except ConfigError as error:
             what = f"{path} is not a symbol table ({error.what})" if Path(path).is_file() else error.what

@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 
 from openvalle import __version__, stop
 from openvalle.cli.book import book
+from openvalle.cli.convert import convert, export
 from openvalle.cli.evaluate import compare, evaluate, report, spoofing
 from openvalle.cli.listening import listen
 from openvalle.cli.options import expand
@@ -156,6 +157,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "Long texts and recordings": {"book": book, "batch": batch, "edit": edit, "continue": continue_},
     "Serve": {"serve": serve},
     "Train": {"prepare": prepare, "recipe": recipe, "train": train, "model": model},
+    "Other projects": {"convert": convert, "export": export},
     "Evaluate": {
         "evaluate": evaluate,
         "report": report,

@@ -43,7 +43,7 @@ from openvalle.synth.plan import Sentence, place_in_time
 from openvalle.synth.speech import Quality, Speech
 from openvalle.synth.voice import PromptExcerpt, Voice, now
 from openvalle.text.language import Word, find_language, phonemize
-from openvalle.text.symbols import SymbolTable, TextUnit
+from openvalle.text.symbols import SymbolTable
 from openvalle.types import FRAME_RATE, SIL
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def enrol(
     text = transcribe(audio, label, asr) if transcript is None else transcript
     codes = codec.encode(audio.samples, merge=merge).astype(np.uint16)
     durations: tuple[int, ...] = ()
-    if table is not None and table.unit is TextUnit.BPE:
+    if table is not None and table.is_spelt:
         symbols = tuple(table.pieces(text, language))
     else:
         aligned = align_transcript(audio, text, label, len(codes), codec.spec.frame_rate)

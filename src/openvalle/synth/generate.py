@@ -24,7 +24,7 @@ from openvalle.engines.base import AREngine, CodecEngine, NAREngine
 from openvalle.errors import ModelError
 from openvalle.synth.plan import PromptMode, Segment, place_in_time
 from openvalle.synth.speech import LAST_FRAMES, Quality, Speech, assess_quality, rank_attempt
-from openvalle.text.symbols import SymbolTable, TextUnit
+from openvalle.text.symbols import SymbolTable
 from openvalle.types import SIL, CodecSpec, Utterance, to_durations
 
 BLOCK = 96  # frames decoded at a time: convolutions prepare themselves for every size they meet, and keep that
@@ -135,7 +135,10 @@ class SpeechGenerator:
     def encode(self, segment: Segment) -> EncodedSegment:
         """Return what both networks read for a segment; `ModelError` if its mode forbids the voice's language."""
         config, voice, table, symbols = self.ar.config, segment.voice, self.table, segment.sentence.symbols
-        own = table.pieces(segment.sentence.text) if table.unit is TextUnit.BPE else symbols
+        own: Sequence[str] = symbols
+        if table.is_spelt:
+            joint = table.joint if voice is not None else []
+            own = [*joint, *table.pieces(segment.sentence.text, segment.sentence.language)]
         text, language = np.array(table.encode([*own, *segment.following])), self._language(segment.sentence.language)
         recording = None
         if voice is not None:

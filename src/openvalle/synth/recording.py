@@ -40,7 +40,6 @@ from openvalle.synth.speech import Speech, Timed
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike
 from openvalle.synth.voice import PromptExcerpt, Voice
 from openvalle.text.language import Word, phonemize
-from openvalle.text.symbols import TextUnit
 from openvalle.types import CodecSpec
 
 log = logging.getLogger(__name__)
@@ -148,7 +147,7 @@ class Recording:
 def make_prompt(generator: SpeechGenerator, part: PromptExcerpt) -> Voice:
     """Return a part of a recording as a prompt, in the model's text unit."""
     symbols, durations = part.symbols, part.durations
-    if generator.table.unit is TextUnit.BPE:
+    if generator.table.is_spelt:
         symbols, durations = tuple(generator.table.pieces(part.text)), ()
     digests = {"codec_digest": generator.spec.digest, "symbols_digest": generator.table.digest}
     return Voice(part.codes, symbols, durations, part.text, **digests, name="recording")

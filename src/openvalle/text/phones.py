@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from openvalle.errors import import_extra
 from openvalle.types import PHONES, SIL, STRESSES, VOWELS
@@ -204,14 +205,19 @@ def _stress_first(phones: Sequence[str]) -> Phones:
 
 def ask_espeak(words: Iterable[str]) -> dict[str, Phones]:
     """Return the phones of each word; `MissingExtra` if espeak-ng is not installed."""
+    spellings = sorted(set(words))
+    read = load_espeak()("en-us", with_stress=True).phonemize(spellings, strip=True)
+    return {word: from_espeak(ipa) for word, ipa in zip(spellings, read, strict=True)}
+
+
+def load_espeak() -> Any:
+    """Return phonemizer's back end, which finds the espeak-ng that came with it; `MissingExtra` if it is not there."""
     loader = import_extra("espeakng_loader", "espeak-ng (espeakng-loader, phonemizer-fork)", "espeak")
     backend = import_extra("phonemizer.backend", "espeak-ng (espeakng-loader, phonemizer-fork)", "espeak")
     library = backend.espeak.wrapper.EspeakWrapper
     library.set_library(loader.get_library_path())
     library.set_data_path(loader.get_data_path())
-    spellings = sorted(set(words))
-    read = backend.EspeakBackend("en-us", with_stress=True).phonemize(spellings, strip=True)
-    return {word: from_espeak(ipa) for word, ipa in zip(spellings, read, strict=True)}
+    return backend.EspeakBackend
 
 
 def from_espeak(ipa: str) -> Phones:

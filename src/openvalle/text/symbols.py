@@ -15,6 +15,7 @@ from typing import Any
 
 from openvalle.errors import ConfigError, TextError, import_extra
 from openvalle.text.language import read_out
+from openvalle.text.notations import find_notation
 from openvalle.text.phones import FROM_ARPABET, MARKS, SEGMENTS
 from openvalle.types import ENGLISH, PAD, SIL, Vocabulary
 
@@ -54,12 +55,24 @@ class SymbolTable:
         """What the symbols are."""
         return TextUnit.BPE if self.vocabulary.merges else TextUnit.PHONEME
 
+    @property
+    def is_spelt(self) -> bool:
+        """Whether whole texts are read into symbols that nothing aligns: byte pairs, or a notation of its own."""
+        return bool(self.vocabulary.merges or self.vocabulary.notation)
+
+    @property
+    def joint(self) -> list[str]:
+        """The symbols between the transcript of a recording and the text that follows it."""
+        return [] if not self.vocabulary.notation else list(find_notation(self.vocabulary.notation).joint)
+
     @cached_property
     def _tokenizer(self) -> Any:
         return build_tokenizer(self.vocabulary)
 
     def pieces(self, text: str, language: str = ENGLISH) -> list[str]:
-        """Return a text in byte pairs of the table; `TextError` if there is nothing to say."""
+        """Return a text in byte pairs or in the notation of the table; `TextError` if there is nothing to say."""
+        if self.vocabulary.notation:
+            return find_notation(self.vocabulary.notation).spell(text, language, frozenset(self.symbols))
         words = read_out(text, language)
         if not words:
             raise TextError(f"nothing in the text {text.strip()[:40]!r} can be spoken", "write at least one word")
@@ -72,7 +85,7 @@ class SymbolTable:
     @cached_property
     def marks(self) -> tuple[int, ...]:
         """Ids of the symbols that last no time: the marks of the inventory."""
-        if self.unit is TextUnit.BPE:
+        if self.is_spelt:
             return ()
         return tuple(self._ids[mark] for mark in MARKS if mark in self._ids)
 
@@ -108,7 +121,7 @@ class SymbolTable:
         """Return the ids of a symbol, or of what an ARPAbet phone stands for; nothing for an unknown one."""
         if symbol in self._ids:
             return (self._ids[symbol],)
-        parts = FROM_ARPABET.get(symbol, ()) if self.unit is TextUnit.PHONEME else ()
+        parts = () if self.is_spelt else FROM_ARPABET.get(symbol, ())
         return tuple(self._ids[part] for part in parts) if all(part in self._ids for part in parts) else ()
 
 

@@ -1,0 +1,416 @@
+"""lifeiteng/vall-e, and the trainers that took its networks over: icefall, Amphion (VALLE), Plachtaa/VALL-E-X.
+
+Both networks are in one file. What differs from ours and is folded away:
+
+- sines and cosines of positions alternate there and lie in two halves here: the order of a hidden state's values
+- embeddings are not scaled there: here they are divided by what they are multiplied by
+- the affine LayerNorm inside AdaLN becomes part of the projection
+- batch normalisation in prenets becomes part of the convolutions
+- the rows of <bos> and <eos> of the text become the vectors around it, that of the audio's <bos> likewise
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from openvalle.config import Config
+from openvalle.convert.base import Converted, Given, Source, State, read_symbols
+from openvalle.convert.weights import Weights
+from openvalle.errors import ModelError
+from openvalle.model.config import ARConfig, NARConfig
+from openvalle.types import Vocabulary
+
+BOS, EOS = "<bos>", "<eos>"
+NARROW = 256  # inner width of the audio prenet
+BATCH_EPSILON = 1e-5
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
+# What texts were read with there -> the notation here (`openvalle.text.notations`).
+EXTRACTORS = {"espeak": "espeak", "pypinyin": "pinyin", "pypinyin_initials_finals": "pinyin-parts"}
+GENERATION: dict[str, Any] = {
+    "sampling": {"repetition_aware": False, "likeliest_eos_ends": True},
+    "least_frames": 0.0,
+}
+
+
+TEXT_AUDIO = ("text", "audio")
+PREFIX_MODES: dict[int, dict[str, Any]] = {
+    0: {"prompt": "staged", "text": "both"},
+    1: {"prompt": "prefix", "text": "both"},
+    2: {"prompt": "segment", "text": "target", "restart_positions": False},
+    4: {"prompt": "segment", "text": "target", "restart_positions": False},
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of one network, `part` "ar" or "nar", read from its weights; `heads` cannot be seen there."""
+
+    part: str
+    width: int
+    heads: int
+    depth: int
+    feedforward: int
+    text_rows: int
+    entries: int
+    codebooks: int
+    has_prenet: bool
+    has_bos: bool  # of the audio
+    languages: int
+
+    @classmethod
+    def read(cls, weights: Weights, part: str, heads: int) -> Layout:
+        """Return the sizes; `ModelError` for a kind of network that is not this one."""
+        if weights.has(f"{part}_decoder.layers.0.multihead_attn."):
+            raise ModelError(f"{weights.source} is a VALL-F, whose text is attended to apart", "convert a VALL-E")
+        rows, width = weights.shape(f"{part}_text_embedding.word_embeddings.weight")
+        if f"{part}_decoder.layers.0.self_attn.in_proj_weight" in weights and not weights.has(f"{part}_decoder.norm."):
+            raise ModelError(f"{weights.source} has its norms after the layers (norm_first false)", "it cannot be used")
+        entries = weights.shape("ar_predict_layer.weight")[0] - 1
+        language = f"{part}_language_embedding.word_embeddings.weight"
+        return cls(
+            part,
+            width,
+            heads,
+            weights.count(f"{part}_decoder.layers.{{}}."),
+            weights.shape(f"{part}_decoder.layers.0.linear1.weight")[0],
+            rows,
+            entries,
+            weights.count("nar_audio_embeddings.{}.") or 1,
+            weights.has(f"{part}_text_prenet."),
+            weights.shape("ar_audio_embedding.word_embeddings.weight")[0] > entries + 1,
+            weights.shape(language)[0] if language in weights else 0,
+        )
+
+    @property
+    def transformer(self) -> dict[str, Any]:
+        """Its settings here."""
+        sizes = {"width": self.width, "heads": self.heads, "depth": self.depth, "feedforward": self.feedforward}
+        return sizes | {"activation": "relu"}
+
+    @property
+    def order(self) -> Tensor:
+        """For each value of a hidden state here, its place there: first the sines, then the cosines."""
+        places = torch.arange(self.width)
+        return torch.cat([places[0::2], places[1::2]])
+
+    def expected(self) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of all weights."""
+        part, d, ff = self.part, self.width, self.feedforward
+        named: dict[str, tuple[int, ...]] = {
+            f"{part}_text_embedding.word_embeddings.weight": (self.text_rows, d),
+            f"{part}_text_position.alpha": (1,),
+            f"{part}_audio_position.alpha": (1,),
+        }
+        for layer in range(self.depth):
+            own = f"{part}_decoder.layers.{layer}."
+            named |= {
+                f"{own}self_attn.in_proj_weight": (3 * d, d),
+                f"{own}self_attn.in_proj_bias": (3 * d,),
+                f"{own}self_attn.out_proj.weight": (d, d),
+                f"{own}self_attn.out_proj.bias": (d,),
+                f"{own}linear1.weight": (ff, d),
+                f"{own}linear1.bias": (ff,),
+                f"{own}linear2.weight": (d, ff),
+                f"{own}linear2.bias": (d,),
+            }
+        for norm in self.norms:
+            is_plain = part == "ar"
+            named |= (
+                {f"{norm}.weight": (d,), f"{norm}.bias": (d,)}
+                if is_plain
+                else {
+                    f"{norm}.project_layer.weight": (2 * d, d),
+                    f"{norm}.project_layer.bias": (2 * d,),
+                    f"{norm}.norm.weight": (d,),
+                    f"{norm}.norm.bias": (d,),
+                }
+            )
+        if self.languages:
+            named[f"{part}_language_embedding.word_embeddings.weight"] = (self.languages, d)
+        return named | (self._expected_prenets() if self.has_prenet else {}) | self._expected_codes()
+
+    @property
+    def norms(self) -> list[str]:
+        """Names of all norms, that after the last layer last."""
+        layers = [f"{self.part}_decoder.layers.{layer}.norm{norm}" for layer in range(self.depth) for norm in (1, 2)]
+        return [*layers, f"{self.part}_decoder.norm"]
+
+    def _expected_codes(self) -> dict[str, tuple[int, ...]]:
+        d, entries, books = self.width, self.entries, self.codebooks
+        if self.part == "ar":
+            return {
+                "ar_audio_embedding.word_embeddings.weight": (entries + 1 + self.has_bos, d),
+                "ar_predict_layer.weight": (entries + 1, d),
+            }
+        named: dict[str, tuple[int, ...]] = {}
+        for book in range(books):
+            named[f"nar_audio_embeddings.{book}.word_embeddings.weight"] = (entries + (book == 0), d)
+        for stage in range(books - 1):
+            named[f"nar_predict_layers.{stage}.weight"] = (entries, d)
+            named[f"nar_stage_embeddings.{stage}.word_embeddings.weight"] = (1, d)
+        return named
+
+    def _expected_prenets(self) -> dict[str, tuple[int, ...]]:
+        d = self.width
+        named: dict[str, tuple[int, ...]] = {}
+        for conv in (1, 5, 9):
+            text = f"{self.part}_text_prenet"
+            named |= {f"{text}.{conv}.weight": (d, d, 5), f"{text}.{conv}.bias": (d,)}
+            named |= {f"{text}.{conv + 1}.{name}": (d,) for name in BATCH_NORM}
+            named[f"{text}.{conv + 1}.num_batches_tracked"] = ()
+        named |= {f"{text}.14.weight": (d, d), f"{text}.14.bias": (d,)}
+        sizes = (d, NARROW, NARROW, d)
+        for number, (into, out) in enumerate(pairwise(sizes)):
+            audio = f"{self.part}_audio_prenet.{3 * number}"
+            named |= {f"{audio}.weight": (out, into), f"{audio}.bias": (out,)}
+        return named
+
+    def unused(self, weights: Weights) -> tuple[str, ...]:
+        """Return the weights of the other network, which that one's own layout checks."""
+        other = "nar_" if self.part == "ar" else "ar_"
+        return tuple(name for name in weights.tensors if name.startswith(other))
+
+
+def restore_tied(weights: Weights) -> Weights:
+    """Return weights in which both names of each shared one are there: files may hold one only.
+
+    There a head shares the table of the codebook after its own.
+    """
+    tensors = dict(weights.tensors)
+    for stage in range(weights.count("nar_stage_embeddings.{}.") - 1):
+        head, table = f"nar_predict_layers.{stage}.weight", f"nar_audio_embeddings.{stage + 2}.word_embeddings.weight"
+        for missing, there in ((head, table), (table, head)):
+            if missing not in tensors and there in tensors:
+                tensors[missing] = tensors[there]
+    return Weights(weights.source, tensors, weights.settings)
+
+
+def convert_pair(
+    weights: Weights,
+    heads: tuple[int, int],
+    symbols: tuple[str, ...],
+    prefix_mode: int,
+    *,
+    edges: bool = True,
+) -> tuple[ARConfig, State, NARConfig, State]:
+    """Return both networks, here's settings and weights of each.
+
+    `heads`: of the AR and the NAR model; `symbols`: in the order of the rows of the text tables, of which rows after
+    the last are left out; `prefix_mode`: how the NAR model was trained; `edges`: whether texts are put between <bos>
+    and <eos>.
+    """
+    weights = restore_tied(weights)
+    if not weights.has("nar_decoder."):
+        raise ModelError(f"{weights.source} has no NAR model, so it cannot speak", "give one that was trained with it")
+    ar, nar = (Layout.read(weights, part, own) for part, own in zip(("ar", "nar"), heads, strict=True))
+    for layout in (ar, nar):
+        if layout.width % (2 * layout.heads):
+            raise ModelError(f"{layout.heads} heads cannot share a width of {layout.width}", "give --set heads=NUMBER")
+    weights.check(ar.expected() | nar.expected())
+    if len(symbols) > ar.text_rows:
+        raise ModelError(
+            f"the symbol table has {len(symbols)} symbols, and {weights.source} has room for {ar.text_rows}",
+            "give the table that it was trained with",
+        )
+    shared: dict[str, Any] = {"symbols": len(symbols), "codebook_size": ar.entries, "tie_output": False}
+    shared |= {"text_bos": edges, "text_eos": edges, "text_prenet": "stack" if ar.has_prenet else "none"}
+    if ar.languages:
+        shared |= {"languages": ar.languages, "language_on": "text"}
+    linear = "linear" if ar.has_prenet else "none"
+    scaled = [
+        float(weights.read(f"{part}_{kind}_position.alpha")) != 1 for part in ("ar", "nar") for kind in TEXT_AUDIO
+    ]
+    ar_config = ARConfig.parse(
+        shared
+        | {
+            "transformer": ar.transformer,
+            "use_bos": ar.has_bos,
+            "needs_prompt": not ar.has_bos,
+            "audio_prenet": linear,
+            "scale_positions": any(scaled[:2]),
+        },
+        weights.source,
+    )
+    nar_config = NARConfig.parse(
+        shared
+        | PREFIX_MODES[prefix_mode]
+        | {
+            "transformer": nar.transformer,
+            "codebooks": nar.codebooks,
+            "frame_prenet": linear,
+            "scale_positions": any(scaled[2:]),
+        },
+        weights.source,
+    )
+    return (
+        ar_config,
+        _ar_state(weights, ar, ar_config, symbols),
+        nar_config,
+        _nar_state(weights, nar, nar_config, symbols),
+    )
+
+
+def _ar_state(weights: Weights, layout: Layout, config: ARConfig, symbols: tuple[str, ...]) -> State:
+    order, scale = layout.order, math.sqrt(layout.width)
+    codes = weights.read("ar_audio_embedding.word_embeddings.weight")[:, order]
+    state = _shared_state(weights, layout, symbols, config.text_bos)
+    state["codes.weight"] = codes[: layout.entries] / scale
+    state["head.weight"] = weights.read("ar_predict_layer.weight")[:, order]
+    if config.use_bos:
+        state["bos"] = codes[layout.entries + 1]
+    if config.scale_positions:
+        state |= _factors(weights, "ar")
+    if layout.has_prenet:
+        state |= _linear_prenet(weights, "ar_audio_prenet", "prenet", order)
+    for norm, name in zip(_norm_names(layout), layout.norms, strict=True):
+        state |= {f"{norm}.{kind}": weights.read(f"{name}.{kind}")[order] for kind in ("weight", "bias")}
+    return state
+
+
+def _nar_state(weights: Weights, layout: Layout, config: NARConfig, symbols: tuple[str, ...]) -> State:
+    order, scale, books = layout.order, math.sqrt(layout.width), range(layout.codebooks)
+    tables = [weights.read(f"nar_audio_embeddings.{book}.word_embeddings.weight")[: layout.entries] for book in books]
+    heads = [weights.read(f"nar_predict_layers.{stage}.weight") for stage in books[:-1]]
+    stages = [weights.read(f"nar_stage_embeddings.{stage}.word_embeddings.weight") for stage in books[:-1]]
+    state = _shared_state(weights, layout, symbols, config.text_bos)
+    state["codes"] = torch.stack(tables)[..., order] / scale
+    state["code_head.weight"] = torch.stack(heads)[..., order]
+    state["stage.weight"] = torch.cat(stages)
+    if config.scale_positions:
+        state |= _factors(weights, "nar")
+    if layout.has_prenet:
+        state |= _linear_prenet(weights, "nar_audio_prenet", "linear", order)
+    for norm, name in zip(_norm_names(layout), layout.norms, strict=True):
+        scales, shifts = weights.read(f"{name}.project_layer.weight").chunk(2)
+        scale_bias, shift_bias = weights.read(f"{name}.project_layer.bias").chunk(2)
+        gain, offset = weights.read(f"{name}.norm.weight"), weights.read(f"{name}.norm.bias")
+        # w * (gain * x + offset) + b, with w and b linear in the stage; here it is (1 + w') * x + b'
+        own_scales, own_shifts = gain[:, None] * scales, offset[:, None] * scales + shifts
+        state[f"{norm}.project.weight"] = torch.cat([own_scales[order], own_shifts[order]])
+        own_bias, own_shift = gain * scale_bias - 1, offset * scale_bias + shift_bias
+        state[f"{norm}.project.bias"] = torch.cat([own_bias[order], own_shift[order]])
+    return state
+
+
+def _shared_state(weights: Weights, layout: Layout, symbols: tuple[str, ...], edges: bool) -> State:
+    """Return text embedding, language embedding and the layers but for their norms."""
+    part, order = layout.part, layout.order
+    text = weights.read(f"{part}_text_embedding.word_embeddings.weight")[: len(symbols), order]
+    state = {"text.table.weight": text / math.sqrt(layout.width)}
+    if edges:
+        state |= {"text.bos": text[symbols.index(BOS)], "text.end": text[symbols.index(EOS)]}
+    if layout.languages:  # the null language, number 0 here, adds nothing
+        table = weights.read(f"{part}_language_embedding.word_embeddings.weight")[:, order]
+        state["language.table.weight"] = torch.cat([torch.zeros(1, layout.width), table])
+    if layout.has_prenet:
+        state |= _stacked_prenet(weights, f"{part}_text_prenet", order)
+    for layer in range(layout.depth):
+        theirs, ours = f"{part}_decoder.layers.{layer}", f"transformer.blocks.{layer}"
+        state |= {
+            f"{ours}.attention.qkv.weight": weights.read(f"{theirs}.self_attn.in_proj_weight")[:, order],
+            f"{ours}.attention.qkv.bias": weights.read(f"{theirs}.self_attn.in_proj_bias"),
+            f"{ours}.attention.out.weight": weights.read(f"{theirs}.self_attn.out_proj.weight")[order],
+            f"{ours}.attention.out.bias": weights.read(f"{theirs}.self_attn.out_proj.bias")[order],
+            f"{ours}.up.weight": weights.read(f"{theirs}.linear1.weight")[:, order],
+            f"{ours}.up.bias": weights.read(f"{theirs}.linear1.bias"),
+            f"{ours}.down.weight": weights.read(f"{theirs}.linear2.weight")[order],
+            f"{ours}.down.bias": weights.read(f"{theirs}.linear2.bias")[order],
+        }
+    return state
+
+
+def _norm_names(layout: Layout) -> list[str]:
+    """Return our names of all norms, in the order of `Layout.norms`."""
+    kinds = ("attention_norm", "feedforward_norm")
+    blocks = [f"transformer.blocks.{layer}.{kind}" for layer in range(layout.depth) for kind in kinds]
+    return [*blocks, "transformer.norm"]
+
+
+def _factors(weights: Weights, part: str) -> State:
+    names = {"text": "text.positions.factor", "audio": "positions.factor"}
+    return {name: weights.read(f"{part}_{kind}_position.alpha").reshape(()) for kind, name in names.items()}
+
+
+def _stacked_prenet(weights: Weights, theirs: str, order: Tensor) -> State:
+    state: State = {}
+    for number, conv in enumerate((1, 5, 9)):
+        norm = {name: weights.read(f"{theirs}.{conv + 1}.{name}") for name in BATCH_NORM}
+        gain = norm["weight"] / (norm["running_var"] + BATCH_EPSILON).sqrt()
+        bias = (weights.read(f"{theirs}.{conv}.bias") - norm["running_mean"]) * gain + norm["bias"]
+        weight = weights.read(f"{theirs}.{conv}.weight") * gain[:, None, None]
+        state[f"text.stack.convs.{number}.weight"] = weight[order][:, order]
+        state[f"text.stack.convs.{number}.bias"] = bias[order]
+    state["text.stack.out.weight"] = weights.read(f"{theirs}.14.weight")[order][:, order]
+    state["text.stack.out.bias"] = weights.read(f"{theirs}.14.bias")[order]
+    return state
+
+
+def _linear_prenet(weights: Weights, theirs: str, ours: str, order: Tensor) -> State:
+    pairs = {"0": "0", "3": "2", "6": "4"}
+    state = {
+        f"{ours}.{mine}.{kind}": weights.read(f"{theirs}.{their}.{kind}")
+        for their, mine in pairs.items()
+        for kind in ("weight", "bias")
+    }
+    state[f"{ours}.0.weight"] = state[f"{ours}.0.weight"][:, order]
+    state[f"{ours}.4.weight"], state[f"{ours}.4.bias"] = (
+        state[f"{ours}.4.weight"][order],
+        state[f"{ours}.4.bias"][order],
+    )
+    return state
+
+
+class Settings(Config):
+    """What a checkpoint says beside its weights; older ones do not, and their settings are given."""
+
+    nhead: int = Field(16, gt=0, description="attention heads of the AR model")
+    scale_factor: float = Field(1.0, gt=0, description="heads of the NAR model, compared with it")
+    prefix_mode: int = Field(1, description="how the NAR model was trained: 0, 1, 2 or 4")
+    text_extractor: str = Field("espeak", description="what texts were read with: " + ", ".join(EXTRACTORS))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.prefix_mode not in PREFIX_MODES:
+            raise ValueError(f"prefix_mode should be one of {', '.join(map(str, PREFIX_MODES))}")
+        if self.text_extractor not in EXTRACTORS:
+            raise ValueError(f"text_extractor should be one of {', '.join(EXTRACTORS)}")
+        return self
+
+
+def convert(given: Given) -> Converted:
+    """Return the model of a checkpoint and its symbol table."""
+    weights, settings = given.one(), given.parse(Settings)
+    symbols = read_symbols(given.symbols, weights.source)
+    heads = settings.nhead, int(settings.nhead * settings.scale_factor)
+    networks = convert_pair(weights, heads, symbols, settings.prefix_mode)
+    notes = []
+    if weights.settings.get("train_stage") == 1:
+        notes.append("its last training was of the AR model alone (train_stage 1): the NAR model may know nothing")
+    if settings.text_extractor != "espeak":
+        notes.append("its texts are Mandarin, which has no front end here yet: it can be loaded, and not speak")
+    language = "en" if settings.text_extractor == "espeak" else "zh"
+    vocabulary = Vocabulary(symbols, notation=EXTRACTORS[settings.text_extractor])
+    return Converted(*networks, vocabulary, (language,), GENERATION, tuple(notes))
+
+
+def recognise(weights: Weights) -> bool:
+    """Whether these are weights of such a network, with a text table of its size."""
+    return "ar_predict_layer.weight" in weights and not weights.has("ar_language_embedding.")
+
+
+SOURCE = Source(
+    "lifeiteng",
+    "https://github.com/lifeiteng/vall-e",
+    "9c69096d603ce13174fb5cb025f185e2e9b36ac7",
+    "Apache-2.0",
+    "encodec",
+    recognise,
+    convert,
+)
