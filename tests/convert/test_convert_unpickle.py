@@ -76,7 +76,7 @@ HARMFUL = {
     "the instruction OBJ": lambda mark: b"(cos\nsystem\n" + text(f"touch {mark}") + b"o.",
     "the instruction NEWOBJ": lambda mark: b"\x80\x02cbuiltins\nobject\n)\x81.",
     "the instruction EXT1": lambda mark: b"\x80\x02\x82\x01.",
-    "a class with a state": lambda mark: b"\x80\x02ccollections\nOrderedDict\n}" + text("__class__") + text("x") + b"sb.",
+    "a class with a state": lambda mark: b"ccollections\nOrderedDict\n}" + text("__class__") + text("x") + b"sb.",
     "a function as a value": lambda mark: b"ctorch._utils\n_rebuild_tensor_v2\n.",
     "a call of a kind of storage": lambda mark: STORAGE + b"K\x10\x85R.",
     "storage of another name": lambda mark: b"(" + text("module") + STORAGE + text("0") + text("cpu") + b"K\x10tQ.",
@@ -124,7 +124,7 @@ def test_what_is_refused_is_named(tmp_path):
     ],
 )
 def test_programs_that_make_no_sense_are_damaged_files(program, tmp_path):
-    with pytest.raises(ModelError, match="cut short or damaged|is refused"):
+    with pytest.raises(ModelError, match=r"cut short or damaged|is refused"):
         read_torch(pack(tmp_path / "weights.pt", program))
 
 
