@@ -128,3 +128,47 @@ def valle_checkpoint(weights: dict[str, torch.Tensor], **settings: Any) -> dict[
         | values
         | settings
     )
+
+
+def llama_shapes(
+    part: str, width: int = WIDTH, feedforward: int = 40, entries: int = ENTRIES
+) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of Amphion's VALLE_V2, of its network `part`."""
+    rows, d, shapes = entries + 310, width, dict[str, tuple[int, ...]]()
+    shapes["model.model.embed_tokens.weight"] = (rows, d)
+    norms = []
+    for layer in range(DEPTH):
+        own = f"model.model.layers.{layer}"
+        for name in "qkvo":
+            shapes[f"{own}.self_attn.{name}_proj.weight"] = (d, d)
+        if part == "ar":
+            shapes[f"{own}.self_attn.rotary_emb.inv_freq"] = (d // HEADS // 2,)
+        shapes |= {f"{own}.mlp.gate_proj.weight": (feedforward, d), f"{own}.mlp.up_proj.weight": (feedforward, d)}
+        shapes[f"{own}.mlp.down_proj.weight"] = (d, feedforward)
+        norms += [f"{own}.input_layernorm", f"{own}.post_attention_layernorm"]
+    for norm in (*norms, "model.model.norm"):
+        if part == "ar":
+            shapes[f"{norm}.weight"] = (d,)
+        else:
+            shapes |= {f"{norm}.to_weight.weight": (d, d), f"{norm}.to_weight.bias": (d,)}
+    if part == "ar":
+        shapes["model.lm_head.weight"] = (rows, d)
+        return shapes
+    shapes["model.model.embed_cond.weight"] = (BOOKS, d)
+    shapes |= {f"model.lm_head.{stage}.weight": (rows, d) for stage in range(BOOKS - 1)}
+    shapes["phone_embedder.weight"] = (310, d)
+    shapes |= {f"prompt_embedder.embeddings.{book}.weight": (entries, d) for book in range(BOOKS)}
+    return shapes
+
+
+def llama_weights(part: str) -> dict[str, torch.Tensor]:
+    """Return such weights. Scores of what is no code, and of <EOS>, are low, as training makes them."""
+    weights = {name: draw(f"{part}.{name}", shape) for name, shape in llama_shapes(part).items()}
+    for name, value in weights.items():
+        if name.endswith("inv_freq"):
+            width = 2 * len(value)
+            weights[name] = 1.0 / (10_000 ** (torch.arange(0, width, 2).float() / width))
+        elif "lm_head" in name:  # no score but those of codes and <EOS>
+            value[ENTRIES : ENTRIES + 302] = value[ENTRIES + 303 :] = 0.0
+            value[ENTRIES + 302] *= 0.1
+    return weights

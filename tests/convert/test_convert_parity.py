@@ -56,7 +56,7 @@ def table(folder, rows):
     return path
 
 
-def compare(converted, record, name, *, edges=1, codes_before=None, accent=Accent.NATIVE, languages=(0, 0)):
+def compare(converted, record, name, *, edges=1, accent=Accent.NATIVE, languages=(0, 0), ended=None):
     """Hold both networks against a record: logits of each step, as it was decoded and at once; codes of all stages."""
     ar, nar = AR(converted.ar), NAR(converted.nar)
     ar.load_state_dict(converted.ar_state)
@@ -72,7 +72,7 @@ def compare(converted, record, name, *, edges=1, codes_before=None, accent=Accen
         {**converted.generation, "most_frames": 99.0, "watch": {"ends": False, "loop_frames": 0}},
     )
     sampling = greedy.sampling.model_copy(update={"temperature": 0.0})
-    ended = len(codes) < 16 * len(ids)  # theirs go on for so long without <EOS>
+    ended = len(codes) < 16 * len(ids) if ended is None else ended  # theirs go on for so long without <EOS>
     most = len(codes) + 9 * ended
     greedy = greedy.model_copy(update={"sampling": sampling, "limit_frames": most, "accent": accent})
     # at once, and step by step
@@ -156,3 +156,14 @@ def test_plachtaa(name, eos, accent, languages, tmp_path):
     assert converted.ar.symbols == 70
     record = np.load(layouts.RECORDED / "plachtaa.npz")
     compare(converted, record, name, edges=0, accent=accent, languages=languages)
+
+
+def test_amphion_v2():
+    stored = [given(layouts.llama_weights(part)).weights[0] for part in ("nar", "ar")]
+    stored = [Weights(part, found.tensors) for part, found in zip(("nar", "ar"), stored, strict=True)]
+    converted = find_source("amphion-v2").convert(Given(tuple(stored), settings={"heads": layouts.HEADS}))
+    symbols = converted.vocabulary.symbols
+    assert len(symbols) == 220
+    fixed = {"!": 0, "<BOS>": 5, "<EOS>": 6, "?": 9, "AO1": 40, "L": 137, "UH1B": 189, "UH2B": 190, "|": 219}
+    assert {symbol: symbols.index(symbol) for symbol in fixed} == fixed
+    compare(converted, np.load(layouts.RECORDED / "amphion-v2.npz"), "plain", edges=0, ended=False)

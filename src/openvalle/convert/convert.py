@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from openvalle.codec.load import ENCODEC, keep_codec, load_codec
-from openvalle.convert import amphion, icefall, lifeiteng, plachtaa
+from openvalle.convert import amphion, amphion_v2, icefall, lifeiteng, plachtaa
 from openvalle.convert.base import Converted, Given, Source, first_match
 from openvalle.convert.weights import SAFETENSORS, Weights, read_weights
 from openvalle.decode.ar import AROptions
@@ -27,7 +27,13 @@ from openvalle.model.nar import NAR
 from openvalle.types import CodecSpec, Vocabulary
 
 # The first that recognises a file is its source.
-SOURCES: tuple[Source, ...] = (plachtaa.SOURCE, icefall.SOURCE, lifeiteng.SOURCE, amphion.SOURCE)
+SOURCES: tuple[Source, ...] = (
+    plachtaa.SOURCE,
+    icefall.SOURCE,
+    lifeiteng.SOURCE,
+    amphion.SOURCE,
+    amphion_v2.SOURCE,
+)
 VOICE = ".npz"
 NOT_WEIGHTS = re.compile(r"(optimizer|scheduler|random_states|scaler|sampler|training_args)[\w-]*\.\w+")
 _STEP = re.compile(r"_step-(\d+)")
