@@ -15,7 +15,7 @@ from openvalle.config import parse_data
 from openvalle.convert import lifeiteng
 from openvalle.convert.base import Converted, Given
 from openvalle.errors import ModelError
-from openvalle.inputs import read_text
+from openvalle.pipes import read_text
 
 ARGS, SYMBOLS = "args.json", "symbols.dict"
 _COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*')

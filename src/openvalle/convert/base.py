@@ -12,9 +12,9 @@ from torch import Tensor
 from openvalle.config import Config
 from openvalle.convert.weights import Weights
 from openvalle.errors import ModelError
-from openvalle.inputs import read_text
 from openvalle.model.checkpoint import BundleConfig
 from openvalle.model.config import ARConfig, NARConfig
+from openvalle.pipes import read_text
 from openvalle.synth.voice import Voice
 from openvalle.types import Vocabulary
 

@@ -47,7 +47,7 @@ def _write_espeak(text: str, language: str) -> list[str]:
     and what came of it read texts."""
     find_language(language)
     backend = load_espeak()("en-us", PUNCTUATION, preserve_punctuation=True, language_switch="keep-flags")
-    separator = import_extra("phonemizer.separator", "phonemizer-fork", "espeak").Separator("|", "-", "_")
+    separator = import_extra("phonemizer.separator", "phonemizer-fork", "espeak").Separator("_", "-", "|")
     read = backend.phonemize([text.strip()], separator=separator, strip=True)
     tokens = [[*re.findall(r"\w+|[^\w\s|]", word), "_"] for line in read for word in line.split("_")]
     return [token for word in tokens for token in word][:-1]
