@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import layouts
 import numpy as np
 import pytest
 import torch
 
+import checkpoint_layouts as layouts
 from openvalle.convert.base import Given
 from openvalle.convert.convert import find_source
 from openvalle.convert.weights import Weights

@@ -10,11 +10,11 @@ import struct
 import zipfile
 from pathlib import Path, PosixPath, PureWindowsPath
 
-import layouts
 import numpy as np
 import pytest
 import torch
 
+import checkpoint_layouts as layouts
 from openvalle.convert.unpickle import StoredTensor, read_torch
 from openvalle.convert.weights import read_weights
 from openvalle.errors import ModelError

@@ -83,6 +83,8 @@ def detect(places: Sequence[str]) -> dict[str, str]:
     said: dict[str, str] = {}
     for path in find_files(places):
         if path.suffix not in WEIGHTS:
+            if str(path) in places:
+                said[str(path)] = "a voice of plachtaa" if path.suffix == VOICE else "no file of weights"
             continue
         try:
             source = first_match(SOURCES, read_weights(path))

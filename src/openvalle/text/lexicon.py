@@ -113,10 +113,17 @@ def lexicon() -> Lexicon:
 @cache
 def cmu_lexicon() -> dict[str, Phones]:
     """Return the CMU dictionary's first readings: lower-case words, phones without stress."""
-    lines = _unpack("cmudict.dict.gz").splitlines()
-    return {
-        word: tuple(phones.split()) for word, _, phones in (line.partition(" ") for line in lines) if word[-1:] != ")"
-    }
+    return {word: readings[0] for word, readings in cmu_readings().items()}
+
+
+@cache
+def cmu_readings() -> dict[str, list[Phones]]:
+    """Return all readings of the CMU dictionary: lower-case words, phones without stress."""
+    readings: dict[str, list[Phones]] = {}
+    for line in _unpack("cmudict.dict.gz").splitlines():
+        word, _, phones = line.partition(" ")
+        readings.setdefault(word.partition("(")[0], []).append(tuple(phones.split()))
+    return readings
 
 
 def _unpack(name: str) -> str:

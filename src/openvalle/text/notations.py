@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from openvalle.errors import TextError, import_extra
 from openvalle.text.language import Word, find_language, phonemize, read_out
-from openvalle.text.phones import PRIMARY, SECONDARY, load_espeak
+from openvalle.text.lexicon import cmu_readings
+from openvalle.text.phones import PRIMARY, SECONDARY, Phones, is_vowel, load_espeak
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ KINDS = {  # of consonants, for where a stress mark stands
 }
 CLUSTERS = {("S", "P"), ("S", "T"), ("S", "K"), ("F", "R"), ("F", "L")}
 HIATUS = {("ER", "IY"), ("IY", "OW"), ("UW", "OW"), ("IY", "AH"), ("IY", "EY"), ("UW", "EH"), ("ER", "EH")}
+WEAK = ("a", "and", "in", "the")
 MARKS = {"1": PRIMARY, "2": SECONDARY}
 _DARK = re.compile("l(?=[^aeiouæɑɔəɛɪʊ_]*(?:_|$))")
 _CORE = re.compile(r"^([^a-z0-9]*)(.*?)([^a-z0-9]*)$", re.S)
@@ -105,7 +107,8 @@ def _write_letters(text: str, language: str) -> list[str]:
     words = []
     for token in read_out(text, language).lower().replace("...", "…").split():
         before, core, after = _CORE.match(token).groups()  # type: ignore[union-attr]
-        sounds = [mark_stress(word.phones) for word in phonemize(core, language)] if core else []
+        words_of_token = phonemize(core, language) if core else []
+        sounds = [max(mark_stress(phones) for phones in read_in_cmu(word)) for word in words_of_token]
         words.append(before + "".join(sounds) + after)
     line = _DARK.sub("ɫ", "_".join(words))
     return list(line if not line or line[-1] in _ENDS else line + ".")
@@ -148,11 +151,30 @@ def _find_onset(plain: Sequence[str], is_vowel: Sequence[bool], at: int) -> int:
     return 0
 
 
+def read_in_cmu(word: Word) -> list[Phones]:
+    """Return the readings of a word in the CMU dictionary, from which other projects read words one by one, with the
+    stress that this package's own lexicon gives; its phones as they are for a word that is not there.
+
+    The dictionary stresses words of one vowel, but for a few.
+    """
+    from openvalle.text.english import add_stress
+
+    found = []
+    for phones in cmu_readings().get(word.text.lower(), []):
+        stressed = add_stress(phones, word.phones)
+        vowels = [at for at, phone in enumerate(stressed) if is_vowel(phone)]
+        if len(vowels) == 1:
+            mark = "0" if word.text.lower() in WEAK else "1"
+            stressed = tuple(phone[:-1] + mark if is_vowel(phone) else phone for phone in stressed)
+        found.append(stressed)
+    return found or [word.phones]
+
+
 def _write_arpabet(text: str, language: str) -> list[str]:
     """Phones of ARPAbet with stress; `_` for each space and each punctuation mark."""
     symbols: list[str] = []
     for word in phonemize(text, language):
-        symbols += [*word.phones, "_", *(["_"] * word.pause)]
+        symbols += [*read_in_cmu(word)[0], *(["_", "_"] * word.pause), "_"]
     return symbols[:-1]
 
 
@@ -167,8 +189,9 @@ def _write_places(text: str, language: str) -> list[str]:
 
 def place_phones(word: Word) -> list[str]:
     """Return a word's phones with their places."""
-    last = len(word.phones) - 1
-    return [phone + ("B" if at == 0 else "E" if at == last else "I") for at, phone in enumerate(word.phones)]
+    phones = read_in_cmu(word)[0]
+    last = len(phones) - 1
+    return [phone + ("B" if at == 0 else "E" if at == last else "I") for at, phone in enumerate(phones)]
 
 
 NOTATIONS: dict[str, Notation] = {

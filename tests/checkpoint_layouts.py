@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-RECORDED = Path(__file__).parent / "recorded"
+RECORDED = Path(__file__).parent / "convert" / "recorded"
 WIDTH, HEADS, DEPTH, ENTRIES, BOOKS = 16, 2, 2, 32, 8
 SYMBOLS = ["!", ",", ".", "<eps>", "_", "a", "b", "eɪ", "h", "k", "n", "oʊ", "s", "t", "ə", "ɑː", "ɹ"]
 
