@@ -172,3 +172,27 @@ def llama_weights(part: str) -> dict[str, torch.Tensor]:
             value[ENTRIES : ENTRIES + 302] = value[ENTRIES + 303 :] = 0.0
             value[ENTRIES + 302] *= 0.1
     return weights
+
+
+def enhuiz_shapes(part: str, width: int = WIDTH, entries: int = ENTRIES) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of enhuiz/vall-e, of its network `part`."""
+    d, stops, levels = width, int(part == "ar"), 1 if part == "ar" else 7
+    shapes: dict[str, tuple[int, ...]] = {"sep": (d,), "text_emb.weight": (entries, d)}
+    shapes |= {"proms_emb.weight": (8, entries, d), "resps_emb.weight": (levels, entries + stops, d)}
+    for layer in range(DEPTH):
+        own = f"blocks.{layer}"
+        shapes[f"{own}.attn.block.to_qkv.weight"] = (3 * d, d)
+        shapes |= {f"{own}.attn.block.to_out.weight": (d, d), f"{own}.attn.block.to_out.bias": (d,)}
+        shapes |= {f"{own}.ffn.block.0.weight": (4 * d, d), f"{own}.ffn.block.0.bias": (4 * d,)}
+        shapes |= {f"{own}.ffn.block.3.weight": (d, 4 * d), f"{own}.ffn.block.3.bias": (d,)}
+        for norm in (f"{own}.attn.norm", f"{own}.ffn.norm"):
+            if part == "ar":
+                shapes |= {f"{norm}.weight": (d,), f"{norm}.bias": (d,)}
+            else:
+                shapes[f"{norm}.emb.weight"] = (7, 2 * d)
+    return shapes | {"classifier.weight": (entries + stops, d), "classifier.bias": (entries + stops,)}
+
+
+def enhuiz_weights(part: str) -> dict[str, torch.Tensor]:
+    """Return such weights."""
+    return {name: draw(f"enhuiz.{part}.{name}", shape, 0.15) for name, shape in enhuiz_shapes(part).items()}

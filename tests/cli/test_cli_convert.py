@@ -31,6 +31,9 @@ def files(tmp_path):
     torch.save({"model": layouts.valle_weights(text_rows=2048, bos=True, languages=3)}, tmp_path / "vallex.pt")
     for part in ("ar", "nar"):
         torch.save(layouts.llama_weights(part), tmp_path / f"valle_{part}.bin")
+        torch.save(layouts.enhuiz_weights(part), tmp_path / f"{part}.pt")
+    symmap = "".join(f"{phone} {number}\n" for number, phone in enumerate(["_", "AH0", "IY1", "S", "T", "OW1"], 1))
+    (tmp_path / "symmap").write_text(symmap, encoding="utf-8")
     (tmp_path / "symbols").write_text(SYMBOLS, encoding="utf-8")
     experiment = tmp_path / "experiment"
     for step in (100, 2000):
@@ -46,6 +49,7 @@ def files(tmp_path):
         "amphion": [experiment],
         "amphion-v2": [tmp_path / "valle_ar.bin", tmp_path / "valle_nar.bin", "--set", "heads=2"],
         "plachtaa": [tmp_path / "vallex.pt", "--set", "nhead=2"],
+        "enhuiz": [tmp_path / "ar.pt", tmp_path / "nar.pt", "--symbols", tmp_path / "symmap", "--set", "n_heads=2"],
     }
 
 
@@ -70,7 +74,7 @@ def voice_file(path, frames=60, language=2, **changes):
     return arrays
 
 
-@pytest.mark.parametrize("source", ["lifeiteng", "icefall", "amphion", "amphion-v2", "plachtaa"])
+@pytest.mark.parametrize("source", ["lifeiteng", "icefall", "amphion", "amphion-v2", "plachtaa", "enhuiz"])
 def test_every_source_speaks(source, files, address, openvalle, tmp_path, spoken, clip_path):
     if source in ("lifeiteng", "icefall", "amphion"):
         pytest.importorskip("phonemizer")
@@ -80,7 +84,7 @@ def test_every_source_speaks(source, files, address, openvalle, tmp_path, spoken
     assert run.out.splitlines()[-1] == str(model)
     sound = tmp_path / "said.wav"
     few = ["--set", "most_frames=3", "--set", "attempts=1"]
-    run = openvalle("say", "A sea.", "-m", model, "-v", clip_path, "-t", "Saw, see.", *few, "-o", sound)
+    run = openvalle("say", "A sea.", "-m", model, "-v", clip_path, "-t", "Toe, see.", *few, "-o", sound)
     if source in ("lifeiteng", "icefall", "amphion"):  # whose small symbol table does not hold these phones
         assert run.code == 2
         assert "the model has no symbol" in run.err
@@ -139,9 +143,8 @@ def test_bad_voices_get_one_line(changes, message, files, address, openvalle, tm
 
 
 def test_files_are_recognised(files, tmp_path, openvalle):
-    expected = {"lifeiteng": "lifeiteng", "icefall": "icefall", "plachtaa": "plachtaa", "amphion-v2": "amphion-v2"}
-    for source, name in expected.items():
-        assert openvalle("convert", "--detect", files[source][0]).out.endswith(f"\t{name}\n")
+    for source in ("lifeiteng", "icefall", "plachtaa", "amphion-v2", "enhuiz"):
+        assert openvalle("convert", "--detect", files[source][0]).out.endswith(f"\t{source}\n")
     assert set(detect([str(files["amphion"][0])]).values()) == {"lifeiteng"}, "the networks are its"
     (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
     (tmp_path / "notes.pt").write_text("hello", encoding="utf-8")
@@ -190,6 +193,8 @@ def test_what_cannot_be_converted_gets_one_line(files, address, openvalle, tmp_p
         (["lifeiteng", files["lifeiteng"][0]], "does not hold the symbols of its texts; give the table"),
         (["lifeiteng", *files["lifeiteng"], "--set", "prefix_mode=3"], "prefix_mode should be one of 0, 1, 2, 4"),
         (["amphion-v2", files["amphion-v2"][0]], "there are 1 AR and 0 NAR networks"),
+        (["enhuiz", files["enhuiz"][0]], "there are 1 AR and 0 NAR networks"),
+        (["enhuiz", *files["enhuiz"][:2]], "give its phone_symmap: --symbols FILE"),
     ):
         run = openvalle("convert", *arguments, "-o", tmp_path / "m")
         assert run.code == 2, arguments
@@ -261,3 +266,4 @@ def test_the_page_names_every_source_and_the_extras():
         assert source.repository in page
         assert source.licence in page
         assert source.revision[:7] in page
+    assert all(f"| {meaning} |" in page for _, meaning in MEANINGS)

@@ -167,3 +167,13 @@ def test_amphion_v2():
     fixed = {"!": 0, "<BOS>": 5, "<EOS>": 6, "?": 9, "AO1": 40, "L": 137, "UH1B": 189, "UH2B": 190, "|": 219}
     assert {symbol: symbols.index(symbol) for symbol in fixed} == fixed
     compare(converted, np.load(layouts.RECORDED / "amphion-v2.npz"), "plain", edges=0, ended=False)
+
+
+def test_enhuiz(tmp_path):
+    stored = tuple(given(layouts.enhuiz_weights(part)).weights[0] for part in ("ar", "nar"))
+    symbols = tmp_path / "symbols"
+    symbols.write_text("".join(f"s{number:02} {number}\n" for number in range(1, 20)), encoding="utf-8")
+    stored = tuple(Weights(found.source, found.tensors) for found in stored)
+    converted = find_source("enhuiz").convert(Given(stored, symbols, settings={"n_heads": layouts.HEADS}))
+    assert converted.vocabulary.symbols[:2] == ("<pad>", "s01")
+    compare(converted, np.load(layouts.RECORDED / "enhuiz.npz"), "plain", edges=0, ended=False)

@@ -267,7 +267,7 @@ def test_eos_ends_a_row(kind):
     model = ar_engine(kind)
     with torch.no_grad():
         head = model.network.codes.weight if model.network.head is None else model.network.head.weight
-        model.network.transformer.norm.register_forward_hook(lambda norm, given, out: torch.ones_like(out))
+        model.network.transformer.register_forward_hook(lambda stack, given, out: torch.ones_like(out))
         if model.network.group_out is not None:
             model.network.group_out.weight.fill_(1.0)
         head.copy_(-torch.rand(head.shape, generator=torch.Generator().manual_seed(0)))

@@ -35,7 +35,10 @@ def test_text_comes_first_and_the_prompt_is_cut_alike_for_both_networks(kind):
     start = 27 // config.merge % config.group * config.merge  # papers' 9.2: P starts at frame len % G
     kept = row.codes[start : 27 // config.merge * config.merge]
     assert np.array_equal(prompt.codes, kept)
-    assert np.array_equal(prompt.ar(config).codes, kept[:: config.merge, 0])
+    if config.prompt_codebooks:  # it is a part of its own, of all codebooks
+        assert np.array_equal(prompt.ar(config).prompt, kept)
+    else:
+        assert np.array_equal(prompt.ar(config).codes, kept[:: config.merge, 0])
     model = TorchAR(shaken(AR(config)))
     result = decode(model, [prompt.ar(config)], OPTIONS, [1])[0]
     filled = prompt.nar(config, codebook1=result.codes, alignment=result.alignment)
@@ -52,7 +55,11 @@ def test_no_group_is_cut_again(kind):
     model = ar_engine(kind)
     prompt = zero_shot(model.config, utterance(5, 30, 2), np.array([7, 8]), language=1)
     inputs = prepare_inputs(model.config, [prompt.ar(model.config)])
-    assert np.array_equal(inputs.groups[0].flatten(), prompt.codes[:: model.config.merge, 0])
+    if model.config.prompt_codebooks:  # it is a part of its own, of all codebooks
+        assert np.array_equal(inputs.prompt[0], prompt.codes)
+        assert inputs.text[0].tolist() == [7, 8]
+    else:
+        assert np.array_equal(inputs.groups[0].flatten(), prompt.codes[:: model.config.merge, 0])
 
 
 @pytest.mark.parametrize("kind", SYSTEMS)

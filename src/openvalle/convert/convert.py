@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from openvalle.codec.load import ENCODEC, keep_codec, load_codec
-from openvalle.convert import amphion, amphion_v2, icefall, lifeiteng, plachtaa
+from openvalle.convert import amphion, amphion_v2, enhuiz, icefall, lifeiteng, plachtaa
 from openvalle.convert.base import Converted, Given, Source, first_match
 from openvalle.convert.weights import SAFETENSORS, Weights, read_weights
 from openvalle.decode.ar import AROptions
@@ -33,6 +33,7 @@ SOURCES: tuple[Source, ...] = (
     lifeiteng.SOURCE,
     amphion.SOURCE,
     amphion_v2.SOURCE,
+    enhuiz.SOURCE,
 )
 VOICE = ".npz"
 NOT_WEIGHTS = re.compile(r"(optimizer|scheduler|random_states|scaler|sampler|training_args)[\w-]*\.\w+")

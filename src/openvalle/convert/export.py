@@ -39,6 +39,8 @@ MEANINGS = (
     (r"bos", "vector of <BOS> of the audio (D,)"),
     (r"end", "vector of <EOS> before the stage token (D,)"),
     (r"head\.weight|code_head\.weight", "scores of codes: AR (V + 1, D), the last is <EOS>; NAR (Q - 1, V, D)"),
+    (r"head\.bias|code_head\.bias", "added to them"),
+    (r"prompts\.table", "embedding of a prompt's codes where it is a part of its own (Q, V, D), times sqrt(D)"),
     (r"group_(in|out)\.weight", "from G codes to one vector, and back"),
     (r"phoneme_head\..*", "scores of the next phoneme (S, D)"),
     (r"residual_head\..*", "what the codec has yet to add (L, D)"),

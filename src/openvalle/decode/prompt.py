@@ -40,6 +40,7 @@ class ARPrompt:
     language: int = 0  # of the target; 0 = null
     prompt_language: int | None = None  # None: the same
     following_symbols: int = 0  # how many of the last ones are read, but not spoken; needs alignment
+    prompt: np.ndarray | None = None  # (Tp, Q) in place of `codes`, if the prompt is a part of its own
 
     @property
     def target(self) -> np.ndarray:
@@ -97,6 +98,13 @@ class SpeechPrompt:
     def ar(self, config: ARConfig) -> ARPrompt:
         """Return what the AR model starts from."""
         merge = config.merge
+        if config.prompt_codebooks:
+            return ARPrompt(
+                text=self.text[self.prompt_symbols :],
+                prompt=self.codes,
+                language=self.language,
+                prompt_language=self.prompt_language,
+            )
         return ARPrompt(
             text=self.text,
             prompt_symbols=self.prompt_symbols,
@@ -207,7 +215,13 @@ def prepare_inputs(config: ARConfig, prompts: Sequence[ARPrompt], accents: Seque
         prompt.language_spoken(accent) if prompt.codes is None else prompt.language_before
         for prompt, accent in zip(prompts, accents, strict=True)
     ]
+    apart = None
+    if config.prompt_codebooks:
+        none = np.zeros((0, config.prompt_codebooks), np.int64)
+        apart = [none if each.prompt is None else each.prompt for each in prompts]
     return ARRows(
+        prompt=None if apart is None else pad(apart),
+        prompt_lens=None if apart is None else np.array([len(each) for each in apart]),
         text=pad([prompt.text for prompt in prompts]),
         text_lens=np.array([len(prompt.text) for prompt in prompts]),
         groups=pad([row.reshape(-1, config.group) for row in codes]),

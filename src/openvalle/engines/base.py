@@ -29,6 +29,8 @@ class ARRows:
     aligned: np.ndarray | None  # (B, N + 1) symbol index that enters with <BOS> and each group; -1: none
     languages: np.ndarray  # (B, 1) or (B, N + 1) of <BOS> and the groups; 0 = null
     text_languages: np.ndarray  # (B, 1) or (B, S)
+    prompt: np.ndarray | None = None  # (B, T, Q) of prompts that are a part of their own
+    prompt_lens: np.ndarray | None = None  # (B,)
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,6 +62,8 @@ class TorchAR:
             aligned=None if rows.aligned is None else _tensor(rows.aligned, device),
             languages=_tensor(rows.languages, device),
             text_languages=_tensor(rows.text_languages, device),
+            prompt=None if rows.prompt is None else _tensor(rows.prompt, device),
+            prompt_lens=None if rows.prompt_lens is None else _tensor(rows.prompt_lens, device),
         )
         logits, state = self.network.prefill(inputs, room)
         return _scores(logits), TorchState(state)

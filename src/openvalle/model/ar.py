@@ -11,7 +11,7 @@ ahead: a code is drawn knowing its phoneme. This is our deviation; for a small m
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from openvalle.model.embeddings import (
     Joined,
     LinearPrenet,
     PositionEmbedding,
+    PromptEmbedding,
     TextEmbedding,
     TextVectors,
     drop_languages,
@@ -47,6 +48,8 @@ class ARInputs(Movable):
     aligned: Tensor | None  # (B, N + 1) symbol index entering with <BOS> and each group ; -1: none
     languages: Tensor  # (B, 1) or (B, N + 1) of <BOS> and the groups; 0 = null
     text_languages: Tensor  # (B, 1) or (B, S)
+    prompt: Tensor | None = None  # (B, T, Q) of a prompt that is a part of its own
+    prompt_lens: Tensor | None = None  # (B,)
     longest: int | None = None  # positions of the longest row, where that is known
 
 
@@ -104,7 +107,8 @@ class AR(nn.Module):
         self.text = TextEmbedding(config, end=config.text_eos)
         # A tied table has a row for <EOS>, which is only ever an output.
         self.codes = scaled_embedding(classes if config.tie_output else config.codebook_size, width)
-        self.head = None if config.tie_output else nn.Linear(width, classes, bias=False)
+        self.head = None if config.tie_output else nn.Linear(width, classes, bias=config.head_bias)
+        self.prompts = PromptEmbedding(config) if config.prompt_codebooks else None
         self.scale = math.sqrt(width)
         self.bos = nn.Parameter(torch.randn(width)) if config.use_bos else None
         self.prenet = LinearPrenet(width) if config.audio_prenet == Prenet.LINEAR else None
@@ -141,7 +145,8 @@ class AR(nn.Module):
         cache = KVCache(shape.depth, len(x), shape.heads, x.shape[1] + room, shape.width // shape.heads, like=x)
         hidden = self.transformer(x, self._mask(joined, inputs), cache=cache)
         cache.advance(joined.lens.tolist())
-        state = ARState(cache, text.symbols, inputs.group_lens + int(self.config.use_bos))
+        running = self.config.positions == Positions.RUNNING
+        state = ARState(cache, text.symbols, joined.lens if running else inputs.group_lens + int(self.config.use_bos))
         return self._logits(take(hidden, (joined.lens - 1)[:, None])), state
 
     def step(
@@ -154,6 +159,7 @@ class AR(nn.Module):
         vectors = self._group_vectors(groups[:, None])
         place = None if aligned is None else aligned[:, None]
         x = self._audio(vectors, state.position[:, None], place, languages[:, None], state.symbols)
+        x = self.positions.run(x, state.position)
         hidden = self.transformer(x, Mask(causal=True), cache=state.cache)
         state.cache.advance([1] * len(x))
         return self._logits(hidden), ARState(state.cache, state.symbols, state.position + 1)
@@ -170,11 +176,17 @@ class AR(nn.Module):
         at = torch.arange(vectors.shape[1], device=vectors.device)[None]
         audio = self._audio(vectors, at, aligned, languages, text.symbols)
         lens = inputs.group_lens + int(self.config.use_bos)
-        return join([(self._drop(text.inputs), text.lens), (self._drop(audio), lens)], inputs.longest), text
+        parts = [(text.inputs, text.lens), (audio, lens)]
+        if self.prompts is not None and inputs.prompt is not None and inputs.prompt_lens is not None:
+            prompt = self.prompts(inputs.prompt)
+            at = torch.arange(prompt.shape[1], device=prompt.device)[None]
+            parts.insert(1, (prompt + self.positions(at), inputs.prompt_lens))
+        joined = join([(self._drop(vectors), part_lens) for vectors, part_lens in parts], inputs.longest)
+        return replace(joined, vectors=self.positions.run(joined.vectors)), text
 
     def _first(self, joined: Joined) -> Tensor:
         """Return where each row's first group is predicted, (B,)."""
-        return joined.starts[1] if self.config.use_bos else joined.starts[1] - 1
+        return joined.starts[-1] if self.config.use_bos else joined.starts[-1] - 1
 
     def _group_vectors(self, groups: Tensor) -> Tensor:
         vectors = self.codes(groups) * self.scale  # (B, N, G, D)
@@ -191,7 +203,9 @@ class AR(nn.Module):
         return x + self.language(languages)
 
     def _mask(self, joined: Joined, inputs: ARInputs) -> Mask:
-        return attention_mask(self.config, joined.starts[1], inputs.text.shape[1] + self.config.text_edges)
+        longest = inputs.text.shape[1] + self.config.text_edges
+        longest += 0 if inputs.prompt is None else inputs.prompt.shape[1]
+        return attention_mask(self.config, joined.starts[-1], longest)
 
     def _logits(self, hidden: Tensor) -> ARLogits:
         grouped = hidden if self.group_out is None else self.group_out(hidden)
@@ -238,7 +252,14 @@ def ar_examples(config: ARConfig, batch: Batch, rng: torch.Generator | None, *, 
     at = torch.arange(groups.shape[1] + 1, device=lens.device)
     real = at <= lens[:, None]  # (B, N + 1)
     longest = int((batch.text_lens + lens).max()) + config.text_edges + int(config.use_bos)
-    first = batch.text_lens + config.text_edges - 1 + int(config.use_bos)  # where each row's first group is predicted
+    first = batch.text_lens + config.text_edges - 1 + int(config.use_bos)
+    prompt = prompt_lens = None
+    if config.prompt_codebooks and batch.speaker_codes is not None:
+        assert batch.speaker_lens is not None
+        prompt, prompt_lens = batch.speaker_codes, batch.speaker_lens
+        first = first + prompt_lens
+        longest = int((batch.text_lens + lens + prompt_lens).max()) + config.text_edges + int(config.use_bos)
+    # where each row's first group is predicted
     places = first[:, None] + at + torch.arange(len(groups), device=lens.device)[:, None] * longest
     target = F.pad(groups, (0, 0, 0, 1), value=config.codebook_size)
     target = target.masked_fill((at >= lens[:, None])[..., None], config.codebook_size)[real]
@@ -260,7 +281,9 @@ def ar_examples(config: ARConfig, batch: Batch, rng: torch.Generator | None, *, 
                 may_change = may_change & (at[:-1] >= (batch.prompt_lens // config.block)[:, None])
             history = add_history_noise(groups, phonemes, may_change, config.codebook_size, config.history_noise, rng)
     languages = drop_languages(batch.languages, config.language_dropout if training else 0.0, rng)[:, None]
-    inputs = ARInputs(batch.text, batch.text_lens, history, lens, aligned, languages, languages, longest)
+    inputs = ARInputs(
+        batch.text, batch.text_lens, history, lens, aligned, languages, languages, prompt, prompt_lens, longest
+    )
     return ARExamples(inputs, places[real], target.flatten(), scored)
 
 

@@ -25,6 +25,7 @@ class Positions(StrEnum):
 
     SINUSOIDAL = "sinusoidal"  # VALL-E, X, R: any length
     LEARNT = "learnt"  # VALL-E 2: up to `max_positions`
+    RUNNING = "running"  # sinusoidal, over the whole sequence: nothing restarts
     ROTARY = "rotary"  # queries and keys are turned, over the whole sequence: nothing restarts
 
 
@@ -41,6 +42,9 @@ class NormKind(StrEnum):
 
     LAYER = "layer"  # LayerNorm
     RMS = "rms"  # their root mean square; nothing is subtracted or added
+    ADANORM = (
+        "adanorm"  # LayerNorm, and then 2 (1 - x / 10) x of what it gives, before scale and shift (1911.07013, 4.2)
+    )
 
 
 class Alignment(StrEnum):
@@ -108,6 +112,7 @@ class TransformerConfig(Config):
     feedforward: int = Field(1280, gt=0, le=131_072, description="hidden size of the feed-forward part")
     activation: Activation = Field(Activation.GELU, description="between the feed-forward layers")
     norm: NormKind = Field(NormKind.LAYER, description="how hidden states are normalised")
+    final_norm: bool = Field(True, description="whether the last layer is followed by a norm")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of embeddings and residual branches in training")
 
     @model_validator(mode="after")
@@ -144,6 +149,14 @@ class LanguageModelConfig(Config):
     )
     merge: int = Field(1, ge=1, le=64, description="codebook-1 merging rate: frames that share a code (VALL-E R 3.1)")
     tie_output: bool = Field(True, description="code heads share the embedding table of the same codebook")
+    head_bias: bool = Field(False, description="whether code heads have a bias")
+    prompt_codebooks: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="codebooks of a prompt that is a part of its own, before <BOS>, with tables of its own and without "
+        "its words; 0: it is the beginning of the audio",
+    )
 
     @model_validator(mode="after")
     def _check_shared(self) -> Self:
@@ -154,6 +167,10 @@ class LanguageModelConfig(Config):
             raise ValueError(f"max_positions means nothing with {self.positions} positions, which have no longest part")
         if self.scale_positions and self.positions != Positions.SINUSOIDAL:
             raise ValueError("scale_positions belongs to sinusoidal positions")
+        if self.head_bias and self.tie_output:
+            raise ValueError("head_bias needs tie_output false: a shared table has none")
+        if self.prompt_codebooks and (self.alignment != Alignment.NONE or self.merge > 1):
+            raise ValueError("prompt_codebooks contradicts alignment and merge: a prompt apart has no symbols")
         if self.text_prenet == Prenet.LINEAR:
             raise ValueError("text_prenet linear means nothing: it is for frames")
         if not self.languages and (self.language_dropout or self.language_on != LanguageOn.AUDIO):
@@ -205,6 +222,10 @@ class ARConfig(LanguageModelConfig):
             raise ValueError(f"causal text contradicts text_prenet {self.text_prenet}, which sees the symbols ahead")
         if not (self.use_bos or self.text_eos):
             raise ValueError("use_bos or text_eos must be true: else there is nothing to predict the first code at")
+        if self.prompt_codebooks and not self.use_bos:
+            raise ValueError("prompt_codebooks needs use_bos: it stands between the prompt and what is spoken")
+        if self.transformer.norm == NormKind.ADANORM:
+            raise ValueError("norm adanorm goes with separate norms of stages, which the AR model does not have")
         if self.needs_prompt and self.use_bos:
             raise ValueError("needs_prompt means nothing with use_bos, which the first code is predicted at")
         if self.audio_prenet not in (Prenet.NONE, Prenet.LINEAR):
@@ -302,6 +323,14 @@ class NARConfig(LanguageModelConfig):
                 raise ValueError(f"stage_weights needs {self.stages} numbers, one per pass, from codebook 2 on")
             if min(self.stage_weights) < 0 or sum(self.stage_weights) <= 0:
                 raise ValueError("stage_weights must not be negative, and one must be positive")
+        if self.prompt_codebooks not in (0, self.codebooks):
+            raise ValueError(f"prompt_codebooks should be 0 or all {self.codebooks} codebooks")
+        if self.prompt_codebooks and (self.prompt not in (PromptKind.SEGMENT, PromptKind.SENTENCE) or self.languages):
+            raise ValueError(
+                "prompt_codebooks goes with prompts from elsewhere: prompt segment or sentence, no languages"
+            )
+        if self.transformer.norm == NormKind.ADANORM and self.conditioning != StageConditioning.SEPARATE:
+            raise ValueError("norm adanorm goes with conditioning separate")
         if self.transformer.norm == NormKind.RMS and self.conditioning == StageConditioning.SEPARATE:
             raise ValueError("norm rms goes with conditioning adaptive or token: separate norms are LayerNorms")
         if self.prompt_min > self.prompt_max:

@@ -46,6 +46,7 @@ PARTS = (  # what the name of a parameter begins with -> part; the first that fi
     ("code_head", "code heads"),
     ("prenet", "frame prenet"),
     ("linear", "frame prenet"),
+    ("prompts", "prompt embedding"),
     ("project", "code embeddings"),
     ("residual_head", "residual head"),
     ("phoneme_head", "phoneme head"),

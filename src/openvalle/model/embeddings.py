@@ -23,7 +23,8 @@ class PositionEmbedding(nn.Module):
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         self.width = config.transformer.width
-        self.is_rotary = config.positions == Positions.ROTARY
+        self.of_parts = config.positions in (Positions.SINUSOIDAL, Positions.LEARNT)
+        self.is_running = config.positions == Positions.RUNNING
         self.factor = nn.Parameter(torch.ones(())) if config.scale_positions else None
         self.table = None
         if config.positions == Positions.LEARNT:
@@ -31,7 +32,7 @@ class PositionEmbedding(nn.Module):
             self.table = nn.Parameter(torch.randn(config.max_positions, self.width) * 0.1)
 
     def forward(self, positions: Tensor) -> Tensor:
-        if self.is_rotary:  # attention turns by them; nothing is added
+        if not self.of_parts:  # they are of the whole sequence
             return torch.zeros((), device=positions.device)
         if self.table is not None:
             longest = int(positions.max()) + 1 if positions.numel() else 0
@@ -41,10 +42,21 @@ class PositionEmbedding(nn.Module):
                     "give a shorter text or prompt",
                 )
             return F.embedding(positions, self.table)
+        waves = self._waves(positions)
+        return waves if self.factor is None else self.factor * waves
+
+    def run(self, vectors: Tensor, start: Tensor | None = None) -> Tensor:
+        """Return vectors (B, L, D) of a whole sequence, or from its position `start` (B,) on, with positions that run
+        through all of it, if the model's do."""
+        if not self.is_running:
+            return vectors
+        at = torch.arange(vectors.shape[1], device=vectors.device)[None]
+        return vectors + self._waves(at if start is None else start[:, None] + at)
+
+    def _waves(self, positions: Tensor) -> Tensor:
         half = torch.arange(0, self.width, 2, device=positions.device, dtype=torch.float32)
         angles = positions[..., None].float() * torch.exp(half * (-math.log(10_000.0) / self.width))
-        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return waves if self.factor is None else self.factor * waves
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class LanguageEmbedding(nn.Module):
@@ -167,6 +179,21 @@ class LinearPrenet(nn.Sequential):
     def __init__(self, width: int) -> None:
         layers = [nn.Linear(width, NARROW), nn.Linear(NARROW, NARROW), nn.Linear(NARROW, width)]
         super().__init__(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+
+
+class PromptEmbedding(nn.Module):
+    """A prompt of all codebooks as a part of its own: the sum of the vectors of each frame's codes."""
+
+    def __init__(self, config: LanguageModelConfig) -> None:
+        super().__init__()
+        width = config.transformer.width
+        self.table = nn.Parameter(torch.randn(config.prompt_codebooks, config.codebook_size, width) * width**-0.5)
+        self.scale = math.sqrt(width)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Return (B, T, D) for codes (B, T, Q)."""
+        books = torch.arange(len(self.table), device=codes.device)
+        return self.table[books, codes].sum(-2) * self.scale
 
 
 def scaled_embedding(entries: int, width: int) -> nn.Embedding:

@@ -23,10 +23,14 @@ class CodeHead(nn.Module):
             width = config.transformer.width
             own = torch.randn(config.codebooks - 1, config.codebook_size, width) * width**-0.5
             self.weight = nn.Parameter(own)
+        self.bias = None
+        if config.head_bias:
+            self.bias = nn.Parameter(torch.zeros(config.codebooks - 1, config.codebook_size))
 
     def forward(self, hidden: Tensor, stage: int, table: Tensor) -> Tensor:
         """Return scores (..., V) for hidden states (..., D) and the codebook's embedding table (V, D)."""
-        return F.linear(hidden, table if self.weight is None else self.weight[stage - 1])
+        bias = None if self.bias is None else self.bias[stage - 1]
+        return F.linear(hidden, table if self.weight is None else self.weight[stage - 1], bias)
 
 
 class ResidualHead(nn.Module):

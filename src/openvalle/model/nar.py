@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ from openvalle.model.embeddings import (
     ConvPrenet,
     LinearPrenet,
     PositionEmbedding,
+    PromptEmbedding,
     TextEmbedding,
     drop_languages,
     gather_symbols,
@@ -95,6 +96,8 @@ class NAR(nn.Module):
             nn.init.orthogonal_(self.project.weight)
         self.code_head = CodeHead(config)
         self.residual_head = None if config.residual is None else ResidualHead(config.residual, width, size)
+        self.prompts = PromptEmbedding(config) if config.prompt_codebooks else None
+        self.bos = nn.Parameter(torch.randn(width)) if config.prompt_codebooks else None
         self.scale = math.sqrt(width)
         self.positions = PositionEmbedding(config)
         self.prenet = ConvPrenet(width, FRAME_KERNEL) if config.frame_prenet == Prenet.CONV else None
@@ -123,15 +126,29 @@ class NAR(nn.Module):
         audio = (audio if self.linear is None else self.linear(audio)) + self.positions(frames.positions)
         if self.language is not None and self.config.language_on != LanguageOn.TEXT:
             audio = audio + self.language(inputs.languages)
-        parts = [(self._drop(encoded.inputs), encoded.lens), (self._drop(audio), frames.lens)]
+        parts = [(self._drop(encoded.inputs), encoded.lens), *self._split(self._drop(audio), frames)]
         if self.is_token:
             parts.append(self._token(stages, len(text)))
         joined = join(parts, inputs.longest)
+        joined = replace(joined, vectors=self.positions.run(joined.vectors))
         is_full = joined.is_full if inputs.is_full is None else inputs.is_full
         mask = Mask(causal=False, lens=None if is_full else joined.lens)
         hidden = self.transformer(joined.vectors, mask, self._condition(stages))
-        at = torch.arange(frames.codes.shape[1], device=hidden.device)
-        return take(hidden, (joined.starts[1][:, None] + at).clamp(max=hidden.shape[1] - 1))
+        at = joined.starts[1][:, None] + torch.arange(frames.codes.shape[1], device=hidden.device)
+        if self.bos is not None:  # it stands between prompt and target
+            at = at + ~frames.is_prompt
+        return take(hidden, at.clamp(max=hidden.shape[1] - 1))
+
+    def _split(self, audio: Tensor, frames: NARFrames) -> list[tuple[Tensor, Tensor]]:
+        """Return the parts of the audio (B, T, D): one, or the prompt, <BOS> and the target."""
+        if self.prompts is None or self.bos is None:
+            return [(audio, frames.lens)]
+        at = torch.arange(audio.shape[1], device=audio.device)
+        target = take(audio, (frames.prompt_lens[:, None] + at).clamp(max=audio.shape[1] - 1))
+        prompt = self.prompts(frames.codes) + self.positions(frames.positions)
+        bos = self.bos.expand(len(audio), 1, -1)
+        ones = torch.ones_like(frames.lens)
+        return [(prompt, frames.prompt_lens), (bos, ones), (target, frames.lens - frames.prompt_lens)]
 
     def logits(self, hidden: Tensor, stage: int) -> Tensor:
         """Return scores (..., V) of codebook `stage` for hidden states (..., D)."""
@@ -275,7 +292,8 @@ def nar_examples(
     at = tuple((given.scored & (row_stages == one)[:, None]).flatten().nonzero()[:, 0] for one in each)
     languages = drop_languages(batch.languages, config.language_dropout if training else 0.0, rng)[:, None]
     is_token = config.conditioning == StageConditioning.TOKEN
-    lens = batch.text_lens + config.text_edges + given.lens + (2 if is_token else 0)  # <EOS> and stage
+    # beside text and frames: <EOS> and stage, or <BOS> after a prompt
+    lens = batch.text_lens + config.text_edges + given.lens + (2 if is_token else 0) + (config.prompt_codebooks > 0)
     longest, is_full = int(lens.max()), bool((lens == lens[0]).all())
     inputs = NARInputs(batch.text, batch.text_lens, given, languages, languages, longest, is_full)
     return NARExamples(inputs, stages, each, at, tuple(right.codes.flatten(0, 1)[where] for where in at))
@@ -300,6 +318,7 @@ def _norm_maker(config: NARConfig) -> Callable[[], nn.Module]:
         norm: type[nn.Module] = AdaptiveRMSNorm if config.transformer.norm == NormKind.RMS else AdaptiveNorm
         return lambda: norm(width, config.stage_width or width)
     if config.conditioning == StageConditioning.SEPARATE:
-        return lambda: SeparateNorm(width, config.stages)
+        is_bent = config.transformer.norm == NormKind.ADANORM
+        return lambda: SeparateNorm(width, config.stages, is_bent=is_bent)
     plain: type[nn.Module] = RMSNorm if config.transformer.norm == NormKind.RMS else PlainNorm
     return lambda: plain(width)

@@ -198,12 +198,18 @@ class AdaptiveNorm(nn.Module):
 class SeparateNorm(nn.Module):
     """One LayerNorm set per stage (VALL-E X 5.2); the condition is the stage's index (B or 1,)."""
 
-    def __init__(self, width: int, stages: int) -> None:
+    def __init__(self, width: int, stages: int, *, is_bent: bool = False) -> None:
+        """`is_bent`: see `NormKind.ADANORM`; its scale is 1 / 2 at first."""
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(stages, width))
+        self.is_bent = is_bent
+        self.weight = nn.Parameter(torch.full((stages, width), 0.5 if is_bent else 1.0))
         self.bias = nn.Parameter(torch.zeros(stages, width))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        if self.is_bent:
+            x = F.layer_norm(x, x.shape[-1:], eps=EPSILON)
+            x = 2 * (1 - (x / 10).detach()) * x
+            return torch.addcmul(self.bias[condition][:, None], x, self.weight[condition][:, None])
         return _scaled_norm(x, self.weight[condition], self.bias[condition])
 
 
@@ -298,7 +304,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.head_width = config.width // config.heads if rotary else None
         self.blocks = nn.ModuleList(Block(config, norm) for _ in range(config.depth))
-        self.norm = norm()
+        self.norm = norm() if config.final_norm else None
 
     def forward(self, x: Tensor, mask: Mask, condition: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Return hidden states (B, L, D); a `cache` gives what came before and keeps what is new."""
@@ -308,4 +314,4 @@ class Transformer(nn.Module):
             turns = find_turns((before + torch.arange(x.shape[1])).to(x.device), self.head_width)
         for layer, block in enumerate(self.blocks):
             x = block(x, mask, condition, cache, layer, turns)
-        return self.norm(x, condition)
+        return x if self.norm is None else self.norm(x, condition)

@@ -282,7 +282,10 @@ class LanguageModelTask:
 
     def _row(self, row: Utterance, shards: TokenShards) -> Utterance:
         """Return the row as the network trains on it, with the recording that its NAR prompt comes from."""
-        prompt = getattr(self.network.config, "prompt", None)
+        config = self.network.config
+        prompt = config.prompt if isinstance(config, NARConfig) else None
+        if isinstance(config, ARConfig) and config.prompt_codebooks:
+            prompt = PromptKind.SENTENCE
         row = replace(row, language=self.languages[row.language_name])
         if prompt not in (PromptKind.SEGMENT, PromptKind.SENTENCE):
             elsewhere, start = None, None
