@@ -193,6 +193,7 @@ def test_what_cannot_be_converted_gets_one_line(files, address, openvalle, tmp_p
         (["lifeiteng", files["lifeiteng"][0]], "does not hold the symbols of its texts; give the table"),
         (["lifeiteng", *files["lifeiteng"], "--set", "prefix_mode=3"], "prefix_mode should be one of 0, 1, 2, 4"),
         (["amphion-v2", files["amphion-v2"][0]], "there are 1 AR and 0 NAR networks"),
+        (["amphion-v2", *files["amphion-v2"]], "SpeechTokenizer, which has no codec here yet; if this one was"),
         (["enhuiz", files["enhuiz"][0]], "there are 1 AR and 0 NAR networks"),
         (["enhuiz", *files["enhuiz"][:2]], "give its phone_symmap: --symbols FILE"),
     ):

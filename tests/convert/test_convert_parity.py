@@ -15,10 +15,9 @@ import checkpoint_layouts as layouts
 from openvalle.convert.base import Given
 from openvalle.convert.convert import find_source
 from openvalle.convert.weights import Weights
-from openvalle.decode.ar import AROptions, StoppedBy, generate, prepare_inputs
+from openvalle.decode.ar import AROptions, Draw, StoppedBy, generate
 from openvalle.decode.nar import fill
-from openvalle.decode.prompt import Accent, SpeechPrompt
-from openvalle.decode.sampling import make_rngs
+from openvalle.decode.prompt import Accent, SpeechPrompt, prepare_inputs
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR
 from openvalle.model.nar import NAR
@@ -76,7 +75,7 @@ def compare(converted, record, name, *, edges=1, accent=Accent.NATIVE, languages
     most = len(codes) + 9 * ended
     greedy = greedy.model_copy(update={"sampling": sampling, "limit_frames": most, "accent": accent})
     # at once, and step by step
-    start = prepare_inputs(converted.ar, [spoken.ar(converted.ar)], accent)[0]
+    start = prepare_inputs(converted.ar, [spoken.ar(converted.ar)], [accent])
     scores, state = ar.prefill(start, len(codes) + 1)
     shown = [scores.codes[0, 0]]
     for code in codes[: len(logits) - 1, 0]:
@@ -85,7 +84,7 @@ def compare(converted, record, name, *, edges=1, accent=Accent.NATIVE, languages
         )
         shown.append(scores.codes[0, 0])
     np.testing.assert_allclose(np.stack(shown), logits, **CLOSE)
-    result = generate(ar, [spoken.ar(converted.ar)], greedy, make_rngs([0]))[0]
+    result = generate(ar, [Draw(spoken.ar(converted.ar), greedy, 0)])[0]
     assert np.array_equal(result.codes, codes[:, 0])
     assert result.stopped_by == (StoppedBy.EOS if ended else StoppedBy.LIMIT)
     seen = {}

@@ -66,7 +66,7 @@ class Source:
     repository: str
     revision: str
     licence: str  # of what it publishes
-    codec: str  # what its models are decoded with
+    codec: str  # what its models are decoded with; none if there is no such codec here
     recognise: Callable[[Weights], bool]
     convert: Callable[[Given], Converted]
     published: tuple[str, ...] = ()  # on the hub

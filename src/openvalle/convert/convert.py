@@ -156,7 +156,11 @@ def _require_source(source: Source, weights: Weights) -> None:
 def write_model(source: Source, converted: Converted, paths: Sequence[Path], out: Path, wishes: Wishes) -> None:
     """Write the folder of a model, with its codec where that lies on this machine, and its card."""
     AROptions.parse(dict(converted.generation), source.name)
-    address = wishes.codec or source.codec
+    if not (address := wishes.codec or source.codec):
+        raise ModelError(
+            f"the published models of {source.name} speak the codes of SpeechTokenizer, which has no codec here yet",
+            "if this one was trained on EnCodec's codes, give --codec encodec",
+        )
     codec = load_codec(address).spec
     wanted = converted.nar.codebooks, converted.nar.codebook_size
     if (codec.codebooks, codec.entries) != wanted:
