@@ -32,7 +32,7 @@ BEST = AROptions(
     least_frames=0.0,
 )
 BOOKS = 3
-SLOW = {"rotary": 300, "staged": 200}  # updates of kinds that learn later
+SLOW = {"rotary": 300, "staged": 200, "prompt apart": 200}  # updates of kinds that learn later
 TOO_SLOW = "prenets"
 
 
@@ -52,6 +52,8 @@ def learn_by_heart(network: AR | NAR, rows: list[Utterance], steps: int) -> None
 def ar_prompt(model: AR, row: Utterance) -> tuple[ARPrompt, Batch, int]:
     """Return about the first third of the utterance, up to a symbol's end, as prompt; and its length in codes."""
     config, batch = model.config, batch_for(model.config, [row])
+    if config.prompt_codebooks:  # another recording, before all that is spoken
+        return ARPrompt(row.text, prompt=row.speaker_codes, language=row.language), batch, 0
     codes, alignment = batch.codes[0, :: config.merge, 0].numpy(), batch.alignment[0, :: config.merge].numpy()
     last = int(alignment[len(codes) // 3])
     count = int((alignment <= last).sum()) // config.group * config.group
@@ -89,6 +91,7 @@ def test_the_nar_model_fills_in_what_it_learnt(kind):
     rows = [utterance(6, 24, 0, BOOKS), utterance(9, 20, 1, BOOKS)]
     config = NARConfig.parse(
         {**WIDER, **NAR_KINDS[kind], "codebooks": BOOKS, "stage_draw": "sample", "codebook1_noise": 0.0}
+        | ({"prompt_codebooks": BOOKS} if "prompt_codebooks" in NAR_KINDS[kind] else {})
     )
     model = as_quantiser(NAR(config))
     learn_by_heart(model, rows, SLOW.get(kind, 90))
