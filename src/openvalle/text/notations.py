@@ -98,7 +98,7 @@ HIATUS = {("ER", "IY"), ("IY", "OW"), ("UW", "OW"), ("IY", "AH"), ("IY", "EY"), 
 WEAK = ("a", "and", "in", "the")
 MARKS = {"1": PRIMARY, "2": SECONDARY}
 _DARK = re.compile("l(?=[^aeiouæɑɔəɛɪʊ_]*(?:_|$))")
-_CORE = re.compile(r"^([^a-z0-9]*)(.*?)([^a-z0-9]*)$", re.S)
+_CORE = re.compile(r"^([^a-z0-9]*)((?:.*[a-z0-9])?)([^a-z0-9]*)$", re.S)
 _ENDS = ".,!?-…~"
 
 
