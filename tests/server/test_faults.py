@@ -154,9 +154,9 @@ def test_a_client_that_goes_away_frees_its_place(start, stage: str, clip_path: P
         holder.__enter__()
     path = {"batch": "/v1/audio/speech/batch", "upload": "/v1/audio/voices"}.get(stage, "/v1/audio/speech")
     body = {"items": [{"input": LONG}] * 3} if stage == "batch" else {"input": LONG, "stream": stage != "whole"}
-    with httpx.Client(base_url=one.url, timeout=httpx.Timeout(30, read=0.5)) as http:
+    with httpx.Client(base_url=one.url, timeout=httpx.Timeout(60, read=0.3)) as http:
         if stage == "begun":
-            with http.stream("POST", path, json=body) as answer:
+            with http.stream("POST", path, json=body, timeout=60) as answer:
                 next(answer.iter_raw())
         elif stage == "upload":
             files = {"audio_sample": ("clip.wav", clip_path.read_bytes(), "audio/wav")}
