@@ -388,9 +388,13 @@ def test_with_the_keyboard_alone(served, window) -> None:
     window.press("Tab")
     assert window.run(focused) == "play"
     playing = "document.getElementById('player').dataset.state === 'playing'"
-    if not window.run(f"return {playing}"):
-        window.press("Space")
-        window.wait(playing)
+    window.press("Escape")
+    window.wait(f"!({playing})")
+    window.press("Tab", "Home")  # the place in the sound: its beginning, so that it lasts
+    assert window.run("return [document.activeElement.id, document.activeElement.value]") == ["place", "0"]
+    window.chord("Shift", "Tab")
+    window.press("Space")
+    window.wait(playing)
     window.press("Escape")
     window.wait(f"!({playing})")
     window.run("document.activeElement.blur()")
@@ -400,7 +404,7 @@ def test_with_the_keyboard_alone(served, window) -> None:
     window.wait(f"!({playing})")
     window.click("#text")
     window.chord("Control", "Enter")
-    window.wait("document.querySelectorAll('#history li').length === 2", seconds=30)
+    window.wait("document.querySelectorAll('#history li').length === 2", seconds=60)
     window.click("#add-voice")
     window.press("Escape")
     assert window.run("return [document.getElementById('voice-dialog').open, document.activeElement.id]") == [
