@@ -313,10 +313,11 @@ def make_pointer(config: ARConfig, prompt: ARPrompt, options: AROptions, alignme
 
 def _follow_pace(config: ARConfig, prompt: ARPrompt, options: AROptions) -> float:
     """Return what staying at a sound is to score more, below 0 less, so that the pace is nearer to the prompt's."""
-    is_sound = ~np.isin(prompt.text[: prompt.prompt_symbols], (*options.pauses, *config.marks))
-    if prompt.alignment is None or not is_sound.any():
+    is_sound = ~np.isin(prompt.text, (*options.pauses, *config.marks))
+    sounds = is_sound[: prompt.prompt_symbols].sum()
+    if prompt.alignment is None or not sounds:
         return 0.0
-    frames = is_sound[prompt.alignment].sum() * config.merge / is_sound.sum()
+    frames = is_sound[prompt.alignment].sum() * config.merge / sounds
     # Half as fast or twice as fast as usual is a wrong transcript more often than a pace.
     return options.pace_weight * float(np.clip(np.log(max(frames, 1) / options.pace_frames), -0.5, 0.5))
 
