@@ -378,7 +378,15 @@ def test_with_the_keyboard_alone(served, window) -> None:
     window.press("Enter")
     window.wait("given.length && states.includes('playing')", seconds=30)
     await_sound(window)
+    playing = "document.getElementById('player').dataset.state === 'playing'"
+    window.press("Escape")
+    window.wait(f"!({playing})")
     window.press("Tab")  # into the words: one stop, and the arrow keys from word to word
+    assert window.run(focused) == "See"
+    window.press("Tab", "Tab", "Home")  # the place in the sound: its beginning
+    assert window.run("return [document.activeElement.id, document.activeElement.value]") == ["place", "0"]
+    window.chord("Shift", "Tab")
+    window.chord("Shift", "Tab")
     assert window.run(focused) == "See"
     window.press("Right", "Right")
     assert window.run(focused) == "saw,"
@@ -387,11 +395,9 @@ def test_with_the_keyboard_alone(served, window) -> None:
     window.wait("given.length && lit[0] === 'saw,'")
     window.press("Tab")
     assert window.run(focused) == "play"
-    playing = "document.getElementById('player').dataset.state === 'playing'"
     window.press("Escape")
     window.wait(f"!({playing})")
-    window.press("Tab", "Home")  # the place in the sound: its beginning, so that it lasts
-    assert window.run("return [document.activeElement.id, document.activeElement.value]") == ["place", "0"]
+    window.press("Tab", "Home")  # so that it lasts
     window.chord("Shift", "Tab")
     window.press("Space")
     window.wait(playing)
