@@ -119,6 +119,14 @@ def use_player() -> None:
 
 
 RECIPE = SOURCE / "recipes" / "valle-small.yaml"
+
+
+def use_pdf() -> None:
+    from openvalle.apps.readers.pdf import read_pdf
+
+    read_pdf("book.pdf")
+
+
 USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and a function or a command that needs it
     ("TTS", use_coqui),
     ("av", ("say", "Hi.", "--voice", "M4A")),
@@ -133,6 +141,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("onnxruntime", use_dnsmos),
     ("phonemizer", use_espeak),
     ("prometheus_client", ("serve",)),
+    ("pypdf", use_pdf),
     ("python_multipart", ("serve",)),
     ("pocketsphinx", ("say", "Hi.", "--voice", "CLIP", "--prompt-text", "saw see saw see")),
     ("pocketsphinx", ("voice", "add", "me", "CLIP", "--prompt-text", "saw see saw see")),

@@ -90,7 +90,7 @@ RULES = (
     ),
     Rule("mark of a note", re.compile(r"\[\^[\w-]{1,30}\]:?"), lambda match: ""),
     Rule("row of a table", _CELLS, _cells),
-    Rule("heading", re.compile(r"(?m)^[ \t]{0,3}#{1,6}[ \t]+|[ \t]+#{1,6}[ \t]*$"), lambda match: ""),
+    Rule("heading", re.compile(r"(?m)^[ \t]{0,3}#{1,6}[ \t]+|(?<![ \t])[ \t]+#{1,6}[ \t]*$"), lambda match: ""),
     Rule("heading", re.compile(r"(?m)^[ \t]*(={2,6})[ \t]*([^=\n]{1,200}?)[ \t]*\1[ \t]*$"), lambda match: match[2]),
     Rule("quotation", re.compile(r"(?m)^[ \t]{0,3}(?:>[ \t]?)+(?=[^\d\s=])"), lambda match: ""),
     Rule(
