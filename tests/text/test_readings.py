@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from openvalle.text.language import phonemize
 from openvalle.text.normalize import explain, normalize
@@ -24,7 +26,7 @@ def test_readings(written: str, spoken: str) -> None:
 def test_reading_does_not_depend_on_where_a_line_is_broken(written: str) -> None:
     """Every blank of a sentence may be a line break: on the way of `say` and on that of a stream."""
     text = f"So it is. {written} There it was."
-    said = [word.text for word in phonemize(" ".join(chunk.text for chunk in split(text)))]
+    said = read_pieces(split(text))
     for at, sign in enumerate(text):
         if sign == " ":
             broken = f"{text[:at]}\n{text[at + 1 :]}"
@@ -33,7 +35,7 @@ def test_reading_does_not_depend_on_where_a_line_is_broken(written: str) -> None
 
 
 def read_pieces(chunks) -> list[str]:
-    return [word.text for word in phonemize(" ".join(chunk.text for chunk in chunks))]
+    return [f"{word.text} {word.phones}" for chunk in chunks for word in phonemize(chunk.text)]
 
 
 def marked(text: str) -> str:
@@ -92,13 +94,27 @@ def test_streams_are_cut_at_the_ends_of_sentences_only(text: str, sentences: lis
 
 
 def test_a_stream_waits_for_no_more_than_it_needs() -> None:
-    given: list[str] = []
+    taken: list[str] = []
 
     def pieces():
         for piece in ("He left. ", "It rained", " all day", ". And", " then", " it", " stopped."):
-            given.append(piece)
+            taken.append(piece)
             yield piece
 
     chunks = split_arriving(pieces(), 200)
-    assert next(chunks).text == "He left." and len(given) == 2
-    assert next(chunks).text == "It rained all day." and len(given) == 4
+    assert next(chunks).text == "He left." and len(taken) == 2
+    assert next(chunks).text == "It rained all day." and len(taken) == 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([written for written, _ in CASES]), min_size=1, max_size=4), st.randoms())
+def test_reading_is_a_function_of_the_words(written: list[str], chance) -> None:
+    """Not of where a line was broken, nor of how a stream was cut."""
+    text = " ".join(part if part[-1] in ".!?" else f"{part}." for part in written)
+    broken = "".join("\n" if sign == " " and chance.random() < 0.2 else sign for sign in text)
+    places = sorted(chance.randrange(len(broken)) for _ in range(len(broken) // 4))
+    pieces = [broken[start:end] for start, end in zip([0, *places], [*places, len(broken)], strict=True)]
+    said = read_pieces(split(text, 200))
+    assert read_pieces(split(broken, 200)) == said
+    assert read_pieces(split_arriving(pieces, 200)) == said
+    assert list(split_arriving(pieces, 200)) == list(split_arriving([broken], 200))

@@ -79,6 +79,8 @@ _DEGREES = {
 _AMBIGUOUS = {word.lower() for table in (TITLES, NAMES, STREETS, WORDS, FIGURES) for word in table} | {
     "al",
     "st",
+    "ss",
+    "v",
     "ph.d",
 }
 _BIG = rf"[A-Z{CAPITAL}]"
@@ -128,6 +130,8 @@ def goes_on(text: str, start: int, end: int, is_whole: bool = True) -> bool | No
     after = following[2] if following else ""
     if (word.capitalize() in TITLES and word.capitalize() != "Dr") or lower in ("e.g", "i.e", *_IN_THE_MIDDLE):
         return True
+    if word in ("v", "Ste", "SS") and after[:1].isupper():
+        return word == "v" or after not in _STARTERS
     if lower in ("dr", "st"):
         is_road = _is_road(text, end - len(word) - 1, after)
         return not (is_road and ends_sentence(text, end, True))

@@ -122,6 +122,7 @@ _MARKER = re.compile(
 )
 _QUOTATION = re.compile(r"[ \t]{0,3}(?:>[ \t]?)+(?=[^\d\s=>])")
 _HEADING = re.compile(r"[ \t]{0,3}#{1,6}[ \t]+\S|[ \t]{0,3}={2,6}[ \t]*[A-Za-z\d]")
+_MINUS = re.compile(r"[ \t]*[-*][ \t]+\d")
 _BLANK = re.compile(r"[^\S\n]*\n")
 _PLAIN_LINE = re.compile(r"[ \t]*[A-Z0-9][^.,;:!?\n]{0,40}\Z")
 
@@ -211,7 +212,8 @@ class _Lines:
         found = _ITEM.match(head)
         if found and self.breaks == 1:  # a line of prose may begin with a number, or with a plus
             goes_on = found["number"] is None or int(found["number"]) in (1, self.number + 1)
-            found = found if goes_on and (self.is_special or not found["plus"]) else None
+            is_sign = found["plus"] or _MINUS.match(head)  # 5 + 3, May 3 - 5
+            found = found if goes_on and (self.is_special or not is_sign) else None
         is_special = bool(found or _HEADING.match(head))
         space = LINE if self.breaks == 1 and (self.is_special or is_special) else "\n" * self.breaks
         self.is_special, self.number = is_special, int(found["number"] or 0) if found else 0
