@@ -16,7 +16,8 @@ from openvalle.decode.nar import fill
 from openvalle.decode.prompt import ARPrompt, NARPrompt
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR
-from openvalle.model.config import Alignment, ARConfig
+from openvalle.model.config import ARConfig
+from openvalle.model.kinds import Alignment
 from openvalle.model.nar import NAR
 from openvalle.train.recipe import read_pair
 from openvalle.types import Utterance as Row

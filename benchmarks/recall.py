@@ -16,7 +16,8 @@ from openvalle.engines.base import AREngine, NAREngine
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.alignment import cut_durations, cut_whole
 from openvalle.model.checkpoint import Bundle
-from openvalle.model.config import Alignment, ARConfig, PromptKind
+from openvalle.model.config import ARConfig
+from openvalle.model.kinds import Alignment, PromptKind
 from openvalle.types import Utterance as Row
 
 CONTINUED_FRAMES = 225  # of the recording that is heard first: 3 s (VALL-E 4.3)

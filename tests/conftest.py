@@ -81,7 +81,8 @@ def tiny_model(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model of random weights, with its codec inside."""
     from openvalle.model.ar import AR
     from openvalle.model.checkpoint import Bundle, BundleConfig, save_bundle
-    from openvalle.model.config import Alignment, ARConfig, NARConfig, TransformerConfig
+    from openvalle.model.config import ARConfig, NARConfig, TransformerConfig
+    from openvalle.model.kinds import Alignment
     from openvalle.model.nar import NAR
     from openvalle.text.symbols import inventory
 

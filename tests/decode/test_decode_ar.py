@@ -16,7 +16,8 @@ from openvalle.decode.sampling import SamplingOptions
 from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError
 from openvalle.model.ar import AR, ARInputs
-from openvalle.model.config import Alignment, ARConfig
+from openvalle.model.config import ARConfig
+from openvalle.model.kinds import Alignment
 from openvalle.types import to_durations
 
 EVERY = pytest.mark.parametrize("kind", AR_KINDS)

@@ -17,7 +17,8 @@ from openvalle.decode.sampling import SamplingOptions
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch
-from openvalle.model.config import Alignment, ARConfig, NARConfig, PromptKind
+from openvalle.model.config import ARConfig, NARConfig
+from openvalle.model.kinds import Alignment, PromptKind
 from openvalle.model.nar import NAR
 from openvalle.types import Utterance
 

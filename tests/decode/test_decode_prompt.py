@@ -14,7 +14,8 @@ from openvalle.decode.sampling import SamplingOptions
 from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError
 from openvalle.model.ar import AR
-from openvalle.model.config import Alignment, ARConfig
+from openvalle.model.config import ARConfig
+from openvalle.model.kinds import Alignment
 
 SYSTEMS = ("valle", "vallex", "valler", "valle2")
 EVERY = pytest.mark.parametrize("kind", AR_KINDS)

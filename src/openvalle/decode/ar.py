@@ -21,7 +21,8 @@ from openvalle.decode.prompt import Accent, ARPrompt, keep_whole, prepare_inputs
 from openvalle.decode.sampling import DRAWS, SamplingOptions, Temperature, draw, draw_uniforms, make_rng, to_steps
 from openvalle.engines.base import AREngine, ARScores, EngineState
 from openvalle.errors import ModelError
-from openvalle.model.config import Alignment, ARConfig
+from openvalle.model.config import ARConfig
+from openvalle.model.kinds import Alignment
 
 ROWS = 8  # decoded together, where there are several
 ROOM = 256  # steps that a row's state has room for at first; it grows

@@ -19,7 +19,8 @@ from pydantic import Field
 from openvalle.config import Config
 from openvalle.decode.prompt import NARPrompt
 from openvalle.engines.base import NAREngine, NARRows, pad
-from openvalle.model.config import Alignment, NARConfig, NARText, PromptKind
+from openvalle.model.config import NARConfig
+from openvalle.model.kinds import Alignment, NARText, PromptKind
 
 
 def fill(engine: NAREngine, rows: Sequence[NARPrompt]) -> list[np.ndarray]:

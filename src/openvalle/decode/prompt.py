@@ -17,7 +17,8 @@ import numpy as np
 from openvalle.engines.base import ARRows, pad
 from openvalle.errors import ModelError
 from openvalle.model.alignment import cut_whole
-from openvalle.model.config import Alignment, ARConfig, LanguageOn
+from openvalle.model.config import ARConfig
+from openvalle.model.kinds import Alignment, LanguageOn
 from openvalle.types import Utterance
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvalle.model.batch import Batch, Loss, Movable, pack
-from openvalle.model.config import Alignment, ARConfig, LanguageOn, NormKind, Positions, Prenet, TextAttention
+from openvalle.model.config import ARConfig
 from openvalle.model.embeddings import (
     Joined,
     LinearPrenet,
@@ -33,6 +33,7 @@ from openvalle.model.embeddings import (
     scaled_embedding,
     take,
 )
+from openvalle.model.kinds import Alignment, LanguageOn, NormKind, Positions, Prenet, TextAttention
 from openvalle.model.nar_inputs import add_history_noise
 from openvalle.model.transformer import KVCache, Mask, PlainNorm, RMSNorm, Transformer
 

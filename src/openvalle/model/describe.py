@@ -18,7 +18,8 @@ from torch import nn
 from openvalle.errors import ConfigError, MissingExtra
 from openvalle.files import atomic_path
 from openvalle.model.ar import AR, attention_mask
-from openvalle.model.config import ARConfig, NARConfig, PromptKind, StageConditioning
+from openvalle.model.config import ARConfig, NARConfig
+from openvalle.model.kinds import PromptKind, StageConditioning
 from openvalle.model.nar import NAR
 from openvalle.model.transformer import Mask
 from openvalle.types import FRAME_RATE

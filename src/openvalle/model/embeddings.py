@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvalle.errors import ModelError
-from openvalle.model.config import LanguageModelConfig, LanguageOn, Positions, Prenet
+from openvalle.model.config import LanguageModelConfig
+from openvalle.model.kinds import LanguageOn, Positions, Prenet
 
 TEXT_KERNEL = 5  # symbols that the text prenet sees: two on either side
 NARROW = 256  # inner width of `LinearPrenet`

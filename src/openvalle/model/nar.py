@@ -16,17 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvalle.model.batch import Batch, Loss, Movable
-from openvalle.model.config import (
-    Alignment,
-    LanguageOn,
-    NARConfig,
-    NormKind,
-    Positions,
-    Prenet,
-    PromptKind,
-    StageConditioning,
-    StageDraw,
-)
+from openvalle.model.config import NARConfig
 from openvalle.model.embeddings import (
     ConvPrenet,
     LinearPrenet,
@@ -40,6 +30,16 @@ from openvalle.model.embeddings import (
     take,
 )
 from openvalle.model.heads import CodeHead, ResidualHead
+from openvalle.model.kinds import (
+    Alignment,
+    LanguageOn,
+    NormKind,
+    Positions,
+    Prenet,
+    PromptKind,
+    StageConditioning,
+    StageDraw,
+)
 from openvalle.model.nar_inputs import NARFrames, add_codebook1_noise, draw_prompts
 from openvalle.model.transformer import (
     AdaptiveNorm,

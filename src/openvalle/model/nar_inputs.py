@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from openvalle.model.batch import Batch, Movable
-from openvalle.model.config import NARConfig, PromptKind
+from openvalle.model.config import NARConfig
+from openvalle.model.kinds import PromptKind
 
 HISTORY_RANDOM = 1 / 8  # of the changed steps of a history: entries that suit nothing
 

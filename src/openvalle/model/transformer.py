@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvalle.model.config import Activation, TransformerConfig
+from openvalle.model.config import TransformerConfig
+from openvalle.model.kinds import Activation
 
 EPSILON = 1e-5
 SPARE_ROWS, SPARE_ROOM = 4, 256  # by which a cache of keys and values grows at least

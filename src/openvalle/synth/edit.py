@@ -20,7 +20,7 @@ import numpy as np
 from openvalle.audio import Audio, Channel
 from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, TextError
-from openvalle.model.config import Alignment
+from openvalle.model.kinds import Alignment
 from openvalle.synth.joints import add_silences, join_sentences
 from openvalle.synth.plan import LexiconLike, PromptMode, Script, Segment, build_sentence, parse_script
 from openvalle.synth.recording import (

@@ -31,7 +31,7 @@ from openvalle.errors import ModelError, UserError
 from openvalle.files import Place, atomic_path, expand_home, final_path, likely_path
 from openvalle.media import format_ending, open_sound, read_frames
 from openvalle.model.alignment import to_block_alignment
-from openvalle.model.config import Alignment
+from openvalle.model.kinds import Alignment
 from openvalle.synth.clip_quality import check_noise, check_speech
 from openvalle.synth.enrol import BLOCK, align_transcript, read_clip, transcribe, trim_clip
 from openvalle.synth.generate import SpeechGenerator

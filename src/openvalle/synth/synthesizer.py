@@ -15,7 +15,7 @@ from openvalle.decode.nar import Windows
 from openvalle.decode.sampling import SamplingOptions
 from openvalle.errors import ModelError, find_choice
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
-from openvalle.model.config import Alignment
+from openvalle.model.kinds import Alignment
 from openvalle.safety.consent import ConsentPolicy, choose_policy, require_consent
 from openvalle.safety.detector import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker

@@ -27,7 +27,8 @@ from openvalle.hub import Kind, find
 from openvalle.model.ar import AR, ARExamples, ar_examples
 from openvalle.model.batch import Batch, Loss, Movable
 from openvalle.model.checkpoint import NetworkFile, Part, load_bundle, load_network, save_network
-from openvalle.model.config import Alignment, ARConfig, NARConfig, PromptKind
+from openvalle.model.config import ARConfig, NARConfig
+from openvalle.model.kinds import Alignment, PromptKind
 from openvalle.model.nar import NAR, NARExamples, nar_examples
 from openvalle.text.symbols import SymbolTable
 from openvalle.train.discriminators import (
