@@ -14,6 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from openvalle.server import live
+from openvalle.server.orders import Server
+from openvalle.server.queue import SpeechQueue
 
 PATH = "/v1/audio/speech/stream"
 
@@ -98,6 +100,31 @@ def test_utterances_follow_each_other(served) -> None:
     first, second = talk(served.url, script)
     assert [told[-1]["utterance_index"] for told, _ in (first, second)] == [0, 1]
     assert first[1] != second[1] and all(len(sound) > 1000 for _, sound in (first, second))
+
+
+def test_many_quick_utterances_are_queued_and_heard_in_their_order(served, monkeypatch) -> None:
+    """However long each takes to be made ready, in threads that run at the same time."""
+    order, queued = Server.order, list[float]()
+    monkeypatch.setattr(
+        Server, "order", lambda self, fields, *rest: time.sleep(fields.speed / 10) or order(self, fields, *rest)
+    )
+    submit = SpeechQueue.submit
+
+    def note(self, work, *rest):
+        queued.append(work.__self__.options.speed)
+        return submit(self, work, *rest)
+
+    monkeypatch.setattr(SpeechQueue, "submit", note)
+    speeds = [2.0 - number / 8 for number in range(live.MOST_UTTERANCES)]  # the first ones take longest
+
+    async def script(socket: ClientConnection):
+        for speed in speeds:
+            await say(socket, {"type": "session.config", "speed": speed}, text("Saw."), DONE)
+        return [await hear(socket) for _ in speeds]
+
+    heard = talk(served.url, script)
+    assert [told[-1]["utterance_index"] for told, _ in heard] == list(range(len(speeds)))
+    assert queued == speeds
 
 
 def test_other_formats_come_as_one_stream(served) -> None:

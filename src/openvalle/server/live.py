@@ -69,6 +69,7 @@ class Session:
         self._fields = SpeechFields(response_format=FORMAT)
         self._text: ArrivingText | None = None  # of the utterance that is being written
         self._utterances: set[asyncio.Task[None]] = set()
+        self._order = asyncio.Lock()  # whose job is being queued; locks are given in the order in which they are asked
         self._turn = asyncio.Lock()  # whose sound is being sent
         self._count = 0
 
@@ -157,9 +158,10 @@ class Session:
         job: Job[Piece] | None = None
         done: dict[str, Any] = {"type": "session.done", "utterance_index": number}
         try:
-            order = await asyncio.to_thread(self._server.order, fields, self._owner, text, notes)
-            job = self._server.queue.submit(order.speak, BUFFER)
-            async with self._turn:
+            async with self._order:
+                order = await asyncio.to_thread(self._server.order, fields, self._owner, text, notes)
+                job = self._server.queue.submit(order.speak, BUFFER)
+            async with self._turn:  # nobody comes between: nothing is waited for
                 await self._send(order.file_format, job, number)
                 await self._say(done | {"warnings": notes})
         except asyncio.CancelledError:
