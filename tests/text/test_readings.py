@@ -118,3 +118,17 @@ def test_reading_is_a_function_of_the_words(written: list[str], chance) -> None:
     assert read_pieces(split(broken, 200)) == said
     assert read_pieces(split_arriving(pieces, 200)) == said
     assert list(split_arriving(pieces, 200)) == list(split_arriving([broken], 200))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "They turned onto Lake Dr. Sault Ste. Marie is north of here.",
+        "Wait!No. 5\u207b\u00b9 is a fifth.",
+        "BBC NASA UNESCO IKEA. DR. DALE CAME.",
+        "DR. DALE CAME. BOOK III.",
+        "He walks. I READ IT TO THEM ALL NOW. So be it.",
+    ],
+)
+def test_a_sentence_is_read_alone_as_among_others(text: str) -> None:
+    assert read_pieces(split(text, 2000)) == read_pieces(split(text, 40)) == read_pieces(split_arriving([text], 200))

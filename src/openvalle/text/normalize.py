@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from openvalle.text import abbreviations, dates, layout, measures, numbers, numerals
@@ -15,6 +16,7 @@ from openvalle.text.language import CAPITAL, MORE, SMALL
 from openvalle.text.lexicon import lexicon
 from openvalle.text.numbers import amount, digits
 from openvalle.text.rules import Origin, Rule, rewrite, trace, word_set
+from openvalle.text.sentences import find_sentences
 
 # fmt: off
 _SIGNS = {
@@ -269,8 +271,7 @@ _CLEAN = (
     Rule("space", re.compile(r" *\n *"), lambda match: "\n"),
     Rule("space", re.compile(r" +(?=[.,;:!?])(?!\.\w)|\A\s+|(?<!\s)\s+\Z"), lambda match: ""),
 )
-_READING = (  # in the order in which they are applied
-    *layout.RULES,
+_READING = (  # of a sentence, in the order in which they are applied; before them the rules of `layout`
     *_FOLD,
     _CAPITALS,
     *_ADDRESSES,
@@ -296,12 +297,31 @@ class Normalized:
 
 
 def normalize(text: str) -> Normalized:
-    """Return the text in words and plain punctuation; line breaks are kept, other space is one blank."""
-    text = rewrite(text, _READING)
+    """Return the text in words and plain punctuation; line breaks are kept, other space is one blank.
+
+    Every sentence is read by itself: it does not matter which others stand beside it.
+    """
+    text = rewrite(text, layout.RULES)
+    text = "".join(rewrite(text[start:end], rules) for start, end, rules in _parts(text))
     dropped = dict.fromkeys(sign for sign in _SILENT.findall(text) if unicodedata.category(sign)[0] not in "CZM")
     return Normalized(rewrite(text, _CLEAN), tuple(dropped))
 
 
-def explain(text: str) -> tuple[str, list[Origin]]:
+def explain(text: str) -> tuple[str, Sequence[Origin]]:
     """Return the text as `normalize` does, with the origin of each of its signs and the rules behind it."""
-    return trace(text, (*_READING, *_CLEAN))
+    text, origins = trace(text, layout.RULES)
+    parts = [trace(text[start:end], rules, origins[start:end]) for start, end, rules in _parts(text)]
+    return trace("".join(said for said, _ in parts), _CLEAN, [each for _, own in parts for each in own])
+
+
+def _parts(text: str) -> Iterator[tuple[int, int, Sequence[Rule]]]:
+    """Yield the sentences and the blanks between them, with the rules for each."""
+    at = 0
+    for start, end in find_sentences(text, _goes_on):
+        yield at, start, ()
+        yield start, end, _READING
+        at = end
+
+
+def _goes_on(before: str, after: str, is_whole: bool) -> bool | None:
+    return abbreviations.goes_on(before + after, 0, len(before), is_whole)

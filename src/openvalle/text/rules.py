@@ -7,7 +7,7 @@ twice by one rule, so that what a rule wrote cannot set it off again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 _FIGURE = re.compile(r"[\d&]|[^\x00-\x7f]")  # or what may turn out to be one: ¼, &frac12;
@@ -49,9 +49,12 @@ def rewrite(text: str, rules: Iterable[Rule]) -> str:
     return text
 
 
-def trace(text: str, rules: Iterable[Rule]) -> tuple[str, list[Origin]]:
-    """Return what `rewrite` returns, with the origin of each of its signs."""
-    origins = [Origin(at, at + 1) for at in range(len(text))]
+def trace(text: str, rules: Iterable[Rule], origins: Sequence[Origin] | None = None) -> tuple[str, Sequence[Origin]]:
+    """Return what `rewrite` returns, with the origin of each of its signs.
+
+    `origins`: those of `text`, if other rules wrote it.
+    """
+    origins = [Origin(at, at + 1) for at in range(len(text))] if origins is None else origins
     for rule in rules:
         pieces: list[str] = []
         kept: list[Origin] = []

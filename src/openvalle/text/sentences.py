@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -25,8 +25,10 @@ CLOSERS = "\"')]\u2019\u201d\u00bb"
 _SENTENCE = re.compile(rf"(?<=[.!?\u2026\u3002])[{_CLOSING}]*\s+(?=[{_OPENING}]*[^\Wa-z_{SMALL}]|[{_OPENING}]+\w)")
 _CLAUSE_BEGINS = re.compile(r"\s+[-\u2014\u2013(]\s?\w")
 _SPACE = re.compile(r"\s+")
+_SENTENCE_OR_LINE = re.compile(rf"{_SENTENCE.pattern}|\n\s*")
 _END = re.compile(rf"\n\n(?=\S)|{LINE}|{_SENTENCE.pattern}")  # of a sentence in a text whose spaces are `_even_spaces`
 RUN = 4  # budgets that a text may run on without a full stop while it arrives
+GoesOn = Callable[[str, str, bool], bool | None]
 _BEFORE, _AFTER = 64, 96  # signs around a full stop that are looked at to tell whether it ends a sentence
 
 
@@ -148,7 +150,7 @@ def _first_end(text: str, limit: int, seen: int, front_end: FrontEnd, is_whole: 
     """
     for match in _END.finditer(text, seen, limit):
         is_paragraph = _is_blank_line(match.group())
-        goes_on = None if is_paragraph else _goes_on(text, 0, match.start(), front_end, is_whole)
+        goes_on = None if is_paragraph else _goes_on(text, 0, match.start(), front_end.goes_on, is_whole)
         if is_paragraph or match.group() == LINE or goes_on is False:
             return match.end(), PARAGRAPH if is_paragraph else SENTENCE, 0
         if goes_on is None:
@@ -159,12 +161,25 @@ def _first_end(text: str, limit: int, seen: int, front_end: FrontEnd, is_whole: 
     return (text.rfind(" ", 0, limit) + 1 or limit), NONE, 0
 
 
-def _goes_on(text: str, start: int, end: int, front_end: FrontEnd, is_whole: bool = True) -> bool | None:
+def find_sentences(text: str, goes_on: GoesOn) -> Iterator[tuple[int, int]]:
+    """Yield where each sentence of a text begins and ends; a line break ends one, too.
+
+    `goes_on`: as that of a `FrontEnd`.
+    """
+    start = 0
+    for match in _SENTENCE_OR_LINE.finditer(text):
+        if "\n" in match.group() or not _goes_on(text, start, match.start(), goes_on):
+            yield start, start + len(text[start : match.end()].rstrip())
+            start = match.end()
+    yield start, len(text)
+
+
+def _goes_on(text: str, start: int, end: int, goes_on: GoesOn, is_whole: bool = True) -> bool | None:
     """Whether the full stop before `end` does not end the sentence that begins at `start`; None: not yet known."""
     first = max(start, end - _BEFORE)
     near = text[first : end + _AFTER].replace("\n", " ")
     head = near[: end - first] if first == start else "\0" + near[: end - first]
-    return front_end.goes_on(head, near[end - first :], is_whole or len(text) >= end + _AFTER)
+    return goes_on(head, near[end - first :], is_whole or len(text) >= end + _AFTER)
 
 
 def _speakable(text: str) -> bool:
@@ -177,7 +192,7 @@ def _sentences(paragraph: str, front_end: FrontEnd) -> Iterator[Chunk]:
     for line in paragraph.split(LINE):
         start = 0
         for match in _SENTENCE.finditer(line):
-            if not _goes_on(line, start, match.start(), front_end):
+            if not _goes_on(line, start, match.start(), front_end.goes_on):
                 yield Chunk(line[start : match.end()].strip(), SENTENCE)
                 start = match.end()
         if line[start:].strip():
