@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -69,14 +71,37 @@ def test_chapters_by_the_highest_heading_that_repeats() -> None:
     ],
 )
 def test_reading_takes_time_linear_in_the_length(unit: str) -> None:
+    assert not (fault := grows_too_fast(lambda size: unit * (size // len(unit)))), fault
+
+
+def test_words_in_many_raised_elements_are_read_once() -> None:
+    def make(size: int) -> str:
+        return "<sup>" * (size // 20) + "x" * size + "<b>y</b>" + "</sup>" * (size // 20)
+
+    assert not (fault := grows_too_fast(make, 400_000)), fault
+
+
+def grows_too_fast(make: Callable[[int], str], size: int = 50_000) -> str:
+    """Return what grew more than 2.5 times when the text doubled, time after time; nothing if it did not.
+
+    Time is of the processor; collections of garbage, which look at all that other tests left, are none of it.
+    """
+
     def seconds(size: int) -> float:
-        text = unit * (size // len(unit))
+        text = make(size)
+        gc.collect()
+        gc.disable()
         start = time.process_time()
         read_document(text)
-        return time.process_time() - start
+        taken = time.process_time() - start
+        gc.enable()
+        return taken
 
-    small = min(seconds(50_000) for _ in range(2))
-    assert seconds(200_000) < 10 * small + 0.1
+    for _ in range(5):
+        small, large = seconds(size), seconds(2 * size)
+        if large < 2.5 * small + 0.02:
+            return ""
+    return f"{size} characters took {small:.3f} s, twice as many {large:.3f} s"
 
 
 def test_a_paragraph_of_20_megabytes_is_read_whole() -> None:

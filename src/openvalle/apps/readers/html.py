@@ -46,7 +46,7 @@ _CLOSED_BY_LIKE = frozenset({"p", "li", "dt", "dd", "td", "th", "tr", "option"})
 _NOTE_TYPES = {"footnote", "footnotes", "endnote", "endnotes", "rearnote", "rearnotes"}
 _MARK = re.compile(r"[\[(]?(?:\d{1,4}|[*\u2020\u2021\u00a7]{1,4}|[a-z]|[ivx]{1,5})[\])]?")
 _EMPTY = re.compile(r" ?\[\]")  # what is left of [1] when its link is gone
-_MARK_PARTS = 8  # pieces of text between tags; more of them are no mark
+_MARK_PARTS, _MARK_LENGTH = 8, 64  # pieces of text between tags, and their signs; more of them are no mark
 _SUPERSCRIPT = str.maketrans("0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 _UNHEARD = str.maketrans(dict.fromkeys("\u00ad\u200b\u2060\ufeff\u21a9\ufe0e"))  # soft hyphens, ways back from notes
 _PAGE_NUMBER = re.compile(r"\b(?:pagenum|pageno|page-?number|pagebreak)\b", re.I)
@@ -277,9 +277,10 @@ class _Builder:
 
     def _look_for_mark(self, element: _Element) -> None:
         """Leave out the mark of a note; figures that stand high and lead nowhere become superscripts."""
-        if len(self.parts) - element.start > _MARK_PARTS:
+        parts = self.parts[element.start : element.start + _MARK_PARTS + 1]
+        if len(parts) > _MARK_PARTS or sum(map(len, parts)) > _MARK_LENGTH:
             return
-        held = "".join(self.parts[element.start :])
+        held = "".join(parts)
         inner = held.strip()
         before = "".join(self.parts[max(0, element.start - 2) : element.start])
         if element.is_link and _MARK.fullmatch(inner):
