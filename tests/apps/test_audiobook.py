@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,7 +216,12 @@ def test_time_left_counts_what_is_kept_as_done() -> None:
 
 # A book whose maker is killed: the real command, in a process of its own.
 
-CHAPTERS = [("One", "I see.</p><p>You see."), ("Two", "He.</p><p>She."), ("Three", "No.</p><p>So.")]
+CHAPTERS = [
+    ("One", "I see.</p><p>You see.</p><p>He is.</p><p>We are."),
+    ("Two", "He.</p><p>She.</p><p>It."),
+    ("Three", "No.</p><p>So.</p><p>Oh.</p><p>Yes."),
+]
+SPOKEN = 3 + 4 + 3 + 4  # headings and sentences
 
 
 def read_m4b(path: Path) -> tuple[np.ndarray, list[tuple[int, int, str]], dict[str, str], bytes, float]:
@@ -260,38 +267,50 @@ def test_an_epub_becomes_an_m4b_that_is_read_back_exactly(
 
 
 def kill_often(tmp_path: Path, model: Path, voice: Path, times: int, seed: int) -> None:
-    """Kill a book's maker so often at random moments of its work, and compare what comes out in the end."""
+    """Kill a book's maker so often at random moments of its work, and compare what comes out in the end.
+
+    A moment is a number of sentences on the disk and some part of the time that one takes: it lies in the work however
+    fast the machine is and however long the command takes to begin.
+    """
     pytest.importorskip("av")
     epub = make_epub(tmp_path / "mill.epub", CHAPTERS, make_png())
     whole = tmp_path / "whole.m4b"
 
-    def run_until(place: Path, seconds: float | None) -> float:
-        """Run; end it `seconds` after it began to work, None: never; return how long it worked."""
-        process = start(epub, place, model, voice)
-        while process.poll() is None and not list(place.with_suffix(".parts").glob("*")):
-            time.sleep(0.005)
-        began = time.monotonic()
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        assert process.returncode in (0, -signal.SIGKILL)
-        return time.monotonic() - began
+    def kept(place: Path) -> int:
+        return len(list(place.with_suffix(".parts").glob("sentences/*.flac")))
 
-    worked = run_until(whole, None)
+    def run(place: Path, count: float = math.inf, delay: float = 0.0) -> tuple[bool, float]:
+        """Run; kill it `delay` seconds after `count` sentences are there; whether that was in time, and how long a
+        sentence took."""
+        process = start(epub, place, model, voice)
+        began, at = math.nan, 0
+        while process.poll() is None and (now := kept(place)) < count:
+            if math.isnan(began) and now:
+                began, at = time.monotonic(), now
+            time.sleep(0.002)
+        each = (time.monotonic() - began) / max(1, kept(place) - at)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(delay)
+        process.kill()
+        process.wait()
+        assert process.returncode in (0, -signal.SIGKILL)
+        return process.returncode != 0, each
+
+    _, each = run(whole)
     expected = read_m4b(whole)
+    assert kept(whole) == SPOKEN
     rng = random.Random(seed)
-    place, kills, unfinished = tmp_path / "book0.m4b", 0, 0
+    place, books, kills, unfinished = tmp_path / "book0.m4b", 0, 0, 0
     while kills < times:
-        run_until(place, rng.uniform(0, worked))
+        in_time, _ = run(place, rng.randint(kept(place), SPOKEN), rng.uniform(0, each))
+        kills += in_time
+        unfinished += in_time and 0 < kept(place) < SPOKEN
         if place.exists():  # it was quicker: compare, and begin another
             assert_equal(read_m4b(place), expected)
-            place = tmp_path / f"book{kills + 1}.m4b"
-        else:
-            unfinished += len(list(place.with_suffix(".parts").glob("sentences/*.flac"))) > 0
-        kills += 1
-    run_until(place, None)
+            books += 1
+            place = tmp_path / f"book{books}.m4b"
+        assert books <= 2 * times
+    run(place)
     assert_equal(read_m4b(place), expected)
     assert unfinished, "no kill came in the middle"
 
