@@ -1,7 +1,7 @@
 """Pack the pronunciation lexicons into the package's assets: python tools/pack_lexicons.py WHEEL...
 
-    pip download --no-deps misaki==0.9.4 pocketsphinx==5.1.1
-    python tools/pack_lexicons.py misaki-0.9.4-*.whl pocketsphinx-5.1.1-*.whl
+    pip wheel --no-deps misaki==0.9.4 pocketsphinx==5.1.1 eng_to_ipa==0.0.2
+    python tools/pack_lexicons.py misaki-0.9.4-*.whl pocketsphinx-5.1.1-*.whl eng_to_ipa-0.0.2-*.whl
 
 JSON loses its white space; everything is gzipped. NOTICE holds the digests of what went in.
 """
@@ -20,6 +20,7 @@ SOURCES = {  # in the wheels -> here
     "misaki/data/us_gold.json": "us_gold.json.gz",
     "misaki/data/us_silver.json": "us_silver.json.gz",
     "pocketsphinx/model/en-us/cmudict-en-us.dict": "cmudict.dict.gz",
+    "eng_to_ipa/resources/CMU_dict.json": "cmudict_stressed.json.gz",
 }
 
 

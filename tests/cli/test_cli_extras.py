@@ -21,7 +21,12 @@ from openvalle.errors import MissingExtra
 SOURCE = Path(package.__file__).parent
 PROJECT = Path(__file__).parents[2]
 REQUIRED = {"torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", "rich", "yaml"}
-MODULES = {"faster-whisper": "faster_whisper", "webrtcvad-wheels": "webrtcvad", "phonemizer-fork": "phonemizer"}
+MODULES = {
+    "faster-whisper": "faster_whisper",
+    "webrtcvad-wheels": "webrtcvad",
+    "phonemizer-fork": "phonemizer",
+    "pyopenjtalk-plus": "pyopenjtalk",
+}
 FOR_TESTERS = {"openai", "httpx", "schemathesis", "pytest", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML"}
 
 
@@ -127,6 +132,21 @@ def use_pdf() -> None:
     read_pdf("book.pdf")
 
 
+def use_letters(language: str) -> Callable[[], None]:
+    def use() -> None:
+        from openvalle.text.notations import NOTATIONS
+
+        NOTATIONS["ipa-letters"].write("今日", language)
+
+    return use
+
+
+def use_pinyin() -> None:
+    from openvalle.text.notations import NOTATIONS
+
+    NOTATIONS["pinyin"].write("你好", "zh")
+
+
 USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and a function or a command that needs it
     ("TTS", use_coqui),
     ("av", ("say", "Hi.", "--voice", "M4A")),
@@ -134,6 +154,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("fastapi", ("serve",)),
     ("faster_whisper", use_whisper),
     ("huggingface_hub", use_huggingface),
+    ("jieba", use_letters("zh")),
     ("jiwer", use_jiwer),
     ("matplotlib", ("say", "Hi.", "--plot")),
     ("matplotlib", ("voice", "show", "default", "--plot", "voice.png")),
@@ -141,7 +162,9 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("onnxruntime", use_dnsmos),
     ("phonemizer", use_espeak),
     ("prometheus_client", ("serve",)),
+    ("pyopenjtalk", use_letters("ja")),
     ("pypdf", use_pdf),
+    ("pypinyin", use_pinyin),
     ("python_multipart", ("serve",)),
     ("pocketsphinx", ("say", "Hi.", "--voice", "CLIP", "--prompt-text", "saw see saw see")),
     ("pocketsphinx", ("voice", "add", "me", "CLIP", "--prompt-text", "saw see saw see")),

@@ -161,6 +161,8 @@ EXTRAS = {  # extra -> the modules that work with it
     "eval-offline": ("jiwer", "onnxruntime", "webrtcvad", "resemblyzer", "speechmos"),
     "encodec": ("transformers", "huggingface_hub"),
     "bpe": ("tokenizers",),
+    "zh": ("pypinyin", "jieba"),
+    "ja": ("pyopenjtalk",),
     "media": ("av",),
     "books": ("av", "pypdf"),
     "server": ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart", "websockets"),

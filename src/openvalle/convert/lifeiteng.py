@@ -247,7 +247,7 @@ def convert(given: Given) -> Converted:
     if weights.settings.get("train_stage") == 1:
         notes.append("its last training was of the AR model alone (train_stage 1): the NAR model may know nothing")
     if settings.text_extractor != "espeak":
-        notes.append("its texts are Mandarin, which has no front end here yet: it can be loaded, and not speak")
+        notes.append("its texts are Mandarin: the extra zh reads them, with figures in words as amounts")
     language = "en" if settings.text_extractor == "espeak" else "zh"
     vocabulary = Vocabulary(symbols, notation=EXTRACTORS[settings.text_extractor])
     return Converted(*networks, vocabulary, (language,), GENERATION, tuple(notes))

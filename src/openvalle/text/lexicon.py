@@ -126,6 +126,13 @@ def cmu_readings() -> dict[str, list[Phones]]:
     return readings
 
 
+@cache
+def stressed_readings() -> dict[str, list[Phones]]:
+    """Return all readings of the CMU dictionary 0.7b with its stress, which other projects read words from."""
+    readings: dict[str, list[str]] = json.loads(_unpack("cmudict_stressed.json.gz"))
+    return {word: [tuple(phones.upper().split()) for phones in said] for word, said in readings.items()}
+
+
 def _unpack(name: str) -> str:
     return gzip.decompress((assets() / "lexicon" / name).read_bytes()).decode("utf-8")
 

@@ -8,13 +8,14 @@ notation writes in phones are pronounced by the front end of this package: what 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from openvalle.errors import TextError, import_extra
+from openvalle.text import notation_ja, notation_zh
 from openvalle.text.language import Word, find_language, phonemize, read_out
-from openvalle.text.lexicon import cmu_readings
-from openvalle.text.phones import PRIMARY, SECONDARY, Phones, is_vowel, load_espeak
+from openvalle.text.lexicon import stressed_readings
+from openvalle.text.phones import PRIMARY, SECONDARY, Phones, load_espeak
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,24 @@ def _write_espeak(text: str, language: str) -> list[str]:
 
 
 def _write_pinyin(text: str, language: str) -> list[str]:
-    raise TextError(
-        "this model reads Mandarin in pinyin, for which there is no front end yet", "use a model that reads English"
-    )
+    """Syllables of Mandarin with the figures of their tones, as lifeiteng/vall-e and icefall read it."""
+    return _require_mandarin(language) or notation_zh.write_pinyin(text, parts=False)
+
+
+def _write_pinyin_parts(text: str, language: str) -> list[str]:
+    """The same, initials and finals apart."""
+    return _require_mandarin(language) or notation_zh.write_pinyin(text, parts=True)
+
+
+def _require_mandarin(language: str) -> list[str]:
+    if _family(language) != "zh":
+        raise TextError(f"this model reads Mandarin, and the text is {language!r}", "give --language zh")
+    return []
+
+
+def _family(language: str) -> str:
+    """Return the language of a code such as zh-CN."""
+    return language.lower().replace("_", "-").partition("-")[0]
 
 
 # Signs of single phones, where they are not their own letters in small.
@@ -95,7 +111,6 @@ KINDS = {  # of consonants, for where a stress mark stands
 }
 CLUSTERS = {("S", "P"), ("S", "T"), ("S", "K"), ("F", "R"), ("F", "L")}
 HIATUS = {("ER", "IY"), ("IY", "OW"), ("UW", "OW"), ("IY", "AH"), ("IY", "EY"), ("UW", "EH"), ("ER", "EH")}
-WEAK = ("a", "and", "in", "the")
 MARKS = {"1": PRIMARY, "2": SECONDARY}
 _DARK = re.compile("l(?=[^aeiouæɑɔəɛɪʊ_]*(?:_|$))")
 _CORE = re.compile(r"^([^a-z0-9]*)((?:.*[a-z0-9])?)([^a-z0-9]*)$", re.S)
@@ -103,15 +118,26 @@ _ENDS = ".,!?-…~"
 
 
 def _write_letters(text: str, language: str) -> list[str]:
-    """Characters of IPA, stress marks and punctuation, `_` for spaces, as Plachtaa/VALL-E-X writes English."""
+    """Characters of IPA, stress marks, arrows and punctuation, `_` for spaces, as Plachtaa/VALL-E-X writes texts."""
+    write = {"zh": notation_zh.write_letters, "ja": notation_ja.write_letters}.get(_family(language))
+    line = write(text) if write else _write_english(text, language)
+    line = line.strip().replace(" ", "_")
+    return list(line if not line or line[-1] in _ENDS else line + ".")
+
+
+def _write_english(text: str, language: str) -> str:
     words = []
     for token in read_out(text, language).lower().replace("...", "…").split():
         before, core, after = _CORE.match(token).groups()  # type: ignore[union-attr]
         words_of_token = phonemize(core, language) if core else []
-        sounds = [max(mark_stress(phones) for phones in read_in_cmu(word)) for word in words_of_token]
+        sounds = [choose_reading(map(mark_stress, read_in_cmu(word))) for word in words_of_token]
         words.append(before + "".join(sounds) + after)
-    line = _DARK.sub("ɫ", "_".join(words))
-    return list(line if not line or line[-1] in _ENDS else line + ".")
+    return _DARK.sub("ɫ", "_".join(words))
+
+
+def choose_reading(readings: Iterable[str]) -> str:
+    """Return the reading that is taken there: the last in the order of the letters that sounds are written in first."""
+    return max(readings, key=lambda said: said.replace("ɹ", "r").replace("tʃ", "ʧ").replace("dʒ", "ʤ"))
 
 
 def mark_stress(phones: Sequence[str]) -> str:
@@ -152,22 +178,9 @@ def _find_onset(plain: Sequence[str], is_vowel: Sequence[bool], at: int) -> int:
 
 
 def read_in_cmu(word: Word) -> list[Phones]:
-    """Return the readings of a word in the CMU dictionary, from which other projects read words one by one, with the
-    stress that this package's own lexicon gives; its phones as they are for a word that is not there.
-
-    The dictionary stresses words of one vowel, but for a few.
-    """
-    from openvalle.text.english import add_stress
-
-    found = []
-    for phones in cmu_readings().get(word.text.lower(), []):
-        stressed = add_stress(phones, word.phones)
-        vowels = [at for at, phone in enumerate(stressed) if is_vowel(phone)]
-        if len(vowels) == 1:
-            mark = "0" if word.text.lower() in WEAK else "1"
-            stressed = tuple(phone[:-1] + mark if is_vowel(phone) else phone for phone in stressed)
-        found.append(stressed)
-    return found or [word.phones]
+    """Return the readings of a word in the CMU dictionary, from which other projects read words one by one; its phones
+    as they are for a word that is not there."""
+    return stressed_readings().get(word.text.lower(), []) or [word.phones]
 
 
 def _write_arpabet(text: str, language: str) -> list[str]:
@@ -197,7 +210,7 @@ def place_phones(word: Word) -> list[str]:
 NOTATIONS: dict[str, Notation] = {
     "espeak": Notation(_write_espeak, joint=("_",)),
     "pinyin": Notation(_write_pinyin, joint=("_",)),
-    "pinyin-parts": Notation(_write_pinyin, joint=("_",)),
+    "pinyin-parts": Notation(_write_pinyin_parts, joint=("_",)),
     "ipa-letters": Notation(_write_letters, unknown="[UNK]"),
     "arpabet": Notation(_write_arpabet),
     "arpabet-places": Notation(_write_places),
