@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-serve fuzz test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark clean test-clients
+.PHONY: help demo demo-serve fuzz listen test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark clean test-clients
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test-slow: $(VENV)/.ready-test  ## run the slow tests: a browser, clean environm
 test-clients: $(VENV)-clients/.ready $(VENV)/.ready-ray  ## the server with what is large to install: Pipecat, LiveKit, Ray
 	$(VENV)-clients/bin/python -m pytest -m slow tests/server/clients $(ARGS)
 	$(BIN)/python -m pytest -m slow tests/server/test_ray.py $(ARGS)
+
+listen: $(VENV)/.ready-demo  ## let the built-in voices speak the page docs/listen.md
+	$(BIN)/python tools/listen_page.py $(ARGS)
 
 fuzz: $(VENV)/.ready-test  ## 10,000 requests that are made up, for the server (the slow tests send 2,000)
 	OPENVALLE_FUZZ=10000 $(BIN)/python -m pytest -m slow tests/server/test_fuzz.py $(ARGS)

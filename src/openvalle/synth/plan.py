@@ -21,6 +21,7 @@ from openvalle.text.language import PLACEHOLDER, UserLexicon, Word, fill_in, low
 from openvalle.text.layout import to_plain
 from openvalle.text.lexicon import read_lexicon
 from openvalle.text.markup import Arriving, Marked, Markup, Passage, choose_markup, parse_tags
+from openvalle.text.phrasing import add_breaths
 from openvalle.text.sentences import CLAUSE, CLOSERS, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving, unwrap
 from openvalle.text.ssml import parse_ssml
 from openvalle.types import ENGLISH, SIL
@@ -171,7 +172,7 @@ def split_sentences(
     for chunk in chunks:
         own = [waiting.popleft() for _ in PLACEHOLDER.findall(chunk.text)]
         try:
-            words = phonemize(chunk.text, lexicon=lexicon, given=own)
+            words = add_breaths(phonemize(chunk.text, lexicon=lexicon, given=own))
         except TextError:  # signs that turned out to be silent, between chunks that are not
             continue
         is_empty = False

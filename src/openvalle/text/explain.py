@@ -9,6 +9,7 @@ from openvalle.text import english
 from openvalle.text.language import UserLexicon, Word, fill_in
 from openvalle.text.normalize import explain as trace_rules
 from openvalle.text.phones import Phones
+from openvalle.text.phrasing import add_breaths
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Explained:
 
 
 def explain(text: str, lexicon: UserLexicon, given: Sequence[Word] = ()) -> list[Explained]:
-    """Return the words of an English text as `phonemize` does, each with its account.
+    """Return the words of an English text as they are spoken, each with its account.
 
     `given`: as for `phonemize`. The words of "$5" have the same `written`, `start` and `end`.
     """
@@ -34,11 +35,13 @@ def explain(text: str, lexicon: UserLexicon, given: Sequence[Word] = ()) -> list
     tokens = english.tokenize(normal, given)
     found = []
     waiting = list(given)
-    for token, word in zip(tokens, english.pronounce(tokens, lexicon), strict=True):
+    for token, word in zip(tokens, add_breaths(english.pronounce(tokens, lexicon)), strict=True):
         own = origins[token.start : token.end]
         start, end = min(origin.start for origin in own), max(origin.end for origin in own)
         rules = tuple(dict.fromkeys(name for origin in own for name in origin.rules if name not in _SILENT))
         written = fill_in(text[start:end], [waiting.pop(0)] if token.phones and waiting else [])
+        if word.pause and not token.pause:
+            rules += ("a breath after it",)
         if word.phones:
             source = english.name_source(token, lexicon)
             found.append(Explained(word.text, word.phones, word.pause, written, start, end, rules, source))
