@@ -23,9 +23,10 @@ TEXTS = (
 )
 HEAD = """# Listen
 
-The shipped model in its built-in voices, which belong to nobody. `make listen` writes this page anew: seed {seed}, none chosen, texts that it
-was not trained on. How well strangers' voices are caught, and how many words are wrong, is measured in the
-[README](../README.md#how-good-is-it); what each wave says in time, and the path of its phones, is drawn below it.
+The shipped model in its built-in voices, which belong to nobody. `make listen` writes this page anew: seed {seed}, none
+chosen. How well strangers' voices are caught, and how many words are wrong, is measured in the
+[README](../README.md#how-good-is-it). Each picture shows a wave with its words, and its spectrum with the path of its
+phones.
 
 """
 

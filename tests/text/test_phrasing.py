@@ -34,7 +34,7 @@ def test_a_long_stretch_is_spoken_in_breaths() -> None:
         "We had bread and butter.",
         "She took the book and the pen and left the room.",
         "This is the house that Jack built when he was young.",
-        "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen.",  # nowhere to breathe
+        "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen.",  # nowhere
     ],
 )
 def test_what_needs_no_breath_is_left(text: str) -> None:

@@ -1,7 +1,7 @@
 """Where a speaker breathes in a long stretch without punctuation: before a word that begins a phrase (ours).
 
-Transcripts, captions and what people type in a hurry have no commas; who reads them aloud pauses all the same, every two
-or three seconds. Only what is to be spoken gets such pauses: recordings have their own.
+Transcripts, captions and what people type in a hurry have no commas; who reads them aloud pauses all the same, every
+two or three seconds. Only what is to be spoken gets such pauses: recordings have their own.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _CLAUSES = {  # words that begin a clause
 }
 _PHRASES = {  # words that begin a phrase, where no clause begins
     ENGLISH: word_set(
-        "in on at by for from with without into upon under over after before between through during against among about "
-        "toward towards across behind beyond within"
+        "in on at by for from with without into upon under over after before between through during against among "
+        "about toward towards across behind beyond within"
     )
 }
 
@@ -33,8 +33,8 @@ _PHRASES = {  # words that begin a phrase, where no clause begins
 def add_breaths(words: Sequence[Word], language: str = ENGLISH) -> list[Word]:
     """Return the words with pauses in stretches that are too long for a breath; others as they are.
 
-    A stretch is cut where its halves are most alike, at the beginning of a clause if there is one, else of a phrase, and
-    so are its halves. A pause depends on the words of its stretch alone.
+    A stretch is cut where its halves are most alike, at the beginning of a clause if there is one, else of a phrase,
+    and so are its halves. A pause depends on the words of its stretch alone.
     """
     result = list(words)
     start = 0
