@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-serve fuzz listen test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark clean test-clients
+.PHONY: help demo demo-serve fuzz listen test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale clean test-clients
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ bench-text: $(VENV)/.ready-demo  ## the front end of text: words a second, homog
 
 bench-threads: $(VENV)/.ready-demo  ## how threads wait: speaking beside nothing and beside busy loops
 	$(BIN)/python benchmarks/threads.py $(ARGS)
+
+bench-scale: $(VENV)/.ready-test  ## rows of 60,000 hours: opening, memory of eight ranks, drawing
+	$(BIN)/python benchmarks/scale.py $(ARGS)
 
 clean:  ## remove the environment and what the jobs wrote
 	rm -rf $(VENV) $(VENV)-clients out .pytest_cache .ruff_cache .mypy_cache

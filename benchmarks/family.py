@@ -112,7 +112,7 @@ def overfit(options: argparse.Namespace, report: Report) -> None:
         bundle, cpu, clock = learn(system, data, options)
         first, others, count = recall(bundle, TokenShards.open(data, "train"), options.judged)
         learnt[system] = Learnt(first, others, count, cpu, clock)
-    seconds = sum(row["seconds"] for row in TokenShards.open(next(iter(tokens.values())), "train").rows)
+    seconds = float(TokenShards.open(next(iter(tokens.values())), "train").index.seconds.sum())
     books = range(2, 2 + len(next(iter(learnt.values())).others))
     report.table(
         f"{seconds / 60:.1f} min of speech learnt by heart: % of codes that come back",

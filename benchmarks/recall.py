@@ -95,7 +95,7 @@ def recall_others(ar: AREngine, nar: NAREngine, row: Row, shards: TokenShards, i
         skipped = len(row.codes) // config.merge % config.group * config.merge
         prompt = continual(config, row, skipped + prompt_frames(len(codes), config.block))
     else:
-        neighbour = shards.neighbour(shards.rows[index]["id"])
+        neighbour = shards.neighbour(index)
         voice = None if neighbour is None else neighbour.codes
         if voice is not None and kind == PromptKind.SEGMENT:
             voice = voice[-CONTINUED_FRAMES:]

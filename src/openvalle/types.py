@@ -126,6 +126,7 @@ class Utterance:
     speaker_start: int | None = None
     prompt_frames: int | None = None  # of `codes`: the first are another utterance of the speaker; None: all are one
     id: str = ""  # of its row in a corpus
+    row: int = -1  # of the shards that it was read from
     language_name: str = ""
 
 

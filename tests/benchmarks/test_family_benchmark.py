@@ -53,9 +53,7 @@ def test_codes_are_compared_with_the_ones_after_the_prompt(recall, kind):
 @pytest.mark.parametrize("kind", [kind for kind in NAR_KINDS if kind in SYSTEMS])
 def test_frames_that_the_prompt_shows_are_not_counted(recall, kind):
     class Shards:
-        rows = ({"id": "a"},)
-
-        def neighbour(self, name):
+        def neighbour(self, row):
             return None
 
     row = utterance(6, 40, 0)

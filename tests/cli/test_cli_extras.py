@@ -123,6 +123,22 @@ def use_player() -> None:
     play_file(Path("speech.wav"))
 
 
+def use_columns() -> None:
+    import tempfile
+
+    from openvalle.data.shards import TokenShards
+    from openvalle.text.symbols import inventory
+    from openvalle.types import TokenSpec
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        inventory().vocabulary.save(folder / "symbols.json")
+        TokenSpec(name="any").save(folder / "codec.json")
+        for name in ("index.arrow", "texts.arrow"):  # and no index.jsonl
+            (folder / name).touch()
+        TokenShards.open(folder)
+
+
 RECIPE = SOURCE / "recipes" / "valle-small.yaml"
 
 
@@ -163,6 +179,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("phonemizer", use_espeak),
     ("prometheus_client", ("serve",)),
     ("pyopenjtalk", use_letters("ja")),
+    ("pyarrow", use_columns),
     ("pypdf", use_pdf),
     ("pypinyin", use_pinyin),
     ("python_multipart", ("serve",)),

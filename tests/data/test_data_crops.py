@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from openvalle.data.index import Index
 from openvalle.data.shards import AudioShards, TokenShards
 from openvalle.errors import ModelError
 from openvalle.train.codec_recipe import AudioCrops, CodedCrops, CropConfig, fixed_crops
@@ -80,4 +81,6 @@ def test_coded_crops_are_sound_and_codes_of_the_same_frames(audio_folder, make_t
         start = next(t for t in range(len(whole)) if np.array_equal(whole[t : t + 37], coded))
         np.testing.assert_array_equal(crop, sound[start * 320 : (start + 37) * 320])
     with pytest.raises(ModelError, match="holds no codes"):
-        CodedCrops(audio, TokenShards(tokens.folder, [], tokens.vocabulary, tokens.codec), config, seed=0, rank=0)
+        CodedCrops(
+            audio, TokenShards(tokens.folder, Index.of([]), tokens.vocabulary, tokens.codec), config, seed=0, rank=0
+        )

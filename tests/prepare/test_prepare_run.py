@@ -95,7 +95,7 @@ def test_tokens_are_those_of_the_codec_and_durations_fill_them(aligned):
     shards, sounds, codec = TokenShards.open(out), AudioShards.open(out), ProjectionCodec()
     assert shards.codec.digest == "projection" and shards.codec.merge == 2
     shards.require(symbols=inventory().digest)
-    for index, row in enumerate(shards.rows):
+    for index, row in enumerate(shards.index):
         item = shards[index]
         samples = torch.from_numpy(sounds[index].samples)
         frames = len(samples) // 640 * 2

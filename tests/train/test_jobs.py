@@ -198,9 +198,9 @@ def test_the_decoder_trains_on_what_the_nar_model_predicts(prepared: Path) -> No
     )
     real = TokenShards.open(prepared, "train")
     predicted = TokenShards.open(run("predict", recipe, (), prepared / "predicted"))
-    assert {row["id"] for row in predicted.rows} == {row["id"] for row in real.rows}
-    ids = [row["id"] for row in real.rows]
-    for index, row in enumerate(predicted.rows):
+    assert {row["id"] for row in predicted.index} == {row["id"] for row in real.index}
+    ids = [row["id"] for row in real.index]
+    for index, row in enumerate(predicted.index):
         made, recorded = predicted[index], real[ids.index(row["id"])]
         assert np.array_equal(made.codes[:, 0], recorded.codes[:, 0])
         assert not np.array_equal(made.codes[:, 1:], recorded.codes[:, 1:])

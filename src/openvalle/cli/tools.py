@@ -155,7 +155,7 @@ CORE = ("torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer
 EXTRAS = {  # extra -> the modules that work with it
     "plot": ("matplotlib",),
     "espeak": ("espeakng_loader", "phonemizer"),
-    "train": ("matplotlib", "tensorboard"),
+    "train": ("matplotlib", "tensorboard", "pyarrow"),
     "asr": ("faster_whisper",),
     "eval": ("transformers", "jiwer"),
     "eval-offline": ("jiwer", "onnxruntime", "webrtcvad", "resemblyzer", "speechmos"),

@@ -1,7 +1,8 @@
 """Batches of utterances, each a pure function of (seed, step, rank), from one prepared folder or several.
 
 Nothing is remembered between steps, so a resumed run needs the step number only, and any number of ranks draw
-different batches from the same recipe. Still no row is met far more often than its weight says: `even_point`.
+different batches from the same recipe. Still no row is met far more often than its weight says
+(`openvalle.data.draws.even_point`).
 
 A share of the batches of tokens may be of pairs: two utterances of a speaker in one row, the first as the prompt of the
 second, as in zero-shot speaking.
@@ -17,48 +18,10 @@ import numpy as np
 from pydantic import Field
 
 from openvalle.config import Config
+from openvalle.data.draws import RowDraws, draw_generator, even_point
 from openvalle.data.shards import JoinedShards, TokenShards
 from openvalle.errors import ConfigError, ModelError
 from openvalle.types import Utterance
-
-PLASTIC = 1.324717957244746  # the real root of x**3 = x + 1
-
-
-def draw_generator(seed: int, step: int, rank: int) -> np.random.Generator:
-    """Return the generator of one step on one rank: resuming needs the step number and nothing else."""
-    return np.random.default_rng([seed, step, rank])
-
-
-def even_point(seed: int, index: int) -> tuple[float, float]:
-    """Return point `index` of a sequence of which any stretch covers the unit square evenly, shifted by the seed.
-
-    Each coordinate goes on by a fixed step, modulo 1 (Roberts' R2). What two independent draws would meet by chance,
-    some twice as often and some not at all, meets equally often, and still the point follows from its index alone.
-    """
-    first, second = draw_generator(seed, 0, 0).random(2)
-    return float((first + index / PLASTIC) % 1), float((second + index / PLASTIC**2) % 1)
-
-
-def row_weights(speakers: Sequence[str], lengths: np.ndarray, power: float, *, by_length: bool = False) -> np.ndarray:
-    """Return the probability of each row, (rows,) float64: speakers count by length ** power.
-
-    `power` 1 draws by hours, 0 gives every speaker the same share. Within a speaker rows are equally likely,
-    or likely by their length.
-    """
-    _, speaker = np.unique(np.asarray(speakers), return_inverse=True)  # (rows,)
-    total = np.bincount(speaker, lengths)  # (speakers,)
-    share = total**power / np.sum(total**power)
-    within = lengths / total[speaker] if by_length else 1 / np.bincount(speaker)[speaker]
-    weights = share[speaker] * within
-    return weights / weights.sum()
-
-
-def scale_to_shares(weights: np.ndarray, part: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """Return `weights` (rows,) scaled so that the rows of each `part` (rows,) together have its share."""
-    total = np.bincount(part, weights, len(shares))  # (parts,)
-    scales = np.divide(shares, total, out=np.zeros(len(shares)), where=total > 0)
-    scaled = weights * scales[part]
-    return scaled / scaled.sum()
 
 
 def take_symbols(utterance: Utterance, first: int, last: int) -> Utterance:
@@ -125,9 +88,6 @@ def join_utterances(first: Utterance, second: Utterance, block: int) -> Utteranc
     )
 
 
-SPREAD = 1.08  # longest to anchor, and anchor to shortest: keeps padding near 5 %
-
-
 class TokenBatches:
     """Batches of up to `frames_per_batch` frames, padding included, of rows of similar length.
 
@@ -158,31 +118,24 @@ class TokenBatches:
         self.seed, self.rank, self.world = seed, rank, world
         rate = shards.codec.frame_rate
         self.block = shards.codec.merge
-        every, speakers = shards.frames, shards.speakers  # each is made of all rows: read once
-        self.max_frames = int(max_seconds * rate) if max_seconds else int(every.max())
-        usable = np.flatnonzero(shards.is_aligned | (every <= self.max_frames))
-        if not len(usable):
+        self.max_frames = int(max_seconds * rate) if max_seconds else int(shards.frames.max())
+        if shares is not None:
+            assert isinstance(shards, JoinedShards)
+        self._draws = RowDraws(
+            shards.index,
+            frames_per_batch,
+            speaker_power,
+            self.max_frames,
+            leave_out=not shards.is_aligned,
+            part=shards.part if isinstance(shards, JoinedShards) else None,
+            shares=shares,
+        )
+        if not len(self._draws):
             raise ConfigError(
                 f"every utterance is longer than {max_seconds:g} s", "raise max_seconds: byte pairs cannot be cropped"
             )
-        frames = np.minimum(every[usable], self.max_frames)
-        order = np.argsort(frames, kind="stable")  # (rows,)
-        self._order, self._frames = usable[order], frames[order]
-        weights = row_weights([speakers[row] for row in usable], every[usable], speaker_power)
-        if shares is not None:
-            assert isinstance(shards, JoinedShards)
-            weights = scale_to_shares(weights, shards.part[usable], shares)
-        weights = weights[order]
         self.pairs = pairs
         self.prompt_frames = tuple(int(each * rate) // self.block * self.block for each in prompt_seconds)
-        _, self._speaker = np.unique(speakers, return_inverse=True)  # (rows,)
-        by_speaker = np.argsort(self._speaker, kind="stable")
-        self._of_speaker = np.split(by_speaker, np.cumsum(np.bincount(self._speaker))[:-1])
-        self._log_weights = np.log(weights)
-        # A batch around a long row has fewer rows, so long rows start batches more often: every row is then
-        # drawn as often as its weight says.
-        self._anchors = np.cumsum(weights / np.clip(frames_per_batch // self._frames, 1, len(order)))
-        self._anchors /= self._anchors[-1]
 
     def rows(self, step: int) -> list[int]:
         """Return the rows of the batch of a step on this rank; the second ones, if it is of pairs."""
@@ -194,9 +147,10 @@ class TokenBatches:
         found = []
         for row in self._draw(step, rng, prompt):
             utterance = crop(self.shards[row], self.max_frames, rng, self.block)
-            own = self._of_speaker[self._speaker[row]] if prompt else ()
+            own = self.shards.of_speaker(row) if prompt else ()
             if len(own) > 1:
-                other = int(rng.choice(own[own != row]))
+                place = int(rng.integers(len(own) - 1))  # among the others
+                other = int(own[place + (place >= np.searchsorted(own, row))])
                 piece = crop(self.shards[other], prompt, rng, self.block)
                 utterance = join_utterances(piece, utterance, self.block)
             found.append(utterance)
@@ -218,26 +172,7 @@ class TokenBatches:
         return even_point(self.seed, step * self.world + self.rank)
 
     def _draw(self, step: int, rng: np.random.Generator, prompt: int) -> list[int]:
-        anchor = min(int(np.searchsorted(self._anchors, self._point(step)[0])), len(self._order) - 1)
-        low, high = self._window(anchor)
-        # The k largest of log weight + Gumbel noise are a draw of k without replacement.
-        keys = self._log_weights[low:high] + rng.gumbel(size=high - low)
-        keys[anchor - low] = np.inf
-        drawn = low + np.argsort(-keys)
-        longest = np.maximum.accumulate(self._frames[drawn])
-        fits = (longest + prompt) * np.arange(1, len(drawn) + 1) <= self.frames_per_batch
-        count = max(1, len(drawn) if fits.all() else int(np.argmin(fits)))
-        return self._order[drawn[:count]].tolist()
-
-    def _window(self, anchor: int) -> tuple[int, int]:
-        """Return the range of sorted rows near the anchor's length; wider where a batch needs more rows."""
-        frames = self._frames[anchor]
-        low = int(np.searchsorted(self._frames, frames / SPREAD))
-        high = int(np.searchsorted(self._frames, frames * SPREAD, side="right"))
-        needed = min(len(self._order), self.frames_per_batch // int(frames))
-        while high - low < needed:
-            low, high = max(0, low - 1), min(len(self._order), high + 1)
-        return low, high
+        return self._draws.draw(self._point(step)[0], rng, prompt)
 
 
 def fixed_batches(shards: TokenShards, frames_per_batch: int) -> list[list[int]]:

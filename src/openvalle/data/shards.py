@@ -15,12 +15,12 @@ import numpy as np
 
 from openvalle.audio import RATE, Audio
 from openvalle.config import BadLine, json_lines
+from openvalle.data.index import Index, Row, join_indices
+from openvalle.data.index_files import INDEX, ROWS, read_index
 from openvalle.errors import ModelError, UserError
 from openvalle.files import atomic_path
 from openvalle.pipes import read_text
 from openvalle.types import TokenSpec, Utterance, Vocabulary
-
-Row = dict[str, Any]
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -42,23 +42,13 @@ def select_split(rows: list[Row], split: str | Sequence[str] | None, source: Pat
     splits = (split,) if isinstance(split, str) else split
     chosen = [row for row in rows if splits is None or row["split"] in splits]
     if not chosen:
-        there = ", ".join(sorted({str(row["split"]) for row in rows})) or "nothing"
-        wanted = " or ".join(repr(name) for name in splits or ())
-        raise ModelError(f"{source} holds no utterance of the split {wanted}", f"it holds {there}")
+        raise _no_split(source, splits, sorted({str(row["split"]) for row in rows}))
     return chosen
 
 
-def pair_neighbours(speakers: Sequence[str], names: Sequence[str]) -> dict[str, int | None]:
-    """Return for each row's name the row of its speaker before it; for the first one the next, None if it is alone."""
-    last: dict[str, int] = {}
-    found: dict[str, int | None] = {}
-    for index, (speaker, name) in enumerate(zip(speakers, names, strict=True)):
-        before = last.get(speaker)
-        found[name] = before
-        if before is not None and found[names[before]] is None:
-            found[names[before]] = index
-        last[speaker] = index
-    return found
+def _no_split(source: Path, splits: Sequence[str] | None, there: Sequence[str]) -> ModelError:
+    wanted = " or ".join(repr(name) for name in splits or ())
+    return ModelError(f"{source} holds no utterance of the split {wanted}", f"it holds {', '.join(there) or 'nothing'}")
 
 
 FULL_SCALE = 32768.0  # int16 value of 1.0
@@ -101,11 +91,13 @@ def write_audio(path: Path, clips: Sequence[np.ndarray]) -> list[int]:
     return starts[:-1]
 
 
-class _Shards:
-    """Rows of a manifest in `folder`."""
+class AudioShards:
+    """Cleaned 24 kHz mono speech. Rows hold id, speaker, language, split, text, seconds, shard, start,
+    samples and `sound`, a digest of the samples."""
 
     def __init__(self, folder: Path, rows: list[Row]) -> None:
         self.folder, self.rows = folder, rows
+        self._maps = OpenShards(_map)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -114,15 +106,6 @@ class _Shards:
     def speakers(self) -> list[str]:
         """Speaker of each row."""
         return [row["speaker"] for row in self.rows]
-
-
-class AudioShards(_Shards):
-    """Cleaned 24 kHz mono speech. Rows hold id, speaker, language, split, text, seconds, shard, start,
-    samples and `sound`, a digest of the samples."""
-
-    def __init__(self, folder: Path, rows: list[Row]) -> None:
-        super().__init__(folder, rows)
-        self._maps = OpenShards(_map)
 
     @classmethod
     def open(cls, folder: str | Path, split: str | None = None) -> AudioShards:
@@ -181,15 +164,17 @@ def write_tokens(
     return frames[:-1].tolist(), places[:-1].tolist()
 
 
-class TokenShards(_Shards):
-    """Tokenised utterances. Rows hold id, speaker, language, split, text, seconds, shard, frames, symbols,
+class TokenShards:
+    """Tokenised utterances. Their `index` holds id, speaker, language, split, text, seconds, shard, frames, symbols,
     frame_start and symbol_start; `vocabulary` is what the text ids index, `codec` what made the codes."""
 
-    def __init__(self, folder: Path, rows: list[Row], vocabulary: Vocabulary, codec: TokenSpec) -> None:
-        super().__init__(folder, rows)
-        self.vocabulary, self.codec = vocabulary, codec
+    def __init__(self, folder: Path, index: Index, vocabulary: Vocabulary, codec: TokenSpec) -> None:
+        self.folder, self.index, self.vocabulary, self.codec = folder, index, vocabulary, codec
         self._files = OpenShards(_tensors)
-        self._neighbours: dict[str, int | None] = {}  # made when first asked for
+        self._starts: np.ndarray | None = None  # of each speaker in `index.by_speaker`; made when first asked for
+
+    def __len__(self) -> int:
+        return len(self.index)
 
     @classmethod
     def open(cls, folder: str | Path, split: str | Sequence[str] | None = None) -> TokenShards:
@@ -200,7 +185,11 @@ class TokenShards(_Shards):
             vocabulary, codec = Vocabulary.load(folder / "symbols.json"), TokenSpec.load(folder / "codec.json")
         except UserError as error:
             raise ModelError(error.what, "run `openvalle prepare` again") from None
-        return cls(folder, select_split(read_rows(folder / "index.jsonl"), split, folder), vocabulary, codec)
+        splits = (split,) if isinstance(split, str) else split
+        index = read_index(folder, splits)
+        if not len(index):
+            raise _no_split(folder, splits, read_index(folder).names["split"].used)
+        return cls(folder, index, vocabulary, codec)
 
     def require(self, symbols: str | None = None, codec: str | None = None) -> None:
         """Raise `ModelError` unless the tokens were made with these digests (None: not checked)."""
@@ -216,26 +205,43 @@ class TokenShards(_Shards):
 
     def __getitem__(self, index: int) -> Utterance:
         """Return one utterance; `ModelError` if its shard is damaged."""
-        row = self.rows[index]
-        frames, places = row["frame_start"], row["symbol_start"]
-        last = places + row["symbols"]
+        numbers, names, name = self.index.numbers, self.index.names, self.index.id(index)
+        frames, places = int(numbers["frame_start"][index]), int(numbers["symbol_start"][index])
+        last, end = places + int(numbers["symbols"][index]), frames + int(numbers["frames"][index])
+        path = self.folder / names["shard"][index]
         return Utterance(
-            text=self._read(row, "symbols", places, last),
-            codes=self._read(row, "codes", frames, frames + row["frames"]),
-            durations=self._read(row, "durations", places, last) if self.is_aligned else None,
-            id=row["id"],
-            language_name=row["language"],
+            text=self._read(path, name, "symbols", places, last),
+            codes=self._read(path, name, "codes", frames, end),
+            durations=self._read(path, name, "durations", places, last) if self.is_aligned else None,
+            id=name,
+            row=index,
+            language_name=names["language"][index],
         )
 
-    def neighbour(self, name: str) -> Utterance | None:
-        """Return what the speaker of row `name` said before it, or after it if it is the first (VALL-E X 3.2).
+    @property
+    def speakers(self) -> list[str]:
+        """Speaker of each row."""
+        return [self.index.names["speaker"][row] for row in range(len(self))]
+
+    def of_speaker(self, row: int) -> np.ndarray:
+        """Return the rows of the speaker of a row, (rows of the speaker,) in their order."""
+        speaker = self.index.names["speaker"]
+        if self._starts is None:
+            counts = np.bincount(speaker.codes, minlength=len(speaker.values))
+            self._starts = np.concatenate([[0], np.cumsum(counts)])
+        code = int(speaker.codes[row])
+        return self.index.by_speaker[self._starts[code] : self._starts[code + 1]]
+
+    def neighbour(self, row: int) -> Utterance | None:
+        """Return what the speaker of a row said before it, or after it if it is the first (VALL-E X 3.2).
 
         Rows count in the order of the manifest. None if the speaker said nothing else.
         """
-        if not self._neighbours:
-            self._neighbours = pair_neighbours(self.speakers, [row["id"] for row in self.rows])
-        index = self._neighbours[name]
-        return None if index is None else self[index]
+        own = self.of_speaker(row)
+        if len(own) < 2:
+            return None
+        place = int(np.searchsorted(own, row))
+        return self[int(own[place - 1 if place else 1])]
 
     @property
     def is_aligned(self) -> bool:
@@ -244,19 +250,24 @@ class TokenShards(_Shards):
 
     @property
     def frames(self) -> np.ndarray:
-        """Frames of each row, (rows,) int64."""
-        return np.array([row["frames"] for row in self.rows], np.int64)
+        """Frames of each row, (rows,) int32."""
+        return self.index.frames
 
-    def _read(self, row: Row, name: str, start: int, end: int) -> np.ndarray:
+    @property
+    def languages(self) -> list[str]:
+        """The languages of the rows."""
+        return self.index.names["language"].used
+
+    def _read(self, path: Path, row: str, name: str, start: int, end: int) -> np.ndarray:
+        """Return a stretch of a shard's tensor for the row of that id."""
         from safetensors import SafetensorError
 
-        path = self.folder / row["shard"]
         try:
             values = self._files[path].get_slice(name)[start:end]
         except (SafetensorError, OSError) as error:
             raise ModelError(f"cannot read {path} ({error})", "run `openvalle prepare` again") from None
         if len(values) != end - start:
-            raise ModelError(f"{path} does not hold all of {row['id']}", "run `openvalle prepare` again")
+            raise ModelError(f"{path} does not hold all of {row}", "run `openvalle prepare` again")
         return values.astype(np.int64)
 
 
@@ -274,20 +285,17 @@ class JoinedShards(TokenShards):
                     f"{first.codec.merge}",
                     "run `openvalle prepare` with the same --merge",
                 )
-        rows = [
-            row | {"id": f"{number}/{row['id']}", "speaker": f"{number}/{row['speaker']}"}
-            for number, part in enumerate(parts)
-            for row in part.rows
-        ]
-        super().__init__(first.folder, rows, first.vocabulary, first.codec)
+        index = join_indices([part.index for part in parts], [f"{number}/" for number in range(len(parts))])
+        super().__init__(first.folder, index, first.vocabulary, first.codec)
         self.parts = parts
         self.part = np.repeat(np.arange(len(parts)), [len(part) for part in parts])  # (rows,) number of the folder
-        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+        self._first = np.cumsum([0, *(len(part) for part in parts)])
 
     def __getitem__(self, index: int) -> Utterance:
         """Return one utterance; `ModelError` if its shard is damaged."""
         number = int(self.part[index])
-        return replace(self.parts[number][index - int(self._starts[number])], id=self.rows[index]["id"])
+        found = self.parts[number][index - int(self._first[number])]
+        return replace(found, id=self.index.id(index), row=index)
 
 
 def _tensors(path: Path) -> Any:
@@ -299,6 +307,6 @@ def _tensors(path: Path) -> Any:
 def _step_folder(folder: Path, step: str) -> Path:
     """Return the folder of a step, given itself or the prepared folder around it."""
     for place in (folder / step, folder):
-        if (place / "index.jsonl").is_file():
+        if (place / ROWS).is_file() or (place / INDEX).is_file():
             return place
     raise ModelError(f"{folder} holds no prepared {step}", "run `openvalle prepare` first")

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openvalle.audio import RATE, Audio, change_speed
+from openvalle.data.index_files import write_index
 from openvalle.data.shards import AudioShards, Row, write_tokens
 from openvalle.errors import AudioError
 from openvalle.hub import BUILTIN
 from openvalle.prepare.align import read_spans
-from openvalle.prepare.executor import UNIT, Progress, StepResult, Work, run_step, try_each
+from openvalle.prepare.executor import UNIT, Progress, StepResult, Work, explain_write_errors, run_step, try_each
 from openvalle.speech_models.aligner import spans_to_durations
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import TokenSpec
@@ -141,4 +142,6 @@ def run_tokenize(
     result = run_step(folder, rows, build, settings, jobs, unit, progress)
     table.vocabulary.save(folder / "symbols.json")
     codec.save(folder / "codec.json")
+    with explain_write_errors(folder):
+        write_index(folder)
     return result

@@ -19,7 +19,7 @@ from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig, Decoder
 from openvalle.codec.layers import MIDDLE
 from openvalle.codec.load import load_codec
 from openvalle.codec.quantizer import ResidualQuantizer
-from openvalle.data.batches import draw_generator
+from openvalle.data.draws import draw_generator
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
 from openvalle.train.codec_losses import SpectralLoss, fill_unvoiced, find_pitch, harmonicity, mel_distance

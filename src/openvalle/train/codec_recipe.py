@@ -17,7 +17,7 @@ from torch import Tensor
 from openvalle.audio import RATE, Audio, change_gain, change_speed
 from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
 from openvalle.config import Config
-from openvalle.data.batches import draw_generator, row_weights
+from openvalle.data.draws import draw_generator, row_weights
 from openvalle.data.shards import AudioShards, TokenShards
 from openvalle.errors import ModelError
 from openvalle.model.batch import Movable
@@ -177,7 +177,7 @@ class CodedCrops:
         sounds = {row["id"]: index for index, row in enumerate(audio.rows)}
         self.rows = [
             (sounds[row["id"]], index)
-            for index, row in enumerate(tokens.rows)
+            for index, row in enumerate(tokens.index)
             if row["id"] in sounds and row["frames"] >= self.frames
         ]
         if not self.rows:
@@ -189,7 +189,7 @@ class CodedCrops:
         samples, codes = [], []
         for choice in rng.integers(len(self.rows), size=self.size):
             sound, row = self.rows[choice]
-            start = int(rng.integers(self.tokens.rows[row]["frames"] - self.frames + 1))
+            start = int(rng.integers(int(self.tokens.frames[row]) - self.frames + 1))
             codes.append(self.tokens[row].codes[start : start + self.frames])
             samples.append(self.audio.crop(sound, start * self.hop, self.frames * self.hop))
         return np.stack(samples), np.stack(codes)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from openvalle.config import Config
-from openvalle.data.batches import draw_generator
+from openvalle.data.draws import draw_generator
 from openvalle.files import atomic_path, write_text
 from openvalle.model.batch import Movable
 from openvalle.text.g2p import LETTERS, MAX_LETTERS, NO_STRESS, SpellingConfig, SpellingModel

@@ -142,8 +142,7 @@ class LanguageModelTask:
         splits = (recipe.valid_split,) if isinstance(recipe.valid_split, str) else recipe.valid_split
         self.valid = open_shards(recipe.data, splits, everywhere=False)
         self.valid.require(symbols=self.train.vocabulary.digest, codec=self.train.codec.digest)
-        names = sorted({row["language"] for row in self.train.rows})
-        self.languages = {name: index for index, name in enumerate(names, 1)}
+        self.languages = {name: index for index, name in enumerate(self.train.languages, 1)}
         before = load_start(part, recipe.start, self.train) if recipe.start else None
         table = SymbolTable(self.train.vocabulary)
         self.network = make_network(part, recipe, table, recipe.loop.seed, before)
@@ -293,7 +292,7 @@ class LanguageModelTask:
         elif prompt == PromptKind.SEGMENT and row.speaker_codes is not None:
             return row
         else:
-            neighbour = shards.neighbour(row.id)
+            neighbour = shards.neighbour(row.row)
             elsewhere, start = row.codes[:0] if neighbour is None else neighbour.codes, None
             if prompt == PromptKind.SEGMENT:  # in a corpus cut at its sentences the recording goes on in the one beside
                 elsewhere, start = np.concatenate([elsewhere, row.codes]), len(elsewhere)

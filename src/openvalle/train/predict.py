@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import Field
 
 from openvalle.config import Config, write_json_lines
-from openvalle.data.batches import crop, draw_generator
+from openvalle.data.batches import crop
+from openvalle.data.draws import draw_generator
 from openvalle.data.shards import AudioShards, Row, TokenShards, write_tokens
 from openvalle.decode.nar import fill
 from openvalle.decode.prompt import zero_shot
@@ -53,7 +54,7 @@ def predict(recipe: PredictRecipe, out: Path) -> Path:
     assert isinstance(network, NAR)
     recorded = {row["id"] for row in AudioShards.open(recipe.data, "train").rows}  # copies at other speeds are not
     of_speaker: dict[str, list[int]] = {}
-    for row, values in enumerate(shards.rows):
+    for row, values in enumerate(shards.index):
         if values["id"] in recorded:
             of_speaker.setdefault(values["speaker"], []).append(row)
     chosen = in_turn(shards, sorted(row for rows in of_speaker.values() for row in rows), recipe)
@@ -66,7 +67,7 @@ def predict(recipe: PredictRecipe, out: Path) -> Path:
             target = _read(shards, row, half)
             recorded_codes, alignment = cut_whole(target, merge, group=1)
             assert alignment is not None  # the data is aligned
-            others = [other for other in of_speaker[shards.rows[row]["speaker"]] if other != row]
+            others = [other for other in of_speaker[shards.index[row]["speaker"]] if other != row]
             prompt = None
             if others:
                 rng = draw_generator(recipe.seed, 1, row)
@@ -92,14 +93,14 @@ def in_turn(shards: TokenShards, rows: list[int], recipe: PredictRecipe) -> list
     turns: dict[str, int] = {}
     usable = []
     for row in draw_generator(recipe.seed, 0, 0).permutation(rows).tolist():
-        if shards.rows[row]["frames"] <= recipe.max_seconds * rate:
-            speaker = shards.rows[row]["speaker"]
+        if shards.frames[row] <= recipe.max_seconds * rate:
+            speaker = shards.index[row]["speaker"]
             turns[speaker] = turns.get(speaker, -1) + 1
             usable.append((turns[speaker], row))
     if not usable:
         raise ConfigError(f"no utterance is shorter than {recipe.max_seconds:g} s", "raise max_seconds")
     order = [row for _, row in sorted(usable)]
-    lengths = np.cumsum([shards.rows[row]["frames"] for row in order])
+    lengths = np.cumsum([shards.frames[row] for row in order])
     return order[: int(np.searchsorted(lengths, recipe.hours * 3600 * rate)) + 1]
 
 
@@ -113,7 +114,7 @@ def _write(out: Path, shards: TokenShards, rows: list[int], codes: list[np.ndarr
         [each.durations.tolist() for each in found if each.durations is not None],
     )
     index: list[Row] = [
-        shards.rows[row] | {"shard": name, "frame_start": frame, "symbol_start": place}
+        shards.index[row] | {"shard": name, "frame_start": frame, "symbol_start": place}
         for row, frame, place in zip(rows, frames, places, strict=True)
     ]
     for file in ("symbols.json", "codec.json"):
