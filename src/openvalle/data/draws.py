@@ -141,7 +141,7 @@ class RowDraws:
             drawn = self._weigh_out(anchor, low, high, enough, rng)
         else:
             drawn = self._look_up(anchor, low, high, enough, rng)
-        longest = np.maximum.accumulate(self._length_of(drawn))
+        longest = np.maximum.accumulate(self._find_lengths(drawn))
         fits = (longest + prompt) * np.arange(1, len(drawn) + 1) <= self.budget
         count = max(1, len(drawn) if fits.all() else int(np.argmin(fits)))
         return [int(self._row(place)) for place in drawn[:count]]
@@ -206,18 +206,18 @@ class RowDraws:
         """
         return np.clip(self.budget // np.maximum(self._lengths(start, end), 1), 1, len(self))
 
-    def _length_of(self, places: np.ndarray) -> np.ndarray:
+    def _find_lengths(self, places: np.ndarray) -> np.ndarray:
         return np.searchsorted(self._borders, places, side="right") - 1
 
     def _lengths(self, start: int, end: int) -> np.ndarray:
         """Return the frames of the rows at these places, (end - start,) int64."""
-        first, last = self._length_of(np.array([start, max(start, end - 1)])).tolist()
+        first, last = self._find_lengths(np.array([start, max(start, end - 1)])).tolist()
         edges = np.clip(self._borders[first : last + 2], start, end)
         return np.repeat(np.arange(first, last + 1), np.diff(edges))
 
     def _window(self, anchor: int) -> tuple[int, int]:
         """Return the range of places near the anchor's length; wider where a batch needs more rows."""
-        frames = int(self._length_of(np.array([anchor]))[0])
+        frames = int(self._find_lengths(np.array([anchor]))[0])
         low, high = self._first(frames / SPREAD), self._first(np.nextafter(frames * SPREAD, np.inf))
         needed = min(len(self._order), self.budget // max(frames, 1))
         while high - low < needed:

@@ -125,7 +125,7 @@ def write_index(folder: Path) -> None:
             yield str(row["id"]), str(row["text"])
 
     try:
-        texts = _batches_of(read())
+        texts = _in_batches(read())
         with atomic_path(folder / TEXTS) as part:
             write_texts(part, texts, stamp)
     except (KeyError, ValueError, TypeError, OverflowError) as error:
@@ -140,7 +140,7 @@ def write_index(folder: Path) -> None:
         write_columns(part, index, stamp)
 
 
-def _batches_of(rows: Iterator[tuple[str, str]]) -> Iterator[tuple[list[str], list[str]]]:
+def _in_batches(rows: Iterator[tuple[str, str]]) -> Iterator[tuple[list[str], list[str]]]:
     batch: tuple[list[str], list[str]] = ([], [])
     for name, text in rows:
         batch[0].append(name)
@@ -198,7 +198,7 @@ def _map_index(folder: Path, splits: Sequence[str] | None) -> Index | None:
         files = [pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / name))) for name in (INDEX, TEXTS)]
         about, texts = (json.loads(file.schema.metadata[b"openvalle"]) for file in files)
         same = all(about.get(key) == texts.get(key) for key in ("format", "size", "digest"))
-        if not same or about["format"] != FORMAT or not _is_of(about, folder / ROWS):
+        if not same or about["format"] != FORMAT or not _was_made_from(about, folder / ROWS):
             return None
         return _view(files[0].get_batch(0), about, Texts(_MappedTexts(folder / TEXTS)), splits)
     except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
@@ -253,7 +253,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _is_of(about: Row, path: Path) -> bool:
+def _was_made_from(about: Row, path: Path) -> bool:
     """Return whether the Arrow files were made from these rows; without the rows they stand for themselves."""
     if not path.is_file():
         return True
