@@ -66,7 +66,8 @@ def clip_path(tmp_path: Path, spoken: Audio) -> Path:
 @pytest.fixture(scope="session")
 def tiny_codec():
     """A codec of the real geometry with random weights."""
-    from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
+    from openvalle.codec.builtin import BuiltinCodec
+    from openvalle.codec.settings import BuiltinCodecConfig
 
     torch.manual_seed(0)
     sizes = {"encoder_width": 16, "encoder_depth": 1, "trunk_width": 16, "trunk_depth": 1}
@@ -80,7 +81,8 @@ def tiny_codec():
 def tiny_model(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model of random weights, with its codec inside."""
     from openvalle.model.ar import AR
-    from openvalle.model.checkpoint import Bundle, BundleConfig, save_bundle
+    from openvalle.model.bundle import BundleConfig
+    from openvalle.model.checkpoint import Bundle, save_bundle
     from openvalle.model.config import ARConfig, NARConfig, TransformerConfig
     from openvalle.model.kinds import Alignment
     from openvalle.model.nar import NAR

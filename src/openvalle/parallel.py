@@ -48,6 +48,14 @@ def set_threads(count: int | None) -> None:
         sys.modules["torch"].set_num_threads(count)
 
 
+def count_threads() -> int:
+    """Return how many threads compute: what the environment says, else one for each core that this process may use."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdigit() and int(said):
+        return int(said)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 _noted: dict[str, int] = {}  # threads of torch when a model was last loaded: what `one_thread` goes back to
 
 

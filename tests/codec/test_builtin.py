@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
+from openvalle.codec.builtin import BuiltinCodec
 from openvalle.codec.layers import LogMel, normalized_mel_filters
 from openvalle.codec.load import load_codec
+from openvalle.codec.settings import BuiltinCodecConfig
 from openvalle.errors import ModelError
 
 TINY = {

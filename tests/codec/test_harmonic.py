@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from openvalle.codec.layers import MIDDLE, HarmonicHead, HarmonicSource
+from openvalle.codec.layers import HarmonicHead, HarmonicSource
+from openvalle.codec.settings import MIDDLE
 
 RATE, HOP = 24_000, 320
 

@@ -11,20 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from lm_samples import SYMBOLS, ar_of, batch_for, nar_of
 from openvalle.errors import ModelError
-from openvalle.model.checkpoint import (
-    FILES,
-    Bundle,
-    BundleConfig,
-    NetworkFile,
-    Part,
-    Storage,
-    load_bundle,
-    load_network,
-    rename_weight,
-    require_same_codec,
-    require_same_symbols,
-    save_bundle,
-)
+from openvalle.model.bundle import FILES, BundleConfig, rename_weight, require_same_codec, require_same_symbols
+from openvalle.model.checkpoint import Bundle, NetworkFile, Part, Storage, load_bundle, load_network, save_bundle
 from openvalle.types import CodecSpec, TokenSpec, Vocabulary
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from openvalle.codec.layers import MIDDLE, HarmonicSource
+from openvalle.codec.layers import HarmonicSource
+from openvalle.codec.settings import MIDDLE
 from openvalle.train.codec_losses import fill_unvoiced, find_pitch
 
 RATE, HOP = 24_000, 320

@@ -15,8 +15,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
+from openvalle.codec.builtin import BuiltinCodec
 from openvalle.codec.load import load_codec
+from openvalle.codec.settings import BuiltinCodecConfig
 from openvalle.config import write_json_lines
 from openvalle.data.shards import TokenShards, to_int16, write_audio, write_tokens
 from openvalle.errors import ConfigError, ModelError

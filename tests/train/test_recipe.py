@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openvalle.codec.builtin import BuiltinCodecConfig
+from openvalle.codec.settings import BuiltinCodecConfig
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError
 from openvalle.hub import assets
-from openvalle.model.checkpoint import BundleConfig
+from openvalle.model.bundle import BundleConfig
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.text.symbols import inventory
 from openvalle.train.codec import CodecRecipe

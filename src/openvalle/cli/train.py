@@ -177,7 +177,7 @@ def networks(recipe: str) -> tuple[ARConfig, NARConfig]:
         from openvalle.train.recipe import read_pair
 
         return read_pair(find_recipe(recipe))
-    from openvalle.model.checkpoint import BundleConfig
+    from openvalle.model.bundle import BundleConfig
 
     config = BundleConfig.load(find(Kind.MODEL, recipe) / "config.json")
     return config.ar, config.nar

@@ -5,7 +5,6 @@ Audio is (B, samples) float32 at `spec.rate`; codes are (B, T, Q) int64, time fi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -13,6 +12,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from openvalle.codec.settings import digest_arrays
 from openvalle.errors import ModelError
 from openvalle.types import CodecSpec
 
@@ -53,13 +53,8 @@ class Codec(Protocol):
 
 def digest_weights(weights: Mapping[str, Tensor], settings: str = "") -> str:
     """Return the identity of tokens: a hash of what makes them, in half precision (16 hex digits)."""
-    hasher = hashlib.sha256(settings.encode())
-    for name, value in sorted(weights.items()):
-        # The two names that weight normalisation goes by, in versions of torch and transformers.
-        plain = name.replace("parametrizations.weight.original0", "weight_g")
-        hasher.update(plain.replace("parametrizations.weight.original1", "weight_v").encode())
-        hasher.update(value.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
-    return hasher.hexdigest()[:16]
+    arrays = {name: value.detach().to("cpu", torch.float16).numpy() for name, value in weights.items()}
+    return digest_arrays(arrays, settings)
 
 
 def fill_network(

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,54 +18,10 @@ from torch import Tensor, nn
 from openvalle.codec.base import digest_weights, fill_network
 from openvalle.codec.layers import Backbone, FineEnd, FineState, InverseSTFT, LogMel
 from openvalle.codec.quantizer import ResidualQuantizer
-from openvalle.config import Config
+from openvalle.codec.settings import LOOKAHEAD, MEL_MEAN, MEL_SCALE, BuiltinCodecConfig
 from openvalle.errors import ModelError
 from openvalle.files import atomic_path
 from openvalle.types import CodecSpec
-
-LOOKAHEAD = 3  # frames of the future that the decoder sees: 40 ms
-MEL_MEAN, MEL_SCALE = -3.0, 2.3  # brings log-mel of levelled speech to about zero mean, unit spread
-
-
-class BuiltinCodecConfig(Config):
-    """Sizes of the built-in codec."""
-
-    name: str = Field("builtin", description="name shown to people; tokens are identified by the digest")
-    rate: int = Field(24_000, gt=0, le=384_000, description="hertz")
-    hop: int = Field(320, gt=0, le=16_384, description="samples per frame")
-    n_fft: int = Field(
-        1280, gt=0, le=16_384, description="samples per analysis and synthesis window; a multiple of the hop"
-    )
-    mel_bins: int = Field(100, gt=0, le=1024, description="log-mel bins the encoder sees")
-    mel_floor: float = Field(2e-3, gt=0, description="magnitude that counts as silence; hides the rounding of 16 bits")
-    codebooks: int = Field(8, ge=1, le=32)
-    entries: int = Field(1024, ge=2, le=65536)
-    latent: int = Field(64, gt=0, le=16_384, description="dimensions of a codebook entry")
-    encoder_width: int = Field(256, gt=0, le=16_384)
-    encoder_depth: int = Field(5, ge=0, le=256)
-    trunk_width: int = Field(
-        256, gt=0, le=16_384, description="first part of the decoder, which also predicts the log-mel"
-    )
-    trunk_depth: int = Field(4, ge=0, le=256)
-    decoder_width: int = Field(384, gt=0, le=16_384, description="second part of the decoder, before the inverse STFT")
-    decoder_depth: int = Field(6, ge=0, le=256)
-    expansion: int = Field(3, gt=0, le=64, description="feed-forward width over block width")
-    kernel: int = Field(7, gt=0, le=255, description="frames of every depthwise convolution; odd")
-    fine_depth: int = Field(
-        0, ge=0, le=256, description="blocks behind a harmonic source at a finer rate; 0: the inverse STFT ends it all"
-    )
-    fine_width: int = Field(256, gt=0, le=16_384)
-    fine_parts: int = Field(4, gt=0, le=64, description="steps of the fine blocks to a frame")
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.n_fft % self.hop:
-            raise ValueError("n_fft must be a multiple of hop")
-        if self.kernel % 2 == 0:
-            raise ValueError("kernel must be odd")
-        if self.fine_depth and self.hop % self.fine_parts:
-            raise ValueError("hop must be a multiple of fine_parts")
-        return self
 
 
 class Encoder(nn.Module):

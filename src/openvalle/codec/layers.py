@@ -13,22 +13,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvalle.audio import hertz_to_mel, mel_filters
+from openvalle.codec.settings import HIGHEST, LOWEST, MIDDLE, TOP, unit_mel_filters
 
 
 def normalized_mel_filters(rate: int, n_fft: int, bins: int) -> Tensor:
     """Return (n_fft // 2 + 1, bins) float32 triangular filters, HTK mel scale from 0 to rate / 2, each of sum 1."""
-    filters = mel_filters(rate, n_fft, bins)
-    # A narrow low band may fall between two bins of the transform; give it its nearest one rather than silence.
-    for band in np.flatnonzero(filters.sum(1) == 0):
-        mel = float(hertz_to_mel(rate / 2)) * (band + 1) / (bins + 1)
-        filters[band, round(700 * (10 ** (mel / 2595) - 1) / rate * n_fft)] = 1
-    return torch.from_numpy((filters / filters.sum(1, keepdims=True)).T).float()
+    return torch.from_numpy(unit_mel_filters(rate, n_fft, bins))
 
 
 class LogMel(nn.Module):
@@ -150,11 +144,6 @@ class InverseSTFT(nn.Module):
         total = total + sum(F.pad(pieces[:, :, k], (0, 0, k, self.overlap - 1 - k)) for k in range(self.overlap))
         samples = total.reshape(rows, -1)
         return samples[:, : count * self.hop], samples[:, count * self.hop :]
-
-
-MIDDLE = 150.0  # hertz: the pitch that an output of zero stands for
-LOWEST, HIGHEST = 50.0, 600.0  # hertz, what a pulse train is made of
-TOP = 11_000.0  # hertz: the highest harmonic
 
 
 @dataclass

@@ -13,13 +13,15 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode
 
-from openvalle.codec.base import Codec
-from openvalle.codec.builtin import BuiltinCodec
 from openvalle.config import read_mapping
 from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import BUILTIN, assets, fetch, is_repository
+
+if TYPE_CHECKING:
+    from openvalle.codec.base import Codec
 
 ENCODEC = "encodec"
 FILES = ("config.json", "model.safetensors")  # of the built-in kind and of EnCodec alike
@@ -33,11 +35,13 @@ def load_codec(name: str | Path = BUILTIN) -> Codec:
 
     `ConfigError` for settings that an address cannot have.
     """
-    if str(name) == BUILTIN:
-        return BuiltinCodec.load(assets() / "codec")
+    from openvalle.codec.builtin import BuiltinCodec
+
+    folder = find_builtin(name)
+    if folder is not None:
+        return BuiltinCodec.load(folder)
     if Path(name).is_dir() or is_repository(str(name)):
-        folder = locate(str(name), FILES)
-        return _load_encodec(folder, {}) if _is_encodec(folder) else BuiltinCodec.load(folder)
+        return _load_encodec(locate(str(name), FILES), {})
     kind = re.split("[:?]", str(name), maxsplit=1)[0]
     if kind in CODECS:
         return CODECS[kind](str(name))
@@ -45,6 +49,16 @@ def load_codec(name: str | Path = BUILTIN) -> Codec:
         f"no codec called {str(name)!r}",
         f"use {BUILTIN!r}, a folder made by `openvalle train codec`, {ENCODEC}:FOLDER?bandwidth=6 or hf://owner/name",
     )
+
+
+def find_builtin(name: str | Path = BUILTIN) -> Path | None:
+    """Return the folder of a codec of the built-in kind, or None if `name` stands for another kind, or for nothing."""
+    if str(name) == BUILTIN:
+        return assets() / "codec"
+    if not Path(name).is_dir() and not is_repository(str(name)):
+        return None
+    folder = locate(str(name), FILES)
+    return None if _is_encodec(folder) else folder
 
 
 def load_address(address: str) -> Codec:

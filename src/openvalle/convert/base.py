@@ -12,7 +12,7 @@ from torch import Tensor
 from openvalle.config import Config
 from openvalle.convert.weights import Weights
 from openvalle.errors import ModelError
-from openvalle.model.checkpoint import BundleConfig
+from openvalle.model.bundle import BundleConfig
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.pipes import read_text
 from openvalle.synth.voice import Voice

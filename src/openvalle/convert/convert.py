@@ -22,7 +22,8 @@ from openvalle.errors import ModelError, UserError
 from openvalle.files import sha256, write_text
 from openvalle.hub import VOICE_SUFFIX, fetch
 from openvalle.model.ar import AR
-from openvalle.model.checkpoint import OWN, Bundle, BundleConfig, Storage, save_bundle
+from openvalle.model.bundle import OWN, BundleConfig
+from openvalle.model.checkpoint import Bundle, Storage, save_bundle
 from openvalle.model.nar import NAR
 from openvalle.types import CodecSpec, Vocabulary
 

@@ -18,7 +18,8 @@ from openvalle.config import Syntax, read_data
 from openvalle.errors import ModelError
 from openvalle.files import atomic_folder
 from openvalle.model.ar import AR
-from openvalle.model.checkpoint import Bundle, BundleConfig, load_bundle
+from openvalle.model.bundle import BundleConfig
+from openvalle.model.checkpoint import Bundle, load_bundle
 from openvalle.model.nar import NAR
 from openvalle.types import Vocabulary
 

@@ -18,7 +18,7 @@ from openvalle.convert.base import Converted, Given, Source
 from openvalle.convert.lifeiteng import convert_pair
 from openvalle.convert.weights import Weights
 from openvalle.errors import ModelError
-from openvalle.model.checkpoint import BundleConfig
+from openvalle.model.bundle import BundleConfig
 from openvalle.synth.voice import Voice, now
 from openvalle.types import Vocabulary
 

@@ -146,15 +146,6 @@ class CodecEngine(Protocol):
         """Return a fresh streaming decoder."""
 
 
-@dataclass(frozen=True)
-class Engine:
-    """A model that is ready to speak, and its codec. Holds no state between calls, so threads may share it."""
-
-    ar: AREngine
-    nar: NAREngine
-    codec: CodecEngine
-
-
 def pad(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Return rows (L, ...) of different lengths as one array (B, longest, ...), int64, filled up with zeros."""
     padded = np.zeros((len(rows), max(len(row) for row in rows), *rows[0].shape[1:]), np.int64)

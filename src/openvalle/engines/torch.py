@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from openvalle.codec.base import Codec, DecoderStream
-from openvalle.engines.base import ARRows, ARScores, CodecStream, Engine, EngineState, NARRows
+from openvalle.engines.base import ARRows, ARScores, CodecStream, EngineState, NARRows
 from openvalle.errors import ModelError
 from openvalle.model.ar import AR, ARInputs, ARLogits, ARState
 from openvalle.model.config import ARConfig, NARConfig
@@ -160,11 +160,11 @@ class TorchCodecStream:
         return _array(self.inner.flush()[0].float())
 
 
-def make_engine(ar: AR, nar: NAR, codec: Codec, device: torch.device | str = "cpu") -> Engine:
-    """Return the networks and the codec as an engine on `device`."""
+def to_device(codec: Codec, device: torch.device) -> Codec:
+    """Return the codec on `device`."""
     if isinstance(codec, torch.nn.Module):
         codec.to(device)
-    return Engine(TorchAR(ar.to(device).eval()), TorchNAR(nar.to(device).eval()), TorchCodec(codec))
+    return codec
 
 
 def choose_device(name: str) -> torch.device:

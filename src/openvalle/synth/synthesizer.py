@@ -13,6 +13,7 @@ from openvalle.config import override
 from openvalle.decode.ar import AROptions
 from openvalle.decode.nar import Windows
 from openvalle.decode.sampling import SamplingOptions
+from openvalle.engines.choose import AUTO
 from openvalle.errors import ModelError, find_choice
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
 from openvalle.model.kinds import Alignment
@@ -41,7 +42,7 @@ from openvalle.synth.voice import Voice, default_voice, now
 from openvalle.text.markup import Markup
 
 if TYPE_CHECKING:
-    from openvalle.model.checkpoint import BundleConfig
+    from openvalle.model.bundle import BundleConfig
 
 Text = str | Script | Iterable[str]  # whole, marked up, or in pieces as it arrives
 VoiceLike = Voice | Audio | str | Path | None
@@ -70,17 +71,19 @@ class Synthesizer:
         watermark: bool = True,
         consent_policy: str | None = None,
         asr: str = "",
+        engine: str = AUTO,
     ) -> Synthesizer:
         """Return the model called `model` (a name or a folder), ready to speak.
 
         `codec`: a name or folder, by default the one in the model's folder or the one that the model names; `device`:
         auto, cpu, cuda or mps; `watermark` False leaves the mark out of the sound (docs/protection.md);
         `consent_policy`: off, warn or require, by default what $OPENVALLE_CONSENT says, else warn; `asr`: the
-        recogniser of clips without words, by default what $OPENVALLE_ASR says, else the best one that is installed.
+        recogniser of clips without words, by default what $OPENVALLE_ASR says, else the best one that is installed;
+        `engine`: auto, torch, onnx, onnx-fp32, onnx-int8 or onnx-int4 (docs/speed.md).
         Raises `ModelError` if a file is missing, damaged or does not fit.
         """
         policy = choose_policy(consent_policy)
-        config, generator, options = load_generator(model, codec, device)
+        config, generator, options = load_generator(model, codec, device, engine)
         return cls(config, generator, options, Marker() if watermark else None, policy, asr)
 
     @property

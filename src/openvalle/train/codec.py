@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig, Decoder
-from openvalle.codec.layers import MIDDLE
+from openvalle.codec.builtin import BuiltinCodec, Decoder
 from openvalle.codec.load import load_codec
 from openvalle.codec.quantizer import ResidualQuantizer
+from openvalle.codec.settings import MIDDLE, BuiltinCodecConfig
 from openvalle.data.draws import draw_generator
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError

@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from openvalle.audio import RATE, Audio, change_gain, change_speed
-from openvalle.codec.builtin import BuiltinCodec, BuiltinCodecConfig
+from openvalle.codec.builtin import BuiltinCodec
+from openvalle.codec.settings import BuiltinCodecConfig
 from openvalle.config import Config
 from openvalle.data.draws import draw_generator, row_weights
 from openvalle.data.shards import AudioShards, TokenShards

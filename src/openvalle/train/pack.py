@@ -15,16 +15,8 @@ from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.hub import BUILTIN, is_repository
 from openvalle.model.ar import AR
-from openvalle.model.checkpoint import (
-    OWN,
-    Bundle,
-    BundleConfig,
-    NetworkFile,
-    Part,
-    Storage,
-    load_network,
-    save_bundle,
-)
+from openvalle.model.bundle import OWN, BundleConfig
+from openvalle.model.checkpoint import Bundle, NetworkFile, Part, Storage, load_network, save_bundle
 from openvalle.model.nar import NAR
 from openvalle.types import CodecSpec, TokenSpec
 

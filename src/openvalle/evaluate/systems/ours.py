@@ -155,7 +155,7 @@ def build_model_candidate(
 def load_model_codec(model: str | Path = BUILTIN, codec: str | Path | None = None) -> Codec:
     """Return the codec that a model speaks through."""
     from openvalle.codec.load import kept_codec, load_codec
-    from openvalle.model.checkpoint import OWN, BundleConfig
+    from openvalle.model.bundle import OWN, BundleConfig
 
     if codec is not None:
         return load_codec(codec)

@@ -1,0 +1,61 @@
+"""A model folder, or a codec's name -> what computes it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openvalle.codec.load import find_builtin
+from openvalle.engines.base import AREngine, CodecEngine, NAREngine
+from openvalle.engines.choose import SMALL, Choice
+from openvalle.errors import import_extra
+from openvalle.model.bundle import Description
+from openvalle.parallel import count_threads, note_threads
+
+if TYPE_CHECKING:
+    import torch
+
+# Of the shapes that oneDNN keeps compiled code for, 1024 by default. Each sentence has its own lengths, so most of them
+# are never met again, and what is kept between them breaks the free memory to pieces: an hour of speech grew by 80 MB.
+KEPT_SHAPES = "32"
+
+
+def load_networks(model: Description, choice: Choice, device: str) -> tuple[AREngine, NAREngine]:
+    """Return the AR and the NAR model of a folder; `ModelError` if they are damaged or do not fit its settings."""
+    if choice.precision is not None:
+        from openvalle.engines.onnx import load_ar, load_nar
+
+        threads = count_threads()
+        alone = 1 if model.config.ar.transformer.width <= SMALL else threads  # sooner done than handed out
+        return load_ar(model, choice.precision, alone), load_nar(model, choice.precision, threads)
+    place = _start_torch(device)
+    from openvalle.engines.torch import TorchAR, TorchNAR
+    from openvalle.model.checkpoint import load_bundle
+
+    bundle = load_bundle(model.folder)
+    return TorchAR(bundle.ar.to(place).eval()), TorchNAR(bundle.nar.to(place).eval())
+
+
+def load_codec(name: str | Path, choice: Choice, device: str) -> CodecEngine:
+    """Return the codec called `name`; `ModelError` if there is none or it is damaged."""
+    folder = find_builtin(name)
+    if choice.precision is not None and folder is not None:
+        from openvalle.engines import onnx
+
+        return onnx.load_codec(folder, choice.precision, count_threads())
+    place = _start_torch(device, f"the codec {name} is computed by torch")
+    from openvalle.codec.load import load_codec as load
+    from openvalle.engines.torch import TorchCodec, to_device
+
+    return TorchCodec(to_device(load(name), place))
+
+
+def _start_torch(device: str, purpose: str = "the engine torch") -> torch.device:
+    """Load torch and return the device called `device`; `MissingExtra` where it is not installed."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # read when the first convolution runs
+    import_extra("torch", f"torch ({purpose})", "torch")
+    from openvalle.engines.torch import choose_device
+
+    note_threads()  # torch is loaded now
+    return choose_device(device)
