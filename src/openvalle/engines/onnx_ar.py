@@ -34,7 +34,7 @@ from openvalle.engines.vectors import (
     prompt_table,
     sum_codes,
 )
-from openvalle.graphs import Graph, import_runtime, open_graph
+from openvalle.graphs import Graph, Shape, import_runtime, open_graph
 from openvalle.model.config import ARConfig
 from openvalle.model.kinds import Activation, Alignment, LanguageOn, NormKind, Positions, Prenet, TextAttention
 
@@ -229,7 +229,7 @@ def ar_graph(config: ARConfig, weights: Weights, precision: Precision) -> Graph:
         prefix = graph.input("prefix", [1], "int64"), graph.input("has_prefix", [], "bool")
     turns = None
     if config.positions is Positions.ROTARY:
-        sizes = ["rows", "length", 1, shape.width // shape.heads]
+        sizes: Shape = ["rows", "length", 1, shape.width // shape.heads]
         turns = graph.input("cosines", sizes), graph.input("sines", sizes)
 
     def norm(x: str, name: str) -> str:
@@ -274,7 +274,7 @@ def _attend(
 ) -> str:
     """Return what a layer's attention makes (B, L, D) of queries, keys and values (B, L, 3 D)."""
     shape = config.transformer
-    sizes = ["rows", shape.heads, "room", shape.width // shape.heads]
+    sizes: Shape = ["rows", shape.heads, "room", shape.width // shape.heads]
     pasts = [graph.input(f"past_{2 * layer + index}", sizes) for index in range(2)]
     presents = [f"present_{2 * layer + index}" for index in range(2)]
     for name in presents:

@@ -276,12 +276,8 @@ def _give_pitch(blocks: _Blocks, hidden: str) -> None:
     graph, width = blocks.graph, blocks.config.trunk_width
     x = blocks.backbone(hidden, "decoder.fine.pitch.body", width, PITCH_DEPTH, causal=True)
     x = blocks.norm(x, "decoder.fine.pitch.norm", width)
-    leave = [
-        blocks.weights.take(f"decoder.fine.pitch.leave.{kind}", *size)
-        for kind, size in (("weight", (2, width)), ("bias", (2,)))
-    ]
     octaves, voicing = graph.add(
-        "Split", linear(graph, x, "decoder.fine.pitch.leave", *leave, Precision.FP32), count=2, axis=-1, num_outputs=2
+        "Split", blocks.linear(x, "decoder.fine.pitch.leave", 2, width), count=2, axis=-1, num_outputs=2
     )
     graph.output(graph.add("Concat", octaves, graph.add("Sigmoid", voicing), axis=-1), "pitch", [1, "f", 2])
 

@@ -33,7 +33,7 @@ from openvalle.engines.vectors import (
     prompt_table,
     sum_codes,
 )
-from openvalle.graphs import Graph, open_graph
+from openvalle.graphs import Graph, Shape, open_graph
 from openvalle.model.config import NARConfig
 from openvalle.model.kinds import (
     Activation,
@@ -222,7 +222,7 @@ def nar_graph(config: NARConfig, weights: Weights, precision: Precision) -> Grap
         conditions = graph.input("conditions", [len(names), count, shape.width])
     turns = None
     if config.positions is Positions.ROTARY:
-        sizes = [1, "length", 1, shape.width // shape.heads]
+        sizes: Shape = [1, "length", 1, shape.width // shape.heads]
         turns = graph.input("cosines", sizes), graph.input("sines", sizes)
 
     def norm(x: str, name: str) -> str:
