@@ -157,6 +157,15 @@ def use_letters(language: str) -> Callable[[], None]:
     return use
 
 
+def use_language(code: str, text: str) -> Callable[[], None]:
+    def use() -> None:
+        from openvalle.text.language import phonemize
+
+        phonemize(text, code)
+
+    return use
+
+
 def use_pinyin() -> None:
     from openvalle.text.notations import NOTATIONS
 
@@ -171,6 +180,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("faster_whisper", use_whisper),
     ("huggingface_hub", use_huggingface),
     ("jieba", use_letters("zh")),
+    ("jieba", use_language("zh", "今天")),
     ("jiwer", use_jiwer),
     ("matplotlib", ("say", "Hi.", "--plot")),
     ("matplotlib", ("voice", "show", "default", "--plot", "voice.png")),
@@ -182,6 +192,8 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("pyarrow", use_columns),
     ("pypdf", use_pdf),
     ("pypinyin", use_pinyin),
+    ("pyopenjtalk", use_language("ja", "今日")),
+    ("pypinyin", ("phonemes", "今天")),
     ("python_multipart", ("serve",)),
     ("pocketsphinx", ("say", "Hi.", "--voice", "CLIP", "--prompt-text", "saw see saw see")),
     ("pocketsphinx", ("voice", "add", "me", "CLIP", "--prompt-text", "saw see saw see")),
@@ -200,6 +212,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("transformers", use_transformers("system")),
     ("uvicorn", ("serve",)),
     ("webrtcvad", use_resemblyzer),
+    ("wetext", use_language("zh", "2月")),
     ("websockets", ("serve",)),
 ]
 

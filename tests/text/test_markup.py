@@ -40,7 +40,7 @@ def test_escaped_brackets_and_markup_that_is_off_are_text() -> None:
 
 
 def test_what_cannot_be_honoured_is_noted_and_not_spoken() -> None:
-    marked = parse_script("Oh [laugh] yes\n[emotion:happy] and [lang:de]so.")
+    marked = parse_script("Oh [laugh] yes\n[emotion:happy] and [lang:xx]so.")
     assert "".join(passage.text for passage in marked.passages) == "Oh  yes\n and so."
     assert [note.partition(":")[0] for note in marked.notes] == [
         "line 1, column 4",

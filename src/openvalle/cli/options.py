@@ -51,6 +51,7 @@ TextFormat = Annotated[
     Option("--text-format", help="auto, plain (every sign is meant), markdown or html: what is not to be read out."),
 ]
 Lexicon = Annotated[Path | None, Option(help="Pronunciations: a TSV file of word<TAB>phones.")]
+Language = Annotated[str, Option(help="Of the text: en, zh, ja ...; by default as its script shows.")]
 Timestamps = Annotated[Path | None, Option(help="Write word and phone times: .json, .srt, .vtt or .TextGrid.")]
 Transcript = Annotated[
     str | None, Option("--prompt-text", "--transcript", "-t", help="What the clip says; else it is transcribed.")

@@ -108,27 +108,32 @@ def phonemes(
     markup: opt.Markup = "auto",
     text_format: opt.TextFormat = "auto",
     lexicon: opt.Lexicon = None,
+    language: opt.Language = "",
     as_json: opt.AsJson = False,
 ) -> None:
     """Show what will be said for TEXT, word by word: what is written, said, its phones, and why.
 
     \b
     openvalle phonemes "Dr. Hill paid $5."
+    openvalle phonemes --language ja "箸と橋"
     A reading is mended by a --lexicon, by [word](/phones/) or by [word](=respelling) in the text.
     """
     from openvalle.synth.plan import MAX_CHARACTERS, parse_script
     from openvalle.text.explain import explain
-    from openvalle.text.language import PLACEHOLDER
+    from openvalle.text.language import LANGUAGES, PLACEHOLDER, find_language
     from openvalle.text.sentences import split
+    from openvalle.text.spans import detect_language
 
     script = parse_script(opt.read_text(text, file, text_format), markup, lexicon)
     rows: list[dict[str, Any]] = []
+    own_language = find_language(language).code if language else ""
     for passage in script.passages:
         given = list(passage.given)
-        for chunk in split(passage.text, MAX_CHARACTERS):
+        spoken = passage.language or own_language or detect_language(passage.text, LANGUAGES)
+        for chunk in split(passage.text, MAX_CHARACTERS, spoken):
             own = [given.pop(0) for _ in PLACEHOLDER.findall(chunk.text)]
             before = -1
-            for word in explain(chunk.text, script.lexicon, own):
+            for word in explain(chunk.text, script.lexicon, own, spoken, LANGUAGES):
                 row = {"written": "" if word.start == before else word.written, "said": word.said}
                 row |= {"phones": " ".join(word.phones), "why": ", ".join((*word.rules, word.source))}
                 rows.append(row | {"pause": word.pause})
@@ -155,14 +160,14 @@ CORE = ("torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer
 EXTRAS = {  # extra -> the modules that work with it
     "plot": ("matplotlib",),
     "espeak": ("espeakng_loader", "phonemizer"),
+    "zh": ("pypinyin", "jieba", "wetext"),
+    "ja": ("pyopenjtalk",),
     "train": ("matplotlib", "tensorboard", "pyarrow"),
     "asr": ("faster_whisper",),
     "eval": ("transformers", "jiwer"),
     "eval-offline": ("jiwer", "onnxruntime", "webrtcvad", "resemblyzer", "speechmos"),
     "encodec": ("transformers", "huggingface_hub"),
     "bpe": ("tokenizers",),
-    "zh": ("pypinyin", "jieba"),
-    "ja": ("pyopenjtalk",),
     "media": ("av",),
     "books": ("av", "pypdf"),
     "server": ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart", "websockets"),

@@ -115,9 +115,9 @@ def pause_after(text: str) -> float:
     if text.count("\n", len(bare)) > 1:
         return PARAGRAPH
     end = bare.rstrip(CLOSERS)[-1:]
-    if end and end in ".!?\u2026\u3002":
+    if end and end in ".!?\u2026\u3002\uff01\uff1f":
         return SENTENCE
-    return CLAUSE if end and end in ",;:\u2014\u2013" else NONE
+    return CLAUSE if end and end in ",;:\u2014\u2013\uff0c\u3001\uff1b\uff1a" else NONE
 
 
 MAX_CHARACTERS = 200  # about 13 s of speech, as long as what the models were trained on

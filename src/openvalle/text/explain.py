@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from openvalle.text import english
-from openvalle.text.language import UserLexicon, Word, fill_in
+from openvalle.text.language import UserLexicon, Word, fill_in, find_language, phonemize
 from openvalle.text.normalize import explain as trace_rules
 from openvalle.text.phones import Phones
 from openvalle.text.phrasing import add_breaths
+from openvalle.text.spans import find_spans
+from openvalle.types import ENGLISH
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,18 @@ class Explained:
     source: str
 
 
-def explain(text: str, lexicon: UserLexicon, given: Sequence[Word] = ()) -> list[Explained]:
-    """Return the words of an English text as they are spoken, each with its account.
+def explain(
+    text: str, lexicon: UserLexicon, given: Sequence[Word] = (), language: str = ENGLISH, spoken: Collection[str] = ()
+) -> list[Explained]:
+    """Return the words of a text as they are spoken, each with its account.
 
-    `given`: as for `phonemize`. The words of "$5" have the same `written`, `start` and `end`.
+    `given`, `spoken`: as for `phonemize`. The words of "$5" have the same `written`, `start` and `end`. Of languages
+    but English, and of texts in several, is known what is said and in which language it is read, no rules.
     """
+    spans = [code for code, _ in find_spans(text, language, spoken)]
+    if spans != [ENGLISH]:
+        words = add_breaths(phonemize(text, language, lexicon=lexicon, given=given, spoken=spoken), language)
+        return [_account(word, index, lexicon, find_language(language).name) for index, word in enumerate(words)]
     normal, origins = trace_rules(text)
     tokens = english.tokenize(normal, given)
     found = []
@@ -46,6 +55,11 @@ def explain(text: str, lexicon: UserLexicon, given: Sequence[Word] = ()) -> list
             source = english.name_source(token, lexicon)
             found.append(Explained(word.text, word.phones, word.pause, written, start, end, rules, source))
     return found
+
+
+def _account(word: Word, index: int, lexicon: UserLexicon, language: str) -> Explained:
+    source = "your lexicon" if lexicon.get(word.text) == word.phones else language
+    return Explained(word.text, word.phones, word.pause, word.text, index, index + 1, (), source)
 
 
 _SILENT = ("space", "what cannot be spoken")  # rules that say nothing

@@ -6,14 +6,17 @@ To add a language: a file with its front end (see `FrontEnd`), and a row here (d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 from openvalle.errors import TextError
-from openvalle.text.phones import Phones
-from openvalle.types import ENGLISH, SIL
+from openvalle.text.phones import BORDER, Phones
+from openvalle.text.spans import find_spans
+from openvalle.types import ENGLISH, PHONES, SIL
 
 UserLexicon = Mapping[str, Phones]
 
@@ -94,21 +97,33 @@ LANGUAGES = {
         Language(
             ENGLISH, "American English", lambda: import_module("openvalle.text.english"), ("english", "en-us", "eng")
         ),
+        Language(
+            "zh",
+            "Mandarin Chinese",
+            lambda: import_module("openvalle.text.mandarin"),
+            ("chinese", "mandarin", "cmn", "zho", "zh-cn", "zh-hans", "zh-tw", "zh-hant", "zh-sg"),
+        ),
+        Language("ja", "Japanese", lambda: import_module("openvalle.text.japanese"), ("japanese", "jpn", "ja-jp")),
     )
 }
-_EXTRAS = {"zh": "zh", "ja": "ja"}  # every other language would come with espeak-ng
 
 
 def find_language(name: str) -> Language:
-    """Return the language of a name such as `en` or `en-US`; `TextError` for one that cannot be spoken yet."""
+    """Return the language of a name such as `en` or `en-US`; `TextError` for one that has no front end.
+
+    A row of the table, or what the user's folder of languages says of it (`openvalle.text.plain`), or a language that
+    espeak-ng reads (`openvalle.text.espeak`).
+    """
     key = name.strip().lower().replace("_", "-")
     for row in LANGUAGES.values():
         if key in (row.code, *row.aliases):
             return row
-    extra = _EXTRAS.get(key.partition("-")[0], "espeak")
+    for source in ("plain", "espeak"):
+        if found := import_module(f"openvalle.text.{source}").find(key):
+            return cast(Language, found)
     raise TextError(
-        f"the language {name!r} cannot be spoken",
-        f"use {', '.join(LANGUAGES)}; {name!r} needs models and phones that the extra '{extra}' does not bring yet",
+        f"the language {name!r} cannot be read",
+        f"use {', '.join(LANGUAGES)}, a language of espeak-ng, or give it a lexicon (docs/languages.md)",
     )
 
 
@@ -118,18 +133,53 @@ def phonemize(
     backend: str = "builtin",
     lexicon: UserLexicon | None = None,
     given: Sequence[Word] = (),
+    spoken: Collection[str] = (),
 ) -> list[Word]:
     """Return the words of a text with their phones; `TextError` if nothing in it can be spoken.
 
-    `lexicon` (see `openvalle.text.lexicon`) beats what the language says, `given` (see `FrontEnd`) both.
+    `lexicon` (see `openvalle.text.lexicon`) beats what the language says, `given` (see `FrontEnd`) both. `spoken`:
+    other languages, whose words are read as theirs where their script shows them.
     """
     row = find_language(language)
     text = text if given else clear_places(text)
-    words = row.front_end.phonemize(text, backend, lower_keys(lexicon or {}), given)
+    lexicon, waiting = lower_keys(lexicon or {}), deque(given)
+    words: list[Word] = []
+    for code, part in find_spans(text, row.code, spoken):
+        own = [waiting.popleft() for _ in PLACEHOLDER.findall(part)] if given else []
+        words += (row if code == row.code else find_language(code)).front_end.phonemize(part, backend, lexicon, own)
     if not words:
         what = f"nothing in the text {text.strip()[:40]!r} can be spoken" if text.strip() else "the text is empty"
         raise TextError(what, f"write at least one word or number of {row.name}")
     return words
+
+
+def phonemize_part(text: str, language: str, lexicon: UserLexicon) -> list[Word]:
+    """Return the words of what stands in another language inside a text; none if nothing in it can be spoken."""
+    return find_language(language).front_end.phonemize(text, "builtin", lexicon, ())
+
+
+def find_longest(text: str, lexicon: UserLexicon) -> Iterator[str]:
+    """Yield a text whose words are not set apart in parts: the longest words of the lexicon, and what is between."""
+    longest = lexicon.longest if isinstance(lexicon, _Lowered) else max(map(len, lexicon), default=0)
+    at = start = 0
+    while at < len(text) and longest:
+        word = next((text[at : at + size] for size in range(longest, 0, -1) if text[at : at + size] in lexicon), "")
+        if word and not word.isascii():
+            yield from filter(None, (text[start:at], word))
+            start = at + len(word)
+        at += len(word) or 1
+    if text[start:]:
+        yield text[start:]
+
+
+def keep_apart(words: Sequence[Word]) -> list[Word]:
+    """Return the words with a border where the last sound of one is the first of the next: else they were one."""
+    apart = list(words[:1])
+    for word in words[1:]:
+        last = apart[-1]
+        meets = not last.pause and last.phones[-1:] == word.phones[:1] and word.phones[0] not in PHONES
+        apart.append(replace(word, phones=(BORDER, *word.phones)) if meets else word)
+    return apart
 
 
 def read_out(text: str, language: str = ENGLISH) -> str:
@@ -152,6 +202,11 @@ def to_symbols(words: Sequence[Word]) -> tuple[tuple[str, ...], tuple[int, ...]]
 
 class _Lowered(dict[str, Phones]):
     """Pronunciations that can be found in small letters, too."""
+
+    @cached_property
+    def longest(self) -> int:
+        """Signs of the longest word that no blanks set apart, 0 for none."""
+        return max((len(word) for word in self if not word.isascii()), default=0)
 
 
 def lower_keys(lexicon: UserLexicon) -> UserLexicon:

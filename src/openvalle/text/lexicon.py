@@ -14,12 +14,15 @@ from pathlib import Path
 from openvalle.errors import TextError
 from openvalle.hub import assets
 from openvalle.pipes import read_given_text
-from openvalle.text.phones import MISAKI, Phones, is_vowel, read_ipa
+from openvalle.text.phones import MISAKI, Phones, UnknownSound, is_vowel, read_ipa
+from openvalle.text.written import read_written
 from openvalle.types import PHONES, VOWELS
 
 
 def read_lexicon(path: str | Path) -> dict[str, Phones]:
     """Return word -> phones from a TSV file; blank lines and lines that begin with # are skipped.
+
+    Phones are ARPAbet, pinyin, kana or symbols of the inventory (`openvalle.text.written`).
 
     `TextError` names the file, the line and what is wrong with it.
     """
@@ -36,6 +39,8 @@ def read_lexicon(path: str | Path) -> dict[str, Phones]:
 def _entry(line: str, place: str) -> tuple[str, Phones]:
     word, tab, transcription = line.partition("\t")
     word, phones = word.strip(), tuple(transcription.upper().split())
+    if tab and word and (other := _read_other(transcription, place)):
+        return word, other
     if not tab or not word or not phones:
         raise TextError(
             f"{place}: not a word, a tab and its phones", "write for example: openvalle<TAB>OW1 P AH0 N V AE1 L"
@@ -50,6 +55,13 @@ def _entry(line: str, place: str) -> tuple[str, Phones]:
     if not any(is_vowel(phone) for phone in phones) and len(phones) > 4:
         raise TextError(f"{place}: {word!r} has no vowel", "add one, such as AH0")
     return word, phones
+
+
+def _read_other(transcription: str, place: str) -> Phones | None:
+    try:
+        return read_written(transcription)
+    except UnknownSound as error:
+        raise TextError(f"{place}: {error.sign!r} is no syllable of pinyin", "write for example yin2 hang2") from None
 
 
 LONGEST = 64  # letters of a word that is looked up; the longest listed one has fewer

@@ -1,6 +1,6 @@
 """Markup in text: pauses, voices, rates, pronunciations. What is no markup is text; what cannot be honoured is noted.
 
-`[pause:0.8s]`, `[voice:name]`, `[rate:0.9]`, `[lang:en]`, `[word](/IPA/)`, `[word](=respelling)`, `[S1]` for
+`[pause:0.8s]`, `[voice:name]`, `[rate:0.9]`, `[lang:zh]`, `[word](/IPA/)`, `[word](=respelling)`, `[S1]` for
 speakers; `\\[` is a bracket.
 Tags are read into passages, each said in one manner, and so is SSML by `openvalle.text.ssml`.
 """
@@ -18,6 +18,7 @@ from itertools import chain
 from openvalle.errors import TextError, find_choice
 from openvalle.text.language import Word, clear_places, find_language, hold_place
 from openvalle.text.phones import Phones, UnknownSound, read_pronunciation, read_respelling
+from openvalle.text.written import read_written
 
 LONGEST_PAUSE = 60.0  # seconds
 RATES = (0.5, 2.0)
@@ -33,6 +34,7 @@ class Passage:
     rate: float = 1.0
     pause: float | None = None  # seconds of silence after it; None: what its punctuation asks for
     place: str = ""
+    language: str | None = None  # None: that of the text
     given: tuple[Word, ...] = ()  # words with their phones, for which the `PLACEHOLDER`s of the text stand
 
 
@@ -51,6 +53,7 @@ class Builder:
     def __init__(self) -> None:
         self.voice: str | None = None
         self.rate = 1.0
+        self.language: str | None = None
         self.place = ""
         self.lead = 0.0
         self.passages: list[Passage] = []
@@ -83,7 +86,7 @@ class Builder:
         self.text, self.given = [], []
         if text.strip():
             where = self.place if self.voice else ""
-            self.passages.append(Passage(text, self.voice, self.rate, None, where, given))
+            self.passages.append(Passage(text, self.voice, self.rate, None, where, self.language, given))
         self.place = place or self.place
 
     def note(self, place: str, what: str) -> None:
@@ -127,23 +130,26 @@ def read_rate(value: str) -> float | None:
 def read_phones(transcription: str, place: str) -> Phones:
     """Return the phones of a transcription; `TextError` names the sign that stands for no sound."""
     try:
-        phones = read_pronunciation(transcription)
+        phones = read_written(transcription) or read_pronunciation(transcription)
     except UnknownSound as error:
         raise TextError(
             f"{place}: {error.sign!r} in /{transcription}/ stands for no English sound",
-            "use IPA or ARPAbet, for example /f\u0259\u02c8ni\u02d0mz/ or /F AH0 N IY1 M Z/",
+            "use IPA, ARPAbet, pinyin or kana, for example /f\u0259\u02c8ni\u02d0mz/ or /F AH0 N IY1 M Z/",
         ) from None
     if not phones:
         raise TextError(f"{place}: /{transcription}/ holds no sound", "write the pronunciation between the slashes")
     return phones
 
 
-def note_language(builder: Builder, name: str, place: str) -> None:
-    """Note a language that cannot be spoken."""
+def change_language(builder: Builder, name: str, place: str) -> None:
+    """Go on in another language, or with no name in the text's own; one that cannot be read is noted."""
     try:
-        find_language(name)
+        code = find_language(name).code if name else None
     except TextError as error:
-        builder.note(place, f"{error.what}: it is read as English")
+        builder.note(place, f"{error.what}: its words are read as those around them")
+        return
+    builder.turn()
+    builder.language = code
 
 
 NAMES = ("pause", "voice", "rate", "lang")
@@ -272,7 +278,7 @@ def _set(builder: Builder, found: re.Match[str], place: str) -> None:
         builder.turn(place)
         builder.voice = value or None
     elif name == "lang":
-        note_language(builder, value, place)
+        change_language(builder, value, place)
     else:
         builder.note(place, f"{found.group()} is not known: it is left out")
 

@@ -20,9 +20,18 @@ from openvalle.types import ENGLISH
 PARAGRAPH, SENTENCE, CLAUSE, NONE = 0.7, 0.4, 0.2, 0.0
 _OPENING = r"\"'(\[\u2018\u201c\u00ab"
 _CLOSING = r"\"')\]\u2019\u201d\u00bb"
-CLOSERS = "\"')]\u2019\u201d\u00bb"
+_ENDS = "\u3002\uff01\uff1f\uff61"  # of sentences whose words no blanks set apart
+_CLOSING_WIDE = "\u300d\u300f\uff09\u3011\u3009\u300b\u2019\u201d"
+_COMMAS = "\uff0c\u3001\uff1b\uff1a\uff64"
+_WIDE = "\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"  # signs that say as much as three
+CLOSERS = "\"')]\u2019\u201d\u00bb\u300d\u300f\uff09\u3011\u3009\u300b"
 # Every pattern here is read in time linear in the text: where one begins, no other part of it can begin again.
-_SENTENCE = re.compile(rf"(?<=[.!?\u2026\u3002])[{_CLOSING}]*\s+(?=[{_OPENING}]*[^\Wa-z_{SMALL}]|[{_OPENING}]+\w)")
+_SENTENCE = re.compile(
+    rf"(?<=[.!?\u2026\u3002])[{_CLOSING}]*\s+(?=[{_OPENING}]*[^\Wa-z_{SMALL}]|[{_OPENING}]+\w)"
+    rf"|(?<=[{_ENDS}])[{_CLOSING_WIDE}]*\s*(?=[^\s{_ENDS}{_CLOSING_WIDE}{_COMMAS}])"
+)
+_WIDE_CLAUSE = re.compile(rf"(?<=[{_COMMAS}])(?=[^\s{_COMMAS}])")
+_WIDE_SIGN = re.compile(f"[{_WIDE}]")
 _CLAUSE_BEGINS = re.compile(r"\s+[-\u2014\u2013(]\s?\w")
 _SPACE = re.compile(r"\s+")
 _SENTENCE_OR_LINE = re.compile(rf"{_SENTENCE.pattern}|\n\s*")
@@ -209,7 +218,14 @@ def _clauses(text: str) -> list[str]:
         if ends_here or _CLAUSE_BEGINS.match(text, space.start()):
             ends.append(space.start())
         start = space.end()
+    if not text.isascii():
+        ends = sorted({*ends, *(found.start() for found in _WIDE_CLAUSE.finditer(text))})
     return _cut(text, ends)
+
+
+def measure(text: str) -> int:
+    """Return how long a text is, in letters of an alphabet: a sign of Chinese or Japanese says as much as three."""
+    return len(text) if text.isascii() else len(text) + 2 * len(_WIDE_SIGN.findall(text))
 
 
 def _cut(text: str, ends: Iterable[int]) -> list[str]:
@@ -225,10 +241,12 @@ def _pack(pieces: Iterable[Chunk], budget: int) -> list[Chunk]:
     """Join neighbours while they fit; what is too long alone is cut at the next weaker boundary."""
     packed: list[Chunk] = []
     for piece in pieces:
-        if len(piece.text) > budget:
+        size = measure(piece.text)
+        if size > budget and len(piece.text) > 1:
             packed += _pack(_weaker(piece, budget), budget)
-        elif packed and len(packed[-1].text) + 1 + len(piece.text) <= budget:
-            blank = "" if packed[-1].text.endswith(LINE) else " "
+        elif packed and measure(packed[-1].text) + 1 + size <= budget:
+            last = packed[-1].text[-1:]
+            blank = "" if last == LINE or _WIDE_SIGN.match(last) else " "
             packed[-1] = Chunk(f"{packed[-1].text}{blank}{piece.text}", piece.pause)
         else:
             packed.append(piece)
@@ -243,5 +261,6 @@ def _weaker(piece: Chunk, budget: int) -> list[Chunk]:
     elif " " in piece.text:
         parts, pause = piece.text.split(), NONE
     else:
-        parts, pause = [piece.text[start : start + budget] for start in range(0, len(piece.text), budget)], NONE
+        run = max(1, budget * len(piece.text) // measure(piece.text))
+        parts, pause = [piece.text[start : start + run] for start in range(0, len(piece.text), run)], NONE
     return [*(Chunk(part, pause) for part in parts[:-1]), Chunk(parts[-1], piece.pause)]

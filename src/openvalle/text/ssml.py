@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from openvalle.errors import TextError
-from openvalle.text.markup import RATES, Builder, Marked, note_language, read_phones, read_rate, read_seconds
+from openvalle.text.markup import RATES, Builder, Marked, change_language, read_phones, read_rate, read_seconds
 from openvalle.text.sentences import PARAGRAPH, SENTENCE
 
 DEEPEST = 50  # elements inside each other
@@ -23,6 +23,7 @@ AS_WRITTEN = ("cardinal", "number", "date", "time", "currency", "unit", "fractio
 HIDDEN = ("desc", "metadata", "meta", "lexicon")  # their content is not for the listener
 _RELATIVE = re.compile(r"([+-]\d+(?:\.\d+)?)%")
 PLAIN = ("speak", "p", "s", "break", "phoneme", "sub", "say-as", "prosody", "voice", "lang")
+SPEAKING = ("speak", "p", "s", "voice", "lang")  # may say in which language their words are
 
 
 @dataclass
@@ -32,6 +33,7 @@ class _Element:
     name: str
     voice: str | None
     rate: float
+    language: str | None
     is_hidden: bool
     ending: str = ""  # what `say-as` makes of the words
     written: list[str] = field(default_factory=list)  # the words, while something else is said for them
@@ -86,9 +88,11 @@ class _Reader:
         if len(self.open) >= DEEPEST:
             raise TextError(f"SSML, {self.place}: elements are nested more than {DEEPEST} deep", "nest them less")
         is_hidden = name in HIDDEN or (bool(self.open) and self.open[-1].is_hidden)
-        self.open.append(_Element(name, self.builder.voice, self.builder.rate, is_hidden))
+        self.open.append(_Element(name, self.builder.voice, self.builder.rate, self.builder.language, is_hidden))
         if is_hidden:
             return
+        if attributes.get("xml:lang") and name in SPEAKING:
+            change_language(self.builder, attributes["xml:lang"], self.place)
         if name not in PLAIN:
             self.builder.note(self.place, f"<{tag}> cannot be honoured: only its words are spoken")
         elif name in ("p", "s"):
@@ -100,7 +104,7 @@ class _Reader:
         elif name == "voice":
             self._voice(attributes)
         elif name == "lang":
-            note_language(self.builder, attributes.get("xml:lang", ""), self.place)
+            pass  # its xml:lang says it all
         elif name != "speak":
             self._replacement(name, attributes)
 
@@ -118,6 +122,9 @@ class _Reader:
         elif element.name in ("prosody", "voice"):
             builder.turn()
             builder.voice, builder.rate = element.voice, element.rate
+        if element.name in SPEAKING and builder.language != element.language:
+            builder.turn()
+            builder.language = element.language
 
     def _words(self, text: str) -> None:
         if self.open[-1].is_hidden:
