@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from openvalle.errors import import_extra
-from openvalle.text.kana import count_morae, read_morae, split_morae
+from openvalle.text.kana import LENGTH, STOP, count_morae, read_morae, split_morae
 from openvalle.text.language import PLACEHOLDER, UserLexicon, Word, find_longest, keep_apart, phonemize_part
 from openvalle.text.phones import BORDER
 from openvalle.text.spans import HAN, KANA
@@ -42,7 +42,7 @@ _RULES: tuple[tuple[re.Pattern[str], Any], ...] = (
     (re.compile(r"(?<![\d-])(0\d{1,4})-(\d{1,4})-(\d{3,4})(?![\d-])"), lambda match: "の".join(match.groups())),
     (re.compile(r"(?<=\d)\s*[〜～~]\s*(?=\d)"), "から"),
     (re.compile(r"(?<=\d)\s*-\s*(?=\d+[時日月年人個本枚分歳回円度])"), "から"),
-    (re.compile(r"(?<![\w.])[-−](?=\d)"), "マイナス"),
+    (re.compile(r"(?<![0-9A-Za-z.])[-−](?=\d)"), "マイナス"),
     (re.compile(r"(?<=\d)\s*[°℃](?:C)?"), "度"),
     (re.compile(r"&|＆"), "アンド"),
     (re.compile(r"(?<=\d)\s*[×x]\s*(?=\d)"), "かける"),
@@ -144,11 +144,17 @@ def _narrow(text: str) -> str:
 
 def _read_japanese(text: str, follows: bool) -> list[Word]:
     words: list[Word] = []
-    for token in _look_up(text) if text.strip() else ():
+    tokens = _look_up(text) if text.strip() else []
+    is_stopped = False  # the word before ends with a stop that doubles the consonant of this one
+    for index, token in enumerate(tokens):
         if token.is_sign:
             words = _mark_pause(words, token.text[:1])
             continue
-        phones = read_morae(split_morae(token.kana), token.accent, token.before)
+        morae, before = split_morae(token.kana), token.before
+        if is_stopped:
+            morae, before = [STOP, *morae], before - 1
+        is_stopped = morae[-1:] == [STOP] and tokens[index + 1 : index + 2] != [] and tokens[index + 1].before > 0
+        phones = read_morae(morae[:-1] if is_stopped else morae, token.accent, before)
         if not phones:
             log.warning("left out what cannot be spoken: %s", token.text)
             continue
@@ -164,6 +170,12 @@ def _look_up(text: str) -> list[_Token]:
     openjtalk = import_extra("pyopenjtalk", "pyopenjtalk-plus (readings and accents of Japanese)", "ja")
     for word in openjtalk.run_frontend(text):
         kana = word["pron"]
+        if kana.startswith(LENGTH) and tokens and not tokens[-1].is_sign:  # う, which makes the word before longer
+            tokens[-1] = replace(
+                tokens[-1], text=tokens[-1].text + _narrow(word["string"]), kana=tokens[-1].kana + kana
+            )
+            before += count_morae(kana)
+            continue
         is_sign = word["pos"] == "記号" or not count_morae(kana)
         if word["chain_flag"] != 1 or is_sign:
             accent, before = word["acc"], 0

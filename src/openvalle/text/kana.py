@@ -7,7 +7,7 @@ consonant after it (`ː k`), or at an end a stop in the throat; ン is `ɴ`; ’
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from openvalle.text.phones import FALL, LONG, RISE, Phones
 
@@ -82,21 +82,27 @@ def read_morae(morae: Sequence[str], accent: int | None = None, before: int = 0)
     pitch rises on the second mora but where it falls after the first (`↑`); the mora before the fall has `↓`. A mark
     stands before its vowel.
     """
+    return _read([(mora, _marks(number, accent)) for number, mora in enumerate(morae, before + 1)])
+
+
+def _read(morae: Iterable[tuple[str, list[str]]]) -> Phones:
+    """Return the phones of morae with the marks of each."""
     sounds: list[tuple[list[str], list[str], str]] = []  # what stands before a vowel, its marks, and it or ɴ
     is_double = False
-    for number, mora in enumerate(morae, before + 1):
-        marks, kana = _marks(number, accent), mora.rstrip(VOICELESS)
+    held: list[str] = []  # marks of a stop: the vowel after it takes them
+    for mora, marks in morae:
+        kana = mora.rstrip(VOICELESS)
         *consonants, last = MORAE.get(kana, ("",))
         if kana == STOP:
-            is_double = True
+            is_double, held = True, marks
         elif kana == LENGTH or (not consonants and sounds and last == sounds[-1][2] in VOWELS and not is_double):
             if sounds:
                 sounds[-1][1].extend(marks if LONG in sounds[-1][1] else [*marks, LONG])
         else:
             first = ([LONG] if consonants else ["ʔ"]) if is_double else []
             last = DEVOICED.get(last, last) if mora != kana else last
-            sounds.append(([*first, *consonants], marks, last))
-            is_double = False
+            sounds.append(([*first, *consonants], [*held, *marks], last))
+            is_double, held = False, []
     phones = tuple(phone for consonants, marks, last in sounds for phone in (*consonants, *marks, last))
     return (*phones, "ʔ") if is_double else phones
 
@@ -112,15 +118,13 @@ def read_kana(text: str) -> Phones:
 
     An arrow stands before the mora on which the pitch rises (↑), or after which it falls (↓): ↓ハシ, ハ↑シ.
     """
-    phones: list[str] = []
+    morae: list[tuple[str, list[str]]] = []
     arrows: list[str] = []
-    for part in re.findall(f"[{RISE}{FALL}]|[^{RISE}{FALL}]+", text):
+    for part in re.findall(f"[{RISE}{FALL}]|[^{RISE}{FALL}]+", text.replace("'", VOICELESS)):
         if part in (RISE, FALL):
             arrows.append(part)
             continue
-        own = list(read_morae(split_morae(part)))
-        vowel = next((place for place, phone in enumerate(own) if phone in (*VOWELS, "ɴ")), len(own))
-        before = vowel - (own[vowel - 1 : vowel] == [LONG])
-        phones += [*own[:before], *arrows, *own[before:]]
-        arrows = []
-    return tuple(phones)
+        for mora in split_morae(part):
+            morae.append((mora, arrows))
+            arrows = []
+    return _read(morae)

@@ -155,7 +155,10 @@ def phonemize(
 
 def phonemize_part(text: str, language: str, lexicon: UserLexicon) -> list[Word]:
     """Return the words of what stands in another language inside a text; none if nothing in it can be spoken."""
-    return find_language(language).front_end.phonemize(text, "builtin", lexicon, ())
+    if language == ENGLISH and len(text) == 1:  # a letter, no article
+        text = f"{text.upper()}."
+    words = find_language(language).front_end.phonemize(text, "builtin", lexicon, ())
+    return [*words[:-1], *(replace(word, pause=False) for word in words[-1:])]
 
 
 def find_longest(text: str, lexicon: UserLexicon) -> Iterator[str]:

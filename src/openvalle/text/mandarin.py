@@ -20,7 +20,7 @@ from typing import Any
 from openvalle.errors import import_extra
 from openvalle.text.language import PLACEHOLDER, UserLexicon, Word, find_longest, keep_apart, phonemize_part
 from openvalle.text.pinyin import apply_sandhi, join_syllables
-from openvalle.text.polyphones import ALONE, MENDED, WHOLE
+from openvalle.text.polyphones import ALONE, MENDED, NEUTRAL, WHOLE
 from openvalle.text.spans import HAN
 from openvalle.types import ENGLISH
 
@@ -44,6 +44,9 @@ _SPELLED = re.compile(
 )
 _FIGURES = dict(zip("0123456789- ", [*"零幺二三四五六七八九", "", ""], strict=True))
 _HELD = "\ue000\ue001"  # stand for what is no number
+_COUNTED = re.compile(
+    "([零一二三四五六七八九十百千万两几]{2,})([只行种重])"
+)  # words of which the last sign has many readings
 _RANGE = re.compile(r"(?<=\d)\s*[~～]\s*(?=\d)")
 _MONEY = re.compile(r"[¥￥]\s*(?P<sum>\d[\d,]*(?:\.\d+)?)\s*元?")
 
@@ -121,6 +124,8 @@ def _segment(run: str, lexicon: UserLexicon) -> Iterator[str]:
         for word in _cutter().cut(part, HMM=False):
             if word == "儿" and held:
                 held[-1] += word
+            elif counted := _COUNTED.fullmatch(word):
+                held += counted.groups()
             else:
                 held.append(word)
         yield from held
@@ -163,11 +168,12 @@ def _syllables(words: Sequence[str], index: int) -> list[str]:
     pypinyin = import_extra("pypinyin", "pypinyin (readings of Chinese signs)", "zh")
     style = pypinyin.Style.TONE3
     found = pypinyin.lazy_pinyin(
-        [word], style=style, neutral_tone_with_five=True, v_to_u=True, errors=lambda signs: list("?" * len(signs))
+        word, style=style, neutral_tone_with_five=True, v_to_u=True, errors=lambda signs: list("?" * len(signs))
     )
     if len(found) != len(word):  # a sign of two syllables, such as 瓩
         found = ["?5"] * len(word)
-    return [each if each[-1:] in tuple("12345") else each + "5" for each in found]
+    read = [each if each[-1:] in tuple("12345") else each + "5" for each in found]
+    return [*read[:-1], read[-1][:-1] + "5"] if word in NEUTRAL else read
 
 
 def _normalizer() -> Any:

@@ -123,7 +123,7 @@ def apply_sandhi(words: Sequence[tuple[str, Sequence[str]]]) -> list[list[str]]:
         if sign == "不" and said[at][:-1] == "bu":
             said[at] = "bu" + _tone_of_bu(signs, said, at)
         elif sign == "一" and said[at][:-1] == "yi":
-            said[at] = "yi" + ("1" if at in ends else _tone_of_yi(signs, said, at))
+            said[at] = "yi" + ("1" if at in ends else _tone_of_yi(signs, said, at, at - 1 in starts))
     for start, end in pairwise(starts):
         _raise_thirds(said, start, end)
     for start in starts[1:-1]:
@@ -141,13 +141,20 @@ def _tone_of_bu(signs: str, said: Sequence[str], at: int) -> str:
 _DIGITS = frozenset("零〇一二三四五六七八九十点幺")
 
 
-def _tone_of_yi(signs: str, said: Sequence[str], at: int) -> str:
+def _tone_of_yi(signs: str, said: Sequence[str], at: int, is_second: bool) -> str:
     before, after, second = signs[at - 1] if at else "", signs[at + 1 : at + 2], signs[at + 2 : at + 3]
-    if before and after == before and before not in _DIGITS:  # 看一看
+    if before and after == before and before not in _DIGITS and is_second:  # 看一看
         return "5"
     is_ordinal = before in ("第", "初") or after in ("月", "号") or (before, after) == ("月", "日")
     is_digit = before in _DIGITS or (after in _DIGITS and (after != "点" or second in _DIGITS))
-    if not after or is_ordinal or (before and is_digit) or (after and is_digit):
+    if (
+        not after
+        or is_ordinal
+        or after in "加减乘除等"
+        or before in tuple("加减乘除")
+        or (before and is_digit)
+        or (after and is_digit)
+    ):
         return "1"
     return "2" if said[at + 1][-1] in "45" else "4"
 
