@@ -67,6 +67,13 @@ def note_threads() -> None:
         _noted["threads"] = count
 
 
+def take_threads() -> None:
+    """Let the thread that calls compute on as many as were noted. Without, what it computes could depend on what others
+    did when it began: sums are split among threads, and each split rounds in its own way."""
+    if _noted:
+        sys.modules["torch"].set_num_threads(_noted["threads"])
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one thread, then on as many as before.

@@ -108,6 +108,34 @@ def test_rows_that_come_and_go_change_nothing(kind):
             assert_same(collect(steps[number]), one)
 
 
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="promised where oneDNN sums")
+@EVERY
+def test_what_a_row_is_to_say_next_is_the_same_alone_to_the_bit(kind):
+    """So no draw can fall otherwise, however close to the border of two codes it is."""
+    model = ar_engine(kind)
+    draws = [Draw(prompt(model, n, 3 + n, 6 + 5 * n, 2 + n % 3), OPTIONS, n) for n in range(6)]
+
+    def watch(joining: dict[int, list[int]]) -> dict[int, list[bytes]]:
+        """Return the scores of each draw's steps; `joining`: which of them join at which moment."""
+        decoder, numbers, scores = Decoder(model), {}, {number: [] for number in range(len(draws))}
+        for moment in range(30):
+            coming = joining.get(moment, [])
+            numbers |= zip(decoder.add([draws[number] for number in coming]), coming, strict=True)
+            if decoder.rows:
+                found = decoder.score()
+                for index, row in enumerate(decoder.rows):
+                    own = found.codes[index], [] if found.phonemes is None else found.phonemes[index]
+                    scores[numbers[row]].append(b"".join(np.array(each).tobytes() for each in own))
+                decoder.step()
+        return scores
+
+    together = watch({0: [0, 1], 2: [2], 3: [3, 4], 5: [5]})
+    for number in range(len(draws)):
+        alone = watch({0: [number]})[number]
+        count = min(len(alone), len(together[number]))
+        assert count > 3 and alone[:count] == together[number][:count]
+
+
 @EVERY
 def test_the_stream_is_the_whole(kind):
     model = ar_engine(kind)

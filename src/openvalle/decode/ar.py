@@ -149,9 +149,11 @@ class Decoder:
         keys = [(id(draw.prompt), draw.options.accent) for draw in draws]
         places = {key: keys.index(key) for key in keys}
         firsts = [draws[place] for place in places.values()]
-        accents = [draw.options.accent for draw in firsts]
-        inputs = prepare_inputs(self.engine.config, [draw.prompt for draw in firsts], accents)
-        scores, state = self.engine.prefill(inputs, min(ROOM, max(row.longest for row in rows)))
+        room = min(ROOM, max(row.longest for row in rows))
+        scores, state = self._read(firsts[0], room)
+        for other in firsts[1:]:  # by itself: beside a longer one it would be padded, and rounded otherwise than alone
+            more, others = self._read(other, room)
+            scores, state = scores.join(more), state.join(others)
         if len(firsts) < len(rows):
             origin = np.array([list(places).index(key) for key in keys])
             scores, state = scores.take(origin), state.fork(origin)
@@ -159,6 +161,10 @@ class Decoder:
             scores, state = self.score().join(scores), self._state.join(state)
         self.rows, self._scores, self._state = [*self.rows, *rows], scores, state
         return rows
+
+    def _read(self, draw: Draw, room: int) -> tuple[ARScores, EngineState]:
+        """Return the scores of a row's first step, and its state, with room for so many more."""
+        return self.engine.prefill(prepare_inputs(self.engine.config, [draw.prompt], [draw.options.accent]), room)
 
     def score(self) -> ARScores:
         """Return the scores of each row's next step: the engine takes what the rows said in the last one. Should it

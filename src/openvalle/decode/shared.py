@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from openvalle.decode.ar import ARResult, ARStep, Decoder, Draw, Row, collect
 from openvalle.engines.base import AREngine
 from openvalle.errors import UserError
+from openvalle.parallel import take_threads
 
 
 class Cancelled(UserError):
@@ -125,6 +126,7 @@ class SharedDecoder:
             line.is_gone = True
 
     def _run(self) -> None:
+        take_threads()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._lines or self._is_closed)

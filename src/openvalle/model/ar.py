@@ -34,6 +34,7 @@ from openvalle.model.embeddings import (
     take,
 )
 from openvalle.model.kinds import Alignment, LanguageOn, NormKind, Positions, Prenet, TextAttention
+from openvalle.model.linear import Linear, Packed
 from openvalle.model.nar_inputs import add_history_noise
 from openvalle.model.transformer import KVCache, Mask, PlainNorm, RMSNorm, Transformer
 
@@ -108,21 +109,22 @@ class AR(nn.Module):
         self.text = TextEmbedding(config, end=config.text_eos)
         # A tied table has a row for <EOS>, which is only ever an output.
         self.codes = scaled_embedding(classes if config.tie_output else config.codebook_size, width)
-        self.head = None if config.tie_output else nn.Linear(width, classes, bias=config.head_bias)
+        self.head = None if config.tie_output else Linear(width, classes, bias=config.head_bias)
+        self._tied = Packed()  # else the table as it is laid out for a step
         self.prompts = PromptEmbedding(config) if config.prompt_codebooks else None
         self.scale = math.sqrt(width)
         self.bos = nn.Parameter(torch.randn(width)) if config.use_bos else None
         self.prenet = LinearPrenet(width) if config.audio_prenet == Prenet.LINEAR else None
         self.positions = PositionEmbedding(config)
         self.language = language_embedding(config)
-        self.group_in = nn.Linear(config.group * width, width, bias=False) if config.group > 1 else None
-        self.group_out = nn.Linear(width, config.group * width, bias=False) if config.group > 1 else None
+        self.group_in = Linear(config.group * width, width, bias=False) if config.group > 1 else None
+        self.group_out = Linear(width, config.group * width, bias=False) if config.group > 1 else None
         norm: type[nn.Module] = RMSNorm if config.transformer.norm == NormKind.RMS else PlainNorm
         is_rotary = config.positions == Positions.ROTARY
         self.transformer = Transformer(config.transformer, lambda: norm(width), rotary=is_rotary)
         self.phoneme_head = None
         if config.alignment == Alignment.PHONEME:
-            self.phoneme_head = nn.Linear(width, config.symbols)
+            self.phoneme_head = Linear(width, config.symbols)
 
     @property
     def eos(self) -> int:
@@ -211,7 +213,7 @@ class AR(nn.Module):
     def _logits(self, hidden: Tensor) -> ARLogits:
         grouped = hidden if self.group_out is None else self.group_out(hidden)
         grouped = grouped.unflatten(-1, (self.config.group, self.config.transformer.width))
-        codes = F.linear(grouped, self.codes.weight) if self.head is None else self.head(grouped)
+        codes = self._tied(grouped, self.codes.weight) if self.head is None else self.head(grouped)
         return ARLogits(codes, None if self.phoneme_head is None else self.phoneme_head(hidden))
 
     def _drop(self, x: Tensor) -> Tensor:

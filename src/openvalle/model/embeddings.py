@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from openvalle.errors import ModelError
 from openvalle.model.config import LanguageModelConfig
 from openvalle.model.kinds import LanguageOn, Positions, Prenet
+from openvalle.model.linear import Linear
 
 TEXT_KERNEL = 5  # symbols that the text prenet sees: two on either side
 NARROW = 256  # inner width of `LinearPrenet`
@@ -178,7 +179,7 @@ class LinearPrenet(nn.Sequential):
     """Three linear layers, the inner ones narrow: each position by itself."""
 
     def __init__(self, width: int) -> None:
-        layers = [nn.Linear(width, NARROW), nn.Linear(NARROW, NARROW), nn.Linear(NARROW, width)]
+        layers = [Linear(width, NARROW), Linear(NARROW, NARROW), Linear(NARROW, width)]
         super().__init__(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from openvalle.model.config import TransformerConfig
 from openvalle.model.kinds import Activation
+from openvalle.model.linear import Linear
 
 EPSILON = 1e-5
 SPARE_ROWS, SPARE_ROOM = 4, 256  # by which a cache of keys and values grows at least
@@ -31,6 +32,7 @@ class Mask:
     prefix_lens: Tensor | None = None  # (B,)
     lens: Tensor | None = None  # (B,); None: all rows are full
     longest_prefix: int | None = None  # where it is known; otherwise the device is asked
+    each: Sequence[int] | None = None  # `lens` of rows of which each is attended by itself
 
     def picture(self, length: int) -> Tensor:
         """Return (B or 1, L, L) booleans, [row, query, key]: the whole statement, for pictures and tests."""
@@ -48,9 +50,14 @@ class Mask:
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return the attention's output (B, H, L, D / H).
 
-        With causal attention the padding, being last, is seen by padding only, so no mask is needed; a prefix is
-        attended a second time in full, which costs less than a dense mask over the whole sequence.
+        A masked sum over the longest row has another order than the sum over a row's own length, and rounds otherwise:
+        with `each`, a row gets what it gets alone. With causal attention the padding, being last, is seen by padding
+        only, so no mask is needed; a prefix is attended a second time in full, which costs less than a dense mask over
+        the whole sequence.
         """
+        if self.each is not None:
+            rows = zip(query.split(1), key.split(1), value.split(1), self.each, strict=True)
+            return torch.cat([F.scaled_dot_product_attention(q, k[:, :, :n], v[:, :, :n]) for q, k, v, n in rows])
         if not self.causal:
             seen = None if self.lens is None else _visible(self.lens, key.shape[2])
             return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
@@ -93,13 +100,15 @@ class KVCache:
             return key, value, mask
         assert added == 1, "only an empty cache takes many positions"
         seen = Mask(causal=False)
-        if min(self.lens) == longest:  # the quick way, and that of a row alone
+        if min(self.lens) == longest:
             keys[:, :, longest], values[:, :, longest] = key[:, :, 0], value[:, :, 0]
         else:
             rows = torch.arange(count, device=key.device)
             at = torch.tensor(self.lens, device=key.device)
             keys[rows, :, at], values[rows, :, at] = key[:, :, 0].to(keys.dtype), value[:, :, 0].to(values.dtype)
             seen = Mask(causal=False, lens=at + 1)
+        if count > 1 and key.device.type == "cpu":  # as long as together, and each row as it is alone, to the bit
+            seen = Mask(causal=False, each=[length + 1 for length in self.lens])
         return keys[:, :, : longest + 1].to(key.dtype), values[:, :, : longest + 1].to(value.dtype), seen
 
     def advance(self, added: Sequence[int]) -> None:
@@ -244,8 +253,8 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
 
     def forward(
         self, x: Tensor, mask: Mask, cache: KVCache | None = None, layer: int = 0, turns: Turns | None = None
@@ -269,8 +278,8 @@ class Block(nn.Module):
         self.attention = SelfAttention(config.width, config.heads)
         self.activation = config.activation
         is_gated = config.activation == Activation.GATED_SILU
-        self.up = nn.Linear(config.width, config.feedforward * (2 if is_gated else 1))
-        self.down = nn.Linear(config.feedforward, config.width)
+        self.up = Linear(config.width, config.feedforward * (2 if is_gated else 1))
+        self.down = Linear(config.feedforward, config.width)
         self.dropout = nn.Dropout(config.dropout)
         for linear in (self.attention.qkv, self.attention.out, self.up, self.down):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
