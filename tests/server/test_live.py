@@ -92,6 +92,23 @@ def test_a_sentence_is_heard_before_the_next_one_is_written(served) -> None:
     assert starts == ["And then see."]
 
 
+def test_what_is_flushed_is_spoken_to_its_end_while_the_rest_is_to_come(served) -> None:
+    async def script(socket: ClientConnection):
+        await say(socket, {"type": "input.flush"}, text("See the"), text(" saw"), {"type": "input.flush"})
+        first = []
+        while not first or first[-1]["type"] != "audio.done":
+            message = await socket.recv()
+            first += [] if isinstance(message, bytes) else [json.loads(message)]
+        await say(socket, {"type": "input.flush"}, text("and see."), {"type": "input.flush"}, DONE)
+        return first, await hear(socket)
+
+    first, (rest, _) = talk(served.url, script)
+    texts = [message["sentence_text"] for message in (*first, *rest) if message["type"] == "audio.start"]
+    assert texts == ["See the saw", "and see."]
+    assert [word["word"] for word in first[-1]["words"]] == ["See", "the", "saw"]
+    assert rest[-1]["utterance_index"] == 0
+
+
 def test_utterances_follow_each_other(served) -> None:
     async def script(socket: ClientConnection):
         await say(socket, text("Saw."), DONE, text("See."), DONE)

@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from openvalle.audio import concatenate
@@ -79,6 +79,7 @@ REQUESTS = st.lists(
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(REQUESTS)
+@example([(0, 1, 0, 2, 1.0, 0.7, 0), *((text, 0, 1, 0, 1.0, 1.0, 0) for text in range(4))])  # a draw between two codes
 def test_each_of_many_requests_is_what_it_is_alone(batcher: Batcher, synthesizer, voices, requests) -> None:
     """Mixed texts, voices, seeds, options, streamed and not; the last number is after how many items the client goes
     away, 0: never."""
@@ -284,6 +285,28 @@ def test_a_slow_reader_holds_no_row_and_no_more_than_its_buffer(batcher: Batcher
     until(lambda: batcher.load.rows == 0)
     assert len(made) == 3
     assert len(list(job)) > 3
+
+
+def test_who_waits_for_text_or_for_a_reader_keeps_nobody_from_running(synthesizer: Synthesizer, voices) -> None:
+    gate = Gate()
+    with Batcher(synthesizer, rows=1, jobs=1, waiting=2) as batcher:
+
+        def arriving() -> Iterator[str]:
+            yield "Yes. No"
+            with batcher.aside():
+                assert gate.open.wait(20)
+            yield "."
+
+        writer = batcher.submit(lambda s: s.stream(arriving(), voices[0]))
+        assert batcher.submit(lambda s: ["spoken"]).result() == "spoken"
+        slow = batcher.submit(lambda s: iter("abc"), buffer=1)
+        assert batcher.submit(lambda s: ["spoken, too"]).result() == "spoken, too"
+        assert batcher.load.waiting == 0
+        gate.open.set()
+        alone = join_blocks(list(synthesizer.stream(iter(["Yes. No", "."]), voices[0])))
+        assert join_blocks(list(writer))[0] == alone[0]
+        assert list(slow) == ["a", "b", "c"]
+        until(lambda: batcher.load.running == 0)
 
 
 def test_it_drains_or_breaks_off_when_it_closes(synthesizer: Synthesizer, voices) -> None:

@@ -1,7 +1,8 @@
 """A WebSocket that takes a text in pieces and gives its sound while it is being written.
 
-The client sends JSON: `session.config` (voice, response_format, speed ...), `input.text` (`text`), `input.done` (the
-utterance is complete; another may follow), `input.cancel` (be silent) and `session.close`. The server answers
+The client sends JSON: `session.config` (voice, response_format, speed ...), `input.text` (`text`), `input.flush`
+(what was written so far is complete), `input.done` (the utterance is, too; another may follow), `input.cancel` (be
+silent) and `session.close`. The server answers
 `audio.start` and `audio.done` (with words in time) around the binary frames of each sentence, `session.done` after an
 utterance, and `error`. Its frames, joined, are one file. A sentence is spoken as soon as it is complete,
 but for its last third of a second, which depends on whether another one follows; a text is never changed inside of one.
@@ -26,6 +27,7 @@ from openvalle.server.queue import SEND_SECONDS, ArrivingText
 from openvalle.server.schema import SpeechFields, check_text
 from openvalle.server.speech import Piece, Usage
 from openvalle.synth.batching import Job
+from openvalle.synth.plan import FLUSH
 
 log = logging.getLogger(__name__)
 router = APIRouter()
@@ -83,6 +85,8 @@ class Session:
                 self._take(values.get("text", ""))
             elif kind == "input.done":
                 self._end_text()
+            elif kind == "input.flush":
+                self._flush()
             elif kind == "input.cancel":
                 self.stop()
             elif kind == "session.close":
@@ -138,7 +142,7 @@ class Session:
                 return
             if len(self._utterances) >= MOST_UTTERANCES:
                 raise busy(429, f"{MOST_UTTERANCES} utterances wait already", code="queue_full")
-            self._text = ArrivingText()
+            self._text = ArrivingText(self._server.queue.batcher.aside)
             task = asyncio.create_task(self._speak(self._text, self._fields, self._count))
             self._utterances.add(task)
             task.add_done_callback(self._utterances.discard)
@@ -146,6 +150,11 @@ class Session:
         if self._text.waiting + len(text) > MOST_WAITING:
             raise ApiError(413, f"more than {MOST_WAITING} characters wait to be spoken", "text", "too_large")
         self._text.put(text)
+
+    def _flush(self) -> None:
+        """Let what was written be spoken to its end; the utterance goes on."""
+        if self._text is not None:
+            self._text.put(FLUSH)
 
     def _end_text(self) -> None:
         if self._text is not None:

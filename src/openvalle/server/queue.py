@@ -6,7 +6,7 @@ import asyncio
 import logging
 import queue
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -155,8 +155,10 @@ class JobResponse(Response):
 class ArrivingText:
     """A text that comes in pieces: put in by asyncio, read by a job's thread, which waits for more."""
 
-    def __init__(self) -> None:
+    def __init__(self, aside: Callable[[], AbstractContextManager[None]]) -> None:
+        """`aside`: what a job's thread waits in (`Batcher.aside`)."""
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._aside = aside
         self.waiting = 0  # characters that nobody has read yet
 
     def put(self, text: str) -> None:
@@ -169,6 +171,12 @@ class ArrivingText:
         self._pieces.put(None)
 
     def __iter__(self) -> Iterator[str]:
-        while (piece := self._pieces.get()) is not None:
+        while (piece := self._get()) is not None:
             yield piece
             self.waiting -= len(piece)
+
+    def _get(self) -> str | None:
+        with suppress(queue.Empty):
+            return self._pieces.get_nowait()
+        with self._aside():
+            return self._pieces.get()

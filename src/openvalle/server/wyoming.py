@@ -129,7 +129,7 @@ class Talk:
         if self._text is None:
             if not text.strip():
                 return
-            self._text = ArrivingText()
+            self._text = ArrivingText(self._server.queue.batcher.aside)
             await self._start(fields, self._text)
         if self._text.waiting + len(text) > MOST_WAITING:
             raise ApiError(413, f"more than {MOST_WAITING} characters wait to be spoken", "text", "too_large")

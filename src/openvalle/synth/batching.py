@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from openvalle.decode.ar import ARResult, ARStep, Draw
 from openvalle.decode.shared import Caller, Cancelled, SharedDecoder
 from openvalle.errors import UserError
+from openvalle.parallel import take_threads
 from openvalle.synth.generate import SpeechGenerator
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 USUAL_SECONDS = 2.0  # that a job takes, as long as none has ended
+MOST_ASIDE = 256  # jobs that wait for somebody outside and keep nobody from running: each has a thread
 
 
 class QueueFull(UserError):
@@ -87,6 +89,7 @@ class Batcher:
         self._jobs: set[Job] = set()  # running
         self._ready: SimpleQueue[Job | None] = SimpleQueue()  # of them those that no thread has taken yet
         self._threads = 0
+        self._aside = 0  # of the jobs those that wait for somebody outside
         self._waiting: deque[Job] = deque()
         self._counts = {"served": 0, "failed": 0, "cancelled": 0}
         self._seconds = USUAL_SECONDS  # that a job takes, of late
@@ -102,7 +105,7 @@ class Batcher:
     def load(self) -> Load:
         """How busy it is."""
         with self._changed:
-            return Load(self._decoder.busy, len(self._jobs), len(self._waiting), **self._counts)
+            return Load(self._decoder.busy, self._running_jobs, len(self._waiting), **self._counts)
 
     def submit(self, work: Callable[[Synthesizer], Iterable[T]], buffer: int = 64) -> Job[T]:
         """Return the job that runs `work` with the shared synthesizer, in a thread, as soon as it is its turn.
@@ -110,11 +113,11 @@ class Batcher:
         What the work yields comes out of the job; when `buffer` items wait to be read, the work waits, too. Raises
         `QueueFull`, or `Closed` after `close`; what the work raises comes out of the job.
         """
-        job = Job(work, buffer, self._withdraw)
+        job = Job(work, buffer, self._withdraw, self.aside)
         with self._changed:
             if self._is_closed:
                 raise Closed
-            if len(self._jobs) < self.jobs:
+            if self._running_jobs < self.jobs:
                 self._start(job)
             elif len(self._waiting) < self.most_waiting:
                 self._waiting.append(job)
@@ -137,6 +140,28 @@ class Batcher:
         self._decoder.close()
         return is_over
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """The job of the thread that calls waits for somebody outside, for the rest of its text or for a reader to take
+        what is made: another one may run meanwhile. Afterwards it goes on at once."""
+        with self._changed:
+            is_aside = self._aside < MOST_ASIDE
+            self._aside += is_aside
+            self._start_waiting()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._aside -= is_aside
+
+    @property
+    def _running_jobs(self) -> int:
+        return len(self._jobs) - self._aside
+
+    def _start_waiting(self) -> None:
+        while self._waiting and self._running_jobs < self.jobs:
+            self._start(self._waiting.popleft())
+
     def _start(self, job: Job) -> None:
         """Give a job to a thread. Threads stay: what libraries keep for each would add up."""
         if self._threads == len(self._jobs):
@@ -146,6 +171,7 @@ class Batcher:
         self._ready.put(job)
 
     def _work(self) -> None:
+        take_threads()
         while self._run_next():
             pass
 
@@ -161,8 +187,7 @@ class Batcher:
             self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
             self._count(job)
             self._jobs.remove(job)
-            if self._waiting:
-                self._start(self._waiting.popleft())
+            self._start_waiting()
             self._changed.notify_all()
         return True
 
@@ -184,9 +209,13 @@ class Job(Generic[T]):
     """Something to be spoken, and what has come of it so far. One reader, who iterates with `for` or `async for`."""
 
     def __init__(
-        self, work: Callable[[Synthesizer], Iterable[T]], buffer: int, withdraw: Callable[[Job], None]
+        self,
+        work: Callable[[Synthesizer], Iterable[T]],
+        buffer: int,
+        withdraw: Callable[[Job], None],
+        aside: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._work, self._buffer, self._withdraw = work, buffer, withdraw
+        self._work, self._buffer, self._withdraw, self._aside = work, buffer, withdraw, aside
         self._changed = threading.Condition()
         self._items: deque[T] = deque()
         self._wake: Callable[[], object] | None = None  # of a reader in an event loop
@@ -253,7 +282,8 @@ class Job(Generic[T]):
             self._notify()
 
     def _give(self, item: T) -> None:
-        with self._changed:
+        is_full = len(self._items) >= self._buffer  # nobody else adds any
+        with self._aside() if is_full else nullcontext(), self._changed:
             self._changed.wait_for(lambda: self._is_cancelled or len(self._items) < self._buffer)
             self._check()
             self._items.append(item)

@@ -120,6 +120,7 @@ def pause_after(text: str) -> float:
     return CLAUSE if end and end in ",;:\u2014\u2013\uff0c\u3001\uff1b\uff1a" else NONE
 
 
+FLUSH = "\x17"  # a piece of a text that arrives: what came before it is complete, and is spoken to its end at once
 MAX_CHARACTERS = 200  # about 13 s of speech, as long as what the models were trained on
 
 
@@ -135,6 +136,7 @@ class Sentence:
     voice: str | None = None  # the name of another voice than the text's
     rate: float = 1.0  # of speaking; 2 is twice as fast
     language: str = ENGLISH
+    is_flushed: bool = False  # it is given to its end before anybody knows whether another one follows
 
     @property
     def phones(self) -> int:
@@ -156,29 +158,63 @@ def split_sentences(
     """Yield the sentences of a text one after the other; `TextError` if nothing in it can be spoken.
 
     Long sentences are cut, short ones joined. Of a text that arrives in pieces each sentence comes by itself, as soon
-    as it is complete. `lexicon`: pronunciations that come before all others; `given`: words that come with their
-    phones (see `FrontEnd`); `as_one`: the whole text is one sentence.
+    as it is complete, or when a piece is `FLUSH`. `lexicon`: pronunciations that come before all others; `given`: words
+    that come with their phones (see `FrontEnd`); `as_one`: the whole text is one sentence.
     """
     is_empty, lexicon = True, lower_keys(lexicon or {})
-    if not isinstance(text, str):
-        text = Arriving(text)
-        given = text.given
-    waiting = given if isinstance(given, deque) else deque(given)
-    if as_one:
-        whole = text if isinstance(text, str) else "".join(text)
-        chunks: Iterable[Chunk] = [Chunk(unwrap(whole), NONE)]
+    if as_one and not isinstance(text, str):
+        text = Arriving(piece for piece in text if piece != FLUSH)
+        whole, given = "".join(text), text.given
+        parts: Iterable[tuple[Iterable[Chunk], Sequence[Word]]] = [([Chunk(unwrap(whole), NONE)], given)]
+    elif isinstance(text, str):
+        parts = [([Chunk(unwrap(text), NONE)] if as_one else split(text, MAX_CHARACTERS), given)]
     else:
-        chunks = split(text, MAX_CHARACTERS) if isinstance(text, str) else split_arriving(text, MAX_CHARACTERS)
-    for chunk in chunks:
-        own = [waiting.popleft() for _ in PLACEHOLDER.findall(chunk.text)]
-        try:
-            words = add_breaths(phonemize(chunk.text, lexicon=lexicon, given=own))
-        except TextError:  # signs that turned out to be silent, between chunks that are not
-            continue
-        is_empty = False
-        yield build_sentence(fill_in(chunk.text, own), words, chunk.pause)
+        parts = _split_flushed(text)
+    for chunks, words_given in parts:
+        waiting = words_given if isinstance(words_given, deque) else deque(words_given)
+        for chunk in chunks:
+            own = [waiting.popleft() for _ in PLACEHOLDER.findall(chunk.text)]
+            try:
+                words = add_breaths(phonemize(chunk.text, lexicon=lexicon, given=own))
+            except TextError:  # signs that turned out to be silent, between chunks that are not
+                continue
+            is_empty = False
+            sentence = build_sentence(fill_in(chunk.text, own), words, chunk.pause)
+            yield replace(sentence, is_flushed=True) if isinstance(chunk, FlushedChunk) else sentence
     if is_empty:
         raise TextError("the text holds nothing that can be spoken", "write at least one word")
+
+
+class FlushedChunk(Chunk):
+    """The last chunk before a `FLUSH`."""
+
+
+def _split_flushed(text: Iterable[str]) -> Iterator[tuple[Iterator[Chunk], deque[Word]]]:
+    """Yield the chunks of each part of a text between `FLUSH`es while it arrives, and the words that it gives."""
+    pieces, is_over = iter(text), False
+
+    def read_part() -> Iterator[str]:
+        nonlocal is_over
+        for piece in pieces:
+            if piece == FLUSH:
+                return
+            yield piece
+        is_over = True
+
+    def split_part(part: Arriving) -> Iterator[Chunk]:
+        held: Chunk | None = None
+        for chunk in split_arriving(part, MAX_CHARACTERS):
+            if held is not None:
+                yield held
+            held = chunk if chunk.pause == NONE else None  # as the last one has it
+            if held is None:
+                yield chunk
+        if held is not None:
+            yield held if is_over else FlushedChunk(held.text, SENTENCE)
+
+    while not is_over:
+        part = Arriving(read_part())
+        yield split_part(part), part.given
 
 
 def scale_pauses(sentences: Iterable[Sentence], speed: float) -> Iterator[Sentence]:

@@ -61,13 +61,15 @@ def stream_blocks(
                     given.append(samples)
                     start += len(samples)
         assert speech is not None
-        segment = next(segments, None)  # may have to wait for its text
-        rest = trimmer.flush(is_last=segment is None)
+        is_flushed = sentence.is_flushed
+        following = None if is_flushed else next(segments, None)  # may have to wait for its text
+        rest = trimmer.flush(is_last=following is None and not is_flushed)
         given.append(rest if mark is None else np.concatenate([mark.push(rest), mark.flush()]))
         whole = replace(speech.with_samples(np.concatenate(given), trimmer.shift), provenance=provenance)
         yield StreamBlock(Audio(given[-1], rate), start / rate, number, sentence.text, whole)
         start, lead = start + len(given[-1]), sentence.pause
         release_memory()
+        segment = next(segments, None) if is_flushed else following
 
 
 def pad_blocks(blocks: Iterator[StreamBlock], lead: float, tail: float, rate: int) -> Iterator[StreamBlock]:
