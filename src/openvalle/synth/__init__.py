@@ -1,3 +1,4 @@
-from openvalle.parallel import wait_asleep
+from openvalle.parallel import keep_few_plans, wait_asleep
 
 wait_asleep()  # here, before anything of this room loads torch
+keep_few_plans()
