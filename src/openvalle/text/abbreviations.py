@@ -43,8 +43,9 @@ FIGURES = {  # only where a number or a letter of its own follows
     "no": "number", "nos": "numbers", "vol": "volume", "vols": "volumes", "fig": "figure", "figs": "figures",
     "p": "page", "pp": "pages", "ch": "chapter", "chap": "chapter", "sec": "section", "eq": "equation",
     "art": "article", "para": "paragraph", "apt": "apartment", "ste": "suite", "rm": "room", "pt": "part",
-    "ex": "example",
+    "ex": "example", "ext": "extension", "fl": "floor",
 }
+_LIVES = {"c": "circa", "b": "born", "d": "died", "r": "reigned", "fl": "flourished"}  # in small letters, with a year
 _LETTERED = ("vol", "fig", "figs", "ch", "chap", "sec", "eq", "art", "apt", "ste", "rm", "ex")  # Fig. A, Vol. II
 SLASHED = {"w/o": "without", "w/": "with", "c/o": "care of", "b/c": "because", "n/a": "not applicable"}
 _STARTERS = word_set(  # words that begin a sentence rather than go on with a name
@@ -82,6 +83,7 @@ _AMBIGUOUS = {word.lower() for table in (TITLES, NAMES, STREETS, WORDS, FIGURES)
     "ss",
     "v",
     "ph.d",
+    *_LIVES,
 }
 _BIG = rf"[A-Z{CAPITAL}]"
 _NEXT = re.compile(rf"[\"')\]\u2019\u201d]{{0,8}}(\s+)[\"'(\[\u2018\u201c]{{0,8}}([{CAPITAL}\w]{{0,40}})")
@@ -135,6 +137,8 @@ def goes_on(text: str, start: int, end: int, is_whole: bool = True) -> bool | No
     if lower in ("dr", "st"):
         is_road = _is_road(text, end - len(word) - 1, after)
         return not (is_road and ends_sentence(text, end, True))
+    if word in _LIVES and len(after) in (3, 4) and after.isdecimal():
+        return True
     is_lettered = lower in _LETTERED and re.fullmatch("[IVXLC]+|[A-Z]", after)
     if lower in FIGURES and (after[:1].isdecimal() or is_lettered):
         return True
@@ -219,7 +223,8 @@ def _word(match: re.Match[str]) -> str:
     if lower in _ONLY_BEFORE_FIGURES and not re.match(r"\s*\d", match.string[match.end() : match.end() + 4]):
         return match[0]
     table = WORDS if lower in WORDS else NAMES
-    return _match_case(word, table) + _stop(match, lower == "etc" or lower in WORDS)
+    stop = "" if lower in _IN_THE_MIDDLE else _stop(match, lower == "etc" or lower in WORDS)
+    return _match_case(word, table) + stop
 
 
 def _before_figures(match: re.Match[str]) -> str:
@@ -272,6 +277,12 @@ RULES = (
         _title,
     ),
     Rule("street", re.compile(rf"\b(?P<street>{_list(STREETS)})\b\.?(?!['\w-])"), _street),
+    Rule(
+        "abbreviation before a year",
+        re.compile(r"(?<![\w.'])(c|b|d|r|fl)\. ?(?=1[0-9]\d\d\b|20\d\d\b|[4-9]\d\d\b(?! ?[a-z]))(?!\d+[.,:]\d)"),
+        lambda match: f"{_LIVES[match[1]]} ",
+        figures=True,
+    ),
     Rule(
         "abbreviation before a figure",
         re.compile(

@@ -190,8 +190,13 @@ def _ratio(match: re.Match[str]) -> str:
 
 
 def _weekday(match: re.Match[str]) -> str:
-    first = _DAYS[match["first"]]
-    return f"{first} to {_DAYS[match['last']]}" if match["last"] else first
+    from openvalle.text.abbreviations import ends_sentence
+
+    first = _DAYS.get(match["first"], match["first"])
+    if not match["last"]:
+        return first
+    stop = "." if match[0].endswith(".") and ends_sentence(match.string, match.end(), True) else ""
+    return f"{first} to {_DAYS[match['last']]}{stop}"
 
 
 def _to(match: re.Match[str]) -> str:
@@ -201,10 +206,11 @@ def _to(match: re.Match[str]) -> str:
 
 _BEFORE_TO = re.compile(rf"(?:{_MONTH} {_ORDINAL}|{_ORDINAL} {_MONTH})(?:,? \d{{4}})?\Z")
 _WEEKDAY = "|".join(sorted(_DAYS, key=len, reverse=True))
+_FULL = "|".join(dict.fromkeys(_DAYS.values()))
 RULES = (
     Rule(
         "day of the week",
-        re.compile(rf"\b(?P<first>{_WEEKDAY})\b\.?{_TO}(?P<last>{_WEEKDAY})\b\.?"),
+        re.compile(rf"\b(?P<first>{_WEEKDAY}|{_FULL})\b\.?{_TO}(?P<last>{_WEEKDAY})\b\.?"),
         _weekday,
     ),
     Rule(
@@ -217,7 +223,11 @@ RULES = (
         _weekday,
         figures=True,
     ),
-    Rule("range of dates", re.compile(rf"(?<=\d|[a-z])\s?-\s?(?=(?:{_MONTH}) {_DAY}\b|{_ORDINAL} {_MONTH})"), _to),
+    Rule(
+        "range of dates",
+        re.compile(rf"(?<=\d|[a-z])(?:\s?-\s?|\s{{2}}-\s{{2}})(?=(?:{_MONTH}) {_DAY}\b|{_ORDINAL} {_MONTH})"),
+        _to,
+    ),
     Rule("date", _DATE, _date),
     Rule(
         "month",

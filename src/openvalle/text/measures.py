@@ -93,7 +93,7 @@ _AFTER_SLASH = {  # what else stands after "per"
 }
 _PLURALS = {"foot": "feet", "inch": "inches"}
 _UNCHANGED = ("hertz", "kilohertz", "megahertz", "gigahertz", "terahertz", "horsepower", "kelvin", "lux", "dozen")
-_NOT_NOUNS = word_set(  # words after a quantity that it does not describe
+NOT_NOUNS = word_set(  # words after a quantity that it does not describe
     """of in for to from and or a an the per each off more less at on as was is are were be been by with worth
     but if when last this today now before after than that which who i he she it we they you not so then there
     here ago away apart back down up out over under until till while because had has have will would can could
@@ -103,12 +103,12 @@ _NOT_NOUNS = word_set(  # words after a quantity that it does not describe
     through within without since whereas where"""
 )
 # fmt: on
-_DETERMINER = re.compile(
+DETERMINER = re.compile(
     r"(?i)(?:^|[\s(\"'-])(?:a|an|the|this|that|my|his|her|our|their|its|your|one|two|three|four|five|six|seven|eight|nine|ten|"
     r"whose|no|these|those)\s(?:[\d.,]+ by ){0,2}$|\w's\s$"
 )
 _ADJECTIVE_BEFORE = re.compile(r"(?i)(?:^|\s)(?:a|an|the|one|two|three)\s[\w.,$£€]{1,12}\s?[\w/°]{0,4}\s\($")
-_NOUN = re.compile(r"(?P<hyphen>-)?\)?\s?(?P<word>[A-Za-z][a-z']*)?")
+NOUN = re.compile(r"(?P<hyphen>-)?\)?\s?(?P<word>[A-Za-z][a-z']*)?")
 _BILLS = re.compile(r"\s(?:bill|note|coin|ticket|fine|fee|check|cheque|bet|stake|gift card)s?\b")
 _SIGN = "|".join(re.escape(sign) for sign in sorted({*_CURRENCIES, *_CODES}, key=len, reverse=True))
 _AFTERWARDS = r"[¢€£]|(?:" + "|".join(code for code in sorted({*_CODES, *_CURRENCIES}) if code.isalpha()) + r")\b"
@@ -125,17 +125,18 @@ _MONEY_LAST = re.compile(
     rf"(?<![\w.,])(?P<minus>-?)(?P<low>{AMOUNT}){_SCALED.format('low_')}(?:{_BETWEEN}(?P<amount>{AMOUNT}){_SCALED.format('')})?"
     rf"\s?(?P<sign>{_AFTERWARDS}){_PER}{_DOUBLED}"
 )
-_UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
+UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
+_NAMED = r"(?<!Route )(?<!Highway )(?<!Gate )(?<!gate )(?<!Seat )(?<!seat )(?<!Room )(?<!room )(?<!Line )(?<!Row )"
 _MEASURE = re.compile(
-    rf"(?<![\w.,])(?P<minus>-?)(?:(?P<low>{AMOUNT})(?:\s?(?P<low_unit>{_UNIT}))?(?:{_BETWEEN})(?P<second_minus>-?))?(?P<amount>{AMOUNT})"
-    rf"(?P<join>\s?|-)(?P<unit>{_UNIT})(?P<power>[²³]?)(?:\.(?=\s[a-z]))?{_PER}(?![\w'/]|\.\d)(?P<doubled>\s[a-z]{{3,12}}\b)?"
+    rf"(?<![\w.,]){_NAMED}(?P<minus>-?)(?:(?P<low>{AMOUNT})(?:\s?(?P<low_unit>{UNIT}))?(?:{_BETWEEN})(?P<second_minus>-?))?(?P<amount>{AMOUNT})"
+    rf"(?P<join>\s?|-)(?P<unit>{UNIT})(?P<power>[²³]?)(?:\.(?=\s[a-z]|[,;:)]))?{_PER}(?![\w'/]|\.\d)(?P<doubled>\s[a-z]{{3,12}}\b)?"
 )
 
 
-def _is_adjective(match: re.Match[str], end: int, is_money: bool = False) -> bool:
+def is_adjective(match: re.Match[str], end: int, is_money: bool = False) -> bool:
     """Whether the quantity describes the noun after it: "a £10 note", "the 100 m dash", "a 10m (32ft) passage"."""
     text = match.string
-    following = _NOUN.match(text, end)
+    following = NOUN.match(text, end)
     assert following is not None
     if following["hyphen"] and following["word"]:
         return True
@@ -148,9 +149,9 @@ def _is_adjective(match: re.Match[str], end: int, is_money: bool = False) -> boo
         word = closing["word"] if closing else None
     elif not text[end : end + 1].isspace() and not (text[end : end + 2] == ") " and _ADJECTIVE_BEFORE.search(before)):
         return False
-    if not word or word.lower() in _NOT_NOUNS or (word.endswith("ed") and word not in ("bed", "speed", "seed")):
+    if not word or word.lower() in NOT_NOUNS or (word.endswith("ed") and word not in ("bed", "speed", "seed")):
         return False
-    return bool(_DETERMINER.search(before) or (text[end : end + 1] == ")" and _ADJECTIVE_BEFORE.search(before)))
+    return bool(DETERMINER.search(before) or (text[end : end + 1] == ")" and _ADJECTIVE_BEFORE.search(before)))
 
 
 def _money(match: re.Match[str]) -> str:
@@ -162,11 +163,11 @@ def _money(match: re.Match[str]) -> str:
         end -= len(doubled)  # another currency
     else:
         doubled = ""
-    is_adjective = not match["per"] and _is_adjective(match, end, True)
+    as_adjective = not match["per"] and is_adjective(match, end, True)
     low, high = match["low"], match["amount"]
     low_scale = match["low_scale"] or SCALES.get((match["low_short"] or "").lower())
     scale = match["scale"] or SCALES.get((match["short"] or "").lower())
-    name = one if is_adjective else many
+    name = one if as_adjective else many
     if high:
         first = amount(low) + (f" {low_scale}" if low_scale and low_scale != scale else "")
         spoken = f"{first} to {amount(high)}{' ' + scale if scale else ''} {name}"
@@ -174,7 +175,7 @@ def _money(match: re.Match[str]) -> str:
         spoken = f"{amount(low)} {low_scale} {name}"
     else:
         spoken = _small_change(
-            low, (name if is_adjective else one, name, small_one, small_one if is_adjective else small_many)
+            low, (name if as_adjective else one, name, small_one, small_one if as_adjective else small_many)
         )
     return f"{'minus ' if match['minus'] else ''}{spoken}{_per(match['per'])}{doubled}"
 
@@ -205,17 +206,17 @@ def _per(slashes: str) -> str:
     return spoken
 
 
-def _name_unit(unit: str, figures: str, is_adjective: bool, power: str = "") -> str:
+def _name_unit(unit: str, figures: str, as_adjective: bool, power: str = "") -> str:
     name = _UNITS.get(unit, unit)
     head, middle, rest = name.partition(" ")
     if head in ("square", "cubic", "fluid", "nautical", "newton"):
-        return f"{head} {_count(rest, figures, is_adjective)}"
-    head = _count(head, figures, is_adjective)
+        return f"{head} {count_unit(rest, figures, as_adjective)}"
+    head = count_unit(head, figures, as_adjective)
     return f"{ {'²': 'square ', '³': 'cubic '}.get(power, '') }{head}{middle}{rest}".lstrip()
 
 
-def _count(name: str, figures: str, is_adjective: bool) -> str:
-    if is_adjective or figures == "1" or name in _UNCHANGED:
+def count_unit(name: str, figures: str, as_adjective: bool) -> str:
+    if as_adjective or figures == "1" or name in _UNCHANGED:
         return name
     return _PLURALS.get(name, f"{name}s")
 
@@ -225,8 +226,8 @@ def _measure(match: re.Match[str]) -> str:
     join = match["join"]
     doubled = match["doubled"] or ""
     end = match.end() - len(doubled)
-    is_adjective = (join == "-" and not match["per"]) or (not match["per"] and _is_adjective(match, end))
-    name = _name_unit(unit, match["amount"] if not low else "2", is_adjective, match["power"])
+    as_adjective = (join == "-" and not match["per"]) or (not match["per"] and is_adjective(match, end))
+    name = _name_unit(unit, match["amount"] if not low else "2", as_adjective, match["power"])
     if doubled.strip() in (
         name,
         _name_unit(unit, "2", False, match["power"]),
@@ -245,13 +246,11 @@ def _measure(match: re.Match[str]) -> str:
     return f"{minus}{spoken} {name}{_per(match['per'])}{doubled}"
 
 
-def _feet(match: re.Match[str]) -> str:
-    return f"{amount(match[1])} {_count('foot', match[1], False)} {amount(match[2])} {_count('inch', match[2], False)}"
-
-
-def _inches(match: re.Match[str]) -> str:
-    before = match.string[max(0, match.start() - 24) : match.start()]
-    return f"{amount(match[1])} {_count('inch', match[1], _DETERMINER.search(before) is not None)}"
+def _alone(match: re.Match[str]) -> str:
+    """Read a unit without a figure: per mL, in km/h."""
+    if match["per"]:
+        return f"per {_name_unit(match['per'], '1', False)}"
+    return _name_unit(match["unit"], "2", False) + _per(match["slashes"])
 
 
 def _percent(match: re.Match[str]) -> str:
@@ -263,29 +262,6 @@ def _percent(match: re.Match[str]) -> str:
 _WORD_PER = re.compile(
     rf"(?P<amount>(?<![\w.,]){AMOUNT}|\b(?:one|two|three|four|five|six|seven|eight|nine|ten)) (?P<word>[a-z]{{2,20}})"
     rf"/(?P<per>{_PERS})\b(?!/)"
-)
-LENGTHS = (  # before times, which have the same signs
-    Rule(
-        "feet and inches",
-        re.compile(r"(?<![\w.,'])(\d{1,2})' ?(1[01]|\d)(?:\"|'')"),
-        _feet,
-        figures=True,
-    ),
-    Rule(
-        "inches",
-        re.compile(
-            r"(?<![\w.,'\"])(\d{1,3}(?:\.\d+)?)(?:\"(?=\s(?:wide|long|tall|thick|deep|high|screen|pipe|TV|monitor|by|x)\b)|"
-            r" ?in\.?(?=\s(?:wide|long|tall|thick|deep|high|diameter)\b))"
-        ),
-        _inches,
-        figures=True,
-    ),
-    Rule(
-        "by",
-        re.compile(rf"(?<=\d)\s?[x\u00d7]\s?(?={AMOUNT}\s?(?:{_UNIT}|x|\u00d7)(?![\w]))|(?<=\d)x(?=\d)"),
-        lambda m: " by ",
-        figures=True,
-    ),
 )
 MONEY = (
     Rule("money", _MONEY_FIRST, _money, figures=True),
@@ -300,6 +276,14 @@ RULES = (
         ),
         _percent,
         figures=True,
+    ),
+    Rule(
+        "unit",
+        re.compile(
+            rf"\bper (?P<per>{UNIT})(?![\w'/-])|(?<![\w./])(?P<unit>km|cm|mm|m|mi|ft|kg|mg|g|mL|ml|kB|MB|GB|mol)"
+            r"(?P<slashes>/(?:s|h|hr|min|day|L|l|mL|ml|kg|m|cm)[²³]?)(?![\w/²³])"
+        ),
+        _alone,
     ),
     Rule("per", _WORD_PER, lambda m: f"{m['amount']} {m['word']}{_per('/' + m['per'])}"),
     Rule("measure", _MEASURE, _measure, figures=True),

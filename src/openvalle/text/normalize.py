@@ -1,7 +1,8 @@
 """Written English to spoken English: every figure, sign and abbreviation becomes words.
 
-Here are signs, addresses and capitals, and the order of all rules; `abbreviations`, `dates`, `measures` and `numbers`
-hold the others, `layout` those for markup. What cannot be spoken is returned beside the text, never lost in silence.
+Here are signs, addresses and capitals, and the order of all rules; `abbreviations`, `dates`, `measures`, `lengths` and
+`numbers` hold the others, `layout` those for markup. What cannot be spoken is returned beside the text, never lost in
+silence.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from openvalle.text import abbreviations, dates, layout, measures, numbers, numerals
+from openvalle.text import abbreviations, dates, layout, lengths, measures, numbers, numerals
 from openvalle.text.language import CAPITAL, MORE, SMALL
 from openvalle.text.lexicon import lexicon
 from openvalle.text.numbers import amount, digits
@@ -261,6 +262,7 @@ _LAST = (
     ),
     Rule("letters of an acronym", _ACRONYM, _acronym),
     Rule("and or", re.compile(r"(?i)\band/or\b"), lambda match: "and or"),
+    Rule("slash between letters", re.compile(r"(?<=\b[A-Z])/(?=[A-Z]\b)"), lambda match: " "),  # A/C, TCP/IP
     Rule("slash", re.compile(r"(?<=\w)/(?=\w)"), lambda match: " slash "),
     Rule("mark of emphasis or layout", re.compile(r"[_*`~\\/{}]+"), lambda match: " "),
     Rule("sign", re.compile(f"[{re.escape(''.join(_SIGNS))}\u0370-\u03ff\u1f00-\u1fff]"), _sign),
@@ -277,7 +279,7 @@ _READING = (  # of a sentence, in the order in which they are applied; before th
     *_ADDRESSES,
     *abbreviations.RULES,
     *numbers.SINGLY,
-    *measures.LENGTHS,
+    *lengths.RULES,
     *dates.RULES,
     *measures.MONEY,
     *numbers.BEFORE_MEASURES,

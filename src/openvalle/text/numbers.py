@@ -149,6 +149,12 @@ SINGLY = (
     ),
     Rule(
         "figures said singly",
+        re.compile(r"(?i)\b(?P<cue>flights? (?:number |no\. )?[A-Z]{1,3} ?)(?P<figures>\d{3,4})(?![\w%]|[.,:/]\d|-\d)"),
+        _code,
+        figures=True,
+    ),
+    Rule(
+        "figures said singly",
         re.compile(rf"\b(?P<cue>{_STATES}) (?P<figures>\d{{5}}(?:-\d{{4}})?)(?![\w-]|[.,]\d)"),
         _code,
         figures=True,
@@ -186,6 +192,15 @@ def _years(match: re.Match[str]) -> str:
     )
 
 
+def _eleventh_century(number: int) -> str:
+    return f"ten {'oh-' if number < 1010 else ''}{cardinal(number - 1000)}"
+
+
+def _read_lines(figures: str) -> str:
+    """Return 1080 as ten eighty: the hundreds and the rest, each a number."""
+    return f"{cardinal(int(figures[:-2]))} {cardinal(int(figures[-2:]))}"
+
+
 def _decade(match: re.Match[str]) -> str:
     number = int(match[1])
     if number < 10:
@@ -195,6 +210,7 @@ def _decade(match: re.Match[str]) -> str:
 
 
 _YEAR = r"(?:1[1-9]|20)\d\d"
+_YEAR_WORD = r"(?i:in|since|until|till|by|before|after|year|circa|anno|AD|about the year)"
 _SCALED = {"bn": "billion", "mn": "million", "tn": "trillion", "k": "thousand", "m": "million"}
 _COUNTED = (
     "people|users|customers|views|jobs|followers|subscribers|years|homes|children|copies|downloads|members|workers"
@@ -234,6 +250,27 @@ RULES = (
     ),
     Rule(
         "year",
+        re.compile(
+            rf"\b(?P<cue>{_YEAR_WORD} )(?P<first>10(?!00)\d\d)(?=[,;.)\]]|\s?$|\s(?:the|he|she|it|they|we|when|and|to|"
+            r"by|at|but|a|an|his|her|their|[A-Z]))(?![.,]\d)"
+        ),
+        lambda match: f"{match['cue']}{_eleventh_century(int(match['first']))}",
+        figures=True,
+    ),
+    Rule(
+        "year",
+        re.compile(rf"(?<=\b[FC]Y)(?P<first>{_YEAR})(?P<last>)(?!\w|[.,]\d)"),
+        lambda match: f" {_years(match)}",
+        figures=True,
+    ),
+    Rule(
+        "lines of a picture",
+        re.compile(r"(?<![\w.,])(240|360|480|540|720|1080|1440|2160)([pi])\b"),
+        lambda m: f"{_read_lines(m[1])} {m[2].upper()}",
+        figures=True,
+    ),
+    Rule(
+        "year",
         re.compile(rf"(?<=[A-Za-z]-)(?P<first>{_YEAR})(?P<last>)(?![\w/:-]|[.,]\d)"),
         _years,
         figures=True,
@@ -251,6 +288,12 @@ RULES = (
         figures=True,
     ),
     Rule(
+        "number of a table",
+        re.compile(r"\b((?:[Tt]able|[Ff]igure|[Ee]xercise|[Ff]orm) \d{1,3})-(?=\d{1,3}(?![\w-]|[.,]\d))"),
+        lambda m: f"{m[1]} dash ",
+        figures=True,
+    ),
+    Rule(
         "range",
         re.compile(rf"(?<![\w.,-])({AMOUNT})-({AMOUNT})(?![\w-]|[.,]\d)"),
         lambda m: read_range(m[1], m[2]),
@@ -259,7 +302,9 @@ RULES = (
     Rule("minus", re.compile(rf"(?:(?<=^)|(?<=[\s(=<>]))[-](?={AMOUNT})"), lambda m: "minus ", figures=True),
     Rule("number after a letter", re.compile(r"(?<=[A-Za-z])-(?=\d)"), lambda m: " ", figures=True),
     Rule("minus", re.compile(r"(?<=\d) - (?=\d)"), lambda m: " minus ", figures=True),
-    Rule("number sign", re.compile(r"#(?=\d)"), lambda m: "number ", figures=True),
+    Rule("number sign", re.compile(r"# ?(?=\d)"), lambda m: "number ", figures=True),
+    Rule("sharp", re.compile(r"(?<=\b[CF])#(?!\w)"), lambda m: " sharp"),
+    Rule("hashtag", re.compile(r"(?<![\w&])#(?=[A-Za-z]\w)"), lambda m: "hashtag "),
     Rule("number beside a letter", re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])"), lambda m: " ", figures=True),
     Rule(
         "address of a machine",
