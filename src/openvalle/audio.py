@@ -25,14 +25,24 @@ MEL_BREAK, MEL_LINEAR, MEL_LOG = 1000.0, 200 / 3, np.log(6.4) / 27  # Slaney's m
 
 @dataclass(frozen=True)
 class Audio:
-    """Mono sound. `samples`: (samples,) float32 in [-1, 1]; `rate` in hertz."""
+    """Mono sound. `samples`: (samples,) float32 in [-1, 1], other floats become such; `rate` in hertz.
+
+    `AudioError` for samples of several channels or of integers.
+    """
 
     samples: np.ndarray
     rate: int = RATE
 
     def __post_init__(self) -> None:
-        assert self.samples.ndim == 1, self.samples.shape
-        assert self.samples.dtype == np.float32, self.samples.dtype
+        kind = self.samples.dtype
+        if self.samples.ndim != 1:
+            raise AudioError(
+                f"samples of the shape {self.samples.shape} are not mono", "give one channel or their mean"
+            )
+        if not np.issubdtype(kind, np.floating):
+            raise AudioError(f"samples cannot be {kind}", "give floats in [-1, 1]: 16-bit integers / 32768")
+        if kind != np.float32:
+            object.__setattr__(self, "samples", self.samples.astype(np.float32))
 
     @property
     def seconds(self) -> float:

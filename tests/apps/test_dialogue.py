@@ -52,6 +52,18 @@ def test_markup_works_in_turns() -> None:
     assert ("AA1" in one.symbols, "EY1" in two.symbols) == (True, True)
 
 
+def test_turns_may_have_a_format() -> None:
+    dialogue = parse_dialogue("[S1] # Hi **you** [S2] <b>Hi</b>")
+    said = {
+        chosen: [line.words for line in build_script(dialogue, text_format=chosen).sentences()]
+        for chosen in ("auto", "plain", "markdown", "html")
+    }
+    assert said["auto"] == said["markdown"] == [("Hi", "you"), ("Hi",)]
+    assert "hash" in said["plain"][0] and "less" in said["plain"][1]
+    with pytest.raises(ConfigError, match="text format"):
+        build_script(dialogue, text_format="rtf")
+
+
 def test_yaml_and_toml_scripts(tmp_path: Path) -> None:
     (tmp_path / "anna.wav").touch()
     (tmp_path / "talk.yaml").write_text(

@@ -124,6 +124,17 @@ def test_rows_may_have_markup_and_a_lexicon(batch) -> None:
     assert "no.tsv" in batch("a.csv", "--lexicon", "no.tsv").err
 
 
+def test_rows_may_have_a_format(batch, spoken_texts) -> None:
+    Path("a.csv").write_text("text\n[Saw](http://a.b)\n<h1>See</h1>\n")
+    for chosen in ("auto", "plain", "markdown", "html"):
+        assert batch("a.csv", "-o", chosen, "--text-format", chosen).code == 0
+        assert batch("a.csv", "-o", chosen, "--text-format", chosen).err.endswith("2 kept, 0 failed\n")
+    seconds = {name: read(f"{name}/00001.wav").seconds for name in ("auto", "plain", "markdown")}
+    assert seconds["auto"] == seconds["markdown"] < seconds["plain"], "the address is said, too"
+    assert read("html/00002.wav").seconds < read("plain/00002.wav").seconds
+    assert "use one of: auto, plain, markdown, html" in batch("a.csv", "--text-format", "rtf").err
+
+
 def test_a_bad_row_stops_no_other_and_is_tried_again(batch, voice_path: Path) -> None:
     Path("a.csv").write_text("id,text,voice\na,Saw.,\nb,See.,nobody\nc,...,\n")
     run = batch("a.csv")

@@ -12,6 +12,7 @@ import soundfile
 from openvalle.audio import RATE, Audio, resample, silence
 from openvalle.errors import AudioError, TextError
 from openvalle.synth.edit import Edit, Edited, EditKind, edit, locate_edits
+from openvalle.synth.plan import Script, parse_script
 from openvalle.synth.recording import FADE_SECONDS, Clip, Recording, make_prompt, record
 from openvalle.synth.synthesizer import Synthesizer
 
@@ -142,11 +143,23 @@ def test_deleting_needs_no_model_and_leaves_one_pause(synthesizer: Synthesizer, 
         ([REPLACE, Edit(EditKind.INSERT, "see saw", "x")], "the edits of .* meet"),
         ([Edit(EditKind.REPLACE, "see saw", "!?")], "the words to say cannot be read"),
         ([Edit(EditKind.REPLACE, "", "x")], "the words to look for cannot be read"),
+        ([Edit(EditKind.REPLACE, "see saw", "[pause:1s] x")], "new words take the recording's voice"),
+        ([Edit(EditKind.REPLACE, "see saw", "x [rate:0.9] y")], "new words take the recording's voice"),
     ],
 )
 def test_unclear_edits_are_refused(recording: Recording, edits: list[Edit], message: str) -> None:
     with pytest.raises(TextError, match=message):
         locate_edits(recording, edits)
+
+
+def test_new_words_may_come_with_their_phones(recording: Recording) -> None:
+    def phones(new: str | Script) -> list[str]:
+        span = locate_edits(recording, [Edit(EditKind.REPLACE, "see saw", new)])[0]
+        return [" ".join(word.phones) for word in span.words]
+
+    assert phones("[live](/l\u026av/) on") == ["L IH1 V", "AO2 N"]
+    assert phones("[Xhosa](=KOH-suh)") == ["K OW1 S AH0"]
+    assert phones(parse_script("qat", lexicon={"qat": ("K", "AA1", "T")})) == ["K AA1 T"]
 
 
 def test_bad_recordings_are_refused(synthesizer: Synthesizer, spoken: Audio, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from openvalle.audio import Audio, concatenate
 from openvalle.decode.ar import StoppedBy
-from openvalle.errors import ModelError, TextError
+from openvalle.errors import AudioError, ModelError, TextError, UserError
 from openvalle.synth import generate as utter
 from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.plan import Segment, build_sentence, place_in_time, split_sentences
@@ -208,3 +208,17 @@ def test_a_batch_may_have_a_voice_and_a_seed_for_each_text(synthesizer, tiny_voi
     batch = synthesizer.say_batch(["Saw.", "See."], [tiny_voice, other], seed=[3, 4])
     for speech, text, voice, seed in zip(batch, ("Saw.", "See."), (tiny_voice, other), (3, 4), strict=True):
         assert np.array_equal(speech.audio.samples, synthesizer.say(text, voice, seed=seed).audio.samples)
+
+
+def test_values_of_other_types_are_told_and_other_floats_taken(synthesizer: Synthesizer, tiny_voice: Voice) -> None:
+    samples = np.zeros(100)
+    assert Audio(samples).samples.dtype == np.float32
+    for wrong, message in ((np.stack([samples, samples], 1), "not mono"), (samples.astype(np.int16), "be int16")):
+        with pytest.raises(AudioError, match=message):
+            Audio(wrong)
+    for voice in (b"RIFF", samples, 5):
+        with pytest.raises(UserError, match="a voice cannot be"):
+            synthesizer.voice(voice)
+    for text in (b"Hi.", None, 5):
+        with pytest.raises(TextError, match="a text cannot be"):
+            synthesizer.say(text, tiny_voice)

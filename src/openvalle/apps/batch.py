@@ -27,6 +27,7 @@ from openvalle.synth.plan import BATCH, Script, parse_script
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 from openvalle.text.language import UserLexicon
+from openvalle.text.layout import TextFormat
 from openvalle.text.markup import Markup
 
 REPORT = "report.jsonl"
@@ -131,6 +132,7 @@ class TableJob:
     lexicon: UserLexicon = field(default_factory=dict)
     channel: str = "auto"  # of clips that are voices
     consent: str = ""  # to the use of clips that are voices: who agreed, and when
+    text_format: TextFormat | str = TextFormat.AUTO  # how the texts are written
     _voices: dict[tuple[str | None, str | None], Voice] = field(default_factory=dict)
 
     @property
@@ -158,7 +160,7 @@ class TableJob:
                     if entry and self._is_kept(row, key, entry):
                         kept.append(Outcome("kept", entry, entry["seconds"]))
                         continue
-                    script = parse_script(row.text, self.markup, self.lexicon)
+                    script = parse_script(row.text, self.markup, self.lexicon, self.text_format)
                     script.cast(self.synthesizer.voice)  # a voice in it that is not known is an error of the row
                     lines = sum(1 for _ in script.sentences())
                     waiting.append(PendingRow(row, key, script, lines, self._load_voice(row)))
@@ -236,6 +238,7 @@ class TableJob:
             self._choose_seed(row),
             row.duration,
             self.file_format,
+            *([] if self.text_format == TextFormat.AUTO else [self.text_format]),
         ]
         options = (self.options or self.synthesizer.options).model_dump(mode="json")
         mark = self.synthesizer.provenance.watermark

@@ -22,6 +22,7 @@ from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike
 from openvalle.synth.voice import list_builtin_voices
 from openvalle.text.language import lower_keys
+from openvalle.text.layout import TextFormat
 from openvalle.text.markup import Markup, Passage, Places
 
 TURN_PAUSE = 0.4  # seconds between turns
@@ -117,11 +118,13 @@ def speak_dialogue(
     duration: float | None = None,
     channel: str = "auto",
     consent: str = "",
+    text_format: TextFormat | str = TextFormat.AUTO,
 ) -> Iterator[Speech]:
     """Yield the speech sentence by sentence, each with its `speaker`; joined end to end it is the dialogue.
 
     `dialogue`: a `Dialogue`, or a text `[S1] ... [S2] ...`; `voices`: of the speakers; `duration`: seconds that all of
-    it is to last; `channel`, `consent`: of clips that are voices, see `Synthesizer.voice`. Those without a voice take
+    it is to last; `channel`, `consent`: of clips that are voices, see `Synthesizer.voice`; `text_format`: how the turns
+    are written (see `to_plain`). Those without a voice take
     the built-in ones that are left. Raises `TextError` for a speaker without a voice.
     """
     found = parse_dialogue(dialogue) if isinstance(dialogue, str) else dialogue
@@ -131,17 +134,26 @@ def speak_dialogue(
     }
     first = next(iter(cast.values()))
     return synthesizer.sentences(
-        build_script(found, lexicon), first, None, seed, options, candidates=candidates, duration=duration, cast=cast
+        build_script(found, lexicon, text_format),
+        first,
+        None,
+        seed,
+        options,
+        candidates=candidates,
+        duration=duration,
+        cast=cast,
     )
 
 
-def build_script(dialogue: Dialogue, lexicon: LexiconLike = None) -> Script:
+def build_script(
+    dialogue: Dialogue, lexicon: LexiconLike = None, text_format: TextFormat | str = TextFormat.AUTO
+) -> Script:
     """Return the turns as one script, whose voices are the speakers."""
     passages: list[Passage] = []
     notes: list[str] = []
     lead, lexicon = 0.0, lower_keys(to_lexicon(lexicon))
     for turn in dialogue.turns:
-        script = parse_script(turn.text, Markup.AUTO, lexicon)
+        script = parse_script(turn.text, Markup.AUTO, lexicon, text_format)
         if any(passage.voice for passage in script.passages):
             raise TextError(f"{turn.place}: a turn has one voice, its speaker's", "begin a new turn for another voice")
         if passages and script.lead:

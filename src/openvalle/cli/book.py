@@ -37,11 +37,15 @@ class Contents:
     author: Annotated[str | None, typer.Option(help="The book's author; default: what the file says.")] = None
     cover: Annotated[Path | None, typer.Option(help="A JPEG or PNG picture; default: the file's.")] = None
 
+    text_format: Annotated[
+        str, typer.Option("--text-format", help="Of what is no EPUB or PDF: auto (by its name), plain, markdown, html.")
+    ] = "auto"
+
     def read(self, file: Path) -> tuple[Book, Book]:
         """Return the book as its file has it, and what of it is read aloud."""
         from openvalle.apps.readers.load import read_book
 
-        found = read_book(file)
+        found = read_book(file, self.text_format)
         given: dict[str, Any] = {"title": self.title, "author": self.author}
         if self.cover is not None:
             given["cover"] = read_cover(self.cover)

@@ -38,6 +38,7 @@ def batch(
     seed: opt.Seed = 0,
     sampling: opt.Sampling,
     markup: opt.Markup = "auto",
+    text_format: opt.TextFormat = "auto",
     lexicon: opt.Lexicon = None,
     resume: Annotated[bool, typer.Option(help="Keep the rows that an earlier run has spoken already.")] = True,
     model: opt.Model,
@@ -75,6 +76,7 @@ def batch(
             words,
             speaker.channel,
             speaker.consent,
+            text_format,
         )
         for outcome in jobs.run(rows, resume):
             counts[outcome.status] += 1
@@ -135,6 +137,8 @@ def edit(
     seed: opt.Seed = 0,
     candidates: opt.Candidates = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Write every candidate: NAME-2 is the second best.")] = False,
+    text_format: opt.TextFormat = "auto",
+    lexicon: opt.Lexicon = None,
     model: opt.Model,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
@@ -147,10 +151,15 @@ def edit(
     """
     from openvalle.synth.edit import Edit, EditKind
     from openvalle.synth.edit import edit as edit_clip
+    from openvalle.synth.plan import parse_script, to_lexicon
 
-    edits = [Edit(EditKind.REPLACE, *pair.split(BETWEEN)) for pair in replace or ()]
-    edits += [Edit(EditKind.INSERT, *pair.split(BETWEEN)) for pair in insert_after or ()]
-    edits += [Edit(EditKind.DELETE, words) for words in delete or ()]
+    def read(kind: EditKind, pairs: list[str] | None) -> list[Edit]:
+        split = (pair.split(BETWEEN) for pair in pairs or ())
+        return [Edit(kind, old, parse_script(new, "auto", words, text_format)) for old, new in split]
+
+    words = to_lexicon(lexicon)
+    edits = read(EditKind.REPLACE, replace) + read(EditKind.INSERT, insert_after)
+    edits += [Edit(EditKind.DELETE, old) for old in delete or ()]
     if not edits:
         raise UserError("there is nothing to edit", 'say what: --replace "old words" "new words", --delete, ...')
     place = free_output(output, clip, "edited")
@@ -180,6 +189,7 @@ def continue_(
     seed: opt.Seed = 0,
     candidates: opt.Candidates = 1,
     markup: opt.Markup = "auto",
+    text_format: opt.TextFormat = "auto",
     lexicon: opt.Lexicon = None,
     model: opt.Model,
     quiet: opt.Quiet = False,
@@ -190,14 +200,14 @@ def continue_(
     \b
     openvalle continue clip.wav --transcript "It was late," "and then the rest."
     """
-    place = free_output(output, clip, "continued")
+    place, words = free_output(output, clip, "continued"), opt.read_text(text, None, text_format)
     with status(quiet) as show:
         from openvalle.synth.edit import continue_clip
 
         synthesizer = model.load(asr)
         show("speaking")
         how: dict[str, Any] = {"candidates": candidates, "markup": markup, "lexicon": lexicon, "channel": channel}
-        result = continue_clip(synthesizer, clip, text, transcript, seed, **how)
+        result = continue_clip(synthesizer, clip, words, transcript, seed, **how)
     whole = result.clip
     written = dataclasses.replace(whole, frames=whole.frames[result.start :]) if only_new else whole
     row = {

@@ -296,6 +296,7 @@ def dialogue(
     sampling: opt.Sampling,
     candidates: opt.Candidates = 1,
     duration: opt.Duration = None,
+    text_format: opt.TextFormat = "auto",
     lexicon: opt.Lexicon = None,
     timestamps: opt.Timestamps = None,
     model: opt.Model,
@@ -318,7 +319,7 @@ def dialogue(
         turns = parse_dialogue(opt.read_text(script)) if is_text else read_dialogue(script)
         synthesizer = model.load(asr)
         how: dict[str, Any] = {"lexicon": lexicon, "candidates": candidates, "duration": duration}
-        how |= {"channel": channel, "consent": consent}
+        how |= {"channel": channel, "consent": consent, "text_format": text_format}
         pieces = speak_dialogue(synthesizer, turns, voices, seed, sampling.read(synthesizer), **how)
         with track_files(place, turns.speakers if per_speaker else [], synthesizer) as (tracks, append):
             summary, _ = write_speech(hand_on(pieces, append), place, None, synthesizer, show, timestamps)

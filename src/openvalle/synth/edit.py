@@ -40,12 +40,13 @@ from openvalle.synth.recording import (
 )
 from openvalle.synth.speech import Quality, Speech, join_speech
 from openvalle.synth.synthesizer import Synthesizer
-from openvalle.text.language import Word, phonemize
-from openvalle.text.markup import Markup
+from openvalle.text.language import UserLexicon, Word, phonemize
+from openvalle.text.markup import Markup, Passage
 from openvalle.text.sentences import SENTENCE
 from openvalle.types import SIL
 
 LEFT_SECONDS, RIGHT_SECONDS = 6.0, 4.0  # of what comes before and after that the model hears
+PROMPT_SECONDS = 10.0  # of a recording's end that it hears where it goes on
 FOLLOWING = 12  # symbols after the span that the model reads
 
 
@@ -59,11 +60,11 @@ class EditKind(StrEnum):
 
 @dataclass(frozen=True)
 class Edit:
-    """A change of the words `old`, which must be in the transcript exactly once."""
+    """A change of the words `old`, which must be in the transcript exactly once. `new`: a text or its script."""
 
     kind: EditKind
     old: str
-    new: str = ""
+    new: str | Script = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +115,8 @@ def edit(
     """Return the edited recording, `candidates` times with other seeds, the best first.
 
     `transcript`: what is said in the clip; without it, speech recognition finds it; `channel`: of a clip of several,
-    the one whose words these are. Raises `TextError` if the words
-    to edit are not in it, are in it twice, or if edits meet; `AudioError` if the clip cannot be used.
+    the one whose words these are. Raises `TextError` if the words to edit are not in it, are in it twice, or if edits
+    meet; `AudioError` if the clip cannot be used.
     """
     if not edits:
         raise TextError("there is nothing to edit", "say which words to replace, to delete or to insert after")
@@ -154,27 +155,26 @@ def _locate(recording: Recording, one: Edit) -> EditSpan:
     wanted = [word.text.lower() for word in _read_words(one.old, "to look for")]
     there = [word.text.lower() for word in recording.words]
     places = [at for at in range(len(there)) if there[at : at + len(wanted)] == wanted]
-    if len(places) != 1:
-        if not places:
-            raise TextError(f"{one.old!r} is not in the transcript", f"it says: {' '.join(there)}")
-        hint = "name the words around it, too, so that it is there once"
-        raise TextError(f"{one.old!r} is {len(places)} times in the transcript", hint)
+    if not places:
+        raise TextError(f"{one.old!r} is not in the transcript", f"it says: {' '.join(there)}")
+    if len(places) > 1:
+        raise TextError(f"{one.old!r} is {len(places)} times in the transcript", "name the words around it, too")
     first, last = places[0], places[0] + len(wanted)
     own = [index for index, owner in enumerate(recording.owners) if first <= owner < last]
     if not own:
-        what = f"{recording.words[first].text!r} cannot be found in the sound"
-        raise AudioError(what, "check the transcript of the recording")
+        raise AudioError(f"{recording.words[first].text!r} is not in the sound", "check the recording's transcript")
     start, end = own[0], own[-1] + 1  # pauses between the words included
     if one.kind is EditKind.INSERT:
         first, start = last, end
     if one.kind is EditKind.DELETE:
         return EditSpan(one, first, last, *_with_pause(recording, start, end), ())
-    return EditSpan(one, first, last, start, end, _pronounce_in_context(recording, first, last, one.new))
+    script = one.new if isinstance(one.new, Script) else parse_script(one.new)
+    return EditSpan(one, first, last, start, end, _pronounce_in_context(recording, first, last, script))
 
 
-def _read_words(text: str, what: str) -> list[Word]:
+def _read_words(text: str, what: str, lexicon: UserLexicon | None = None, given: Sequence[Word] = ()) -> list[Word]:
     try:
-        return phonemize(text)
+        return phonemize(text, lexicon=lexicon, given=given)
     except TextError as error:
         raise TextError(f"the words {what} cannot be read: {error.what}", error.hint) from None
 
@@ -187,12 +187,15 @@ def _with_pause(recording: Recording, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _pronounce_in_context(recording: Recording, first: int, last: int, new: str) -> tuple[Word, ...]:
+def _pronounce_in_context(recording: Recording, first: int, last: int, script: Script) -> tuple[Word, ...]:
     """Return the new words as they sound between their neighbours ("the" knows the word after it)."""
-    alone = _read_words(new, "to say")
+    new, given = script.passages[0].text, script.passages[0].given
+    if script.lead or script.passages != (Passage(new, given=given),):
+        raise TextError("new words take the recording's voice and pace", "leave [voice:...], [pause:1s] and such out")
+    alone = _read_words(new, "to say", script.lexicon, given)
     before = [word.text for word in recording.words[max(0, first - 2) : first]]
     after = [word.text for word in recording.words[last : last + 1]]
-    whole = phonemize(" ".join([*before, new, *after]))
+    whole = phonemize(" ".join([*before, new, *after]), lexicon=script.lexicon, given=given)
     inside = whole[len(before) : len(whole) - len(after)]
     fits = [word.text.lower() for word in inside] == [word.text.lower() for word in alone]
     return tuple(inside if fits else alone)
@@ -257,9 +260,6 @@ def _rank(results: Sequence[Edited], recording: Recording, asr: str) -> list[Edi
         )
         scored.append(replace(take, quality=quality))
     return [scored[index] for index in reranker.order([take.quality for take in scored])]
-
-
-PROMPT_SECONDS = 10.0  # of the recording's end that the model hears
 
 
 @dataclass(frozen=True, eq=False)

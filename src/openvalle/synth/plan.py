@@ -18,7 +18,7 @@ from openvalle.errors import TextError, UserError
 from openvalle.synth.speech import USUAL_FRAMES, Timed
 from openvalle.synth.voice import Voice
 from openvalle.text.language import PLACEHOLDER, UserLexicon, Word, fill_in, lower_keys, phonemize, to_symbols
-from openvalle.text.layout import to_plain
+from openvalle.text.layout import TextFormat, to_plain
 from openvalle.text.lexicon import read_lexicon
 from openvalle.text.markup import Arriving, Marked, Markup, Passage, choose_markup, parse_tags
 from openvalle.text.phrasing import add_breaths
@@ -89,16 +89,22 @@ class Script(Marked):
         return voices
 
 
-def parse_script(text: str, markup: Markup | str = Markup.AUTO, lexicon: LexiconLike = None) -> Script:
+def parse_script(
+    text: str,
+    markup: Markup | str = Markup.AUTO,
+    lexicon: LexiconLike = None,
+    text_format: TextFormat | str = TextFormat.AUTO,
+) -> Script:
     """Return the script of a text; what cannot be honoured is logged and kept in `notes`.
 
-    `lexicon`: pronunciations, or a TSV file of them (see `openvalle.text.lexicon`).
+    `lexicon`: pronunciations, or a TSV file of them (see `openvalle.text.lexicon`); `text_format`: how the text is
+    written beside its tags (see `to_plain`).
     """
     chosen = choose_markup(text, markup)
     if chosen is Markup.NONE:
-        marked = Marked((Passage(text),))
+        marked = Marked((Passage(text if text_format == TextFormat.AUTO else to_plain(text, text_format)),))
     else:
-        marked = parse_ssml(text) if chosen is Markup.SSML else parse_tags(to_plain(text))
+        marked = parse_ssml(text) if chosen is Markup.SSML else parse_tags(to_plain(text, text_format))
     for note in marked.notes:
         log.warning("%s", note)
     return Script(marked.passages or (Passage(""),), marked.notes, marked.lead, lower_keys(to_lexicon(lexicon)))

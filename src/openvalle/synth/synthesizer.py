@@ -14,7 +14,7 @@ from openvalle.decode.ar import AROptions
 from openvalle.decode.nar import Windows
 from openvalle.decode.sampling import SamplingOptions
 from openvalle.engines.choose import AUTO
-from openvalle.errors import ModelError, find_choice
+from openvalle.errors import ModelError, TextError, UserError, find_choice
 from openvalle.hub import BUILTIN, VOICE_SUFFIX, Kind, find
 from openvalle.model.kinds import Alignment
 from openvalle.safety.consent import ConsentPolicy, choose_policy, require_consent
@@ -294,6 +294,8 @@ class Synthesizer:
             find_choice(PromptMode, how.get("mode", PromptMode.ZERO_SHOT), "prompt mode"),
             how.get("as_one", False),
         )
+        if isinstance(text, bytes) or not isinstance(text, str | Script | Iterable):
+            raise TextError(f"a text cannot be {type(text).__name__}", "give a str, or an iterable of them")
         lexicon, known = how.get("lexicon"), how.get("cast", {})
         if not isinstance(text, str | Script):
             sentences = scale_pauses(split_sentences(text, to_lexicon(lexicon), as_one=as_one), options.speed)
@@ -333,6 +335,9 @@ class Synthesizer:
         """Return the voice of a file or clip; `known`: what is said of a clip, as `enrol` takes it."""
         if voice is None:
             return default_voice()
+        if not isinstance(voice, Audio | str | Path):
+            what = f"a voice cannot be {type(voice).__name__}"
+            raise UserError(what, "give a name, the path of a file, an Audio or a Voice")
         if not isinstance(voice, Audio):
             voice = find(Kind.VOICE, voice)
             if voice.suffix == VOICE_SUFFIX:

@@ -11,7 +11,7 @@ from openvalle.apps.readers.book import Book, BookChapter, Kind, join_title_page
 from openvalle.apps.readers.load import read_book
 from openvalle.apps.readers.markdown import read_markdown
 from openvalle.apps.readers.plain import read_plain
-from openvalle.errors import TextError, UserError
+from openvalle.errors import ConfigError, TextError, UserError
 
 GUTENBERG = """\ufeffThe Project Gutenberg eBook of The Mill
 
@@ -191,3 +191,15 @@ def test_a_book_of_what_narrators_leave_out() -> None:
     with pytest.raises(TextError, match="--front-matter"):
         Book("x", (BookChapter("Contents", "Contents", Kind.FRONT_MATTER),)).select()
     assert read_plain("Hi.", "x").select().chapters[0].text == "Hi."
+
+
+def test_the_format_of_a_text_may_be_given(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("<h2>One</h2>\n\nA *b*.\n\n<h2>Two</h2>\n\nC.\n", encoding="utf-8")
+    assert [chapter.title for chapter in read_book(path, "html").chapters] == ["One", "Two"]
+    path.write_text("One\n===\n\nA.\n\nTwo\n===\n\nB.\n", encoding="utf-8")
+    assert [chapter.title for chapter in read_book(path, "markdown").chapters] == ["One", "Two"]
+    page = path.rename(tmp_path / "a.html")
+    assert "===" in read_book(page, "plain").chapters[0].text
+    with pytest.raises(ConfigError, match="text format"):
+        read_book(page, "rtf")

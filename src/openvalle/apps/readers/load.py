@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openvalle.apps.readers.book import Book
-from openvalle.errors import TextError
+from openvalle.errors import TextError, find_choice
 from openvalle.pipes import is_special, read_bytes, read_stdin
+from openvalle.text.layout import TextFormat
 
 EPUB, PDF = "an EPUB book", "a PDF"
 _CONVERT = "convert it to EPUB first (calibre: ebook-convert)"
@@ -24,15 +25,17 @@ _HTML = re.compile(
 )
 
 
-def read_book(path: str | Path) -> Book:
+def read_book(path: str | Path, text_format: TextFormat | str = TextFormat.AUTO) -> Book:
     """Return the book in a file: EPUB, HTML, Markdown, plain text or PDF; `-` is a text on standard input.
+
+    `text_format`: how what is no EPUB or PDF is written; auto tells it by the ending and the beginning.
 
     `TextError` for a file that is missing, damaged, protected, of another format, or without words; `MissingExtra`
     for a PDF without what reads it.
     """
-    path = Path(path)
+    path, chosen = Path(path), find_choice(TextFormat, text_format, "text format")
     if str(path) == "-":
-        return _read_text(read_stdin(), path, "Text")
+        return _read_text(read_stdin(), path, "Text", chosen)
     kind = find_format(path)
     if kind == EPUB:
         from openvalle.apps.readers.epub import read_epub
@@ -45,7 +48,7 @@ def read_book(path: str | Path) -> Book:
     if kind:
         raise TextError(f"{path} is {kind}, which is not read", _CONVERT)
     try:
-        return _read_text(read_bytes(path), path, path.stem)
+        return _read_text(read_bytes(path), path, path.stem, chosen)
     except OSError as error:
         raise TextError(f"cannot read {path}: {error.strerror}", "check the path") from None
 
@@ -63,13 +66,7 @@ def find_format(path: Path) -> str:
         return _find_archive(path)
     if b"%PDF-" in head[:1024] and b"\0" not in head[: head.find(b"%PDF-")]:
         return PDF
-    signs = {
-        b"{\\rtf": "an RTF document",
-        b"\xd0\xcf\x11\xe0": "a Word document",
-        b"AT&TFORM": "a DjVu document",
-        b"Rar!": "a RAR archive",
-    }
-    for sign, name in signs.items():
+    for sign, name in _SIGNS.items():
         if head.startswith(sign):
             return name
     if head[60:68] in (b"BOOKMOBI", b"TEXtREAd"):
@@ -88,10 +85,11 @@ def _find_archive(path: Path) -> str:
     return "a Word document" if "word/document.xml" in names else "an archive"
 
 
-def _read_text(data: bytes, path: Path, title: str) -> Book:
-    """Return the book in what is no binary format: HTML, Markdown or plain text, by ending and beginning."""
-    ending = path.suffix.lower()
-    if ending in (".html", ".htm", ".xhtml", ".xht") or _HTML.match(data[:4096]):
+def _read_text(data: bytes, path: Path, title: str, chosen: TextFormat) -> Book:
+    """Return the book in what is no binary format: HTML, Markdown or plain text."""
+    if chosen is TextFormat.AUTO:
+        chosen = _find_text_format(data, path)
+    if chosen is TextFormat.HTML:
         from openvalle.apps.readers.html import decode, read_html
 
         return read_html(decode(data), title)
@@ -99,8 +97,15 @@ def _read_text(data: bytes, path: Path, title: str) -> Book:
 
     text = decode_text(data, str(path) if str(path) != "-" else "the text")
     read: Callable[[str, str], Book] = read_plain
-    if ending in (".md", ".markdown", ".mkd"):
+    if chosen is TextFormat.MARKDOWN:
         from openvalle.apps.readers.markdown import read_markdown
 
         read = read_markdown
     return read(text, title)
+
+
+def _find_text_format(data: bytes, path: Path) -> TextFormat:
+    ending = path.suffix.lower()
+    if ending in (".html", ".htm", ".xhtml", ".xht") or _HTML.match(data[:4096]):
+        return TextFormat.HTML
+    return TextFormat.MARKDOWN if ending in (".md", ".markdown", ".mkd") else TextFormat.PLAIN
