@@ -201,6 +201,30 @@ def fetch(address: str, files: Sequence[str]) -> Path:
     return found[0].parent
 
 
+def fetch_all(address: str, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Path:
+    """Return a folder with all files of a repository that fit the patterns `wanted` and none of `unwanted`; as `fetch`.
+
+    Without the network it is what the hub's cache holds of it.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise MissingExtra("huggingface_hub", "encodec") from None
+    match = _REPOSITORY.fullmatch(address)
+    assert match, address
+    name, revision = match["name"], match["revision"] or "main"
+    try:
+        return Path(
+            snapshot_download(name, revision=revision, allow_patterns=list(wanted), ignore_patterns=list(unwanted))
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"cannot download {name}: {' '.join(str(error).split())[:160]}",
+            "check the address and the network, or give its files",
+        ) from None
+
+
 def wheel_file(package: str, name: str, wheel: str = "", digest: str = "") -> Path:
     """Return the path of the file `name` in the folder of an installed package (`wheel` is its name for pip).
 

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import checkpoint_layouts as layouts
-from encodec_samples import small_encodec
+from encodec_samples import small_encodec, write_vocos
+from openvalle.audio import resample
+from openvalle.codec.load import load_codec
 from openvalle.convert.convert import SOURCES, detect
 from openvalle.convert.export import MEANINGS, explain, read_export
 from openvalle.errors import ModelError
+from openvalle.hub import Kind, find
 from openvalle.media import read
 from openvalle.model.ar import AR
 from openvalle.model.checkpoint import load_bundle
 from openvalle.model.nar import NAR
+from openvalle.synth.enrol import read_clip, trim_clip
 from openvalle.synth.voice import Voice
+from speechtokenizer_samples import save_speechtokenizer
 
 SYMBOLS = "".join(f"{symbol} {number}\n" for number, symbol in enumerate(layouts.SYMBOLS))
 
@@ -193,7 +203,6 @@ def test_what_cannot_be_converted_gets_one_line(files, address, openvalle, tmp_p
         (["lifeiteng", files["lifeiteng"][0]], "does not hold the symbols of its texts; give the table"),
         (["lifeiteng", *files["lifeiteng"], "--set", "prefix_mode=3"], "prefix_mode should be one of 0, 1, 2, 4"),
         (["amphion-v2", files["amphion-v2"][0]], "there are 1 AR and 0 NAR networks"),
-        (["amphion-v2", *files["amphion-v2"]], "SpeechTokenizer, which has no codec here yet; if this one was"),
         (["enhuiz", files["enhuiz"][0]], "there are 1 AR and 0 NAR networks"),
         (["enhuiz", *files["enhuiz"][:2]], "give its phone_symmap: --symbols FILE"),
     ):
@@ -214,6 +223,107 @@ def test_without_its_codec_the_error_names_what_to_fetch(files, openvalle, tmp_p
     assert run.code == 2
     assert "facebook/encodec_24khz" in run.err
     assert "give a folder that holds config.json and model.safetensors" in run.err
+    run = openvalle("convert", "amphion-v2", *files["amphion-v2"], "-o", tmp_path / "m")
+    assert run.code == 2
+    assert "fnlp/SpeechTokenizer" in run.err
+    assert "speechtokenizer_hubert_avg/SpeechTokenizer.pt" in run.err
+
+
+def test_a_repository_and_a_folder_of_the_hubs_cache_are_read(files, address, openvalle, tmp_path):
+    """As the hub lays them out: blobs, and links to them in a snapshot; an older one beside it. No network."""
+    cache = tmp_path / "hub" / "models--someone--vallex"
+    for number, revision in enumerate(("a" * 40, "b" * 40)):
+        snapshot = cache / "snapshots" / revision
+        snapshot.mkdir(parents=True)
+        blob = cache / "blobs" / str(number)
+        blob.parent.mkdir(exist_ok=True)
+        blob.write_bytes((tmp_path / "vallex.pt").read_bytes())
+        (snapshot / "vallex-checkpoint.pt").symlink_to(blob)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("a" * 40, encoding="utf-8")
+    settings = ["--set", "nhead=2", "--codec", address]
+    run = openvalle("convert", "plachtaa", cache, "-o", tmp_path / "one", *settings)
+    assert run.code == 0, run.err
+    assert load_bundle(tmp_path / "one").config.name == "one"
+    pytest.importorskip("huggingface_hub")
+    command = [sys.executable, "-m", "openvalle", "convert", "plachtaa", "hf://someone/vallex", "-o", tmp_path / "two"]
+    here = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, env=here)
+    assert done.returncode == 0, done.stderr
+    assert load_bundle(tmp_path / "two").ar.head.weight.equal(load_bundle(tmp_path / "one").ar.head.weight)
+    command[5] = "hf://someone/else"
+    done = subprocess.run([*command, *settings, "--replace"], capture_output=True, text=True, env=here)
+    assert done.returncode == 2
+    assert "cannot download someone/else" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_codecs_among_the_files_are_what_the_model_is_decoded_with(files, openvalle, tmp_path, clip_path):
+    """VALL-E X with EnCodec and Vocos in its folder; VALLE_V2 with SpeechTokenizer's two files; no hub is asked."""
+    pytest.importorskip("transformers")
+    folder = tmp_path / "downloads"
+    small_encodec().save_pretrained(folder / "encodec_24khz")
+    write_vocos(folder / "vocos")
+    (tmp_path / "vallex.pt").rename(folder / "vallex-checkpoint.pt")
+    (folder / "encodec_24khz-d7cc33bc.th").write_bytes(b"EnCodec as another library has it")
+    said = detect([str(folder)])
+    assert {name.rpartition("/")[2]: kind for name, kind in said.items()} == {
+        "model.safetensors": "EnCodec",
+        "pytorch_model.bin": "a Vocos head",
+        "vallex-checkpoint.pt": "plachtaa",
+    }
+    few = ["--set", "most_frames=3", "--set", "attempts=1"]
+    run = openvalle("convert", "plachtaa", folder, "-o", tmp_path / "x", "--set", "nhead=2")
+    assert run.code == 2
+    assert "has no bandwidth of 6 kbps" in run.err, "the small one has others"
+    two = folder / "codec"
+    save_speechtokenizer(two)
+    for part in ("ar", "nar"):
+        (tmp_path / f"valle_{part}.bin").rename(two / f"valle_{part}_mls.bin")
+    run = openvalle("convert", "amphion-v2", two, "--set", "heads=2", "-o", tmp_path / "two")
+    assert run.code == 0, run.err
+    shutil.rmtree(folder)  # the model has its codec now
+    run = openvalle("say", "A sea.", "-m", tmp_path / "two", "-v", clip_path, "-t", "Toe, see.", *few, "-o", "s.wav")
+    assert run.code == 0, run.err
+    assert soundfile.info("s.wav").samplerate == 16_000
+    run = openvalle("voice", "add", "me", clip_path, "-t", "Toe, see.", "-m", tmp_path / "two")
+    assert run.code == 0, run.err
+    voice, clip = Voice.load(find(Kind.VOICE, "me")), trim_clip(read_clip(clip_path, "clip"), "clip")
+    codec = load_codec(tmp_path / "two" / "codec")
+    heard = torch.from_numpy(resample(clip, 16_000).samples)[None]  # the codec hears sound at its own rate
+    assert np.array_equal(voice.codes, codec.encode(heard)[0].numpy())
+    assert "speechtokenizer" in (tmp_path / "two" / "README.md").read_text(encoding="utf-8")
+
+
+def test_several_checkpoints_in_a_folder_are_named(files, address, openvalle, tmp_path):
+    folder = tmp_path / "exp"
+    folder.mkdir()
+    for name in ("epoch-39.pt", "epoch-40.pt", "best-valid-loss.pt"):
+        shutil.copy(tmp_path / "lifeiteng.pt", folder / name)
+    (folder / "unique_text_tokens.k2symbols").write_text(SYMBOLS, encoding="utf-8")
+    run = openvalle("convert", "lifeiteng", folder, "-o", tmp_path / "m", "--codec", address)
+    assert run.code == 2
+    assert "3 files of weights (best-valid-loss.pt, epoch-39.pt, epoch-40.pt)" in run.err
+    (folder / "epoch-39.pt").unlink()
+    (folder / "epoch-40.pt").unlink()
+    run = openvalle("convert", "lifeiteng", folder, "-o", tmp_path / "m", "--codec", address)
+    assert run.code == 0, "the symbols lie in the folder: " + run.err
+    assert load_bundle(tmp_path / "m").vocabulary.symbols[3:] == tuple(sorted(layouts.SYMBOLS))
+
+
+def test_pinyin_is_told_by_the_symbols(files, address, openvalle, tmp_path):
+    for notation, symbols in (
+        ("pinyin-parts", "- ， n h zh ch sh i3 ao3 ong1 uo2"),
+        ("pinyin", "- ， ni3 hao3 zhong1 guo2"),
+    ):
+        table = tmp_path / f"{notation}.k2symbols"
+        table.write_text("".join(f"{symbol} 0\n" for symbol in symbols.split()), encoding="utf-8")
+        out = tmp_path / notation
+        run = openvalle("convert", "icefall", tmp_path / "epoch-99-avg-1.pt", table, "-o", out, "--codec", address)
+        assert run.code == 0, run.err
+        bundle = load_bundle(out)
+        assert bundle.vocabulary.notation == notation
+        assert bundle.config.languages == ("zh",)
 
 
 def test_half_precision_and_wrapped_weights_are_the_same_model(files, address, openvalle, tmp_path):

@@ -11,7 +11,9 @@ import pytest
 from openvalle.audio import RATE, Audio, concatenate, resample, silence
 from openvalle.errors import AudioError, ModelError
 from openvalle.safety import watermark as perth
-from openvalle.safety.watermark import DELAY, Detector, Marker
+from openvalle.safety.watermark import Detector, Marker, Windows
+
+DELAY = Windows(RATE).delay
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,22 @@ def test_the_mark_is_quiet_and_keeps_every_sample_in_its_place(spoken: Audio, ma
     spectrum = np.abs(np.fft.rfft(change))
     above = np.fft.rfftfreq(len(change), 1 / RATE) > 2200
     assert np.sum(spectrum[above] ** 2) < 1e-3 * np.sum(spectrum**2)  # it lies below 2 kHz
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+def test_sound_of_codecs_of_other_rates_is_marked_as_it_is(
+    marker: Marker, detector: Detector, spoken: Audio, rate: int
+) -> None:
+    sound = resample(spoken, rate)
+    marked = marker.mark(sound)
+    assert (marked.rate, len(marked.samples)) == (rate, len(sound.samples))
+    assert not detector.detect(sound).is_marked
+    assert detector.detect(marked).share == 1
+    change = marked.samples - sound.samples
+    assert np.sum(sound.samples**2) / np.sum(change**2) > 10**1.4  # 14 dB
+    stream = marker.stream(rate)
+    blocks = [stream.push(sound.samples[:5000]), stream.push(sound.samples[5000:]), stream.flush()]
+    np.testing.assert_array_equal(np.concatenate(blocks), marked.samples)
 
 
 @pytest.mark.parametrize("size", [37, 2400, 30_000])

@@ -16,7 +16,7 @@ from openvalle.hub import Kind, find
 def convert(
     source: Annotated[str, typer.Argument(help="The project: lifeiteng, icefall ...; with --detect, a file.")],
     files: Annotated[
-        list[str] | None, typer.Argument(help="Its files: paths, folders, or hf://owner/name/file.")
+        list[str] | None, typer.Argument(help="Its files: paths, folders, or hf://owner/name[/file].")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the model to write.")] = None,
     symbols: Annotated[
@@ -26,7 +26,10 @@ def convert(
         list[str] | None, typer.Option("--set", help="KEY=VALUE: what the files do not say, such as nhead=16.")
     ] = None,
     codec: Annotated[
-        str | None, typer.Option(help="The codec it speaks: encodec:FOLDER, or a name. Default: the project's.")
+        str | None,
+        typer.Option(
+            help="The codec it speaks: encodec:FOLDER, or a name. Default: one among the files, or the project's."
+        ),
     ] = None,
     average: Annotated[bool, typer.Option("--average", help="Take the averaged weights (model_avg).")] = False,
     name: Annotated[str | None, typer.Option(help="What the model is called; default: its folder.")] = None,

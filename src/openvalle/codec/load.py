@@ -1,10 +1,11 @@
 """A codec's name, folder or address -> the codec.
 
 - `builtin`: the codec that comes with the package.
-- a folder: a codec of `openvalle train codec`, or EnCodec as transformers writes it.
+- a folder: a codec of `openvalle train codec`, EnCodec as transformers writes it, or SpeechTokenizer as published.
 - `hf://owner/name`: the same from the hub; `@revision` at its end chooses a commit, tag or branch.
 - `encodec[:PLACE][?bandwidth=6&vocos=PLACE]`: EnCodec from a folder or a hub address (`hf://facebook/encodec_24khz`
   without one), with as many kbps (6), decoded by a Vocos head (`vocos=` alone: `hf://charactr/vocos-encodec-24khz`).
+- `speechtokenizer[:PLACE]`: SpeechTokenizer from a folder, or as published on the hub.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from openvalle.hub import BUILTIN, assets, fetch, is_repository
 if TYPE_CHECKING:
     from openvalle.codec.base import Codec
 
-ENCODEC = "encodec"
+ENCODEC, SPEECHTOKENIZER = "encodec", "speechtokenizer"
 FILES = ("config.json", "model.safetensors")  # of the built-in kind and of EnCodec alike
+OWN_FILES = (*FILES, "SpeechTokenizer.pt")  # what is copied of a codec's folder
 HEAD = "vocos"  # folder of the head beside a model's own EnCodec
 HEAD_FILES = ("config.yaml", "pytorch_model.bin", "model.safetensors")
 _ADDRESS = re.compile(rf"{ENCODEC}(?::(?P<place>[^?]+))?(?:\?(?P<query>.*))?")
@@ -41,13 +43,17 @@ def load_codec(name: str | Path = BUILTIN) -> Codec:
     if folder is not None:
         return BuiltinCodec.load(folder)
     if Path(name).is_dir() or is_repository(str(name)):
-        return _load_encodec(locate(str(name), FILES), {})
+        folder = locate(str(name), FILES)
+        if _is_speechtokenizer(folder):
+            return load_speechtokenizer(f"{SPEECHTOKENIZER}:{folder}")
+        return _load_encodec(folder, {})
     kind = re.split("[:?]", str(name), maxsplit=1)[0]
     if kind in CODECS:
         return CODECS[kind](str(name))
     raise ModelError(
         f"no codec called {str(name)!r}",
-        f"use {BUILTIN!r}, a folder made by `openvalle train codec`, {ENCODEC}:FOLDER?bandwidth=6 or hf://owner/name",
+        f"use {BUILTIN!r}, a folder made by `openvalle train codec`, {ENCODEC}:FOLDER?bandwidth=6, "
+        f"{SPEECHTOKENIZER}:FOLDER or hf://owner/name",
     )
 
 
@@ -58,7 +64,7 @@ def find_builtin(name: str | Path = BUILTIN) -> Path | None:
     if not Path(name).is_dir() and not is_repository(str(name)):
         return None
     folder = locate(str(name), FILES)
-    return None if _is_encodec(folder) else folder
+    return None if _is_encodec(folder) or _is_speechtokenizer(folder) else folder
 
 
 def load_address(address: str) -> Codec:
@@ -73,9 +79,23 @@ def load_address(address: str) -> Codec:
     return _load_encodec(locate(place or HUB, FILES), settings)
 
 
+def load_speechtokenizer(address: str) -> Codec:
+    """Return the SpeechTokenizer of an address (see the module)."""
+    from openvalle.codec import speechtokenizer
+
+    place = address.partition(":")[2]
+    if place and not is_repository(place):
+        return speechtokenizer.SpeechTokenizerCodec.load(locate(place, ()))
+    inside = [f"{speechtokenizer.SUBFOLDER}/{name}" for name in speechtokenizer.FILES]
+    return speechtokenizer.SpeechTokenizerCodec.load(fetch(place or speechtokenizer.HUB, inside))
+
+
 # Codecs that are neither built in nor a folder: what their names begin with, to the first `:` or `?`, and what loads
 # one by its name. docs/extending.md adds one.
-CODECS: dict[str, Callable[[str], Codec]] = {ENCODEC: load_address}
+CODECS: dict[str, Callable[[str], Codec]] = {
+    ENCODEC: load_address,
+    SPEECHTOKENIZER: load_speechtokenizer,
+}
 
 
 def found_again(name: str) -> str:
@@ -83,6 +103,9 @@ def found_again(name: str) -> str:
     address = _read_address(name)
     if Path(name).is_dir():
         return str(Path(name).resolve())
+    kind, _, own = name.partition(":")
+    if kind == SPEECHTOKENIZER and own and Path(own).is_dir():
+        return f"{kind}:{Path(own).resolve()}"
     if address is None:
         return name
     place, settings = address
@@ -96,8 +119,14 @@ def keep_codec(name: str, folder: Path) -> str:
     return the name by which `kept_codec` finds it there. A codec of the package or the hub is not copied."""
     address = _read_address(name)
     if Path(name).is_dir():
-        _copy(Path(name), folder, FILES)
+        _copy(Path(name), folder, OWN_FILES)
+        if _is_speechtokenizer(folder):
+            return SPEECHTOKENIZER
         return f"{ENCODEC}?" if _is_encodec(folder) else ""
+    kind, _, own = name.partition(":")
+    if kind == SPEECHTOKENIZER and own and Path(own).is_dir():
+        _copy(Path(own), folder, OWN_FILES)
+        return SPEECHTOKENIZER
     if address is None:
         return name
     place, settings = address
@@ -113,6 +142,8 @@ def keep_codec(name: str, folder: Path) -> str:
 
 def kept_codec(name: str, folder: Path) -> str | Path:
     """Return the codec that a model calls `name` and may have in its `folder`."""
+    if name.partition(":")[0] == SPEECHTOKENIZER:
+        return f"{SPEECHTOKENIZER}:{folder}" if (folder / FILES[0]).is_file() else name
     if not name.startswith((f"{ENCODEC}?", f"{ENCODEC}:")):
         return folder if folder.is_dir() else name if is_repository(name) else BUILTIN
     address = _read_address(name)
@@ -152,6 +183,11 @@ def locate(place: str, files: tuple[str, ...]) -> Path:
 def _is_encodec(folder: Path) -> bool:
     path = folder / "config.json"
     return path.is_file() and read_mapping(path).get("model_type") == ENCODEC
+
+
+def _is_speechtokenizer(folder: Path) -> bool:
+    path = folder / "config.json"
+    return path.is_file() and {"n_filters", "n_q", "strides", "lstm_layers"} <= read_mapping(path).keys()
 
 
 def _load_encodec(folder: Path, settings: dict[str, str]) -> Codec:

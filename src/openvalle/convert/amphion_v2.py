@@ -206,7 +206,7 @@ SOURCE = Source(
     "https://github.com/open-mmlab/Amphion",
     "6b1411c7a415af40a775dc940c3b29fc18d37970",  # the last that has it
     "MIT",
-    "",
+    "speechtokenizer",
     recognise,
     convert,
     ("amphion/valle",),

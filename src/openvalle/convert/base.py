@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,15 @@ class Given:
     def one(self) -> Weights:
         """Return the only file of weights."""
         if len(self.weights) != 1:
-            there = f"{len(self.weights)} files of weights" if self.weights else "no file of weights"
+            names = ", ".join(Path(weights.source).name for weights in self.weights[:6])
+            more = ", ..." if len(self.weights) > 6 else ""
+            there = f"{len(self.weights)} files of weights ({names}{more})" if self.weights else "no file of weights"
             raise ModelError(f"there are {there}, and both networks of this source are in one", "give that one")
         return self.weights[0]
+
+    def find(self, *patterns: str) -> Path | None:
+        """Return the file with the first of these names that there is."""
+        return next((path for pattern in patterns for path in self.files if fnmatch(path.name, pattern)), None)
 
     def parse(self, kind: type[Config]) -> Any:
         """Return the settings as a source has them: those of the file, then those that were given."""
@@ -66,7 +73,7 @@ class Source:
     repository: str
     revision: str
     licence: str  # of what it publishes
-    codec: str  # what its models are decoded with; none if there is no such codec here
+    codec: str  # what its models are decoded with
     recognise: Callable[[Weights], bool]
     convert: Callable[[Given], Converted]
     published: tuple[str, ...] = ()  # on the hub

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,17 @@ from torch import nn
 from openvalle.codec.load import ENCODEC, keep_codec, load_codec
 from openvalle.convert import amphion, amphion_v2, enhuiz, icefall, lifeiteng, plachtaa
 from openvalle.convert.base import Converted, Given, Source, first_match
+from openvalle.convert.codecs import NAMES, find_kind, name_codec, split_codecs
 from openvalle.convert.weights import SAFETENSORS, Weights, read_weights
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ModelError, UserError
 from openvalle.files import sha256, write_text
-from openvalle.hub import VOICE_SUFFIX, fetch
+from openvalle.hub import VOICE_SUFFIX, fetch, fetch_all, is_repository
 from openvalle.model.ar import AR
 from openvalle.model.bundle import OWN, BundleConfig
 from openvalle.model.checkpoint import Bundle, Storage, save_bundle
 from openvalle.model.nar import NAR
+from openvalle.pipes import read_text
 from openvalle.types import CodecSpec, Vocabulary
 
 # The first that recognises a file is its source.
@@ -40,6 +42,9 @@ VOICE = ".npz"
 NOT_WEIGHTS = re.compile(r"(optimizer|scheduler|random_states|scaler|sampler|training_args)[\w-]*\.\w+")
 _STEP = re.compile(r"_step-(\d+)")
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", SAFETENSORS)
+# of a whole repository on the hub
+WANTED = (*(f"*{suffix}" for suffix in WEIGHTS), "*.json", "*.yaml", "*.dict", "*symbols*", "*.npz")
+UNWANTED = ("*optimizer*", "*scheduler*", "*random_states*", "*scaler*", "*training_args*")
 CARD, VOICES = "README.md", "voices"
 LIKE = {icefall.SOURCE, lifeiteng.SOURCE, amphion.SOURCE}  # which of them wrote a file cannot always be seen
 _ON_THE_HUB = re.compile(r"hf://([\w-][\w.-]*/[\w-][\w.-]*)(@[\w.-]+)?/(.+)")
@@ -55,22 +60,34 @@ def find_source(name: str) -> Source:
 
 
 def find_files(places: Sequence[str]) -> list[Path]:
-    """Return the files of paths, folders and addresses `hf://owner/name/file`."""
+    """Return the files of paths, folders, and addresses `hf://owner/name` (all of it) and `hf://owner/name/file`."""
     found: list[Path] = []
     for place in places:
-        if address := _ON_THE_HUB.fullmatch(place):
+        if is_repository(place):
+            found += _list_folder(fetch_all(place, WANTED, UNWANTED))
+        elif address := _ON_THE_HUB.fullmatch(place):
             repository, revision, name = address.groups()
             found.append(fetch(f"hf://{repository}{revision or ''}", [name]) / Path(name).name)
         elif Path(place).is_dir():
-            inside = sorted(path for path in Path(place).rglob("*") if path.is_file())
-            if not inside:
-                raise ModelError(f"the folder {place} is empty", "give the folder of a model")
-            found += _choose_newest([path for path in inside if not NOT_WEIGHTS.fullmatch(path.name)])
+            found += _list_folder(Path(place))
         elif Path(place).is_file():
             found.append(Path(place))
         else:
-            raise ModelError(f"there is nothing at {place}", "give files, folders, or hf://owner/name/file")
+            raise ModelError(f"there is nothing at {place}", "give files, folders, or hf://owner/name[/file]")
     return found
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    """Return the files of a folder, or of the snapshot in a folder of the hub's cache, as far as they may be needed."""
+    if (folder / "snapshots").is_dir():
+        snapshots = sorted((folder / "snapshots").iterdir(), key=lambda path: path.stat().st_mtime)
+        main = folder / "refs" / "main"
+        named = folder / "snapshots" / read_text(main).strip() if main.is_file() else folder
+        folder = named if named in snapshots else (snapshots or [folder])[-1]
+    inside = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not inside:
+        raise ModelError(f"the folder {folder} is empty", "give the folder of a model")
+    return _choose_newest([path for path in inside if not NOT_WEIGHTS.fullmatch(path.name)])
 
 
 def _choose_newest(paths: list[Path]) -> list[Path]:
@@ -89,8 +106,10 @@ def detect(places: Sequence[str]) -> dict[str, str]:
                 said[str(path)] = "a voice of plachtaa" if path.suffix == VOICE else "no file of weights"
             continue
         try:
-            source = first_match(SOURCES, read_weights(path))
-            said[str(path)] = source.name if source else "weights, of no source that is known"
+            weights = read_weights(path)
+            source = first_match(SOURCES, weights)
+            codec = NAMES.get(find_kind(weights), "")
+            said[str(path)] = source.name if source else codec or "weights, of no source that is known"
         except ModelError as error:
             said[str(path)] = error.what
     return said
@@ -123,12 +142,13 @@ def convert(source: Source, places: Sequence[str], out: Path, wishes: Wishes) ->
         return None
     if not paths:
         raise ModelError(f"there are no weights among the files of {', '.join(places)}", f"give a {', '.join(WEIGHTS)}")
-    weights = tuple(read_weights(path, average=wishes.average) for path in paths)
+    weights, codecs = split_codecs([read_weights(path, average=wishes.average) for path in paths])
     for one in weights:
         _require_source(source, one)
+    paths = [path for path in paths if str(path) in {one.source for one in weights}]
     others = tuple(path for path in files if path.suffix not in WEIGHTS)
     converted = source.convert(Given(weights, wishes.symbols, others, wishes.settings or {}))
-    write_model(source, converted, paths, out, wishes)
+    write_model(source, converted, paths, out, replace(wishes, codec=wishes.codec or name_codec(codecs, source.codec)))
     add_voices(source, voices, out)
     return converted
 
@@ -157,11 +177,7 @@ def _require_source(source: Source, weights: Weights) -> None:
 def write_model(source: Source, converted: Converted, paths: Sequence[Path], out: Path, wishes: Wishes) -> None:
     """Write the folder of a model, with its codec where that lies on this machine, and its card."""
     AROptions.parse(dict(converted.generation), source.name)
-    if not (address := wishes.codec or source.codec):
-        raise ModelError(
-            f"the published models of {source.name} speak the codes of SpeechTokenizer, which has no codec here yet",
-            "if this one was trained on EnCodec's codes, give --codec encodec",
-        )
+    address = wishes.codec or source.codec
     codec = load_codec(address).spec
     wanted = converted.nar.codebooks, converted.nar.codebook_size
     if (codec.codebooks, codec.entries) != wanted:

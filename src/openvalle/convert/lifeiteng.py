@@ -12,6 +12,8 @@ Both networks are in one file. What differs from ours and is folded away:
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -226,13 +228,15 @@ class Settings(Config):
     nhead: int = Field(16, gt=0, description="attention heads of the AR model")
     scale_factor: float = Field(1.0, gt=0, description="heads of the NAR model, compared with it")
     prefix_mode: int = Field(1, description="how the NAR model was trained: 0, 1, 2 or 4")
-    text_extractor: str = Field("espeak", description="what texts were read with: " + ", ".join(EXTRACTORS))
+    text_extractor: str | None = Field(
+        None, description=f"what texts were read with: {', '.join(EXTRACTORS)}; by default told by the symbols"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.prefix_mode not in PREFIX_MODES:
             raise ValueError(f"prefix_mode should be one of {', '.join(map(str, PREFIX_MODES))}")
-        if self.text_extractor not in EXTRACTORS:
+        if self.text_extractor not in (None, *EXTRACTORS):
             raise ValueError(f"text_extractor should be one of {', '.join(EXTRACTORS)}")
         return self
 
@@ -240,17 +244,26 @@ class Settings(Config):
 def convert(given: Given) -> Converted:
     """Return the model of a checkpoint and its symbol table."""
     weights, settings = given.one(), given.parse(Settings)
-    symbols = read_symbols(given.symbols, weights.source)
+    symbols = read_symbols(given.symbols or given.find("unique_text_tokens.k2symbols", "*.k2symbols"), weights.source)
+    extractor = settings.text_extractor or guess_extractor(symbols)
     heads = settings.nhead, int(settings.nhead * settings.scale_factor)
     networks = convert_pair(weights, heads, symbols, settings.prefix_mode)
     notes = []
     if weights.settings.get("train_stage") == 1:
         notes.append("its last training was of the AR model alone (train_stage 1): the NAR model may know nothing")
-    if settings.text_extractor != "espeak":
+    if extractor != "espeak":
         notes.append("its texts are Mandarin: the extra zh reads them, with figures in words as amounts")
-    language = "en" if settings.text_extractor == "espeak" else "zh"
-    vocabulary = Vocabulary(symbols, notation=EXTRACTORS[settings.text_extractor])
+    language = "en" if extractor == "espeak" else "zh"
+    vocabulary = Vocabulary(symbols, notation=EXTRACTORS[extractor])
     return Converted(*networks, vocabulary, (language,), GENERATION, tuple(notes))
+
+
+def guess_extractor(symbols: Sequence[str]) -> str:
+    """Return what texts were read with by the symbols they became: pinyin has the figures of tones."""
+    syllables = [symbol for symbol in symbols if re.fullmatch("[a-zü]+[1-5]", symbol)]
+    if 4 * len(syllables) < len(symbols):
+        return "espeak"
+    return "pypinyin_initials_finals" if {"zh", "ch", "sh"} & set(symbols) else "pypinyin"
 
 
 def recognise(weights: Weights) -> bool:

@@ -40,7 +40,7 @@ DTYPES = {
     "BoolStorage": torch.bool,
 }
 PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path", "PurePath")
-HINT = "openvalle opens files of tensors, numbers, texts and containers alone"
+HINT = "openvalle opens files of tensors, numbers, texts and containers alone; of a whole network save its state_dict()"
 
 
 @dataclass(frozen=True, eq=False)

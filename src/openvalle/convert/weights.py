@@ -15,7 +15,13 @@ from openvalle.convert.unpickle import StoredTensor, read_torch
 from openvalle.errors import ModelError
 
 SAFETENSORS = ".safetensors"
-HOLDERS = ("model", "state_dict", "model_state_dict", "module")  # what a state dict is called in a larger file
+HOLDERS = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "module",
+    "model_avg",
+)  # what a state dict is called in a larger file
 PREFIXES = ("module.", "_orig_mod.")  # of data-parallel and of compiled networks
 SHOWN = 8  # names in a list of what is missing
 

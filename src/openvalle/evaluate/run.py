@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openvalle import __version__
-from openvalle.audio import Audio
+from openvalle.audio import Audio, resample
 from openvalle.errors import UserError
 from openvalle.evaluate.judges import JUDGES
 from openvalle.evaluate.metrics import MetricInput, Needs, References, explain, measure
@@ -155,9 +155,9 @@ def _reconstruct(codec: Codec, audio: Audio) -> Audio:
     """Return the sound after the codec."""
     import torch
 
-    samples = torch.from_numpy(audio.samples)[None]
-    decoded = codec.decode(codec.encode(samples))[0].float().cpu().numpy()
-    return Audio(decoded[: len(audio.samples)].astype(np.float32), audio.rate)
+    heard = resample(audio, codec.spec.rate).samples
+    decoded = codec.decode(codec.encode(torch.from_numpy(heard)[None]))[0].float().cpu().numpy()
+    return resample(Audio(decoded[: len(heard)].astype(np.float32), codec.spec.rate), audio.rate)
 
 
 def _request(out: Path, system: str, item: TestItem, seed: int, sample: int) -> OutputRequest:

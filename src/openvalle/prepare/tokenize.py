@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openvalle.audio import RATE, Audio, change_speed
+from openvalle.audio import RATE, Audio, change_speed, resample
 from openvalle.data.index_files import write_index
 from openvalle.data.shards import AudioShards, Row, write_tokens
 from openvalle.errors import AudioError
@@ -77,6 +77,7 @@ class TokenizeWork:
         spec, speed = self.codec.spec, row.get("speed", 1.0)
         if speed != 1:
             samples = change_speed(Audio(samples, RATE), speed).samples
+        samples = resample(Audio(samples, RATE), spec.rate).samples
         # Whole blocks only, so that no merged frame is half padding; at most 27 ms of the margin are lost.
         samples = samples[: len(samples) // (spec.hop * self.merge) * spec.hop * self.merge]
         if not len(samples):

@@ -2,8 +2,8 @@
 
 The networks are PerthNet's (Resemble AI, MIT), with the weights in the wheel `resemble-perth`, without its code. They
 change the short-time spectrum below 2 kHz, where speech is and where every codec keeps it. The published networks hear
-32 kHz in windows of 2048 samples, every 320. At 24 kHz, windows of 1536 samples every 240 are the same 64 ms, 10 ms and
-15.6 Hz, so the sound is never resampled; magnitudes are scaled by the windows' ratio.
+32 kHz in windows of 2048 samples, every 320. At other rates windows of as many seconds are the same 64 ms, 10 ms and
+15.6 Hz (1536 samples every 240 at 24 kHz), so no sound is resampled; magnitudes are scaled by the windows' ratio.
 
 The mark depends on the samples alone, not on the blocks in which they come: a stream holds, sample for sample, what
 marking the whole at once gives. Arrays are NumPy's; torch computes the convolutions and is loaded with the weights.
@@ -23,20 +23,17 @@ from openvalle.hub import wheel_file
 
 PACKAGE = "resemble-perth"
 WEIGHTS = "perth_net/pretrained/implicit/perth_net_250000.pth.tar"
-RATE = 24_000  # hertz
-WINDOW, HOP = 1536, 240  # samples
+RATE = 24_000  # hertz, at which the mark is looked for
 BANDS = 128  # bins of the spectrum that carry the mark: 0 to 2 kHz
 WIDTH, KERNEL, DEPTH = 256, 7, 5  # of the networks
 CONTEXT = DEPTH * (KERNEL // 2)  # frames on either side of a frame that its mark depends on
-SCALE = 2048 / WINDOW  # from our magnitudes to those of the published networks
+PUBLISHED = 2048  # samples of their windows
 FLOOR_DB, SPAN_DB = -180.0, 195.0  # magnitudes in dB are mapped from [FLOOR, FLOOR + SPAN] to [0, 1]
 SILENT = 0.05  # frames whose mean is under this share of the loudest hold nothing to mark
 SPEEDS = {"slow": 1.25, "normal": 1.0, "fast": 0.75}  # at which the mark is looked for, as frames per frame
 NAME = "perth-implicit"  # of the mark, as written into files
 STEP = 10  # frames marked at a time, always the same number: sums of another order would differ in the last bit
-HALF = WINDOW // 2
 LEAD = 3  # frames before the first sample whose windows still reach it
-DELAY = (CONTEXT + LEAD + STEP) * HOP + HALF  # samples that a stream holds back at most, 0.31 s
 LARGEST_GAIN = 20.0  # dB that a bin may change by; the mark stays far below
 
 PART_SECONDS = 5.0  # a recording is searched in parts that overlap by half, so that a marked stretch in it is found
@@ -80,7 +77,7 @@ def convolve(layers: Layers, x: Any, past: list[Any] | None = None) -> Any:
 
 
 def score_mark(branches: list[Layers], magnitudes: np.ndarray) -> float:
-    """Return how sure the networks are of a mark, about 0 to 1, for scaled magnitudes (T, WINDOW // 2 + 1).
+    """Return how sure the networks are of a mark, about 0 to 1, for scaled magnitudes (T, bins).
 
     `branches`: one network for each of `SPEEDS`, so that sound played slower or faster is recognised, too.
     """
@@ -102,21 +99,45 @@ def score_mark(branches: list[Layers], magnitudes: np.ndarray) -> float:
         return float((softmax(weights, dim=1) * marks).sum())
 
 
-def hann_window() -> np.ndarray:
-    """Return the periodic Hann window, (WINDOW,) float32."""
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
+@dataclass(frozen=True)
+class Windows:
+    """The windows in which sound of `rate` hertz is looked at."""
 
+    rate: int
 
-def spectrum(samples: np.ndarray) -> np.ndarray:
-    """Return the spectrum of every full window, (frames, WINDOW // 2 + 1) complex64."""
-    windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
-    return np.fft.rfft(windows * hann_window(), axis=1).astype(np.complex64)
+    @property
+    def size(self) -> int:
+        """Samples of a window: 64 ms."""
+        return 2 * round(0.032 * self.rate)
 
+    @property
+    def hop(self) -> int:
+        """Samples from one to the next: 10 ms."""
+        return round(0.01 * self.rate)
 
-def scale_magnitudes(spectra: np.ndarray) -> np.ndarray:
-    """Return the magnitudes as the networks read them, same shape, float32: 0 is silence, 1 is loud."""
-    decibels = 20 * np.log10(np.maximum(np.abs(spectra) * SCALE, 10 ** (FLOOR_DB / 20)))
-    return ((decibels - FLOOR_DB) / SPAN_DB).astype(np.float32)
+    @property
+    def half(self) -> int:
+        """Samples of half a window."""
+        return self.size // 2
+
+    @property
+    def delay(self) -> int:
+        """Samples that a stream holds back at most: 0.31 s."""
+        return (CONTEXT + LEAD + STEP) * self.hop + self.half
+
+    def hann(self) -> np.ndarray:
+        """Return the periodic Hann window, (size,) float32."""
+        return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.size) / self.size)).astype(np.float32)
+
+    def spectrum(self, samples: np.ndarray) -> np.ndarray:
+        """Return the spectrum of every full window, (frames, size // 2 + 1) complex64."""
+        windows = np.lib.stride_tricks.sliding_window_view(samples, self.size)[:: self.hop]
+        return np.fft.rfft(windows * self.hann(), axis=1).astype(np.complex64)
+
+    def scale(self, spectra: np.ndarray) -> np.ndarray:
+        """Return the magnitudes as the networks read them, same shape, float32: 0 is silence, 1 is loud."""
+        decibels = 20 * np.log10(np.maximum(np.abs(spectra) * (PUBLISHED / self.size), 10 ** (FLOOR_DB / 20)))
+        return ((decibels - FLOOR_DB) / SPAN_DB).astype(np.float32)
 
 
 class Marker:
@@ -134,30 +155,30 @@ class Marker:
         return Audio(np.concatenate([stream.push(audio.samples), stream.flush()]), audio.rate)
 
     def stream(self, rate: int = RATE) -> MarkStream:
-        """Return a fresh stream for sound of `rate` hertz; there is only 24 kHz."""
-        assert rate == RATE, rate
-        return MarkStream(self._layers)
+        """Return a fresh stream for sound of `rate` hertz."""
+        return MarkStream(self._layers, rate)
 
 
 class MarkStream:
     """Marks a sound block by block; the blocks returned, joined, are as long as those pushed."""
 
-    def __init__(self, layers: Layers) -> None:
+    def __init__(self, layers: Layers, rate: int = RATE) -> None:
         """`layers`: of the network that makes the mark: scaled magnitudes -> what to add to them."""
         import torch
 
-        self._layers = layers
+        self._layers, self._windows = layers, Windows(rate)
+        size, hop, half = self._windows.size, self._windows.hop, self._windows.half
         self._past = [torch.zeros(1, WIDTH, KERNEL - 1) for _ in range(DEPTH)]
-        self._spectra = np.zeros((CONTEXT, WINDOW // 2 + 1), np.complex64)  # frames whose mark is not known yet
-        self._heard = np.zeros(LEAD * HOP + HALF, np.float32)  # from the first sample of the next window on
-        self._overlap = np.zeros(WINDOW - HOP, np.float32)  # the mark where windows still to come add to it
+        self._spectra = np.zeros((CONTEXT, half + 1), np.complex64)  # frames whose mark is not known yet
+        self._heard = np.zeros(LEAD * hop + half, np.float32)  # from the first sample of the next window on
+        self._overlap = np.zeros(size - hop, np.float32)  # the mark where windows still to come add to it
         self._plain = np.zeros(0, np.float32)  # samples not returned yet
-        self._early = (CONTEXT + LEAD) * HOP + HALF  # samples of the mark that lie before the first sample
-        squared = hann_window() ** 2
-        self._envelope = np.array([squared[start::HOP].sum() for start in range(HOP)], np.float32)
+        self._early = (CONTEXT + LEAD) * hop + half  # samples of the mark that lie before the first sample
+        squared = self._windows.hann() ** 2
+        self._envelope = np.array([squared[start::hop].sum() for start in range(hop)], np.float32)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Take samples (n,) float32 and return those that are final; the last `DELAY` at most are held back."""
+        """Take samples (n,) float32 and return those that are final; the last `Windows.delay` at most are held back."""
         self._plain = np.concatenate([self._plain, samples])
         return self._advance(samples)
 
@@ -165,15 +186,16 @@ class MarkStream:
         """Return the samples still held back. The stream is then over."""
         out = [np.zeros(0, np.float32)]
         while len(self._plain):
-            out.append(self._advance(np.zeros(STEP * HOP, np.float32)))
+            out.append(self._advance(np.zeros(STEP * self._windows.hop, np.float32)))
         return np.concatenate(out)
 
     def _advance(self, samples: np.ndarray) -> np.ndarray:
         self._heard = np.concatenate([self._heard, samples])
-        needed, out = WINDOW + (STEP - 1) * HOP, [np.zeros(0, np.float32)]
+        size, hop = self._windows.size, self._windows.hop
+        needed, out = size + (STEP - 1) * hop, [np.zeros(0, np.float32)]
         while len(self._heard) >= needed:
-            mark = self._next(spectrum(self._heard[:needed]))
-            self._heard = self._heard[STEP * HOP :]
+            mark = self._next(self._windows.spectrum(self._heard[:needed]))
+            self._heard = self._heard[STEP * hop :]
             early = min(self._early, len(mark))
             self._early -= early
             mark = mark[early:][: len(self._plain)]
@@ -182,22 +204,23 @@ class MarkStream:
         return np.concatenate(out)
 
     def _next(self, spectra: np.ndarray) -> np.ndarray:
-        """Return the next samples of the mark, (STEP * HOP,), for the next spectra (STEP, bins)."""
+        """Return the next samples of the mark, `STEP` hops, for the next spectra (STEP, bins)."""
         import torch
 
-        levels = torch.from_numpy(np.ascontiguousarray(scale_magnitudes(spectra)[:, :BANDS].T))[None]
+        windows, size, hop = self._windows, self._windows.size, self._windows.hop
+        levels = torch.from_numpy(np.ascontiguousarray(windows.scale(spectra)[:, :BANDS].T))[None]
         change = convolve(self._layers, levels, self._past)[0].numpy().T  # (STEP, BANDS), CONTEXT frames late
         queue = np.concatenate([self._spectra, spectra])
         now, self._spectra = queue[:STEP], queue[STEP:]
         gains = np.clip(SPAN_DB * change, -LARGEST_GAIN, LARGEST_GAIN)
         marked = np.zeros_like(now)
         marked[:, :BANDS] = now[:, :BANDS] * (10 ** (gains / 20) - 1)
-        waves = np.fft.irfft(marked, n=WINDOW, axis=1).astype(np.float32) * hann_window()  # (STEP, WINDOW)
-        total = np.concatenate([self._overlap, np.zeros(STEP * HOP, np.float32)])
+        waves = np.fft.irfft(marked, n=size, axis=1).astype(np.float32) * windows.hann()  # (STEP, size)
+        total = np.concatenate([self._overlap, np.zeros(STEP * hop, np.float32)])
         for index, wave in enumerate(waves):
-            total[index * HOP : index * HOP + WINDOW] += wave
-        self._overlap = total[STEP * HOP :]
-        return total[: STEP * HOP] / np.tile(self._envelope, STEP)
+            total[index * hop : index * hop + size] += wave
+        self._overlap = total[STEP * hop :]
+        return total[: STEP * hop] / np.tile(self._envelope, STEP)
 
 
 @dataclass(frozen=True)
@@ -267,11 +290,11 @@ class Detector:
         if is_silent(audio):
             raise AudioError("the recording is silent", "give a recording with sound in it")
         audio = normalize(resample(audio, RATE))
-        parts = []
+        parts, windows = [], Windows(RATE)
         for start, end in _split(len(audio.samples)):
             samples = audio.samples[start:end]
             if not is_silent(Audio(samples, RATE)):
-                magnitudes = scale_magnitudes(spectrum(np.pad(samples, HALF, mode="reflect")))
+                magnitudes = windows.scale(windows.spectrum(np.pad(samples, windows.half, mode="reflect")))
                 score = min(max(score_mark(self._branches, magnitudes), 0.0), 1.0)
                 parts.append(ScoredPart(start / RATE, end / RATE, score))
         return Detection(tuple(parts))

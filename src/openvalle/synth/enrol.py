@@ -86,7 +86,7 @@ def enrol(
     for warning in warnings:
         log.warning("%s: %s", label, warning)  # before the words are looked for: it may be why they are not found
     text = transcribe(audio, label, asr) if transcript is None else transcript
-    codes = codec.encode(audio.samples, merge=merge).astype(np.uint16)
+    codes = codec.encode(resample(audio, codec.spec.rate).samples, merge=merge).astype(np.uint16)
     durations: tuple[int, ...] = ()
     if table is not None and table.is_spelt:
         symbols = tuple(table.pieces(text, language))

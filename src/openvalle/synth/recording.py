@@ -180,7 +180,8 @@ def record(
     if noise := check_noise(sound):
         log.warning("%s: %s", label, noise)
     text = transcribe(levelled, label, asr) if transcript is None else transcript
-    codes = generator.codec.encode(levelled.samples, merge=generator.ar.config.merge).astype(np.uint16)
+    heard = resample(levelled, generator.spec.rate).samples
+    codes = generator.codec.encode(heard, merge=generator.ar.config.merge).astype(np.uint16)
     is_strict = is_strict and transcript is not None  # a recogniser's mistakes are no reason to refuse
     aligned = align_transcript(levelled, text, label, len(codes), generator.spec.frame_rate, is_strict=is_strict)
     gain = float(levelled.samples[loudest] / sound.samples[loudest])
