@@ -12,6 +12,7 @@ from openvalle.text.chapters import Chapter
 
 LONGEST_TITLE = 120  # characters; a longer one is cut at a word
 _HEADING_WORDS = 15  # a chapter of no more words than this is the title of what follows
+_TITLE_WORDS = 40  # of a title page at most: title, author, publisher, year
 
 
 class Kind(StrEnum):
@@ -67,7 +68,7 @@ _FRONT_MATTER = re.compile(
     r"(other |more )?(books |titles |works |novels )?(also )?(by|from) (the same|the|this) author|also by\b.*|"
     r"(other|more) (books|titles|works|novels) (by|from)\b.*|(praise|acclaim) for\b.*|"
     r"about the (author|publisher|type)s?\b.*|newsletter\b.*|advertisements?|uncopyright|legal notice|"
-    r"all rights reserved|publisher'?s note|"
+    r"all rights reserved|publisher'?s note|transcriber'?s'? notes?\b.*|"
     r"(the )?(full )?project gutenberg(\W?tm)?( license)?\b.*)",
     re.I,
 )
@@ -126,6 +127,23 @@ def join_title_pages(chapters: Sequence[BookChapter]) -> list[BookChapter]:
             joined += [*waiting, chapter]
             waiting = []
     return joined + waiting
+
+
+def leave_title_page(chapters: Sequence[BookChapter], title: str) -> list[BookChapter]:
+    """Return the chapters, a short first one that is called as the book, and one "by" its author after it, made front
+    matter: they are its title page."""
+    found = [*chapters]
+    place = next((at for at, chapter in enumerate(found) if chapter.kind is Kind.BODY), len(found))
+    own = _only_letters(title)
+    while place + 1 < len(found) and len(found[place].text.split(maxsplit=_TITLE_WORDS)) <= _TITLE_WORDS:
+        head, _, rest = found[place].title.partition(": ")
+        is_title = own != "" and _only_letters(head) == own and (not rest or rest.startswith("by "))
+        is_author = place > 0 and found[place - 1] is not chapters[place - 1] and head.lower().startswith("by ")
+        if not is_title and not is_author:
+            break
+        found[place] = replace(found[place], kind=Kind.FRONT_MATTER)
+        place += 1
+    return found
 
 
 def _is_heading_alone(chapter: BookChapter) -> bool:

@@ -13,7 +13,16 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from openvalle.apps.readers.archive import Archive, Node, parse_xml
-from openvalle.apps.readers.book import Book, BookChapter, Kind, has_words, join_title_pages, judge_title, shorten_title
+from openvalle.apps.readers.book import (
+    Book,
+    BookChapter,
+    Kind,
+    has_words,
+    join_title_pages,
+    judge_title,
+    leave_title_page,
+    shorten_title,
+)
 from openvalle.apps.readers.html import Block, Document, build_chapter, decode, read_document, scan, split_at_headings
 from openvalle.errors import TextError
 
@@ -238,9 +247,9 @@ def _build_chapters(
     else:
         chapters = list(_cut_at(parts, starts, title))
     for chapter in chapters:
-        if not has_words(chapter.text):
+        if not has_words(chapter.text) and judge_title(chapter.title) is Kind.BODY:
             warnings.append(f"the chapter {chapter.title!r} holds no words: it is left out")
-    return join_title_pages([chapter for chapter in chapters if has_words(chapter.text)])
+    return join_title_pages(leave_title_page([chapter for chapter in chapters if has_words(chapter.text)], title))
 
 
 def _find_starts(parts: Sequence[_Part], entries: Sequence[_Entry], warnings: list[str]) -> dict[tuple[int, int], str]:

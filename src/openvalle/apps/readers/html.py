@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from openvalle.apps.readers.book import Book, BookChapter, Kind, has_words, judge_title, say_title, shorten_title
+from openvalle.apps.readers.plain import cut_gutenberg
 from openvalle.errors import TextError
 
 # Where a quoted value begins, nothing is read beyond the next `<`: no sign is read twice for two tags.
@@ -49,7 +50,7 @@ _EMPTY = re.compile(r" ?\[\]")  # what is left of [1] when its link is gone
 _MARK_PARTS, _MARK_LENGTH = 8, 64  # pieces of text between tags, and their signs; more of them are no mark
 _SUPERSCRIPT = str.maketrans("0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 _UNHEARD = str.maketrans(dict.fromkeys("\u00ad\u200b\u2060\ufeff\u21a9\ufe0e"))  # soft hyphens, ways back from notes
-_PAGE_NUMBER = re.compile(r"\b(?:pagenum|pageno|page-?number|pagebreak)\b", re.I)
+_UNREAD = re.compile(r"\b(?:pagenum|pageno|page-?number|pagebreak|pg-boilerplate|pg-?header|pg-?footer)\b", re.I)
 
 
 @dataclass(frozen=True)
@@ -228,14 +229,14 @@ class _Builder:
         if name == "title" and not self.document.title and not self.names["svg"]:
             self.titles = []
         before = self.now
-        is_page = "pagebreak" in types or _PAGE_NUMBER.search(attributes.get("class", "")) is not None
+        is_page = "pagebreak" in types or _UNREAD.search(attributes.get("class", "")) is not None
         is_reference = "noteref" in types
         heading = int(name[1]) if re.fullmatch("h[1-6]", name) else 0
         self._push(
             _Element(
                 name,
                 before.is_hidden or name in _HIDDEN or "hidden" in attributes or is_page or is_reference,
-                before.is_note or bool(types & _NOTE_TYPES),
+                before.is_note or bool(_NOTE_TYPES & {*types, *attributes.get("class", "").lower().split()}),
                 before.is_verbatim or name == "pre",
                 heading or before.heading,
                 len(self.parts) if name in ("a", "sup") else -1,
@@ -301,7 +302,9 @@ def read_document(text: str) -> Document:
             builder.end(piece.name)
         else:
             builder.start(piece)
-    return builder.finish()
+    document = builder.finish()
+    document.blocks = document.blocks[cut_gutenberg([block.text for block in document.blocks])]
+    return document
 
 
 def build_chapter(title: str, blocks: Sequence[Block], kind: Kind = Kind.BODY) -> BookChapter:

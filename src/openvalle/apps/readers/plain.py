@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from openvalle.apps.readers.book import Book, BookChapter, Kind, has_words, join_title_pages, judge_title, shorten_title
@@ -40,6 +41,13 @@ def decode_text(data: bytes, label: str) -> str:
     if len(_NOISE.findall(text)) > _MOST_NOISE * len(text):
         raise TextError(f"{label} holds control characters: it is no text", "give a text, or a book as EPUB")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def cut_gutenberg(blocks: Sequence[str]) -> slice:
+    """Return which of a file's paragraphs lie between those that Project Gutenberg put before and behind a book."""
+    marks = [(place, text) for place, text in enumerate(blocks) if "PROJECT GUTENBERG" in text.upper()]
+    start = next((place + 1 for place, text in marks if _START.search(text)), 0)
+    return slice(start, next((place for place, text in marks if place >= start and _END.search(text)), len(blocks)))
 
 
 def read_plain(text: str, title: str) -> Book:
