@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-serve fuzz listen test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale clean test-clients
+.PHONY: help demo demo-serve fuzz listen test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale bench-converted clean test-clients
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench-stream: $(VENV)/.ready-test  ## streaming: first sound, gaps, speed, memor
 
 bench-batching: $(VENV)/.ready-test  ## many at once against one by one: throughput, first sound
 	$(BIN)/python benchmarks/batching.py $(ARGS)
+
+bench-converted: $(VENV)/.ready-test  ## other projects' code against converted models: ARGS="--python INTERPRETER lifeiteng=FOLDER"
+	$(BIN)/python benchmarks/converted.py $(ARGS)
 
 bench-serve: $(VENV)/.ready-test  ## the server under load: first sound, errors, memory, batching
 	$(BIN)/python benchmarks/serve.py $(ARGS)

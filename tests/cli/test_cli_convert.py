@@ -76,7 +76,7 @@ def voice_file(path, frames=60, language=2, **changes):
     """An `.npz` voice as VALL-E X writes it."""
     rng = np.random.RandomState(5)
     arrays = {
-        "audio_tokens": rng.randint(0, layouts.ENTRIES, (1, frames, 8)),
+        "audio_tokens": np.asfortranarray(rng.randint(0, layouts.ENTRIES, (1, frames, 8))),  # as the published ones lie
         "text_tokens": rng.randint(5, 70, (1, 12)),
         "lang_code": np.int32(language),
     }

@@ -37,6 +37,13 @@ def test_saved_and_loaded_is_the_same(voice: Voice, tmp_path: Path) -> None:
     assert replace(found, codes=voice.codes).__dict__ == voice.__dict__
 
 
+@pytest.mark.parametrize("turn", [np.asfortranarray, lambda codes: codes[::-1][::-1], lambda codes: codes.T.copy().T])
+def test_however_codes_lie_in_memory_they_come_back(voice: Voice, tmp_path: Path, turn) -> None:
+    other = replace(voice, codes=turn(voice.codes))
+    found = Voice.load(other.save(tmp_path / "ann.safetensors"))
+    np.testing.assert_array_equal(found.codes, voice.codes)
+
+
 @pytest.mark.parametrize("kept", [0, 7, 100, -1])
 def test_cut_file_is_refused(voice: Voice, tmp_path: Path, kept: int) -> None:
     path = voice.save(tmp_path / "ann.safetensors")

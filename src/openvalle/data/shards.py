@@ -159,8 +159,8 @@ def write_tokens(
     }
     if durations is not None:
         tensors["durations"] = np.concatenate([*durations, []]).astype(np.uint16)
-    with atomic_path(path) as part:
-        save_file(tensors, part)
+    with atomic_path(path) as part:  # the library writes memory as it lies
+        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, part)
     return frames[:-1].tolist(), places[:-1].tolist()
 
 

@@ -122,7 +122,8 @@ class Voice:
         path = Path(path)
         metadata = {key: getattr(self, key) for key in STRINGS}
         metadata |= {"format": FORMAT, "version": str(VERSION), "symbols": " ".join(self.symbols)}
-        tensors = {"codes": self.codes, "durations": np.array(self.durations, np.uint16)}
+        # rows one after the other, as the file's shape says: the library writes memory as it lies
+        tensors = {"codes": np.ascontiguousarray(self.codes), "durations": np.array(self.durations, np.uint16)}
         with atomic_path(path, replace=replace) as part:
             part.write_bytes(save(tensors, metadata))
         return path
