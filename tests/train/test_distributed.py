@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 import torch
 from openvalle.codec.quantizer import ResidualQuantizer
-from openvalle.train.loop import LoopConfig, Losses, Validation, fit
+from openvalle.train.curves import Validation
+from openvalle.train.loop import LoopConfig, Losses, fit
 
 class Rows:
     def __init__(self, x): self.x = x

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from openvalle.errors import ConfigError, ModelError
-from openvalle.train.loop import LoopConfig, Losses, Moment, Validation, fit
+from openvalle.train.curves import Validation
+from openvalle.train.loop import LoopConfig, Losses, Moment, fit
 from openvalle.train.state import Decay, OptimConfig, latest_checkpoint, learning_rate, make_optimizer
 
 
@@ -224,3 +225,50 @@ def test_batches_made_ahead_by_other_processes_are_the_same(tmp_path: Path) -> N
     alone = fit(Regression(), config(accumulate=2), tmp_path / "alone")
     ahead = fit(Regression(), config(accumulate=2, workers=2), tmp_path / "ahead")
     assert torch.equal(weights(alone), weights(ahead))
+
+
+class Souring(Regression):
+    """What validation finds gets better for some steps, then worse."""
+
+    def __init__(self, losses: list[float]) -> None:
+        super().__init__()
+        self.losses_found = iter(losses)
+        self.kept_at: list[str] = []
+
+    def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
+        loss = next(self.losses_found)
+        return Validation({"error": loss}, loss=loss)
+
+    def keep(self, averages: Mapping[str, nn.Module], folder: Path, done: float) -> None:
+        self.kept_at.append(folder.name)
+        self.kept["best"] = weights(averages)
+
+
+def test_patience_ends_training_and_keeps_the_best(tmp_path: Path) -> None:
+    task = Souring([5.0, 4.0, 3.0, 3.5, 3.2, 9.9])
+    fit(task, config(steps=100, validate_every=2, patience=2), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["group"] == "valid"] == [0, 2, 4, 6, 8]
+    assert task.kept_at == ["best"] * 3  # what was begun with, and two better ones
+    again = Souring([])
+    fit(again, config(steps=100, validate_every=2, patience=2), tmp_path)  # it has ended
+    assert not again.asked
+
+
+def test_patience_counts_on_after_an_interruption(tmp_path: Path) -> None:
+    class Stopped(Souring):
+        def batch(self, index: int, rank: int, world: int) -> Rows:
+            if index == 7:
+                raise KeyboardInterrupt
+            return super().batch(index, rank, world)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Stopped([5.0, 4.0, 4.5, 4.6]), config(steps=100, validate_every=2, patience=3, save_minutes=1e-9), tmp_path)
+    task = Souring([4.7])
+    fit(task, config(steps=100, validate_every=2, patience=3), tmp_path)
+    assert task.asked == [7] and not task.kept_at
+
+
+def test_patience_needs_a_loss(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="patience needs one"):
+        fit(Regression(), config(patience=2), tmp_path)

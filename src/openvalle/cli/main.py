@@ -24,6 +24,7 @@ from openvalle import __version__, stop
 from openvalle.cli.book import book
 from openvalle.cli.convert import convert, export
 from openvalle.cli.evaluate import compare, evaluate, report, spoofing
+from openvalle.cli.finetune import finetune
 from openvalle.cli.listening import listen
 from openvalle.cli.options import expand
 from openvalle.cli.recordings import EditCommand, batch, continue_, edit
@@ -156,7 +157,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "Voices": {"voice": voices},
     "Long texts and recordings": {"book": book, "batch": batch, "edit": edit, "continue": continue_},
     "Serve": {"serve": serve},
-    "Train": {"prepare": prepare, "recipe": recipe, "train": train, "model": model},
+    "Train": {"prepare": prepare, "recipe": recipe, "train": train, "finetune": finetune, "model": model},
     "Other projects": {"convert": convert, "export": export},
     "Evaluate": {
         "evaluate": evaluate,

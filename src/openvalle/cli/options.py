@@ -122,12 +122,17 @@ class Model:
     model: ModelName = "builtin"
     codec: Annotated[str | None, Option(help="A codec's name or folder; default: the model's.")] = None
     device: Device = "auto"
+    adapter: Annotated[
+        Path | None, Option(help="What `openvalle finetune` made: its folder or its adapter.safetensors.")
+    ] = None
 
     def load(self, asr: str = "", consent_policy: str | None = None) -> Synthesizer:
         """Return the loaded model."""
         from openvalle.synth.synthesizer import Synthesizer
 
-        return Synthesizer.load(self.model, self.codec, self.device, asr=asr, consent_policy=consent_policy)
+        return Synthesizer.load(
+            self.model, self.codec, self.device, asr=asr, consent_policy=consent_policy, adapter=self.adapter
+        )
 
 
 def expand(command: Callable[..., None]) -> Callable[..., None]:

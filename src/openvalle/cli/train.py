@@ -96,8 +96,14 @@ def prepare(
             help="Frames that share an entry of codebook 1: 1 for VALL-E, X and 2. Default: 2, with byte pairs 1.",
         ),
     ] = None,
+    transcribe: Annotated[
+        str | None,
+        typer.Option(help="Cut recordings without words and let whisper:base, pocketsphinx or `best` write them down."),
+    ] = None,
     jobs: opt.Jobs = 1,
-    last: Annotated[str, typer.Option(help="Stop after this step: scan, audio, align or tokens.")] = "tokens",
+    last: Annotated[
+        str, typer.Option(help="Stop after this step: scan, segment, audio, transcribe, align or tokens.")
+    ] = "tokens",
     speed: Annotated[
         list[float] | None,
         typer.Option(min=0.5, max=2, help="Also a copy of the training speech at this speed and pitch; repeatable."),
@@ -112,6 +118,7 @@ def prepare(
     """
     from openvalle.prepare.run import PrepareOptions, Step
     from openvalle.prepare.run import prepare as prepare_speech
+    from openvalle.prepare.transcribe import TranscribeSettings
     from openvalle.text.symbols import TextUnit
 
     step = find_choice(Step, last, "step")
@@ -121,6 +128,9 @@ def prepare(
         symbols=None if symbols is None else _table_file(symbols),
         merge=merge,
         speeds=tuple(speed or ()),
+        transcribe=None
+        if transcribe is None
+        else TranscribeSettings(recognizer="" if transcribe == "best" else transcribe),
     )
     with progress(quiet) as show:
         report = prepare_speech(source, out, codec, jobs, last=step, options=options, progress=show)

@@ -16,13 +16,18 @@ from openvalle.parallel import count_threads, note_threads
 if TYPE_CHECKING:
     import torch
 
+    from openvalle.model.adapter import Adapter
+
 # Of the shapes that oneDNN keeps compiled code for, 1024 by default. Each sentence has its own lengths, so most of them
 # are never met again, and what is kept between them breaks the free memory to pieces: an hour of speech grew by 80 MB.
 KEPT_SHAPES = "32"
 
 
-def load_networks(model: Description, choice: Choice, device: str) -> tuple[AREngine, NAREngine]:
-    """Return the AR and the NAR model of a folder; `ModelError` if they are damaged or do not fit its settings."""
+def load_networks(
+    model: Description, choice: Choice, device: str, adapter: Adapter | None = None
+) -> tuple[AREngine, NAREngine]:
+    """Return the AR and the NAR model of a folder, with what is added to them; `ModelError` if they are damaged or do
+    not fit its settings."""
     if choice.precision is not None:
         from openvalle.engines.onnx import load_ar, load_nar
 
@@ -34,6 +39,8 @@ def load_networks(model: Description, choice: Choice, device: str) -> tuple[AREn
     from openvalle.model.checkpoint import load_bundle
 
     bundle = load_bundle(model.folder)
+    if adapter is not None:
+        bundle = adapter.apply(bundle)
     return TorchAR(bundle.ar.to(place).eval()), TorchNAR(bundle.nar.to(place).eval())
 
 

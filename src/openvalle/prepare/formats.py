@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from openvalle.config import BadLine, json_lines
+from openvalle.config import BadLine, Syntax, json_lines, read_data
 from openvalle.errors import UserError
 from openvalle.media import FORMATS
 from openvalle.pipes import check_regular, read_text
@@ -45,6 +45,7 @@ class Format(StrEnum):
     LIBRISPEECH = "librispeech"  # subset/speaker/chapter/*.trans.txt
     LIBRITTS = "libritts"  # subset/speaker/chapter/*.normalized.txt
     VCTK = "vctk"  # txt/speaker/*.txt and wav48*/speaker/*
+    LIBRILIGHT = "librilight"  # size/speaker/book/*.flac with a .json each, and no words
     SIDECARS = "sidecars"  # every sound has a .txt or .lab beside it
 
 
@@ -62,7 +63,21 @@ def detect(source: Path) -> tuple[Format, Path]:
     for pattern, found in (("*.trans.txt", Format.LIBRISPEECH), ("*.normalized.txt", Format.LIBRITTS)):
         if next(source.rglob(pattern), None):
             return found, source
+    if _is_librilight(source):
+        return Format.LIBRILIGHT, source
     return Format.SIDECARS, source
+
+
+def _is_librilight(source: Path) -> bool:
+    """Whether the first sound has its facts beside it as LibriLight writes them, and no words."""
+    sound = next(source.rglob("*.flac"), None)
+    if sound is None or not sound.with_suffix(".json").is_file() or sound.with_suffix(".txt").is_file():
+        return False
+    try:
+        facts = read_data(sound.with_suffix(".json"), Syntax.JSON)
+    except UserError:
+        return False
+    return isinstance(facts, dict) and {"speaker", "voice_activity"} <= facts.keys()
 
 
 def _detect_file(path: Path) -> Format:
@@ -227,6 +242,13 @@ def _vctk(root: Path) -> Iterator[CorpusClip]:
         yield CorpusClip(transcript.stem, sound, " ".join(_lines(transcript)).strip(), speaker)
 
 
+def _librilight(root: Path) -> Iterator[CorpusClip]:
+    """Yield each chapter; its folders are the book and the speaker. The small, medium and large parts are alike."""
+    for path in sorted(root.rglob("*.flac")):
+        speaker, book = path.parts[-3:-1]
+        yield CorpusClip(f"{speaker}/{book}/{path.stem}", path, "", speaker)
+
+
 def _sidecars(root: Path) -> Iterator[CorpusClip]:
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() not in AUDIO_ENDINGS or not path.is_file():
@@ -252,5 +274,6 @@ READERS: dict[Format, Callable[[Path], Iterator[CorpusClip]]] = {
     Format.LIBRISPEECH: _librispeech,
     Format.LIBRITTS: _libritts,
     Format.VCTK: _vctk,
+    Format.LIBRILIGHT: _librilight,
     Format.SIDECARS: _sidecars,
 }

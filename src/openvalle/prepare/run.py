@@ -15,8 +15,10 @@ from openvalle.errors import ConfigError, UserError
 from openvalle.files import lock_folder
 from openvalle.prepare.align import AlignSettings, run_align
 from openvalle.prepare.executor import UNIT, Progress, StepResult
+from openvalle.prepare.segment import SegmentSettings, run_segment
 from openvalle.prepare.sources import CleanSettings, run_clean, scan
 from openvalle.prepare.tokenize import add_speeds, run_tokenize
+from openvalle.prepare.transcribe import TranscribeSettings, run_transcribe
 from openvalle.text.language import read_out
 from openvalle.text.symbols import BYTE_PAIRS, SymbolTable, TextUnit, inventory, train_byte_pairs
 from openvalle.types import Vocabulary
@@ -28,7 +30,9 @@ class Step(StrEnum):
     """The steps in their order, each named as its folder in the output."""
 
     SCAN = "scan"  # cuts.jsonl.gz: what there is (lhotse)
+    SEGMENT = "segment"  # index.jsonl: recordings without words, cut where nobody speaks
     AUDIO = "audio"  # audio-*.npy: trimmed, levelled 24 kHz mono
+    TRANSCRIBE = "transcribe"  # index.jsonl: words for what has none
     ALIGN = "align"  # index.jsonl: phones in time
     TOKENS = "tokens"  # shard-*.safetensors: codes, symbols, durations
 
@@ -39,6 +43,8 @@ class PrepareOptions:
 
     clean: CleanSettings = field(default_factory=CleanSettings)
     align: AlignSettings = field(default_factory=AlignSettings)
+    segment: SegmentSettings = field(default_factory=SegmentSettings)
+    transcribe: TranscribeSettings | None = None  # how recordings without words get them; None: they are left out
     text_unit: TextUnit = TextUnit.PHONEME
     bpe_size: int | None = None  # pieces of the table of byte pairs; None: `openvalle.text.symbols.BYTE_PAIRS`
     symbols: Path | None = None  # table to use (symbols.json); None: the phone inventory, or byte pairs of the corpus
@@ -54,8 +60,10 @@ class PrepareOptions:
 
     @property
     def steps(self) -> list[Step]:
-        """The steps that are done, in their order: byte pairs are not aligned."""
-        return [step for step in Step if step is not Step.ALIGN or self.text_unit is TextUnit.PHONEME]
+        """The steps that are done, in their order: byte pairs are not aligned, and nobody transcribes unasked."""
+        missing = {Step.ALIGN} if self.text_unit is not TextUnit.PHONEME else set()
+        missing |= {Step.SEGMENT, Step.TRANSCRIBE} if self.transcribe is None else set()
+        return [step for step in Step if step not in missing]
 
 
 @dataclass(frozen=True)
@@ -89,14 +97,14 @@ def prepare(
         raise ConfigError(f"jobs is {jobs}", "give the number of processes, 1 or more")
     options = options or PrepareOptions()
     if last not in options.steps:
-        raise ConfigError(f"there is no step {last} with the text unit {options.text_unit}", "choose another step")
+        raise ConfigError(f"there is no step {last} here", f"the steps are {', '.join(options.steps)}")
     kept: dict[str, int] = {}
     rows: list[Row] = []
     rejected: list[Row] = []
     with lock_folder(out):
         for step in options.steps[: options.steps.index(last) + 1]:
             if step is Step.SCAN:
-                result = scan(source, out / step)
+                result = scan(source, out / step, needs_text=options.transcribe is None)
                 if progress:
                     progress(step, len(result.kept), len(result.kept))
             else:
@@ -118,6 +126,11 @@ def _run(
 ) -> StepResult:
     """Do one of the steps after the scan."""
     folder, audio, common = out / step, out / Step.AUDIO, (jobs, options.unit, progress)
+    if step is Step.SEGMENT:
+        return run_segment(rows, folder, options.segment, *common)
+    if step is Step.TRANSCRIBE:
+        assert options.transcribe is not None
+        return run_transcribe(rows, folder, audio, options.transcribe, *common)
     if step is Step.AUDIO:
         return run_clean(rows, folder, options.clean, *common)
     if step is Step.ALIGN:

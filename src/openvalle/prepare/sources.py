@@ -32,17 +32,18 @@ LAYOUTS = "docs/corpora.md"
 CUTS = "cuts.jsonl.gz"
 
 
-def scan(source: Path, folder: Path) -> StepResult:
+def scan(source: Path, folder: Path, *, needs_text: bool = True) -> StepResult:
     """List a corpus in `folder`/cuts.jsonl.gz (lhotse) and `folder`/rejected.jsonl; return the rows.
 
-    Files that are missing, unreadable or empty, texts that are blank and ids that come twice are rejected.
+    Files that are missing, unreadable or empty, texts that are blank (if `needs_text`) and ids that come twice are
+    rejected.
     """
     kept: list[tuple[CorpusClip, Header]] = []
     rejected: list[Row] = []
     seen: set[str] = set()
     for clip in read_clips(source):
         try:
-            info = _check(clip, seen)
+            info = _check(clip, seen, needs_text)
         except AudioError as error:
             rejected.append({"id": clip.id, "reason": error.what})
             continue
@@ -113,11 +114,11 @@ def _place(key: str) -> float:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / 2**48
 
 
-def _check(clip: CorpusClip, seen: set[str]) -> Header:
+def _check(clip: CorpusClip, seen: set[str], needs_text: bool) -> Header:
     """Return the file's header; raise `AudioError` if the clip cannot be used."""
     if clip.id in seen:
         raise AudioError("the id was used before")
-    if not clip.text.strip():
+    if needs_text and not clip.text.strip():
         raise AudioError("no text")
     header = read_header(clip.audio)
     if not header.frames:

@@ -58,6 +58,7 @@ class Transcript:
 
     text: str
     words: tuple[TimedWord, ...] = ()
+    confidence: float | None = None  # mean log-probability of a token, where the recogniser tells
 
 
 class Recognizer(Protocol):
@@ -128,7 +129,9 @@ class WhisperRecognizer:
             condition_on_previous_text=False,
             max_new_tokens=most,
         )
-        return Transcript(" ".join(segment.text.strip() for segment in segments))
+        heard = list(segments)
+        sure = min((segment.avg_logprob for segment in heard), default=None)  # as sure as the least sure stretch
+        return Transcript(" ".join(segment.text.strip() for segment in heard), confidence=sure)
 
 
 def _whisper_at(model: str) -> tuple[str, UserError | None]:

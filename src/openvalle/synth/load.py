@@ -2,41 +2,72 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openvalle.codec.load import ENCODEC, kept_codec
 from openvalle.decode.ar import AROptions
 from openvalle.engines.base import CodecEngine
-from openvalle.engines.choose import AUTO, Choice, choose_engine
+from openvalle.engines.choose import AUTO, Choice, EngineName, choose_engine
 from openvalle.engines.load import load_codec, load_networks
-from openvalle.errors import ConfigError, ModelError
-from openvalle.hub import Kind, find
+from openvalle.errors import ConfigError, ModelError, import_extra
+from openvalle.hub import VOICE_SUFFIX, Kind, find
 from openvalle.model.bundle import OWN, BundleConfig, Description, read_description, require_same_codec
 from openvalle.synth.generate import SpeechGenerator, find_silence_codes
+from openvalle.synth.voice import Voice
 from openvalle.text.symbols import SymbolTable
+
+if TYPE_CHECKING:
+    from openvalle.model.adapter import Adapter
 
 
 def load_generator(
-    model: str | Path, codec: str | Path | None, device: str, engine: str = AUTO
-) -> tuple[BundleConfig, SpeechGenerator, AROptions]:
-    """Return what a model says of itself, its networks with its codec, and its own decoding options.
+    model: str | Path, codec: str | Path | None, device: str, engine: str = AUTO, adapter: str | Path | None = None
+) -> tuple[BundleConfig, SpeechGenerator, AROptions, Voice | None]:
+    """Return what a model says of itself, its networks with its codec, its own decoding options, and the voice of the
+    `adapter`, which is added to its weights.
 
     `device`, `engine`: see `openvalle.engines.choose`. Raises `ModelError` if a file is missing, damaged or does not
     fit.
     """
     read = read_description(find(Kind.MODEL, model))
+    added = own = None
+    if adapter is not None:
+        engine, (added, own) = _choose_torch(engine), read_adapter(adapter)
     config, choice = read.config, choose_engine(read, engine, device)
     found = load_codec(codec, choice, device) if codec is not None else _load_own_codec(read, choice, device)
     require_same_codec(config, found.spec.digest, f"the codec {found.spec.name}")
-    ar, nar = load_networks(read, choice, device)
+    ar, nar = load_networks(read, choice, device, added)
     generator = SpeechGenerator(ar, nar, found, SymbolTable(read.vocabulary), config.languages)
     options = parse_options(read.generation, str(read.folder))
     if not options.watch.silent:  # the detectors are told what silence looks like in the tokens of this codec
         watch = options.watch.model_copy(update={"silent": find_silence_codes(found)})
         options = options.model_copy(update={"watch": watch})
-    return config, generator, options
+    if added is not None:  # another model, for sentences that are kept and for the tags of files
+        config = config.model_copy(update={"name": added.name_model(config.name)})
+    return config, generator, options, own
+
+
+def _choose_torch(engine: str) -> str:
+    if engine not in (AUTO, EngineName.TORCH):
+        raise ConfigError(f"an adapter is added by the engine torch, not by {engine}", "leave --engine out")
+    return EngineName.TORCH
+
+
+def read_adapter(place: str | Path) -> tuple[Adapter, Voice | None]:
+    """Return the adapter at `place` and its voice."""
+    import_extra("torch", "torch (an adapter is added by it)", "torch")
+    from openvalle.model.adapter import Adapter
+
+    adapter = Adapter.load(place)
+    if adapter.voice is None:
+        return adapter, None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"voice{VOICE_SUFFIX}"
+        path.write_bytes(adapter.voice)
+        return adapter, Voice.load(path)
 
 
 def _load_own_codec(model: Description, choice: Choice, device: str) -> CodecEngine:

@@ -60,6 +60,7 @@ class Synthesizer:
     marker: Marker | None  # lays the watermark on all that is spoken; None: none
     policy: ConsentPolicy = ConsentPolicy.WARN  # what happens to voices without a record of consent
     asr: str = ""  # the recogniser of clips without words, by name; empty: the best one that is installed
+    own_voice: Voice | None = None  # who speaks where nobody is asked for; None: the built-in voice
 
     @classmethod
     def load(
@@ -72,6 +73,7 @@ class Synthesizer:
         consent_policy: str | None = None,
         asr: str = "",
         engine: str = AUTO,
+        adapter: str | Path | None = None,
     ) -> Synthesizer:
         """Return the model called `model` (a name or a folder), ready to speak.
 
@@ -79,12 +81,12 @@ class Synthesizer:
         auto, cpu, cuda or mps; `watermark` False leaves the mark out of the sound (docs/protection.md);
         `consent_policy`: off, warn or require, by default what $OPENVALLE_CONSENT says, else warn; `asr`: the
         recogniser of clips without words, by default what $OPENVALLE_ASR says, else the best one that is installed;
-        `engine`: auto, torch, onnx, onnx-fp32, onnx-int8 or onnx-int4 (docs/speed.md).
-        Raises `ModelError` if a file is missing, damaged or does not fit.
+        `engine`: auto, torch, onnx, onnx-fp32, onnx-int8 or onnx-int4 (docs/speed.md); `adapter`: what `openvalle
+        finetune` wrote: it is added to the model, and its voice is the default. Raises `ModelError` if a file is missing, damaged or does not fit.
         """
         policy = choose_policy(consent_policy)
-        config, generator, options = load_generator(model, codec, device, engine)
-        return cls(config, generator, options, Marker() if watermark else None, policy, asr)
+        config, generator, options, own = load_generator(model, codec, device, engine, adapter)
+        return cls(config, generator, options, Marker() if watermark else None, policy, asr, own)
 
     @property
     def rate(self) -> int:
@@ -142,7 +144,7 @@ class Synthesizer:
     ) -> Voice:
         """Return `voice` as a `Voice` that fits this model.
 
-        None is the built-in default; a string a voice's name, a clip or a `.safetensors` file. For a clip,
+        None is the adapter's voice, else the built-in one; a string a voice's name, a clip or a file. For a clip,
         `prompt_text` says what is spoken in it (else it is transcribed), `consent` who agreed to its use, and
         `channel` which one is heard of a stereo clip: auto, mix, left or right. A file or clip without
         consent is treated as the policy says (`openvalle.safety.consent`).
@@ -334,7 +336,7 @@ class Synthesizer:
     def _read_voice(self, voice: Audio | str | Path | None, prompt_text: str | None, known: Mapping[str, str]) -> Voice:
         """Return the voice of a file or clip; `known`: what is said of a clip, as `enrol` takes it."""
         if voice is None:
-            return default_voice()
+            return self.own_voice or default_voice()
         if not isinstance(voice, Audio | str | Path):
             what = f"a voice cannot be {type(voice).__name__}"
             raise UserError(what, "give a name, the path of a file, an Audio or a Voice")

@@ -24,9 +24,10 @@ from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
 from openvalle.train.codec_losses import SpectralLoss, fill_unvoiced, find_pitch, harmonicity, mel_distance
 from openvalle.train.codec_recipe import CodecRecipe, CodecTask, CodedCrops, Crops
+from openvalle.train.curves import Validation
 from openvalle.train.discriminators import Discriminator, discriminator_loss, generator_losses
 from openvalle.train.distributed import agreed, once
-from openvalle.train.loop import Losses, Moment, Validation, fit
+from openvalle.train.loop import Losses, Moment, fit
 
 log = logging.getLogger(__name__)
 

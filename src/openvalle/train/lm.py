@@ -1,7 +1,4 @@
-"""Training the language models: token shards -> AR or NAR, one `Task` for both.
-
-What a network's training starts from: the codec's codebooks, or the weights of one trained before.
-"""
+"""Training the language models: token shards -> AR or NAR, one `Task` for both."""
 
 from __future__ import annotations
 
@@ -16,21 +13,30 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from openvalle.codec.load import load_codec
 from openvalle.config import Config
 from openvalle.data.batches import Data, TokenBatches, fixed_batches, list_shares, open_shards
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
-from openvalle.hub import Kind, find
+from openvalle.model.adapter import (
+    ADAPTER_FILE,
+    Adapter,
+    AdapterConfig,
+    adapter_tensors,
+    add_adapter,
+    weights_digest,
+    without_adapter,
+)
 from openvalle.model.ar import AR, ARExamples, ar_examples
 from openvalle.model.batch import Batch, Loss, Movable
-from openvalle.model.checkpoint import NetworkFile, Part, load_bundle, load_network, save_network
+from openvalle.model.checkpoint import NetworkFile, Part, save_network
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.kinds import Alignment, PromptKind
 from openvalle.model.nar import NAR, NARExamples, nar_examples
 from openvalle.text.symbols import SymbolTable
+from openvalle.train.curves import Validation
 from openvalle.train.discriminators import (
     AdversarialConfig,
     ResidualDiscriminator,
@@ -39,60 +45,9 @@ from openvalle.train.discriminators import (
     judge_residuals,
 )
 from openvalle.train.distributed import once
-from openvalle.train.loop import LoopConfig, Losses, Moment, Validation, fit
+from openvalle.train.loop import LoopConfig, Losses, Moment, fit
+from openvalle.train.start import load_start, start_from_codebooks, take_weights
 from openvalle.types import Utterance
-
-
-def load_start(part: Part, place: str, shards: TokenShards) -> AR | NAR:
-    """Return the network of a run's folder or of a model (name or folder); `ModelError` unless it reads `shards`."""
-    folder = find(Kind.MODEL, place)
-    if (folder / f"{part.value}.json").is_file():
-        half = NetworkFile.load(folder / f"{part.value}.json")
-        shards.require(symbols=half.symbols_digest, codec=half.codec.digest)
-        return load_network(half, folder)
-    bundle = load_bundle(folder)
-    shards.require(symbols=bundle.config.symbols_digest, codec=bundle.config.codec.digest)
-    return bundle.ar if part is Part.AR else bundle.nar
-
-
-def take_weights(network: AR | NAR, before: AR | NAR) -> None:
-    """Give `network` the weights of the one `before`; `ConfigError` unless both have the same ones."""
-    own, theirs = network.state_dict(), before.state_dict()
-    for name in sorted(set(own) | set(theirs)):
-        if name not in own or name not in theirs or own[name].shape != theirs[name].shape:
-            raise ConfigError(
-                f"the model to start from has another {name}", "leave out `model`, which then is what it was there"
-            )
-    network.load_state_dict(theirs)
-
-
-@torch.no_grad()
-def start_from_codebooks(network: AR | NAR, codebooks: Tensor, seed: int) -> None:
-    """Give the code embeddings the geometry of codebooks (Q, V, L), by one random projection for all of them.
-
-    Entries that sound alike start alike, and a sum of embeddings starts as the frame's latent. Without this a NAR
-    model first has to discover thousands of unrelated vectors, which takes it most of a small training run. A NAR
-    model of `latent` dimensions takes the vectors as they are.
-    """
-    if isinstance(network, NAR) and network.config.latent is not None:
-        if network.codes.shape != codebooks[: len(network.codes)].shape:
-            raise ConfigError(
-                f"latent is {network.config.latent} and the codec's code vectors have {codebooks.shape[-1]} dimensions",
-                "set model.latent and model.codebook_size to what the codec has",
-            )
-        network.codes.copy_(codebooks[: len(network.codes)])
-        return
-    table = network.codes.weight if isinstance(network, AR) else network.codes
-    width = table.shape[-1]
-    rng = torch.Generator().manual_seed(seed)
-    projection = torch.linalg.qr(torch.randn(max(width, codebooks.shape[-1]), codebooks.shape[-1], generator=rng)).Q
-    projected = codebooks.cpu() @ projection[:width].T  # (Q, V, D)
-    projected = projected * (width**-0.5 / projected[0].pow(2).mean().sqrt())
-    if isinstance(network, AR):
-        table[: len(projected[0])] = projected[0]  # a tied table has one more row, for <EOS>
-    else:
-        table.copy_(projected[: len(table)])
-
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +80,9 @@ class LanguageModelRecipe(Config):
         None, description="model (name or folder) or run of this job whose weights, and `model`, training starts from"
     )
     model: dict[str, Any] = Field(default_factory=dict, description="fields of ARConfig or NARConfig")
+    adapter: AdapterConfig | None = Field(
+        None, description="train only a small addition to the matrices of `start` (LoRA); all weights without"
+    )
     loop: LoopConfig
     batches: TokenBatchConfig = TokenBatchConfig()
     adversarial: AdversarialConfig | None = Field(
@@ -142,8 +100,10 @@ class LanguageModelTask:
         splits = (recipe.valid_split,) if isinstance(recipe.valid_split, str) else recipe.valid_split
         self.valid = open_shards(recipe.data, splits, everywhere=False)
         self.valid.require(symbols=self.train.vocabulary.digest, codec=self.train.codec.digest)
-        self.languages = {name: index for index, name in enumerate(self.train.languages, 1)}
-        before = load_start(part, recipe.start, self.train) if recipe.start else None
+        before, known = load_start(part, recipe.start, self.train) if recipe.start else (None, ())
+        # A model's languages keep their numbers; new ones come after them.
+        names = dict.fromkeys([*known, *self.train.languages])
+        self.languages = {name: index for index, name in enumerate(names, 1)}
         table = SymbolTable(self.train.vocabulary)
         self.network = make_network(part, recipe, table, recipe.loop.seed, before)
         self._check_data(self.network.config)
@@ -153,6 +113,11 @@ class LanguageModelTask:
             codec = load_codec(recipe.codec)
             self.train.require(codec=codec.spec.digest)
             start_from_codebooks(self.network, codec.codebooks, recipe.loop.seed)
+        if recipe.adapter is not None:
+            if before is None:
+                raise ConfigError("an adapter is added to a trained model", "say with `start` which")
+            self.base_digest = weights_digest(self.network)
+            add_adapter(self.network, recipe.adapter, recipe.loop.seed)
         self.networks: dict[str, nn.Module] = {part.value: self.network}
         if recipe.adversarial is not None:
             self.discriminator = self._make_discriminator(recipe.adversarial)
@@ -238,12 +203,15 @@ class LanguageModelTask:
         batches = fixed_batches(self.valid, self.recipe.batches.frames)
         chosen = batches[:: max(1, len(batches) // self.recipe.valid_batches)]
         found: dict[str, list[float]] = defaultdict(list)
+        total = []
         for index, rows in enumerate(chosen):
             batch = self._pad([self.valid[row] for row in rows], self.valid)
             for loss in self._each(network, batch, torch.Generator().manual_seed(index), device):
+                total.append(float(loss.total))
                 for name, value in loss.parts.items():
                     found[name].append(float(value))
-        return Validation({name: sum(values) / len(values) for name, values in found.items()})
+        means = {name: sum(values) / len(values) for name, values in found.items()}
+        return Validation(means, loss=sum(total) / len(total))
 
     def _each(self, network: nn.Module, batch: Batch, rng: torch.Generator, device: torch.device) -> Iterator[Loss]:
         """Yield the losses of a validation batch: one, or one per stage."""
@@ -263,6 +231,10 @@ class LanguageModelTask:
             assert network.config.residual is not None
             residual = network.config.residual.model_copy(update={"gain": config.gain})
             network.config = network.config.model_copy(update={"residual": residual})
+        if self.recipe.adapter is not None:
+            tensors = {self.part.value: adapter_tensors(network)}
+            Adapter(tensors, {self.part.value: self.base_digest}, self.recipe.start or "").save(folder / ADAPTER_FILE)
+            network = without_adapter(network)
         about = NetworkFile(
             part=self.part,
             config=network.config.model_dump(mode="json"),

@@ -6,31 +6,26 @@ Batches and random draws are functions of (seed, step, rank), so a run that was 
 run (with a budget of `seconds` but for its schedule, which follows the clock). The same command works on one CPU, one
 GPU, or many through `torchrun`. A step asks the device for nothing: what it measured stays there until a point of the
 curves is due.
-
-Where a run's curves go: TensorBoard, a JSON-lines file, and a progress bar on stderr.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from openvalle.config import Config, read_mapping
-from openvalle.errors import ConfigError, import_extra
-from openvalle.parallel import progress_bars
+from openvalle.errors import ConfigError
+from openvalle.train.curves import TrainingLog, Validation
 from openvalle.train.distributed import Processes, join, prefetch
 from openvalle.train.state import (
     OptimConfig,
@@ -46,67 +41,6 @@ from openvalle.train.state import (
     update_average,
     update_weights,
 )
-
-
-class TrainingLog:
-    """Writes `metrics.jsonl` and TensorBoard events under the run's folder and shows progress."""
-
-    def __init__(self, out: Path, steps: int | None, step: int, processes: str, quiet: bool = False) -> None:
-        """`processes`: who trains, said at the start; `quiet`: another process shows and writes everything."""
-        self.quiet = quiet
-        self.progress = progress_bars(quiet)
-        self.steps = steps
-        self.bar = self.progress.add_task(
-            "training", total=1.0 if steps is None else steps, completed=step if steps else 0
-        )
-        self.processes = processes
-        self.started, self.first = time.monotonic(), step
-        if not quiet:
-            writer = import_extra("torch.utils.tensorboard", "tensorboard", "train").SummaryWriter
-            out.mkdir(parents=True, exist_ok=True)
-            self.board = writer(str(out / "tensorboard"), purge_step=step or None)
-            self.rows = (out / "metrics.jsonl").open("a", encoding="utf-8")
-
-    def __enter__(self) -> Self:
-        if not self.quiet:
-            self.progress.console.print(f"training with {self.processes}")
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.progress.stop()
-        if not self.quiet:
-            self.board.close()
-            self.rows.close()
-
-    def advance(self, step: int, done: float) -> None:
-        """Move the bar to a part `done` of the training, from [0, 1]."""
-        self.progress.update(self.bar, completed=done if self.steps is None else step)
-
-    def point(self, step: int, metrics: dict[str, float]) -> None:
-        """Add a point to the training curves."""
-        self.progress.update(self.bar, description=f"training, loss {next(iter(metrics.values()), 0.0):.3f}")
-        if not self.quiet:
-            speed = (step - self.first) / max(1e-9, time.monotonic() - self.started)
-            self._write(step, "train", {**metrics, "steps_per_second": speed})
-
-    def validation(self, step: int, result: Validation) -> None:
-        """Add validation numbers, sounds and pictures."""
-        self._write(step, "valid", result.metrics)
-        for name, (samples, rate) in result.sounds.items():
-            self.board.add_audio(f"valid/{name}", samples, step, sample_rate=rate)
-        for name, picture in result.pictures.items():
-            self.board.add_image(f"valid/{name}", picture, step, dataformats="HWC")
-
-    def _write(self, step: int, group: str, metrics: dict[str, float]) -> None:
-        for name, value in metrics.items():
-            self.board.add_scalar(f"{group}/{name}", value, step)
-        row = {"step": step, "group": group, **{name: round(value, 6) for name, value in metrics.items()}}
-        self.rows.write(json.dumps(row) + "\n")
-        self.rows.flush()
-
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +64,12 @@ class LoopConfig(Config):
     validate_every: int = Field(1000, ge=1, description="steps between validations on unseen speakers")
     save_minutes: float = Field(3.0, gt=0, description="minutes between checkpoints")
     keep: int = Field(2, ge=1, description="checkpoints kept")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="training ends after so many validations in a row that found nothing better; the best averaged "
+        "networks are kept for good in `best`",
+    )
     snapshots: tuple[float, ...] = Field(
         (), description="parts of the training, from (0, 1), at which the averaged networks are kept for good as well"
     )
@@ -151,6 +91,10 @@ class LoopConfig(Config):
         by_time = 0.0 if self.seconds is None else seconds / self.seconds
         return min(1.0, max(by_step, by_time))
 
+    def is_hopeless(self, worse: int) -> bool:
+        """Return whether so many validations since the best one are too many."""
+        return self.patience is not None and worse >= self.patience
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -166,15 +110,6 @@ class Losses:
 
     minimise: dict[str, Tensor]
     metrics: Mapping[str, float | Tensor]
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Numbers, sounds ((samples,), rate) and pictures (H, W, 3) uint8 for the log."""
-
-    metrics: dict[str, float]
-    sounds: dict[str, tuple[np.ndarray, int]] = field(default_factory=dict)
-    pictures: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -195,6 +130,9 @@ class Task(Protocol):
         """Write what was trained into a folder, for use, when a part `done` of the training is over."""
 
 
+BEST = "best"  # folder of a run with patience: what validation found best
+
+
 def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, nn.Module]:
     """Train as long as `config` says, resuming from `out` if it holds checkpoints; return the averaged networks.
 
@@ -211,13 +149,15 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, nn.Module]:
         return processes.agree(config.done(state.step, state.seconds))
 
     done, saved = measure(), time.monotonic()
-    if done >= 1:
+    if done >= 1 or config.is_hopeless(state.worse):
         return state.averages
     rank, world, first = processes.rank, processes.world, state.step * config.accumulate
     with (  # the processes that make batches begin before this one has threads
         prefetch(lambda index: task.batch(index, rank, world), first, config.workers, processes.device) as batches,
         TrainingLog(out, config.steps, state.step, str(processes), quiet=not processes.is_first) as curves,
     ):
+        if state.step == 0 and config.patience is not None and processes.is_first:
+            _validate(task, config, state, curves, out, 0.0)  # what is begun with may already be the best
         while done < 1:
             metrics = _update(task, config, processes, state, batches, done)
             earlier, done = done, measure()
@@ -233,14 +173,29 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, nn.Module]:
             for mark in config.snapshots:
                 if earlier < mark <= done and processes.is_first:
                     task.keep(state.averages, out / f"at-{mark:.2f}", mark)
-            if (state.step % config.validate_every == 0 or last) and processes.is_first:
-                curves.validation(state.step, task.validate(state.averages))
+            if state.step % config.validate_every == 0 or last:
+                if processes.is_first:
+                    _validate(task, config, state, curves, out, done)
+                if processes.agree(float(config.is_hopeless(state.worse))):
+                    done, last = 1.0, True
             if (time.monotonic() - saved > config.save_minutes * 60 or last) and processes.is_first:
                 save_checkpoint(state, out / "checkpoints", config.keep)
                 saved = time.monotonic()
             curves.advance(state.step, done)
     processes.wait()
     return state.averages
+
+
+def _validate(task: Task, config: LoopConfig, state: TrainState, curves: TrainingLog, out: Path, done: float) -> None:
+    """Judge the averages, and keep them if training is patient and nothing before was as good."""
+    result = task.validate(state.averages)
+    curves.validation(state.step, result)
+    if config.patience is None:
+        return
+    if result.loss is None:
+        raise ConfigError("validation tells no loss here, and patience needs one", "leave loop.patience out")
+    if state.is_best(result.loss):
+        task.keep(state.averages, out / BEST, done)
 
 
 def _start(task: Task, config: LoopConfig, device: torch.device, out: Path) -> TrainState:
@@ -263,7 +218,17 @@ def _same_run(config: LoopConfig, out: Path) -> None:
     """Refuse to resume with settings that would make another run of it. Intervals may change, and so may the length:
     the schedule then follows the new one from here on."""
     path = out / "loop.json"
-    free = {"steps", "seconds", "log_every", "validate_every", "save_minutes", "keep", "snapshots", "workers"}
+    free = {
+        "steps",
+        "seconds",
+        "log_every",
+        "validate_every",
+        "save_minutes",
+        "keep",
+        "snapshots",
+        "workers",
+        "patience",
+    }
     if path.is_file():
         before, now = read_mapping(path), config.model_dump(mode="json")
         changed = [key for key in now if key not in free and before.get(key) != now[key]]

@@ -143,6 +143,14 @@ class TrainState:
     optimizers: Mapping[str, torch.optim.Optimizer]
     step: int = 0  # completed updates
     seconds: float = 0.0  # of training so far
+    best: float = math.inf  # what validation found, the less the better
+    worse: int = 0  # validations since then
+
+    def is_best(self, loss: float) -> bool:
+        """Take note of what validation found; return whether nothing before was as good."""
+        is_better = loss < self.best
+        self.best, self.worse = (loss, 0) if is_better else (self.best, self.worse + 1)
+        return is_better
 
 
 def save_checkpoint(state: TrainState, folder: Path, keep: int = 2) -> Path:
@@ -155,7 +163,9 @@ def save_checkpoint(state: TrainState, folder: Path, keep: int = 2) -> Path:
             save_file(_detached(network.state_dict()), part / f"{name}.average.safetensors")
         for name, optimizer in state.optimizers.items():
             save_file(_moments(optimizer), part / f"{name}.optimizer.safetensors")
-        (part / "state.json").write_text(json.dumps({"format": 1, "step": state.step, "seconds": state.seconds}) + "\n")
+        values = {"format": 1, "step": state.step, "seconds": state.seconds, "worse": state.worse}
+        values |= {"best": state.best} if math.isfinite(state.best) else {}
+        (part / "state.json").write_text(json.dumps(values) + "\n")
     for old in _checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final
@@ -178,6 +188,7 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
             _restore_moments(optimizer, load_file(path / f"{name}.optimizer.safetensors"))
         values = read_mapping(path / "state.json")
         state.step, state.seconds = int(values["step"]), float(values.get("seconds", 0.0))
+        state.best, state.worse = float(values.get("best", math.inf)), int(values.get("worse", 0))
     except (SafetensorError, OSError, RuntimeError, KeyError, ValueError, TypeError, ConfigError) as error:
         raise ModelError(
             f"cannot resume from {path} ({str(error).splitlines()[0][:120]})",
