@@ -52,6 +52,7 @@ class AdaptedLinear(nn.Linear):
     down: nn.Parameter  # (rank, in)
     up: nn.Parameter  # (out, rank)
     scale: float
+    before: type[nn.Linear]  # what it was, and is again without
 
     def forward(self, input: Tensor) -> Tensor:
         weight = torch.addmm(self.weight, self.up, self.down, alpha=self.scale)
@@ -65,12 +66,15 @@ def add_adapter(network: nn.Module, config: AdapterConfig, seed: int) -> None:
     for _, module in _find_matrices(network):
         out, width = module.weight.shape
         rank = min(config.rank, out, width)
-        module.__class__ = AdaptedLinear  # in place, so that the network keeps its structure and names
+        before, module.__class__ = (
+            type(module),
+            AdaptedLinear,
+        )  # in place, so that the network keeps its structure and names
         assert isinstance(module, AdaptedLinear)
         down = torch.randn(rank, width, generator=rng) * width**-0.5
         module.down = nn.Parameter(down.to(module.weight.device))
         module.up = nn.Parameter(torch.zeros(out, rank, device=module.weight.device))
-        module.scale = config.scale
+        module.scale, module.before = config.scale, before
 
 
 def adapter_tensors(network: nn.Module) -> dict[str, Tensor]:
@@ -90,8 +94,9 @@ def without_adapter(network: Network) -> Network:
     for _, module in _find_matrices(merged):
         if isinstance(module, AdaptedLinear):
             module.weight.addmm_(module.up, module.down, alpha=module.scale)
-            del module.down, module.up, module.scale
-            module.__class__ = nn.Linear  # type: ignore[assignment]  # what it was
+            before = module.before
+            del module.down, module.up, module.scale, module.before
+            module.__class__ = before  # type: ignore[assignment]
     return merged
 
 

@@ -81,8 +81,8 @@ class Synthesizer:
         auto, cpu, cuda or mps; `watermark` False leaves the mark out of the sound (docs/protection.md);
         `consent_policy`: off, warn or require, by default what $OPENVALLE_CONSENT says, else warn; `asr`: the
         recogniser of clips without words, by default what $OPENVALLE_ASR says, else the best one that is installed;
-        `engine`: auto, torch, onnx, onnx-fp32, onnx-int8 or onnx-int4 (docs/speed.md); `adapter`: what `openvalle
-        finetune` wrote: it is added to the model, and its voice is the default. Raises `ModelError` if a file is missing, damaged or does not fit.
+        `engine`: auto, torch, onnx, onnx-fp32, onnx-int8 or onnx-int4 (docs/speed.md); `adapter`: what `finetune`
+        wrote, whose voice is then the default. Raises `ModelError` if a file is missing, damaged or does not fit.
         """
         policy = choose_policy(consent_policy)
         config, generator, options, own = load_generator(model, codec, device, engine, adapter)
