@@ -58,7 +58,7 @@ def _choose_torch(engine: str) -> str:
 
 def read_adapter(place: str | Path) -> tuple[Adapter, Voice | None]:
     """Return the adapter at `place` and its voice."""
-    import_extra("torch", "torch (an adapter is added by it)", "torch")
+    import_extra("torch", f"torch (the adapter {place} is added by it)", "torch")
     from openvalle.model.adapter import Adapter
 
     adapter = Adapter.load(place)
