@@ -175,8 +175,8 @@ def _is_road(text: str, start: int, after: str) -> bool:
     if _HOUSE.search(before):
         return True
     earlier = _EARLIER.search(before)
-    if earlier is None or (earlier[1] in _BEFORE_SAINTS and text.startswith("St", start)):
-        return False
+    if earlier is None or (earlier[1] in _BEFORE_SAINTS and text.startswith("St", start)) or earlier[1] in TITLES:
+        return False  # Mt. St. Helens, Rev. Dr. King
     heads = before[: earlier.start()].strip()[-1:] in ("", ".", "!", "?", '"', "\n")
     is_name = not (earlier[1] in _STARTERS or (heads and after[:1].isupper() and after not in _STARTERS))
     return is_name and (not after[:1].isupper() or after in _STARTERS or after not in _SAINTS)

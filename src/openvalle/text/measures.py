@@ -171,6 +171,9 @@ def _money(match: re.Match[str]) -> str:
     if high:
         first = amount(low) + (f" {low_scale}" if low_scale and low_scale != scale else "")
         spoken = f"{first} to {amount(high)}{' ' + scale if scale else ''} {name}"
+        if re.search(r"\.\d\d$", high) and not scale:
+            names = (one, many, small_one, small_many)
+            spoken = f"{_small_change(low, names)} to {_small_change(high, names)}"
     elif low_scale:
         spoken = f"{amount(low)} {low_scale} {name}"
     else:
@@ -264,6 +267,11 @@ _WORD_PER = re.compile(
     rf"/(?P<per>{_PERS})\b(?!/)"
 )
 MONEY = (
+    Rule(
+        "money",
+        re.compile(rf"(?<!\w)(?P<sign>[$£€])(?P<per>/(?:{_PERS})[²³]?)(?![\w])"),
+        lambda m: f"{_CURRENCIES[m['sign']][1]}{_per(m['per'])}",
+    ),
     Rule("money", _MONEY_FIRST, _money, figures=True),
     Rule("money", _MONEY_LAST, _money, figures=True),
 )

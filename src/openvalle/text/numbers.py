@@ -68,6 +68,13 @@ def _decimal_comma(match: re.Match[str]) -> str:
 
 
 FORMATS = (  # other ways to write a number become 1,234,567.89
+    Rule("about", re.compile(r"(?<![\w~])~ ?(?=[$£€]?\d)"), lambda m: "about ", figures=True),
+    Rule(
+        "groups of figures as in India",
+        re.compile(r"(?<![\w.,])\d{1,2}(?:,\d\d){1,4},\d{3}(?![\w]|,\d)"),
+        lambda match: f"{int(match[0].replace(',', '')):,}",
+        figures=True,
+    ),
     Rule(
         "groups of three figures",
         re.compile(
@@ -121,6 +128,12 @@ _LOCAL = r"(?:\+\d{1,3}[ .-]?|1[-. ])?(?:\(\d{2,4}\) ?|\d{3}[-. ])?\d{3}[-.]\d{4
 _INTERNATIONAL = r"\+\d[\d -]{6,14}\d(?![\w-])"
 _NATIONAL = r"0\d{2,4}(?:[ -]\d{3,4}){1,3}(?![\w-]|[.,/]\d)"
 SINGLY = (
+    Rule(
+        "figures said singly",
+        re.compile(r"\b(?P<cue>(?:ISBN(?:-1[03])?|ISSN|SSN)(?: is|:)?) (?P<figures>\d[\d -]{5,15}[\dX])(?![\w-])"),
+        lambda match: _code(match) + (", X" if match["figures"].endswith("X") else ""),
+        figures=True,
+    ),
     Rule(
         "telephone number",
         re.compile(rf"(?<![\w.,/-])(?:{_LOCAL}|{_INTERNATIONAL}|{_NATIONAL})"),
@@ -197,7 +210,6 @@ def _eleventh_century(number: int) -> str:
 
 
 def _read_lines(figures: str) -> str:
-    """Return 1080 as ten eighty: the hundreds and the rest, each a number."""
     return f"{cardinal(int(figures[:-2]))} {cardinal(int(figures[-2:]))}"
 
 
@@ -217,11 +229,27 @@ _COUNTED = (
 )
 
 BEFORE_MEASURES = (
+    Rule("range", re.compile(r"(?<=\d0s)\s?-\s?(?='?\d0s\b)"), lambda m: " to ", figures=True),
+    Rule("range", re.compile(r"\b([A-Z])(\d{1,3})-(?=\1\d{1,3}\b)"), lambda m: f"{m[1]}{m[2]} to ", figures=True),
+    Rule(
+        "times",
+        re.compile(rf"(?<![\w.,])(?:({AMOUNT})-)?({AMOUNT})x(?=\s[a-z]|[,.;)]|\s?$)"),
+        lambda m: f"{amount(m[1]) + ' to ' if m[1] else ''}{amount(m[2])} times",
+        figures=True,
+    ),
+    Rule(
+        "out of",
+        re.compile(r"(?<![\w.,/])(\d{1,2}(?:\.\d)?)/(5|10|100)(?= (?:stars?|points)\b)"),
+        lambda m: f"{amount(m[1])} out of {amount(m[2])}",
+        figures=True,
+    ),
     Rule("decade", re.compile(r"(?<![\w.,])'?((?:1[1-9]|20)?\d0)'?s\b"), _decade, figures=True),
     Rule(
         "scale",
-        re.compile(rf"(?<![\w.,])({AMOUNT}) ?(?:(bn|mn|tn)|(k)(?! (?:run|race))|(m)(?= (?:{_COUNTED})))\b"),
-        lambda m: f"{amount(m[1])} {_SCALED[m[2] or m[3] or m[4]]}",
+        re.compile(
+            rf"(?<![\w.,])(?:({AMOUNT})-)?({AMOUNT}) ?(?:(bn|mn|tn)|(k)(?! (?:run|race))|(m)(?= (?:{_COUNTED})))\b"
+        ),
+        lambda m: f"{amount(m[1]) + ' to ' if m[1] else ''}{amount(m[2])} {_SCALED[m[3] or m[4] or m[5]]}",
         figures=True,
     ),
 )
@@ -266,7 +294,7 @@ RULES = (
     Rule(
         "lines of a picture",
         re.compile(r"(?<![\w.,])(240|360|480|540|720|1080|1440|2160)([pi])\b"),
-        lambda m: f"{_read_lines(m[1])} {m[2].upper()}",
+        lambda m: f"{_read_lines(m[1])} {m[2].upper()}",  # 1080: ten eighty
         figures=True,
     ),
     Rule(

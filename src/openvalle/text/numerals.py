@@ -83,6 +83,11 @@ RULES = (
         _named,
     ),
     Rule(
+        "World War",
+        re.compile(r"\bWW(I{1,3}|1|2)(?![\w])"),
+        lambda match: f"World War {cardinal(read_numeral(match[1]) or int(match[1]))}",
+    ),
+    Rule(
         "Roman numeral of a year",
         re.compile(r"\bM[MDCLXVI]{3,}\b"),
         lambda match: year(number) if 1000 < (number := read_numeral(match[0])) < 2100 else match[0],
