@@ -22,6 +22,11 @@ def test_readings(written: str, spoken: str) -> None:
     assert explain(written)[0] == spoken
 
 
+@pytest.mark.parametrize("written", [written for written, _ in CASES if written[-1] not in ".!?"])
+def test_the_full_stop_after_a_sentence_stays(written: str) -> None:
+    assert normalize(f"So it was {written}. They left.").text.endswith(". They left.")
+
+
 @pytest.mark.parametrize("written", [written for written, _ in CASES])
 def test_reading_does_not_depend_on_where_a_line_is_broken(written: str) -> None:
     """Every blank of a sentence may be a line break: on the way of `say` and on that of a stream."""

@@ -156,7 +156,8 @@ def _military(match: re.Match[str]) -> str:
     hour, minute = int(match["hour"]), int(match["minute"])
     oh = "zero " if hour < 10 else ""
     spoken = "hundred" if not minute else f"oh {cardinal(minute)}" if minute < 10 else cardinal(minute)
-    return f"{oh}{cardinal(hour)} {spoken} hours"
+    stop = "." if match[0].endswith(".") and match.end() == len(match.string) else ""
+    return f"{oh}{cardinal(hour)} {spoken} hours{stop}"
 
 
 def _lasting(match: re.Match[str]) -> str:

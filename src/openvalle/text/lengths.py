@@ -40,7 +40,9 @@ def _size(match: re.Match[str]) -> str:
 RULES = (  # before times, which have the same signs
     Rule(
         "inches",
-        re.compile(r"(?<![\w.,/])(?P<size>(?:\d{1,3}[ -])?\d{1,2}/\d{1,2}) ?(?P<sign>\"|''|in\b\.?)(?!\w)"),
+        re.compile(
+            r"(?<![\w.,/])(?P<size>(?:\d{1,3}[ -])?\d{1,2}/\d{1,2}) ?(?P<sign>\"|''|in\b(?:\.(?=\s[a-z]|[,;)]))?)(?!\w)"
+        ),
         _size,
         figures=True,
     ),
