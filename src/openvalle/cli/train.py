@@ -25,6 +25,7 @@ from openvalle.parallel import progress
 if TYPE_CHECKING:
     from openvalle.model.config import ARConfig, NARConfig
     from openvalle.model.describe import Numbers
+    from openvalle.prepare.perf import StepCost
 
 
 recipe = typer.Typer(help="Look at our recipes, and copy them to change them.", no_args_is_help=True)
@@ -108,6 +109,9 @@ def prepare(
         list[float] | None,
         typer.Option(min=0.5, max=2, help="Also a copy of the training speech at this speed and pitch; repeatable."),
     ] = None,
+    hours: Annotated[
+        float | None, typer.Option("--estimate", min=0.01, help="Print what so many hours of such speech would cost.")
+    ] = None,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -116,6 +120,7 @@ def prepare(
     Unusable files are left out and listed with their reasons in OUT/rejected.jsonl. The same command goes on after
     any stop.
     """
+    from openvalle.prepare.perf import estimate
     from openvalle.prepare.run import PrepareOptions, Step
     from openvalle.prepare.run import prepare as prepare_speech
     from openvalle.prepare.transcribe import TranscribeSettings
@@ -134,12 +139,35 @@ def prepare(
     )
     with progress(quiet) as show:
         report = prepare_speech(source, out, codec, jobs, last=step, options=options, progress=show)
+    costs = [] if hours is None else estimate(out, options.steps, hours)
     found = {"kept": report.kept, "rejected": len(report.rejected), "seconds": report.seconds}
+    found |= {"estimate": [vars(cost) | {"days": cost.days} for cost in costs]} if costs else {}
     opt.print_result(found, as_json, [out])
+    if costs and not as_json:
+        show_costs(costs, hours or 0.0)
     if not (quiet or as_json):
         where = f" (see {out / 'rejected.jsonl'})" if report.rejected else ""
         hours, rejected = report.seconds / 3600, len(report.rejected)
         print(f"{report.kept[last]} utterances, {hours:.2f} h; {rejected} left out{where}", file=sys.stderr)
+
+
+def show_costs(costs: list[StepCost], hours: float) -> None:
+    """Print what a larger corpus would cost, a step a line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from openvalle.prepare.perf import CORES
+
+    table = Table(f"{hours:,.0f} h of such speech", "CPU hours", f"days on {CORES} cores", "GB", "passes %")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cost in costs:
+        size = f"{cost.gigabytes:,.0f}"
+        table.add_row(cost.step, f"{cost.cpu_hours:,.0f}", f"{cost.days:,.1f}", size, f"{100 * cost.kept:.0f}")
+    cpu, days, size = (sum(getattr(cost, name) for cost in costs) for name in ("cpu_hours", "days", "gigabytes"))
+    table.add_section()
+    table.add_row("in all", f"{cpu:,.0f}", f"{days:,.1f}", f"{size:,.0f}", "")
+    Console().print(table)
 
 
 def _table_file(name: str) -> Path:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from openvalle.config import write_json_lines
 from openvalle.data.shards import Row, read_rows
 from openvalle.errors import AudioError, ModelError, TextError, UserError
 from openvalle.parallel import run_units
+from openvalle.prepare.perf import Measured, write_perf
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +83,11 @@ def run_step(
     if todo:
         # An index must never point into payload files that are being replaced.
         (folder / "index.jsonl").unlink(missing_ok=True)
-    for number, _ in run_units(partial(_build, build), todo, jobs):
-        done += len(todo[number].rows)
+    before, measured, started = done, Measured(), time.monotonic()
+    for number, cpu in run_units(partial(_build, build), todo, jobs):
+        rows_done = todo[number].rows
+        done += len(rows_done)
+        measured += Measured(len(rows_done), sum(row.get("seconds", 0.0) for row in rows_done), cpu)
         if progress:
             progress(folder.name, done, len(rows))
     kept: list[Row] = []
@@ -94,6 +99,8 @@ def run_step(
     with explain_write_errors(folder):
         write_json_lines(folder / "rejected.jsonl", rejected)
         write_json_lines(folder / "index.jsonl", kept)
+        measured = replace(measured, wall_seconds=time.monotonic() - started if todo else 0.0)
+        write_perf(folder, measured, kept, rejected, goes_on=before > 0)
     log.info("%s: %d utterances kept, %d rejected", folder.name, len(kept), len(rejected))
     return StepResult(kept, rejected)
 
@@ -124,14 +131,17 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _build(build: Callable[[], Work]) -> Callable[[WorkUnit], None]:
+def _build(build: Callable[[], Work]) -> Callable[[WorkUnit], float]:
     return partial(_do, build())
 
 
-def _do(work: Work, task: WorkUnit) -> None:
+def _do(work: Work, task: WorkUnit) -> float:
+    """Do a unit; return the seconds of the processor that it took."""
+    started = time.process_time()
     with explain_write_errors(task.path.parent):
         kept, rejected = work(task.number, task.rows)
         write_json_lines(task.path, [{"digest": task.digest, "kept": len(kept)}, *kept, *rejected])  # now it is done
+    return time.process_time() - started
 
 
 def _tasks(folder: Path, rows: Sequence[Row], settings: dict[str, Any], unit: int) -> Iterator[WorkUnit]:

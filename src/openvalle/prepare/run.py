@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,6 +16,7 @@ from openvalle.errors import ConfigError, UserError
 from openvalle.files import lock_folder
 from openvalle.prepare.align import AlignSettings, run_align
 from openvalle.prepare.executor import UNIT, Progress, StepResult
+from openvalle.prepare.perf import Measured, write_perf
 from openvalle.prepare.segment import SegmentSettings, run_segment
 from openvalle.prepare.sources import CleanSettings, run_clean, scan
 from openvalle.prepare.tokenize import add_speeds, run_tokenize
@@ -104,7 +106,11 @@ def prepare(
     with lock_folder(out):
         for step in options.steps[: options.steps.index(last) + 1]:
             if step is Step.SCAN:
+                started, cpu = time.monotonic(), time.process_time()
                 result = scan(source, out / step, needs_text=options.transcribe is None)
+                sound = float(sum(row["seconds"] for row in result.kept))
+                cost = Measured(len(result.kept), sound, time.process_time() - cpu, time.monotonic() - started)
+                write_perf(out / step, cost, result.kept, result.rejected, goes_on=False)
                 if progress:
                     progress(step, len(result.kept), len(result.kept))
             else:

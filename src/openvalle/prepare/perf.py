@@ -1,0 +1,102 @@
+"""What each step cost and left out (`perf.json` beside its index), and what a larger corpus would cost by that."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openvalle.config import Syntax, read_data
+from openvalle.data.shards import Row
+from openvalle.errors import ConfigError, UserError
+from openvalle.files import write_text
+
+PERF = "perf.json"
+CORES = 64  # of the machine that an estimate is for
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Work that was really done, and not found done: utterances, their sound, processor and clock."""
+
+    rows: int = 0
+    audio_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    def __add__(self, other: Measured) -> Measured:
+        return Measured(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+def write_perf(
+    folder: Path, measured: Measured, kept: Sequence[Row], rejected: Sequence[Row], *, goes_on: bool
+) -> None:
+    """Write what a step cost; `goes_on`: an earlier run did some of it, whose measurements are counted in."""
+    measured += _read_measured(folder) if goes_on else Measured()
+    measured = Measured(measured.rows, *(round(value, 3) for value in list(vars(measured).values())[1:]))
+    rates: dict[str, Any] = {}
+    if measured.wall_seconds and measured.cpu_seconds:
+        rates = {
+            "rows_per_second": round(measured.rows / measured.wall_seconds, 3),
+            "times_real_time": round(measured.audio_seconds / measured.wall_seconds, 2),
+            "cpu_seconds_per_hour": round(3600 * measured.cpu_seconds / max(1e-9, measured.audio_seconds), 2),
+        }
+    values = {
+        "kept": len(kept),
+        "rejected": len(rejected),
+        "reasons": dict(Counter(re.sub(r"\d+(\.\d+)?", "N", row["reason"]) for row in rejected).most_common()),
+        "measured": vars(measured),
+        **rates,
+    }
+    write_text(folder / PERF, json.dumps(values, indent=1) + "\n")
+
+
+def _read_measured(folder: Path) -> Measured:
+    try:
+        values = read_data(folder / PERF, Syntax.JSON)["measured"]
+        return Measured(int(values["rows"]), *(float(values[name]) for name in list(vars(Measured()))[1:]))
+    except (ConfigError, KeyError, TypeError, ValueError):
+        return Measured()  # it was lost; what is measured from here on is right all the same
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one step would cost for a corpus."""
+
+    step: str
+    cpu_hours: float
+    gigabytes: float
+    kept: float  # share of the utterances that pass
+
+    @property
+    def days(self) -> float:
+        """On a machine of `CORES` cores."""
+        return self.cpu_hours / CORES / 24
+
+
+def estimate(out: Path, steps: Sequence[str], hours: float) -> list[StepCost]:
+    """Return what the steps in a prepared folder would cost for `hours` of recordings, by what they cost there.
+
+    A step sees what the steps before let pass. `UserError` if nothing was measured.
+    """
+    found, passing = [], 1.0
+    for step in steps:
+        folder, measured = out / step, _read_measured(out / step)
+        if not measured.audio_seconds:
+            continue
+        values = read_data(folder / PERF, Syntax.JSON)
+        # Where recordings are cut, a row becomes many: what is left out is counted among the ones that come out.
+        share = values["kept"] / max(1, values["kept"] + values["rejected"])
+        heard = measured.audio_seconds / 3600
+        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) / 1e9
+        found.append(
+            StepCost(step, hours * passing * measured.cpu_seconds / 3600 / heard, hours * passing * size / heard, share)
+        )
+        passing *= share
+    if not found:
+        raise UserError(f"nothing was measured in {out}", "prepare some speech there first: an hour tells enough")
+    return found
