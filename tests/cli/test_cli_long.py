@@ -134,6 +134,16 @@ def test_stream_reads_text_while_it_is_written(openvalle, options, monkeypatch) 
     assert len(streamed(openvalle, monkeypatch, "--patient", *options)) > 1000
 
 
+def test_a_stream_of_a_page_says_its_words(openvalle, options, monkeypatch) -> None:
+    def of(text: str, *more: str) -> bytes:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        return streamed(openvalle, monkeypatch, "--patient", *more, *options)
+
+    page = "<script>no()</script><p>Hi.</p>"
+    assert of(page, "--text-format", "html") == of("Hi.")
+    assert openvalle("stream", "-", "--text-format", "rtf", *options).code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"), [(("Hi.", "--format", "mp3"), "use wav or pcm"), (("!?",), "nothing that can be spoken")]
 )

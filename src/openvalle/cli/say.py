@@ -251,8 +251,9 @@ def stream(
     from openvalle.text.layout import to_plain
 
     how: dict[str, Any] = {"live": not patient, "windows": None if whole_lines else WINDOWS, "lexicon": lexicon}
-    words, voice = read_arriving() if text == "-" else opt.read_text(text, None, text_format), speaker.read(synthesizer)
-    if text == "-" and text_format == "plain":
+    arrives = text == "-" and text_format in ("auto", "plain")  # of other formats the whole is looked at
+    words, voice = read_arriving() if arrives else opt.read_text(text, None, text_format), speaker.read(synthesizer)
+    if arrives and text_format == "plain":
         words = (to_plain(piece, text_format) for piece in words)
     blocks = synthesizer.stream(words, voice, None, seed, sampling.read(synthesizer), **how)
     for number, block in enumerate(blocks):
