@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from openvalle.errors import UserError
-from openvalle.prepare.formats import UNKNOWN_SPEAKER, CorpusClip, Format, detect, read_clips
+from openvalle.prepare.clips import UNKNOWN_SPEAKER, CorpusClip
+from openvalle.prepare.formats import Format, detect, read_clips
 
 
 def _jsonl(path: Path, *rows: dict) -> Path:

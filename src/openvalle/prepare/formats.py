@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from openvalle.config import BadLine, Syntax, json_lines, read_data
+from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
 from openvalle.media import FORMATS
-from openvalle.pipes import check_regular, read_text
+from openvalle.prepare import corpora
+from openvalle.prepare.clips import UNKNOWN_SPEAKER, CorpusClip, json_rows, read_lines
 
-UNKNOWN_SPEAKER = "unknown"
+GIGA = "GigaSpeech.json"
 META = "meta.lst"  # of the Seed-TTS test sets, whose folders are named after the language
 AUDIO_ENDINGS = frozenset({*FORMATS, ".oga", ".aif", ".aiff", ".au", ".w64", ".caf", ".sph"} - {".pcm"})
-
-
-@dataclass(frozen=True)
-class CorpusClip:
-    """One utterance of a corpus as it was found: nothing is checked yet."""
-
-    id: str
-    audio: Path
-    text: str
-    speaker: str = UNKNOWN_SPEAKER
-    language: str = "en"
-    split: str | None = None
-    start: float = 0.0  # seconds into the file
-    seconds: float | None = None  # None: to the end of the file
-    channels: tuple[int, ...] | None = None  # None: all, mixed
 
 
 class Format(StrEnum):
@@ -46,6 +31,12 @@ class Format(StrEnum):
     LIBRITTS = "libritts"  # subset/speaker/chapter/*.normalized.txt
     VCTK = "vctk"  # txt/speaker/*.txt and wav48*/speaker/*
     LIBRILIGHT = "librilight"  # size/speaker/book/*.flac with a .json each, and no words
+    MLS = "mls"  # mls_LANGUAGE/SPLIT/transcripts.txt
+    COMMON_VOICE = "common-voice"  # LANGUAGE/train.tsv ... and clips/
+    KALDI = "kaldi"  # wav.scp, text, utt2spk, segments
+    GIGASPEECH = "gigaspeech"  # GigaSpeech.json
+    NEMO = "nemo"  # JSON lines {audio_filepath, text, speaker?, duration?}: HiFiTTS-2
+    EMILIA = "emilia"  # a .json with text, speaker and dnsmos beside every sound
     SIDECARS = "sidecars"  # every sound has a .txt or .lab beside it
 
 
@@ -55,7 +46,9 @@ def detect(source: Path) -> tuple[Format, Path]:
         return _detect_file(source), source
     if not source.is_dir():
         raise UserError(f"there is nothing at {source}", "give a manifest or a folder of speech and text")
-    for name in ("manifest.jsonl", "cuts.jsonl.gz", "cuts.jsonl", "metadata.csv", META):
+    if (source / "wav.scp").is_file() and (source / "text").is_file():
+        return Format.KALDI, source
+    for name in ("manifest.jsonl", "cuts.jsonl.gz", "cuts.jsonl", "metadata.csv", META, GIGA):
         if (source / name).is_file():
             return _detect_file(source / name), source / name
     if (source / "txt").is_dir() and any(source.glob("wav48*")):
@@ -63,6 +56,12 @@ def detect(source: Path) -> tuple[Format, Path]:
     for pattern, found in (("*.trans.txt", Format.LIBRISPEECH), ("*.normalized.txt", Format.LIBRITTS)):
         if next(source.rglob(pattern), None):
             return found, source
+    if next(source.rglob("transcripts.txt"), None):
+        return Format.MLS, source
+    if any((table.parent / "clips").is_dir() for table in source.rglob("train.tsv")):
+        return Format.COMMON_VOICE, source
+    if (about := next(source.rglob("*.json"), None)) and corpora.is_emilia(about):
+        return Format.EMILIA, source
     if _is_librilight(source):
         return Format.LIBRILIGHT, source
     return Format.SIDECARS, source
@@ -82,10 +81,14 @@ def _is_librilight(source: Path) -> bool:
 
 def _detect_file(path: Path) -> Format:
     if path.name.endswith((".jsonl", ".jsonl.gz")):
-        first = next(iter(_json_lines(path)), {})
+        first = next(iter(json_rows(path)), {})
+        if "audio_filepath" in first:
+            return Format.NEMO
         return Format.CUTS if {"recording", "tracks"} & first.keys() else Format.MANIFEST
     if path.name == META:
         return Format.SEED_TTS
+    if path.name == GIGA:
+        return Format.GIGASPEECH
     return Format.LJSPEECH if path.suffix == ".csv" else Format.LIST
 
 
@@ -95,16 +98,9 @@ def read_clips(source: Path) -> Iterator[CorpusClip]:
     return READERS[found](path)
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return read_text(path, most=None).splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text", "convert it to UTF-8") from None
-
-
 def _fields(path: Path, counts: tuple[int, int], form: str) -> Iterator[list[str]]:
     """Yield what stands between the bars of each line that is not blank; `UserError` for another number of fields."""
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         fields = [field.strip() for field in line.split("|")]
         if line.strip() and len(fields) not in counts:
             raise UserError(f"{path} line {number} has {len(fields)} fields", form)
@@ -112,20 +108,8 @@ def _fields(path: Path, counts: tuple[int, int], form: str) -> Iterator[list[str
             yield fields
 
 
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(check_regular(path), "rt", encoding="utf-8") as file:
-        try:
-            for number, row in json_lines(file):
-                if not isinstance(row, dict):
-                    raise BadLine(number, "no object")
-                yield row
-        except BadLine as error:
-            raise UserError(f"{path} line {error.number} is not a JSON object", f"mend it ({error.reason})") from None
-
-
 def _manifest(path: Path) -> Iterator[CorpusClip]:
-    for number, row in enumerate(_json_lines(path), 1):
+    for number, row in enumerate(json_rows(path), 1):
         missing = [key for key in ("audio", "text") if not isinstance(row.get(key), str)]
         if missing:
             raise UserError(f"{path} line {number} has no {' and no '.join(missing)}", "each needs both")
@@ -140,7 +124,7 @@ def _manifest(path: Path) -> Iterator[CorpusClip]:
 
 
 def _cuts(path: Path) -> Iterator[CorpusClip]:
-    for cut in _json_lines(path):
+    for cut in json_rows(path):
         recording = cut.get("recording")
         sources = [item for item in (recording or {}).get("sources", ()) if item.get("type") == "file"]
         if not recording or len(sources) != 1:
@@ -159,12 +143,17 @@ def _cuts(path: Path) -> Iterator[CorpusClip]:
             yield replace(
                 clip,
                 id=clip.id if len(supervisions) == 1 else str(said["id"]),
-                text=said.get("text") or "",
+                text=said.get("text") or _first_text(said.get("custom") or {}),
                 speaker=str(said.get("speaker") or UNKNOWN_SPEAKER),
                 language=_language(said.get("language")),
                 start=float(cut["start"]) + max(0.0, float(said["start"])),
                 seconds=min(float(said["duration"]), float(cut["duration"])),
             )
+
+
+def _first_text(custom: dict[str, Any]) -> str:
+    """Return the words where they are among several forms, as in Libriheavy: those with case and punctuation first."""
+    return next((str(text) for text in custom.get("texts") or () if text), "")
 
 
 def _language(name: str | None) -> str:
@@ -196,7 +185,7 @@ def _seed_tts(path: Path) -> Iterator[CorpusClip]:
 
 def _ljspeech(path: Path) -> Iterator[CorpusClip]:
     sounds = _sounds(path.parent / "wavs" if (path.parent / "wavs").is_dir() else path.parent)
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         fields = line.split("|")
         if len(fields) < 2:
             raise UserError(f"{path} line {number} is not id|text or id|text|normalised text")
@@ -208,7 +197,7 @@ def _ljspeech(path: Path) -> Iterator[CorpusClip]:
 def _librispeech(root: Path) -> Iterator[CorpusClip]:
     for transcript in sorted(root.rglob("*.trans.txt")):
         sounds = _sounds(transcript.parent)
-        for line in _lines(transcript):
+        for line in read_lines(transcript):
             name, _, text = line.partition(" ")
             sound = sounds.get(name, transcript.parent / f"{name}.flac")
             yield CorpusClip(name, sound, text.strip(), name.split("-")[0], split=_subset(root, transcript))
@@ -218,7 +207,7 @@ def _libritts(root: Path) -> Iterator[CorpusClip]:
     for transcript in sorted(root.rglob("*.normalized.txt")):
         name = transcript.name.removesuffix(".normalized.txt")
         sound = transcript.parent / f"{name}.wav"
-        text = " ".join(_lines(transcript)).strip()
+        text = " ".join(read_lines(transcript)).strip()
         yield CorpusClip(name, sound, text, name.split("_")[0], split=_subset(root, transcript))
 
 
@@ -239,7 +228,7 @@ def _vctk(root: Path) -> Iterator[CorpusClip]:
         names = [f"{transcript.stem}_mic1.flac", f"{transcript.stem}.flac", f"{transcript.stem}.wav"]
         found = [folder / speaker / name for name in names if (folder / speaker / name).is_file()]
         sound = found[0] if found else folder / speaker / names[0]
-        yield CorpusClip(transcript.stem, sound, " ".join(_lines(transcript)).strip(), speaker)
+        yield CorpusClip(transcript.stem, sound, " ".join(read_lines(transcript)).strip(), speaker)
 
 
 def _librilight(root: Path) -> Iterator[CorpusClip]:
@@ -254,7 +243,7 @@ def _sidecars(root: Path) -> Iterator[CorpusClip]:
         if path.suffix.lower() not in AUDIO_ENDINGS or not path.is_file():
             continue
         beside = [path.with_suffix(ending) for ending in (".txt", ".lab")]
-        text = next((" ".join(_lines(side)).strip() for side in beside if side.is_file()), "")
+        text = next((" ".join(read_lines(side)).strip() for side in beside if side.is_file()), "")
         inside = path.relative_to(root)
         speaker = inside.parts[0] if len(inside.parts) > 1 else UNKNOWN_SPEAKER
         yield CorpusClip(inside.with_suffix("").as_posix(), path, text, speaker)
@@ -275,5 +264,11 @@ READERS: dict[Format, Callable[[Path], Iterator[CorpusClip]]] = {
     Format.LIBRITTS: _libritts,
     Format.VCTK: _vctk,
     Format.LIBRILIGHT: _librilight,
+    Format.MLS: corpora.read_mls,
+    Format.COMMON_VOICE: corpora.read_common_voice,
+    Format.KALDI: corpora.read_kaldi,
+    Format.GIGASPEECH: corpora.read_gigaspeech,
+    Format.NEMO: corpora.read_nemo,
+    Format.EMILIA: corpora.read_emilia,
     Format.SIDECARS: _sidecars,
 }

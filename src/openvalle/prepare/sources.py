@@ -22,8 +22,9 @@ from openvalle.data.shards import Row, to_int16, write_audio
 from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path
 from openvalle.media import Header, read_frames, read_header
+from openvalle.prepare.clips import CorpusClip
 from openvalle.prepare.executor import UNIT, Progress, StepResult, explain_write_errors, run_step, try_each
-from openvalle.prepare.formats import CorpusClip, Format, read_clips
+from openvalle.prepare.formats import Format, read_clips
 
 log = logging.getLogger(__name__)
 
