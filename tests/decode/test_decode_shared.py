@@ -14,7 +14,7 @@ import pytest
 from lm_samples import ENTRIES, ar_engine
 from openvalle.decode.ar import AROptions, ARResult, Draw, collect, generate
 from openvalle.decode.prompt import ARPrompt
-from openvalle.decode.shared import Caller, Cancelled, SharedDecoder
+from openvalle.decode.shared import AHEAD, Caller, Cancelled, SharedDecoder
 from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError
 
@@ -126,6 +126,26 @@ def test_a_cancelled_row_leaves_before_the_next_step(engine: TorchAR, shared: Sh
     quiet = len(steps)
     time.sleep(0.05)
     assert len(steps) == quiet, "nothing is computed for nobody"
+
+
+def test_the_first_sound_need_not_share_the_processor_with_later_steps(shared: SharedDecoder, monkeypatch) -> None:
+    steps: list[int] = []
+    step = TorchAR.step
+    monkeypatch.setattr(TorchAR, "step", lambda self, groups, *rest: (steps.append(1), step(self, groups, *rest))[1])
+    stream = shared.stream(draw(1, LONG))
+    for _ in range(5):
+        next(stream)
+    until(lambda: len(steps) >= 5 + AHEAD)
+    time.sleep(0.05)  # its caller makes sound
+    assert len(steps) <= 5 + AHEAD + 1
+    with ThreadPoolExecutor(1) as pool:  # somebody else is not kept waiting by that
+        assert same(pool.submit(shared.generate, [draw(2)]).result(timeout=20)[0], shared.generate([draw(2)])[0])
+    while len(steps) < 60:  # and from then on its steps are drawn ahead
+        next(stream)
+        count = len(steps)
+    until(lambda: len(steps) > count + 10)
+    stream.close()
+    until(lambda: shared.busy == 0)
 
 
 def test_closing_a_stream_frees_its_row(shared: SharedDecoder) -> None:

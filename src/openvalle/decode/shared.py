@@ -30,6 +30,9 @@ class Caller:
     is_cancelled = False
 
 
+AHEAD = 1  # steps that a row is drawn ahead before its caller has made sound of the first ones
+
+
 class Line:
     """A row as its caller sees it. What arrives are lists of steps, or the error that ended it."""
 
@@ -38,10 +41,22 @@ class Line:
         self.arriving: SimpleQueue[list[ARStep] | BaseException] = SimpleQueue()
         self.is_gone = False  # its caller waits no more
         self.steps: list[ARStep] = []  # not handed over yet
+        self.given = self.taken = 0  # steps
+        self.is_heard = False  # its caller has made sound of the first steps
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether its caller makes its first sound, which should not have to share the processor with later steps."""
+        return self.is_live and not self.is_heard and self.given - self.taken > AHEAD
+
+    def come_back(self) -> None:
+        """Note that its caller wants more: if more is there, it was busy with what it had."""
+        self.is_heard = self.is_heard or self.is_ahead
 
     def give(self, step: ARStep) -> None:
         """Hand a step over at once if the caller listens, else all of them with the last."""
         self.steps.append(step)
+        self.given += 1
         if self.is_live or step.stopped_by is not None:
             self.arriving.put(self.steps)
             self.steps = []
@@ -90,7 +105,11 @@ class SharedDecoder:
         (line,) = self._submit([draw], caller or Caller(), is_live=True)
         try:
             while True:
+                with self._changed:
+                    line.come_back()
+                    self._changed.notify()
                 for step in line.receive():
+                    line.taken += 1
                     yield step
                     if step.stopped_by is not None:
                         return
@@ -122,14 +141,16 @@ class SharedDecoder:
         return lines
 
     def _leave(self, lines: Sequence[Line]) -> None:
-        for line in lines:  # seen before the next step
-            line.is_gone = True
+        with self._changed:
+            for line in lines:  # seen before the next step
+                line.is_gone = True
+            self._changed.notify()
 
     def _run(self) -> None:
         take_threads()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._lines or self._is_closed)
+                self._changed.wait_for(self._has_work)
                 if self._is_closed:
                     for line in [*self._waiting, *self._lines.values()]:
                         line.end(Cancelled())
@@ -140,6 +161,11 @@ class SharedDecoder:
                 if joining is not None:
                     self._join(joining)
                 self._step()
+
+    def _has_work(self) -> bool:
+        """Whether a row can join, should leave, or is waited for."""
+        joins = bool(self._waiting) and len(self._lines) < self.rows
+        return self._is_closed or joins or any(line.is_gone or not line.is_ahead for line in self._lines.values())
 
     def _is_scored(self) -> bool:
         """Compute the scores of the next step. Should that fail (memory is short, say) the row that came last leaves,
