@@ -29,6 +29,7 @@ from openvalle.synth.voice import Voice
 from openvalle.text.language import UserLexicon
 from openvalle.text.layout import TextFormat
 from openvalle.text.markup import Markup
+from openvalle.types import ENGLISH
 
 REPORT = "report.jsonl"
 TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}  # ending -> separator of the columns
@@ -133,6 +134,8 @@ class TableJob:
     channel: str = "auto"  # of clips that are voices
     consent: str = ""  # to the use of clips that are voices: who agreed, and when
     text_format: TextFormat | str = TextFormat.AUTO  # how the texts are written
+    language: str = ""  # of the rows; empty: as their script shows
+    prompt_language: str = ENGLISH  # of clips that are voices
     _voices: dict[tuple[str | None, str | None], Voice] = field(default_factory=dict)
 
     @property
@@ -148,6 +151,7 @@ class TableJob:
         another process is at the same folder.
         """
         format_ending(None, self.file_format)
+        languages = self.synthesizer.find_languages(self.language)
         with lock_folder(self.folder):
             done = self._read_report() if resume else {}
             waiting: list[PendingRow] = []
@@ -162,7 +166,7 @@ class TableJob:
                         continue
                     script = parse_script(row.text, self.markup, self.lexicon, self.text_format)
                     script.cast(self.synthesizer.voice)  # a voice in it that is not known is an error of the row
-                    lines = sum(1 for _ in script.sentences())
+                    lines = sum(1 for _ in script.in_languages(languages.spoken).sentences(languages=languages))
                     waiting.append(PendingRow(row, key, script, lines, self._load_voice(row)))
                 except (TextError, ModelError, AudioError) as error:
                     failed.append(Outcome("failed", {"id": row.id, "status": "failed", "error": str(error)}))
@@ -178,6 +182,7 @@ class TableJob:
             seed=[self._choose_seed(pending.row) for pending in group],
             options=self.options,
             duration=[pending.row.duration for pending in group],
+            language=self.language,
         )
         for pending, speech in zip(group, spoken, strict=True):
             row = pending.row
@@ -222,7 +227,8 @@ class TableJob:
         """Return a row's voice; each is read once."""
         name = self._choose_voice(row)
         if name not in self._voices:
-            self._voices[name] = self.synthesizer.voice(*name, consent=self.consent, channel=self.channel)
+            about = {"consent": self.consent, "channel": self.channel, "language": self.prompt_language}
+            self._voices[name] = self.synthesizer.voice(*name, **about)
         return self._voices[name]
 
     def _digest(self, row: TableRow) -> str:
@@ -239,6 +245,7 @@ class TableJob:
             row.duration,
             self.file_format,
             *([] if self.text_format == TextFormat.AUTO else [self.text_format]),
+            *([self.language, self.prompt_language] if self.language or self.prompt_language != ENGLISH else []),
         ]
         options = (self.options or self.synthesizer.options).model_dump(mode="json")
         mark = self.synthesizer.provenance.watermark

@@ -17,7 +17,7 @@ from openvalle.errors import ConfigError, TextError, UserError
 from openvalle.files import Free, expand_home, final_path
 from openvalle.media import sound_file
 from openvalle.pipes import read_given_text
-from openvalle.synth.plan import LexiconLike, Script, parse_script, to_lexicon
+from openvalle.synth.plan import LexiconLike, Script, SpeakOptions, parse_script, to_lexicon
 from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike
 from openvalle.synth.voice import list_builtin_voices
@@ -119,13 +119,15 @@ def speak_dialogue(
     channel: str = "auto",
     consent: str = "",
     text_format: TextFormat | str = TextFormat.AUTO,
+    language: str = "",
 ) -> Iterator[Speech]:
     """Yield the speech sentence by sentence, each with its `speaker`; joined end to end it is the dialogue.
 
     `dialogue`: a `Dialogue`, or a text `[S1] ... [S2] ...`; `voices`: of the speakers; `duration`: seconds that all of
-    it is to last; `channel`, `consent`: of clips that are voices, see `Synthesizer.voice`; `text_format`: how the turns
-    are written (see `to_plain`). Those without a voice take
-    the built-in ones that are left. Raises `TextError` for a speaker without a voice.
+    it is to last; `language`: of the text, by default as its script shows; `text_format`: how the turns are
+    written (see `to_plain`); `channel`, `consent`: of clips that are
+    voices, see `Synthesizer.voice`. Those without a voice take the built-in ones that are left. Raises `TextError` for
+    a speaker without a voice.
     """
     found = parse_dialogue(dialogue) if isinstance(dialogue, str) else dialogue
     cast = {
@@ -133,6 +135,7 @@ def speak_dialogue(
         for name, voice in assign_voices(found, voices or {}).items()
     }
     first = next(iter(cast.values()))
+    how: SpeakOptions = {"cast": cast, "language": language}
     return synthesizer.sentences(
         build_script(found, lexicon, text_format),
         first,
@@ -141,7 +144,7 @@ def speak_dialogue(
         options,
         candidates=candidates,
         duration=duration,
-        cast=cast,
+        **how,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from openvalle.files import write_text
 from openvalle.synth.plan import Sentence
 from openvalle.text.lexicon import cmu_lexicon, lexicon
-from openvalle.types import SIL
+from openvalle.types import ENGLISH, SIL
 
 AROUND = 30  # characters of the text on each side of what is shown
 MOST = 1000  # foreign words and odd numbers that are listed
@@ -59,7 +59,9 @@ class Doubts:
                 _note(self.numbers, match[0], f"{place}: {_show(text, *match.span())}")
 
     def read_sentence(self, place: str, sentence: Sentence, given: Collection[str] = ()) -> None:
-        """Look for words that no lexicon lists. `given`: words that the text gives the phones of."""
+        """Look for words that no lexicon lists, in English. `given`: words that the text gives the phones of."""
+        if sentence.language != ENGLISH:
+            return
         for index, word in enumerate(sentence.words):
             key = word.casefold().strip("'")
             if key in self._sure or word in given or is_listed(word):

@@ -27,11 +27,12 @@ from openvalle.audio import Audio
 from openvalle.decode.ar import AROptions
 from openvalle.errors import TextError
 from openvalle.synth.joints import add_silences, trim_edges
-from openvalle.synth.plan import Script, Segment, parse_script
+from openvalle.synth.plan import ENGLISH_ALONE, Script, Segment, SpeakOptions, parse_script
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
 from openvalle.text.chapters import Chapter
 from openvalle.text.language import UserLexicon
+from openvalle.text.spans import Languages
 
 HEAD, TAIL = 0.5, 1.5  # seconds of silence around a chapter
 
@@ -54,6 +55,7 @@ class Reading:
     lexicon: UserLexicon = field(default_factory=dict)  # pronunciations that come before all others
     quotes: Voice | None = None
     loudness: float | None = TARGET
+    language: str = ""  # of the book; empty: as its script shows
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def write_script(book: Book, reading: Reading, chapter: Chapter) -> Script:
     return split_quotes(script) if reading.quotes else script
 
 
-def read_doubts(book: Book, reading: Reading, numbers: Sequence[int]) -> Doubts:
+def read_doubts(book: Book, reading: Reading, numbers: Sequence[int], languages: Languages = ENGLISH_ALONE) -> Doubts:
     """Return which readings in these chapters are not sure; nothing is spoken."""
     doubts = Doubts(reading.lexicon)
     for number in numbers:
@@ -93,7 +95,7 @@ def read_doubts(book: Book, reading: Reading, numbers: Sequence[int]) -> Doubts:
         script = write_script(book, reading, chapter)
         doubts.read_chapter(f"chapter {number}", chapter.text)
         with suppress(TextError):  # nothing that can be spoken
-            for sentence in script.sentences():
+            for sentence in script.sentences(languages=languages):
                 doubts.read_sentence(f"chapter {number}", sentence, _given_words(script))
     return doubts
 
@@ -167,7 +169,8 @@ class Narrator:
         """Yield the sentences with what stands before and after each; none where nothing can be spoken."""
         reading = self._reading
         cast = {QUOTED: reading.quotes} if reading.quotes else {}
-        plan = self._synthesizer.plan(script, reading.voice, reading.seed, {"cast": cast}, reading.options)
+        how: SpeakOptions = {"cast": cast, "language": reading.language}
+        plan = self._synthesizer.plan(script, reading.voice, reading.seed, how, reading.options)
         lead: float | None = None
         held: Segment | None = None
         try:

@@ -15,6 +15,9 @@ from openvalle.synth.speech import Speech, Timed
 from openvalle.text.explain import explain
 from openvalle.text.layout import RULES
 from openvalle.text.rules import rewrite
+from openvalle.text.sentences import measure
+from openvalle.text.spans import CHINESE, JAPANESE, detect_language
+from openvalle.types import ENGLISH
 
 CUE_SECONDS, CUE_CHARACTERS = 6.0, 84  # a subtitle's longest stay, and two lines of 42
 
@@ -73,10 +76,12 @@ def with_times(speech: Speech) -> Speech:
         return speech
     from openvalle.speech_models.aligner import Aligner
     from openvalle.text.language import phonemize
+    from openvalle.text.nearest import hear, to_units
 
     try:
-        said = phonemize(speech.text)
-        found = Aligner().align_scored(speech.audio, [(word.text, word.phones) for word in said])
+        said = phonemize(speech.text, speech.language)
+        units = [(word.text, to_units(word.phones)) for word in said]
+        found = Aligner().align_scored(speech.audio, units, None if speech.language == ENGLISH else hear)
     except (AudioError, TextError):  # the model did not say the words: nobody can tell when
         return speech
     words = [Timed(word.text, *times) for word, times in zip(said, found.word_times(), strict=True)]
@@ -92,7 +97,7 @@ def split_cues(text: str, words: Sequence[Timed]) -> list[Cue]:
     if not words:
         return []
     shown = rewrite(text, RULES)
-    places = find_places(shown, len(words))
+    places = find_places(shown, [word.text for word in words])
     cues: list[Cue] = []
     first = begin = 0  # word of the cue, and where it begins
     while first < len(words):
@@ -111,18 +116,28 @@ def split_cues(text: str, words: Sequence[Timed]) -> list[Cue]:
 _OPENING = re.compile(r"[\"'(\[\u201c\u2018\u00ab]*\Z")  # signs that go with the word after them
 
 
-def find_places(text: str, count: int) -> list[int]:
-    """Return where what is written for each of the `count` spoken words of a text begins."""
-    found = [word.start for word in explain(text, {})]
-    if len(found) != count:  # words with pronunciations of their own: by their share of the text
+def find_places(text: str, words: Sequence[str]) -> list[int]:
+    """Return where what is written for each of the spoken words of a text begins."""
+    if detect_language(text, (CHINESE, JAPANESE)) != ENGLISH:  # a word stands as it is said, or is a figure
+        places, at = [], 0
+        for word in words:
+            found = text.find(word, at)
+            places.append(max(found, at) if found >= 0 else at)
+            at = found + len(word) if found >= 0 else at
+        return places
+    found_words = [word.start for word in explain(text, {})]
+    count = len(words)
+    if len(found_words) != count:  # words with pronunciations of their own: by their share of the text
         starts = [match.start() for match in re.finditer(r"\S+", text)] or [0]
         return [starts[index * len(starts) // count] for index in range(count)]
-    return found
+    return found_words
 
 
 def _fits(text: str, places: Sequence[int], words: Sequence[Timed], first: int, last: int) -> bool:
     until = next((place for place in places[last + 1 :] if place > places[last]), len(text))
-    return until - places[first] <= CUE_CHARACTERS and words[last].end - words[first].start <= CUE_SECONDS
+    return (
+        measure(text[places[first] : until]) <= CUE_CHARACTERS and words[last].end - words[first].start <= CUE_SECONDS
+    )
 
 
 def _choose_end(text: str, places: Sequence[int], first: int, last: int) -> int:

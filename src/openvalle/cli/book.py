@@ -76,6 +76,7 @@ def book(
         str, typer.Option(help="auto (tags in texts and Markdown, none elsewhere), tags, ssml or none.")
     ] = "auto",
     lexicon: opt.Lexicon = None,
+    language: opt.Language = "",
     model: opt.Model,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
@@ -111,9 +112,9 @@ def book(
         voice, options = speaker.read(synthesizer), sampling.read(synthesizer)
         second = synthesizer.voice(quotes, consent=speaker.consent) if quotes else None
         own = None if markup == "auto" else markup
-        reading = Reading(voice, seed, options, file_format or "flac", own, words, second, level)
+        reading = Reading(voice, seed, options, file_format or "flac", own, words, second, level, language)
         if check:
-            doubts = read_doubts(chosen, reading, numbers)
+            doubts = read_doubts(chosen, reading, numbers, synthesizer.find_languages(language, voice))
             path = doubts.write(doubts_path(place), chosen.title)
             opt.print_result({"doubts": len(doubts), "path": str(path)}, as_json)
             return

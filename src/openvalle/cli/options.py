@@ -83,13 +83,15 @@ class Speaker:
         str | None, Option("--voice", "-v", help="A voice's name, a clip of 3 to 15 s, or a .safetensors voice.")
     ] = None
     prompt_text: Transcript = None
+    prompt_language: Annotated[str, Option(help="What the clip speaks: en, zh, ja ...")] = "en"
     channel: Channel = "auto"
     asr: Asr = ""
     consent: Consent = ""
 
     def read(self, synthesizer: Synthesizer) -> Voice:
         """Return the voice; a clip is transcribed if need be, aligned and encoded."""
-        return synthesizer.voice(self.voice, self.prompt_text, consent=self.consent, channel=self.channel)
+        about = {"consent": self.consent, "channel": self.channel, "language": self.prompt_language}
+        return synthesizer.voice(self.voice, self.prompt_text, **about)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,10 @@ class Sampling:
     attempts: Annotated[int | None, Option(min=1, max=10, help="Times a line is spoken at most, if it goes wrong.")] = (
         None
     )
+    accent: Annotated[
+        str | None,
+        Option(help="native, foreign (the voice's own language's) or none; for models with languages."),
+    ] = None
     settings: Annotated[
         list[str] | None,
         Option("--set", help="Any other decoding option as name=value (path_temperature=0.5); repeatable."),

@@ -40,6 +40,7 @@ def batch(
     markup: opt.Markup = "auto",
     text_format: opt.TextFormat = "auto",
     lexicon: opt.Lexicon = None,
+    language: opt.Language = "",
     resume: Annotated[bool, typer.Option(help="Keep the rows that an earlier run has spoken already.")] = True,
     model: opt.Model,
     quiet: opt.Quiet = False,
@@ -77,6 +78,8 @@ def batch(
             speaker.channel,
             speaker.consent,
             text_format,
+            language,
+            speaker.prompt_language,
         )
         for outcome in jobs.run(rows, resume):
             counts[outcome.status] += 1

@@ -30,7 +30,7 @@ BLOCK = 1 << 16
 # What a server decides for itself: these options of `say` would do nothing.
 LOCAL = (
     *("model", "codec", "device", "window", "attempts", "settings", "candidates", "lexicon", "prompt_mode", "prosody"),
-    *("channel", "asr", "timestamps", "plot", "threads", "adapter"),
+    *("channel", "asr", "prompt_language", "timestamps", "plot", "threads", "adapter"),
 )
 
 

@@ -48,6 +48,7 @@ class Delivery:
     markup: opt.Markup = "auto"
     text_format: opt.TextFormat = "auto"
     lexicon: opt.Lexicon = None
+    language: opt.Language = ""
     prompt_mode: Annotated[str, typer.Option(help="zero-shot, continual or cross-lingual.")] = "zero-shot"
     prosody: Annotated[
         Path | None, typer.Option(help="A recording of TEXT whose timing is taken over, in the voice asked for.")
@@ -164,6 +165,7 @@ def say_remotely(
     body = {"model": "openvalle", "input": text, "seed": seed, "stream": False, "markup": delivery.markup}
     body |= {"response_format": remote.choose_format(place, file_format), "duration": delivery.duration}
     body |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "speed": sampling.speed}
+    body |= {"language": delivery.language, "accent": sampling.accent}
     body |= remote.describe_voice(speaker.voice, speaker.prompt_text, speaker.consent)
     count, warning = remote.Server(url).say(body, place)
     if warning:
@@ -233,6 +235,7 @@ def stream(
     ] = False,
     text_format: opt.TextFormat = "auto",
     lexicon: opt.Lexicon = None,
+    language: opt.Language = "",
     file_format: Annotated[str, typer.Option("--format", help="wav, or pcm: 16 bit, 24 kHz, mono.")] = "wav",
     model: opt.Model,
 ) -> None:
@@ -250,7 +253,8 @@ def stream(
     from openvalle.synth.synthesizer import WINDOWS
     from openvalle.text.layout import to_plain
 
-    how: dict[str, Any] = {"live": not patient, "windows": None if whole_lines else WINDOWS, "lexicon": lexicon}
+    how: dict[str, Any] = {"live": not patient, "windows": None if whole_lines else WINDOWS}
+    how |= {"lexicon": lexicon, "language": language}
     arrives = text == "-" and text_format in ("auto", "plain")  # of other formats the whole is looked at
     words, voice = read_arriving() if arrives else opt.read_text(text, None, text_format), speaker.read(synthesizer)
     if arrives and text_format == "plain":
@@ -299,6 +303,7 @@ def dialogue(
     duration: opt.Duration = None,
     text_format: opt.TextFormat = "auto",
     lexicon: opt.Lexicon = None,
+    language: opt.Language = "",
     timestamps: opt.Timestamps = None,
     model: opt.Model,
     quiet: opt.Quiet = False,
@@ -320,7 +325,7 @@ def dialogue(
         turns = parse_dialogue(opt.read_text(script)) if is_text else read_dialogue(script)
         synthesizer = model.load(asr)
         how: dict[str, Any] = {"lexicon": lexicon, "candidates": candidates, "duration": duration}
-        how |= {"channel": channel, "consent": consent, "text_format": text_format}
+        how |= {"channel": channel, "consent": consent, "text_format": text_format, "language": language}
         pieces = speak_dialogue(synthesizer, turns, voices, seed, sampling.read(synthesizer), **how)
         with track_files(place, turns.speakers if per_speaker else [], synthesizer) as (tracks, append):
             summary, _ = write_speech(hand_on(pieces, append), place, None, synthesizer, show, timestamps)

@@ -23,7 +23,8 @@ from openvalle.errors import AudioError, ModelError
 from openvalle.prepare.executor import UNIT, Progress, StepResult, run_step, try_each
 from openvalle.speech_models.aligner import POOR_SCORE, Aligner, PhoneAlignment, PhoneSpan, mark_edges
 from openvalle.text.language import phonemize
-from openvalle.types import SIL
+from openvalle.text.nearest import hear, to_units
+from openvalle.types import ENGLISH, SIL
 
 
 def cut(spans: Sequence[PhoneSpan], min_seconds: float, max_seconds: float) -> list[list[PhoneSpan]]:
@@ -84,7 +85,7 @@ def add_words(rows: list[Row], settings: AlignSettings) -> tuple[list[Row], list
     This is part of the input of the alignment, so that better phones redo exactly the utterances they change.
     """
     done, rejected = try_each(rows, lambda _, row: phonemize(row["text"], row["language"], settings.backend))
-    return [row | {"words": [[word.text, *word.phones] for word in words]} for row, words in done], rejected
+    return [row | {"words": [[word.text, *to_units(word.phones)] for word in words]} for row, words in done], rejected
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class AlignWork:
 
     def _align(self, row: Row, audio: Audio) -> Iterator[Row]:
         words = [(word[0], tuple(word[1:])) for word in row["words"]]
-        alignment = self.aligner.align_scored(audio, words)
+        alignment = self.aligner.align_scored(audio, words, None if row["language"] == ENGLISH else hear)
         check(alignment, self.settings)
         spans = mark_edges(alignment.spans, audio)
         pieces = cut(spans, self.settings.min_seconds, self.settings.max_seconds)

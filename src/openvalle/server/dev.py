@@ -27,8 +27,9 @@ from openvalle.synth.edit import Edit, EditKind, edit
 from openvalle.synth.recording import record
 from openvalle.synth.speech import Timed
 from openvalle.synth.synthesizer import Synthesizer
-from openvalle.text.language import phonemize
+from openvalle.text.language import LANGUAGES, phonemize
 from openvalle.text.layout import TextFormat, to_plain
+from openvalle.text.spans import detect_language
 
 router = APIRouter(prefix="/dev", tags=["dev"])
 STREAMING = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -189,7 +190,7 @@ async def show_phones(body: PhonemizeRequest, server: State) -> Response:
     notes: list[str] = []
     server.check_keys(body, notes)
     try:
-        words = await asyncio.to_thread(phonemize, body.text, body.language or "en")
+        words = await asyncio.to_thread(phonemize, body.text, body.language or detect_language(body.text, LANGUAGES))
     except UserError as error:
         raise ApiError(400, str(error), "language" if "language" in error.what else "text") from None
     shown = [{"word": word.text, "phones": list(word.phones)} for word in words]

@@ -34,7 +34,6 @@ from openvalle.server.voices import Clip, VoiceStore
 from openvalle.synth.plan import Script, parse_script
 from openvalle.synth.synthesizer import Synthesizer, Text
 from openvalle.synth.voice import Voice
-from openvalle.text.language import find_language
 from openvalle.text.layout import TextFormat, to_plain
 
 log = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ class Server:
         `text`: as the request has it; or a script, of which `cast` tells every voice, or pieces that arrive.
         `more`: fields of the order that are not the request's. Raises `ApiError` and `UserError`.
         """
-        self._check_fields(fields, notes)
+        language = self._check_fields(fields, notes)
         cast: dict[str, Voice] = {}
         if isinstance(text, str):
             text = self.read_script(text, fields.markup, notes)
@@ -90,8 +89,9 @@ class Server:
         speed = min(max(fields.speed, 0.5), 2.0)
         if speed != fields.speed:
             notes.append(f"speed {fields.speed:g} is spoken as {speed:g}")
-        options = self.synthesizer.sampling(fields.temperature, fields.top_p, speed=speed)
+        options = self.synthesizer.sampling(fields.temperature, fields.top_p, speed=speed, accent=fields.accent)
         voice = more.pop("voice", None) or self.find_voice(owner, fields.voice)
+        more = {"language": language} | more
         known: dict[str, Any] = {"cast": cast, "gain": fields.volume_multiplier, "is_patient": self.settings.is_patient}
         return Order(text, voice, fields.response_format, fields.seed, options, **known | more)
 
@@ -158,18 +158,24 @@ class Server:
         name, data = self.downloads.open(request.response_format, media_type)
         return {"X-Download-Path": f"/v1/download/{name}"}, data
 
-    def _check_fields(self, fields: SpeechFields, notes: list[str]) -> None:
+    def _check_fields(self, fields: SpeechFields, notes: list[str]) -> str:
+        """Return the language of the input, empty: as its script shows."""
         self.check_keys(fields, notes)
         if self.settings.is_strict:
             self.check_model(fields.model)
         language = (fields.language or fields.lang_code).strip().lower()
+        chosen = ""
         if language not in LANGUAGES and not language.startswith("english"):
             try:
-                find_language(language)
+                chosen = self.synthesizer.find_languages(language).chosen
             except UserError as error:
                 raise ApiError(400, str(error), "language") from None
+        if fields.accent not in (None, "native") and not self.synthesizer.knows_languages:
+            what = f"the accent {fields.accent!r} needs a model that was trained with several languages"
+            raise ApiError(400, what, "accent")
         if fields.instructions.strip().lower() not in SILENT_INSTRUCTIONS:
             notes.append("instructions are not followed by this model")
+        return chosen
 
     def _clip(self, request: SpeechRequest, owner: str) -> Clip:
         try:

@@ -67,8 +67,11 @@ class SpeechFields(Body):
     response_format: FormatName = "mp3"
     speed: float = Field(1.0, ge=0.25, le=4.0, description="2 is twice as fast; kept within 0.5 and 2, with a warning")
     instructions: Annotated[str, Field(max_length=4096)] = ""
-    language: Name = Field("", description="of the input; by default the model's")
+    language: Name = Field("", description="of the input: en, zh, ja ...; by default as its script shows")
     lang_code: Name = Field("", description="the same, as Kokoro's clients send it")
+    accent: Literal["native", "foreign", "none"] | None = Field(
+        None, description="foreign: that of the voice's own language; for models with languages"
+    )
     seed: int = Field(0, ge=0, le=(1 << 63) - 1, description="same seed, same sound")
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)

@@ -30,6 +30,7 @@ class Order:
     has_times: bool = False  # words are placed in time even where the model does not tell
     duration: float | None = None
     gain: float = 1.0
+    language: str = ""  # of the text; empty: as its script shows
 
     def speak(self, synthesizer: Synthesizer) -> Iterator[Piece]:
         """Yield the sound in pieces; the last one completes the file."""
@@ -37,7 +38,7 @@ class Order:
         return self._whole(synthesizer, voice) if self.is_whole else self._stream(synthesizer, voice)
 
     def _whole(self, synthesizer: Synthesizer, voice: Voice) -> Iterator[Piece]:
-        how: dict[str, Any] = {"cast": self.cast, "duration": self.duration}
+        how: dict[str, Any] = {"cast": self.cast, "duration": self.duration, "language": self.language}
         spoken = synthesizer.sentences(self.text, voice, None, self.seed, self.options, **how)
         speech = join_speech([self._place(piece) for piece in spoken])
         audio = Audio(speech.audio.samples * self.gain, speech.audio.rate)
@@ -47,7 +48,7 @@ class Order:
     def _stream(self, synthesizer: Synthesizer, voice: Voice) -> Iterator[Piece]:
         encoder = make_encoder(self.file_format, synthesizer.rate, synthesizer.provenance.tags())
         begun: dict[int, float] = {}  # sentence -> second
-        how: dict[str, Any] = {"cast": self.cast, "live": not self.is_patient}
+        how: dict[str, Any] = {"cast": self.cast, "live": not self.is_patient, "language": self.language}
         for block in synthesizer.stream(self.text, voice, None, self.seed, self.options, **how):
             words: tuple[Timed, ...] = ()
             if block.text:

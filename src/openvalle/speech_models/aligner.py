@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,6 +49,7 @@ HOP_SECONDS = 0.01  # one feature frame
 WINDOW_OFFSET = 0.0078  # a 25.6 ms window starts this long before the 10 ms that it stands for
 MIN_SILENCE = 0.06  # shorter silences, in seconds, are closures and belong to the phone before them
 POOR_SCORE = -4.0  # right transcripts of clean speech score -1 to -2.5 per frame, wrong ones -5.5 or less
+POOR_FOREIGN = -6.0  # of other languages, whose sounds stand for the nearest English ones
 WIDE_BEAM = 1e-100  # of a second try; pocketsphinx gives up at 1e-48
 SCORE_NATS = 1024 * math.log(1.0001)  # pocketsphinx's scores are logs to base 1.0001, shifted by 10 bits
 
@@ -100,6 +101,9 @@ def pocketsphinx_decoder() -> Any:
     return import_extra("pocketsphinx", purpose, "", hint).Decoder
 
 
+Hear = Callable[[str], tuple[str, ...]]
+
+
 class Aligner:
     """A decoder kept for many utterances. Calls are serialised by a lock; give each process its own."""
 
@@ -119,8 +123,12 @@ class Aligner:
         """Return spans that tile the clip; see `align_scored`."""
         return list(self.align_scored(audio, words).spans)
 
-    def align_scored(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> PhoneAlignment:
+    def align_scored(
+        self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]], hear: Hear | None = None
+    ) -> PhoneAlignment:
         """Return when each phone of `words` (text, ARPAbet phones with stress) is spoken, and how surely.
+
+        `hear`: the ARPAbet phones that stand for a symbol of another kind, one at least.
 
         The spans tile [0, audio.seconds]; silences of `MIN_SILENCE` or more are spans named SIL, equal
         neighbours are one span. Raises `TextError` without phones, `AudioError` if words and sound do not
@@ -132,18 +140,20 @@ class Aligner:
         pcm = to_pcm(audio)
         try:
             with self._lock:
-                entries = self._decode(pcm, [words[index][1] for index in spoken])
+                entries = self._decode(pcm, [_spell(words[index][1], hear) for index in spoken])
         except AudioError:
             if self._beam is not None:
                 raise
-            return self._second_try(audio, words)
-        return _build_alignment(entries, words, spoken, audio.seconds)
+            return self._second_try(audio, words, hear)
+        return _build_alignment(entries, words, spoken, audio.seconds, hear)
 
-    def _second_try(self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]]) -> PhoneAlignment:
+    def _second_try(
+        self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]], hear: Hear | None
+    ) -> PhoneAlignment:
         """Return an alignment that a wider search finds, which is slower and finds one for wrong words too."""
         with self._lock:
             self._wider = self._wider or Aligner(WIDE_BEAM)
-        found = self._wider.align_scored(audio, words)
+        found = self._wider.align_scored(audio, words, hear)
         if found.score < POOR_SCORE:
             raise _mismatch()
         return found
@@ -216,6 +226,10 @@ class _Entry:
     phones: list[tuple[int, int]]
 
 
+def _spell(symbols: tuple[str, ...], hear: Hear | None) -> tuple[str, ...]:
+    return symbols if hear is None else tuple(phone for symbol in symbols for phone in hear(symbol))
+
+
 def _mismatch() -> AudioError:
     return AudioError("the words do not match the audio", "check the transcript of the recording")
 
@@ -230,7 +244,11 @@ def _seconds(frame: int) -> float:
 
 
 def _build_alignment(
-    entries: list[_Entry], words: Sequence[tuple[str, tuple[str, ...]]], spoken: list[int], seconds: float
+    entries: list[_Entry],
+    words: Sequence[tuple[str, tuple[str, ...]]],
+    spoken: list[int],
+    seconds: float,
+    hear: Hear | None,
 ) -> PhoneAlignment:
     spans: list[PhoneSpan] = []
     scores = [0.0] * len(words)
@@ -238,12 +256,15 @@ def _build_alignment(
     for entry in entries:
         word = next(index) if entry.is_word else -1
         symbols = words[word][1] if entry.is_word else (SIL,) * len(entry.phones)
-        if len(symbols) != len(entry.phones):
+        sizes = [1 if hear is None or not entry.is_word else len(hear(symbol)) for symbol in symbols]
+        if sum(sizes) != len(entry.phones):
             raise _mismatch()
         if entry.is_word:
             scores[word] = entry.score * SCORE_NATS / max(1, entry.frames)
-        for symbol, (start, end) in zip(symbols, entry.phones, strict=True):
-            spans.append(PhoneSpan(symbol, _seconds(start), _seconds(end), word))
+        own = iter(entry.phones)
+        for symbol, size in zip(symbols, sizes, strict=True):
+            sounds = [next(own) for _ in range(size)]
+            spans.append(PhoneSpan(symbol, _seconds(sounds[0][0]), _seconds(sounds[-1][1]), word))
     total = sum(entry.score for entry in entries) / max(1, sum(entry.frames for entry in entries))
     return PhoneAlignment(tuple(_tile(spans, seconds)), total * SCORE_NATS, tuple(scores))
 

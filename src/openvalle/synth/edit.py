@@ -152,7 +152,7 @@ def locate_edits(recording: Recording, edits: Sequence[Edit]) -> list[EditSpan]:
 
 
 def _locate(recording: Recording, one: Edit) -> EditSpan:
-    wanted = [word.text.lower() for word in _read_words(one.old, "to look for")]
+    wanted = [word.text.lower() for word in _read_words(one.old, "to look for", recording.language)]
     there = [word.text.lower() for word in recording.words]
     places = [at for at in range(len(there)) if there[at : at + len(wanted)] == wanted]
     if not places:
@@ -172,9 +172,11 @@ def _locate(recording: Recording, one: Edit) -> EditSpan:
     return EditSpan(one, first, last, start, end, _pronounce_in_context(recording, first, last, script))
 
 
-def _read_words(text: str, what: str, lexicon: UserLexicon | None = None, given: Sequence[Word] = ()) -> list[Word]:
+def _read_words(
+    text: str, what: str, language: str, lexicon: UserLexicon | None = None, given: Sequence[Word] = ()
+) -> list[Word]:
     try:
-        return phonemize(text, lexicon=lexicon, given=given)
+        return phonemize(text, language, lexicon=lexicon, given=given)
     except TextError as error:
         raise TextError(f"the words {what} cannot be read: {error.what}", error.hint) from None
 
@@ -192,10 +194,10 @@ def _pronounce_in_context(recording: Recording, first: int, last: int, script: S
     new, given = script.passages[0].text, script.passages[0].given
     if script.lead or script.passages != (Passage(new, given=given),):
         raise TextError("new words take the recording's voice and pace", "leave [voice:...], [pause:1s] and such out")
-    alone = _read_words(new, "to say", script.lexicon, given)
+    alone = _read_words(new, "to say", recording.language, script.lexicon, given)
     before = [word.text for word in recording.words[max(0, first - 2) : first]]
     after = [word.text for word in recording.words[last : last + 1]]
-    whole = phonemize(" ".join([*before, new, *after]), lexicon=script.lexicon, given=given)
+    whole = phonemize(" ".join([*before, new, *after]), recording.language, lexicon=script.lexicon, given=given)
     inside = whole[len(before) : len(whole) - len(after)]
     fits = [word.text.lower() for word in inside] == [word.text.lower() for word in alone]
     return tuple(inside if fits else alone)
@@ -215,7 +217,8 @@ def _edit_segments(
         prompt = make_prompt(synthesizer.generator, right.then(left))
         follows = recording.symbols[span.end : span.end + FOLLOWING]
         keeps_pause = span.words[-1].pause and follows[:1] not in ((SIL,), ())
-        words = build_sentence(" ".join(word.text for word in span.words), span.words).without_pause()
+        said = " ".join(word.text for word in span.words)
+        words = build_sentence(said, span.words, language=recording.language).without_pause()
         if words.symbols[-1] == SIL and not keeps_pause:
             words = replace(words, symbols=words.symbols[:-1], owners=words.owners[:-1])
         segment = Segment(words, prompt, seed, number, candidate=candidate)

@@ -43,8 +43,9 @@ from openvalle.synth.plan import Sentence, place_in_time
 from openvalle.synth.speech import Quality, Speech
 from openvalle.synth.voice import PromptExcerpt, Voice, now
 from openvalle.text.language import Word, find_language, phonemize
+from openvalle.text.nearest import hear, split_units, to_units
 from openvalle.text.symbols import SymbolTable
-from openvalle.types import FRAME_RATE, SIL
+from openvalle.types import ENGLISH, FRAME_RATE, SIL
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def enrol(
     if table is not None and table.is_spelt:
         symbols = tuple(table.pieces(text, language))
     else:
-        aligned = align_transcript(audio, text, label, len(codes), codec.spec.frame_rate)
+        aligned = align_transcript(audio, text, label, len(codes), codec.spec.frame_rate, language=language)
         symbols, durations = aligned.symbols, aligned.durations
         warnings += [aligned.doubt] * bool(aligned.doubt)
     return Voice(
@@ -132,37 +133,42 @@ def align_transcript(
     block: int = BLOCK,
     *,
     is_strict: bool = False,
+    language: str = ENGLISH,
 ) -> Aligned:
     """Return the transcript in time, over `frames` frames of the codec, in blocks; a doubt about it is logged, too.
 
     Raises `AudioError` if it cannot be what is said: too few or too many words for the speech, speech that lies in no
     word, or sounds that are not there. `is_strict`: also if the words fit badly, which else is a doubt.
     """
-    from openvalle.speech_models.aligner import POOR_SCORE, Aligner, mark_edges, spans_to_durations
+    from openvalle.speech_models.aligner import POOR_FOREIGN, POOR_SCORE, Aligner, mark_edges, spans_to_durations
 
     try:
-        words = phonemize(text)
+        words = phonemize(text, language)
     except TextError as error:
         raise TextError(f"the transcript of {label} cannot be used: {error.what}", error.hint) from None
-    if wrong := explain_pace(sum(len(word.phones) for word in words), audio):
+    if wrong := explain_pace(sum(len(to_units(word.phones)) for word in words), audio):
         raise _refuse_transcript(label, wrong)
     try:
-        alignment = Aligner().align_scored(audio, [(word.text, word.phones) for word in words])
+        units = [(word.text, to_units(word.phones)) for word in words]
+        alignment = Aligner().align_scored(audio, units, None if language == ENGLISH else hear)
     except AudioError as error:
         noise = check_noise(audio)
         raise (_refuse_transcript(label, f"{error.what}, and {noise}") if noise else error) from None
+    poor = POOR_SCORE if language == ENGLISH else POOR_FOREIGN
     missed = unaligned_share([(span.start, span.end) for span in alignment.spans if span.symbol == SIL], audio)
     if missed > (MISSED if is_strict else MOSTLY_MISSED):
         raise _refuse_transcript(label, f"{100 * missed:.0f} % of the speech lies in none of its words")
-    if is_strict and alignment.score < POOR_SCORE:
+    if is_strict and alignment.score < poor:
         raise _refuse_transcript(label, f"its words fit the sound badly (score {alignment.score:.1f})")
     doubt = ""
-    if missed > MISSED or alignment.score < POOR_SCORE:
+    if missed > MISSED or alignment.score < poor:
         doubt = f"the words do not fit the sound well, or are of another language: check the transcript {text!r}"
         log.warning("%s: %s", label, doubt)
     spans = mark_edges(alignment.spans, audio)
-    symbols, durations = spans_to_durations(spans, frames, frame_rate, block)
-    return Aligned(tuple(words), tuple(symbols), tuple(durations), tuple(span.word for span in spans), doubt)
+    units_said, frames_of = spans_to_durations(spans, frames, frame_rate, block)
+    symbols, durations = split_units(units_said, frames_of)
+    owners = tuple(span.word for span in spans for _ in span.symbol.split(" "))
+    return Aligned(tuple(words), symbols, durations, owners, doubt)
 
 
 def _refuse_transcript(label: str, why: str) -> AudioError:

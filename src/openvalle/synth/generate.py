@@ -142,10 +142,10 @@ class SpeechGenerator:
         text, language = np.array(table.encode([*own, *segment.following])), self._language(segment.sentence.language)
         recording = None
         if voice is not None:
-            if voice.language != segment.sentence.language and segment.mode is not PromptMode.CROSS_LINGUAL:
+            if not segment.follows(voice.language, self.languages):
+                both = f"speaks {voice.language!r}, the text is {segment.sentence.language!r}"
                 raise ModelError(
-                    f"the voice {voice.name!r} speaks {voice.language!r}, the text is {segment.sentence.language!r}",
-                    f"choose the prompt mode {PromptMode.CROSS_LINGUAL}",
+                    f"the voice {voice.name!r} {both}", f"choose the prompt mode {PromptMode.CROSS_LINGUAL}"
                 )
             recording = Utterance(
                 np.array(table.encode(voice.symbols)),
@@ -296,6 +296,7 @@ class SpeechGenerator:
             symbols=sentence.symbols if durations else (),
             durations=durations,
             speaker=sentence.voice or "",
+            language=sentence.language,
         )
 
     def _assess(self, row: EncodedSegment, result: ARResult, attempt: int) -> Attempt:

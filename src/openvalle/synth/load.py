@@ -17,7 +17,10 @@ from openvalle.hub import VOICE_SUFFIX, Kind, find
 from openvalle.model.bundle import OWN, BundleConfig, Description, read_description, require_same_codec
 from openvalle.synth.generate import SpeechGenerator, find_silence_codes
 from openvalle.synth.voice import Voice
+from openvalle.text.language import find_language
+from openvalle.text.spans import CHINESE, JAPANESE, Languages
 from openvalle.text.symbols import SymbolTable
+from openvalle.types import ENGLISH
 
 if TYPE_CHECKING:
     from openvalle.model.adapter import Adapter
@@ -92,3 +95,20 @@ def parse_options(values: Mapping[str, Any], source: str) -> AROptions:
         return AROptions.parse(dict(values), f"{source}/generation.json")
     except ConfigError as error:
         raise ModelError(error.what, "copy or train the model again") from None
+
+
+def find_languages(language: str, voice: Voice | None, spoken: tuple[str, ...], model: str) -> Languages:
+    """Return which languages a text may be in for a model that has `spoken` some; `language`: its own, if it is known.
+
+    `ModelError` for one that the model was not trained with.
+    """
+    chosen = find_language(language).code if language else ""
+    if chosen and chosen not in spoken:
+        raise ModelError(
+            f"the model {model!r} does not speak {chosen!r}",
+            f"it speaks {', '.join(spoken)}; give a model that was trained with {chosen!r} (docs/languages.md)",
+        )
+    usual = voice.language if voice is not None else ENGLISH
+    if usual not in spoken or usual in (CHINESE, JAPANESE):  # whose texts show it
+        usual = ENGLISH if ENGLISH in spoken else spoken[0]
+    return Languages(spoken, chosen, usual)

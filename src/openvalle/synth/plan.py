@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,17 +17,28 @@ import numpy as np
 from openvalle.errors import TextError, UserError
 from openvalle.synth.speech import USUAL_FRAMES, Timed
 from openvalle.synth.voice import Voice
-from openvalle.text.language import PLACEHOLDER, UserLexicon, Word, fill_in, lower_keys, phonemize, to_symbols
+from openvalle.text.language import (
+    PLACEHOLDER,
+    UserLexicon,
+    Word,
+    fill_in,
+    lower_keys,
+    phonemize,
+    to_symbols,
+)
 from openvalle.text.layout import TextFormat, to_plain
 from openvalle.text.lexicon import read_lexicon
 from openvalle.text.markup import Arriving, Marked, Markup, Passage, choose_markup, parse_tags
+from openvalle.text.phones import MARKS
 from openvalle.text.phrasing import add_breaths
 from openvalle.text.sentences import CLAUSE, CLOSERS, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving, unwrap
+from openvalle.text.spans import Languages
 from openvalle.text.ssml import parse_ssml
 from openvalle.types import ENGLISH, SIL
 
 log = logging.getLogger(__name__)
 
+ENGLISH_ALONE = Languages()
 LexiconLike = UserLexicon | str | Path | None
 
 
@@ -42,13 +53,16 @@ class Script(Marked):
         """Seconds of silence after the last passage."""
         return self.passages[-1].pause or 0.0
 
-    def sentences(self, *, as_one: bool = False) -> Iterator[Sentence]:
+    def sentences(self, *, as_one: bool = False, languages: Languages = ENGLISH_ALONE) -> Iterator[Sentence]:
         """Yield the sentences, `as_one` for each passage; `TextError` if nothing can be spoken."""
         held: Sentence | None = None
         for passage in self.passages:
             spoken = False
             try:
-                for sentence in split_sentences(passage.text, self.lexicon, passage.given, as_one=as_one):
+                here = replace(languages, chosen=languages.find(passage.text, passage.language))
+                for sentence in split_sentences(
+                    passage.text, self.lexicon, passage.given, as_one=as_one, languages=here
+                ):
                     if held is not None:
                         yield held
                     held, spoken = replace(sentence, voice=passage.voice, rate=passage.rate), True
@@ -73,6 +87,16 @@ class Script(Marked):
             passages=tuple(replace(passage, rate=1.0) for passage in self.passages),
             notes=(*self.notes, note),
         )
+
+    def in_languages(self, spoken: Collection[str]) -> Script:
+        """Return the script for a model that speaks these languages; that others are left out is logged and noted."""
+        others = sorted({each.language for each in self.passages if each.language} - set(spoken))
+        if not others:
+            return self
+        note = f"this model does not speak {', '.join(others)}: such words are read as those around them"
+        log.warning("%s", note)
+        passages = tuple(replace(each, language=None) if each.language in others else each for each in self.passages)
+        return replace(self, passages=passages, notes=(*self.notes, note))
 
     def cast(self, find: Callable[[str], Voice]) -> dict[str, Voice]:
         """Return the voice of each name in the script; an unknown one is an error that says where it stands."""
@@ -127,6 +151,7 @@ def pause_after(text: str) -> float:
 
 
 FLUSH = "\x17"  # a piece of a text that arrives: what came before it is complete, and is spoken to its end at once
+_SILENT = frozenset((SIL, *MARKS))
 MAX_CHARACTERS = 200  # about 13 s of speech, as long as what the models were trained on
 
 
@@ -147,7 +172,7 @@ class Sentence:
     @property
     def phones(self) -> int:
         """Number of symbols that are sounds."""
-        return sum(symbol != SIL for symbol in self.symbols)
+        return sum(symbol not in _SILENT for symbol in self.symbols)
 
     def without_pause(self) -> Sentence:
         """Return the sentence without its first pause, to follow directly on what was said before."""
@@ -160,32 +185,36 @@ def split_sentences(
     given: Sequence[Word] = (),
     *,
     as_one: bool = False,
+    languages: Languages = ENGLISH_ALONE,
 ) -> Iterator[Sentence]:
     """Yield the sentences of a text one after the other; `TextError` if nothing in it can be spoken.
 
     Long sentences are cut, short ones joined. Of a text that arrives in pieces each sentence comes by itself, as soon
     as it is complete, or when a piece is `FLUSH`. `lexicon`: pronunciations that come before all others; `given`: words
-    that come with their phones (see `FrontEnd`); `as_one`: the whole text is one sentence.
+    that come with their phones (see `FrontEnd`); `as_one`: the whole text is one sentence; `languages`: the one
+    of the text, and others that may be found in it.
     """
+    code = languages.find(text if isinstance(text, str) else "")
     is_empty, lexicon = True, lower_keys(lexicon or {})
     if as_one and not isinstance(text, str):
         text = Arriving(piece for piece in text if piece != FLUSH)
         whole, given = "".join(text), text.given
-        parts: Iterable[tuple[Iterable[Chunk], Sequence[Word]]] = [([Chunk(unwrap(whole), NONE)], given)]
+        parts: Iterable[tuple[Iterable[Chunk], Sequence[Word]]] = [([Chunk(unwrap(whole, code), NONE)], given)]
     elif isinstance(text, str):
-        parts = [([Chunk(unwrap(text), NONE)] if as_one else split(text, MAX_CHARACTERS), given)]
+        parts = [([Chunk(unwrap(text, code), NONE)] if as_one else split(text, MAX_CHARACTERS, code), given)]
     else:
-        parts = _split_flushed(text)
+        parts = _split_flushed(text, code)
     for chunks, words_given in parts:
         waiting = words_given if isinstance(words_given, deque) else deque(words_given)
         for chunk in chunks:
             own = [waiting.popleft() for _ in PLACEHOLDER.findall(chunk.text)]
             try:
-                words = add_breaths(phonemize(chunk.text, lexicon=lexicon, given=own))
+                found = phonemize(chunk.text, code, lexicon=lexicon, given=own, spoken=languages.spoken)
+                words = add_breaths(found, code)
             except TextError:  # signs that turned out to be silent, between chunks that are not
                 continue
             is_empty = False
-            sentence = build_sentence(fill_in(chunk.text, own), words, chunk.pause)
+            sentence = build_sentence(fill_in(chunk.text, own), words, chunk.pause, code)
             yield replace(sentence, is_flushed=True) if isinstance(chunk, FlushedChunk) else sentence
     if is_empty:
         raise TextError("the text holds nothing that can be spoken", "write at least one word")
@@ -195,7 +224,7 @@ class FlushedChunk(Chunk):
     """The last chunk before a `FLUSH`."""
 
 
-def _split_flushed(text: Iterable[str]) -> Iterator[tuple[Iterator[Chunk], deque[Word]]]:
+def _split_flushed(text: Iterable[str], code: str) -> Iterator[tuple[Iterator[Chunk], deque[Word]]]:
     """Yield the chunks of each part of a text between `FLUSH`es while it arrives, and the words that it gives."""
     pieces, is_over = iter(text), False
 
@@ -209,7 +238,7 @@ def _split_flushed(text: Iterable[str]) -> Iterator[tuple[Iterator[Chunk], deque
 
     def split_part(part: Arriving) -> Iterator[Chunk]:
         held: Chunk | None = None
-        for chunk in split_arriving(part, MAX_CHARACTERS):
+        for chunk in split_arriving(part, MAX_CHARACTERS, code):
             if held is not None:
                 yield held
             held = chunk if chunk.pause == NONE else None  # as the last one has it
@@ -229,9 +258,9 @@ def scale_pauses(sentences: Iterable[Sentence], speed: float) -> Iterator[Senten
         yield sentence if speed == 1 else replace(sentence, pause=sentence.pause / speed)
 
 
-def build_sentence(text: str, words: Sequence[Word], pause: float = 0.0) -> Sentence:
+def build_sentence(text: str, words: Sequence[Word], pause: float = 0.0, language: str = ENGLISH) -> Sentence:
     """Return the sentence that speaks `words`."""
-    return Sentence(text, tuple(word.text for word in words), *to_symbols(words), pause)
+    return Sentence(text, tuple(word.text for word in words), *to_symbols(words), pause, language=language)
 
 
 def place_in_time(
@@ -273,6 +302,7 @@ class SpeakOptions(TypedDict, total=False):
     lexicon: LexiconLike  # pronunciations that come before all others, or a TSV file of them
     mode: PromptMode | str  # how the text follows on the voice; zero-shot by default
     cast: Mapping[str, Voice]  # what names of voices in the text mean; else they are looked up
+    language: str  # of the text; empty: as its script shows
     as_one: bool  # speak the whole text as one sentence, however long: what a protocol measures
 
 
@@ -289,6 +319,13 @@ class Segment:
     candidate: int = 0  # its number, where several are spoken
     mode: PromptMode = PromptMode.ZERO_SHOT
     following: tuple[str, ...] = ()  # symbols of what comes next: read, not spoken; needs alignment
+
+    def follows(self, language: str, spoken: Sequence[str]) -> bool:
+        """Whether a prompt in a language may stand before it: in another one if the model has `spoken` both."""
+        own = self.sentence.language
+        if language == own or self.mode is PromptMode.CROSS_LINGUAL:
+            return True
+        return self.mode is PromptMode.ZERO_SHOT and {language, own} <= set(spoken)
 
     def derive_seed(self, attempt: int) -> int:
         """Return the seed of an attempt at it: 63 bits of SHA-256("seed/number/attempt")."""

@@ -40,7 +40,8 @@ from openvalle.synth.speech import Speech, Timed
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike
 from openvalle.synth.voice import PromptExcerpt, Voice
 from openvalle.text.language import Word, phonemize
-from openvalle.types import CodecSpec
+from openvalle.text.spans import detect_language
+from openvalle.types import ENGLISH, CodecSpec
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class Recording:
     words: tuple[Word, ...]
     text: str
     frame_rate: float  # of the codes
+    language: str = ENGLISH
 
     @property
     def edges(self) -> np.ndarray:
@@ -183,21 +185,23 @@ def record(
     heard = resample(levelled, generator.spec.rate).samples
     codes = generator.codec.encode(heard, merge=generator.ar.config.merge).astype(np.uint16)
     is_strict = is_strict and transcript is not None  # a recogniser's mistakes are no reason to refuse
-    aligned = align_transcript(levelled, text, label, len(codes), generator.spec.frame_rate, is_strict=is_strict)
+    language = detect_language(text, generator.languages)
+    rate = generator.spec.frame_rate
+    aligned = align_transcript(levelled, text, label, len(codes), rate, is_strict=is_strict, language=language)
     gain = float(levelled.samples[loudest] / sound.samples[loudest])
     parts = (aligned.symbols, aligned.durations, aligned.owners, aligned.words, " ".join(text.split()))
-    return Recording(clip, gain, codes, *parts, generator.spec.frame_rate)
+    return Recording(clip, gain, codes, *parts, generator.spec.frame_rate, language)
 
 
 def _from_speech(speech: Speech, spec: CodecSpec) -> Recording | None:
     """Return generated speech as a recording, None if its sound is not exactly its codes."""
-    words = phonemize(speech.text)
+    words = phonemize(speech.text, speech.language)
     sentence = build_sentence(speech.text, words)
     if sentence.symbols != speech.symbols or len(speech.codes) * spec.hop != len(speech.audio.samples):
         return None
     clip = Clip(speech.audio.samples[:, None], speech.audio.rate, "FLOAT")
     known = (speech.codes, speech.symbols, speech.durations, sentence.owners, tuple(words), speech.text)
-    return Recording(clip, 1.0, *known, spec.frame_rate)
+    return Recording(clip, 1.0, *known, spec.frame_rate, speech.language)
 
 
 def crossfade(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -314,8 +318,9 @@ def plan_recording(
     audio = trim_clip(read_clip(recording, label, channel), label)
     said = transcribe(audio, label, synthesizer.asr) if text is None else text
     frames = len(audio.samples) // generator.spec.hop // config.block * config.block
-    aligned = align_transcript(audio, said, label, frames, generator.spec.frame_rate, config.block)
+    language = detect_language(said, generator.languages)
+    aligned = align_transcript(audio, said, label, frames, generator.spec.frame_rate, config.block, language=language)
     alignment = to_block_alignment(np.array(aligned.durations), config.block)
     names = tuple(word.text for word in aligned.words)
-    sentence = Sentence(" ".join(said.split()), names, aligned.symbols, aligned.owners)
+    sentence = Sentence(" ".join(said.split()), names, aligned.symbols, aligned.owners, language=language)
     return Segment(sentence, voice, seed, alignment=tuple(alignment.tolist()))

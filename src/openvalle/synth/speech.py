@@ -18,6 +18,7 @@ from openvalle.decode.failures import Failure
 from openvalle.files import Place
 from openvalle.media import write
 from openvalle.safety.detector import Provenance
+from openvalle.types import ENGLISH
 
 USUAL_FRAMES = 8.0  # frames per phone of ordinary speech
 FAST_FRAMES, SLOW_FRAMES = 3.0, 20.0  # frames per phone (1/75 s) outside of which speech is hardly natural
@@ -134,6 +135,7 @@ class Speech:
     durations: tuple[int, ...]
     provenance: Provenance | None = None  # what made it, once it is finished and marked
     speaker: str = ""  # the name of the voice, where a text has several
+    language: str = ENGLISH
 
     @property
     def seconds(self) -> float:
@@ -171,4 +173,5 @@ def join_speech(pieces: Sequence[Speech]) -> Speech:
         durations=tuple(frames for piece in pieces for frames in piece.durations),
         provenance=pieces[0].provenance,
         speaker=pieces[0].speaker if len({piece.speaker for piece in pieces}) == 1 else "",
+        language=pieces[0].language,
     )

@@ -12,6 +12,7 @@ from openvalle.audio import Audio, Channel
 from openvalle.config import override
 from openvalle.decode.ar import AROptions
 from openvalle.decode.nar import Windows
+from openvalle.decode.prompt import Accent
 from openvalle.decode.sampling import SamplingOptions
 from openvalle.engines.choose import AUTO
 from openvalle.errors import ModelError, TextError, UserError, find_choice
@@ -23,7 +24,7 @@ from openvalle.safety.watermark import Marker
 from openvalle.synth.enrol import enrol
 from openvalle.synth.generate import SpeechGenerator, release_memory
 from openvalle.synth.joints import add_silences, fit_duration, fit_pauses, join_sentences
-from openvalle.synth.load import load_generator
+from openvalle.synth.load import find_languages, load_generator
 from openvalle.synth.plan import (
     PromptMode,
     Script,
@@ -40,6 +41,7 @@ from openvalle.synth.speech import Speech, join_speech
 from openvalle.synth.stream import StreamBlock, pad_blocks, stream_blocks
 from openvalle.synth.voice import Voice, default_voice, now
 from openvalle.text.markup import Markup
+from openvalle.text.spans import Languages
 
 if TYPE_CHECKING:
     from openvalle.model.bundle import BundleConfig
@@ -99,6 +101,11 @@ class Synthesizer:
         mark = self.marker.name if self.marker else ""
         return Provenance(f"{GENERATOR} {__version__}", self.config.name, mark)
 
+    @property
+    def knows_languages(self) -> bool:
+        """Whether its frames carry the ids of languages (VALL-E X 3.3): without them it has no choice of accents."""
+        return self.generator.ar.config.languages > 0
+
     def describe(self) -> str:
         """Return the model's name, licence and digests on one line."""
         spec, table = self.generator.spec, self.generator.table
@@ -130,7 +137,13 @@ class Synthesizer:
                 (values["sampling"] if name in SamplingOptions.model_fields else values)[name] = value
         if not detectors:
             values["watch"] |= {"ends": False, "loop_frames": 0, "silence_frames": 0, "runaway_frames": 0}
-        return AROptions.parse(override(values, tuple(settings)), "the sampling options")
+        options = AROptions.parse(override(values, tuple(settings)), "the sampling options")
+        if options.accent is not Accent.NATIVE and not self.knows_languages:
+            raise ModelError(
+                f"the model {self.config.name!r} was trained without ids of languages: it has no accent to choose",
+                "leave --accent away, or give a model of several languages",
+            )
+        return options
 
     def voice(
         self,
@@ -290,6 +303,10 @@ class Synthesizer:
             consent="synthetic: no person's recording",
         )
 
+    def find_languages(self, language: str = "", voice: Voice | None = None) -> Languages:
+        """Return which languages a text may be in; `ModelError` if the model does not speak `language`."""
+        return find_languages(language, voice, self.generator.languages, self.config.name)
+
     def plan(self, text: Text, voice: Voice, seed: int, how: SpeakOptions, options: AROptions) -> SpeechPlan:
         """Return what is to be spoken; voices are found before the first word is. Silences are as fast as words."""
         mode, as_one = (
@@ -299,15 +316,18 @@ class Synthesizer:
         if isinstance(text, bytes) or not isinstance(text, str | Script | Iterable):
             raise TextError(f"a text cannot be {type(text).__name__}", "give a str, or an iterable of them")
         lexicon, known = how.get("lexicon"), how.get("cast", {})
+        languages = self.find_languages(how.get("language", ""), voice)
         if not isinstance(text, str | Script):
-            sentences = scale_pauses(split_sentences(text, to_lexicon(lexicon), as_one=as_one), options.speed)
+            arriving = split_sentences(text, to_lexicon(lexicon), as_one=as_one, languages=languages)
+            sentences = scale_pauses(arriving, options.speed)
             return SpeechPlan(plan_segments(sentences, voice, seed, None, mode), 0.0, 0.0)
         script = text if isinstance(text, Script) else parse_script(text, how.get("markup", Markup.AUTO), lexicon)
         if self.generator.ar.config.alignment is Alignment.NONE:
             script = script.without_rates()
+        script = script.in_languages(languages.spoken)
         voices = script.cast(lambda name: known.get(name) or self.voice(name))
         segments = plan_segments(
-            scale_pauses(script.sentences(as_one=as_one), options.speed), voice, seed, voices, mode
+            scale_pauses(script.sentences(as_one=as_one, languages=languages), options.speed), voice, seed, voices, mode
         )
         return SpeechPlan(segments, script.lead / options.speed, script.tail / options.speed)
 

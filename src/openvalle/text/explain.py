@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from openvalle.text import english
@@ -39,7 +39,7 @@ def explain(
     spans = [code for code, _ in find_spans(text, language, spoken)]
     if spans != [ENGLISH]:
         words = add_breaths(phonemize(text, language, lexicon=lexicon, given=given, spoken=spoken), language)
-        return [_account(word, index, lexicon, find_language(language).name) for index, word in enumerate(words)]
+        return list(_account(text, words, lexicon, find_language(language).name))
     normal, origins = trace_rules(text)
     tokens = english.tokenize(normal, given)
     found = []
@@ -57,9 +57,15 @@ def explain(
     return found
 
 
-def _account(word: Word, index: int, lexicon: UserLexicon, language: str) -> Explained:
-    source = "your lexicon" if lexicon.get(word.text) == word.phones else language
-    return Explained(word.text, word.phones, word.pause, word.text, index, index + 1, (), source)
+def _account(text: str, words: Sequence[Word], lexicon: UserLexicon, language: str) -> Iterator[Explained]:
+    """Yield the words with what is written for them: the word itself, where the text has it as it is said."""
+    at = 0
+    for word in words:
+        found = text.find(word.text, at)
+        start, at = (found, found + len(word.text)) if found >= 0 else (at, at)
+        source = "your lexicon" if lexicon.get(word.text) == word.phones else language
+        written = text[start:at] or word.text
+        yield Explained(word.text, word.phones, word.pause, written, start, max(start + 1, at), (), source)
 
 
 _SILENT = ("space", "what cannot be spoken")  # rules that say nothing

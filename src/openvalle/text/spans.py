@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from openvalle.types import ENGLISH
 
@@ -53,6 +54,19 @@ def find_spans(text: str, language: str, spoken: Collection[str]) -> Iterator[tu
 
 def _name(run: str, text: str, language: str) -> str:
     return JAPANESE if _KANA.search(run if language == CHINESE else text) else CHINESE
+
+
+@dataclass(frozen=True)
+class Languages:
+    """Which languages a text may be in."""
+
+    spoken: tuple[str, ...] = (ENGLISH,)  # what speaks knows these
+    chosen: str = ""  # the text's; empty: as its script shows
+    usual: str = ENGLISH  # where its script does not tell
+
+    def find(self, text: str, own: str | None = None) -> str:
+        """Return the language of a part of the text; `own`: what its markup says."""
+        return own or self.chosen or detect_language(text, self.spoken, self.usual)
 
 
 def detect_language(text: str, spoken: Collection[str], usual: str = ENGLISH) -> str:

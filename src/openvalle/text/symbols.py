@@ -118,10 +118,11 @@ class SymbolTable:
         return spread
 
     def _spell(self, symbol: str) -> tuple[int, ...]:
-        """Return the ids of a symbol, or of what an ARPAbet phone stands for; nothing for an unknown one."""
+        """Return the ids of a symbol, of what an ARPAbet phone stands for, or of a segment with its marks before it and
+        blanks between (`tone3 a`); nothing for an unknown one."""
         if symbol in self._ids:
             return (self._ids[symbol],)
-        parts = () if self.is_spelt else FROM_ARPABET.get(symbol, ())
+        parts = () if self.is_spelt else FROM_ARPABET.get(symbol) or tuple(symbol.split(" ")) * (" " in symbol)
         return tuple(self._ids[part] for part in parts) if all(part in self._ids for part in parts) else ()
 
 
