@@ -133,3 +133,72 @@ def test_nothing_there(tmp_path):
     with pytest.raises(UserError, match="there is nothing at"):
         list(read_clips(tmp_path / "missing"))
     assert list(read_clips(tmp_path)) == []
+
+
+def write_all(root: Path, texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+LAYOUTS = {  # corpora of other languages: their files, and the clips that are in them
+    Format.AISHELL1: (
+        {
+            "transcript/aishell_transcript_v0.8.txt": "BAC009S0002W0122 而 对 楼市\nBAC009S0764W0121 甚至\n",
+            "wav/train/S0002/BAC009S0002W0122.wav": "",
+            "wav/test/S0764/BAC009S0764W0121.wav": "",
+        },
+        [
+            ("BAC009S0002W0122", "wav/train/S0002/BAC009S0002W0122.wav", "而对楼市", "S0002", "zh", "train"),
+            ("BAC009S0764W0121", "wav/test/S0764/BAC009S0764W0121.wav", "甚至", "S0764", "zh", "test"),
+        ],
+    ),
+    Format.AISHELL3: (
+        {
+            "train/content.txt": "SSB00050001.wav\t广 guang3 州 zhou1 女 nv3\n",
+            "test/content.txt": "SSB00730005.wav\t你 ni3\n",
+        },
+        [
+            ("SSB00730005", "test/wav/SSB0073/SSB00730005.wav", "你", "SSB0073", "zh", "test"),
+            ("SSB00050001", "train/wav/SSB0005/SSB00050001.wav", "广州女", "SSB0005", "zh", "train"),
+        ],
+    ),
+    Format.JVS: (
+        {
+            "jvs001/parallel100/transcripts_utf8.txt": "VOICEACTRESS100_001:また、東寺の。\n",
+            "jvs001/parallel100/wav24kHz16bit/VOICEACTRESS100_001.wav": "",
+        },
+        [
+            (
+                "jvs001/parallel100/VOICEACTRESS100_001",
+                "jvs001/parallel100/wav24kHz16bit/VOICEACTRESS100_001.wav",
+                "また、東寺の。",
+                "jvs001",
+                "ja",
+                None,
+            )
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("found", LAYOUTS)
+def test_corpora_of_other_languages(tmp_path: Path, found: Format) -> None:
+    files, clips = LAYOUTS[found]
+    write_all(tmp_path, files)
+    assert detect(tmp_path)[0] is found
+    wanted = [CorpusClip(name, tmp_path / sound, *rest) for name, sound, *rest in clips]
+    assert list(read_clips(tmp_path)) == wanted
+
+
+def test_wenetspeech(tmp_path: Path) -> None:
+    segment = {"sid": "Y1_S1", "begin_time": 1.5, "end_time": 4.0, "text": "你好", "subsets": ["L"]}
+    audio = {"aid": "Y1", "path": "audio/train/Y1.opus", "segments": [segment, {**segment, "subsets": ["TEST_NET"]}]}
+    (tmp_path / "WenetSpeech.json").write_text(json.dumps({"audios": [audio]}))
+    known = ("Y1_S1", tmp_path / "audio/train/Y1.opus", "你好", "Y1", "zh")
+    assert detect(tmp_path)[0] is Format.WENETSPEECH
+    assert list(read_clips(tmp_path)) == [CorpusClip(*known, None, 1.5, 2.5), CorpusClip(*known, "test", 1.5, 2.5)]
+    (tmp_path / "WenetSpeech.json").write_text(json.dumps({"audios": [{"aid": "Y1"}]}))
+    with pytest.raises(UserError, match="no list of WenetSpeech"):
+        list(read_clips(tmp_path))

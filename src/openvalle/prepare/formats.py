@@ -11,7 +11,7 @@ from typing import Any
 from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
 from openvalle.media import FORMATS
-from openvalle.prepare import corpora
+from openvalle.prepare import corpora, layouts
 from openvalle.prepare.clips import UNKNOWN_SPEAKER, CorpusClip, json_rows, read_lines
 
 GIGA = "GigaSpeech.json"
@@ -37,7 +37,18 @@ class Format(StrEnum):
     GIGASPEECH = "gigaspeech"  # GigaSpeech.json
     NEMO = "nemo"  # JSON lines {audio_filepath, text, speaker?, duration?}: HiFiTTS-2
     EMILIA = "emilia"  # a .json with text, speaker and dnsmos beside every sound
+    AISHELL1 = "aishell-1"  # transcript/aishell_transcript_v0.8.txt and wav/split/speaker/*
+    AISHELL3 = "aishell-3"  # split/content.txt and split/wav/speaker/*
+    JVS = "jvs"  # speaker/style/transcripts_utf8.txt and wav24kHz16bit/*
+    WENETSPEECH = "wenetspeech"  # WenetSpeech.json, segments of long recordings
     SIDECARS = "sidecars"  # every sound has a .txt or .lab beside it
+
+
+_BY_NAME = (  # files that only one corpus has
+    (layouts.AISHELL1, Format.AISHELL1),
+    (layouts.AISHELL3, Format.AISHELL3),
+    (layouts.JVS, Format.JVS),
+)
 
 
 def detect(source: Path) -> tuple[Format, Path]:
@@ -51,9 +62,11 @@ def detect(source: Path) -> tuple[Format, Path]:
     for name in ("manifest.jsonl", "cuts.jsonl.gz", "cuts.jsonl", "metadata.csv", META, GIGA):
         if (source / name).is_file():
             return _detect_file(source / name), source / name
+    if (source / layouts.WENET).is_file():
+        return Format.WENETSPEECH, source / layouts.WENET
     if (source / "txt").is_dir() and any(source.glob("wav48*")):
         return Format.VCTK, source
-    for pattern, found in (("*.trans.txt", Format.LIBRISPEECH), ("*.normalized.txt", Format.LIBRITTS)):
+    for pattern, found in (("*.trans.txt", Format.LIBRISPEECH), ("*.normalized.txt", Format.LIBRITTS), *_BY_NAME):
         if next(source.rglob(pattern), None):
             return found, source
     if next(source.rglob("transcripts.txt"), None):
@@ -89,6 +102,8 @@ def _detect_file(path: Path) -> Format:
         return Format.SEED_TTS
     if path.name == GIGA:
         return Format.GIGASPEECH
+    if path.name == layouts.WENET:
+        return Format.WENETSPEECH
     return Format.LJSPEECH if path.suffix == ".csv" else Format.LIST
 
 
@@ -270,5 +285,9 @@ READERS: dict[Format, Callable[[Path], Iterator[CorpusClip]]] = {
     Format.GIGASPEECH: corpora.read_gigaspeech,
     Format.NEMO: corpora.read_nemo,
     Format.EMILIA: corpora.read_emilia,
+    Format.AISHELL1: layouts.read_aishell1,
+    Format.AISHELL3: layouts.read_aishell3,
+    Format.JVS: layouts.read_jvs,
+    Format.WENETSPEECH: layouts.read_wenetspeech,
     Format.SIDECARS: _sidecars,
 }
