@@ -107,3 +107,17 @@ def test_whisper_from_wheels_hears_a_sentence(size, spoken_sentence):
     assert recognizer.name == f"whisper {size}"
     with pytest.raises(AudioError, match="silent"):
         recognizer.transcribe(silence(1.0))
+
+
+def test_another_language_needs_a_recogniser_that_hears_it(spoken) -> None:
+    from openvalle.speech_models.asr import Transcript, transcribe_in
+
+    class English:
+        name = "one that hears English"
+
+        def transcribe(self, audio) -> Transcript:
+            return Transcript("saw, see")
+
+    assert transcribe_in(English(), spoken).text == "saw, see"
+    with pytest.raises(UserError, match=r"hears English alone, not 'ja'; .*whisper:base"):
+        transcribe_in(English(), spoken, "ja")

