@@ -114,7 +114,8 @@ class AlignWork:
 
     def _align(self, row: Row, audio: Audio) -> Iterator[Row]:
         words = [(word[0], tuple(word[1:])) for word in row["words"]]
-        alignment = self.aligner.align_scored(audio, words, None if row["language"] == ENGLISH else hear)
+        others = [] if row["language"] == ENGLISH else [hear]
+        alignment = self.aligner.align_scored(audio, words, *others)
         check(alignment, self.settings)
         spans = mark_edges(alignment.spans, audio)
         pieces = cut(spans, self.settings.min_seconds, self.settings.max_seconds)
