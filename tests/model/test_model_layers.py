@@ -113,3 +113,18 @@ def test_known_sizes_change_nothing():
     assert torch.equal(asked.attend(query, key, value), known.attend(query, key, value))
     parts = [(torch.randn(2, 5, 4), lens), (torch.randn(2, 3, 4), torch.tensor([3, 1]))]
     assert torch.equal(join(parts).vectors, join(parts, 6).vectors)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_recomputing_what_blocks_hold_changes_no_gradient(dropout):
+    stack = Transformer(TransformerConfig(**{**STACK, "dropout": dropout}), lambda: PlainNorm(STACK["width"])).train()
+    x = torch.randn(2, 9, STACK["width"], generator=torch.Generator().manual_seed(0))
+    found = []
+    for recomputes in (False, True):
+        stack.recomputes = recomputes
+        stack.zero_grad()
+        torch.manual_seed(3)
+        stack(x, Mask(causal=True)).square().sum().backward()
+        found.append([parameter.grad.clone() for parameter in stack.parameters()])
+    for kept, again in zip(*found, strict=True):
+        assert torch.equal(kept, again)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from openvalle.model.config import TransformerConfig
 from openvalle.model.kinds import Activation
@@ -315,6 +316,7 @@ class Transformer(nn.Module):
         self.head_width = config.width // config.heads if rotary else None
         self.blocks = nn.ModuleList(Block(config, norm) for _ in range(config.depth))
         self.norm = norm() if config.final_norm else None
+        self.recomputes = False  # in training: what blocks hold is computed again in the backward pass, not kept
 
     def forward(self, x: Tensor, mask: Mask, condition: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Return hidden states (B, L, D); a `cache` gives what came before and keeps what is new."""
@@ -322,6 +324,10 @@ class Transformer(nn.Module):
         if self.head_width is not None:
             before = torch.zeros(1, 1) if cache is None else torch.tensor(cache.lens)[:, None]
             turns = find_turns((before + torch.arange(x.shape[1])).to(x.device), self.head_width)
+        recomputes = self.recomputes and self.training and torch.is_grad_enabled()
         for layer, block in enumerate(self.blocks):
-            x = block(x, mask, condition, cache, layer, turns)
+            if recomputes:
+                x = checkpoint(block, x, mask, condition, cache, layer, turns, use_reentrant=False)
+            else:
+                x = block(x, mask, condition, cache, layer, turns)
         return x if self.norm is None else self.norm(x, condition)
