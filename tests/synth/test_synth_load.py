@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from openvalle.synth.load import KEPT_SHAPES
+from openvalle.engines.load import KEPT_SHAPES
 
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 LOAD = f"import os; from openvalle import Synthesizer; Synthesizer.load(device='cpu'); print(os.environ['{CAPACITY}'])"
