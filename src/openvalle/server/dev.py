@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from openvalle.apps.dialogue import Dialogue, Turn, build_script, parse_dialogue
-from openvalle.errors import UserError
+from openvalle.errors import MissingExtra, UserError
 from openvalle.server.errors import JSON, ApiError, explain_validation
 from openvalle.server.formats import MEDIA_TYPES
 from openvalle.server.orders import Owner, State, warn
@@ -192,6 +192,7 @@ async def show_phones(body: PhonemizeRequest, server: State) -> Response:
     try:
         words = await asyncio.to_thread(phonemize, body.text, body.language or detect_language(body.text, LANGUAGES))
     except UserError as error:
-        raise ApiError(400, str(error), "language" if "language" in error.what else "text") from None
+        is_language = isinstance(error, MissingExtra) or "language" in error.what
+        raise ApiError(400, str(error), "language" if is_language else "text") from None
     shown = [{"word": word.text, "phones": list(word.phones)} for word in words]
     return JSON({"phonemes": " ".join(" ".join(word.phones) for word in words), "words": shown}, headers=warn(notes))
