@@ -40,7 +40,7 @@ def speak_in_turn(text: str) -> None:
         assert torch.get_num_threads() >= 1
     from openvalle import Synthesizer
 
-    tts = Synthesizer.load()
+    tts = Synthesizer.load(engine="torch")
     tts.say(text)
     print("ready", flush=True)
     for _ in sys.stdin:

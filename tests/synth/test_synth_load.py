@@ -11,7 +11,8 @@ import pytest
 from openvalle.engines.load import KEPT_SHAPES
 
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-LOAD = f"import os; from openvalle import Synthesizer; Synthesizer.load(device='cpu'); print(os.environ['{CAPACITY}'])"
+SYNTHESIZER = "Synthesizer.load(engine='torch', device='cpu')"
+LOAD = f"import os; from openvalle import Synthesizer; {SYNTHESIZER}; print(os.environ['{CAPACITY}'])"
 
 
 @pytest.mark.parametrize(("said", "wanted"), [(None, KEPT_SHAPES), ("7", "7")])

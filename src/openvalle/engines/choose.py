@@ -30,6 +30,7 @@ from openvalle.model.config import ARConfig
 AUTO = "auto"
 SMALL = 512  # width up to which a GPU, started kernel by kernel, is no quicker than this CPU
 STEPS = 24  # of the probe
+GAIN = 0.8  # share of the time of float32 that fewer bits may take: else float32 stays, whose codes are the reference's
 # How far scores may be from those of float32, as means over the probe's steps.
 LARGEST_KL, LEAST_AGREEMENT = 0.02, 0.9
 FILE = "engines.json"  # in the cache folder: what was measured
@@ -87,8 +88,6 @@ def choose_engine(model: Description, name: str = AUTO, device: str = AUTO) -> C
 
 
 def _suits_torch(model: Description, device: str) -> bool:
-    if find_spec("torch") is not None:
-        return True
     if device.partition(":")[0] not in (AUTO, "cpu"):
         return True
     is_large = model.config.ar.transformer.width > SMALL
@@ -104,8 +103,9 @@ def _choose_precision(model: Description, int8: Precision) -> Choice:
         probes = measure(model, (Precision.FP32, int8))
         if not _write(known | {key: {name: asdict(probe) for name, probe in probes.items()}}):
             return Choice(int8, probes)  # nothing can be remembered: the same at every start, whatever the clock says
-    close = {name: probe for name, probe in probes.items() if probe.is_close}
-    return Choice(Precision(min(close, key=lambda name: close[name].step_ms)), probes)
+    whole, rounded = probes[Precision.FP32], probes[int8]
+    is_worth_it = rounded.is_close and rounded.step_ms < GAIN * whole.step_ms
+    return Choice(int8 if is_worth_it else Precision.FP32, probes)
 
 
 def measure(model: Description, precisions: tuple[Precision, ...]) -> dict[str, Probe]:

@@ -6,11 +6,12 @@ change the short-time spectrum below 2 kHz, where speech is and where every code
 15.6 Hz (1536 samples every 240 at 24 kHz), so no sound is resampled; magnitudes are scaled by the windows' ratio.
 
 The mark depends on the samples alone, not on the blocks in which they come: a stream holds, sample for sample, what
-marking the whole at once gives. Arrays are NumPy's; torch computes the convolutions and is loaded with the weights.
+marking the whole at once gives. The convolutions are graphs (`openvalle.graphs`) on one thread: they are small.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from openvalle.audio import Audio, is_silent, normalize, resample
-from openvalle.errors import AudioError
+from openvalle.errors import AudioError, ModelError
+from openvalle.graphs import Graph, open_graph
 from openvalle.hub import wheel_file
 
 PACKAGE = "resemble-perth"
@@ -40,63 +42,90 @@ PART_SECONDS = 5.0  # a recording is searched in parts that overlap by half, so 
 SHORTEST_SECONDS = 0.5
 FOUND = 0.8  # a part that scores as much carries the mark; `make bench-watermark` shows what clean speech scores
 
-Layers = list[tuple[Any, Any]]  # weight (out, in, kernel) and bias (out,) of each convolution: torch tensors
+Layers = list[tuple[np.ndarray, np.ndarray]]  # weight (out, in, kernel) and bias (out,) of each convolution
+NETWORKS = ("encoder.layers", *(f"decoder.{speed}_layers" for speed in SPEEDS))  # in the order of the file
 
 
 def load_layers(*names: str) -> list[Layers]:
-    """Return the convolutions of the networks called `names`; `ModelError` if the wheel is not installed."""
-    path = wheel_file("perth", WEIGHTS, PACKAGE)
-    import torch
+    """Return the convolutions of the networks called `names`; `ModelError` if the wheel is not installed.
 
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["model"]
-    kinds = ("weight", "bias")
-    return [
-        [tuple(state[f"{name}.{layer}.conv.{kind}"].detach() for kind in kinds) for layer in range(DEPTH + 2)]
-        for name in names
-    ]
-
-
-def convolve(layers: Layers, x: Any, past: list[Any] | None = None) -> Any:
-    """Return what the convolutions over time make of frames (1, BANDS, t): (1, outputs, t).
-
-    `past`: the last inputs of each wide layer (1, WIDTH, KERNEL - 1), which stand before the frames and are kept up to
-    date; the output is then `CONTEXT` frames late. Without it the frames are all there is, and zeros are around them.
+    A file of torch is a zip file, with the numbers of each tensor in an entry of its own, in the order of the network's
+    layers. The pickle beside them, which would have to be run, only says so.
     """
-    import torch
-    from torch.nn import functional
-
-    with torch.inference_mode():
-        for index, (weight, bias) in enumerate(layers):
-            if past is not None and weight.shape[2] > 1:
-                x = torch.cat([past[index - 1], x], dim=2)
-                past[index - 1] = x[:, :, -(KERNEL - 1) :]
-            x = functional.conv1d(x, weight, bias, padding=0 if past is not None else weight.shape[2] // 2)
-            if index < len(layers) - 1:
-                x = functional.leaky_relu(x)
-        return x
+    path = wheel_file("perth", WEIGHTS, PACKAGE)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            root = archive.namelist()[0].partition("/")[0]
+            return [
+                [_read_layer(archive, root, NETWORKS.index(name), layer) for layer in range(DEPTH + 2)]
+                for name in names
+            ]
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error})", f"install {PACKAGE} again") from None
 
 
-def score_mark(branches: list[Layers], magnitudes: np.ndarray) -> float:
+def _read_layer(archive: zipfile.ZipFile, root: str, network: int, layer: int) -> tuple[np.ndarray, np.ndarray]:
+    inner, kernel = (BANDS, 1) if layer == 0 else (WIDTH, 1 if layer == DEPTH + 1 else KERNEL)
+    out = WIDTH if layer <= DEPTH else BANDS if network == 0 else 2
+    first = 2 * (network * (DEPTH + 2) + layer)
+    weight, bias = (np.frombuffer(archive.read(f"{root}/data/{first + place}"), "<f4") for place in range(2))
+    return weight.reshape(out, inner, kernel), bias.reshape(out)
+
+
+def open_network(layers: Layers, *, streams: bool) -> Any:
+    """Return a session of convolutions over time: frames x (1, t, BANDS) -> y (1, t, outputs).
+
+    `streams`: the last inputs of each wide layer, past_n (1, KERNEL - 1, WIDTH), stand before the frames and come out
+    as next_n; y is then `CONTEXT` frames late. Else the frames are all there is, and zeros are around them.
+    """
+    graph = Graph()
+    x = graph.input("x", [1, "t", BANDS])
+    nexts = []
+    for index, (weight, bias) in enumerate(layers):
+        out, inner, kernel = weight.shape
+        if kernel > 1 and streams:
+            x = graph.add("Concat", graph.input(f"past_{index - 1}", [1, kernel - 1, inner]), x, axis=1)
+            ends = graph.constant([1 - kernel]), graph.constant([2**31 - 1]), graph.constant([1])
+            nexts.append(graph.add("Slice", x, *ends))
+        elif kernel > 1:
+            x = graph.add("Pad", x, graph.constant([0, kernel // 2, 0, 0, kernel // 2, 0]))
+        count = graph.add("Sub", graph.add("Shape", x, start=1, end=2), graph.constant([kernel - 1]))
+        places = [graph.constant([place]) for place in range(kernel)]
+        seen = [graph.add("Slice", x, at, graph.add("Add", count, at), graph.constant([1])) for at in places]
+        x = graph.add("Concat", *seen, axis=2) if kernel > 1 else x
+        # one product of every frame with its neighbours
+        flat = np.ascontiguousarray(weight.transpose(2, 1, 0)).reshape(kernel * inner, out)
+        x = graph.add("MatMul", x, graph.weight(f"weight_{index}", flat))
+        x = graph.add("Add", x, graph.weight(f"bias_{index}", bias))
+        x = graph.add("LeakyRelu", x, alpha=0.01) if index < len(layers) - 1 else x
+    graph.output(x, "y", [1, "t", layers[-1][1].size])
+    for index, value in enumerate(nexts):
+        graph.output(value, f"next_{index}", [1, KERNEL - 1, WIDTH])
+    return open_graph(graph)
+
+
+def score_mark(branches: list[Any], magnitudes: np.ndarray) -> float:
     """Return how sure the networks are of a mark, about 0 to 1, for scaled magnitudes (T, bins).
 
     `branches`: one network for each of `SPEEDS`, so that sound played slower or faster is recognised, too.
     """
-    import torch
-    from torch.nn.functional import interpolate, softmax
-
-    with torch.inference_mode():
-        whole = torch.from_numpy(np.ascontiguousarray(magnitudes.T))[None]  # (1, bins, T)
-        loudness = whole.sum(dim=1, keepdim=True)
-        is_loud = (loudness > SILENT * loudness.amax(dim=2, keepdim=True)).float()
-        means = []
-        for layers, factor in zip(branches, SPEEDS.values(), strict=True):
-            x, mask = whole[:, :BANDS], is_loud
-            if factor != 1:
-                frames = int(x.shape[2] * factor)
-                x, mask = interpolate(x, frames, mode="linear", align_corners=True), interpolate(mask, frames)
-            means.append((convolve(layers, x) * mask).sum(dim=2) / mask.sum(dim=2))  # (1, 2)
-        weights, marks = torch.stack(means, dim=2).unbind(dim=1)  # (1, 3) each
-        return float((softmax(weights, dim=1) * marks).sum())
+    loudness = magnitudes.sum(1)
+    is_loud = (loudness > SILENT * loudness.max()).astype(np.float32)
+    bands, means = magnitudes[:, :BANDS], []
+    for network, factor in zip(branches, SPEEDS.values(), strict=True):
+        x, mask = bands, is_loud
+        if factor != 1:
+            frames = int(len(x) * factor)
+            at = np.linspace(0, len(x) - 1, frames)
+            below = np.minimum(at.astype(int), max(len(x) - 2, 0))
+            share = (at - below).astype(np.float32)[:, None]
+            x = x[below] * (1 - share) + x[np.minimum(below + 1, len(x) - 1)] * share
+            mask = is_loud[np.arange(frames) * len(is_loud) // frames]
+        found = network.run(["y"], {"x": np.ascontiguousarray(x[None])})[0][0]  # (T, 2)
+        means.append((found * mask[:, None]).sum(0) / mask.sum())
+    weights, marks = np.array(means).T
+    weights = np.exp(weights - weights.max())
+    return float((weights / weights.sum() * marks).sum())
 
 
 @dataclass(frozen=True)
@@ -147,7 +176,8 @@ class Marker:
 
     def __init__(self) -> None:
         """Load the network; `ModelError` if its wheel is not installed."""
-        (self._layers,) = load_layers("encoder.layers")
+        (layers,) = load_layers("encoder.layers")
+        self._network = open_network(layers, streams=True)
 
     def mark(self, audio: Audio) -> Audio:
         """Return the same sound with the mark in it, every sample where it was."""
@@ -156,19 +186,17 @@ class Marker:
 
     def stream(self, rate: int = RATE) -> MarkStream:
         """Return a fresh stream for sound of `rate` hertz."""
-        return MarkStream(self._layers, rate)
+        return MarkStream(self._network, rate)
 
 
 class MarkStream:
     """Marks a sound block by block; the blocks returned, joined, are as long as those pushed."""
 
-    def __init__(self, layers: Layers, rate: int = RATE) -> None:
-        """`layers`: of the network that makes the mark: scaled magnitudes -> what to add to them."""
-        import torch
-
-        self._layers, self._windows = layers, Windows(rate)
+    def __init__(self, network: Any, rate: int = RATE) -> None:
+        """`network`: what makes the mark: scaled magnitudes -> what to add to them."""
+        self._network, self._windows = network, Windows(rate)
         size, hop, half = self._windows.size, self._windows.hop, self._windows.half
-        self._past = [torch.zeros(1, WIDTH, KERNEL - 1) for _ in range(DEPTH)]
+        self._past = [np.zeros((1, KERNEL - 1, WIDTH), np.float32) for _ in range(DEPTH)]
         self._spectra = np.zeros((CONTEXT, half + 1), np.complex64)  # frames whose mark is not known yet
         self._heard = np.zeros(LEAD * hop + half, np.float32)  # from the first sample of the next window on
         self._overlap = np.zeros(size - hop, np.float32)  # the mark where windows still to come add to it
@@ -205,11 +233,10 @@ class MarkStream:
 
     def _next(self, spectra: np.ndarray) -> np.ndarray:
         """Return the next samples of the mark, `STEP` hops, for the next spectra (STEP, bins)."""
-        import torch
-
         windows, size, hop = self._windows, self._windows.size, self._windows.hop
-        levels = torch.from_numpy(np.ascontiguousarray(windows.scale(spectra)[:, :BANDS].T))[None]
-        change = convolve(self._layers, levels, self._past)[0].numpy().T  # (STEP, BANDS), CONTEXT frames late
+        given = {"x": np.ascontiguousarray(windows.scale(spectra)[None, :, :BANDS])}
+        given |= {f"past_{index}": past for index, past in enumerate(self._past)}
+        (change,), *self._past = self._network.run(None, given)  # (STEP, BANDS), CONTEXT frames late
         queue = np.concatenate([self._spectra, spectra])
         now, self._spectra = queue[:STEP], queue[STEP:]
         gains = np.clip(SPAN_DB * change, -LARGEST_GAIN, LARGEST_GAIN)
@@ -279,7 +306,8 @@ class Detector:
 
     def __init__(self) -> None:
         """Load the network; `ModelError` if its wheel is not installed."""
-        self._branches = load_layers(*(f"decoder.{speed}_layers" for speed in SPEEDS))
+        names = [f"decoder.{speed}_layers" for speed in SPEEDS]
+        self._branches = [open_network(layers, streams=False) for layers in load_layers(*names)]
 
     def detect(self, audio: Audio) -> Detection:
         """Return what is found in a recording of any rate; `AudioError` if it is silent or under 0.5 s."""

