@@ -1,6 +1,6 @@
 """Which engine speaks a model on this machine, and how precisely its weights are kept.
 
-`auto` is torch where a GPU is asked for, or is there and the model is large; else onnxruntime. `onnx` is the fastest
+`auto` is torch where it is installed, else onnxruntime. `onnx` is the fastest
 precision on this CPU whose scores stay close to those of float32: that is measured when a model is first loaded, takes
 about a second and is remembered. A name with a precision (`onnx-fp32`) is taken as it is.
 """
@@ -28,7 +28,6 @@ from openvalle.model.bundle import Description
 from openvalle.model.config import ARConfig
 
 AUTO = "auto"
-SMALL = 512  # width up to which a GPU, started kernel by kernel, is no quicker than this CPU
 STEPS = 24  # of the probe
 GAIN = 0.8  # share of the time of float32 that fewer bits may take: else float32 stays, whose codes are the reference's
 # How far scores may be from those of float32, as means over the probe's steps.
@@ -39,7 +38,7 @@ FILE = "engines.json"  # in the cache folder: what was measured
 class EngineName(StrEnum):
     """What can be asked for."""
 
-    AUTO = "auto"  # what suits model and machine
+    AUTO = "auto"  # torch where it is installed, else onnxruntime
     TORCH = "torch"  # the reference, on any device
     ONNX = "onnx"  # onnxruntime on the CPU, the fastest precision that is close to float32 here
     ONNX_FP32 = "onnx-fp32"
@@ -75,7 +74,7 @@ class Choice:
 def choose_engine(model: Description, name: str = AUTO, device: str = AUTO) -> Choice:
     """Return the engine called `name` for a model; `ModelError` names those there are."""
     wanted = find_choice(EngineName, name, "engine")
-    if wanted is EngineName.TORCH or (wanted is EngineName.AUTO and _suits_torch(model, device)):
+    if wanted is EngineName.TORCH or (wanted is EngineName.AUTO and _suits_torch(device)):
         return Choice(None)
     if device.partition(":")[0] not in (AUTO, "cpu"):
         raise UserError(f"the engine {wanted} computes on the CPU, not on {device}", "use --engine torch")
@@ -87,11 +86,8 @@ def choose_engine(model: Description, name: str = AUTO, device: str = AUTO) -> C
     return Choice(narrow) if wanted is EngineName.ONNX_INT8 else _choose_precision(model, narrow)
 
 
-def _suits_torch(model: Description, device: str) -> bool:
-    if device.partition(":")[0] not in (AUTO, "cpu"):
-        return True
-    is_large = model.config.ar.transformer.width > SMALL
-    return device == AUTO and is_large and Path("/dev/nvidiactl").exists() and find_spec("torch") is not None
+def _suits_torch(device: str) -> bool:
+    return device.partition(":")[0] not in (AUTO, "cpu") or find_spec("torch") is not None
 
 
 def _choose_precision(model: Description, int8: Precision) -> Choice:

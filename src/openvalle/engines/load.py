@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from openvalle.codec.load import find_builtin
 from openvalle.engines.base import AREngine, CodecEngine, NAREngine
-from openvalle.engines.choose import SMALL, Choice
+from openvalle.engines.choose import Choice
 from openvalle.errors import import_extra
 from openvalle.model.bundle import Description
 from openvalle.parallel import count_threads, note_threads
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Of the shapes that oneDNN keeps compiled code for, 1024 by default. Each sentence has its own lengths, so most of them
 # are never met again, and what is kept between them breaks the free memory to pieces: an hour of speech grew by 80 MB.
 KEPT_SHAPES = "32"
+SMALL = 512  # width up to which a step is sooner done than handed out to other threads
 
 
 def load_networks(
