@@ -52,17 +52,17 @@ def load_codec(name: str | Path, choice: Choice, device: str) -> CodecEngine:
         from openvalle.engines import onnx
 
         return onnx.load_codec(folder, choice.precision, count_threads())
-    place = _start_torch(device, f"the codec {name} is computed by torch")
+    place = _start_torch(device)  # only torch computes the other kinds
     from openvalle.codec.load import load_codec as load
     from openvalle.engines.torch import TorchCodec, to_device
 
     return TorchCodec(to_device(load(name), place))
 
 
-def _start_torch(device: str, purpose: str = "the engine torch") -> torch.device:
+def _start_torch(device: str) -> torch.device:
     """Load torch and return the device called `device`; `MissingExtra` where it is not installed."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # read when the first convolution runs
-    import_extra("torch", f"torch ({purpose})", "torch")
+    import_extra("torch", "torch", "torch")
     from openvalle.engines.torch import choose_device
 
     note_threads()  # torch is loaded now
