@@ -50,6 +50,19 @@ def spoken_in(child: subprocess.Popen[str]) -> float:
     return float(child.stdout.readline())
 
 
+LOAD = "import os; from openvalle import Synthesizer; Synthesizer.load(device='cpu'); print(os.environ[{name!r}])"
+
+
+@pytest.mark.parametrize(("said", "wanted"), [(None, parallel.PLANS), ("7", "7")])
+def test_few_plans_are_kept_unless_the_user_says_how_many(said: str | None, wanted: str) -> None:
+    name = parallel.PLANS_KEPT[0]
+    environment = {key: value for key, value in os.environ.items() if key not in parallel.PLANS_KEPT}
+    environment |= {} if said is None else {name: said}
+    code = LOAD.format(name=name)
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == wanted
+
+
 LENGTHS = """
 from openvalle.synth.generate import release_memory
 from pathlib import Path

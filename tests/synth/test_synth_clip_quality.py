@@ -77,6 +77,6 @@ def test_voice_keeps_what_was_found(codec, spoken: Audio, caplog: pytest.LogCapt
 def test_language_must_be_one_that_is_spoken(codec, spoken: Audio) -> None:
     from openvalle.errors import TextError
 
-    with pytest.raises(TextError, match="'tlh' cannot be spoken"):
+    with pytest.raises(TextError, match="'tlh' cannot be read"):
         enrol(spoken, codec, "table", SAID, language="tlh")
     assert enrol(spoken, codec, "table", SAID, language="en-US").language == "en"

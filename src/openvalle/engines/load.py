@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,13 @@ if TYPE_CHECKING:
 
     from openvalle.model.adapter import Adapter
 
-# Of the shapes that oneDNN keeps compiled code for, 1024 by default. Each sentence has its own lengths, so most of them
-# are never met again, and what is kept between them breaks the free memory to pieces: an hour of speech grew by 80 MB.
-KEPT_SHAPES = "32"
 SMALL = 512  # width up to which a step is sooner done than handed out to other threads
+
+
+def check_device(choice: Choice, device: str) -> None:
+    """Raise `ModelError` if there is no such device, `MissingExtra` without torch where it is wanted."""
+    if choice.precision is None:
+        _start_torch(device)
 
 
 def load_networks(
@@ -61,7 +63,6 @@ def load_codec(name: str | Path, choice: Choice, device: str) -> CodecEngine:
 
 def _start_torch(device: str) -> torch.device:
     """Load torch and return the device called `device`; `MissingExtra` where it is not installed."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # read when the first convolution runs
     import_extra("torch", "torch", "torch")
     from openvalle.engines.torch import choose_device
 

@@ -11,7 +11,7 @@ from openvalle.codec.load import ENCODEC, kept_codec
 from openvalle.decode.ar import AROptions
 from openvalle.engines.base import CodecEngine
 from openvalle.engines.choose import AUTO, Choice, EngineName, choose_engine
-from openvalle.engines.load import load_codec, load_networks
+from openvalle.engines.load import check_device, load_codec, load_networks
 from openvalle.errors import ConfigError, ModelError, import_extra
 from openvalle.hub import VOICE_SUFFIX, Kind, find
 from openvalle.model.bundle import OWN, BundleConfig, Description, read_description, require_same_codec
@@ -40,6 +40,7 @@ def load_generator(
     if adapter is not None:
         engine, (added, own) = _choose_torch(engine), read_adapter(adapter)
     config, choice = read.config, choose_engine(read, engine, device)
+    check_device(choice, device)  # before the codec is looked for: what is said then is about the codec
     found = load_codec(codec, choice, device) if codec is not None else _load_own_codec(read, choice, device)
     require_same_codec(config, found.spec.digest, f"the codec {found.spec.name}")
     ar, nar = load_networks(read, choice, device, added)
