@@ -44,6 +44,10 @@ _RULES: tuple[tuple[re.Pattern[str], Any], ...] = (
     (re.compile(r"(?<=\d)\s*-\s*(?=\d+[時日月年人個本枚分歳回円度])"), "から"),
     (re.compile(r"(?<![0-9A-Za-z.])[-−](?=\d)"), "マイナス"),
     (re.compile(r"(?<=\d)\s*[°℃](?:C)?"), "度"),
+    (
+        re.compile(r"辛(?=[いくさ].{0,3}?(?:料理|物|もの|味|食|鍋|カレー|ラーメン|ソース|スープ))"),
+        "から",
+    ),  # not hard, hot
     (re.compile(r"&|＆"), "アンド"),
     (re.compile(r"(?<=\d)\s*[×x]\s*(?=\d)"), "かける"),
     (re.compile(r"(?<=\d)\s*[+＋]\s*(?=\d)"), "たす"),
