@@ -12,7 +12,8 @@ import torch
 from openvalle.audio import Audio, silence
 from openvalle.errors import AudioError, MissingExtra, ModelError
 from openvalle.speech_models.campplus import CAMPPlusEncoder, kaldi_fbank
-from openvalle.speech_models.wheels import CAMPPLUS, load_encoder, similarity
+from openvalle.speech_models.speaker import load_encoder, similarity
+from openvalle.speech_models.wheels import CAMPPLUS
 
 ROWS, CHANNELS, GROWTH, LAYERS = 10, 4, 3, (2, 3, 2)  # the released sizes are 10, 32, 32 and (12, 24, 16)
 
