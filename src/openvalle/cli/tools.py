@@ -197,7 +197,9 @@ def doctor(server: opt.ServerURL = None, as_json: opt.AsJson = False) -> None:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "packages": {name: _version(name) for name in (*CORE, *(["torch"] if importlib.util.find_spec("torch") else []))},
+        "packages": {
+            name: _version(name) for name in (*CORE, *(["torch"] if importlib.util.find_spec("torch") else []))
+        },
         "device": _device(),
         "engine": _engine(),
         "data folder": _data_folder(),
