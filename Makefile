@@ -123,7 +123,7 @@ $(VENV)/.ready-serve: $(VENV)/.ready-venv $(NEEDS)
 $(VENV)/.ready-test: $(VENV)/.ready-venv $(NEEDS)
 	$(PIP) --editable '.[train,eval-offline,encodec,bpe,zh,ja,media,books,server]' pytest pytest-xdist hypothesis openai httpx wyoming schemathesis
 	$(PIP) --no-deps resemblyzer speechmos silero-vad
-	$(PIP) espeakng-loader  # GPL-3: only the tests speak with it, to compare with another system
+	$(PIP) espeakng-loader phonemizer-fork  # GPL-3: only the tests use them, to compare, and for models that read by them
 	@touch $@
 
 $(VENV)/.ready-ray: $(VENV)/.ready-test

@@ -212,9 +212,9 @@ def test_what_cannot_be_converted_gets_one_line(files, address, openvalle, tmp_p
 
 
 def test_without_its_codec_the_error_names_what_to_fetch(files, openvalle, tmp_path, monkeypatch):
-    pytest.importorskip("huggingface_hub")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # read from the environment when the hub was first used
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     run = openvalle("convert", "plachtaa", tmp_path / "vallex.pt", "--set", "nhead=2", "-o", tmp_path / "m")
     assert run.code == 2
     assert "facebook/encodec_24khz" in run.err
