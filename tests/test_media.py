@@ -12,7 +12,7 @@ import soundfile
 
 from openvalle.audio import Audio
 from openvalle.errors import AudioError
-from openvalle.media import FORMATS, read, sound_file, write
+from openvalle.media import FORMATS, format_ending, read, sound_file, write
 
 
 def test_blocks_equal_the_whole(tmp_path: Path, spoken: Audio) -> None:
@@ -108,3 +108,9 @@ def test_loud_samples_are_clipped_not_wrapped(tmp_path: Path) -> None:
     with sound_file(tmp_path / "x.wav", 24_000) as append:
         append(Audio(np.array([2.0, -2.0], np.float32)))
     np.testing.assert_allclose(read(tmp_path / "x.wav").samples, [1.0, -1.0], atol=1e-4)
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
+    for folder in (Path("."), tmp_path):
+        with pytest.raises(AudioError, match="is a folder; give the name of a file in it"):
+            format_ending(folder)

@@ -239,6 +239,8 @@ def format_ending(path: Path | None, file_format: str | None = None) -> str:
         return f".{file_format}"
     if path is None or is_stdout(path):
         return ".wav"
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder", "give the name of a file in it")
     if path.suffix.lower() not in FORMATS:
         raise AudioError(f"cannot write {path.name}: unknown format {path.suffix!r}", f"end it in {' '.join(FORMATS)}")
     return path.suffix.lower()

@@ -88,8 +88,6 @@ def embed(
     from openvalle.media import format_ending, read, write
     from openvalle.safety.watermark import Marker
 
-    if output.is_dir():
-        raise UserError(f"{output} is a folder", "give the name of a file in it")
     format_ending(output)
     print(write(output, Marker().mark(read(source))))
 
