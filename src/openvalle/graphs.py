@@ -1,21 +1,19 @@
 """Networks as ONNX graphs: written down node by node, and run by onnxruntime.
 
-A graph is small: it names its weights, which are given when it is opened (`open_graph`) or lie in a file beside it
-(`save_graph`). Only the part of the format that is used here is written (https://onnx.ai/onnx/repo-docs/IR.html), so
-that nothing but onnxruntime is needed to speak. Weights are NumPy arrays.
+A graph is small: it names its weights, which are given when it is opened (`open_graph`). Only the part of the format
+that is used here is written (https://onnx.ai/onnx/repo-docs/IR.html), so that nothing but onnxruntime is needed to
+speak. Weights are NumPy arrays.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from openvalle.errors import import_extra
-from openvalle.files import atomic_path
 
 IR_VERSION, OPSET = 9, 20
 OURS = "com.microsoft"  # operators that onnxruntime adds to those of ONNX
@@ -89,12 +87,9 @@ class Graph:
         """Return the name of one of two branches' values."""
         return self.add("If", condition, then_branch=if_true, else_branch=if_false)
 
-    def to_bytes(self, places: Mapping[str, tuple[str, int, int]] | None = None) -> bytes:
-        """Return the model as ONNX writes it. `places`: file, offset and size in bytes of each weight."""
-        weights = []
-        for name, values in self.weights.items():
-            location, offset, size = (places or {}).get(name, ("weights", 0, values.nbytes))
-            weights.append(_outside(name, values, location, offset, size))
+    def to_bytes(self) -> bytes:
+        """Return the model as ONNX writes it, without its weights."""
+        weights = [_outside(name, values) for name, values in self.weights.items()]
         graph = b"".join(
             [
                 *(_bytes(1, node) for node in self._nodes),
@@ -126,18 +121,6 @@ def open_graph(graph: Graph, threads: int = 1) -> Any:
 def import_runtime() -> Any:
     """Return onnxruntime; `MissingExtra` where it is not installed."""
     return import_extra("onnxruntime", "onnxruntime, which computes the networks", "", "run: pip install onnxruntime")
-
-
-def save_graph(graph: Graph, path: Path) -> None:
-    """Write a graph as `path` and its weights beside it, as NAME.data."""
-    data, places, offset = path.with_suffix(".data"), dict[str, tuple[str, int, int]](), 0
-    with atomic_path(data) as part, part.open("wb") as file:
-        for name, values in graph.weights.items():
-            offset += file.write(bytes(-offset % 64))
-            places[name] = (data.name, offset, values.nbytes)
-            offset += file.write(values.tobytes())
-    with atomic_path(path) as part:
-        part.write_bytes(graph.to_bytes(places))
 
 
 # Protocol buffers: a field's number and kind, then its value.
@@ -175,8 +158,8 @@ def _tensor(name: str, values: np.ndarray) -> bytes:
     return _header(name, values) + _bytes(9, values.tobytes())
 
 
-def _outside(name: str, values: np.ndarray, location: str, offset: int, size: int) -> bytes:
-    entries = {"location": location, "offset": str(offset), "length": str(size)}
+def _outside(name: str, values: np.ndarray) -> bytes:
+    entries = {"location": "weights", "offset": "0", "length": str(values.nbytes)}  # of a file that is never opened
     pairs = [_bytes(13, _text(1, key) + _text(2, value)) for key, value in entries.items()]
     return _header(name, values) + b"".join(pairs) + _number(14, 1)
 

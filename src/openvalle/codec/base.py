@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Protocol, TypeVar
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from openvalle.codec.settings import digest_arrays
@@ -55,6 +58,21 @@ def digest_weights(weights: Mapping[str, Tensor], settings: str = "") -> str:
     """Return the identity of tokens: a hash of what makes them, in half precision (16 hex digits)."""
     arrays = {name: value.detach().to("cpu", torch.float16).numpy() for name, value in weights.items()}
     return digest_arrays(arrays, settings)
+
+
+def read_published(what: str, folder: Path, files: tuple[str, str]) -> dict[str, Tensor]:
+    """Return the weights of `what` in a folder: model.safetensors, else the second of its published `files`, of which
+    tensors alone are read. `ModelError` if there are none or they are damaged."""
+    tensors = folder / "model.safetensors"
+    try:
+        if tensors.is_file():
+            return load_file(tensors)
+        return torch.load(folder / files[1], map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"no {what} in {folder}", f"it needs {' and '.join(files)}") from None
+    except (SafetensorError, UnpicklingError, OSError, RuntimeError, EOFError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(f"the {what} in {folder} cannot be read ({reason})", "download it again") from None
 
 
 def fill_network(

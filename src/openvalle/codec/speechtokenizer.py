@@ -10,17 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from openvalle.codec.base import DecoderStream, digest_weights, fill_network
+from openvalle.codec.base import DecoderStream, digest_weights, fill_network, read_published
 from openvalle.codec.quantizer import encode_residual
 from openvalle.config import Config, read_mapping
 from openvalle.errors import ConfigError, ModelError
@@ -195,20 +192,8 @@ class SpeechTokenizerCodec(nn.Module):
         """Read a folder in the published layout; `ModelError` if a file is missing, damaged or of another kind."""
         folder = Path(folder)
         config = SpeechTokenizerConfig.read(folder / FILES[0])
-        return fill_network(lambda: cls(config), _rename(_read_weights(folder), config.n_q), folder)
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    tensors, pickled = folder / "model.safetensors", folder / FILES[1]
-    try:
-        if tensors.is_file():
-            return load_file(tensors)
-        return torch.load(pickled, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(f"no SpeechTokenizer in {folder}", f"it needs {' and '.join(FILES)}") from None
-    except (SafetensorError, UnpicklingError, OSError, RuntimeError, EOFError) as error:
-        what = " ".join(str(error).split())[:160]
-        raise ModelError(f"the SpeechTokenizer in {folder} cannot be read ({what})", "download it again") from None
+        published = read_published("SpeechTokenizer", folder, FILES)
+        return fill_network(lambda: cls(config), _rename(published, config.n_q), folder)
 
 
 def _rename(weights: dict[str, Tensor], codebooks: int) -> dict[str, Tensor]:

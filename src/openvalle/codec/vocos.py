@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from openvalle.codec.base import fill_network
+from openvalle.codec.base import fill_network, read_published
 from openvalle.config import Config, read_mapping
 from openvalle.errors import ConfigError, ModelError
 
@@ -239,26 +236,14 @@ class Vocos(nn.Module):
         """
         folder = Path(folder)
         config = VocosConfig.read(folder / "config.yaml")
-        weights = {name.replace("head.istft.", "head."): value for name, value in _read_weights(folder).items()}
+        published = read_published("Vocos head", folder, FILES)
+        weights = {name.replace("head.istft.", "head."): value for name, value in published.items()}
         books = weights.pop("feature_extractor.codebook_weights", None)
         if books is None or books.ndim != 2 or books.shape[1] != config.input_channels or len(books) % entries:
             raise ModelError(f"the Vocos head in {folder} has no codebooks that fit", f"use {HUB}")
         own = {name: w.float() for name, w in weights.items() if not name.startswith("feature_extractor.")}
         own["codebooks"] = books.float().unflatten(0, (-1, entries))
         return fill_network(lambda: cls(config, own["codebooks"]), own, folder)
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    tensors, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
-    try:
-        if tensors.is_file():
-            return load_file(tensors)
-        return torch.load(pickled, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(f"no Vocos head in {folder}", f"it needs {' and '.join(FILES)}") from None
-    except (SafetensorError, UnpicklingError, OSError, RuntimeError, EOFError) as error:
-        what = " ".join(str(error).split())[:160]
-        raise ModelError(f"the Vocos head in {folder} cannot be read ({what})", "download it again") from None
 
 
 class VocosStream:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from openvalle.convert.weights import Weights
 from openvalle.errors import ModelError
+from openvalle.model.kinds import NARROW
 
-NARROW = 256  # inner width of the audio prenet
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 

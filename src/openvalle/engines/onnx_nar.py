@@ -36,6 +36,7 @@ from openvalle.engines.vectors import (
 from openvalle.graphs import Graph, Shape, open_graph
 from openvalle.model.config import NARConfig
 from openvalle.model.kinds import (
+    FRAME_KERNEL,
     Activation,
     Alignment,
     LanguageOn,
@@ -45,8 +46,6 @@ from openvalle.model.kinds import (
     PromptKind,
     StageConditioning,
 )
-
-FRAME_KERNEL = 9  # as in `openvalle.model.nar`
 
 
 class OnnxNAR:

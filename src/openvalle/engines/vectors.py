@@ -15,9 +15,7 @@ from openvalle.engines.layers import Precision, Weights, linear
 from openvalle.errors import ModelError
 from openvalle.graphs import Graph, open_graph
 from openvalle.model.config import LanguageModelConfig
-from openvalle.model.kinds import LanguageOn, Positions, Prenet
-
-TEXT_KERNEL, NARROW = 5, 256  # as in `openvalle.model.embeddings`
+from openvalle.model.kinds import NARROW, TEXT_KERNEL, LanguageOn, Positions, Prenet
 
 Network = Callable[[np.ndarray], np.ndarray]  # (L, D) -> (L, D)
 

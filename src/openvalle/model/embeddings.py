@@ -12,11 +12,8 @@ from torch import Tensor, nn
 
 from openvalle.errors import ModelError
 from openvalle.model.config import LanguageModelConfig
-from openvalle.model.kinds import LanguageOn, Positions, Prenet
+from openvalle.model.kinds import NARROW, TEXT_KERNEL, LanguageOn, Positions, Prenet
 from openvalle.model.linear import Linear
-
-TEXT_KERNEL = 5  # symbols that the text prenet sees: two on either side
-NARROW = 256  # inner width of `LinearPrenet`
 
 
 class PositionEmbedding(nn.Module):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+TEXT_KERNEL = 5  # symbols that the text prenet sees: two on either side
+FRAME_KERNEL = 9  # frames that the frame prenet sees: four on either side, 53 ms
+NARROW = 256  # inner width of the prenet of three linear layers
+
 
 class TextAttention(StrEnum):
     """What a text symbol sees in the AR model. Text never sees audio."""

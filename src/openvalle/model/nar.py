@@ -31,6 +31,7 @@ from openvalle.model.embeddings import (
 )
 from openvalle.model.heads import CodeHead, ResidualHead
 from openvalle.model.kinds import (
+    FRAME_KERNEL,
     Alignment,
     LanguageOn,
     NormKind,
@@ -50,8 +51,6 @@ from openvalle.model.transformer import (
     SeparateNorm,
     Transformer,
 )
-
-FRAME_KERNEL = 9  # frames that the frame prenet sees: four on either side, 53 ms
 
 
 @dataclass(frozen=True)
