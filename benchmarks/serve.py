@@ -35,6 +35,7 @@ from openvalle.audio import RATE, Audio
 from openvalle.errors import UserError
 from openvalle.evaluate.systems.external import HttpSystem, OpenAIConfig
 from openvalle.evaluate.test_list import CorpusExcerpt, TestItem
+from openvalle.parallel import set_threads
 from report import Report
 from stream import SENTENCES
 
@@ -89,7 +90,13 @@ def serve(options: Any, name: str, **settings: object) -> Iterator[Served]:
     """Start a server with its own settings on a free port, and end it as a signal does."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    given = {"model": options.model, "port": port, "folder": options.out / "uploads", **settings}
+    given = {
+        "model": options.model,
+        "engine": options.engine,
+        "port": port,
+        "folder": options.out / "uploads",
+        **settings,
+    }
     words = [str(word) for key, value in given.items() for word in (f"--{key}", value)]
     url, log = f"http://127.0.0.1:{port}", options.out / f"{name}.log"
     with log.open("w") as file:
@@ -226,12 +233,9 @@ def measure_batching(asks: Sequence[Ask], options: Any, report: Report) -> None:
 
 def measure_overhead(served: Served, asks: Sequence[Ask], options: Any, report: Report) -> None:
     """First sound of a request and of the same call in this process, in turn, on machines that do nothing else."""
-    import torch
-
     from openvalle.synth.synthesizer import Synthesizer
 
-    torch.set_num_threads(options.threads)
-    synthesizer = Synthesizer.load(options.model)
+    synthesizer = Synthesizer.load(options.model, engine=options.engine)
     chosen = [ask for ask in asks if ask.voice == asks[0].voice][: options.repeats]
     voice, extra = synthesizer.voice(asks[0].voice), list[float]()
     next(iter(synthesizer.stream(SHORT, voice)))
@@ -329,6 +333,7 @@ def parsed(arguments: Sequence[str] | None = None) -> Any:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out/bench-serve"))
     parser.add_argument("--model", default="builtin", help="a model's name or folder")
+    parser.add_argument("--engine", default="auto", help="what computes (default: %(default)s)")
     parser.add_argument("--parts", nargs="*", default=[*PARTS, "batching"], choices=[*PARTS, "batching"])
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0, help="of load (default: %(default)s)")
@@ -350,7 +355,8 @@ def main() -> None:
     """Run the benchmark."""
     options = parsed()
     options.out.mkdir(parents=True, exist_ok=True)
-    known = {key: getattr(options, key) for key in ("model", "clients", "rows", "queue", "seed", "threads")}
+    set_threads(options.threads)  # that wait as those of the server do
+    known = {key: getattr(options, key) for key in ("model", "engine", "clients", "rows", "queue", "seed", "threads")}
     report = Report("serve", known)
     with serve(options, "server", rows=options.rows, queue=options.queue) as served:
         asks = make_asks(served.url, options)

@@ -14,7 +14,7 @@ import pytest
 from lm_samples import ENTRIES, ar_engine
 from openvalle.decode.ar import AROptions, ARResult, Draw, collect, generate
 from openvalle.decode.prompt import ARPrompt
-from openvalle.decode.shared import AHEAD, Caller, Cancelled, SharedDecoder
+from openvalle.decode.shared import Caller, Cancelled, SharedDecoder
 from openvalle.engines.torch import TorchAR
 from openvalle.errors import ModelError
 
@@ -109,38 +109,58 @@ def test_a_cancelled_row_leaves_before_the_next_step(engine: TorchAR, shared: Sh
     monkeypatch.setattr(TorchAR, "step", slowly)
     callers = Caller(), Caller()
     with ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(shared.generate, [draw(seed, LONG)], caller) for seed, caller in enumerate(callers)]
+        leads = pool.submit(shared.generate, [draw(0, LONG)], callers[0])
+        until(lambda: bool(steps))
+        waits = pool.submit(shared.generate, [draw(1, LONG)], callers[1])
         assert at_step.wait(20)
-        until(lambda: shared.busy + len(shared._waiting) == 2)
-        shared.cancel(callers[0])
+        until(lambda: len(shared._listening) == 2)
+        shared.cancel(callers[1])
         with pytest.raises(Cancelled):
-            calls[0].result(timeout=20)  # at once, though the decoder stands still
+            waits.result(timeout=20)  # at once, though the decoder stands still
         go_on.set()
         count = len(steps)
         until(lambda: len(steps) > count + 3)
         assert set(steps[count + 1 :]) == {1}
-        shared.cancel(callers[1])
+        shared.cancel(callers[0])
         with pytest.raises(Cancelled):
-            calls[1].result(timeout=20)
+            leads.result(timeout=20)
     until(lambda: shared.busy == 0)
     quiet = len(steps)
     time.sleep(0.05)
     assert len(steps) == quiet, "nothing is computed for nobody"
 
 
-def test_the_first_sound_need_not_share_the_processor_with_later_steps(shared: SharedDecoder, monkeypatch) -> None:
+def test_who_leads_and_leaves_hands_over(engine: TorchAR, shared: SharedDecoder, monkeypatch) -> None:
+    """Whoever waits takes the steps for all. When that caller is gone, another one that waits goes on."""
+    alone, leader, steps = generate(engine, [draw(7, symbols=9)])[0], Caller(), list[int]()
+    step = TorchAR.step
+    monkeypatch.setattr(
+        TorchAR, "step", lambda self, groups, *rest: steps.append(len(groups)) or step(self, groups, *rest)
+    )
+    with ThreadPoolExecutor(2) as pool:
+        leads = pool.submit(shared.generate, [draw(0, LONG)], leader)
+        until(lambda: bool(steps))
+        waits = pool.submit(shared.generate, [draw(7, symbols=9)])
+        until(lambda: len(shared._listening) == 2 or waits.done())
+        shared.cancel(leader)
+        with pytest.raises(Cancelled):
+            leads.result(timeout=20)
+        assert same(waits.result(timeout=20)[0], alone)
+
+
+def test_rows_are_not_drawn_ahead_of_a_caller_that_is_alone(shared: SharedDecoder, monkeypatch) -> None:
+    """Its processor makes the sound of the first steps meanwhile: the first sound comes as soon as without sharing."""
     steps: list[int] = []
     step = TorchAR.step
-    monkeypatch.setattr(TorchAR, "step", lambda self, groups, *rest: (steps.append(1), step(self, groups, *rest))[1])
+    monkeypatch.setattr(
+        TorchAR, "step", lambda self, groups, *rest: steps.append(len(groups)) or step(self, groups, *rest)
+    )
     stream = shared.stream(draw(2, LONG))
     taken = [next(stream) for _ in range(5)]
-    until(lambda: len(steps) >= 5 + AHEAD)
-    time.sleep(0.05)  # its caller makes sound
-    assert len(steps) <= 5 + AHEAD + 1
+    time.sleep(0.05)  # it makes sound
+    assert len(steps) == 4, "the first step needs none: its scores come with the prompt's"
     with ThreadPoolExecutor(1) as pool:  # somebody else is not kept waiting by that
         pool.submit(shared.generate, [draw(9)]).result(timeout=20)
-    taken.append(next(stream))
-    until(lambda: shared.busy == 0)  # from then on its steps are drawn ahead, to the last
     assert same(collect([*taken, *stream]), shared.generate([draw(2, LONG)])[0])
 
 

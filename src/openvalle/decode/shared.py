@@ -1,7 +1,11 @@
-"""One decoder for many callers: a thread takes the steps, and every caller waits for those of its own rows.
+"""One decoder for many callers: whoever waits for steps takes them, for all.
 
 Rows of all callers are decoded together and join and leave at every step (continuous batching), so a caller neither
 waits for another to end nor hears anything of it: what its rows say is what they say alone.
+
+There is no thread for it. The first caller that waits leads: it takes steps for every row until its own have come, and
+hands over to another that waits. So a caller that is alone computes as it would without sharing, in one thread, and
+its rows are not drawn ahead of the sound that it makes of them.
 """
 
 from __future__ import annotations
@@ -14,7 +18,6 @@ from queue import SimpleQueue
 from openvalle.decode.ar import ARResult, ARStep, Decoder, Draw, Row, collect
 from openvalle.engines.base import AREngine
 from openvalle.errors import UserError
-from openvalle.parallel import take_threads
 
 
 class Cancelled(UserError):
@@ -30,43 +33,21 @@ class Caller:
     is_cancelled = False
 
 
-AHEAD = 1  # steps that a row is drawn ahead before its caller has made sound of the first ones
-
-
 class Line:
-    """A row as its caller sees it. What arrives are lists of steps, or the error that ended it."""
+    """A row as its caller sees it. What arrives are lists of steps, the error that ended it, or None: it leads now."""
 
     def __init__(self, draw: Draw, caller: Caller, is_live: bool) -> None:
         self.draw, self.caller, self.is_live = draw, caller, is_live
-        self.arriving: SimpleQueue[list[ARStep] | BaseException] = SimpleQueue()
+        self.arriving: SimpleQueue[list[ARStep] | BaseException | None] = SimpleQueue()
         self.is_gone = False  # its caller waits no more
         self.steps: list[ARStep] = []  # not handed over yet
-        self.given = self.taken = 0  # steps
-        self.is_heard = False  # its caller has made sound of the first steps
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether its caller makes its first sound, which should not have to share the processor with later steps."""
-        return self.is_live and not self.is_heard and self.given - self.taken > AHEAD
-
-    def come_back(self) -> None:
-        """Note that its caller wants more: if more is there, it was busy with what it had."""
-        self.is_heard = self.is_heard or self.is_ahead
 
     def give(self, step: ARStep) -> None:
         """Hand a step over at once if the caller listens, else all of them with the last."""
         self.steps.append(step)
-        self.given += 1
         if self.is_live or step.stopped_by is not None:
             self.arriving.put(self.steps)
             self.steps = []
-
-    def receive(self) -> list[ARStep]:
-        """Wait for the next steps; what went wrong is raised."""
-        found = self.arriving.get()
-        if isinstance(found, BaseException):
-            raise found
-        return found
 
     def end(self, error: BaseException) -> None:
         """Tell the caller, should it wait, that no more steps come."""
@@ -83,9 +64,10 @@ class SharedDecoder:
         self._decoder = Decoder(engine)
         self._lines: dict[Row, Line] = {}  # being decoded
         self._waiting: list[Line] = []
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._leader: Line | None = None  # whose caller takes the steps
+        self._listening: dict[Line, None] = {}  # whose callers wait, first come, first to lead
         self._is_closed = False
-        threading.Thread(target=self._run, name="openvalle-decoder", daemon=True).start()
 
     @property
     def busy(self) -> int:
@@ -96,7 +78,7 @@ class SharedDecoder:
         """Return what each row says."""
         lines = self._submit(draws, caller or Caller(), is_live=False)
         try:
-            return [collect(line.receive()) for line in lines]
+            return [collect(self._receive(line)) for line in lines]
         finally:
             self._leave(lines)
 
@@ -105,11 +87,7 @@ class SharedDecoder:
         (line,) = self._submit([draw], caller or Caller(), is_live=True)
         try:
             while True:
-                with self._changed:
-                    line.come_back()
-                    self._changed.notify()
-                for step in line.receive():
-                    line.taken += 1
+                for step in self._receive(line):
                     yield step
                     if step.stopped_by is not None:
                         return
@@ -118,54 +96,92 @@ class SharedDecoder:
 
     def cancel(self, caller: Caller) -> None:
         """Let all rows of a caller leave before the next step. It gets `Cancelled`, now and whenever it asks again."""
-        with self._changed:
+        with self._lock:
             caller.is_cancelled = True
             for line in [*self._waiting, *self._lines.values()]:
                 if line.caller is caller and not line.is_gone:
                     line.end(Cancelled())
-            self._changed.notify()
+        self._tidy()
 
     def close(self) -> None:
-        """End the thread, and with it all rows."""
-        with self._changed:
+        """End all rows, and take no more."""
+        with self._lock:
             self._is_closed = True
-            self._changed.notify()
+            for line in [*self._waiting, *self._lines.values()]:
+                if not line.is_gone:
+                    line.end(Cancelled())
+        self._tidy()
 
     def _submit(self, draws: Sequence[Draw], caller: Caller, *, is_live: bool) -> list[Line]:
         lines = [Line(draw, caller, is_live) for draw in draws]
-        with self._changed:
+        with self._lock:
             if self._is_closed or caller.is_cancelled:
                 raise Cancelled
             self._waiting += lines
-            self._changed.notify()
         return lines
 
     def _leave(self, lines: Sequence[Line]) -> None:
-        with self._changed:
-            for line in lines:  # seen before the next step
-                line.is_gone = True
-            self._changed.notify()
+        for line in lines:  # seen before the next step
+            line.is_gone = True
+        self._tidy()
 
-    def _run(self) -> None:
-        take_threads()
-        while True:
-            with self._changed:
-                self._changed.wait_for(self._has_work)
-                if self._is_closed:
-                    for line in [*self._waiting, *self._lines.values()]:
-                        line.end(Cancelled())
+    def _receive(self, line: Line) -> list[ARStep]:
+        """Wait for the next steps of a line, and take them for all lines while it leads; what went wrong is raised."""
+        with self._lock:
+            if self._leader is None:
+                self._leader = line
+            self._listening[line] = None
+        try:
+            while True:
+                if self._leader is line:
+                    while line.arriving.empty():
+                        self._advance()
+                found = line.arriving.get()
+                if isinstance(found, BaseException):
+                    raise found
+                if found is not None:
+                    return found
+        finally:
+            with self._lock:
+                del self._listening[line]
+                if self._leader is line:
+                    self._hand_over()
+            self._tidy()
+
+    def _hand_over(self) -> None:
+        """Let another caller lead that waits, best one with nothing else to do; without any, the next that comes."""
+        idle = (line for line in self._listening if line.arriving.empty())
+        self._leader = next(idle, None) or next(iter(self._listening), None)
+        if self._leader is not None:
+            self._leader.arriving.put(None)
+
+    def _tidy(self) -> None:
+        """Let rows leave whose callers are gone, unless somebody leads, who does it before the next step.
+
+        Never waits for the lock, as a caller may be gone in the middle of anything (the garbage collector closes its
+        generator): whoever holds the lock comes here after it.
+        """
+        while self._has_gone() and self._lock.acquire(blocking=False):
+            try:
+                if self._leader is not None:
                     return
-            self._remove([row for row, line in self._lines.items() if line.is_gone])
-            if self._is_scored():
-                joining = self._choose()
-                if joining is not None:
-                    self._join(joining)
-                self._step()
+                self._waiting = [line for line in self._waiting if not line.is_gone]
+                self._remove([row for row, line in self._lines.items() if line.is_gone])
+            finally:
+                self._lock.release()
 
-    def _has_work(self) -> bool:
-        """Whether a row can join, should leave, or is waited for."""
-        joins = bool(self._waiting) and len(self._lines) < self.rows
-        return self._is_closed or joins or any(line.is_gone or not line.is_ahead for line in self._lines.values())
+    def _has_gone(self) -> bool:
+        return any(line.is_gone for line in [*self._waiting, *self._lines.values()])
+
+    def _advance(self) -> None:
+        """Take a step with all rows, and let one that waits join."""
+        with self._lock:
+            self._remove([row for row, line in self._lines.items() if line.is_gone])
+        if self._is_scored():
+            joining = self._choose()
+            if joining is not None:
+                self._join(joining)
+            self._step()
 
     def _is_scored(self) -> bool:
         """Compute the scores of the next step. Should that fail (memory is short, say) the row that came last leaves,
@@ -180,7 +196,7 @@ class SharedDecoder:
 
     def _choose(self) -> Line | None:
         """Return the line that joins next, if there is room: one a step, so that the others need not wait long."""
-        with self._changed:
+        with self._lock:
             self._waiting = [line for line in self._waiting if not line.is_gone]
             if not self._waiting or len(self._lines) >= self.rows:
                 return None
@@ -195,8 +211,10 @@ class SharedDecoder:
         except Exception as error:  # noqa: BLE001
             line.end(error)
             return
-        with self._changed:
+        with self._lock:
             self._lines[row] = line
+            if not line.is_gone and (line.caller.is_cancelled or self._is_closed):  # while it joined
+                line.end(Cancelled())
 
     def _step(self) -> None:
         try:
@@ -206,18 +224,19 @@ class SharedDecoder:
             return
         for row, step in steps:
             self._lines[row].give(step)
-        self._forget([row for row, step in steps if step.stopped_by is not None])
+        with self._lock:
+            for row, step in steps:
+                if step.stopped_by is not None:
+                    del self._lines[row]
 
     def _fail(self, rows: Sequence[Row], error: Exception) -> None:
         for row in rows:
             self._lines[row].end(error)
-        self._remove(rows)
+        with self._lock:
+            self._remove(rows)
 
     def _remove(self, rows: Sequence[Row]) -> None:
+        """Let rows leave; whoever calls holds the lock."""
         self._decoder.remove(rows)
-        self._forget(rows)
-
-    def _forget(self, rows: Sequence[Row]) -> None:
-        with self._changed:
-            for row in rows:
-                del self._lines[row]
+        for row in rows:
+            del self._lines[row]
