@@ -23,7 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 LINUX = [f"manylinux_2_{minor}_x86_64" for minor in range(5, 29)]
 PLATFORMS = [*LINUX, "manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64", "linux_x86_64"]
-LEXICONS = ("us_gold.json.gz", "us_silver.json.gz", "cmudict.dict.gz", "cmudict_stressed.json.gz")
+LEXICONS = ("us_gold.json.gz", "us_silver.json.gz", "cmudict.dict.gz", "cmudict_stressed.json.gz", "g2p_en.json.gz")
 ROOM = 12 << 30  # bytes that an environment with torch for CUDA and its downloads may take
 OUTSIDE = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -124,6 +125,55 @@ def test_a_voice_of_vallex_speaks_and_is_kept_exactly(files, address, openvalle,
     assert openvalle("say", "A sea.", "-m", model, "-v", voice, *few, "-o", "a.wav").code == 0
     voice = model / "voices" / "li.safetensors"  # the model has learnt her language, too
     assert openvalle("say", "A sea.", "-m", model, "-v", voice, *few, "-o", "b.wav").code == 0
+
+
+def test_a_voice_goes_back_to_vallex_byte_for_byte(files, address, openvalle, tmp_path, clip_path, own_home):
+    model = tmp_path / "model"
+    for name, language in (("li", 0), ("yuki", 1), ("anna", 2)):
+        voice_file(tmp_path / f"{name}.npz", language=language)
+    voices = [tmp_path / f"{name}.npz" for name in ("li", "yuki", "anna")]
+    run = openvalle("convert", "plachtaa", *files["plachtaa"], *voices, "-o", model, "--codec", address)
+    assert run.code == 0, run.err
+    for voice in voices:
+        out = tmp_path / "back" / voice.name
+        run = openvalle("voice", "export", model / "voices" / f"{voice.stem}.safetensors", "-o", out)
+        assert (run.code, run.out) == (0, f"{out}\n"), run.err
+        assert out.read_bytes() == voice.read_bytes()
+    assert openvalle("voice", "export", model / "voices" / "li.safetensors", "-o", out).code == 2, "it is there"
+    # a voice that was made here, of a clip: out, and in again
+    run = openvalle("voice", "add", "saw", clip_path, "-t", "Saw, see, saw, see.", "-m", model)
+    assert run.code == 0, run.err
+    assert openvalle("voice", "export", "saw", "-o", tmp_path / "saw.npz").code == 0
+    arrays = np.load(tmp_path / "saw.npz")
+    assert {name: (value.dtype.name, value.ndim) for name, value in arrays.items()} == {
+        "audio_tokens": ("int64", 3),
+        "text_tokens": ("int64", 2),
+        "lang_code": ("int32", 0),
+    }
+    assert openvalle("convert", "plachtaa", tmp_path / "saw.npz", "-o", model).code == 0
+    kept, back = Voice.load(own_home / "voices" / "saw.safetensors"), Voice.load(model / "voices" / "saw.safetensors")
+    assert np.array_equal(back.codes, kept.codes)
+    assert (back.symbols, back.language, back.codec_digest) == (kept.symbols, kept.language, kept.codec_digest)
+    few = ["--set", "most_frames=3", "--set", "attempts=1"]
+    voice = model / "voices" / "saw.safetensors"
+    assert openvalle("say", "A sea.", "-m", model, "-v", voice, *few, "-o", "a.wav").code == 0
+
+
+def test_a_voice_that_vallex_cannot_read_gets_one_line(files, address, openvalle, tmp_path, tiny_voice):
+    tiny_voice.save(tmp_path / "ours.safetensors")
+    run = openvalle("voice", "export", tmp_path / "ours.safetensors", "-o", tmp_path / "ours.npz")
+    assert run.code == 2
+    assert "is not of a model of VALL-E X" in run.err
+    voice_file(tmp_path / "anna.npz")
+    model = tmp_path / "model"
+    run = openvalle("convert", "plachtaa", *files["plachtaa"], tmp_path / "anna.npz", "-o", model, "--codec", address)
+    voice = dataclasses.replace(Voice.load(model / "voices" / "anna.safetensors"), language="de")
+    voice.save(tmp_path / "german.safetensors")
+    run = openvalle("voice", "export", tmp_path / "german.safetensors", "-o", tmp_path / "german.npz")
+    assert run.code == 2
+    assert "VALL-E X knows zh, ja, en" in run.err
+    assert run.err.count("\n") == 1
+    assert not (tmp_path / "german.npz").exists()
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,9 @@ def convert(
             "there is nothing to convert", "give files and a folder: openvalle convert SOURCE FILE -o MODEL"
         )
     from openvalle.config import override
-    from openvalle.convert.convert import VOICE, Wishes, find_source
+    from openvalle.convert.convert import Wishes, find_source
     from openvalle.convert.convert import convert as run
+    from openvalle.convert.plachtaa import VOICE
     from openvalle.model.checkpoint import Storage
 
     if storage not in tuple(Storage):

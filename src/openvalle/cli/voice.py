@@ -19,6 +19,7 @@ from openvalle.hub import VOICE_SUFFIX, Kind, check_name, check_writable, find, 
 if TYPE_CHECKING:
     from openvalle.synth.voice import Voice
 
+VALLEX_SUFFIX = ".npz"
 INTRODUCTION = "This is a voice that belongs to nobody: it was made up, from nothing but these words."
 
 voices = typer.Typer(help="Keep voices under a name.", no_args_is_help=True, rich_markup_mode=None)
@@ -70,21 +71,27 @@ def import_(
 
 @voices.command("export", cls=Command)
 def export(
-    name: Name,
+    name: Annotated[str, typer.Argument(help="A voice's name or file.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; default: NAME.safetensors here.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File to write, .safetensors or .npz (VALL-E X); default: NAME.safetensors here."
+        ),
     ] = None,
     replace: opt.Replace = False,
 ) -> None:
-    """Write a voice to a file that `voice import` reads elsewhere."""
+    """Write a voice to a file that `voice import` reads elsewhere, or VALL-E X."""
     from openvalle.synth.voice import Voice
 
-    path = output or Path(f"{name}{VOICE_SUFFIX}")
-    if path.suffix != VOICE_SUFFIX:
-        raise UserError(f"{path} is no name of a voice file", f"end it in {VOICE_SUFFIX}")
-    voice = Voice.load(find(Kind.VOICE, check_name(name, Kind.VOICE)))
+    place = find(Kind.VOICE, name)
+    path = output or Path(f"{place.stem}{VOICE_SUFFIX}")
+    write = Voice.save
+    if path.suffix == VALLEX_SUFFIX:
+        from openvalle.convert.plachtaa import write_voice as write
+    elif path.suffix != VOICE_SUFFIX:
+        raise UserError(f"{path} is no name of a voice file", f"end it in {VOICE_SUFFIX} or {VALLEX_SUFFIX}")
     try:
-        print(voice.save(path, replace=replace))
+        print(write(Voice.load(place), path, replace=replace))
     except FileExistsError:
         raise UserError(f"{path} is there already", "add --replace, or take another name") from None
 

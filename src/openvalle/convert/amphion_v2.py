@@ -55,8 +55,8 @@ class Settings(Config):
 
 def convert(given: Given) -> Converted:
     """Return the model of two files."""
-    ars = [weights for weights in given.weights if AR_TABLE in weights and NAR_PHONES not in weights]
-    nars = [weights for weights in given.weights if NAR_PHONES in weights]
+    ars = [weights for weights in given.weights if not is_nar(weights)]
+    nars = [weights for weights in given.weights if is_nar(weights)]
     if len(ars) != 1 or len(nars) != 1:
         raise ModelError(
             f"there are {len(ars)} AR and {len(nars)} NAR networks among the files", "give one file of each: ... AR NAR"
@@ -76,7 +76,7 @@ def convert(given: Given) -> Converted:
         | {"transformer": _sizes(ar, settings.heads), "text_attention": "causal", "text_bos": True, "use_bos": True},
         ar.source,
     )
-    books = nar.count("prompt_embedder.embeddings.{}.")
+    books = max(nar.count("prompt_embedder.embeddings.{}."), nar.count("model.lm_head.{}.") + 1)
     nar_config = NARConfig.parse(
         shared | {"transformer": _sizes(nar, settings.heads), "codebooks": books, "prompt": "prefix"}, nar.source
     )
@@ -195,10 +195,14 @@ def _nar_state(weights: Weights, config: NARConfig, symbols: int) -> State:
     }
 
 
+def is_nar(weights: Weights) -> bool:
+    """Whether these are weights of the second network, whose stages scale its norms and have a head each."""
+    return any(".to_weight." in name for name in weights.tensors) or weights.has("model.lm_head.0.")
+
+
 def recognise(weights: Weights) -> bool:
     """Whether these are weights of one of the two networks."""
-    is_ar = AR_TABLE in weights and "model.lm_head.weight" in weights
-    return is_ar or (NAR_PHONES in weights and weights.has("prompt_embedder.embeddings."))
+    return weights.has("model.model.layers.0.")
 
 
 SOURCE = Source(

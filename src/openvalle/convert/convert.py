@@ -16,6 +16,7 @@ from torch import nn
 from openvalle.codec.load import ENCODEC, keep_codec, load_codec
 from openvalle.convert import amphion, amphion_v2, enhuiz, icefall, lifeiteng, plachtaa
 from openvalle.convert.base import Converted, Given, Source, first_match
+from openvalle.convert.plachtaa import VOICE
 from openvalle.convert.codecs import NAMES, find_kind, name_codec, split_codecs
 from openvalle.convert.weights import SAFETENSORS, Weights, read_weights
 from openvalle.decode.ar import AROptions
@@ -38,7 +39,6 @@ SOURCES: tuple[Source, ...] = (
     amphion_v2.SOURCE,
     enhuiz.SOURCE,
 )
-VOICE = ".npz"
 NOT_WEIGHTS = re.compile(r"(optimizer|scheduler|random_states|scaler|sampler|training_args)[\w-]*\.\w+")
 _STEP = re.compile(r"_step-(\d+)")
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", SAFETENSORS)

@@ -36,20 +36,26 @@ class Settings(Config):
 
 def convert(given: Given) -> Converted:
     """Return the model of two files."""
-    ars = [weights for weights in given.weights if "blocks.0.attn.norm.weight" in weights]
-    nars = [weights for weights in given.weights if "blocks.0.attn.norm.emb.weight" in weights]
+    ars = [weights for weights in given.weights if not is_nar(weights)]
+    nars = [weights for weights in given.weights if is_nar(weights)]
     if len(ars) != 1 or len(nars) != 1:
         raise ModelError(
             f"there are {len(ars)} AR and {len(nars)} NAR networks among the files", "give one file of each: ... AR NAR"
         )
     ar, nar, settings = ars[0], nars[0], given.parse(Settings)
     entries = nar.shape("classifier.weight")[0]
+    codebooks, stages = ar.shape("proms_emb.weight", 3)[0], nar.shape("resps_emb.weight", 3)[0]
+    if codebooks != stages + 1:
+        what = (
+            f"{ar.source} has proms_emb.weight of {codebooks} codebooks, and {nar.source} resps_emb.weight of {stages}"
+        )
+        raise ModelError(what, "the second has one less: both files must be whole, and of one model")
     symbols = read_symmap(given.symbols, ar.source, entries)
     shared: dict[str, Any] = {
         "symbols": len(symbols),
         "codebook_size": entries,
         "positions": "running",
-        "prompt_codebooks": ar.shape("proms_emb.weight")[0],
+        "prompt_codebooks": codebooks,
         "tie_output": False,
         "head_bias": True,
         "text_eos": True,
@@ -60,7 +66,7 @@ def convert(given: Given) -> Converted:
     nar_config = NARConfig.parse(
         shared
         | {"transformer": _sizes(nar, settings.n_heads, "adanorm"), "conditioning": "separate"}
-        | {"prompt": "sentence", "text": "target", "codebooks": nar.shape("resps_emb.weight")[0] + 1},
+        | {"prompt": "sentence", "text": "target", "codebooks": codebooks},
         nar.source,
     )
     notes = ("there the NAR model draws its codes (temperature 0.2); here it takes the likeliest, as in the papers",)
@@ -177,9 +183,14 @@ def _nar_state(weights: Weights, config: NARConfig, symbols: int) -> State:
     return state
 
 
+def is_nar(weights: Weights) -> bool:
+    """Whether these are weights of the second network, whose stages have norms of their own."""
+    return any(name.endswith(".norm.emb.weight") for name in weights.tensors)
+
+
 def recognise(weights: Weights) -> bool:
     """Whether these are weights of one of the two networks."""
-    return all(name in weights for name in ("proms_emb.weight", "resps_emb.weight", "sep"))
+    return weights.has("blocks.0.") and any(name in weights for name in ("proms_emb.weight", "resps_emb.weight"))
 
 
 SOURCE = Source(

@@ -13,7 +13,7 @@ TEXT_ROWS = 5000
 def recognise(weights: Weights) -> bool:
     """Whether these are such weights."""
     name = "ar_text_embedding.word_embeddings.weight"
-    return lifeiteng.recognise(weights) and name in weights and weights.shape(name)[0] == TEXT_ROWS
+    return lifeiteng.recognise(weights) and name in weights and weights.tensors[name].shape[:1] == (TEXT_ROWS,)
 
 
 SOURCE = replace(

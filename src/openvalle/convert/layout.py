@@ -50,7 +50,7 @@ class Layout:
             weights.shape(f"{part}_decoder.layers.0.linear1.weight")[0],
             rows,
             entries,
-            weights.count("nar_audio_embeddings.{}.") or 1,
+            max(weights.count("nar_audio_embeddings.{}."), weights.count("nar_stage_embeddings.{}.") + 1),
             weights.has(f"{part}_text_prenet."),
             weights.shape("ar_audio_embedding.word_embeddings.weight")[0] > entries + 1,
             weights.shape(language)[0] if language in weights else 0,

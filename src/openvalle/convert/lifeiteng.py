@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -65,9 +66,12 @@ def convert_pair(
     if not weights.has("nar_decoder."):
         raise ModelError(f"{weights.source} has no NAR model, so it cannot speak", "give one that was trained with it")
     ar, nar = (Layout.read(weights, part, own) for part, own in zip(("ar", "nar"), heads, strict=True))
+    # what one network has the other has too, so that what it lacks is told
+    has_prenet, languages = ar.has_prenet or nar.has_prenet, max(ar.languages, nar.languages)
+    ar, nar = (replace(layout, has_prenet=has_prenet, languages=languages) for layout in (ar, nar))
     for layout in (ar, nar):
         if layout.width % (2 * layout.heads):
-            raise ModelError(f"{layout.heads} heads cannot share a width of {layout.width}", "give --set heads=NUMBER")
+            raise ModelError(f"{layout.heads} heads cannot share a width of {layout.width}", "give --set nhead=NUMBER")
     weights.check(ar.expected() | nar.expected())
     if len(symbols) > ar.text_rows:
         raise ModelError(
@@ -266,9 +270,14 @@ def guess_extractor(symbols: Sequence[str]) -> str:
     return "pypinyin_initials_finals" if {"zh", "ch", "sh"} & set(symbols) else "pypinyin"
 
 
+def has_languages(weights: Weights) -> bool:
+    """Whether the text has a table of languages, in either network."""
+    return weights.has("ar_language_embedding.") or weights.has("nar_language_embedding.")
+
+
 def recognise(weights: Weights) -> bool:
-    """Whether these are weights of such a network, with a text table of its size."""
-    return "ar_predict_layer.weight" in weights and not weights.has("ar_language_embedding.")
+    """Whether these are weights of such networks, which know one language."""
+    return weights.has("ar_decoder.layers.") and not has_languages(weights)
 
 
 SOURCE = Source(

@@ -15,9 +15,10 @@ from pydantic import Field
 
 from openvalle.config import Config, Syntax, read_data
 from openvalle.convert.base import Converted, Given, Source
-from openvalle.convert.lifeiteng import convert_pair
+from openvalle.convert.lifeiteng import convert_pair, has_languages
 from openvalle.convert.weights import Weights
 from openvalle.errors import ModelError
+from openvalle.files import atomic_path
 from openvalle.model.bundle import BundleConfig
 from openvalle.synth.voice import Voice, now
 from openvalle.types import Vocabulary
@@ -26,6 +27,7 @@ NOTATION = "ipa-letters"
 SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 LETTERS = "!#*,-.=?NQ^_`abdefghijklmnopstuvwxyz~æçðŋɑɔəɛɥɪɫɯɸɹɾʃʊʑʒʰˈˌθ…⁼↑→↓"
 LANGUAGES = ("en", "zh", "ja")  # in the order of the rows of the language tables
+VOICE = ".npz"
 VOICE_LANGUAGES = ("zh", "ja", "en")  # in the numbers of the voices, which are others
 MOST_BYTES = 16 << 20  # of an array in a voice
 
@@ -60,7 +62,7 @@ def read_tokens(path: Path) -> tuple[str, ...]:
 
 def recognise(weights: Weights) -> bool:
     """Whether these are weights of such networks."""
-    return "ar_predict_layer.weight" in weights and weights.has("ar_language_embedding.")
+    return weights.has("ar_decoder.layers.") and has_languages(weights)
 
 
 def read_voice(path: Path, config: BundleConfig, vocabulary: Vocabulary) -> Voice:
@@ -87,6 +89,30 @@ def read_voice(path: Path, config: BundleConfig, vocabulary: Vocabulary) -> Voic
         source=path.name,
         created=now(),
     )
+
+
+def write_voice(voice: Voice, path: Path, *, replace: bool = True) -> Path:
+    """Write a voice of a converted model as the `.npz` file that VALL-E X reads; return its path.
+
+    Codes, ids and language are all that such a file holds: consent and terms are left out. `ModelError` for a voice of
+    another model, `FileExistsError` if not to `replace` a file that is there.
+    """
+    ids = {symbol: index for index, symbol in enumerate((*SPECIAL, *LETTERS))}
+    language = voice.language.partition("-")[0]
+    if voice.symbols_digest != Vocabulary(tuple(ids), notation=NOTATION).digest:
+        raise ModelError(
+            f"the voice {voice.name!r} is not of a model of VALL-E X, whose voices alone fit in {VOICE}",
+            "make it with the converted model: openvalle voice add NAME CLIP -m MODEL",
+        )
+    if language not in VOICE_LANGUAGES:
+        raise ModelError(
+            f"the voice {voice.name!r} speaks {voice.language!r}", f"VALL-E X knows {', '.join(VOICE_LANGUAGES)}"
+        )
+    codes = np.asfortranarray(voice.codes[None].astype(np.int64))  # as its own files lie
+    text = np.array([[ids[symbol] for symbol in voice.symbols]], np.int64)
+    with atomic_path(path, replace=replace) as part, part.open("wb") as file:
+        np.savez(file, audio_tokens=codes, text_tokens=text, lang_code=np.int32(VOICE_LANGUAGES.index(language)))
+    return path
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,24 +68,27 @@ class Weights:
         """Whether the name of some weight begins so."""
         return any(name.startswith(start) for name in self.tensors)
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a weight's shape; `ModelError` if it is missing."""
+    def shape(self, name: str, sides: int = 2) -> tuple[int, ...]:
+        """Return a weight's shape, of so many sides; `ModelError` if it is missing, or has others, or no numbers."""
         if name not in self.tensors:
-            raise ModelError(f"{self.source} has no weight {name}", "is it of another project? see --detect")
-        return tuple(self.tensors[name].shape)
+            raise ModelError(f"{self.source} lacks {name}", "is it of another project? see --detect")
+        found = tuple(self.tensors[name].shape)
+        if len(found) != sides or 0 in found:
+            raise ModelError(f"{self.source} has {name} of shape {found}, not of {sides} sides", "it is not whole")
+        return found
 
     def count(self, pattern: str) -> int:
-        """Return how many of `pattern` with a number from 0 on in place of `{}` there are."""
-        number = 0
-        while self.has(pattern.format(number)):
-            number += 1
-        return number
+        """Return how many of `pattern` with a number from 0 on in place of `{}` there should be: up to the highest."""
+        start, _, end = map(re.escape, pattern.partition("{}"))
+        found = (re.match(rf"{start}(\d{{1,4}}){end}", name) for name in self.tensors)
+        return max((int(match[1]) + 1 for match in found if match), default=0)
 
     def check(self, expected: Mapping[str, tuple[int, ...]], unused: tuple[str, ...] = ()) -> None:
         """Raise `ModelError` unless these weights, and no others but `unused`, are there in these shapes."""
         missing = [name for name in expected if name not in self.tensors]
         extra = [name for name in self.tensors if name not in expected and name not in unused]
-        wrong = [name for name in expected if name in self.tensors and self.shape(name) != tuple(expected[name])]
+        shapes = {name: tuple(self.tensors[name].shape) for name in expected if name in self.tensors}
+        wrong = [name for name, shape in shapes.items() if shape != tuple(expected[name])]
         if missing:
             raise ModelError(f"{self.source} lacks {_list(missing)}", "it is not whole, or of another version")
         if extra:
@@ -93,8 +97,8 @@ class Weights:
             )
         if wrong:
             name = wrong[0]
-            shapes = f"{name} of shape {self.shape(name)}, where {tuple(expected[name])} belongs"
-            raise ModelError(f"{self.source} has {shapes}", f"{len(wrong)} weights do not fit: check the settings")
+            what = f"{name} of shape {shapes[name]}, where {tuple(expected[name])} belongs"
+            raise ModelError(f"{self.source} has {what}", f"{len(wrong)} weights do not fit: check the settings")
 
     def read(self, name: str) -> Tensor:
         """Return a weight in float32; `ModelError` if not all of it are finite numbers."""

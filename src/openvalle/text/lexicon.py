@@ -145,6 +145,15 @@ def stressed_readings() -> dict[str, list[Phones]]:
     return {word: [tuple(phones.upper().split()) for phones in said] for word, said in readings.items()}
 
 
+@cache
+def recorded_readings() -> tuple[dict[str, Phones], dict[str, tuple[Phones, Phones]]]:
+    """Return what g2p_en says for words that it does not say as the CMU dictionary 0.7b has them first, and both
+    readings of words that it says in two ways (tools/record_g2p.py)."""
+    values = json.loads(_unpack("g2p_en.json.gz"))
+    words = {word: tuple(phones.split()) for word, phones in values["words"].items()}
+    return words, {word: (tuple(one.split()), tuple(two.split())) for word, (one, two) in values["twice"].items()}
+
+
 def _unpack(name: str) -> str:
     return gzip.decompress((assets() / "lexicon" / name).read_bytes()).decode("utf-8")
 

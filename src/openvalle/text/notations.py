@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from openvalle.errors import TextError, import_extra
-from openvalle.text import notation_ja, notation_zh
+from openvalle.text import notation_g2p, notation_ja, notation_zh
 from openvalle.text.language import Word, find_language, phonemize, read_out
 from openvalle.text.lexicon import stressed_readings
 from openvalle.text.phones import PRIMARY, SECONDARY, Phones, load_espeak
@@ -183,37 +183,13 @@ def read_in_cmu(word: Word) -> list[Phones]:
     return stressed_readings().get(word.text.lower(), []) or [word.phones]
 
 
-def _write_arpabet(text: str, language: str) -> list[str]:
-    """Phones of ARPAbet with stress; `_` for each space and each punctuation mark."""
-    symbols: list[str] = []
-    for word in phonemize(text, language):
-        symbols += [*read_in_cmu(word)[0], *(["_", "_"] * word.pause), "_"]
-    return symbols[:-1]
-
-
-def _write_places(text: str, language: str) -> list[str]:
-    """Phones of ARPAbet with stress and their place in the word: B first or alone, I inner, E last; `|` between words,
-    <BOS> and <EOS> around the text."""
-    symbols = ["<BOS>"]
-    for word in phonemize(text, language):
-        symbols += [*place_phones(word), "|"]
-    return [*symbols[:-1], "<EOS>"]
-
-
-def place_phones(word: Word) -> list[str]:
-    """Return a word's phones with their places."""
-    phones = read_in_cmu(word)[0]
-    last = len(phones) - 1
-    return [phone + ("B" if at == 0 else "E" if at == last else "I") for at, phone in enumerate(phones)]
-
-
 NOTATIONS: dict[str, Notation] = {
     "espeak": Notation(_write_espeak, joint=("_",)),
     "pinyin": Notation(_write_pinyin, joint=("_",)),
     "pinyin-parts": Notation(_write_pinyin_parts, joint=("_",)),
     "ipa-letters": Notation(_write_letters, unknown="[UNK]"),
-    "arpabet": Notation(_write_arpabet),
-    "arpabet-places": Notation(_write_places),
+    "arpabet": Notation(notation_g2p.write_arpabet),
+    "arpabet-places": Notation(notation_g2p.write_places),
 }
 
 
