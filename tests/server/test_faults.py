@@ -146,6 +146,27 @@ def test_a_server_that_is_not_ready_says_when_to_come_back(served) -> None:
         served.server.queue.is_ready = True
 
 
+def test_a_server_is_ready_when_it_has_spoken_not_when_it_has_failed_to(start, synthesizer, monkeypatch) -> None:
+    """The device comes late, say, or memory is short for a while."""
+    engine, failures = synthesizer.generator.ar, list[str]()
+
+    class Late:
+        """The engine, but that it cannot read the first two texts."""
+
+        def __getattr__(self, name: str):
+            return getattr(engine, name)
+
+        def prefill(self, *arguments, **more):
+            if len(failures) < 2:
+                failures.append("no device is there yet")
+                raise RuntimeError(failures[-1])
+            return engine.prefill(*arguments, **more)
+
+    monkeypatch.setattr(queue, "WARM_AGAIN", 0.2)
+    one = start(replace(synthesizer, generator=replace(synthesizer.generator, ar=Late())))  # waits until it is ready
+    assert len(failures) == 2 and one.http().post("/v1/audio/speech", json=SAY).status_code == 200
+
+
 @pytest.mark.parametrize("stage", ["waiting", "begun", "whole", "batch", "upload"])
 def test_a_client_that_goes_away_frees_its_place(start, stage: str, clip_path: Path) -> None:
     one = start(rows=1, waiting=8)

@@ -13,16 +13,18 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from openvalle.errors import UserError
 from openvalle.server.errors import ApiError, ClientGone, busy, to_api_error
 from openvalle.server.metrics import Metrics, Watch
 from openvalle.server.speech import Order, Piece
-from openvalle.synth.batching import Batcher, Job
+from openvalle.synth.batching import Batcher, Closed, Job
 from openvalle.synth.synthesizer import Synthesizer
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 WHOLE = 1 << 20  # items that a job may have ready: an answer of bounded length never waits for a slow reader
+WARM_AGAIN = 5.0  # seconds after which the first words are tried again
 SEND_SECONDS = 60.0  # a client that takes nothing for so long is gone
 
 
@@ -42,12 +44,23 @@ class SpeechQueue:
         return self.batcher.submit(work, buffer)
 
     async def warm_up(self, order: Order | None) -> None:
-        """Speak once, so that the first request does not wait for what is made ready at first use."""
-        if order is not None:
+        """Speak once, so that the first request does not wait for what is made ready at first use.
+
+        Where that fails the server is not ready (memory is short, a device is not there yet), and tries again; only
+        words that this model cannot say (`UserError`) say nothing of others.
+        """
+        while order is not None:
             try:
                 await self.batcher.submit(order.speak).wait()
+                break
+            except Closed:
+                return
+            except UserError as error:
+                log.warning("the first words could not be spoken: %s", error)
+                break
             except Exception as error:  # noqa: BLE001
-                log.error("the first words could not be spoken: %s", error)
+                log.error("the first words could not be spoken, again in %.0f s: %r", WARM_AGAIN, error)
+                await asyncio.sleep(WARM_AGAIN)
         self.is_ready = True
 
     async def close(self, seconds: float) -> None:

@@ -122,7 +122,12 @@ class Talk:
             is_silent = self._text is None
             self._end_text()
             if is_silent:
-                await self._send("synthesize-stopped")
+                self._tasks.create_task(self._stop_in_turn())
+
+    async def _stop_in_turn(self) -> None:
+        """Tell the end of an utterance without words, after the sound of those before it."""
+        async with self._turn:
+            await self._send("synthesize-stopped")
 
     async def _add(self, fields: SpeechFields, text: str) -> None:
         """Take a piece of a text; the first one that says something starts its utterance."""

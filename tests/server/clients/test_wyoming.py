@@ -144,6 +144,24 @@ def test_a_text_of_nothing_ends_at_once(served) -> None:
     assert [event.type for event in got] == ["synthesize-stopped"]
 
 
+def test_a_text_of_nothing_waits_for_the_sound_of_the_one_before(served, buzz) -> None:
+    one, none = SynthesizeChunk(TEXT).event(), SynthesizeChunk(" ").event()
+
+    async def run() -> list[Event]:
+        async with asyncio.timeout(SECONDS), AsyncTcpClient("127.0.0.1", served.wyoming) as client:
+            for chunk in (one, none):
+                for event in (SynthesizeStart().event(), chunk, SynthesizeStop().event()):
+                    await client.write_event(event)
+            got: list[Event] = []
+            while sum(SynthesizeStopped.is_type(event.type) for event in got) < 2:
+                got.append(await client.read_event())
+            return got
+
+    got = asyncio.run(run())
+    assert [event.type for event in got][-3:] == ["audio-stop", "synthesize-stopped", "synthesize-stopped"]
+    assert close_to(sound(got), expect(served, buzz, iter([TEXT])))
+
+
 def test_several_texts_on_one_connection_come_in_turn(served, buzz) -> None:
     texts = ["See.", "Saw, saw.", "A seesaw sees."]
 
