@@ -6,13 +6,13 @@ import re
 
 import pytest
 import torch
+from test_convert_parity import Tensor, table
 
 import checkpoint_layouts as layouts
 from openvalle.convert.base import Given, first_match
 from openvalle.convert.convert import LIKE, SOURCES, find_source
 from openvalle.convert.weights import Weights
 from openvalle.errors import ModelError
-from test_convert_parity import Tensor, table
 
 KINDS = {
     "lifeiteng": lambda: [layouts.valle_weights()],

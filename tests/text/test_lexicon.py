@@ -17,7 +17,7 @@ from openvalle.hub import assets
 from openvalle.text.lexicon import DEFAULT, cmu_lexicon, letter, lexicon, read_lexicon
 from openvalle.text.phones import MISAKI, read_ipa
 
-SOURCES = {  # SHA-256 of misaki 0.9.4's two files, pocketsphinx 5.1.1's dictionary and eng_to_ipa 0.0.2's, and the record
+SOURCES = {  # SHA-256 of misaki 0.9.4's two files, pocketsphinx 5.1.1's dictionary and eng_to_ipa 0.0.2's; the record
     "us_gold.json": "dc414872a49a28ae6c141463d502fd945f3b2fde040484fdc47d00cc4612686f",
     "us_silver.json": "de8f67be911bb6c659187b4a65fd966b6a30e56350e0f790d763210b053ac475",
     "cmudict.dict": "20b5c293e1f311fb375fe067e500ec5636f4fc7af5594967263696def9b23bfe",

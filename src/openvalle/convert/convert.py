@@ -16,8 +16,8 @@ from torch import nn
 from openvalle.codec.load import ENCODEC, keep_codec, load_codec
 from openvalle.convert import amphion, amphion_v2, enhuiz, icefall, lifeiteng, plachtaa
 from openvalle.convert.base import Converted, Given, Source, first_match
-from openvalle.convert.plachtaa import VOICE
 from openvalle.convert.codecs import NAMES, find_kind, name_codec, split_codecs
+from openvalle.convert.plachtaa import VOICE
 from openvalle.convert.weights import SAFETENSORS, Weights, read_weights
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ModelError, UserError
