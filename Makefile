@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-serve fuzz listen test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale bench-converted clean test-clients
+.PHONY: help demo demo-serve fuzz listen test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-aligner bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale bench-converted clean test-clients
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ bench-watermark: $(VENV)/.ready-test  ## the watermark: found, false alarms, att
 
 bench-edit: $(VENV)/.ready-test  ## words replaced in recordings of unseen speakers
 	$(BIN)/python benchmarks/edit.py $(ARGS)
+
+bench-aligner: $(VENV)/.ready-test  ## borders of phones against known ones: ARGS="--aligner ctc:FOLDER"
+	$(BIN)/python benchmarks/aligner.py $(ARGS)
 
 bench-stream: $(VENV)/.ready-test  ## streaming: first sound, gaps, speed, memory over a long text
 	$(BIN)/python benchmarks/stream.py $(ARGS)

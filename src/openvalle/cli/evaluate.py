@@ -54,13 +54,15 @@ class Judging:
 
     asr: Annotated[str, Option(help="whisper[:MODEL], pocketsphinx, hubert-large, transformers:M.")] = ""
     speaker: Annotated[str, Option(help="campplus[:PATH], resemblyzer, wavlm-sv[:MODEL] or unispeech:PATH.")] = ""
-    normalizer: Annotated[str, Option(help="Text normaliser: openvalle-en-1 or plain-1.")] = ""
+    normalizer: Annotated[
+        str, Option(help="Text normaliser, of its language: plain-1, openvalle-en-1, -zh-1, -ja-1 or -ja-kana-1.")
+    ] = ""
     utmos: Annotated[str, Option(help="Path of the UTMOS checkpoint.")] = ""
 
     def read(self, name: str) -> Protocol:
         """Return the protocol called `name`, with the judges that are given."""
+        from openvalle.evaluate.normalizers import find_normalizer
         from openvalle.evaluate.protocols import protocol
-        from openvalle.speech_models.wer import find_normalizer
 
         found = protocol(name)
         judges = found.judges.model_copy(update={key: value for key, value in vars(self).items() if value})
@@ -199,6 +201,10 @@ def compare(
     running: Running,
     retry: Annotated[bool, Option("--retry", help="Try again what failed in an earlier run.")] = False,
     judging: Judging,
+    accent: Annotated[
+        list[str] | None,
+        Option(help="Let each model of ours speak once with each accent (native, foreign, none); again for more."),
+    ] = None,
     codec: Annotated[str, Option(help="A codec for the reconstructed row; none leaves it out.")] = "builtin",
     device: JudgeDevice = "cpu",
     out: Annotated[Path, Option("--out", "-o", help="Folder of the report.")] = Path("out/compare"),
@@ -208,7 +214,8 @@ def compare(
 
     openvalle compare systems.yaml -s ours=model:builtin --data LibriSpeech --limit 20
 
-    What a system cannot say counts as a failure and is shown. Each system is compared with the first, pair by pair.
+    What a system cannot say counts as a failure and is shown. Each system is compared with the first, pair by pair:
+    with --accent native --accent foreign the accents of a model.
     """
     from openvalle.codec.load import load_codec
     from openvalle.evaluate.build_list import find_list
@@ -219,7 +226,7 @@ def compare(
 
     chosen = judging.read(protocol)
     options = running.read(chosen, out, device)
-    given = read_systems(systems, system)
+    given = with_accents(read_systems(systems, system), accent or [])
     candidates = [build_candidate(name, config, device, chosen.decoding) for name, config in given.items()]
     source = tests.source()
     found = find_list(chosen, source, out / "items.jsonl")
@@ -253,6 +260,21 @@ def read_systems(path: Path | None, short: list[str] | None) -> dict[str, System
         found[name] = system
     if not found:
         raise UserError("there are no systems to compare", "give a file, or --system NAME=KIND:VALUE")
+    return found
+
+
+def with_accents(systems: dict[str, SystemConfig], accents: list[str]) -> dict[str, SystemConfig]:
+    """Return each model of ours once for each accent, called `NAME accent`; other systems as they are."""
+    from openvalle.evaluate.systems.ours import ModelConfig
+
+    found: dict[str, SystemConfig] = {}
+    for name, config in systems.items():
+        if not accents or not isinstance(config, ModelConfig):
+            found[name] = config
+            continue
+        for accent in accents:
+            chosen = {"decode": (*config.decode, f"accent={accent}")}
+            found[f"{name} {accent}"] = config.model_copy(update=chosen)
     return found
 
 

@@ -101,6 +101,9 @@ def prepare(
         str | None,
         typer.Option(help="Cut recordings without words and let whisper:base, pocketsphinx or `best` write them down."),
     ] = None,
+    aligner: Annotated[
+        str, typer.Option(help="Who finds the phones in time: pocketsphinx, or ctc:FOLDER of `train aligner`.")
+    ] = "pocketsphinx",
     jobs: opt.Jobs = 1,
     last: Annotated[
         str, typer.Option(help="Stop after this step: scan, segment, audio, transcribe, align or tokens.")
@@ -120,6 +123,7 @@ def prepare(
     Unusable files are left out and listed with their reasons in OUT/rejected.jsonl. The same command goes on after
     any stop.
     """
+    from openvalle.prepare.align import AlignSettings
     from openvalle.prepare.perf import estimate
     from openvalle.prepare.run import PrepareOptions, Step
     from openvalle.prepare.run import prepare as prepare_speech
@@ -133,6 +137,7 @@ def prepare(
         symbols=None if symbols is None else _table_file(symbols),
         merge=merge,
         speeds=tuple(speed or ()),
+        align=AlignSettings(aligner=aligner),
         transcribe=None
         if transcribe is None
         else TranscribeSettings(recognizer="" if transcribe == "best" else transcribe),
@@ -276,6 +281,10 @@ PARTS = {  # what can be trained: folder of the run, help
     "g2p": (
         "g2p",
         "Train the model that pronounces words no lexicon lists; scores.json says how well, on words it never saw.",
+    ),
+    "aligner": (
+        "aligner",
+        "Train the forced aligner: speech, words -> when each phone is said; `prepare --aligner ctc:FOLDER` takes it.",
     ),
 }
 

@@ -1,7 +1,4 @@
-"""A protocol and a corpus -> its test list: the exact (prompt, prompt's text, text, reference) of every item.
-
-Prompts that are parts of recordings: cut between words found by forced alignment, so that their text is true.
-"""
+"""A protocol and a corpus -> its test list: the exact (prompt, prompt's text, text, reference) of every item."""
 
 from __future__ import annotations
 
@@ -14,111 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from openvalle.errors import AudioError, TextError, UserError
+from openvalle.errors import UserError
 from openvalle.evaluate.corpus import CorpusUtterance, choose, find_corpus, interleave, read_complete, read_corpus
-from openvalle.evaluate.protocols import Corpus, Cut, ItemOrder, PromptChoice, PromptRule, Protocol, Scored
+from openvalle.evaluate.cutter import Cutter
+from openvalle.evaluate.protocols import Corpus, ItemOrder, PromptRule, Protocol, Scored
 from openvalle.evaluate.test_list import CORPUS, PROMPTS, CorpusExcerpt, TestItem, TestList, part_note, read_list
 from openvalle.files import sha256
-from openvalle.speech_models.aligner import POOR_SCORE, Aligner
-from openvalle.text.language import Word, phonemize
-from openvalle.types import SIL
 
 log = logging.getLogger(__name__)
 
 MARGIN_SECONDS = 1.0  # a recording that is cut for a prompt, or continued, is at least this much longer
 BEGINNING_MARGIN = 1.5  # the same for the first seconds of a recording
-TOLERANCE = 0.5  # the nearest word boundary may be this far off, in seconds
-LEAD = 0.05  # kept before the first word, in seconds
-
-
-@dataclass(frozen=True)
-class WordTimes:
-    """The words of a recording in time. `starts`, `ends`: (words,) in seconds."""
-
-    words: tuple[Word, ...]
-    starts: np.ndarray
-    ends: np.ndarray
-    lead: float  # silence before the first word, in seconds
-
-    def begin(self, first: int) -> float:
-        """Return where a part begins whose first word this is, in seconds."""
-        return max(0.0, float(self.starts[first]) - LEAD)
-
-    def text(self, first: int, last: int) -> str:
-        """Return the words from `first` up to, not including, `last`."""
-        return " ".join(word.text for word in self.words[first:last])
-
-
-@dataclass
-class Cutter:
-    """Cuts recordings; each is aligned once."""
-
-    aligner: Aligner = field(default_factory=Aligner)
-    known: dict[str, WordTimes | None] = field(default_factory=dict)
-
-    def beginning(self, source: CorpusUtterance, choice: PromptChoice) -> CorpusExcerpt | None:
-        """Return the first seconds of speech; None if the words cannot be found in the sound."""
-        timed = self._timed(source)
-        return _cut(source, timed, choice, 0, timed.lead) if timed else None
-
-    def crop(self, source: CorpusUtterance, choice: PromptChoice, place: float) -> CorpusExcerpt | None:
-        """Return seconds that begin with the word at `place` (0 to 1) of those that leave enough room."""
-        timed = self._timed(source)
-        if timed is None:
-            return None
-        firsts = np.flatnonzero(timed.starts + choice.seconds - TOLERANCE <= timed.ends[-1])
-        if not len(firsts):
-            return None
-        first = int(firsts[int(place * len(firsts))])
-        return _cut(source, timed, choice, first, timed.begin(first))
-
-    def split(self, source: CorpusUtterance, choice: PromptChoice) -> tuple[CorpusExcerpt, CorpusExcerpt] | None:
-        """Return the first seconds of the recording as it is, and the rest."""
-        timed = self._timed(source)
-        last = _boundary(timed.ends, choice, 0.0) if timed else None
-        if timed is None or last is None or last + 1 >= len(timed.words):
-            return None
-        # Between two words the cut is in the middle of the pause, so that neither side loses sound.
-        edge = float(timed.ends[last] + timed.starts[last + 1]) / 2 if choice.cut is Cut.WORD else choice.seconds
-        whole = source.whole()
-        prompt = replace(whole, text=timed.text(0, last + 1), end=edge)
-        return prompt, replace(whole, text=timed.text(last + 1, len(timed.words)), start=edge)
-
-    def _timed(self, source: CorpusUtterance) -> WordTimes | None:
-        if source.id not in self.known:
-            self.known[source.id] = self._align(source)
-        return self.known[source.id]
-
-    def _align(self, source: CorpusUtterance) -> WordTimes | None:
-        """Return the words in time; None where transcript and sound do not match."""
-        try:
-            words = phonemize(source.text)
-            found = self.aligner.align_scored(source.audio(), [(word.text, word.phones) for word in words])
-        except (AudioError, TextError):
-            return None
-        starts, ends = np.array(found.word_times()).T
-        lead = found.spans[0].end if found.spans[0].symbol == SIL else 0.0
-        return None if found.score < POOR_SCORE else WordTimes(tuple(words), starts, ends, lead)
-
-
-def _cut(
-    source: CorpusUtterance, timed: WordTimes, choice: PromptChoice, first: int, since: float
-) -> CorpusExcerpt | None:
-    """Return the part from the word `first` to the boundary nearest to the seconds after `since`; None without one."""
-    last = _boundary(timed.ends, choice, since)
-    if last is None or last < first:
-        return None
-    start = timed.begin(first)
-    end = float(timed.ends[last]) if choice.cut is Cut.WORD else start + choice.seconds
-    return replace(source.whole(), text=timed.text(first, last + 1), start=start, end=end)
-
-
-def _boundary(ends: np.ndarray, choice: PromptChoice, start: float) -> int | None:
-    """Return the word whose end is nearest to the seconds after `start`; None if it is not near enough."""
-    last = int(np.abs(ends - start - choice.seconds).argmin())
-    if choice.cut is Cut.WORD and abs(float(ends[last]) - start - choice.seconds) > TOLERANCE:
-        return None
-    return last
 
 
 @dataclass
@@ -129,6 +32,7 @@ class ListBuilder:
     utterances: Sequence[CorpusUtterance]
     foreign: Sequence[CorpusUtterance]
     seed: int
+    prompts: str = PROMPTS  # the folder that foreign prompts lie in
     cutter: Cutter = field(default_factory=Cutter)
     taken: set[tuple[str, str]] = field(default_factory=set)
     uses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -154,9 +58,17 @@ class ListBuilder:
             case PromptRule.BELOW:
                 prompt = self._below(target)
             case PromptRule.FOREIGN:
-                prompt = self.foreign[sum(self.uses.values()) % len(self.foreign)].whole(PROMPTS)
-                self.uses[prompt.id] += 1
+                return self._cross(target)
         return TestItem(target.id, target.text, prompt, target.whole()) if prompt else None
+
+    def _cross(self, target: CorpusUtterance) -> TestItem | None:
+        """Return the text with the next prompt in another language."""
+        others = [item for item in self.foreign if item.language != target.language]
+        if not others:
+            return None
+        prompt = others[sum(self.uses.values()) % len(others)]
+        self.uses[prompt.id] += 1
+        return TestItem(target.id, target.text, prompt.whole(self.prompts), target.whole())
 
     def _part(self, target: CorpusUtterance) -> CorpusExcerpt | None:
         """Return a part of another utterance, of those least used so far."""
@@ -263,12 +175,15 @@ def build_list(protocol: Protocol, source: ListSource) -> TestList:
         utterances, notes = read_complete(folder, protocol, source.partial)
     foreign: list[CorpusUtterance] = []
     if protocol.prompt.rule is PromptRule.FOREIGN:
-        if source.prompts is None:
-            hint = f"give --prompts FOLDER, speech in {protocol.prompt.language}"
+        language = protocol.prompt.language
+        if source.prompts is None and language:
+            hint = f"give --prompts FOLDER, speech in {language}"
             raise UserError(f"{protocol.name} takes its prompts from another corpus", hint)
-        drawn = choose(read_corpus(source.prompts), 10**9, seed)
-        foreign = [replace(item, language=protocol.prompt.language) for item in drawn]
-    builder, targets = ListBuilder(protocol, utterances, foreign, seed), _targets(protocol, utterances, seed, limit)
+        drawn = choose(utterances if source.prompts is None else read_corpus(source.prompts), 10**9, seed)
+        foreign = [replace(item, language=language or item.language) for item in drawn]
+    prompts = CORPUS if source.prompts is None else PROMPTS
+    builder = ListBuilder(protocol, utterances, foreign, seed, prompts)
+    targets = _targets(protocol, utterances, seed, limit)
     items = list(_items(builder, targets, limit))
     if protocol.paper and limit is not None and limit < len(targets):
         notes = (*notes, part_note(limit, len(targets)))

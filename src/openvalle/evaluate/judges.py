@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -22,11 +23,11 @@ IN_WHEELS = {"pocketsphinx": "pocketsphinx", "resemblyzer": "resemblyzer", "camp
 class Judge:
     """A model that hears a clip, loaded.
 
-    `score`: what is heard, as JSON values; `AudioError` if it is nothing. `names`: which model it is and of which
-    revision, for the record, by what it does.
+    `score`: what is heard of a clip in a language, as JSON values; `AudioError` if it is nothing. `names`: which model
+    it is and of which revision, for the record, by what it does.
     """
 
-    score: Callable[[Audio], Any]
+    score: Callable[[Audio, str], Any]
     names: dict[str, str] = field(default_factory=dict)
 
 
@@ -46,10 +47,33 @@ class JudgeKind:
 
 
 def _load_words(judges: Judges, device: str) -> Judge:
+    from openvalle.speech_models.asr import transcribe_in
+
+    recognizer = _load_recognizer(judges.asr, device)
+    return Judge(
+        lambda audio, language: transcribe_in(recognizer, audio, language).text, _name_model("asr", recognizer)
+    )
+
+
+_RECOGNIZERS: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()  # those that a judge holds
+
+
+def _load_recognizer(name: str, device: str) -> Any:
+    """Return a recogniser: the one that another judge of this process holds, if there is one."""
     from openvalle.speech_models.asr import load_recognizer
 
-    recognizer = load_recognizer(judges.asr, device)
-    return Judge(lambda audio: recognizer.transcribe(audio).text, _name_model("asr", recognizer))
+    found = _RECOGNIZERS.get((name, device))
+    if found is None:
+        found = _RECOGNIZERS[name, device] = load_recognizer(name, device)
+    return found
+
+
+def _load_language(judges: Judges, device: str) -> Judge | None:
+    """Return the judge that tells which language it hears; None for recognisers that hear one alone."""
+    recognizer = _load_recognizer(judges.asr, device)
+    if not getattr(recognizer, "knows_languages", False):
+        return None
+    return Judge(lambda audio, _: recognizer.detect_language(audio), {"language": f"{recognizer.name}, the first 30 s"})
 
 
 def _read_words(value: Any) -> str:
@@ -62,7 +86,7 @@ def _load_voice(judges: Judges, device: str) -> Judge:
     from openvalle.speech_models.speaker import load_encoder
 
     encoder = load_encoder(judges.speaker, device)
-    return Judge(lambda audio: encoder.embed(audio).tolist(), _name_model("speaker", encoder))
+    return Judge(lambda audio, _: encoder.embed(audio).tolist(), _name_model("speaker", encoder))
 
 
 def _load_quality(judges: Judges, device: str) -> Judge | None:
@@ -73,7 +97,7 @@ def _load_quality(judges: Judges, device: str) -> Judge | None:
     from openvalle.speech_models.mos import DNSMOS
 
     network = DNSMOS(step=judges.step)
-    return Judge(lambda audio: asdict(network.score(audio)), {"quality": f"dnsmos {version('speechmos')}"})
+    return Judge(lambda audio, _: asdict(network.score(audio)), {"quality": f"dnsmos {version('speechmos')}"})
 
 
 def _read_quality(value: Any) -> Any:
@@ -88,12 +112,18 @@ def _load_utmos(judges: Judges, device: str) -> Judge | None:
     from openvalle.speech_models.fairseq import UTMOS
 
     network = UTMOS(judges.utmos)
-    return Judge(network.score, {"utmos": network.name})
+    return Judge(lambda audio, _: network.score(audio), {"utmos": network.name})
+
+
+def _to_probabilities(value: Any) -> dict[str, float]:
+    return {str(code): float(probability) for code, probability in value.items()}
 
 
 JUDGES: dict[str, JudgeKind] = {
     # what is said: the text that a recogniser writes down, empty if no word is heard
     "words": JudgeKind(_load_words, _read_words, "asr", silent=""),
+    # which language is heard: the probability of each by its code, None if the recogniser hears one language alone
+    "language": JudgeKind(_load_language, _to_probabilities, "asr"),
     # whose voice it is: the embedding (D,) float32 of a speaker model, of unit length
     "voice": JudgeKind(
         _load_voice, lambda value: np.array([float(one) for one in value], np.float32), "speaker", hears_prompts=True
@@ -104,13 +134,13 @@ JUDGES: dict[str, JudgeKind] = {
     "utmos": JudgeKind(_load_utmos, float, "utmos"),
     # how it is said
     "prosody": JudgeKind(
-        lambda judges, device: Judge(lambda audio: asdict(prosody(_there(audio)))),
+        lambda judges, device: Judge(lambda audio, _: asdict(prosody(_there(audio)))),
         lambda value: Prosody(**_to_floats(value)),
         hears_prompts=True,
     ),
     # where it is said
     "acoustics": JudgeKind(
-        lambda judges, device: Judge(lambda audio: asdict(acoustics(_there(audio)))),
+        lambda judges, device: Judge(lambda audio, _: asdict(acoustics(_there(audio)))),
         lambda value: Acoustics(**_to_floats(value)),
         hears_prompts=True,
     ),

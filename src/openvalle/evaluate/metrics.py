@@ -13,6 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
+from openvalle.evaluate.normalizers import find_normalizer
 from openvalle.evaluate.scorers import Judgement
 from openvalle.evaluate.systems.base import Output
 from openvalle.evaluate.test_list import TestItem
@@ -37,7 +38,7 @@ class MetricInput:
     item: TestItem
     judgement: Judgement  # `judgement["prosody"]`: by the names of `openvalle.evaluate.judges.JUDGES`
     references: References
-    normalizer: str  # of texts, see `openvalle.speech_models.wer`
+    normalizer: str  # of texts of its language, see `openvalle.evaluate.normalizers`
     output: Output | None = None  # the sound and what it took; None for a recording
     seeds: Sequence[Judgement] = field(default=())  # of the outputs of all seeds for the item
 
@@ -112,13 +113,20 @@ def explain(judgement: Judgement) -> tuple[str, ...]:
 
 
 def _word_errors(given: MetricInput) -> Value:
-    found = word_errors(given.item.judged_text, given.judgement["words"] or "", given.normalizer)
+    normalize = find_normalizer(given.normalizer)
+    found = word_errors(given.item.judged_text, given.judgement["words"] or "", normalize)
     return found.errors, found.words
 
 
 def _character_errors(given: MetricInput) -> Value:
-    found = character_errors(given.item.judged_text, given.judgement["words"] or "", given.normalizer)
+    normalize = find_normalizer(given.normalizer)
+    found = character_errors(given.item.judged_text, given.judgement["words"] or "", normalize)
     return found.errors, found.words
+
+
+def _language_heard(given: MetricInput) -> Value:
+    found = given.judgement["language"]
+    return None if found is None else found.get(given.item.language.partition("-")[0], 0.0)
 
 
 def _similarity(to: Callable[[References], Judgement | None]) -> Callable[[MetricInput], Value]:
@@ -224,6 +232,7 @@ _ROWS = (
         needs=Needs.NOTHING,
         ratio=("character_errors", "characters"),
     ),
+    Metric("language_heard", "language heard as the text's %", _language_heard, 1, percent=True),
     Metric("sim_o", "SIM-o", _similarity(lambda references: references.prompt), 1),
     Metric("sim_r", "SIM-r", _similarity(lambda references: references.coded_prompt), 1),
     Metric("sim_other", "similarity, other speaker", _similarity(lambda references: references.other), beside="sim_o"),

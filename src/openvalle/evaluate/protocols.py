@@ -129,7 +129,11 @@ class PromptChoice(Config):
     rule: PromptRule
     seconds: float = Field(0.0, ge=0, description="length of the prompt; 0 where the rule takes whole utterances")
     cut: Cut = Cut.WORD
-    language: str = Field(ENGLISH, description="language of the prompts; only the rule `foreign` takes another")
+    language: str = Field(
+        ENGLISH,
+        description="language of the prompts; only the rule `foreign` takes another; "
+        "empty: as their corpus says, another than the text's",
+    )
 
 
 class Decoding(Config):

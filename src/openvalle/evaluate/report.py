@@ -13,6 +13,7 @@ from typing import Any
 
 from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
+from openvalle.evaluate.by_language import measure_languages
 from openvalle.evaluate.metrics import METRICS, Group
 from openvalle.evaluate.protocols import Protocol, PublishedTable, Reference, protocols, published_for
 from openvalle.evaluate.results import (
@@ -121,6 +122,7 @@ class Report:
             "notes": list(self.notes),
             "warnings": self.warnings(),
             "systems": systems,
+            "languages": [one.as_dict() for one in measure_languages(self.results)],
             "preservation": [asdict(item) for item in measure_preservation(self.results)],
             "published": [table.model_dump(mode="json") for table in self.published()],
             "values": self.values,

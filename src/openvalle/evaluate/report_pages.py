@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from openvalle.evaluate.by_language import SHOWN, explain_languages, measure_languages
 from openvalle.evaluate.metrics import METRICS, Group
 from openvalle.evaluate.protocols import PublishedTable
 from openvalle.evaluate.report import ACOUSTICS, RESULTS, VALUES, Report, explain_difference
@@ -47,7 +48,7 @@ class Table:
 
 def tables(report: Report) -> list[Table]:
     """Return every table that the report has something to say in."""
-    found = [main_table(report), metric_table(report, Group.PROSODY), acoustics_table(report)]
+    found = [main_table(report), language_table(report), metric_table(report, Group.PROSODY), acoustics_table(report)]
     found += [metric_table(report, Group.COST), seeds_table(report)]
     found += [published_table(table, report) for table in report.published()]
     found.append(settings_table(report))
@@ -65,6 +66,18 @@ def main_table(report: Report) -> Table:
     judges = report.record.get("judges", {})
     caption = ", ".join(f"{what}: {name}" for what, name in judges.items())
     return Table(Group.QUALITY, ["", "rows", "failed", *(METRICS[name].title for name in columns)], rows, caption)
+
+
+def language_table(report: Report) -> Table | None:
+    """Return the figures of each language, if there is another than English."""
+    found = measure_languages(report.results)
+    names = [name for name in SHOWN if any(name in one.figures for one in found)]
+    rows = [
+        [one.title, str(one.rows), *(_cell(one.figures.get(name), name) for name in names), one.shown_bleu]
+        for one in found
+    ]
+    columns = ["", "rows", *(METRICS[name].title for name in names), "BLEU"]
+    return Table("By language", columns, rows, explain_languages(found)) if rows else None
 
 
 def metric_table(report: Report, group: Group) -> Table | None:

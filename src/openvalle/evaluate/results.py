@@ -25,6 +25,7 @@ from openvalle.evaluate.metrics import METRICS
 from openvalle.evaluate.test_list import KINDS, parse_condition
 from openvalle.pipes import read_text
 from openvalle.statistics import Estimate, draw_nested, estimate, quotients
+from openvalle.types import ENGLISH
 
 NO_NUMBER = " is not a number"  # ends the note of a metric that is NaN or infinite
 ORIGINAL, RECONSTRUCTED, SYNTHESISED = "original", "codec-reconstructed", "synthesised"
@@ -40,6 +41,7 @@ class Result:
     text: str  # that should be heard
     condition: str = "clean"
     speaker: str = ""
+    language: str = ENGLISH  # of the text
     status: str = "ok"  # or "failed": the system gave no sound; the words then count as missing
     error: str = ""  # why it failed
     audio: str = ""  # path of the sound, relative to the file of rows; may be empty

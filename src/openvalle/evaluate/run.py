@@ -18,6 +18,7 @@ from openvalle.audio import Audio, resample
 from openvalle.errors import UserError
 from openvalle.evaluate.judges import JUDGES
 from openvalle.evaluate.metrics import MetricInput, Needs, References, explain, measure
+from openvalle.evaluate.normalizers import choose_normalizer
 from openvalle.evaluate.outputs import OutputRequest, load_prompt, produce_all
 from openvalle.evaluate.protocols import Judges, Protocol, Reference, Scored, Selection
 from openvalle.evaluate.report import Report
@@ -45,6 +46,7 @@ PACKAGES = (
     "ctranslate2",
     "onnxruntime",
     "pocketsphinx",
+    "sacrebleu",
     "soxr",
 )
 
@@ -127,7 +129,7 @@ def _sounds(
         for one in candidates
     }
     if any(options.fresh or not request.is_done(one.digest) for one in candidates for request in flat[one.name]):
-        require_judges(judges, options.device)
+        require_judges(judges, options.device, tuple(dict.fromkeys(item.language for item in items)))
     begin = partial(tests.write, options.out / LIST)
     for one in candidates:
         how: dict[str, Any] = {"jobs": options.jobs, "fresh": options.fresh, "quiet": options.quiet}
@@ -170,18 +172,22 @@ def _judge(
 ) -> dict[Any, list[Judgement | None]]:
     """Return the judgements of every kind of sound; None where there is no sound."""
     of_prompts = tuple(name for name, judge in JUDGES.items() if judge.hears_prompts)
+
+    def ask(audio: Audio, item: TestItem) -> ScoreRequest:
+        return ScoreRequest(audio, language=item.language)
+
     wanted: dict[Any, list[ScoreRequest | None]] = {
         "prompt": [ScoreRequest(audio, wants=of_prompts) for audio in sounds.prompts],
         "other": [ScoreRequest(audio, wants=of_prompts) if audio else None for audio in sounds.others],
-        ORIGINAL: [ScoreRequest(audio) for audio in sounds.originals],
+        ORIGINAL: [ask(audio, item) for audio, item in zip(sounds.originals, items, strict=True)],
     }
     if sounds.coded_prompts is not None:
         wanted["coded prompt"] = [ScoreRequest(audio, wants=of_prompts) for audio in sounds.coded_prompts]
     if sounds.reconstructed is not None:
-        wanted[RECONSTRUCTED] = [ScoreRequest(audio) for audio in sounds.reconstructed]
+        wanted[RECONSTRUCTED] = [ask(audio, item) for audio, item in zip(sounds.reconstructed, items, strict=True)]
     for key, outputs in sounds.outputs.items():
         wanted[key] = [
-            ScoreRequest(item.judged_audio(found.audio, prompt)) if isinstance(found, Output) else None
+            ask(item.judged_audio(found.audio, prompt), item) if isinstance(found, Output) else None
             for item, found, prompt in zip(items, outputs, sounds.prompts, strict=True)
         ]
     clips = [clip for own in wanted.values() for clip in own if clip]
@@ -251,6 +257,7 @@ class _Measurement:
             item.judged_text,
             item.condition,
             item.prompt.speaker,
+            language=item.language,
             heard=given.judgement["words"] or "",
             metrics=metrics,
             notes=(*(explain(found) if found else ()), *bad),
@@ -273,7 +280,8 @@ class _Measurement:
         references = References(
             prompt, coded[place] if coded else None, self.judged["other"][place], self.judged[ORIGINAL][place]
         )
-        return MetricInput(self.items[place], judgement, references, self.protocol.judges.normalizer, output)
+        normalizer = choose_normalizer(self.protocol.judges.normalizer, self.items[place].language)
+        return MetricInput(self.items[place], judgement, references, normalizer, output)
 
     def _with_sounds(self, result: Result, item: TestItem, kept: str) -> Result:
         """Return the result with the paths of its sound and its prompt, where they were kept."""
@@ -293,7 +301,7 @@ def _record(
     by: dict[str, str] = {}
     for judgement in (one for own in judged.values() for one in own if one):
         by |= judgement.by
-    judges = protocol.judges
+    judges, languages = protocol.judges, dict.fromkeys(item.language for item in tests.items)
     return {
         "openvalle": __version__,
         "commit": commit(),
@@ -308,7 +316,12 @@ def _record(
         "prompt": protocol.prompt.model_dump(mode="json"),
         "scored": SCORED[protocol.scored],
         "similarity": SIMILAR[protocol.similarity],
-        "judges": {**by, "normalizer": judges.normalizer, "DNSMOS every, s": judges.step, "device": options.device},
+        "judges": {
+            **by,
+            "normalizer": ", ".join(dict.fromkeys(choose_normalizer(judges.normalizer, one) for one in languages)),
+            "DNSMOS every, s": judges.step,
+            "device": options.device,
+        },
         "seeds": list(options.seeds),
         "samples": options.samples,
         "select": describe_rule(options.select, by.get("speaker", "")),

@@ -21,25 +21,28 @@ from openvalle.audio import RATE, Audio
 from openvalle.config import Syntax, read_data
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.judges import JUDGES, Judge
+from openvalle.evaluate.normalizers import choose_normalizer, find_normalizer
 from openvalle.evaluate.protocols import Judges
 from openvalle.files import write_text
 from openvalle.parallel import progress, run_units
 from openvalle.speech_models.wer import word_errors
+from openvalle.types import ENGLISH
 
-FORMAT = "5"  # change it when a judge changes: older results on disk are then not used
+FORMAT = "6"  # change it when a judge changes: older results on disk are then not used
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """A clip to be judged, and by which judges (rows of `JUDGES`)."""
+    """A clip to be judged, by which judges (rows of `JUDGES`), and which language is spoken in it."""
 
     audio: Audio
     wants: tuple[str, ...] = field(default_factory=lambda: tuple(JUDGES))
+    language: str = ENGLISH
 
     def key(self, judges: Judges) -> str:
         """Return what names this clip's results on disk."""
         used = judges.model_dump(exclude={"normalizer"})  # words are kept as heard
-        parts = (FORMAT, json.dumps(used, sort_keys=True), " ".join(self.wants), str(self.audio.rate))
+        parts = (FORMAT, json.dumps(used, sort_keys=True), " ".join(self.wants), str(self.audio.rate), self.language)
         return hashlib.sha256("\0".join(parts).encode() + self.audio.samples.tobytes()).hexdigest()[:32]
 
 
@@ -86,23 +89,26 @@ class Scorers:
         results = {}
         for name in [name for name in self.loaded if name in clip.wants]:
             try:
-                results[name] = self.loaded[name].score(clip.audio)
+                results[name] = self.loaded[name].score(clip.audio, clip.language)
             except AudioError:  # nothing is heard: no words, no voice
                 results[name] = JUDGES[name].silent
         return {"results": results, "by": self.names}
 
 
 @cache
-def require_judges(judges: Judges, device: str = "cpu") -> None:
-    """Load every judge and let it judge a buzz, so that nothing is spoken that cannot be judged.
+def require_judges(judges: Judges, device: str = "cpu", languages: tuple[str, ...] = (ENGLISH,)) -> None:
+    """Load every judge and let it judge a buzz in each language, so that nothing is spoken that cannot be judged.
 
     `UserError` names those that cannot, and what to give. They are not kept: whoever speaks next has the memory.
     """
     times = np.arange(RATE) / RATE
     buzz = (0.1 * np.sign(np.sin(2 * np.pi * 120 * times)) * np.sin(2 * np.pi * 3 * times) ** 2).astype(np.float32)
     try:
-        Scorers(judges, device).score(ScoreRequest(Audio(buzz, RATE)))
-        word_errors("one", "one", judges.normalizer)
+        scorers = Scorers(judges, device)
+        for place, language in enumerate(languages):
+            wants = ("words",) if place else tuple(JUDGES)
+            scorers.score(ScoreRequest(Audio(buzz, RATE), wants, language))
+            word_errors("one", "one", find_normalizer(choose_normalizer(judges.normalizer, language)))
     except UserError as error:
         hint = (
             "choose others by --asr and --speaker; pocketsphinx and resemblyzer judge offline, but not as a paper's do"

@@ -132,6 +132,11 @@ class TestItem:
     number: int = 0  # place in the list
 
     @property
+    def language(self) -> str:
+        """The language of the text."""
+        return self.reference.language
+
+    @property
     def judged_text(self) -> str:
         """What should be heard in what is judged."""
         return f"{self.prompt.text} {self.text}" if self.scores_prompt else self.text

@@ -9,9 +9,10 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
 from pydantic import Field
@@ -19,11 +20,11 @@ from pydantic import Field
 from openvalle.audio import RATE, Audio
 from openvalle.config import Config
 from openvalle.data.shards import AudioShards, Row, read_rows
-from openvalle.errors import AudioError, ModelError
+from openvalle.errors import AudioError, ConfigError, ModelError
 from openvalle.prepare.executor import UNIT, Progress, StepResult, run_step, try_each
-from openvalle.speech_models.aligner import POOR_SCORE, Aligner, PhoneAlignment, PhoneSpan, mark_edges
+from openvalle.speech_models.aligner import POOR_SCORE, Aligner, Hear, PhoneAlignment, PhoneSpan, mark_edges
 from openvalle.text.language import phonemize
-from openvalle.text.nearest import hear, to_units
+from openvalle.text.nearest import find_segments, hear, to_units
 from openvalle.types import ENGLISH, SIL
 
 
@@ -71,7 +72,10 @@ class AlignSettings(Config):
     """Which aligned utterances are kept, and how long they may be."""
 
     backend: str = Field(default="builtin", description="maker of phonemes")
-    min_score: float = Field(default=POOR_SCORE, le=0, description="mean log-likelihood of a 10 ms frame")
+    aligner: str = Field(default="pocketsphinx", description="or ctc:FOLDER, as `openvalle train aligner` makes it")
+    min_score: float | None = Field(
+        default=None, le=0, description="mean log-likelihood of a frame; None: what wrong words have by this aligner"
+    )
     min_rate: float = Field(default=4.0, ge=0, description="phones a second of speech, pauses not counted")
     max_rate: float = Field(default=24.0, gt=0, description="phones a second of speech, pauses not counted")
     max_phone_seconds: float = Field(default=1.0, gt=0, description="a longer phone is a lost alignment")
@@ -88,6 +92,35 @@ def add_words(rows: list[Row], settings: AlignSettings) -> tuple[list[Row], list
     return [row | {"words": [[word.text, *to_units(word.phones)] for word in words]} for row, words in done], rejected
 
 
+class PhoneAligner(Protocol):
+    """Anything that finds phones in time. `symbols`: the segments of the inventory that it hears; none: ARPAbet.
+
+    `poor_score`: right words score more; `digest`: which weights it has.
+    """
+
+    symbols: tuple[str, ...]
+    poor_score: float
+    digest: str
+
+    def align_scored(
+        self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]], hear: Hear | None = None
+    ) -> PhoneAlignment:
+        """Return when each symbol is spoken; `hear`: the sounds that stand for one (see `Aligner`)."""
+        ...
+
+
+def load_aligner(name: str) -> PhoneAligner:
+    """Return the aligner called `name`: `pocketsphinx` or `ctc:FOLDER`; `ConfigError` for others."""
+    kind, _, folder = name.partition(":")
+    if name == "pocketsphinx":
+        return Aligner()
+    if kind == "ctc" and folder:
+        from openvalle.speech_models.ctc import CTCAligner
+
+        return cast(PhoneAligner, CTCAligner(folder))
+    raise ConfigError(f"there is no aligner {name!r}", "use pocketsphinx, or ctc:FOLDER of `openvalle train aligner`")
+
+
 @dataclass(frozen=True)
 class AlignWork:
     """Work of the align step on one unit. Utterances whose input did not change are not aligned again."""
@@ -95,7 +128,12 @@ class AlignWork:
     folder: Path
     audio: Path
     settings: AlignSettings
-    aligner: Aligner = field(default_factory=Aligner)
+    aligner: PhoneAligner
+
+    @classmethod
+    def load(cls, folder: Path, audio: Path, settings: AlignSettings) -> AlignWork:
+        """Return the work with its aligner loaded."""
+        return cls(folder, audio, settings, load_aligner(settings.aligner))
 
     def __call__(self, unit: int, rows: list[Row]) -> tuple[list[Row], list[Row]]:
         """Return the aligned rows (several for a cut utterance) and the rejected ones."""
@@ -103,7 +141,8 @@ class AlignWork:
         shards = AudioShards(self.audio, rows)
 
         def align(index: int, row: Row) -> list[Row]:
-            text = json.dumps([self.settings.model_dump(), row], sort_keys=True)
+            by = self.settings.model_dump() | {"aligner": self.aligner.digest}  # wherever its folder lies
+            text = json.dumps([by, row], sort_keys=True)
             key = hashlib.sha256(text.encode()).hexdigest()[:16]
             if key in before:
                 return before[key]
@@ -114,9 +153,11 @@ class AlignWork:
 
     def _align(self, row: Row, audio: Audio) -> Iterator[Row]:
         words = [(word[0], tuple(word[1:])) for word in row["words"]]
-        others = [] if row["language"] == ENGLISH else [hear]
-        alignment = self.aligner.align_scored(audio, words, *others)
-        check(alignment, self.settings)
+        ears: Hear | None = None if row["language"] == ENGLISH else hear
+        if self.aligner.symbols:
+            ears = partial(find_segments, known=self.aligner.symbols)
+        alignment = self.aligner.align_scored(audio, words, ears)
+        check(alignment, self.settings, self.aligner.poor_score)
         spans = mark_edges(alignment.spans, audio)
         pieces = cut(spans, self.settings.min_seconds, self.settings.max_seconds)
         for number, piece in enumerate(pieces):
@@ -136,9 +177,12 @@ class AlignWork:
         return found
 
 
-def check(alignment: PhoneAlignment, settings: AlignSettings) -> None:
-    """Raise `AudioError` with the reason if the words are probably not what is said in the clip."""
-    if alignment.score < settings.min_score:
+def check(alignment: PhoneAlignment, settings: AlignSettings, poor: float = POOR_SCORE) -> None:
+    """Raise `AudioError` with the reason if the words are probably not what is said in the clip.
+
+    `poor`: the least score where the settings name none.
+    """
+    if alignment.score < (poor if settings.min_score is None else settings.min_score):
         raise AudioError(f"the text does not fit the sound: score {alignment.score:.1f}")
     spoken = [span for span in alignment.spans if span.symbol != SIL]
     longest = max(spoken, key=lambda span: span.seconds)
@@ -194,8 +238,9 @@ def run_align(
 ) -> StepResult:
     """Align every cleaned row; `audio` is the folder of their shards. Return the rows with their spans."""
     spoken, speechless = add_words(rows, settings)
-    build = partial(AlignWork, folder, audio, settings)
-    result = run_step(folder, spoken, build, settings.model_dump(), jobs, unit, progress)
+    by = settings.model_dump() | {"aligner": load_aligner(settings.aligner).digest}
+    build = partial(AlignWork.load, folder, audio, settings)
+    result = run_step(folder, spoken, build, by, jobs, unit, progress)
     if result.kept:
         log.info("align: %s", _summary(result.kept))
     return StepResult(result.kept, speechless + result.rejected)

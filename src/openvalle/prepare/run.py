@@ -14,7 +14,7 @@ from openvalle.config import write_json_lines
 from openvalle.data.shards import Row
 from openvalle.errors import ConfigError, UserError
 from openvalle.files import lock_folder
-from openvalle.prepare.align import AlignSettings, run_align
+from openvalle.prepare.align import AlignSettings, load_aligner, run_align
 from openvalle.prepare.executor import UNIT, Progress, StepResult
 from openvalle.prepare.perf import Measured, write_perf
 from openvalle.prepare.segment import SegmentSettings, run_segment
@@ -100,11 +100,14 @@ def prepare(
     options = options or PrepareOptions()
     if last not in options.steps:
         raise ConfigError(f"there is no step {last} here", f"the steps are {', '.join(options.steps)}")
+    steps = options.steps[: options.steps.index(last) + 1]
+    if Step.ALIGN in steps:
+        load_aligner(options.align.aligner)  # one that is none is told before hours of work
     kept: dict[str, int] = {}
     rows: list[Row] = []
     rejected: list[Row] = []
     with lock_folder(out):
-        for step in options.steps[: options.steps.index(last) + 1]:
+        for step in steps:
             if step is Step.SCAN:
                 started, cpu = time.monotonic(), time.process_time()
                 result = scan(source, out / step, needs_text=options.transcribe is None)

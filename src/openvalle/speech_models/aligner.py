@@ -105,7 +105,14 @@ Hear = Callable[[str], tuple[str, ...]]
 
 
 class Aligner:
-    """A decoder kept for many utterances. Calls are serialised by a lock; give each process its own."""
+    """A decoder kept for many utterances. Calls are serialised by a lock; give each process its own.
+
+    `symbols`: the segments of the inventory that it hears: none, it hears ARPAbet.
+    """
+
+    symbols: tuple[str, ...] = ()
+    poor_score = POOR_SCORE
+    digest = ""
 
     def __init__(self, beam: float | None = None) -> None:
         """`beam`: what may be given up of the likelihood on the way; pocketsphinx's own by default."""
@@ -155,7 +162,7 @@ class Aligner:
             self._wider = self._wider or Aligner(WIDE_BEAM)
         found = self._wider.align_scored(audio, words, hear)
         if found.score < POOR_SCORE:
-            raise _mismatch()
+            raise mismatch()
         return found
 
     def _decode(self, pcm: bytes, pronunciations: list[tuple[str, ...]]) -> list[_Entry]:
@@ -168,14 +175,14 @@ class Aligner:
             self._listen(pcm)
             alignment = self._decoder.get_alignment()
         except RuntimeError:
-            raise _mismatch() from None
+            raise mismatch() from None
         known = set(names)
         entries = [
             _Entry(word.name in known, word.score, word.duration, [(p.start, p.start + p.duration) for p in word])
             for word in alignment
         ]
         if sum(entry.is_word for entry in entries) != len(names):
-            raise _mismatch()
+            raise mismatch()
         return entries
 
     def _listen(self, pcm: bytes) -> None:
@@ -230,7 +237,8 @@ def _spell(symbols: tuple[str, ...], hear: Hear | None) -> tuple[str, ...]:
     return symbols if hear is None else tuple(phone for symbol in symbols for phone in hear(symbol))
 
 
-def _mismatch() -> AudioError:
+def mismatch() -> AudioError:
+    """Return the error of words that are not what is said."""
     return AudioError("the words do not match the audio", "check the transcript of the recording")
 
 
@@ -258,7 +266,7 @@ def _build_alignment(
         symbols = words[word][1] if entry.is_word else (SIL,) * len(entry.phones)
         sizes = [1 if hear is None or not entry.is_word else len(hear(symbol)) for symbol in symbols]
         if sum(sizes) != len(entry.phones):
-            raise _mismatch()
+            raise mismatch()
         if entry.is_word:
             scores[word] = entry.score * SCORE_NATS / max(1, entry.frames)
         own = iter(entry.phones)
@@ -266,10 +274,10 @@ def _build_alignment(
             sounds = [next(own) for _ in range(size)]
             spans.append(PhoneSpan(symbol, _seconds(sounds[0][0]), _seconds(sounds[-1][1]), word))
     total = sum(entry.score for entry in entries) / max(1, sum(entry.frames for entry in entries))
-    return PhoneAlignment(tuple(_tile(spans, seconds)), total * SCORE_NATS, tuple(scores))
+    return PhoneAlignment(tuple(tile(spans, seconds)), total * SCORE_NATS, tuple(scores))
 
 
-def _tile(spans: list[PhoneSpan], seconds: float) -> list[PhoneSpan]:
+def tile(spans: list[PhoneSpan], seconds: float) -> list[PhoneSpan]:
     """Join equal neighbours and silences that are too short, and stretch the ends to [0, seconds]."""
     spans[0] = replace(spans[0], start=0.0)
     spans[-1] = replace(spans[-1], end=seconds)

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 FRAME_SECONDS = 0.01  # pocketsphinx counts in these
 HUBERT = "facebook/hubert-large-ls960-ft"  # CTC without a language model: the measure of VALL-E
+LEAST_CHANCE = 1e-4  # a language that is less likely is not told
 BEAM, TOKENS_PER_SECOND = 5, 8  # of Whisper; quick speech has 5 tokens a second
 BEST = ("small.en", "base", "tiny.en")  # of the Whispers that transcribe prompts, if they are on this machine
 CHOICE = "OPENVALLE_ASR"  # environment variable: the recogniser of prompts, by name
@@ -109,7 +110,7 @@ class WhisperRecognizer:
         whisper = import_extra("faster_whisper", "faster-whisper", "asr")
         self.name = f"whisper {model}"
         on_gpu = device.startswith("cuda")
-        self.decoding = f"{'float16' if on_gpu else 'int8'}, beam {BEAM}, temperature 0, English"
+        self.decoding = f"{'float16' if on_gpu else 'int8'}, beam {BEAM}, temperature 0"
         place, wheels = _whisper_at(model)
         where: dict[str, Any] = {"device": "cuda", "compute_type": "float16"} if on_gpu else {"compute_type": "int8"}
         where |= {} if on_gpu else {"device": "cpu"}
@@ -117,6 +118,16 @@ class WhisperRecognizer:
             self._model: Any = whisper.WhisperModel(place, local_files_only=local_only, **where)
         except Exception as error:  # noqa: BLE001 - CTranslate2 and the hub raise errors of many kinds
             raise wheels or _unloadable(model, error) from None
+
+    @property
+    def knows_languages(self) -> bool:
+        """Whether it can tell which language it hears."""
+        return bool(self._model.model.is_multilingual)
+
+    def detect_language(self, audio: Audio) -> dict[str, float]:
+        """Return how likely each language is what is spoken in the first 30 s, by its code; others are left out."""
+        _, _, found = self._model.detect_language(audio=to_model_samples(audio))
+        return {code: round(float(chance), 5) for code, chance in found if chance >= LEAST_CHANCE}
 
     def transcribe(self, audio: Audio, language: str = ENGLISH) -> Transcript:
         """Return the words of `audio`, without their times; `UserError` for a language that the weights do not hear."""

@@ -43,16 +43,19 @@ class WordErrors:
         return self.errors / self.words if self.words else float("nan")
 
 
-def word_errors(reference: str, hypothesis: str, normalizer: str = NORMALIZER) -> WordErrors:
-    """Return the word errors of `hypothesis` against `reference`, both normalised by `normalizer`."""
-    normalize = find_normalizer(normalizer)
+Normalize = Callable[[str], str]
+
+
+def word_errors(reference: str, hypothesis: str, normalizer: str | Normalize = NORMALIZER) -> WordErrors:
+    """Return the word errors of `hypothesis` against `reference`, both normalised by `normalizer`, a name or rules."""
+    normalize = find_normalizer(normalizer) if isinstance(normalizer, str) else normalizer
     expected, heard = normalize(reference), normalize(hypothesis)
     return _count("process_words", expected, heard, len(expected.split()), len(heard.split()))
 
 
-def character_errors(reference: str, hypothesis: str, normalizer: str = NORMALIZER) -> WordErrors:
+def character_errors(reference: str, hypothesis: str, normalizer: str | Normalize = NORMALIZER) -> WordErrors:
     """Return the character errors, without the spaces: the measure for languages that write none."""
-    normalize = find_normalizer(normalizer)
+    normalize = find_normalizer(normalizer) if isinstance(normalizer, str) else normalizer
     expected, heard = (normalize(text).replace(" ", "") for text in (reference, hypothesis))
     return _count("process_characters", expected, heard, len(expected), len(heard))
 
@@ -85,10 +88,10 @@ def plain_words(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
-NORMALIZERS: dict[str, Callable[[str], str]] = {NORMALIZER: normalize_words, "plain-1": plain_words}
+NORMALIZERS: dict[str, Normalize] = {NORMALIZER: normalize_words, "plain-1": plain_words}
 
 
-def find_normalizer(name: str) -> Callable[[str], str]:
+def find_normalizer(name: str) -> Normalize:
     """Return the normaliser called `name`; `UserError` lists those there are."""
     if name not in NORMALIZERS:
         raise UserError(f"there is no text normaliser {name!r}", f"there are: {', '.join(NORMALIZERS)}")

@@ -97,6 +97,11 @@ class _Token:
     is_unknown: bool
 
 
+def to_kana(text: str) -> str:
+    """Return what is said of a text in kana, however it is written; signs are left out."""
+    return "".join(token.kana for token in _look_up(read_out(text)) if not token.is_sign) if text.strip() else ""
+
+
 def phonemize(text: str, backend: str, lexicon: UserLexicon, given: Sequence[Word]) -> list[Word]:
     """Return the words of a text with their phones; none if nothing in it can be spoken (see `FrontEnd`)."""
     waiting = iter(given)

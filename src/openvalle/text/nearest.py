@@ -5,8 +5,9 @@ A *unit* is a segment with the marks before it, as one symbol with blanks (`tone
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from openvalle.errors import TextError
 from openvalle.text.phones import FROM_ARPABET, MARKS, SEGMENTS, Phones
 from openvalle.types import PHONES, SIL
 
@@ -46,6 +47,20 @@ def hear(unit: str) -> Phones:
     if unit in PHONES or unit == SIL or unit in FROM_ARPABET:
         return (unit,)
     return NEAREST[unit.rpartition(" ")[2]]
+
+
+def find_segments(unit: str, known: Collection[str] = ()) -> Phones:
+    """Return the segment of a unit or of an English phone; of those that are not `known` its nearest English sounds'.
+
+    `TextError` for one whose nearest sounds are not known either.
+    """
+    segment = FROM_ARPABET[unit][-1] if unit in FROM_ARPABET else unit.rpartition(" ")[2]
+    if not known or segment in known:
+        return (segment,)
+    near = tuple(FROM_ARPABET[sound][-1] for sound in NEAREST[segment])
+    if not set(near) <= set(known):
+        raise TextError(f"nothing near the sound {segment!r} is known", "train with its language")
+    return near
 
 
 def split_units(units: Sequence[str], durations: Sequence[int]) -> tuple[Phones, tuple[int, ...]]:

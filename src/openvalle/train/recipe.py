@@ -85,12 +85,12 @@ def _section(values: dict[str, Any], part: str, path: Path) -> dict[str, Any]:
 
 
 def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Path("runs")) -> Path:
-    """Train `part` (codec, ar, nar, predict, pack or g2p) by the recipe into `out`; return what was made.
+    """Train `part` (codec, ar, nar, predict, pack, g2p or aligner) by the recipe into `out`; return what was made.
 
     `UserError` if another process is at `out`. Of the processes that train together the first one holds the folder;
     `pack` replaces its folder whole, and needs no lock.
     """
-    if part in ("codec", "ar", "nar", "g2p"):
+    if part in ("codec", "ar", "nar", "g2p", "aligner"):
         from openvalle.train.distributed import warn_if_alone
 
         import_extra("torch.utils.tensorboard", "tensorboard", "train")
@@ -110,6 +110,10 @@ def _run(part: str, recipe: Path, overrides: tuple[str, ...], out: Path) -> Path
         from openvalle.train.g2p import SpellingRecipe, train_g2p
 
         return train_g2p(SpellingRecipe.load(recipe, overrides), out)
+    if part == "aligner":
+        from openvalle.train.aligner import AlignerRecipe, train_aligner
+
+        return train_aligner(AlignerRecipe.load(recipe, overrides), out)
     if part in ("ar", "nar"):
         from openvalle.model.checkpoint import Part
         from openvalle.train.lm import LanguageModelRecipe, train_language_model
@@ -124,4 +128,4 @@ def _run(part: str, recipe: Path, overrides: tuple[str, ...], out: Path) -> Path
         from openvalle.train.pack import PackRecipe, pack
 
         return pack(PackRecipe.parse(read_job(part, recipe, overrides), str(recipe)), out)
-    raise ConfigError(f"cannot train {part!r}", "train codec, ar, nar, predict, pack or g2p")
+    raise ConfigError(f"cannot train {part!r}", "train codec, ar, nar, predict, pack, g2p or aligner")

@@ -25,6 +25,7 @@ from openvalle.evaluate.test_list import TestItem
 from openvalle.files import sha256
 from openvalle.hub import BUILTIN, Kind, find
 from openvalle.synth.speech import Speech, join_speech
+from openvalle.types import ENGLISH
 
 if TYPE_CHECKING:
     from openvalle.codec.base import Codec
@@ -96,16 +97,16 @@ class ModelSystem:
             with quiet_log("openvalle.synth"):  # that prompts of 2.9 s are short is no news
                 self.voices = key, self.synthesizer.voice(prompt, item.prompt.text, **about)
         if not self.is_warm:
-            self._speech("one two three", seed)
+            self._speech("one two three" if item.language == ENGLISH else item.text, seed, item.language)
             self.is_warm = True
         started, processor = time.perf_counter(), time.process_time()
-        speech = self._speech(item.text.lower(), seed)
+        speech = self._speech(item.text.lower(), seed, item.language)
         took, processor = time.perf_counter() - started, time.process_time() - processor
         ended = speech.quality.stopped_by == "end"
         return Output(speech.audio, took, processor, ended, speech.quality.flags, peak_memory())
 
-    def _speech(self, text: str, seed: int) -> Speech:
-        how: dict[str, Any] = {"seed": seed, "options": self.options}
+    def _speech(self, text: str, seed: int, language: str) -> Speech:
+        how: dict[str, Any] = {"seed": seed, "options": self.options, "language": language}
         how |= {"mode": self.decoding.mode, "as_one": self.decoding.as_one}
         if not self.decoding.windows:
             return self.synthesizer.say(text, voice=self.voices[1], **how)

@@ -1,0 +1,217 @@
+"""A small network of ours that hears phones (CTC), and the forced alignment by it: of any language that it was trained
+with, since its classes are sounds of the one inventory.
+
+Log mel energies -> convolutions -> the log-probability of each sound and of the blank, every 20 ms. CTC alone learns
+short spikes, anywhere near a sound. Two things tie a sound to its frames here: the network sees less than a tenth of a
+second on each side, so that it cannot know of a sound before it begins; and probabilities are divided by a power of how
+often each class is heard at all, in training and here ("Less peaky and more accurate CTC forced alignment by label
+priors", Huang et al. 2024, arXiv:2406.02560).
+`openvalle.train.aligner` trains it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from openvalle.audio import MODEL_RATE, Audio, power_mel, to_model_samples
+from openvalle.config import Config
+from openvalle.errors import ConfigError, ModelError, TextError
+from openvalle.speech_models.aligner import Hear, PhoneAlignment, PhoneSpan, mismatch, tile
+from openvalle.speech_models.lattice import find_path
+from openvalle.types import SIL
+
+BLANK = 0  # the class that is no sound; the sounds follow in the order of the config's symbols
+HOP, SPECTRUM = 160, 400  # samples at 16 kHz: a spectrum of 25 ms every 10 ms
+FLOOR = 1e-6  # of a power, far below what a microphone hears
+SPREAD = 2.5  # deviation of log mel energies of speech
+POOR = -2.5  # mean of a frame; right words score -0.2 to -1.2, wrong ones -3 or less
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+class CTCConfig(Config):
+    """What the network is, and what it hears."""
+
+    symbols: tuple[str, ...] = Field(description="segments of the inventory, in the order of their classes")
+    bands: int = Field(80, gt=0, description="mel bands")
+    width: int = Field(144, gt=0, description="D, the width of every block")
+    depth: int = Field(8, gt=0, description="blocks")
+    reach: int = Field(3, ge=0, description="blocks that see a frame on each side; all others see their own alone")
+    stride: int = Field(2, gt=0, description="spectra a frame")
+    prior: float = Field(0.3, ge=0, le=1, description="power of a class's frequency that its probability is divided by")
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds a frame."""
+        return self.stride * HOP / MODEL_RATE
+
+
+def log_mel(samples: np.ndarray, bands: int) -> np.ndarray:
+    """Return what the network hears of (samples,) at 16 kHz: (spectra, bands) float32, each band without its mean."""
+    mel = np.log(power_mel(samples, MODEL_RATE, SPECTRUM, HOP, bands) + np.float32(FLOOR))
+    return (mel - mel.mean(axis=0)) / np.float32(SPREAD)
+
+
+class CTCBlock(nn.Module):
+    """A depthwise convolution over `reach` frames on each side, then two linear layers, added to what came in."""
+
+    def __init__(self, width: int, reach: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv1d(width, width, 2 * reach + 1, padding=reach, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, states: Tensor, there: Tensor) -> Tensor:
+        """Map (B, T, D) to (B, T, D); `there` (B, T, 1): 1 where a row has frames."""
+        mixed = self.mix((states * there).transpose(1, 2)).transpose(1, 2)
+        return states + self.down(functional.gelu(self.up(self.norm(mixed))))
+
+
+class CTCNetwork(nn.Module):
+    """Log mel energies -> the log-probability of each class."""
+
+    prior: Tensor
+
+    def __init__(self, config: CTCConfig) -> None:
+        super().__init__()
+        self.config = config
+        classes = len(config.symbols) + 1
+        self.enter = nn.Conv1d(config.bands, config.width, 5, stride=config.stride, padding=2)
+        self.blocks = nn.ModuleList(CTCBlock(config.width, int(index < config.reach)) for index in range(config.depth))
+        self.norm, self.head = nn.LayerNorm(config.width), nn.Linear(config.width, classes)
+        self.register_buffer("prior", torch.full((classes,), 1.0 / classes))  # share of frames of each class
+
+    def count_frames(self, spectra: Tensor) -> Tensor:
+        """Return the frames of clips of so many spectra."""
+        return (spectra - 1) // self.config.stride + 1
+
+    def forward(self, features: Tensor, spectra: Tensor) -> Tensor:
+        """Return log-probabilities (B, T, classes) of (B, F, bands), of which each row has `spectra` (B,)."""
+        states = self.enter(features.transpose(1, 2)).transpose(1, 2)
+        places = torch.arange(states.shape[1], device=states.device)
+        there = (places < self.count_frames(spectra)[:, None])[..., None].to(states.dtype)  # (B, T, 1)
+        for block in self.blocks:
+            states = block(states, there)
+        return functional.log_softmax(self.head(self.norm(states)).float(), -1)
+
+    def weigh(self, log_probabilities: Tensor) -> Tensor:
+        """Return the scores that paths are weighed by: log-probabilities less the classes' priors."""
+        return log_probabilities - self.config.prior * self.prior.clamp_min(1e-6).log()
+
+
+class CTCAligner:
+    """Forced alignment by a trained network. Calls may come from many threads."""
+
+    poor_score = POOR
+
+    def __init__(self, folder: str | Path) -> None:
+        """`folder`: as `openvalle train aligner` writes it; `ModelError` if it holds no such network."""
+        self.folder = Path(folder)
+        self._network, self.digest = load_network(self.folder)
+        self.config = self._network.config
+        self._classes = {symbol: place for place, symbol in enumerate(self.config.symbols, 1)}
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The segments of the inventory that it hears."""
+        return self.config.symbols
+
+    def scores(self, audio: Audio) -> np.ndarray:
+        """Return the score of each class at each frame, (T, classes) float64; `AudioError` if the sound is silent."""
+        features = torch.from_numpy(log_mel(to_model_samples(audio), self.config.bands))[None]
+        with torch.inference_mode():
+            found = self._network.weigh(self._network(features, torch.tensor([features.shape[1]])))[0]
+        return found.double().numpy()
+
+    def align_scored(
+        self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]], hear: Hear | None = None
+    ) -> PhoneAlignment:
+        """Return when each symbol of `words` (text, symbols) is spoken, and how surely.
+
+        `hear`: the segments that stand for a symbol, one at least; without it each is one. The spans tile [0,
+        audio.seconds], as those of `Aligner.align_scored`, and so do the errors. A score is that of a frame's class
+        less the best one's, in nats.
+        """
+        sounds = [
+            (word, place, self._find_class(segment))
+            for word, (_, symbols) in enumerate(words)
+            for place, symbol in enumerate(symbols)
+            for segment in (hear(symbol) if hear else (symbol,))
+        ]
+        if not sounds:
+            raise TextError("there are no words to align", "give the words that are spoken in the recording")
+        scores = self.scores(audio)
+        owners, labels = _lay_out(sounds)
+        path = find_path(scores, labels, labels == BLANK) if len(sounds) <= len(scores) else None
+        if path is None:
+            raise mismatch()
+        short = scores[np.arange(len(path)), labels[path]] - scores.max(axis=1)  # (T,) at most 0
+        spoken = labels[path] != BLANK
+        own = np.array([owner[0] for owner in owners])[path]  # (T,) the word of each frame, -1 for none
+        by_word = [float(short[own == word].mean()) if np.any(own == word) else 0.0 for word in range(len(words))]
+        spans = self._to_spans(path, owners, words, audio.seconds)
+        return PhoneAlignment(tuple(tile(spans, audio.seconds)), float(short[spoken].mean()), tuple(by_word))
+
+    def _find_class(self, segment: str) -> int:
+        if segment not in self._classes:
+            raise TextError(f"the aligner {self.folder} does not hear {segment!r}", "train it with the language")
+        return self._classes[segment]
+
+    def _to_spans(
+        self,
+        path: np.ndarray,
+        owners: Sequence[tuple[int, int]],
+        words: Sequence[tuple[str, tuple[str, ...]]],
+        seconds: float,
+    ) -> list[PhoneSpan]:
+        """Return a span for each symbol and each blank on the path; a symbol of several sounds is one."""
+        changes = np.flatnonzero(np.diff(path)) + 1
+        firsts = np.concatenate([[0], changes])
+        borders = np.concatenate([[0.0], (changes - 0.5) * self.config.frame_seconds, [seconds]])
+        spans: list[PhoneSpan] = []
+        before = None
+        for index, first in enumerate(firsts):
+            word, place = owner = owners[path[first]]
+            start, end = min(borders[index], seconds), min(borders[index + 1], seconds)
+            if owner == before and word >= 0:
+                spans[-1] = PhoneSpan(spans[-1].symbol, spans[-1].start, end, word)
+            else:
+                spans.append(PhoneSpan(words[word][1][place] if word >= 0 else SIL, start, end, word))
+            before = owner
+        return spans
+
+
+def _lay_out(sounds: Sequence[tuple[int, int, int]]) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """Return the states of the lattice as (word, symbol), (-1, -1) of blanks, and their classes.
+
+    A blank may come first, last and between words: inside a word nobody pauses.
+    """
+    owners, labels = [(-1, -1)], [BLANK]
+    for index, (word, place, label) in enumerate(sounds):
+        if index and sounds[index - 1][0] != word:
+            owners.append((-1, -1))
+            labels.append(BLANK)
+        owners.append((word, place))
+        labels.append(label)
+    return [*owners, (-1, -1)], np.array([*labels, BLANK])
+
+
+def load_network(folder: Path) -> tuple[CTCNetwork, str]:
+    """Return a trained network and the digest of its files; `ModelError` if there is none."""
+    hint = "give the folder `aligner` of a run of `openvalle train aligner`"
+    try:
+        network = CTCNetwork(CTCConfig.load(folder / CONFIG))
+        network.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+        files = [(folder / name).read_bytes() for name in (CONFIG, WEIGHTS)]
+    except (OSError, ConfigError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{folder} holds no aligner ({str(error).splitlines()[0][:100]})", hint) from None
+    return network.eval().requires_grad_(False), hashlib.sha256(b"".join(files)).hexdigest()[:16]
