@@ -98,9 +98,9 @@ class Whisper(asr.WhisperRecognizer):
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory, spoken: Audio) -> Path:
-    """Two speakers of English and two of Chinese, by what the manifest says."""
+    """A speaker of English and one of Chinese, by what the manifest says."""
     folder, rows = tmp_path_factory.mktemp("speech"), []
-    for name, language in (("anna", "en"), ("ben", "en"), ("chen", "zh"), ("deng", "zh")):
+    for name, language in (("anna", "en"), ("chen", "zh")):
         write(folder / f"{name}.wav", spoken)
         text = LIKE_THE_BUZZ if language == "zh" else "saw see saw see"
         rows.append({"id": name, "audio": f"{name}.wav", "text": text, "speaker": name, "language": language})
@@ -132,22 +132,23 @@ def bilingual(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_prompts_are_in_another_language_than_the_text(speech):
-    items = build_list(protocol("cross-lingual"), ListSource(speech, limit=4)).items
-    assert len(items) == 4
+    items = build_list(protocol("cross-lingual"), ListSource(speech, limit=2)).items
+    assert len(items) == 2
     assert all(item.prompt.language != item.language for item in items)
     assert {item.language for item in items} == {"en", "zh"}
 
 
 @needs_judges
+@pytest.mark.long
 def test_accents_of_a_model_are_compared_by_language(speech, bilingual, tmp_path, monkeypatch):
     need("wetext", "pypinyin", "jieba")
     monkeypatch.setattr(asr, "load_recognizer", lambda name, device="cpu": Whisper())
     command = ["compare", "--system", f"ours=model:{bilingual}", "--accent", "native", "--accent", "foreign"]
-    command += ["--protocol", "cross-lingual", "--data", str(speech), "--limit", "4", "--speaker", "resemblyzer"]
+    command += ["--protocol", "cross-lingual", "--data", str(speech), "--limit", "2", "--speaker", "resemblyzer"]
     done = CliRunner().invoke(app, [*command, "--codec", "none", "--quiet", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert "| ours native, zh |" in done.output and "| ours foreign, en |" in done.output
-    assert "| | ours native | ours foreign | difference | p | items |" in done.output
+    assert "|  | ours native | ours foreign | difference | p | items |" in done.output
     shown = json.loads((tmp_path / "out" / "report.json").read_text())
     assert shown["systems"]["ours native"]["failed"] == 0
     assert shown["record"]["systems"]["ours foreign"]["options"]["accent"] == "foreign"
