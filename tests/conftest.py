@@ -17,6 +17,7 @@ from openvalle.media import write
 
 torch.set_num_threads(1)
 
+MANY = ("en", "eo", "ja", "zh")  # languages of the models of several
 KEPT = ("OPENVALLE_SPEECH",)  # of the caller's environment; its other settings would change what is tested
 VOWELS = {"AA": (730, 1090, 2440), "IY": (270, 2290, 3010)}  # formants in hertz (Peterson and Barney, 1952)
 SAW_SEE = [("SIL", 0.3), ("S", 0.2), ("AA", 0.3), ("SIL", 0.2), ("S", 0.2), ("IY", 0.4), ("SIL", 0.3)]
@@ -129,3 +130,69 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OPENVALLE_HOME", str(home))
     return home
+
+
+@pytest.fixture
+def esperanto(own_home: Path) -> None:
+    """A language of the user's folder: it needs nothing that is not there."""
+    folder = own_home / "languages" / "eo"
+    folder.mkdir(parents=True)
+    letters = "a b d e f i j k l m n o p r s t u v z".split()  # noqa: SIM905
+    (folder / "letters.tsv").write_text("".join(f"{each}\t{each}\n" for each in letters))
+
+
+@pytest.fixture(scope="session")
+def speakers_of_many(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two models of four languages with ids for them, of random weights: with and without alignment (VALL-E X)."""
+    from openvalle.model.ar import AR
+    from openvalle.model.checkpoint import Bundle, BundleConfig, save_bundle
+    from openvalle.model.config import ARConfig, NARConfig, TransformerConfig
+    from openvalle.model.nar import NAR
+    from openvalle.text.symbols import inventory
+
+    torch.manual_seed(1)
+    table, stack = inventory(), TransformerConfig(width=32, heads=2, depth=1, feedforward=64)
+    folders = {}
+    for name, alignment, merge in (("aligned", "phoneme", 2), ("paper", "none", 1)):
+        shared = {"transformer": stack, "symbols": len(table), "alignment": alignment, "merge": merge}
+        about = {"name": name, "licence": "Apache-2.0", "codec": tiny_codec.spec, "symbols_digest": table.digest}
+        ar = ARConfig(**shared, languages=len(MANY), language_dropout=0.1, marks=table.marks)
+        nar = NARConfig(**shared, **({} if merge == 2 else {"text": "target", "prompt": "sentence"}))
+        config = BundleConfig(**about, ar=ar, nar=nar, languages=MANY)
+        folders[name] = tmp_path_factory.mktemp("many") / name
+        quick = {"symbol_frames": 8, "pause_frames": 8} if merge == 2 else {}
+        save_bundle(Bundle(config, AR(ar), NAR(nar), table.vocabulary, quick), folders[name])
+        tiny_codec.save(folders[name] / "codec")
+    return folders
+
+
+@pytest.fixture(scope="session")
+def many(speakers_of_many: dict[str, Path]):
+    """The aligned one of them, loaded."""
+    from openvalle.synth.synthesizer import Synthesizer
+
+    return Synthesizer.load(speakers_of_many["aligned"])
+
+
+KNOWN = (  # sentences of the test's translators, with what they say for them
+    ("saw, see.", "今天天气很好。"),
+    ("saw, see, saw, see", "你好。"),
+    ("撒西，撒西。", "One two."),
+    ("さあ、すい。", "amiko"),
+)
+
+
+@pytest.fixture(scope="session")
+def translators(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of translators that know `KNOWN`, called by their languages."""
+    import shutil
+
+    for package in ("ctranslate2", "sentencepiece"):
+        pytest.importorskip(package)
+    from translator_samples import make_translator
+
+    folder = tmp_path_factory.mktemp("translators")
+    made = make_translator(folder / "en-zh", KNOWN)
+    for pair in ("zh-en", "ja-eo", "en-eo"):
+        shutil.copytree(made, folder / pair)
+    return folder

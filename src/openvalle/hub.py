@@ -37,6 +37,7 @@ class Kind(Enum):
 
     VOICE = "voice"  # a file <name>.safetensors in voices/
     MODEL = "model"  # a folder <name> in models/; `builtin` is the package's own
+    TRANSLATOR = "translator"  # a folder <name> in translators/, such as en-zh
 
 
 def home() -> Path:
@@ -76,7 +77,7 @@ def assets() -> Path:
 
 
 def user_folder(kind: Kind) -> Path:
-    """Return where the user's own voices or models lie; it may not exist yet."""
+    """Return where the user's own things of a kind lie; it may not exist yet."""
     return home() / f"{kind.value}s"
 
 
@@ -114,7 +115,7 @@ def list_names(kind: Kind) -> dict[str, Path]:
 
 
 def find(kind: Kind, name: str | Path) -> Path:
-    """Return the file (voice) or folder (model) that `name`, a name or a path, stands for.
+    """Return the file (voice) or folder (model, translator) that `name`, a name or a path, stands for.
 
     A plain word is a name first; anything else is a path. `ModelError` lists the names there are.
     """

@@ -166,6 +166,17 @@ def use_language(code: str, text: str) -> Callable[[], None]:
     return use
 
 
+def use_translator() -> None:
+    import tempfile
+
+    from openvalle.text.translator import Place, Translator
+
+    with tempfile.TemporaryDirectory() as place:
+        for name in ("model.bin", "source.spm", "target.spm"):
+            (Path(place) / name).touch()
+        Translator(Place(Path(place)))
+
+
 def use_pinyin() -> None:
     from openvalle.text.notations import NOTATIONS
 
@@ -175,6 +186,7 @@ def use_pinyin() -> None:
 USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and a function or a command that needs it
     ("TTS", use_coqui),
     ("av", ("say", "Hi.", "--voice", "M4A")),
+    ("ctranslate2", use_translator),
     ("espeakng_loader", use_espeak),
     ("fastapi", ("serve",)),
     ("faster_whisper", use_whisper),
@@ -199,6 +211,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("pocketsphinx", use_pocketsphinx),
     ("ray", ("serve", "--ray")),
     ("resemblyzer", use_resemblyzer),
+    ("sentencepiece", use_translator),
     ("sounddevice", use_player),
     ("speechmos", use_dnsmos),
     ("starlette", ("serve",)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,53 +16,15 @@ from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.phones import MARKS
 from openvalle.types import SIL
 
-LANGUAGES = ("en", "eo", "ja", "zh")
 TEXTS = {"en": "One two.", "eo": "Amiko, amiko.", "zh": "今天天气很好。", "ja": "今日は天気がいい。"}
+LANGUAGES = tuple(TEXTS)
+pytestmark = pytest.mark.usefixtures("esperanto")
 NEEDED = {"zh": ("pypinyin", "jieba", "wetext"), "ja": ("pyopenjtalk",)}
-
-
-@pytest.fixture(autouse=True)
-def esperanto(own_home: Path) -> None:
-    """A language of the user's folder: it needs nothing that is not there."""
-    folder = own_home / "languages" / "eo"
-    folder.mkdir(parents=True)
-    letters = "a b d e f i j k l m n o p r s t u v z".split()  # noqa: SIM905
-    (folder / "letters.tsv").write_text("".join(f"{each}\t{each}\n" for each in letters))
 
 
 def need(language: str) -> None:
     for package in NEEDED.get(language, ()):
         pytest.importorskip(package)
-
-
-@pytest.fixture(scope="session")
-def speakers_of_many(tiny_codec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two models of four languages with ids for them, of random weights: with and without alignment (VALL-E X)."""
-    from openvalle.model.ar import AR
-    from openvalle.model.checkpoint import Bundle, BundleConfig, save_bundle
-    from openvalle.model.config import ARConfig, NARConfig, TransformerConfig
-    from openvalle.model.nar import NAR
-    from openvalle.text.symbols import inventory
-
-    torch.manual_seed(1)
-    table, stack = inventory(), TransformerConfig(width=32, heads=2, depth=1, feedforward=64)
-    folders = {}
-    for name, alignment, merge in (("aligned", "phoneme", 2), ("paper", "none", 1)):
-        shared = {"transformer": stack, "symbols": len(table), "alignment": alignment, "merge": merge}
-        about = {"name": name, "licence": "Apache-2.0", "codec": tiny_codec.spec, "symbols_digest": table.digest}
-        ar = ARConfig(**shared, languages=len(LANGUAGES), language_dropout=0.1, marks=table.marks)
-        nar = NARConfig(**shared, **({} if merge == 2 else {"text": "target", "prompt": "sentence"}))
-        config = BundleConfig(**about, ar=ar, nar=nar, languages=LANGUAGES)
-        folders[name] = tmp_path_factory.mktemp("many") / name
-        quick = {"symbol_frames": 8, "pause_frames": 8} if merge == 2 else {}
-        save_bundle(Bundle(config, AR(ar), NAR(nar), table.vocabulary, quick), folders[name])
-        tiny_codec.save(folders[name] / "codec")
-    return folders
-
-
-@pytest.fixture(scope="session")
-def many(speakers_of_many: dict[str, Path]) -> Synthesizer:
-    return Synthesizer.load(speakers_of_many["aligned"])
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -44,13 +44,15 @@ class Timeline:
 
     def add(self, speech: Speech) -> None:
         """Put a piece at the end."""
-        speaker = speech.speaker
-        words = [word.shift(self.seconds) for word in speech.words]
-        self.words += words
+        self.append(speech.text, [word.shift(self.seconds) for word in speech.words], speech.speaker)
         self.phones += [phone.shift(self.seconds) for phone in speech.phones]
-        self.speakers += [speaker] * len(words)
-        self.cues += [replace(cue, speaker=speaker) for cue in split_cues(speech.text, words)]
         self.seconds += speech.seconds
+
+    def append(self, text: str, words: Sequence[Timed], speaker: str = "") -> None:
+        """Put the words of a text, in seconds from the start of all, at the end; they make it no longer."""
+        self.words += words
+        self.speakers += [speaker] * len(words)
+        self.cues += [replace(cue, speaker=speaker) for cue in split_cues(text, words)]
 
     def write(self, path: str | Path) -> Path:
         """Write the file, in the format of its ending, atomically; `UserError` for another ending."""

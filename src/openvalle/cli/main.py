@@ -33,6 +33,7 @@ from openvalle.cli.serve import serve
 from openvalle.cli.settings import Command
 from openvalle.cli.tools import detect, doctor, phonemes, watermark
 from openvalle.cli.train import model, prepare, recipe, train
+from openvalle.cli.translate import translate
 from openvalle.cli.voice import voices
 from openvalle.errors import UserError
 
@@ -158,7 +159,13 @@ app = typer.Typer(
 SECTIONS: dict[str, dict[str, Any]] = {
     "Speak": {"say": say, "stream": stream, "dialogue": dialogue},
     "Voices": {"voice": voices},
-    "Long texts and recordings": {"book": book, "batch": batch, "edit": edit, "continue": continue_},
+    "Long texts and recordings": {
+        "book": book,
+        "batch": batch,
+        "edit": edit,
+        "continue": continue_,
+        "translate": translate,
+    },
     "Serve": {"serve": serve},
     "Train": {"prepare": prepare, "recipe": recipe, "train": train, "finetune": finetune, "model": model},
     "Other projects": {"convert": convert, "export": export},

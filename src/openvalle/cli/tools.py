@@ -161,6 +161,7 @@ EXTRAS = {  # extra -> the modules that work with it
     "espeak": ("espeakng_loader", "phonemizer"),
     "zh": ("pypinyin", "jieba", "wetext"),
     "ja": ("pyopenjtalk",),
+    "translate": ("ctranslate2", "sentencepiece"),
     "train": ("torch", "matplotlib", "tensorboard", "pyarrow"),
     "asr": ("faster_whisper",),
     "eval": ("torch", "transformers", "jiwer"),

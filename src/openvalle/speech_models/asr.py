@@ -1,4 +1,4 @@
-"""Speech recognition (English): pocketsphinx offline, Whisper and CTC models when they are installed."""
+"""Speech recognition: pocketsphinx offline (English), Whisper (any language) and CTC models when they are installed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from openvalle.audio import MODEL_RATE, Audio, to_model_samples
 from openvalle.errors import ModelError, UserError, import_extra
@@ -61,6 +63,7 @@ class Transcript:
     text: str
     words: tuple[TimedWord, ...] = ()
     confidence: float | None = None  # mean log-probability of a token, where the recogniser tells
+    language: str = ""  # code of what is spoken, where the recogniser was told or tells
 
 
 class Recognizer(Protocol):
@@ -70,6 +73,17 @@ class Recognizer(Protocol):
 
     def transcribe(self, audio: Audio) -> Transcript:
         """Return the words of `audio`; empty text if none are heard, `AudioError` if it is silent."""
+        ...
+
+
+@runtime_checkable
+class TimingRecognizer(Protocol):
+    """A recogniser that knows several languages and when words are said."""
+
+    name: str
+
+    def transcribe_timed(self, audio: Audio, language: str = "") -> Transcript:
+        """Return the words of `audio` with their times and its language, which it finds where none is given."""
         ...
 
 
@@ -131,22 +145,48 @@ class WhisperRecognizer:
 
     def transcribe(self, audio: Audio, language: str = ENGLISH) -> Transcript:
         """Return the words of `audio`, without their times; `UserError` for a language that the weights do not hear."""
-        if language != ENGLISH and not self._model.model.is_multilingual:
-            raise UserError(f"{self.name} hears English alone, not {language!r}", "use whisper:base")
+        return self._transcribe(to_model_samples(audio), language, has_times=False)
+
+    def transcribe_timed(self, audio: Audio, language: str = "") -> Transcript:
+        """Return the words with their times and the language, found in the first 30 s where none is given."""
         samples = to_model_samples(audio)
-        most = int(TOKENS_PER_SECOND * min(audio.seconds, 30.0)) + 16  # else it may repeat a word without end
-        segments, _ = self._model.transcribe(
-            samples,
-            language=language.partition("-")[0],
-            initial_prompt=SIMPLIFIED if language == "zh" else None,
-            beam_size=BEAM,
-            temperature=0.0,
-            condition_on_previous_text=False,
-            max_new_tokens=most,
-        )
-        heard = list(segments)
+        if not language:
+            language, share, _ = self._model.detect_language(samples) if self._hears_all else (ENGLISH, 1.0, None)
+            log.info("%s: the language is %s (%.0f %% sure)", self.name, language, 100 * share)
+        return self._transcribe(samples, language, has_times=True)
+
+    @property
+    def _hears_all(self) -> bool:
+        """Whether the weights know more than English."""
+        return bool(self._model.model.is_multilingual)
+
+    def _transcribe(self, samples: np.ndarray, language: str, *, has_times: bool) -> Transcript:
+        code = language.partition("-")[0]
+        if code != ENGLISH and not self._hears_all:
+            raise UserError(f"{self.name} hears English alone, not {language!r}", "use whisper:base")
+        most = int(TOKENS_PER_SECOND * min(len(samples) / MODEL_RATE, 30.0)) + 16  # else it may repeat a word endlessly
+        try:
+            segments, _ = self._model.transcribe(
+                samples,
+                language=code,
+                initial_prompt=SIMPLIFIED if code == "zh" else None,
+                beam_size=BEAM,
+                temperature=0.0,
+                condition_on_previous_text=False,
+                max_new_tokens=most,
+                word_timestamps=has_times,
+            )
+            heard = list(segments)
+        except ValueError as error:  # a language that Whisper has no sign for
+            raise UserError(f"{self.name} does not hear {language!r} ({str(error)[:80]})", "give the words") from None
         sure = min((segment.avg_logprob for segment in heard), default=None)  # as sure as the least sure stretch
-        return Transcript(" ".join(segment.text.strip() for segment in heard), confidence=sure)
+        words = tuple(
+            TimedWord(word.word.strip(), float(word.start), float(word.end))
+            for segment in heard
+            for word in segment.words or ()
+            if word.word.strip()
+        )
+        return Transcript(" ".join(segment.text.strip() for segment in heard), words, sure, language)
 
 
 def _whisper_at(model: str) -> tuple[str, UserError | None]:
@@ -201,6 +241,26 @@ def transcribe_in(recognizer: Recognizer, audio: Audio, language: str = ENGLISH)
     return recognizer.transcribe(audio, language)
 
 
+def transcribe_timed(recognizer: Recognizer | TimingRecognizer, audio: Audio, language: str = "") -> Transcript:
+    """Return what is said with the times of its words, and its language, which is found where none is given.
+
+    `UserError` for a recogniser that hears English alone, unless English it is, and for one that tells no times.
+    """
+    if isinstance(recognizer, TimingRecognizer):
+        return recognizer.transcribe_timed(audio, language)
+    if language != ENGLISH:
+        what = f"not {language!r}" if language else "and finds no language"
+        raise UserError(
+            f"{recognizer.name} hears English alone, {what}",
+            "say what is spoken (--from en), give the words, or use Whisper: pip install 'openvalle[asr]', "
+            "--asr whisper:base",
+        )
+    heard = recognizer.transcribe(audio)
+    if heard.text.strip() and not heard.words:
+        raise UserError(f"{recognizer.name} does not tell when words are said", "use whisper:base or pocketsphinx")
+    return replace(heard, language=language)
+
+
 def load_recognizer(name: str, device: str = "cpu") -> Recognizer:
     """Return the recogniser called `name`; `UserError` lists the names.
 
@@ -221,20 +281,28 @@ def load_recognizer(name: str, device: str = "cpu") -> Recognizer:
     raise UserError(f"there is no recogniser {name!r}", hint)
 
 
-def best_available(name: str = "") -> Recognizer:
+def best_available(name: str = "", language: str = ENGLISH) -> Recognizer:
     """Return the recogniser that is asked for by name or by $OPENVALLE_ASR, else the best one on this machine.
 
     That is Whisper if faster-whisper and weights are here already, else pocketsphinx. Nothing is downloaded but what is
-    asked for by name.
+    asked for by name. `language`: what is spoken, "" for any; `UserError` if nothing here hears it.
     """
     if chosen := name or os.environ.get(CHOICE, ""):
         return load_recognizer(chosen)
+    is_english = language == ENGLISH
     for model in BEST if find_spec("faster_whisper") else ():
+        if not is_english and model.endswith(".en"):
+            continue
         try:
             return WhisperRecognizer(model, local_only=True)
         except UserError as error:
             log.info("not transcribing with Whisper %s: %s", model, error.what)
-    return PocketsphinxRecognizer()
+    if is_english:
+        return PocketsphinxRecognizer()
+    raise UserError(
+        f"nothing here hears {language!r}" if language else "nothing here finds out which language is spoken",
+        "install Whisper (pip install 'openvalle[asr]') and name it: --asr whisper:base; or give the words",
+    )
 
 
 def _words(segments: Any) -> Iterator[TimedWord]:

@@ -214,7 +214,7 @@ def _edit_segments(
         left = recording.excerpt(context_start(recording, span.start, LEFT_SECONDS), span.start)
         right = recording.excerpt(span.end, context_end(recording, span.end, RIGHT_SECONDS))
         # what comes after is heard first: the span then goes on from what comes before it
-        prompt = make_prompt(synthesizer.generator, right.then(left))
+        prompt = make_prompt(synthesizer.generator, right.then(left), recording.language)
         follows = recording.symbols[span.end : span.end + FOLLOWING]
         keeps_pause = span.words[-1].pause and follows[:1] not in ((SIL,), ())
         said = " ".join(word.text for word in span.words)
@@ -328,7 +328,7 @@ def _continuation_segments(
         codes=part.codes[: len(part.codes) - surplus],
         durations=(*part.durations[:-1], part.durations[-1] - surplus),
     )
-    voice = make_prompt(synthesizer.generator, part)
+    voice = make_prompt(synthesizer.generator, part, recording.language)
     # a sentence that ended without a pause in the recording gets one from the text
     paused = part.symbols[-1] == SIL or recording.text.rstrip()[-1:] not in tuple(".!?;:,")
     for number, sentence in enumerate(script.sentences()):

@@ -178,14 +178,17 @@ def _refuse_transcript(label: str, why: str) -> AudioError:
     )
 
 
-def read_clip(clip: str | Path | Audio, label: str, channel: Channel | str = Channel.AUTO) -> Audio:
-    """Return the clip as 24 kHz mono without an offset; `AudioError` if it is silent or holds no speech."""
+def read_clip(
+    clip: str | Path | Audio, label: str, channel: Channel | str = Channel.AUTO, longest: float = READ_SECONDS
+) -> Audio:
+    """Return the clip as 24 kHz mono without an offset; `AudioError` if it is silent, holds no speech or lasts for more
+    than `longest` seconds."""
     if isinstance(clip, Audio):
         audio = clip
         check_samples(audio.samples, label)
-        check_length(audio.seconds, READ_SECONDS, label)
+        check_length(audio.seconds, longest, label)
     else:
-        frames, rate, _ = read_frames(clip, READ_SECONDS)
+        frames, rate, _ = read_frames(clip, longest)
         audio = Audio(mono(frames, choose_channel(frames, rate, channel, label)), rate)
     audio = resample(remove_offset(audio), RATE)
     check_speech(audio, label)
@@ -219,7 +222,7 @@ def transcribe(audio: Audio, label: str, asr: str = "", language: str = ENGLISH)
     """Return what is said, by the recogniser called `asr`, else the best one that is installed; stderr names it."""
     from openvalle.speech_models.asr import best_available, transcribe_in
 
-    recognizer = best_available(asr)
+    recognizer = best_available(asr, language)
     text = transcribe_in(recognizer, audio, language).text
     if not text.strip():
         raise TextError(f"no words were heard in {label}", "say what is spoken in it with --prompt-text")

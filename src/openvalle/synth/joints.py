@@ -25,6 +25,7 @@ from openvalle.synth.speech import Speech
 QUIET_DB = -54.0  # frames of 10 ms under this count as silence; speech is levelled to -24 dBFS
 FADE_SECONDS = 0.01
 QUIET_STEP = 10 ** (-54 / 20)  # a smaller jump between two samples cannot be heard
+STRETCH = 2.0  # times as long, or as short, as it takes by itself a text may be made to last
 SLEW_FACTOR = 2.0  # a jump of up to this many times the largest step nearby is masked by the speech
 
 
@@ -157,11 +158,23 @@ def add_silences(pieces: Iterable[Speech], lead: float, tail: float) -> Iterator
         yield replace(held, audio=concatenate([held.audio, silence(tail, held.audio.rate)])) if tail else held
 
 
+class DurationError(ConfigError):
+    """A text that cannot last so long; it can from `least` to `most` seconds."""
+
+    def __init__(self, seconds: float, natural: float) -> None:
+        """`natural`: seconds that the text takes by itself."""
+        self.least, self.most = natural / STRETCH, natural * STRETCH
+        super().__init__(
+            f"{seconds:g} s do not fit a text that takes {natural:.1f} s",
+            f"give a duration from {self.least:.1f} to {self.most:.1f} s",
+        )
+
+
 def fit_duration(generator: SpeechGenerator, plan: SpeechPlan, options: AROptions, seconds: float) -> SpeechPlan:
     """Return the plan with sentences and silences that last so many seconds together, all stretched alike.
 
     Inside the text a sentence's own silent edges do not count: they become the pauses. Raises `ConfigError` for options
-    with a speed and for a duration of less than half or more than twice what the text takes, `ModelError` for a model
+    with a speed, `DurationError` for less than half or more than twice what the text takes, `ModelError` for a model
     without alignment.
     """
     if options.speed != 1:
@@ -173,11 +186,8 @@ def fit_duration(generator: SpeechGenerator, plan: SpeechPlan, options: AROption
         edges = attempt.count_edges(is_first=number == 0, is_last=number == len(segments) - 1)
         natural += (len(attempt.result.codes) - edges) * merge / generator.spec.frame_rate / segment.sentence.rate
     rate = natural / seconds if seconds > 0 else np.inf
-    if not 0.5 <= rate <= 2:
-        raise ConfigError(
-            f"{seconds:g} s do not fit a text that takes {natural:.1f} s",
-            f"give a duration from {natural / 2:.1f} to {natural * 2:.1f} s",
-        )
+    if not 1 / STRETCH <= rate <= STRETCH:
+        raise DurationError(seconds, natural)
     fitted = [
         generator.fit(attempt, len(attempt.result.codes) * merge / segment.sentence.rate / rate)
         for segment, attempt in zip(segments, attempts, strict=True)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -146,13 +147,13 @@ class Recording:
         return round(frame * self.clip.rate / self.frame_rate)
 
 
-def make_prompt(generator: SpeechGenerator, part: PromptExcerpt) -> Voice:
-    """Return a part of a recording as a prompt, in the model's text unit."""
+def make_prompt(generator: SpeechGenerator, part: PromptExcerpt, language: str) -> Voice:
+    """Return a part of a recording in a language as a prompt, in the model's text unit."""
     symbols, durations = part.symbols, part.durations
     if generator.table.is_spelt:
-        symbols, durations = tuple(generator.table.pieces(part.text)), ()
+        symbols, durations = tuple(generator.table.pieces(part.text, language)), ()
     digests = {"codec_digest": generator.spec.digest, "symbols_digest": generator.table.digest}
-    return Voice(part.codes, symbols, durations, part.text, **digests, name="recording")
+    return Voice(part.codes, symbols, durations, part.text, **digests, name="recording", language=language)
 
 
 def record(
@@ -163,15 +164,17 @@ def record(
     asr: str = "",
     *,
     is_strict: bool = True,
+    language: str = "",
 ) -> Recording:
     """Return a recording with its tokens and the time of every word; without `transcript` it is recognised.
 
     A `Speech` of one sentence, as an aligned model spoke it, knows all that already. Raises `AudioError` for a clip
     that cannot be used, or whose transcript cannot be what is said, `TextError` without words. `is_strict`: also if a
-    given transcript fits badly.
+    given transcript fits badly; `language`: what is spoken, by default what the script of its words shows.
     """
     if isinstance(source, Speech):  # its text is what was to be said, however badly it was
-        return _from_speech(source, generator.spec) or record(generator, source.audio, source.text, is_strict=False)
+        known: dict[str, Any] = {"is_strict": False, "language": source.language}
+        return _from_speech(source, generator.spec) or record(generator, source.audio, source.text, **known)
     label = str(source) if isinstance(source, str | Path) else "the recording"
     clip = source if isinstance(source, Clip) else Clip.read(source, channel)
     sound = resample(clip.mono(), RATE)
@@ -181,11 +184,11 @@ def record(
     loudest = int(np.abs(sound.samples).argmax())
     if noise := check_noise(sound):
         log.warning("%s: %s", label, noise)
-    text = transcribe(levelled, label, asr) if transcript is None else transcript
+    text = transcribe(levelled, label, asr, language or ENGLISH) if transcript is None else transcript
     heard = resample(levelled, generator.spec.rate).samples
     codes = generator.codec.encode(heard, merge=generator.ar.config.merge).astype(np.uint16)
     is_strict = is_strict and transcript is not None  # a recogniser's mistakes are no reason to refuse
-    language = detect_language(text, generator.languages)
+    language = language or detect_language(text, generator.languages)
     rate = generator.spec.frame_rate
     aligned = align_transcript(levelled, text, label, len(codes), rate, is_strict=is_strict, language=language)
     gain = float(levelled.samples[loudest] / sound.samples[loudest])
