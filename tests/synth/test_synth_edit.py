@@ -179,7 +179,7 @@ def test_a_prompt_is_in_the_model_s_text_unit(synthesizer: Synthesizer, recordin
     count = len(recording.symbols)
     excerpt = recording.excerpt(0, count)
     assert excerpt.text == "saw see saw see"
-    voice = make_prompt(synthesizer.generator, excerpt)
+    voice = make_prompt(synthesizer.generator, excerpt, "en")
     assert voice.symbols == recording.symbols
     twice = excerpt.then(excerpt)
     assert twice.text == "saw see saw see saw see saw see"
