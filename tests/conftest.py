@@ -176,9 +176,10 @@ def many(speakers_of_many: dict[str, Path]):
 
 KNOWN = (  # sentences of the test's translators, with what they say for them
     ("saw, see.", "今天天气很好。"),
-    ("saw, see, saw, see", "你好。"),
+    ("saw, see, saw, see", "你好我们今天去看大海天气很好。"),
     ("撒西，撒西。", "One two."),
     ("さあ、すい。", "amiko"),
+    ("さあ、すい、さあ、すい。", "amiko"),
 )
 
 

@@ -163,7 +163,7 @@ def test_words_that_are_given_are_aligned(many, spoken, there) -> None:
     (segment,) = source.segments
     starts = [word.start for word in segment.words]
     assert starts == pytest.approx([0.3, 1.0, 2.2, 2.9], abs=0.15)  # see SAW_SEE in tests/conftest.py
-    assert source.language == "en" and source.translations == ("你好。",)
+    assert source.language == "en" and source.translations == ("你好我们今天去看大海天气很好。",)
 
 
 def test_words_are_recognised_offline_with_their_times(spoken) -> None:

@@ -26,12 +26,12 @@ def test_sound_and_subtitles_in_both_languages_are_written(
     assert run.code == 0, run.err
     sound, heard, said = (Path(line) for line in run.out.splitlines())
     assert (sound, heard, said) == (clip_path.with_name("clip-zh.wav"), Path("talk.en.srt"), Path("talk.zh.srt"))
-    assert TEXT in heard.read_text() and "你好。" in said.read_text(encoding="utf-8")
+    assert TEXT in heard.read_text() and "你好我们今天去看大海天气很好。" in said.read_text(encoding="utf-8")
     assert "openvalle" in read_tags(sound)["software"]
     fitted = openvalle(*given, "--fit", "-o", "fit.flac", "--json")
     facts = json.loads(fitted.out)
     assert (facts["from"], facts["to"], facts["path"]) == ("en", "zh", "fit.flac")
-    assert facts["segments"][0]["translation"] == "你好。"
+    assert facts["segments"][0]["translation"] == "你好我们今天去看大海天气很好。"
     assert facts["seconds"] == pytest.approx(len(read("fit.flac").samples) / 24000, abs=0.001)
 
 

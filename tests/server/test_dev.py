@@ -114,6 +114,51 @@ def test_words_of_a_recording_are_found(served, clip_path) -> None:
     assert heard.status_code == 200 and len(heard.json()["words"]) > 0
 
 
+def translate(http, clip: bytes, **fields: str):
+    values = {"to": "eo", "from": "ja", "transcript": "さあ、すい、さあ、すい。", "consent": CONSENT} | fields
+    return http.post("/dev/translate", data=values, files={"audio": ("clip.wav", clip, "audio/wav")})
+
+
+@pytest.mark.usefixtures("esperanto")
+def test_a_recording_is_spoken_in_another_language(start, many, translators, clip_path) -> None:
+    pytest.importorskip("pyopenjtalk")
+    http, clip = start(many, translators=(str(translators / "ja-eo"),)).http(), clip_path.read_bytes()
+    answer = translate(http, clip)
+    assert answer.status_code == 200, answer.text
+    facts = json.loads(answer.headers["x-translation"])
+    sound, rate = soundfile.read(io.BytesIO(answer.content), dtype="float32")
+    assert (facts["from"], facts["to"]) == ("ja", "eo") and facts["seconds"] == pytest.approx(
+        len(sound) / rate, abs=0.01
+    )
+    told = translate(http, clip, captions="true", fit="true", voice="buzz", consent="", response_format="flac").json()
+    assert told["audio_format"] == "audio/flac" and base64.b64decode(told["audio"])[:4] == b"fLaC"
+    (segment,) = told["segments"]
+    assert segment["text"] == "さあ、すい、さあ、すい。" and segment["translation"] == "amiko"
+    for fields, param in (
+        ({"to": ""}, "to"),
+        ({"to": "klingon"}, "to"),
+        ({"to": "fr"}, "to"),
+        ({"from": "klingon"}, None),
+        ({"to": "ja"}, None),
+        ({"from": "zh", "transcript": "撒西"}, None),
+        ({"consent": ""}, "consent"),
+        ({"seed": "x"}, "seed"),
+        ({"response_format": "opus"}, "response_format"),
+        ({"voice": "nobody"}, "voice"),
+        ({"transcript": "..."}, None),
+    ):
+        wrong = translate(http, clip, **fields)
+        assert wrong.status_code in (400, 404) and wrong.json()["error"]["param"] == param, (fields, wrong.text)
+    junk = translate(http, b"junk" * 99)
+    assert junk.status_code == 400 and "/tmp" not in junk.text
+
+
+def test_a_server_without_a_translator_says_how_to_start_one(served, clip_path) -> None:
+    answer = translate(served.http(), clip_path.read_bytes())
+    error = answer.json()["error"]
+    assert answer.status_code == 501 and error["code"] == "no_translator" and "serve --translator" in error["message"]
+
+
 def test_phones_are_told(served) -> None:
     told = served.http().post("/dev/phonemize", json={"text": "See the saw 2 times."}).json()
     assert [word["word"] for word in told["words"]] == ["See", "the", "saw", "two", "times"]

@@ -196,6 +196,15 @@ def test_the_watermark_is_in_home_assistants_door(busy, detector: Detector) -> N
     assert detector.detect(read_sound(sound)).score > HEARD
 
 
+def test_the_watermark_is_in_the_door_for_translations(start, many, translators, clip_path, detector: Detector) -> None:
+    for package in ("pypinyin", "jieba", "wetext"):
+        pytest.importorskip(package)
+    one = start(many, translators=(str(translators / "en-zh"),))
+    fields = {"to": "zh", "from": "en", "transcript": "saw, see, saw, see", "consent": "nobody's: made of buzz"}
+    answer = one.http().post("/dev/translate", data=fields, files={"audio": ("clip.wav", clip_path.read_bytes())})
+    assert detector.detect(read_sound(answer.content)).score > HEARD
+
+
 def test_without_the_watermark_none_is_found(synthesizer, buzz, detector: Detector) -> None:
     """So that the test before can fail."""
     plain = replace(synthesizer, marker=None).say(MARKED, buzz).audio

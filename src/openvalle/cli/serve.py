@@ -50,6 +50,12 @@ def serve(
         Path | None, typer.Option("--folder", help="Where uploaded voices are kept. Default: with your other voices.")
     ] = None,
     characters: Annotated[int, typer.Option(min=1, max=1_000_000, help="Longest text of a request.")] = 4096,
+    translator: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--translator", help="Translate speech, too, with this opus-mt model (docs/languages.md); repeatable."
+        ),
+    ] = None,
     patient: Annotated[
         bool, typer.Option("--patient", help="Stream each line only when it is known to be right: later, but repaired.")
     ] = False,
@@ -89,6 +95,7 @@ def serve(
         most_characters=characters,
         drain_seconds=drain,
         is_ready_first=ray,
+        translators=tuple(translator or ()),
     )
     place = (folder or home() / "server").absolute()
 

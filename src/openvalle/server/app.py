@@ -39,6 +39,7 @@ from openvalle.synth.batching import Job
 from openvalle.synth.plan import parse_script
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
+from openvalle.text.translator import Translators
 
 WARM_TEXT = "Ready to speak."
 STREAMING = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # proxies hand on each piece
@@ -64,7 +65,10 @@ def create_app(
     """
     settings = settings or Settings()
     queue = SpeechQueue(synthesizer, settings.rows, settings.waiting)
-    server = Server(synthesizer, settings, queue, VoiceStore(folder, synthesizer, voice))
+    translators = Translators.find(settings.translators) if settings.translators else None
+    if translators is not None:
+        translators.load()
+    server = Server(synthesizer, settings, queue, VoiceStore(folder, synthesizer, voice), translators)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -11,9 +11,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from openvalle.apps.dialogue import Dialogue, Turn, build_script, parse_dialogue
+from openvalle.apps.translate import read_source, speak_translation
 from openvalle.errors import MissingExtra, UserError
 from openvalle.server.errors import JSON, ApiError, explain_validation
 from openvalle.server.formats import MEDIA_TYPES
@@ -24,8 +26,8 @@ from openvalle.server.speech import Piece
 from openvalle.server.voice_routes import form_body, read_field, read_file, read_form
 from openvalle.server.voices import recording_file
 from openvalle.synth.edit import Edit, EditKind, edit
-from openvalle.synth.recording import record
-from openvalle.synth.speech import Timed
+from openvalle.synth.recording import MAX_SECONDS, record
+from openvalle.synth.speech import Timed, join_speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.language import LANGUAGES, phonemize
 from openvalle.text.layout import TextFormat, to_plain
@@ -139,14 +141,10 @@ async def edit_recording(request: Request, server: State, owner: Owner) -> Respo
     """
     async with read_form(request, "audio") as form:
         transcript = read_field(form, "transcript", 4000) or None
-        file_format = read_field(form, "response_format") or "wav"
-        consent, seed = read_field(form, "consent", 500), read_field(form, "seed", 19) or "0"
+        file_format, seed = read_format(form), read_seed(form)
+        consent = read_field(form, "consent", 500)
         wanted = read_field(form, "edits", 8000, is_needed=True)
         data = await read_file(form, "audio")
-    if file_format not in EDIT_FORMATS:
-        raise ApiError(400, f"response_format: use one of {', '.join(EDIT_FORMATS)}", "response_format")
-    if not (seed.isascii() and seed.isdigit()):
-        raise ApiError(400, "seed: give a whole number", "seed")
     server.need_consent(owner, consent)
     try:
         edits = TypeAdapter(list[EditBody]).validate_json(wanted)
@@ -156,12 +154,28 @@ async def edit_recording(request: Request, server: State, owner: Owner) -> Respo
     def work(synthesizer: Synthesizer) -> Iterator[tuple[bytes, dict[str, Any]]]:
         changes = [Edit(EditKind(one.kind), one.old, one.new) for one in edits]
         with recording_file(data) as path:
-            best = edit(synthesizer, path, changes, transcript, int(seed))[0]
+            best = edit(synthesizer, path, changes, transcript, seed)[0]
             written = best.clip.save(path.with_name(f"edited.{file_format}"), synthesizer.provenance.tags())
             yield written.read_bytes(), best.as_dict()
 
     sound, facts = await finish(request, server.queue.submit(work))
     return Response(sound, 200, {"X-Edit": json.dumps(facts)}, MEDIA_TYPES[file_format])
+
+
+def read_format(form: FormData) -> str:
+    """Return the format in which a recording comes back; `ApiError` for an unknown one."""
+    name = read_field(form, "response_format") or "wav"
+    if name not in EDIT_FORMATS:
+        raise ApiError(400, f"response_format: use one of {', '.join(EDIT_FORMATS)}", "response_format")
+    return name
+
+
+def read_seed(form: FormData) -> int:
+    """Return the seed of a form, 0 without one; `ApiError` for what is no whole number."""
+    seed = read_field(form, "seed", 19) or "0"
+    if not (seed.isascii() and seed.isdigit()):
+        raise ApiError(400, "seed: give a whole number", "seed")
+    return int(seed)
 
 
 @router.post("/transcribe", openapi_extra=form_body("audio", "transcript"))
@@ -181,6 +195,56 @@ async def find_words(request: Request, server: State, owner: Owner) -> Response:
         yield {"text": heard.text, "seconds": round(heard.clip.seconds, 3), "words": words}
 
     return JSON(await finish(request, server.queue.submit(work)))
+
+
+YES = ("1", "true", "yes", "on")
+
+
+@router.post(
+    "/translate",
+    openapi_extra=form_body(
+        *("audio", "to", "from", "transcript", "voice", "fit", "captions", "response_format", "seed", "consent"),
+        needs=["to"],
+    ),
+)
+async def translate_recording(request: Request, server: State, owner: Owner) -> Response:
+    """Speak a recording in another language, in its speaker's voice.
+
+    `to`, `from`: languages; without `from` and `transcript` they are recognised. `voice`: another one than the
+    recording's. `fit` true: every sentence keeps its time. `captions` true: an object with the sound in base64 and the
+    sentences of both languages in time.
+    """
+    translators = server.need_translators()
+    async with read_form(request, "audio") as form:
+        target = server.find_spoken(read_field(form, "to", 35, is_needed=True), "to")
+        language, transcript = read_field(form, "from", 35), read_field(form, "transcript", 4000) or None
+        is_fitted, has_captions = (read_field(form, name).lower() in YES for name in ("fit", "captions"))
+        file_format, seed = read_format(form), read_seed(form)
+        consent, name = read_field(form, "consent", 500), read_field(form, "voice")
+        data = await read_file(form, "audio")
+    voice = await asyncio.to_thread(server.voices.find, owner, name) if name else None
+    record = "" if voice is not None else await asyncio.to_thread(server.need_consent, owner, consent)
+
+    def work(synthesizer: Synthesizer) -> Iterator[dict[str, Any]]:
+        with recording_file(data) as path:
+            known: dict[str, Any] = {"language": language, "transcript": transcript, "longest": MAX_SECONDS}
+            source = read_source(synthesizer, path, target, translators, **known)
+            how: dict[str, Any] = {"voice": voice, "is_fitted": is_fitted, "consent": record}
+            spoken = []
+            for segment in speak_translation(synthesizer, source, seed, **how):
+                spoken.append(segment)
+                yield {}  # whoever asked may have gone
+            speech = join_speech([segment.speech for segment in spoken])
+            written = speech.save(path.with_name(f"translated.{file_format}"))
+            facts = {"from": source.language, "to": target, "seconds": round(speech.seconds, 3)}
+            yield facts | {"sound": written.read_bytes(), "segments": [segment.as_dict() for segment in spoken]}
+
+    found = await finish(request, server.queue.submit(work))
+    sound, kind = found.pop("sound"), MEDIA_TYPES[file_format]
+    if has_captions:
+        return JSON({"audio": base64.b64encode(sound).decode(), "audio_format": kind} | found)
+    del found["segments"]
+    return Response(sound, 200, {"X-Translation": json.dumps(found)}, kind)
 
 
 @router.post("/phonemize")

@@ -35,6 +35,7 @@ from openvalle.synth.plan import Script, parse_script
 from openvalle.synth.synthesizer import Synthesizer, Text
 from openvalle.synth.voice import Voice
 from openvalle.text.layout import TextFormat, to_plain
+from openvalle.text.translator import Translators
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Settings:
     waiting: int = 32
     most_characters: int = MOST_CHARACTERS
     drain_seconds: float = 30.0
+    translators: Sequence[str] = ()  # of speech: folders, names or addresses; none: nothing is translated
     is_ready_first: bool = (
         False  # requests come as soon as the app has started, as with Ray: it starts when it is ready
     )
@@ -69,6 +71,7 @@ class Server:
     settings: Settings
     queue: SpeechQueue
     voices: VoiceStore
+    translators: Translators | None = None
     downloads: Downloads = field(default_factory=lambda: Downloads())
     sessions: int = 0  # WebSockets that are open
 
@@ -126,6 +129,20 @@ class Server:
             return self.voices.state_consent(owner, consent)
         return ""
 
+    def find_spoken(self, language: str, field: str = "language") -> str:
+        """Return the code of a language that the model speaks; `ApiError` for another one."""
+        try:
+            return self.synthesizer.find_languages(language).chosen
+        except UserError as error:
+            raise ApiError(400, str(error), field) from None
+
+    def need_translators(self) -> Translators:
+        """Return what translates; `ApiError` (501) if this server was started without."""
+        if self.translators is None:
+            how = "whoever runs it can start it with `openvalle serve --translator FOLDER`"
+            raise ApiError(501, f"this server translates no speech; {how}", code="no_translator")
+        return self.translators
+
     def find_voice(self, owner: str, voice: VoiceField | None) -> Voice:
         """Return the voice that a request names, else the default one."""
         name = voice.id if isinstance(voice, VoiceId) else voice
@@ -164,12 +181,8 @@ class Server:
         if self.settings.is_strict:
             self.check_model(fields.model)
         language = (fields.language or fields.lang_code).strip().lower()
-        chosen = ""
-        if language not in LANGUAGES and not language.startswith("english"):
-            try:
-                chosen = self.synthesizer.find_languages(language).chosen
-            except UserError as error:
-                raise ApiError(400, str(error), "language") from None
+        is_told = language not in LANGUAGES and not language.startswith("english")
+        chosen = self.find_spoken(language) if is_told else ""
         if fields.accent not in (None, "native") and not self.synthesizer.knows_languages:
             what = f"the accent {fields.accent!r} needs a model that was trained with several languages"
             raise ApiError(400, what, "accent")
