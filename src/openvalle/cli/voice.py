@@ -85,9 +85,11 @@ def export(
 
     place = find(Kind.VOICE, name)
     path = output or Path(f"{place.stem}{VOICE_SUFFIX}")
-    write = Voice.save
+    write: Callable[..., Path] = Voice.save
     if path.suffix == VALLEX_SUFFIX:
-        from openvalle.convert.plachtaa import write_voice as write
+        from openvalle.convert.plachtaa import write_voice
+
+        write = write_voice
     elif path.suffix != VOICE_SUFFIX:
         raise UserError(f"{path} is no name of a voice file", f"end it in {VOICE_SUFFIX} or {VALLEX_SUFFIX}")
     try:
