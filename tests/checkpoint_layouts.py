@@ -161,16 +161,17 @@ def llama_shapes(
     return shapes
 
 
-def llama_weights(part: str) -> dict[str, torch.Tensor]:
+def llama_weights(part: str, entries: int = ENTRIES, **sizes: int) -> dict[str, torch.Tensor]:
     """Return such weights. Scores of what is no code, and of <EOS>, are low, as training makes them."""
-    weights = {name: draw(f"{part}.{name}", shape) for name, shape in llama_shapes(part).items()}
+    shapes = llama_shapes(part, entries=entries, **sizes)
+    weights = {name: draw(f"{part}.{name}", shape) for name, shape in shapes.items()}
     for name, value in weights.items():
         if name.endswith("inv_freq"):
             width = 2 * len(value)
             weights[name] = 1.0 / (10_000 ** (torch.arange(0, width, 2).float() / width))
         elif "lm_head" in name:  # no score but those of codes and <EOS>
-            value[ENTRIES : ENTRIES + 302] = value[ENTRIES + 303 :] = 0.0
-            value[ENTRIES + 302] *= 0.1
+            value[entries : entries + 302] = value[entries + 303 :] = 0.0
+            value[entries + 302] *= 0.1
     return weights
 
 
@@ -193,6 +194,6 @@ def enhuiz_shapes(part: str, width: int = WIDTH, entries: int = ENTRIES) -> dict
     return shapes | {"classifier.weight": (entries + stops, d), "classifier.bias": (entries + stops,)}
 
 
-def enhuiz_weights(part: str) -> dict[str, torch.Tensor]:
+def enhuiz_weights(part: str, **sizes: int) -> dict[str, torch.Tensor]:
     """Return such weights."""
-    return {name: draw(f"enhuiz.{part}.{name}", shape, 0.15) for name, shape in enhuiz_shapes(part).items()}
+    return {name: draw(f"enhuiz.{part}.{name}", shape, 0.15) for name, shape in enhuiz_shapes(part, **sizes).items()}
