@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ def convert(source: str, weights: list[Path], heads: int, folder: Path) -> Conve
     first, last = (1, 60) if source == "enhuiz" else (0, ROWS.get(source, 4) - 4)
     lines = (f"s{number:04} {number}\n" for number in range(first, last + 1))
     symbols.write_text("".join(lines), encoding="utf-8")
-    settings = {{"amphion-v2": "heads", "enhuiz": "n_heads"}.get(source, "nhead"): heads}
+    settings: dict[str, Any] = {{"amphion-v2": "heads", "enhuiz": "n_heads"}.get(source, "nhead"): heads}
     if source == "amphion":
         settings["text_extractor"] = "espeak"
     named = None if source in ("plachtaa", "amphion-v2") else symbols
@@ -151,7 +152,11 @@ def use_double() -> None:
     """Reckon in float64: what asks for float32 gets it of whole numbers alone (positions, as on the other side)."""
     torch.set_default_dtype(torch.float64)
     as_float = torch.Tensor.float
-    torch.Tensor.float = lambda self: self if self.dtype == torch.float64 else as_float(self)  # type: ignore[assignment, method-assign]
+
+    def keep_double(self: Any) -> Any:
+        return self if self.dtype == torch.float64 else as_float(self)
+
+    setattr(torch.Tensor, "float", keep_double)  # noqa: B010
 
 
 def main() -> None:

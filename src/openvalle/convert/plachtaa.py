@@ -91,7 +91,7 @@ def read_voice(path: Path, config: BundleConfig, vocabulary: Vocabulary) -> Voic
     )
 
 
-def write_voice(voice: Voice, path: Path, *, replace: bool = True) -> Path:
+def write_voice(voice: Voice, path: str | Path, *, replace: bool = True) -> Path:
     """Write a voice of a converted model as the `.npz` file that VALL-E X reads; return its path.
 
     Codes, ids and language are all that such a file holds: consent and terms are left out. `ModelError` for a voice of
@@ -112,7 +112,7 @@ def write_voice(voice: Voice, path: Path, *, replace: bool = True) -> Path:
     text = np.array([[ids[symbol] for symbol in voice.symbols]], np.int64)
     with atomic_path(path, replace=replace) as part, part.open("wb") as file:
         np.savez(file, audio_tokens=codes, text_tokens=text, lang_code=np.int32(VOICE_LANGUAGES.index(language)))
-    return path
+    return Path(path)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
