@@ -10,6 +10,7 @@ Weights are random, of the published sizes. Both sides speak in turns, `--rounds
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -38,12 +39,26 @@ from report import Report
 ROWS = {"lifeiteng": 512, "icefall": 5000, "amphion": 512, "plachtaa": 2048}
 PAIRS = ("amphion-v2", "enhuiz")  # two networks in two files
 DEPTHS = {"amphion-v2": 16}  # of the published models; the others have 12
+LAYERS = ("decoder.layers.", "model.layers.", "blocks.", ".norm.project_layer.", ".norm.to_weight.")
 SYMBOLS, ENROLLED, PROMPT = 4, 2, 225  # 3 s of prompt
 FRAMES = 16 * SYMBOLS + 1  # where the code of lifeiteng/vall-e ends, which has no other limit; it counts a <BOS>, too
 
 
 def make_weights(source: str, given: argparse.Namespace) -> list[dict[str, torch.Tensor]]:
-    """Return weights of the published sizes, a dictionary for each file; none of them ends by itself."""
+    """Return weights of the published sizes, a dictionary for each file; none of them ends by itself.
+
+    Layers are as strong as those of the small networks in the tests: stronger ones magnify rounding until it decides.
+    """
+    files = draw_weights(source, given)
+    for weights in files:
+        for name, value in weights.items():
+            if value.ndim >= 2 and any(part in name for part in LAYERS):
+                value *= math.sqrt(layouts.WIDTH / given.width)
+    return files
+
+
+def draw_weights(source: str, given: argparse.Namespace) -> list[dict[str, torch.Tensor]]:
+    """Return weights as strong at every width."""
     layouts.DEPTH, layouts.HEADS = given.depth or DEPTHS.get(source, 12), given.heads
     sizes = {"width": given.width, "entries": 1024}
     if source == "amphion-v2":
