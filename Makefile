@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-serve fuzz listen test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-aligner bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale bench-converted clean test-clients
+.PHONY: help demo demo-serve fuzz listen listening-kit test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-aligner bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale bench-converted clean test-clients
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-clients: $(VENV)-clients/.ready $(VENV)/.ready-ray  ## the server with what
 
 listen: $(VENV)/.ready-demo  ## let the built-in voices speak the page docs/listen.md
 	$(BIN)/python tools/listen_page.py $(ARGS)
+
+listening-kit: $(VENV)/.ready-test  ## listening tests of the shipped model against an older one; ARGS="--old COMMIT|FOLDER"
+	$(BIN)/python tools/listening_kit.py $(ARGS)
 
 fuzz: $(VENV)/.ready-test  ## 10,000 requests that are made up, for the server (the slow tests send 2,000)
 	OPENVALLE_FUZZ=10000 $(BIN)/python -m pytest -m slow tests/server/test_fuzz.py $(ARGS)

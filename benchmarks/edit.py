@@ -1,6 +1,7 @@
 """Speech editing on unseen speakers: a word of a recording replaced, beside the same text synthesised whole.
 
-Run: make bench-edit (ARGS="--data FOLDER"). Prints tables, writes JSON, Markdown and the edited clips to --out.
+Run: make bench-edit (ARGS="--data FOLDER"). By Whisper base and CAM++ where they are installed. Prints tables, writes
+JSON, Markdown and the edited clips to --out.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from command import JUDGES, parser, run
-from judged import Clip, JudgedClip, error_rate, judge, mean
+from command import parser, run
+from judged import Clip, JudgedClip, error_rate, judge, judges_here, mean
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
@@ -116,7 +117,7 @@ def measure(done: Sequence[Done], options: Any) -> tuple[dict[str, dict[str, Est
         ROWS[1]: [Clip(item.edited.clip.mono(), item.edited.text) for item in done],
         ROWS[2]: [Clip(item.whole, item.edited.text) for item in done],
     }
-    judged = judge([clip for clips in sounds.values() for clip in clips], options)
+    judged = judge([clip for clips in sounds.values() for clip in clips], options, judges_here()[0][0])
     found = {name: judged[at * len(done) : (at + 1) * len(done)] for at, name in enumerate(ROWS)}
     figures = {name: summarize(found[name], found[ROWS[0]], sounds[name], done, name) for name in ROWS}
     each = [
@@ -159,7 +160,9 @@ def summarize(
 def tell(done: Sequence[Done], settings: dict[str, Any], options: Any) -> Report:
     """Judge all clips and return the report."""
     figures, each = measure(done, options)
-    report = Report("edit", settings | {"judges": JUDGES.model_dump(), "intervals": "95 % bootstrap over recordings"})
+    report = Report(
+        "edit", settings | {"judges": judges_here()[0][0].model_dump(), "intervals": "95 % bootstrap over recordings"}
+    )
     keys = (("wer", True), ("word", True), ("similarity", False), ("overall", False))
     rows = [
         [name, *(values[key].text(percent=share) for key, share in keys), f"{values['seconds'].value:.1f}"]

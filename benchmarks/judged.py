@@ -1,16 +1,21 @@
-"""Clips whose words are known, judged, and the means of many with their intervals."""
+"""Clips whose words are known, judged, and the means of many with their intervals; which judges are installed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from command import JUDGES
 from openvalle.audio import Audio
+from openvalle.errors import UserError
+from openvalle.evaluate.protocols import Judges
 from openvalle.evaluate.results import ratio
 from openvalle.evaluate.scorers import Judgement, ScoreRequest, score_all
+from openvalle.speech_models import asr
 from openvalle.speech_models.wer import WordErrors, word_errors
+from openvalle.speech_models.wheels import CAMPPLUS
 from openvalle.statistics import Estimate
 
 
@@ -29,12 +34,27 @@ class JudgedClip(Judgement):
     errors: WordErrors = field(default_factory=WordErrors)
 
 
-def judge(clips: Sequence[Clip], options: Any) -> list[JudgedClip]:
-    """Return what is said of each clip, by `JUDGES`; kept under `options.out`."""
+def judges_here() -> tuple[list[Judges], list[str]]:
+    """Return the sets of judges that are installed, the one that hears best first, and what is missing."""
+    notes = []
+    try:
+        if find_spec("faster_whisper") is None:
+            raise UserError("no Whisper: faster-whisper is not installed", "pip install 'openvalle[asr]'")
+        asr.WEIGHTS["base"].find()
+        CAMPPLUS.find()
+    except UserError as error:
+        notes.append(f"words are heard by pocketsphinx alone, which mishears every fourth: {error}")
+        return [JUDGES], notes
+    best = JUDGES.model_copy(update={"asr": "whisper:base", "speaker": "campplus"})
+    return [best, JUDGES.model_copy(update={"quality": "none"})], notes
+
+
+def judge(clips: Sequence[Clip], options: Any, judges: Judges = JUDGES) -> list[JudgedClip]:
+    """Return what is said of each clip; kept under `options.out`."""
     requests = [ScoreRequest(clip.audio) for clip in clips]
-    found = score_all(requests, JUDGES, options.out / "judged", options.workers)
+    found = score_all(requests, judges, options.out / "judged", options.workers)
     errors = [
-        word_errors(clip.text, one["words"] or "", JUDGES.normalizer) for clip, one in zip(clips, found, strict=True)
+        word_errors(clip.text, one["words"] or "", judges.normalizer) for clip, one in zip(clips, found, strict=True)
     ]
     return [JudgedClip(one.results, one.by, wrong) for one, wrong in zip(found, errors, strict=True)]
 

