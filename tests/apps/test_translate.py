@@ -245,10 +245,17 @@ def test_what_cannot_be_translated_is_refused_in_one_line(many, synthesizer, tal
     refuse(TextError, "'tlh' cannot be read")
 
 
-def test_a_translator_that_says_nothing_leaves_silence(many, talk, there, tell) -> None:
+class Halting(Translators):
+    """It finds words for every other sentence."""
+
+    def translate(self, texts, source: str, target: str) -> list[str]:
+        return ["\u2026\u2026" if number % 2 == 0 else "今天天气很好。" for number in range(len(texts))]
+
+
+def test_a_translator_that_says_nothing_leaves_silence(many, talk, there, tell, caplog) -> None:
     tell("saw, see. saw, see.", TWICE, "en")
-    source = read_source(many, talk, "zh", there)
-    half = replace(source, translations=("", "今天天气很好。"))
+    half = source = read_source(many, talk, "zh", Halting(there.places))
+    assert half.translations == ("", "今天天气很好。") and "is translated as nothing" in caplog.text
     (spoken,) = speak_translation(many, half, consent=CONSENT)
     assert spoken.start == pytest.approx(source.segments[1].start, abs=1e-3)
     with pytest.raises(TextError, match="found no words"):

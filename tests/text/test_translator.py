@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,39 @@ def test_what_is_missing_is_named_with_the_command_that_brings_it(own_home: Path
     for model, name in (("opus-mt-ja-en", "ja-en"), ("opus-mt-en-zh", "en-zh")):
         assert convert_command(f"Helsinki-NLP/{model}", own_home / "translators" / name) in line
     assert "Helsinki-NLP/opus-mt-zh-en " in str(explain_missing("zh", "en"))
+
+
+@pytest.mark.slow
+def test_the_command_in_the_message_makes_a_translator_of_the_published_files(
+    translators: Path, tmp_path: Path
+) -> None:
+    """A model of random weights in the files of opus-mt: the real converter reads it, and what it writes translates."""
+    import sentencepiece
+
+    transformers = pytest.importorskip("transformers")
+    published = tmp_path / "opus-mt-en-zh"
+    published.mkdir()
+    pieces = {"</s>": 0, "<unk>": 1}
+    for name in ("source.spm", "target.spm"):
+        shutil.copy(translators / "en-zh" / name, published)
+        cutter = sentencepiece.SentencePieceProcessor(model_file=str(published / name))
+        for at in range(cutter.get_piece_size()):
+            pieces.setdefault(cutter.id_to_piece(at), len(pieces))
+    pieces["<pad>"] = len(pieces)
+    (published / "vocab.json").write_text(json.dumps(pieces))
+    about = {"source_lang": "eng", "target_lang": "zho", "tokenizer_class": "MarianTokenizer"}
+    (published / "tokenizer_config.json").write_text(json.dumps(about))
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
+    sizes |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    pad = pieces["<pad>"]
+    signs = {"pad_token_id": pad, "decoder_start_token_id": pad, "eos_token_id": 0, "forced_eos_token_id": 0}
+    config = transformers.MarianConfig(vocab_size=len(pieces), **sizes, **signs, static_position_embeddings=True)
+    transformers.MarianMTModel(config).save_pretrained(published)
+    with pytest.raises(ModelError, match="convert it: ct2-transformers-converter --model"):
+        Place.find(published)
+    _, *options = convert_command(str(published), tmp_path / "en-zh").split()
+    subprocess.run([sys.executable, "-m", "ctranslate2.converters.transformers", *options], check=True, timeout=120)
+    assert len(Translators.find([tmp_path / "en-zh"]).translate(["saw, see.", ""], "en", "zh")) == 2
 
 
 @pytest.mark.skipif("OPENVALLE_OPUS" not in os.environ, reason="$OPENVALLE_OPUS: a folder of opus-mt en-zh")

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openvalle.files import write_text
-from openvalle.synth.plan import Sentence
+from openvalle.synth.plan import ENGLISH_ALONE, Sentence
 from openvalle.text.lexicon import cmu_lexicon, lexicon
+from openvalle.text.spans import CHINESE, JAPANESE, Languages
 from openvalle.types import ENGLISH, SIL
 
 AROUND = 30  # characters of the text on each side of what is shown
@@ -50,8 +51,10 @@ class Doubts:
     def __len__(self) -> int:
         return len(self.words) + len(self.foreign) + len(self.numbers)
 
-    def read_chapter(self, place: str, text: str) -> None:
-        """Look for foreign scripts and odd numbers in a chapter's text."""
+    def read_chapter(self, place: str, text: str, languages: Languages = ENGLISH_ALONE) -> None:
+        """Look for foreign scripts and odd numbers in a chapter's text, if it is English."""
+        if languages.find(text) in (CHINESE, JAPANESE):  # whose own signs are not foreign
+            return
         for match in _FOREIGN.finditer(text):
             _note(self.foreign, match[0], f"{place}: {_show(text, *match.span())}")
         for match in _NUMBER.finditer(text):

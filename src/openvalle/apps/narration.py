@@ -93,7 +93,7 @@ def read_doubts(book: Book, reading: Reading, numbers: Sequence[int], languages:
     for number in numbers:
         chapter = book.chapters[number - 1]
         script = write_script(book, reading, chapter)
-        doubts.read_chapter(f"chapter {number}", chapter.text)
+        doubts.read_chapter(f"chapter {number}", chapter.text, languages)
         with suppress(TextError):  # nothing that can be spoken
             for sentence in script.sentences(languages=languages):
                 doubts.read_sentence(f"chapter {number}", sentence, _given_words(script))
@@ -118,7 +118,8 @@ class Narrator:
         """Speak what is missing of a chapter; it has no `keys` if nothing in it can be spoken."""
         chapter = self.book.chapters[number - 1]
         script = write_script(self.book, self._reading, chapter)
-        self.doubts.read_chapter(f"chapter {number}", chapter.text)
+        languages = self._synthesizer.find_languages(self._reading.language, self._reading.voice)
+        self.doubts.read_chapter(f"chapter {number}", chapter.text, languages)
         given = _given_words(script)
         keys = []
         for joint in self._plan(chapter, script):

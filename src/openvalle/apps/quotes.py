@@ -13,7 +13,7 @@ from openvalle.text.markup import Passage
 
 QUOTED = "quoted speech"  # the name of its voice
 _DOUBLE = re.compile(
-    r"(?P<open>[\u201c\u00ab\u201e])|(?P<close>[\u201d\u00bb])\s*|(?P<either>\")|(?P<break>\n\s*\n|\u2029)"
+    r"(?P<open>[\u201c\u00ab\u201e\u300c])|(?P<close>[\u201d\u00bb\u300d])\s*|(?P<either>\")|(?P<break>\n\s*\n|\u2029)"
 )
 _SINGLE = re.compile(
     r"(?P<open>(?<![^\s(\[\u2014\u2013-])\u2018(?=\w))|(?P<close>(?<=[.,!?;:\u2026\u2014-])\u2019(?!\w))"
@@ -29,7 +29,7 @@ def split_quotes(script: Script) -> Script:
     of a paragraph ends there. Passages that name a voice are left as they are.
     """
     whole = "".join(passage.text for passage in script.passages)
-    marks = _DOUBLE if re.search('[\u201c\u00ab\u201e"]', whole) else _SINGLE
+    marks = _DOUBLE if re.search('[\u201c\u00ab\u201e\u300c"]', whole) else _SINGLE
     passages = [
         part
         for passage in script.passages

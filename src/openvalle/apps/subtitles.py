@@ -147,7 +147,12 @@ def _choose_end(text: str, places: Sequence[int], first: int, last: int) -> int:
     gaps = [index for index in range(first, last + 1) if places[index + 1] > places[index]]
     later = [index for index in gaps if index >= (first + last) // 2]
     marked = [
-        index for index in later if re.search(r"[,;:.!?)\u2014\u2013]\S*\s*$", text[places[index] : places[index + 1]])
+        index
+        for index in later
+        if re.search(
+            r"[,;:.!?)\u2014\u2013\u3001\u3002\uff0c\uff1b\uff1a\uff01\uff1f]\S*\s*$",
+            text[places[index] : places[index + 1]],
+        )
     ]
     return max(marked or gaps or [last])
 

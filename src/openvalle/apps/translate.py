@@ -30,7 +30,8 @@ from openvalle.synth.recording import make_prompt, record
 from openvalle.synth.speech import Speech, join_speech
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike
 from openvalle.synth.voice import Voice
-from openvalle.text.language import find_language
+from openvalle.text.language import find_language, phonemize
+from openvalle.text.sentences import join_words
 from openvalle.text.spans import detect_language
 from openvalle.text.translator import Translators
 
@@ -51,7 +52,7 @@ class Source:
     language: str
     target: str
     segments: tuple[SourceSegment, ...]
-    translations: tuple[str, ...]
+    translations: tuple[str, ...]  # "": nothing that can be spoken
 
     def timeline(self) -> Timeline:
         """Return the recording's own words in time, for subtitles."""
@@ -149,7 +150,18 @@ def read_source(
     _check_pair(heard.language, target, translators)
     segments = cut_segments(heard, audio.seconds)
     translations = translators.translate([segment.text for segment in segments], heard.language, target)
-    return Source(audio, heard.language, target, tuple(segments), tuple(translations))
+    kept = [_keep_speakable(text, target, segment) for text, segment in zip(translations, segments, strict=True)]
+    return Source(audio, heard.language, target, tuple(segments), tuple(kept))
+
+
+def _keep_speakable(text: str, target: str, segment: SourceSegment) -> str:
+    """Return a translation, "" for one in which nothing can be spoken; that is logged."""
+    try:
+        phonemize(text, target)
+    except TextError as error:
+        log.warning("at %.1f s: %r is translated as nothing: %s", segment.start, segment.text, error.what)
+        return ""
+    return text
 
 
 def _check_pair(language: str, target: str, translators: Translators) -> None:
@@ -169,7 +181,7 @@ class PromptMaker:
     def make(self, number: int) -> Voice:
         """Return the prompt of a segment; that of the nearest other one where its own cannot be one."""
         fault: UserError | None = None
-        for other in sorted(range(len(self.source.segments)), key=lambda other: (abs(other - number), other)):
+        for other in _go_outwards(number, len(self.source.segments)):
             found = self._record(*self._window(other))
             if isinstance(found, Voice):
                 if fault is not None:
@@ -201,7 +213,7 @@ class PromptMaker:
         if (first, last) not in self._made:
             own, language = self.source.segments[first:last], self.source.language
             start, end = (round(place * RATE) for place in (own[0].start, own[-1].end))
-            sound, text = Audio(self.source.audio.samples[start:end], RATE), " ".join(each.text for each in own)
+            sound, text = Audio(self.source.audio.samples[start:end], RATE), join_words(each.text for each in own)
             try:
                 if sound.seconds < LEAST_SECONDS:
                     raise AudioError(f"{sound.seconds:.1f} s are too little for a voice", "give a longer recording")
@@ -211,6 +223,13 @@ class PromptMaker:
             except (AudioError, TextError) as error:
                 self._made[first, last] = error
         return self._made[first, last]
+
+
+def _go_outwards(number: int, count: int) -> Iterator[int]:
+    """Yield the numbers under `count`, the nearest to one first."""
+    yield number
+    for step in range(1, count):
+        yield from (other for other in (number - step, number + step) if 0 <= other < count)
 
 
 def speak_translation(

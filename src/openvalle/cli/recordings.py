@@ -142,6 +142,7 @@ def edit(
     keep: Annotated[bool, typer.Option("--keep", help="Write every candidate: NAME-2 is the second best.")] = False,
     text_format: opt.TextFormat = "auto",
     lexicon: opt.Lexicon = None,
+    language: opt.Language = "",
     model: opt.Model,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
@@ -171,7 +172,8 @@ def edit(
     with status(quiet) as show:
         synthesizer = model.load(asr)
         show("speaking")
-        best = edit_clip(synthesizer, clip, edits, transcript, seed, candidates=candidates, channel=channel)
+        how: dict[str, Any] = {"candidates": candidates, "channel": channel, "language": language}
+        best = edit_clip(synthesizer, clip, edits, transcript, seed, **how)
     tags = synthesizer.provenance.tags()
     rows = [
         {"path": str(one.clip.save(_numbered(place, number), tags))} | one.as_dict()
@@ -194,6 +196,7 @@ def continue_(
     markup: opt.Markup = "auto",
     text_format: opt.TextFormat = "auto",
     lexicon: opt.Lexicon = None,
+    language: opt.Language = "",
     model: opt.Model,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
@@ -210,6 +213,7 @@ def continue_(
         synthesizer = model.load(asr)
         show("speaking")
         how: dict[str, Any] = {"candidates": candidates, "markup": markup, "lexicon": lexicon, "channel": channel}
+        how["language"] = language
         result = continue_clip(synthesizer, clip, words, transcript, seed, **how)
     whole = result.clip
     written = dataclasses.replace(whole, frames=whole.frames[result.start :]) if only_new else whole

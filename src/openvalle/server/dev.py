@@ -132,7 +132,9 @@ def _name(voice: str | VoiceId) -> str:
 
 @router.post(
     "/edit",
-    openapi_extra=form_body("audio", "transcript", "edits", "response_format", "seed", "consent", needs=["edits"]),
+    openapi_extra=form_body(
+        "audio", "transcript", "edits", "language", "response_format", "seed", "consent", needs=["edits"]
+    ),
 )
 async def edit_recording(request: Request, server: State, owner: Owner) -> Response:
     """Change words of a recording; all else of it stays.
@@ -142,7 +144,7 @@ async def edit_recording(request: Request, server: State, owner: Owner) -> Respo
     async with read_form(request, "audio") as form:
         transcript = read_field(form, "transcript", 4000) or None
         file_format, seed = read_format(form), read_seed(form)
-        consent = read_field(form, "consent", 500)
+        consent, language = read_field(form, "consent", 500), read_language(form, server)
         wanted = read_field(form, "edits", 8000, is_needed=True)
         data = await read_file(form, "audio")
     server.need_consent(owner, consent)
@@ -154,7 +156,7 @@ async def edit_recording(request: Request, server: State, owner: Owner) -> Respo
     def work(synthesizer: Synthesizer) -> Iterator[tuple[bytes, dict[str, Any]]]:
         changes = [Edit(EditKind(one.kind), one.old, one.new) for one in edits]
         with recording_file(data) as path:
-            best = edit(synthesizer, path, changes, transcript, seed)[0]
+            best = edit(synthesizer, path, changes, transcript, seed, language=language)[0]
             written = best.clip.save(path.with_name(f"edited.{file_format}"), synthesizer.provenance.tags())
             yield written.read_bytes(), best.as_dict()
 
@@ -178,19 +180,25 @@ def read_seed(form: FormData) -> int:
     return int(seed)
 
 
-@router.post("/transcribe", openapi_extra=form_body("audio", "transcript"))
+def read_language(form: FormData, server: State) -> str:
+    """Return the language of a recording, "" if none is named; `ApiError` for one that the model does not know."""
+    name = read_field(form, "language", 35)
+    return server.find_spoken(name) if name else ""
+
+
+@router.post("/transcribe", openapi_extra=form_body("audio", "transcript", "language"))
 async def find_words(request: Request, server: State, owner: Owner) -> Response:
     """Say which words are in a recording, and when: those that `/dev/edit` can change.
 
     Without `transcript` they are recognised.
     """
     async with read_form(request, "audio") as form:
-        transcript = read_field(form, "transcript", 4000) or None
+        transcript, language = read_field(form, "transcript", 4000) or None, read_language(form, server)
         data = await read_file(form, "audio")
 
     def work(synthesizer: Synthesizer) -> Iterator[dict[str, Any]]:
         with recording_file(data) as path:
-            heard = record(synthesizer.generator, path, transcript, asr=synthesizer.asr)
+            heard = record(synthesizer.generator, path, transcript, asr=synthesizer.asr, language=language)
         words = [show_word(word) for word in heard.words_in_time()]
         yield {"text": heard.text, "seconds": round(heard.clip.seconds, 3), "words": words}
 

@@ -42,7 +42,7 @@ from openvalle.synth.speech import Quality, Speech, join_speech
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.language import UserLexicon, Word, phonemize
 from openvalle.text.markup import Markup, Passage
-from openvalle.text.sentences import SENTENCE
+from openvalle.text.sentences import SENTENCE, find_words, join_words
 from openvalle.types import SIL
 
 LEFT_SECONDS, RIGHT_SECONDS = 6.0, 4.0  # of what comes before and after that the model hears
@@ -111,16 +111,19 @@ def edit(
     options: AROptions | None = None,
     candidates: int = 1,
     channel: Channel | str = Channel.AUTO,
+    *,
+    language: str = "",
 ) -> list[Edited]:
     """Return the edited recording, `candidates` times with other seeds, the best first.
 
     `transcript`: what is said in the clip; without it, speech recognition finds it; `channel`: of a clip of several,
-    the one whose words these are. Raises `TextError` if the words to edit are not in it, are in it twice, or if edits
-    meet; `AudioError` if the clip cannot be used.
+    the one whose words these are; `language`: what is spoken, by default what the script shows. Raises
+    `TextError` if the words to edit are not in it, are in it twice, or if edits meet; `AudioError` if the clip cannot
+    be used.
     """
     if not edits:
         raise TextError("there is nothing to edit", "say which words to replace, to delete or to insert after")
-    recording = record(synthesizer.generator, clip, transcript, channel, synthesizer.asr)
+    recording = _record(synthesizer, clip, transcript, channel, language)
     spans = locate_edits(recording, edits)
     if sum(span.last - span.first for span in spans) >= len(recording.words):
         raise AudioError("nothing of the recording would stay", "use `openvalle say` with the recording as the voice")
@@ -134,12 +137,19 @@ def edit(
     words = [word.text for word in recording.words]
     for span in reversed(spans):
         words[span.first : span.last] = [word.text for word in span.words]
-    text = " ".join(words)
+    text = join_words(words)
     results = [
         _assemble(synthesizer, recording, spans, spoken[take * count : (take + 1) * count], text, seed)
         for take in range(candidates if count else 1)
     ]
     return results if len(results) == 1 else _rank(results, recording, synthesizer.asr)
+
+
+def _record(
+    synthesizer: Synthesizer, clip: Source, transcript: str | None, channel: Channel | str, language: str
+) -> Recording:
+    code = synthesizer.find_languages(language).chosen
+    return record(synthesizer.generator, clip, transcript, channel, synthesizer.asr, language=code)
 
 
 def locate_edits(recording: Recording, edits: Sequence[Edit]) -> list[EditSpan]:
@@ -154,12 +164,12 @@ def locate_edits(recording: Recording, edits: Sequence[Edit]) -> list[EditSpan]:
 def _locate(recording: Recording, one: Edit) -> EditSpan:
     wanted = [word.text.lower() for word in _read_words(one.old, "to look for", recording.language)]
     there = [word.text.lower() for word in recording.words]
-    places = [at for at in range(len(there)) if there[at : at + len(wanted)] == wanted]
+    places = list(find_words(there, wanted))
     if not places:
-        raise TextError(f"{one.old!r} is not in the transcript", f"it says: {' '.join(there)}")
+        raise TextError(f"{one.old!r} is not in the transcript, as whole words", f"it says: {' '.join(there)}")
     if len(places) > 1:
         raise TextError(f"{one.old!r} is {len(places)} times in the transcript", "name the words around it, too")
-    first, last = places[0], places[0] + len(wanted)
+    first, last = places[0]
     own = [index for index, owner in enumerate(recording.owners) if first <= owner < last]
     if not own:
         raise AudioError(f"{recording.words[first].text!r} is not in the sound", "check the recording's transcript")
@@ -197,7 +207,7 @@ def _pronounce_in_context(recording: Recording, first: int, last: int, script: S
     alone = _read_words(new, "to say", recording.language, script.lexicon, given)
     before = [word.text for word in recording.words[max(0, first - 2) : first]]
     after = [word.text for word in recording.words[last : last + 1]]
-    whole = phonemize(" ".join([*before, new, *after]), recording.language, lexicon=script.lexicon, given=given)
+    whole = phonemize(join_words([*before, new, *after]), recording.language, lexicon=script.lexicon, given=given)
     inside = whole[len(before) : len(whole) - len(after)]
     fits = [word.text.lower() for word in inside] == [word.text.lower() for word in alone]
     return tuple(inside if fits else alone)
@@ -217,7 +227,7 @@ def _edit_segments(
         prompt = make_prompt(synthesizer.generator, right.then(left), recording.language)
         follows = recording.symbols[span.end : span.end + FOLLOWING]
         keeps_pause = span.words[-1].pause and follows[:1] not in ((SIL,), ())
-        said = " ".join(word.text for word in span.words)
+        said = join_words(word.text for word in span.words)
         words = build_sentence(said, span.words, language=recording.language).without_pause()
         if words.symbols[-1] == SIL and not keeps_pause:
             words = replace(words, symbols=words.symbols[:-1], owners=words.owners[:-1])
@@ -287,13 +297,15 @@ def continue_clip(
     markup: Markup | str = Markup.AUTO,
     lexicon: LexiconLike = None,
     channel: Channel | str = Channel.AUTO,
+    language: str = "",
 ) -> Continued:
     """Return the recording followed by `text`; it keeps every sample but its last 10 ms, where the two are joined.
 
     Silence at the recording's end beyond a sentence's pause is left out. `transcript`: what is said in the clip;
-    without it, speech recognition finds it; `channel`: of a recording of several, the one that is heard.
+    without it, speech recognition finds it; `channel`: of a recording of several, the one that is heard;
+    `language`: of both, by default what the script of the recording's words shows.
     """
-    recording = record(synthesizer.generator, clip, transcript, channel, synthesizer.asr)
+    recording = _record(synthesizer, clip, transcript, channel, language)
     end = int(recording.edges[-1])  # the frame at which the recording is left
     if recording.symbols[-1] == SIL:  # a sentence's pause after its last word
         end = min(end, int(recording.edges[-2]) + int(SENTENCE * recording.frame_rate) // 2 * 2)
@@ -312,7 +324,7 @@ def continue_clip(
     fade = min(round(FADE_SECONDS * own.rate), stop, len(lead))
     join = crossfade(own.frames[stop - fade : stop], lead[len(lead) - fade :])
     frames = np.concatenate([own.frames[: stop - fade], join, added])
-    said = f"{recording.text} {joined.text}"
+    said = join_words([recording.text, joined.text])
     return Continued(replace(own, frames=frames), stop - fade, said, joined)
 
 
@@ -330,8 +342,9 @@ def _continuation_segments(
     )
     voice = make_prompt(synthesizer.generator, part, recording.language)
     # a sentence that ended without a pause in the recording gets one from the text
-    paused = part.symbols[-1] == SIL or recording.text.rstrip()[-1:] not in tuple(".!?;:,")
-    for number, sentence in enumerate(script.sentences()):
+    paused = part.symbols[-1] == SIL or recording.text.rstrip()[-1:] not in tuple(".!?;:,。！？；：，、")
+    languages = synthesizer.find_languages(recording.language)
+    for number, sentence in enumerate(script.sentences(languages=languages)):
         if number:
             yield Segment(sentence, voice, seed, number)
         else:

@@ -32,7 +32,7 @@ from openvalle.text.markup import Arriving, Marked, Markup, Passage, choose_mark
 from openvalle.text.phones import MARKS
 from openvalle.text.phrasing import add_breaths
 from openvalle.text.sentences import CLAUSE, CLOSERS, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving, unwrap
-from openvalle.text.spans import Languages
+from openvalle.text.spans import JAPANESE, Languages
 from openvalle.text.ssml import parse_ssml
 from openvalle.types import ENGLISH, SIL
 
@@ -194,11 +194,12 @@ def split_sentences(
     that come with their phones (see `FrontEnd`); `as_one`: the whole text is one sentence; `languages`: the one
     of the text, and others that may be found in it.
     """
-    code = languages.find(text if isinstance(text, str) else "")
+    code, arrives = languages.find(text if isinstance(text, str) else ""), not (as_one or isinstance(text, str))
     is_empty, lexicon = True, lower_keys(lexicon or {})
     if as_one and not isinstance(text, str):
         text = Arriving(piece for piece in text if piece != FLUSH)
         whole, given = "".join(text), text.given
+        code = languages.find(whole)
         parts: Iterable[tuple[Iterable[Chunk], Sequence[Word]]] = [([Chunk(unwrap(whole, code), NONE)], given)]
     elif isinstance(text, str):
         parts = [([Chunk(unwrap(text, code), NONE)] if as_one else split(text, MAX_CHARACTERS, code), given)]
@@ -207,6 +208,8 @@ def split_sentences(
     for chunks, words_given in parts:
         waiting = words_given if isinstance(words_given, deque) else deque(words_given)
         for chunk in chunks:
+            if arrives and code != JAPANESE:  # once there was kana, signs alone are Japanese, too
+                code = languages.find(chunk.text)
             own = [waiting.popleft() for _ in PLACEHOLDER.findall(chunk.text)]
             try:
                 found = phonemize(chunk.text, code, lexicon=lexicon, given=own, spoken=languages.spoken)

@@ -41,6 +41,7 @@ from openvalle.synth.speech import Speech, Timed
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike
 from openvalle.synth.voice import PromptExcerpt, Voice
 from openvalle.text.language import Word, phonemize
+from openvalle.text.sentences import join_words
 from openvalle.text.spans import detect_language
 from openvalle.types import ENGLISH, CodecSpec
 
@@ -139,7 +140,7 @@ class Recording:
     def excerpt(self, start: int, end: int) -> PromptExcerpt:
         """Return the symbols [start, end) with their codes."""
         words = dict.fromkeys(owner for owner in self.owners[start:end] if owner >= 0)
-        text = " ".join(self.words[word].text for word in words)
+        text = join_words(self.words[word].text for word in words)
         return PromptExcerpt(self.codes, self.symbols, self.durations, text).cut(start, end)
 
     def sample(self, frame: int) -> int:

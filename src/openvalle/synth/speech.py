@@ -18,6 +18,7 @@ from openvalle.decode.failures import Failure
 from openvalle.files import Place
 from openvalle.media import write
 from openvalle.safety.detector import Provenance
+from openvalle.text.sentences import join_words
 from openvalle.types import ENGLISH
 
 USUAL_FRAMES = 8.0  # frames per phone of ordinary speech
@@ -164,7 +165,7 @@ def join_speech(pieces: Sequence[Speech]) -> Speech:
     timed = list(zip(pieces, starts.tolist(), strict=True))
     return Speech(
         audio=concatenate([piece.audio for piece in pieces]),
-        text=" ".join(piece.text for piece in pieces),
+        text=join_words(piece.text for piece in pieces),
         words=tuple(word.shift(start) for piece, start in timed for word in piece.words),
         phones=tuple(phone.shift(start) for piece, start in timed for phone in piece.phones),
         quality=summarise_quality([piece.quality for piece in pieces], [len(piece.codes) for piece in pieces]),

@@ -28,8 +28,13 @@ _ALONE = re.compile(
     r"about the author|contents|notes|the end|postscript|coda",
     re.I,
 )
+_WIDE = re.compile(  # Chinese and Japanese
+    r"第\s*[0-9０-９〇零一二三四五六七八九十百千两]{1,7}\s*[章回节節卷部编編幕话話篇夜](?:\s+\S[^\n]{0,40}|[:：・、—-][^\n]{0,40})?"
+    r"|(?:序章|序幕|序言|终章|終章|楔子|尾声|尾聲|前言|引子|后记|後記|まえがき|あとがき|はじめに|おわりに|プロローグ|エピローグ)"
+    r"(?:\s+\S[^\n]{0,40})?"
+)
 _EMPHASIS = re.compile(r"([_*]{1,3}|=+ ?|[-\u2013\u2014]+ )(?=\S)(.+?)(?<=\S)(?:[_*]{1,3}| ?=+| [-\u2013\u2014]+)")
-_SENTENCE_END = re.compile(r"[.!?,;]\"?$")
+_SENTENCE_END = re.compile(r"[.!?,;\u3001\u3002\uff0c\uff1b\uff01\uff1f]\"?$")
 _NUMBER = re.compile(r"(\d{1,3}|[IVXLC]+)\.?")
 
 
@@ -114,6 +119,8 @@ def read_heading(paragraph: str) -> str | None:
     if len(paragraph) > 120:
         return None
     bare = _bare(paragraph)
+    if _WIDE.fullmatch(bare) and not _SENTENCE_END.search(bare):
+        return bare
     is_sentence = _SENTENCE_END.search(bare) and len(bare.split()) > 2
     if (_NAMED.fullmatch(bare) and not is_sentence) or _ALONE.fullmatch(bare.rstrip(".")):
         return bare.rstrip(".")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 
 from openvalle.errors import TextError
 from openvalle.text.language import SMALL, FrontEnd, find_language
@@ -226,6 +226,33 @@ def _clauses(text: str) -> list[str]:
 def measure(text: str) -> int:
     """Return how long a text is, in letters of an alphabet: a sign of Chinese or Japanese says as much as three."""
     return len(text) if text.isascii() else len(text) + 2 * len(_WIDE_SIGN.findall(text))
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Return words, or pieces of a text, as one: with blanks, but not beside the signs of East Asia."""
+    parts: list[str] = []
+    for word in words:
+        if parts and not (_WIDE_SIGN.match(parts[-1][-1:]) or _WIDE_SIGN.match(word)):
+            parts.append(" ")
+        parts.append(word)
+    return "".join(parts)
+
+
+def find_words(there: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield the places [first, last) of words among others.
+
+    Where no blanks set words apart the same signs may be cut into other words than in a whole sentence: the places are
+    those of the signs, from the border of a word to that of another.
+    """
+    sought = "".join(wanted)
+    if not _WIDE_SIGN.search(sought):
+        yield from ((at, at + len(wanted)) for at in range(len(there)) if [*there[at : at + len(wanted)]] == [*wanted])
+        return
+    borders = [0, *accumulate(map(len, there))]
+    whole, known = "".join(there), {border: number for number, border in enumerate(borders)}
+    for first, start in enumerate(borders[:-1]):
+        if whole.startswith(sought, start) and start + len(sought) in known:
+            yield first, known[start + len(sought)]
 
 
 def _cut(text: str, ends: Iterable[int]) -> list[str]:
