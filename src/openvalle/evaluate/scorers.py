@@ -28,7 +28,7 @@ from openvalle.parallel import progress, run_units
 from openvalle.speech_models.wer import word_errors
 from openvalle.types import ENGLISH
 
-FORMAT = "6"  # change it when a judge changes: older results on disk are then not used
+FORMAT = "7"  # change it when a judge changes: older results on disk are then not used
 
 
 @dataclass(frozen=True)
