@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-serve fuzz listen listening-kit test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-aligner bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale bench-converted clean test-clients
+.PHONY: help demo demo-serve fuzz listen listening-kit test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-aligner bench-family bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale bench-labels bench-converted clean test-clients
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,9 +42,9 @@ test-fast: $(VENV)/.ready-test  ## while editing: the tests of base and parts an
 test-slow: $(VENV)/.ready-test  ## run the slow tests: a browser, clean environments, minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-test-clients: $(VENV)-clients/.ready $(VENV)/.ready-ray  ## the server with what is large to install: Pipecat, LiveKit, Ray
+test-clients: $(VENV)-clients/.ready $(VENV)/.ready-ray  ## what is large to install: Pipecat and LiveKit for the server, Ray for it and for `prepare`
 	$(VENV)-clients/bin/python -m pytest -m slow tests/server/clients $(ARGS)
-	$(BIN)/python -m pytest -m slow tests/server/test_ray.py $(ARGS)
+	$(BIN)/python -m pytest -m slow tests/server/test_ray.py tests/prepare/test_prepare_ray.py $(ARGS)
 
 listen: $(VENV)/.ready-demo  ## let the built-in voices speak the page docs/listen.md
 	$(BIN)/python tools/listen_page.py $(ARGS)
@@ -102,8 +102,12 @@ bench-text: $(VENV)/.ready-demo  ## the front end of text: words a second, homog
 bench-threads: $(VENV)/.ready-demo  ## how threads wait: speaking beside nothing and beside busy loops
 	$(BIN)/python benchmarks/threads.py $(ARGS)
 
-bench-scale: $(VENV)/.ready-test  ## rows of 60,000 hours: opening, memory of eight ranks, drawing
+bench-scale: $(VENV)/.ready-ray  ## rows of 60,000 hours: opening, memory of eight ranks, drawing; preparing on more processes and nodes
 	$(BIN)/python benchmarks/scale.py $(ARGS)
+	$(BIN)/python benchmarks/scale_prepare.py
+
+bench-labels: $(VENV)/.ready-ray  ## recordings without words: errors of what is written down, a model that learns (extra asr)
+	$(BIN)/python benchmarks/pseudo_labels.py $(ARGS)
 
 clean:  ## remove the environment and what the jobs wrote
 	rm -rf $(VENV) $(VENV)-clients out .pytest_cache .ruff_cache .mypy_cache

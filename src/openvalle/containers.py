@@ -119,6 +119,35 @@ def _is_chunk(file: BinaryIO, place: int, there: int) -> bool:
     return len(head) == 8 and there - 9 <= int.from_bytes(head[4:], "little") <= there - 8
 
 
+class Slice(io.RawIOBase):
+    """A stretch of an open file as a file: a member of an archive that is not compressed."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in the stretch."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer from here on; return how much there was."""
+        self._file.seek(self._start + self._at)
+        found = self._file.read(max(0, min(len(buffer), self._size - self._at)))
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+
 class _Patched:
     """A file some bytes of which read as others."""
 

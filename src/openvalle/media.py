@@ -14,7 +14,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from openvalle.audio import RATE, Audio, check_length, check_samples, resample
-from openvalle.containers import decode, detect_container, read_metadata, with_length
+from openvalle.containers import Slice, decode, detect_container, read_metadata, with_length
 from openvalle.errors import AudioError
 from openvalle.files import Place, atomic_path, final_path, likely_path
 from openvalle.pipes import STDOUT, is_stdout
@@ -64,17 +64,22 @@ def read(path: str | Path, rate: int | None = RATE, max_seconds: float = MAX_SEC
 
 
 def read_frames(
-    path: str | Path, max_seconds: float = MAX_SECONDS, start: float = 0.0, seconds: float | None = None
+    path: str | Path,
+    max_seconds: float = MAX_SECONDS,
+    start: float = 0.0,
+    seconds: float | None = None,
+    inside: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, int, str]:
     """Return a sound file as (samples, channels) float32, its rate, and libsndfile's name of its sample format.
 
     All that libsndfile reads is read, and what the extra `media` brings. `start`, `seconds`: the stretch that is
-    wanted. WAV and FLAC that a program wrote into a pipe, which do not tell their length, are read to their end; of a
-    file that was cut off, what is there is read, with a warning. Raises `AudioError` for a missing, unreadable, empty
-    or too long file and for NaN or infinite samples, `MissingExtra` without the extra that a file needs.
+    wanted. `inside`: where the file lies in an archive at `path`, as (offset, bytes). WAV and FLAC that a program wrote
+    into a pipe, which do not tell their length, are read to their end; of a file that was cut off, what is there is
+    read, with a warning. Raises `AudioError` for a missing, unreadable, empty or too long file and for NaN or infinite
+    samples, `MissingExtra` without the extra that a file needs.
     """
     path = Path(path)
-    with _open(path) as file:
+    with _open(path, inside) as file:
         container = detect_container(file.peek(16)[:16])
         if container:
             frames, rate = decode(file, container, str(path), max_seconds)
@@ -93,29 +98,29 @@ def read_frames(
     return frames, rate, subtype
 
 
-def read_header(path: str | Path) -> Header:
-    """Return length, rate and channels of a sound file; raises as `read_frames` does."""
+def read_header(path: str | Path, inside: Sequence[int] | None = None) -> Header:
+    """Return length, rate and channels of a sound file (see `read_frames`); raises as that does."""
     path = Path(path)
-    with _open(path) as file:
+    with _open(path, inside) as file:
         if not detect_container(file.peek(16)[:16]):
             with _open_sound(path, file) as sound:
                 if sound.frames < UNKNOWN_FRAMES:
                     return Header(sound.frames, sound.samplerate, sound.channels)
-    frames, rate, _ = read_frames(path)
+    frames, rate, _ = read_frames(path, inside=inside)
     return Header(len(frames), rate, frames.shape[1])
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[io.BufferedReader]:
-    """Yield a regular file, opened by Python: libsndfile knows no names that are not UTF-8."""
+def _open(path: Path, inside: Sequence[int] | None = None) -> Iterator[io.BufferedReader]:
+    """Yield a regular file, or the one inside it, opened by Python: libsndfile knows no names that are not UTF-8."""
     try:
         status = path.stat()
         mode = status.st_mode
         if stat.S_ISREG(mode):
-            if not status.st_size:
+            if not (inside[1] if inside else status.st_size):
                 raise AudioError(f"the audio file {path} is empty", "record or export it again")
             with path.open("rb") as file:
-                yield file
+                yield io.BufferedReader(Slice(file, *inside)) if inside else file
             return
     except FileNotFoundError:
         raise AudioError(f"no audio file at {path}", "check the path") from None

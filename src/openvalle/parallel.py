@@ -108,6 +108,7 @@ def one_thread() -> Iterator[None]:
 log = logging.getLogger(__name__)
 
 Build = Callable[[], Callable[[Any], Any]]
+CLUSTER = "RAY_ADDRESS"  # environment variable: a Ray cluster that is there; without it one is started on this machine
 
 
 def run_units(
@@ -207,6 +208,17 @@ class _Pool:
         self._retried.add(number)
         self._waiting.appendleft(number)
         self._start()
+
+
+def set_up_ray() -> bool:
+    """Set what Ray reads when it is imported; return whether there is no cluster yet, and one is to be started here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    is_own = not os.environ.get(CLUSTER)
+    if is_own:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on the loopback address, as on desktops
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # on a machine that is busy
+        os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
+    return is_own
 
 
 def progress_bars(quiet: bool = False) -> Progress:

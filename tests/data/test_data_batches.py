@@ -105,6 +105,31 @@ def test_long_rows_are_cropped(shards):
     assert all(len(item.codes) <= 150 for step in range(20) for item in batches.batch(step))
 
 
+def test_crops_of_long_recordings_are_as_long_as_valle_has_them(make_tokens):
+    """10 to 20 s of recordings of a minute (VALL-E 5.1), with their phones, and the recording for the prompt."""
+    shards = make_tokens({"anna": [1100] * 4, "ben": [1150] * 3, "cleo": [40] * 3})  # a minute, and 2 s
+    batches = TokenBatches(shards, 6000, 3, max_seconds=20, min_seconds=10)
+    lengths = []
+    for step in range(60):
+        batch = batches.batch(step)
+        for item in batch:
+            whole = shards[item.row]
+            if len(whole.codes) < 300:
+                continue
+            lengths.append(len(item.codes) / 75)
+            start = item.speaker_start
+            assert np.array_equal(item.speaker_codes, whole.codes)
+            assert np.array_equal(item.codes, whole.codes[start : start + len(item.codes)])
+            first = int(np.searchsorted(np.cumsum(whole.durations), start, side="right"))
+            assert np.array_equal(item.text, whole.text[first : first + len(item.text)])
+            assert int(item.durations.sum()) == len(item.codes)
+        assert sum(len(item.codes) for item in batch) <= 6000
+    assert min(lengths) > 9.8 and max(lengths) <= 20 and min(lengths) < 11 and max(lengths) > 19
+    assert np.mean(lengths) == pytest.approx(15, abs=1.5)
+    again = TokenBatches(shards, 6000, 3, max_seconds=20, min_seconds=10).batch(7)
+    assert all(np.array_equal(a.codes, b.codes) for a, b in zip(again, batches.batch(7), strict=True))
+
+
 def test_validation_visits_every_row_once_in_a_fixed_order(shards):
     batches = fixed_batches(shards, BUDGET)
     assert sorted(row for rows in batches for row in rows) == list(range(len(shards)))

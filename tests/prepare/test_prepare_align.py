@@ -10,7 +10,8 @@ from openvalle.audio import RATE, Audio
 from openvalle.config import write_json_lines
 from openvalle.data.shards import to_int16, write_audio
 from openvalle.errors import AudioError
-from openvalle.prepare.align import AlignSettings, AlignWork, add_words, check, cut, read_spans
+from openvalle.prepare.align import AlignSettings, AlignWork, check, cut, read_spans
+from openvalle.prepare.units import Target
 from openvalle.speech_models.aligner import PhoneAlignment, PhoneSpan, mark_edges
 
 
@@ -46,22 +47,19 @@ class EvenAligner:
 
 def _prepared(folder, texts: dict[str, float]):
     clips = [to_int16(np.full(round(seconds * RATE), 0.1)) for seconds in texts.values()]
-    starts = write_audio(folder / "audio" / "audio-00000.npy", clips)
-    rows = [
+    starts = write_audio(folder / "audio" / "audio.npy", clips)
+    return [
         {"id": f"u{number}", "speaker": "s", "language": "en", "split": "train", "text": text}
-        | {"seconds": len(clip) / RATE, "shard": "audio-00000.npy", "start": start, "samples": len(clip)}
-        | {"sound": str(number)}
+        | {"seconds": len(clip) / RATE, "shard": "audio.npy", "start": start, "samples": len(clip)}
+        | {"sound": str(number), "recording": "", "heard": None}
         for number, (text, clip, start) in enumerate(zip(texts, clips, starts, strict=True))
     ]
-    return add_words(rows, AlignSettings())
 
 
 def test_rows_carry_spans_that_tile_their_sound(tmp_path):
-    rows, rejected = _prepared(tmp_path, {"Hello there.": 2.0, "...": 1.0, "bad day": 1.5})
-    assert [row["id"] for row in rejected] == ["u1"]
-    work = AlignWork(tmp_path / "align", tmp_path / "audio", AlignSettings(), EvenAligner())
-    kept, rejected = work(0, rows)
-    assert [row["id"] for row in rejected] == ["u2"]
+    rows = _prepared(tmp_path, {"Hello there.": 2.0, "...": 1.0, "bad day": 1.5})
+    kept, rejected = AlignWork(tmp_path / "audio", AlignSettings(), EvenAligner())(Target(tmp_path, "."), rows)
+    assert [row["id"] for row in rejected] == ["u1", "u2"]
     (row,) = kept
     spans = read_spans(row)
     assert spans[0].start == 0 and spans[-1].end == pytest.approx(row["seconds"], abs=1e-3)
@@ -72,9 +70,9 @@ def test_rows_carry_spans_that_tile_their_sound(tmp_path):
 
 def test_long_utterances_are_cut_with_their_sound_and_text(tmp_path):
     text = " ".join(["seven", "hundred", "people"] * 6)
-    rows, _ = _prepared(tmp_path, {"hello": 1.0, text: 30.0})
+    rows = _prepared(tmp_path, {"hello": 1.0, text: 30.0})
     settings = AlignSettings(max_seconds=12.0, max_phone_seconds=5.0, min_rate=0.1)
-    kept, rejected = AlignWork(tmp_path, tmp_path / "audio", settings, EvenAligner())(0, rows)
+    kept, rejected = AlignWork(tmp_path / "audio", settings, EvenAligner())(Target(tmp_path, "."), rows)
     pieces = [row for row in kept if row["id"].startswith("u1-")]
     assert not rejected and len(pieces) >= 3
     assert all(row["seconds"] <= 12 for row in pieces)
@@ -89,16 +87,19 @@ def test_long_utterances_are_cut_with_their_sound_and_text(tmp_path):
         assert min(words) == 0 and max(words) == len(row["words"]) - 1
 
 
-def test_better_phones_redo_only_the_utterances_they_change(tmp_path):
-    rows, _ = _prepared(tmp_path, {"Hello there.": 2.0, "Good day": 1.5})
+def test_only_utterances_that_changed_are_aligned_again(tmp_path):
+    """Their phones, their words or their sound; not where their sound lies."""
+    rows = _prepared(tmp_path, {"Hello there.": 2.0, "Good day": 1.5})
     aligner = EvenAligner()
-    work = AlignWork(tmp_path, tmp_path / "audio", AlignSettings(), aligner)
-    first, _ = work(0, rows)
-    write_json_lines(tmp_path / "unit-00000.jsonl", [{"digest": "old", "kept": 2}, *first])
-    rows[1]["words"][0] = ["Good", "G", "UH0", "D"]
-    second, _ = work(0, rows)
+    work = AlignWork(tmp_path / "audio", AlignSettings(), aligner)
+    first, _ = work(Target(tmp_path, "."), rows)
+    earlier = tmp_path / "earlier"
+    write_json_lines(earlier / "rows.jsonl", [{"kept": 2}, *first])
+    moved = [rows[0] | {"start": 7, "shard": "other.npy"}, rows[1] | {"text": "Good days"}]
+    second, _ = work(Target(tmp_path, ".", earlier), moved)
     assert aligner.calls == [2, 2, 2]
-    assert second[0] == first[0] and second[1] != first[1]
+    assert second[0] == first[0] | {"start": 7, "shard": "other.npy"}
+    assert second[1]["words"] == ["Good", "days"]
 
 
 WORDS = [("one", ("W", "AH1", "N")), ("two", ("T", "UW1"))]

@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 
 from openvalle.audio import RATE, Audio, levels
-from openvalle.data.shards import AudioShards
+from openvalle.data.shards import AudioShards, read_rows
 from openvalle.errors import AudioError
-from openvalle.prepare.sources import CleanSettings, clean, read_row, run_clean
+from openvalle.prepare.run import Step, prepare
+from openvalle.prepare.sources import CleanSettings, CleanWork, clean, read_row
+from openvalle.prepare.units import Target
 
 
 def _row(path, name="a", **more):
     return {
         "id": name, "audio": str(path), "start": 0.0, "seconds": 1.0, "channels": None,
         "text": "t", "speaker": "s", "language": "en", "split": "train",
+        "recording": "", "heard": None, "inside": None,
     } | more  # fmt: skip
 
 
@@ -59,23 +62,29 @@ def test_bad_files_are_reported_and_the_rest_goes_on(tmp_path, write_sound):
     (tmp_path / "broken.wav").write_bytes(b"RIFF0000WAVE")
     names = ["gone", "broken", "short", "nan", "silent", "good"]
     rows = [_row(tmp_path / f"{name}.wav", name) for name in names]
-    result = run_clean(rows, tmp_path / "audio", CleanSettings())
-    assert [row["id"] for row in result.kept] == ["good"]
-    assert [row["id"] for row in result.rejected] == names[:-1]
-    assert all(row["reason"] for row in result.rejected)
-    audio = AudioShards.open(tmp_path)[0]
+    kept, rejected = CleanWork(CleanSettings())(Target(tmp_path, "."), rows)
+    assert [row["id"] for row in kept] == ["good"]
+    assert [row["id"] for row in rejected] == names[:-1]
+    assert all(row["reason"] for row in rejected)
+    audio = AudioShards(tmp_path, kept)[0]
     assert np.abs(audio.samples - clean(read_row(rows[-1]), CleanSettings()).samples).max() <= 1 / 32768
 
 
 def test_a_replaced_recording_is_cleaned_again(tmp_path, write_sound):
-    path = write_sound(tmp_path / "a.wav", 1.0)
-    first = run_clean([_row(path)], tmp_path / "audio", CleanSettings()).kept[0]
-    assert run_clean([_row(path)], tmp_path / "audio", CleanSettings()).kept[0] == first
+    path = write_sound(tmp_path / "in" / "a.wav", 1.0)
+    path.with_suffix(".txt").write_text("said")
+
+    def prepared() -> dict:
+        prepare(tmp_path / "in", tmp_path / "out", last=Step.AUDIO)
+        return read_rows(tmp_path / "out" / "audio" / "index.jsonl")[0]
+
+    first = prepared()
+    assert prepared() == first
     write_sound(path, 0.8)
-    second = run_clean([_row(path)], tmp_path / "audio", CleanSettings()).kept[0]
+    second = prepared()
     assert second["sound"] != first["sound"] and second["samples"] < first["samples"]
 
 
 def test_a_unit_without_a_usable_clip_leaves_an_empty_shard(tmp_path):
-    result = run_clean([_row(tmp_path / "gone.wav")], tmp_path / "audio", CleanSettings())
-    assert result.kept == [] and len(result.rejected) == 1
+    kept, rejected = CleanWork(CleanSettings())(Target(tmp_path, "."), [_row(tmp_path / "gone.wav")])
+    assert kept == [] and len(rejected) == 1

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from openvalle.data.shards import AudioShards
 from openvalle.errors import UserError
-from openvalle.prepare.clips import CorpusClip
+from openvalle.prepare.clips import UNKNOWN_SPEAKER, CorpusClip
 from openvalle.prepare.formats import Format, detect, read_clips
+from openvalle.prepare.run import prepare
+from openvalle.prepare.steps import Step
 
 
 def write(path: Path, text: str) -> Path:
@@ -118,3 +123,63 @@ def test_libriheavy_has_its_words_among_several_forms(tmp_path: Path) -> None:
     assert clip.text == "When he came, she went."
     assert (clip.start, clip.seconds, clip.speaker, clip.language) == (243.9, 5.0, "100", "en")
     assert clip.audio == tmp_path / "download/librilight/small/100/a.flac"
+
+
+def write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_webdataset_tars_are_read_where_they_lie(tmp_path: Path, write_sound) -> None:
+    """As Emilia is published: sounds and JSON in tars; as others are: .txt beside .flac, also in folders."""
+    sounds = {ending: write_sound(tmp_path / f"s{ending}", 1.0).read_bytes() for ending in (".wav", ".flac")}
+    about = {"id": "EN_B00000_S00000_W000000", "text": " Hello there.", "speaker": "EN_B00000_S00000"}
+    about |= {"language": "en", "dnsmos": 3.4, "duration": 1.0, "wav": "mp3/EN_B00000_S00000_W000000.mp3"}
+    first = {"EN_B00000_S00000_W000000.json": json.dumps(about).encode()}
+    first |= {"EN_B00000_S00000_W000000.wav": sounds[".wav"], "note.md": b"no sound"}
+    second = {"b/one.txt": b"Seven days.\n", "b/one.flac": sounds[".flac"], "b/cut.flac": sounds[".flac"][:40]}
+    write_tar(tmp_path / "in" / "EN" / "EN-B000000.tar", first)
+    write_tar(tmp_path / "in" / "x" / "shard-000.tar", second)
+    assert detect(tmp_path / "in")[0] is Format.WEBDATASET
+    clips = list(read_clips(tmp_path / "in"))
+    assert [(clip.id, clip.text.strip(), clip.speaker) for clip in clips] == [
+        ("EN_B00000_S00000_W000000", "Hello there.", "EN_B00000_S00000"),
+        ("shard-000/b/one", "Seven days.", UNKNOWN_SPEAKER),
+        ("shard-000/b/cut", "", UNKNOWN_SPEAKER),
+    ]
+    prepare(tmp_path / "in", tmp_path / "out", last=Step.AUDIO)
+    shards = AudioShards.open(tmp_path / "out")
+    assert [row["id"] for row in shards.rows] == [clip.id for clip in clips[:2]]
+    assert all(shards[index].seconds > 0.9 for index in range(2))
+    assert len(list(read_clips(tmp_path / "in" / "x" / "shard-000.tar"))) == 2
+
+
+def test_a_tar_that_is_compressed_or_cut_off_is_one_clear_line(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"one.txt": b"x"}, "w:gz")
+    with pytest.raises(UserError, match="is no tar, or a compressed one"):
+        list(read_clips(tmp_path / "a.tar"))
+    write_tar(tmp_path / "b.tar", {"one.json": b"{", "one.wav": b"x"})
+    with pytest.raises(UserError, match=r"one\.json is no JSON"):
+        list(read_clips(tmp_path / "b.tar"))
+
+
+def test_lhotse_recordings_with_their_supervisions(tmp_path: Path) -> None:
+    recording = {"id": "r1", "sources": [{"type": "file", "channels": [0], "source": "a.flac"}], "sampling_rate": 16000}
+    said = {"id": "u1", "recording_id": "r1", "start": 1.5, "duration": 2.0, "channel": 0, "text": "hello there"}
+    said |= {"language": "English", "speaker": "7"}
+    write(tmp_path / "corpus_recordings_dev-clean.jsonl", json.dumps(recording) + "\n")
+    with gzip.open(tmp_path / "corpus_supervisions_dev-clean.jsonl.gz", "wt") as file:
+        file.write(json.dumps(said) + "\n")
+    assert detect(tmp_path)[0] is Format.LHOTSE
+    with pytest.raises(UserError, match=r"no corpus_recordings_dev-clean\.jsonl\.gz beside"):
+        list(read_clips(tmp_path))
+    with gzip.open(tmp_path / "corpus_recordings_dev-clean.jsonl.gz", "wt") as file:
+        file.write(json.dumps(recording) + "\n")
+    (clip,) = read_clips(tmp_path)
+    wanted = CorpusClip("u1", tmp_path / "a.flac", "hello there", "7", "en", "dev-clean", 1.5, 2.0)
+    assert clip == wanted

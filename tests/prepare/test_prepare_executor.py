@@ -3,9 +3,6 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,78 +12,116 @@ import pytest
 
 from openvalle.data.shards import read_rows
 from openvalle.errors import UserError
-from openvalle.prepare.executor import run_step
+from openvalle.prepare.executor import run_local, run_step
+from openvalle.prepare.units import Target, Unit, group_rows, read_unit, unit_seconds, write_rows
 
-ROWS = [{"id": str(number)} for number in range(20)]
+ROWS = [{"id": str(number), "seconds": 1.0} for number in range(20)]
 
 
 @dataclass(frozen=True)
 class Note:
-    """Notes each unit done; rejects row 3; may die in a unit, always or once."""
+    """Notes each unit done, by its first row; rejects row 3; may die in a unit, always or once."""
 
     folder: Path
-    die_in: int = -1
+    die_at: str = ""
     always: bool = False
 
-    def __call__(self, unit: int, rows: list[dict]) -> tuple[list[dict], list[dict]]:
-        if unit == self.die_in and (self.always or not (self.folder / "died").exists()):
+    def __call__(self, target: Target, rows: list[dict]) -> tuple[list[dict], list[dict]]:
+        first = rows[0]["id"]
+        if first == self.die_at and (self.always or not (self.folder / "died").exists()):
             (self.folder / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         with (self.folder / "log").open("a") as file:
-            file.write(f"{unit}\n")
-        kept = [row | {"unit": unit} for row in rows if row["id"] != "3"]
+            file.write(f"{first}\n")
+        (target.folder / "payload").write_text(first)
+        kept = [row | {"payload": f"{target.name}/payload"} for row in rows if row["id"] != "3"]
         return kept, [{"id": row["id"], "reason": "three"} for row in rows if row["id"] == "3"]
 
 
-def _units(folder: Path) -> list[int]:
+def _done(folder: Path) -> list[str]:
+    """Return the first rows of the units that were done since this was last asked."""
     path = folder / "log"
-    units = [int(line) for line in path.read_text().split()] if path.exists() else []
+    units = path.read_text().split() if path.exists() else []
     path.unlink(missing_ok=True)
     return units
 
 
+def units_of(folder: Path, rows: list[dict], each: int = 4) -> list[Unit]:
+    """Return units of so many rows, as a step before would have left them."""
+    found = []
+    for start in range(0, len(rows), each):
+        place = folder / "source" / f"{start:02d}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "rows.jsonl").unlink(missing_ok=True)
+        write_rows(place, rows[start]["id"], rows[start : start + each], [])
+        unit = read_unit(place)
+        assert unit is not None
+        found.append(unit)
+    return found
+
+
 def _build(folder: Path, **options: object) -> Note:
-    return Note(folder, **options)
+    return Note(folder, **options)  # type: ignore[arg-type]
 
 
 def _run(folder: Path, rows=ROWS, settings=None, jobs=1, build: Callable | None = None, **more):
-    return run_step(folder / "step", rows, build or partial(_build, folder), settings or {}, jobs, 4, **more)
+    execute = partial(run_local, jobs)
+    sources = units_of(folder, rows)
+    return run_step(folder / "step", sources, build or partial(_build, folder), settings or {}, execute, **more)
 
 
 def test_every_row_is_kept_or_rejected_in_order(tmp_path):
     result = _run(tmp_path)
-    assert [row["id"] for row in result.kept] == [row["id"] for row in ROWS if row["id"] != "3"]
-    assert result.rejected == [{"id": "3", "reason": "three"}]
-    assert read_rows(tmp_path / "step" / "index.jsonl") == result.kept
-    assert read_rows(tmp_path / "step" / "rejected.jsonl") == result.rejected
+    rows = list(result.rows())
+    assert [row["id"] for row in rows] == [row["id"] for row in ROWS if row["id"] != "3"]
+    assert list(result.left_out()) == [{"id": "3", "reason": "three"}]
+    assert (result.kept, result.rejected, result.seconds) == (19, 1, 19.0)
+    assert read_rows(tmp_path / "step" / "index.jsonl") == rows
+    assert read_rows(tmp_path / "step" / "rejected.jsonl") == list(result.left_out())
+    assert all((tmp_path / "step" / row["payload"]).is_file() for row in rows)
 
 
-def test_nothing_is_done_twice(tmp_path):
+def test_nothing_is_done_twice_and_nothing_is_written_twice(tmp_path):
     first = _run(tmp_path)
-    assert _units(tmp_path) == [0, 1, 2, 3, 4]
+    assert _done(tmp_path) == ["0", "4", "8", "12", "16"]
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "step").rglob("*")}
     assert _run(tmp_path) == first
-    assert _units(tmp_path) == []
+    assert _done(tmp_path) == []
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "step").rglob("*")} == files
 
 
-def test_changed_rows_and_settings_redo_their_units(tmp_path):
+def test_changed_rows_and_settings_redo_their_units_and_the_old_ones_go(tmp_path):
     _run(tmp_path)
-    _units(tmp_path)
+    _done(tmp_path)
     changed = [row | {"text": "new"} if row["id"] == "9" else row for row in ROWS]
     _run(tmp_path, changed)
-    assert _units(tmp_path) == [2]
-    _run(tmp_path, [*changed, {"id": "20"}])
-    assert _units(tmp_path) == [5]
+    assert _done(tmp_path) == ["8"]
+    _run(tmp_path, [*changed, {"id": "20", "seconds": 1.0}])
+    assert _done(tmp_path) == ["20"]
     _run(tmp_path, changed, {"level": 1})
-    assert _units(tmp_path) == [0, 1, 2, 3, 4]
+    assert _done(tmp_path) == ["0", "4", "8", "12", "16"]
+    assert len(list((tmp_path / "step").glob("??/*"))) == 5
 
 
-def test_a_damaged_unit_is_redone(tmp_path):
+def test_a_unit_whose_files_are_damaged_is_redone(tmp_path):
+    result = _run(tmp_path)
+    for number, name in ((1, "rows.jsonl"), (3, "payload")):
+        _done(tmp_path)
+        path = result.units[number].folder / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        assert _run(tmp_path) == result
+        assert _done(tmp_path) == [str(4 * number)]
+        assert path.read_bytes() == whole
+
+
+def test_a_clock_that_was_wrong_changes_nothing(tmp_path):
     _run(tmp_path)
-    _units(tmp_path)
-    path = tmp_path / "step" / "unit-00001.jsonl"
-    path.write_bytes(path.read_bytes()[:10])
+    _done(tmp_path)
+    for path in (tmp_path / "step").rglob("*"):
+        os.utime(path, (4e9, 4e9) if len(path.name) % 2 else (0, 0))
     _run(tmp_path)
-    assert _units(tmp_path) == [1]
+    assert _done(tmp_path) == []
 
 
 def test_progress_counts_every_row_once(tmp_path):
@@ -95,24 +130,18 @@ def test_progress_counts_every_row_once(tmp_path):
     assert calls == [("step", done, 20) for done in (4, 8, 12, 16, 20)]
 
 
-def test_several_processes_give_the_same_result(tmp_path):
+def test_several_processes_give_the_same_result_and_lost_ones_are_replaced(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     alone = _run(tmp_path / "a")
-    together = _run(tmp_path / "b", jobs=2)
-    assert together == alone
-    assert sorted(_units(tmp_path / "b")) == [0, 1, 2, 3, 4]
-
-
-def test_a_worker_that_dies_is_replaced_and_its_unit_tried_again(tmp_path):
-    result = _run(tmp_path, jobs=2, build=partial(_build, tmp_path, die_in=2))
-    assert len(result.kept) == 19
-    assert sorted(_units(tmp_path)) == [0, 1, 2, 3, 4]
+    together = _run(tmp_path / "b", jobs=2, build=partial(_build, tmp_path / "b", die_at="8"))
+    assert list(together.rows()) == list(alone.rows())
+    assert sorted(_done(tmp_path / "b"), key=int) == ["0", "4", "8", "12", "16"]
 
 
 def test_a_unit_that_kills_every_worker_is_one_clear_error(tmp_path):
-    with pytest.raises(UserError, match=r"died with exit code -9 while it was at unit 2 \(8 and following\)"):
-        _run(tmp_path, jobs=2, build=partial(_build, tmp_path, die_in=2, always=True))
+    with pytest.raises(UserError, match=r"died with exit code -9 while it was at unit .*\(8 and following\)"):
+        _run(tmp_path, jobs=2, build=partial(_build, tmp_path, die_at="8", always=True))
 
 
 def _refuse() -> Note:
@@ -124,8 +153,11 @@ def test_an_error_meant_for_people_comes_through(tmp_path):
         _run(tmp_path, jobs=2, build=_refuse)
 
 
-def _full_disk(unit: int, rows: list[dict]) -> tuple[list[dict], list[dict]]:
-    raise OSError(errno.ENOSPC, "No space left on device")
+def _full_disk(target: Target, rows: list[dict]) -> tuple[list[dict], list[dict]]:
+    if rows[0]["id"] == "8":
+        (target.folder / "half").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return rows, []
 
 
 def _build_full_disk() -> Callable:
@@ -133,9 +165,13 @@ def _build_full_disk() -> Callable:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_full_disk_is_one_clear_line(tmp_path, jobs):
+def test_a_full_disk_is_one_clear_line_and_what_was_done_is_kept(tmp_path, jobs):
     with pytest.raises(UserError, match=r"No space left on device.*; check the permissions and the free space"):
         _run(tmp_path, jobs=jobs, build=_build_full_disk)
+    if jobs == 1:
+        assert len(list((tmp_path / "step").glob("??/*"))) == 2 and not list((tmp_path / "step").rglob("half"))
+    _run(tmp_path)
+    assert "8" in _done(tmp_path)
 
 
 def test_an_output_that_is_a_file_is_one_clear_line(tmp_path):
@@ -144,33 +180,18 @@ def test_an_output_that_is_a_file_is_one_clear_line(tmp_path):
         _run(tmp_path)
 
 
-SLOW = """
-import sys, time
-from pathlib import Path
-from openvalle.prepare.executor import run_step
-
-def work(unit, rows):
-    time.sleep(0.15)
-    with open(sys.argv[1] + "/log", "a") as file:
-        file.write(f"{unit}\\n")
-    return rows, []
-
-run_step(Path(sys.argv[1]) / "step", [{"id": str(n)} for n in range(20)], lambda: work, {}, unit=4)
-"""
+def test_units_last_about_an_hour_and_small_corpora_have_several() -> None:
+    assert unit_seconds(60_000 * 3600.0) == 3600
+    assert unit_seconds(16 * 3600.0) == 3600
+    assert unit_seconds(2 * 3600.0) == unit_seconds(3.9 * 3600) == 450
+    assert unit_seconds(30.0) == 112.5
 
 
-def test_kill_9_loses_only_the_unit_in_flight(tmp_path):
-    command = [sys.executable, "-c", SLOW, str(tmp_path)]
-    process = subprocess.Popen(command)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "step" / "unit-00001.jsonl").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    assert not (tmp_path / "step" / "index.jsonl").exists()
-    subprocess.run(command, check=True)
-    units = _units(tmp_path)
-    assert sorted(set(units)) == [0, 1, 2, 3, 4]
-    assert len(units) <= 6  # one unit at most was done again
-    assert len(read_rows(tmp_path / "step" / "index.jsonl")) == 20
+def test_a_row_more_changes_the_units_near_it_alone() -> None:
+    rows = [{"id": f"{number:05d}", "seconds": 5.0 + number % 13} for number in range(4000)]
+    before = {tuple(row["id"] for row in group) for group in group_rows(rows, 600)}
+    more = [*rows[:1000], {"id": "new", "seconds": 9.0}, *rows[1000:]]
+    after = {tuple(row["id"] for row in group) for group in group_rows(more, 600)}
+    assert len(before) > 50 and len(after - before) <= 3
+    lengths = [sum(float(rows[int(name)]["seconds"]) for name in group) for group in before]
+    assert max(lengths) < 1.3 * 600 and sorted(lengths)[1] > 0.7 * 600

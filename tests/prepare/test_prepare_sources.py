@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from openvalle.data.shards import read_rows
 from openvalle.errors import UserError
 from openvalle.prepare.clips import CorpusClip
 from openvalle.prepare.formats import Format
-from openvalle.prepare.sources import CUTS, LAYOUTS, assign_splits, read_cuts, scan
+from openvalle.prepare.sources import CUTS, LAYOUTS, Splits, read_cuts, scan
 
 
 def test_unusable_clips_are_listed_with_reasons(tmp_path, write_sound):
@@ -24,9 +25,9 @@ def test_unusable_clips_are_listed_with_reasons(tmp_path, write_sound):
     result = scan(tmp_path / "list.txt", tmp_path / "out")
     reasons = {
         (row["id"], row["reason"].split("(")[0].split(" at ")[0].split(f" {tmp_path}")[0].strip())
-        for row in result.rejected
+        for row in result.left_out()
     }
-    assert [row["id"] for row in result.kept] == ["good"]
+    assert [row["id"] for row in result.rows()] == ["good"]
     assert reasons == {
         ("gone", "no audio file"),
         ("noise", "cannot read"),
@@ -34,7 +35,7 @@ def test_unusable_clips_are_listed_with_reasons(tmp_path, write_sound):
         ("good", "the id was used before"),
         ("mute", "no text"),
     }
-    assert read_rows(tmp_path / "out" / "rejected.jsonl") == result.rejected
+    assert read_rows(tmp_path / "out" / "rejected.jsonl") == list(result.left_out())
 
 
 def test_a_source_without_anything_usable_is_one_clear_error(tmp_path):
@@ -57,15 +58,23 @@ LHOTSE = (  # what lhotse 1.33 writes when it has read the scan of this clip: SO
 def test_the_scan_is_a_lhotse_manifest_that_reads_back_as_itself(tmp_path, write_sound):
     sound = write_sound(tmp_path / "in" / "anna" / "1.wav", 1.5)
     sound.with_suffix(".txt").write_text("hello there")
-    rows = scan(tmp_path / "in", tmp_path / "scan").kept
+    rows = list(scan(tmp_path / "in", tmp_path / "scan").rows())
     written = gzip.decompress((tmp_path / "scan" / CUTS).read_bytes()).decode()
     assert json.loads(written) == json.loads(LHOTSE.replace("SOURCE", str(sound.resolve())))
-    again = scan(tmp_path / "scan" / CUTS, tmp_path / "again").kept
-    assert again == rows == read_cuts(tmp_path / "scan" / CUTS)
+    assert list(scan(tmp_path / "scan" / CUTS, tmp_path / "again").rows()) == rows
+    assert [row.items() <= rows[0].items() for row in read_cuts(tmp_path / "scan" / CUTS)] == [True]
 
 
 def _clips(speakers: int, each: int, split: str | None = None) -> list[CorpusClip]:
     return [CorpusClip(f"{s}-{u}", Path("x"), "t", f"s{s}", split=split) for s in range(speakers) for u in range(each)]
+
+
+def assign_splits(clips: list[CorpusClip]) -> list[CorpusClip]:
+    splits = Splits()
+    for clip in clips:
+        splits.add(clip)
+    splits.choose()
+    return [replace(clip, split=splits.of(clip.id, clip.speaker, clip.split)) for clip in clips]
 
 
 def test_dev_speakers_are_unseen_in_training():

@@ -11,11 +11,14 @@ import pytest
 from openvalle.audio import Audio
 from openvalle.data.shards import read_rows
 from openvalle.errors import UserError
+from openvalle.prepare.executor import run_step
+from openvalle.prepare.filter import FilterSettings, FilterWork
 from openvalle.prepare.formats import Format, detect, read_clips
 from openvalle.prepare.run import PrepareOptions, Step, prepare
-from openvalle.prepare.segment import SegmentSettings, find_segments, run_segment
-from openvalle.prepare.sources import CleanSettings, run_clean, scan
-from openvalle.prepare.transcribe import TranscribeSettings, run_transcribe
+from openvalle.prepare.segment import SegmentSettings, SegmentWork, find_segments
+from openvalle.prepare.sources import CleanSettings, CleanWork, scan
+from openvalle.prepare.transcribe import TranscribeSettings, TranscribeWork
+from openvalle.prepare.units import Target
 from openvalle.speech_models.asr import Transcript
 
 HOP = 0.05
@@ -115,24 +118,30 @@ def test_untranscribed_recordings_become_rows_with_words(librilight: Path, tmp_p
     """Cut, cleaned and written down; what nobody is sure of is left out; the same bytes whatever was done before."""
     texts = []
     for out in (tmp_path / "one", tmp_path / "one", tmp_path / "two"):
-        rows = scan(librilight, out / "scan", needs_text=False).kept
-        settings = SegmentSettings(max_seconds=3.5)
-        cut = run_segment(rows, out / "segment", settings, load=Loudness)
-        assert len(cut.kept) == 12 and {row["recording"] for row in cut.kept} == {row["id"] for row in rows}
-        clean = run_clean(cut.kept, out / "audio", CleanSettings())
-        asked = TranscribeSettings(min_confidence=-1)
-        found = run_transcribe(clean.kept, out / "words", out / "audio", asked, load=load_clerk)
-        assert {row["text"] for row in found.kept} == {"about 3 seconds"}
-        assert len(found.kept) == 8 and len(found.rejected) == 4
-        assert all("not sure" in row["reason"] for row in found.rejected)
-        texts.append((out / "words" / "index.jsonl").read_bytes())
+        result = scan(librilight, out / "scan", needs_text=False)
+        names = {row["id"] for row in result.rows()}
+        segment = SegmentWork(SegmentSettings(max_seconds=3.5), Loudness)
+        result = run_step(out / "segment", result.units, lambda work=segment: work, {})
+        assert result.kept == 12 and {row["recording"] for row in result.rows()} == names
+        result = run_step(out / "audio", result.units, lambda: CleanWork(CleanSettings()), {})
+        words = TranscribeWork(out / "audio", TranscribeSettings(recognizer="clerk"), load_clerk)
+        result = run_step(out / "words", result.units, lambda work=words: work, {})
+        sure = FilterWork(out / "audio", FilterSettings(min_confidence=-1))
+        result = run_step(out / "filter", result.units, lambda work=sure: work, {})
+        assert {row["text"] for row in result.rows()} == {"about 3 seconds"}
+        assert result.kept == 8 and result.rejected == 4
+        assert all("not sure" in row["reason"] for row in result.left_out())
+        texts.append((out / "filter" / "index.jsonl").read_bytes())
     assert texts[0] == texts[1] == texts[2]
 
 
 def test_rows_with_words_are_left_as_they_are(tmp_path: Path) -> None:
-    rows = [{"id": "a", "text": "said", "seconds": 300.0}]
-    assert run_segment(rows, tmp_path / "cut", SegmentSettings()).kept == rows  # and no detector is asked for
-    assert run_transcribe(rows, tmp_path / "words", tmp_path, TranscribeSettings(recognizer="none")).kept == rows
+    """And nobody is asked for who would hear them."""
+    rows = [{"id": "a", "text": "said", "seconds": 300.0, "language": "en"}]
+    target = Target(tmp_path, ".")
+    assert SegmentWork(SegmentSettings(), lambda: pytest.fail("asked"))(target, rows) == (rows, [])
+    words = TranscribeWork(tmp_path, TranscribeSettings(recognizer="none"), lambda name: pytest.fail(name))
+    assert words(target, rows) == (rows, [])
 
 
 def test_recordings_without_words_are_refused_unless_somebody_transcribes(librilight: Path, tmp_path: Path) -> None:
@@ -140,4 +149,12 @@ def test_recordings_without_words_are_refused_unless_somebody_transcribes(libril
         prepare(librilight, tmp_path / "out", last=Step.AUDIO)
     assert {row["reason"] for row in read_rows(tmp_path / "out" / "scan" / "rejected.jsonl")} == {"no text"}
     asked = PrepareOptions(transcribe=TranscribeSettings())
-    assert [str(step) for step in asked.steps] == ["scan", "segment", "audio", "transcribe", "align", "tokens"]
+    assert [str(step) for step in asked.steps] == [
+        "scan",
+        "segment",
+        "audio",
+        "transcribe",
+        "align",
+        "filter",
+        "tokens",
+    ]

@@ -104,9 +104,30 @@ def prepare(
     aligner: Annotated[
         str, typer.Option(help="Who finds the phones in time: pocketsphinx, or ctc:FOLDER of `train aligner`.")
     ] = "pocketsphinx",
+    second: Annotated[
+        str | None, typer.Option(help="Let this recogniser hear them, too, and leave out what they do not agree on.")
+    ] = None,
+    max_cer: Annotated[
+        float, typer.Option(min=0, help="Share of the letters in which the two recognisers may differ.")
+    ] = 0.3,
+    min_mos: Annotated[float | None, typer.Option(min=1, max=5, help="Leave out what DNSMOS finds worse.")] = None,
+    min_bandwidth: Annotated[
+        float | None, typer.Option(min=1, help="Leave out what has no sound above so many hertz.")
+    ] = None,
+    min_language: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="Leave out what Whisper finds less likely in its language.")
+    ] = None,
+    max_seconds: Annotated[
+        float, typer.Option(min=2, max=180, help="Longer utterances are cut in pauses: 60 for VALL-E's crops.")
+    ] = 20.0,
     jobs: opt.Jobs = 1,
+    executor: Annotated[
+        str,
+        typer.Option(help="local, ray ($RAY_ADDRESS, else one on this machine) or slurm: --jobs at a time."),
+    ] = "local",
+    device: Annotated[str, typer.Option(help="cpu, or cuda for the networks that can run there.")] = "cpu",
     last: Annotated[
-        str, typer.Option(help="Stop after this step: scan, segment, audio, transcribe, align or tokens.")
+        str, typer.Option(help="Stop after this step: scan, segment, audio, transcribe, align, filter or tokens.")
     ] = "tokens",
     speed: Annotated[
         list[float] | None,
@@ -121,12 +142,13 @@ def prepare(
     """Prepare speech for training: scan, trim and level, align the phones, encode.
 
     Unusable files are left out and listed with their reasons in OUT/rejected.jsonl. The same command goes on after
-    any stop.
+    any stop. Whoever does the work (--executor), its bytes are the same.
     """
-    from openvalle.prepare.align import AlignSettings
+    from openvalle.prepare.executor import Executor
+    from openvalle.prepare.filter import FilterSettings
     from openvalle.prepare.perf import estimate
-    from openvalle.prepare.run import PrepareOptions, Step
     from openvalle.prepare.run import prepare as prepare_speech
+    from openvalle.prepare.steps import AlignSettings, PrepareOptions, SegmentSettings, Step
     from openvalle.prepare.transcribe import TranscribeSettings
     from openvalle.text.symbols import TextUnit
 
@@ -137,23 +159,30 @@ def prepare(
         symbols=None if symbols is None else _table_file(symbols),
         merge=merge,
         speeds=tuple(speed or ()),
-        align=AlignSettings(aligner=aligner),
         transcribe=None
         if transcribe is None
-        else TranscribeSettings(recognizer="" if transcribe == "best" else transcribe),
+        else TranscribeSettings(recognizer="" if transcribe == "best" else transcribe, second=second or ""),
+        filter=FilterSettings(max_cer=max_cer, min_mos=min_mos, min_bandwidth=min_bandwidth, min_language=min_language)
+        if transcribe is not None or min_mos or min_bandwidth or min_language
+        else None,
+        segment=SegmentSettings(max_seconds=max_seconds),
+        align=AlignSettings(aligner=aligner, max_seconds=max_seconds),
     )
+    who = find_choice(Executor, executor, "executor")
     with progress(quiet) as show:
-        report = prepare_speech(source, out, codec, jobs, last=step, options=options, progress=show)
+        report = prepare_speech(
+            source, out, codec, jobs, last=step, options=options, executor=who, device=device, progress=show
+        )
     costs = [] if hours is None else estimate(out, options.steps, hours)
-    found = {"kept": report.kept, "rejected": len(report.rejected), "seconds": report.seconds}
+    found = {"kept": report.kept, "rejected": report.rejected, "seconds": report.seconds}
     found |= {"estimate": [vars(cost) | {"days": cost.days} for cost in costs]} if costs else {}
     opt.print_result(found, as_json, [out])
     if costs and not as_json:
         show_costs(costs, hours or 0.0)
     if not (quiet or as_json):
         where = f" (see {out / 'rejected.jsonl'})" if report.rejected else ""
-        hours, rejected = report.seconds / 3600, len(report.rejected)
-        print(f"{report.kept[last]} utterances, {hours:.2f} h; {rejected} left out{where}", file=sys.stderr)
+        hours = report.seconds / 3600
+        print(f"{report.kept[last]} utterances, {hours:.2f} h; {report.rejected} left out{where}", file=sys.stderr)
 
 
 def show_costs(costs: list[StepCost], hours: float) -> None:

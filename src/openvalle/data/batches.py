@@ -92,7 +92,9 @@ class TokenBatches:
     """Batches of up to `frames_per_batch` frames, padding included, of rows of similar length.
 
     Rows are drawn by speaker ∝ hours ** `speaker_power` and evenly within a speaker. Rows longer than
-    `max_seconds` are cropped at random symbol boundaries; without alignment they are left out. `shares`: how much of
+    `max_seconds` are cropped at random symbol boundaries; without alignment they are left out. With `min_seconds` every
+    batch is cropped to a length of its own between the two: VALL-E's crops of 10 to 20 s of recordings of 60 s (5.1),
+    which keep the whole recording for the NAR model's prompt. `shares`: how much of
     the draws comes from each folder of the shards. In a share `pairs` of the batches every row is prompted with a
     piece, of between the two `prompt_seconds`, of another utterance of its speaker.
     """
@@ -107,6 +109,7 @@ class TokenBatches:
         *,
         speaker_power: float = 0.5,
         max_seconds: float | None = None,
+        min_seconds: float | None = None,
         shares: Sequence[float] | None = None,
         pairs: float = 0.0,
         prompt_seconds: tuple[float, float] = (2.0, 6.0),
@@ -119,6 +122,8 @@ class TokenBatches:
         rate = shards.codec.frame_rate
         self.block = shards.codec.merge
         self.max_frames = int(max_seconds * rate) if max_seconds else int(shards.frames.max())
+        self.min_frames = min(self.max_frames, int(min_seconds * rate)) if min_seconds else self.max_frames
+        assert shards.is_aligned or self.min_frames == self.max_frames, "byte pairs cannot be cut"
         if shares is not None:
             assert isinstance(shards, JoinedShards)
         self._draws = RowDraws(
@@ -144,9 +149,11 @@ class TokenBatches:
     def batch(self, step: int) -> list[Utterance]:
         """Return the utterances of a step on this rank, cropped where they are too long."""
         rng, prompt = self._start(step)
-        found = []
-        for row in self._draw(step, rng, prompt):
-            utterance = crop(self.shards[row], self.max_frames, rng, self.block)
+        rows, longest, found = self._draw(step, rng, prompt), self.max_frames, []
+        if self.min_frames < longest:
+            longest = int(rng.integers(self.min_frames, longest + 1))
+        for row in rows:
+            utterance = crop(self.shards[row], longest, rng, self.block)
             own = self.shards.of_speaker(row) if prompt else ()
             if len(own) > 1:
                 place = int(rng.integers(len(own) - 1))  # among the others

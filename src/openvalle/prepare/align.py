@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib import resources
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -21,7 +23,7 @@ from openvalle.audio import RATE, Audio
 from openvalle.config import Config
 from openvalle.data.shards import AudioShards, Row, read_rows
 from openvalle.errors import AudioError, ConfigError, ModelError
-from openvalle.prepare.executor import UNIT, Progress, StepResult, run_step, try_each
+from openvalle.prepare.units import ROWS, Target, try_each
 from openvalle.speech_models.aligner import POOR_SCORE, Aligner, Hear, PhoneAlignment, PhoneSpan, mark_edges
 from openvalle.text.language import phonemize
 from openvalle.text.nearest import find_segments, hear, to_units
@@ -125,31 +127,27 @@ def load_aligner(name: str) -> PhoneAligner:
 class AlignWork:
     """Work of the align step on one unit. Utterances whose input did not change are not aligned again."""
 
-    folder: Path
     audio: Path
     settings: AlignSettings
     aligner: PhoneAligner
 
-    @classmethod
-    def load(cls, folder: Path, audio: Path, settings: AlignSettings) -> AlignWork:
-        """Return the work with its aligner loaded."""
-        return cls(folder, audio, settings, load_aligner(settings.aligner))
-
-    def __call__(self, unit: int, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    def __call__(self, target: Target, rows: list[Row]) -> tuple[list[Row], list[Row]]:
         """Return the aligned rows (several for a cut utterance) and the rejected ones."""
-        before = self._before(unit)
+        before = {} if target.before is None else _read_before(target.before)
+        rows, speechless = add_words(rows, self.settings)
         shards = AudioShards(self.audio, rows)
 
         def align(index: int, row: Row) -> list[Row]:
             by = self.settings.model_dump() | {"aligner": self.aligner.digest}  # wherever its folder lies
-            text = json.dumps([by, row], sort_keys=True)
+            said = {name: value for name, value in row.items() if name not in ("shard", "start")}
+            text = json.dumps([by, said], sort_keys=True)
             key = hashlib.sha256(text.encode()).hexdigest()[:16]
             if key in before:
-                return before[key]
+                return _move(before[key], row)
             return [piece | {"input": key} for piece in self._align(row, shards[index])]
 
         done, rejected = try_each(rows, align)
-        return [piece for _, pieces in done for piece in pieces], rejected
+        return [piece for _, pieces in done for piece in pieces], speechless + rejected
 
     def _align(self, row: Row, audio: Audio) -> Iterator[Row]:
         words = [(word[0], tuple(word[1:])) for word in row["words"]]
@@ -164,17 +162,21 @@ class AlignWork:
             name = row["id"] if len(pieces) == 1 else f"{row['id']}-{number}"
             yield _piece_row(row | {"id": name}, piece, whole=len(pieces) == 1, score=alignment.score)
 
-    def _before(self, unit: int) -> dict[str, list[Row]]:
-        """Return the rows of an earlier, different result of this unit by the digest of their input."""
-        found: dict[str, list[Row]] = {}
-        try:
-            rows = read_rows(self.folder / f"unit-{unit:05d}.jsonl")
-        except ModelError:
-            return found
-        for row in rows:
+
+def _read_before(folder: Path) -> dict[str, list[Row]]:
+    """Return the rows of an earlier, different result of a unit by the digest of their input."""
+    found: dict[str, list[Row]] = {}
+    with suppress(ModelError):
+        for row in read_rows(folder / ROWS):
             if "input" in row:
                 found.setdefault(row["input"], []).append(row)
-        return found
+    return found
+
+
+def _move(pieces: list[Row], row: Row) -> list[Row]:
+    """Return the pieces of a row whose sound lies elsewhere now; the first piece begins where the row does."""
+    moved = row["start"] - pieces[0]["start"]
+    return [piece | {"shard": row["shard"], "start": piece["start"] + moved} for piece in pieces]
 
 
 def check(alignment: PhoneAlignment, settings: AlignSettings, poor: float = POOR_SCORE) -> None:
@@ -211,6 +213,8 @@ def _piece_row(row: Row, piece: Sequence[PhoneSpan], *, whole: bool, score: floa
         "start": row["start"] + start,
         "samples": end - start,
         "sound": row["sound"],
+        "recording": row["recording"],
+        "heard": row["heard"],
         "score": round(score, 3),
         "words": texts[first : last + 1],
         "spans": [_span_row(span, piece[0].start, first) for span in piece],
@@ -227,30 +231,31 @@ def read_spans(row: Row) -> list[PhoneSpan]:
     return [PhoneSpan(*span) for span in row["spans"]]
 
 
-def run_align(
-    rows: list[Row],
-    folder: Path,
-    audio: Path,
-    settings: AlignSettings,
-    jobs: int = 1,
-    unit: int = UNIT,
-    progress: Progress | None = None,
-) -> StepResult:
-    """Align every cleaned row; `audio` is the folder of their shards. Return the rows with their spans."""
-    spoken, speechless = add_words(rows, settings)
-    by = settings.model_dump() | {"aligner": load_aligner(settings.aligner).digest}
-    build = partial(AlignWork.load, folder, audio, settings)
-    result = run_step(folder, spoken, build, by, jobs, unit, progress)
-    if result.kept:
-        log.info("align: %s", _summary(result.kept))
-    return StepResult(result.kept, speechless + result.rejected)
-
-
-def _summary(rows: list[Row]) -> str:
+def summarize(rows: Iterable[Row]) -> str:
     """Return figures to judge an alignment by."""
-    spans = [span for row in rows for span in read_spans(row)]
-    seconds = sum(row["seconds"] for row in rows)
-    pauses = sum(span.seconds for span in spans if span.symbol == SIL)
-    rate = sum(span.symbol != SIL for span in spans) / (seconds - pauses)
-    score = float(np.median([row["score"] for row in rows]))
-    return f"median score {score:.2f}, {rate:.1f} phones a second, {100 * pauses / seconds:.0f} % pauses"
+    scores, seconds, pauses, phones = [], 0.0, 0.0, 0
+    for row in rows:
+        spans = read_spans(row)
+        seconds += row["seconds"]
+        pauses += sum(span.seconds for span in spans if span.symbol == SIL)
+        phones += sum(span.symbol != SIL for span in spans)
+        scores.append(row["score"])
+    rate = phones / max(1e-9, seconds - pauses)
+    share = 100 * pauses / max(1e-9, seconds)
+    return f"median score {np.median(scores):.2f}, {rate:.1f} phones a second, {share:.0f} % pauses"
+
+
+@cache
+def front_end_digest() -> str:
+    """Return a digest of what makes phones of texts: the code and the tables in this package.
+
+    It is part of the name of a unit, so that units are looked at again when phones may have changed; utterances whose
+    phones did not change are taken over.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    package = resources.files("openvalle")
+    for folder in (package / "text", *(package / "assets" / name for name in ("lexicon", "g2p", "homographs"))):
+        for file in sorted(folder.iterdir(), key=lambda each: each.name):
+            if file.is_file():
+                digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()

@@ -28,6 +28,7 @@ class CorpusClip:
     start: float = 0.0  # seconds into the file
     seconds: float | None = None  # None: to the end of the file
     channels: tuple[int, ...] | None = None  # None: all, mixed
+    inside: tuple[int, int] | None = None  # offset and bytes of the sound in an archive at `audio`; None: the file
 
 
 def read_lines(path: Path) -> list[str]:

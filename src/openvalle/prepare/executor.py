@@ -1,152 +1,175 @@
-"""Work in units: each is done once, by one of several processes, and survives a stop at any moment.
+"""A step over all its units: what is not done yet is done by an executor, then the units are put together.
 
-A unit's result is the file `unit-00012.jsonl`, written atomically after everything it refers to. Its first line
-holds a digest of the unit's input and settings, so a unit is redone exactly when one of them changed.
+`--executor` chooses who does them: processes of this machine, a Ray cluster, or the tasks of a Slurm array. The units
+and their bytes are the same.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import time
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from openvalle.config import write_json_lines
+from openvalle.config import json_line, write_json_lines
+from openvalle.data.index_files import INDEX, TEXTS
 from openvalle.data.shards import Row, read_rows
-from openvalle.errors import AudioError, ModelError, TextError, UserError
+from openvalle.errors import ModelError
+from openvalle.files import atomic_path
 from openvalle.parallel import run_units
-from openvalle.prepare.perf import Measured, write_perf
+from openvalle.prepare.perf import PERF, write_perf
+from openvalle.prepare.units import Task, Unit, Work, do_task, explain_write_errors, make_tasks, read_unit
 
 log = logging.getLogger(__name__)
 
+UNITS, REJECTED, ROWS = "units.jsonl", "rejected.jsonl", "index.jsonl"
+
 Progress = Callable[[str, int, int], None]  # step, utterances done, utterances in all
-UNIT = 64  # utterances in a unit: what a killed process loses at most
-
-Made = TypeVar("Made")
-Work = Callable[[int, list[Row]], tuple[list[Row], list[Row]]]
-"""(unit number, rows) -> (rows kept, rows rejected as {"id", "reason"}); writes its own payload files."""
+Build = Callable[[], Work]
+Execute = Callable[[Build, Path, Sequence[Task]], Iterator[int]]
+"""(what makes the work, the step's folder, tasks) -> the number of each task as it is done."""
 
 
-@dataclass(frozen=True)
-class WorkUnit:
-    """One unit of a step: its number, input rows and the digest of both with the settings."""
+class Executor(StrEnum):
+    """Who does the units."""
 
-    number: int
-    rows: list[Row]
-    digest: str
-    path: Path
-
-    def __str__(self) -> str:
-        return f"unit {self.number} ({self.rows[0]['id']} and following)"
-
-    def is_done(self) -> bool:
-        """Return True if the result on disk belongs to this input and these settings."""
-        try:
-            return self.path.is_file() and read_rows(self.path)[0]["digest"] == self.digest
-        except (ModelError, IndexError, KeyError):
-            return False
+    LOCAL = "local"  # processes of this machine
+    RAY = "ray"  # a Ray cluster: $RAY_ADDRESS, else one that is started here
+    SLURM = "slurm"  # the tasks of an array, by `sbatch`
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step made: the rows that go on and the rows that were left out, with reasons."""
+    """What a step made: its units in their order, which hold the rows that go on and those left out."""
 
-    kept: list[Row]
-    rejected: list[Row]
+    folder: Path
+    units: tuple[Unit, ...]
+
+    @property
+    def kept(self) -> int:
+        """Utterances that go on."""
+        return sum(unit.kept for unit in self.units)
+
+    @property
+    def rejected(self) -> int:
+        """Utterances that were left out."""
+        return sum(unit.rejected for unit in self.units)
+
+    @property
+    def seconds(self) -> float:
+        """Length of what goes on."""
+        return sum(unit.seconds for unit in self.units)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows that go on."""
+        for unit in self.units:
+            yield from unit.rows()
+
+    def left_out(self) -> Iterator[Row]:
+        """Yield the rows that were left out, as {"id", "reason"}."""
+        for unit in self.units:
+            yield from unit.left_out()
+
+
+def run_local(jobs: int, build: Build, step: Path, tasks: Sequence[Task]) -> Iterator[int]:
+    """Do the tasks in `jobs` processes; `build` makes the work once in each, so it must pickle."""
+    yield from (number for number, _ in run_units(partial(_prepare_work, build, step), tasks, jobs))
+
+
+def _prepare_work(build: Build, step: Path) -> Callable[[Task], None]:
+    return partial(do_task, build(), step)
 
 
 def run_step(
-    folder: Path,
-    rows: Sequence[Row],
-    build: Callable[[], Work],
-    settings: dict[str, Any],
-    jobs: int = 1,
-    unit: int = UNIT,
+    step: Path,
+    sources: Sequence[Unit],
+    build: Build,
+    settings: Any,
+    execute: Execute | None = None,
     progress: Progress | None = None,
+    device: str = "cpu",
+    tell: Callable[[], None] | None = None,
 ) -> StepResult:
-    """Do every unit of a step that is not done yet; write and return its `index.jsonl` and `rejected.jsonl`.
+    """Do what is not done yet of a step in the folder `step`, for the units of the step before; put it together.
 
-    `build` makes the work function once in each process (spawned, so it must pickle) and may load models.
+    `settings`: all that its results depend on beside the rows, as JSON has it. `build`: makes the work. `device` and
+    `tell` are for `put_together`.
     """
-    with explain_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    tasks = list(_tasks(folder, rows, settings, unit))
-    todo = [task for task in tasks if not task.is_done()]
-    done = len(rows) - sum(len(task.rows) for task in todo)
-    log.info("%s: %d of %d utterances are already done", folder.name, done, len(rows))
-    if todo:
-        # An index must never point into payload files that are being replaced.
-        (folder / "index.jsonl").unlink(missing_ok=True)
-    before, measured, started = done, Measured(), time.monotonic()
-    for number, cpu in run_units(partial(_build, build), todo, jobs):
-        rows_done = todo[number].rows
-        done += len(rows_done)
-        measured += Measured(len(rows_done), sum(row.get("seconds", 0.0) for row in rows_done), cpu)
+    with explain_write_errors(step):
+        step.mkdir(parents=True, exist_ok=True)
+    tasks = make_tasks(step, [unit for unit in sources if unit.kept], settings, _earlier(step))
+    todo = [task for task in tasks if read_unit(step / task.name) is None]
+    total = sum(task.rows for task in tasks)
+    done = total - sum(task.rows for task in todo)
+    log.info("%s: %d of %d utterances are already done", step.name, done, total)
+    for number in (execute or partial(run_local, 1))(build, step, todo) if todo else ():
+        done += todo[number].rows
         if progress:
-            progress(folder.name, done, len(rows))
-    kept: list[Row] = []
-    rejected: list[Row] = []
+            progress(step.name, done, total)
+    units = []
     for task in tasks:
-        header, *found = read_rows(task.path)
-        kept += found[: header["kept"]]
-        rejected += found[header["kept"] :]
-    with explain_write_errors(folder):
-        write_json_lines(folder / "rejected.jsonl", rejected)
-        write_json_lines(folder / "index.jsonl", kept)
-        measured = replace(measured, wall_seconds=time.monotonic() - started if todo else 0.0)
-        write_perf(folder, measured, kept, rejected, goes_on=before > 0)
-    log.info("%s: %d utterances kept, %d rejected", folder.name, len(kept), len(rejected))
-    return StepResult(kept, rejected)
+        unit = read_unit(step / task.name)
+        if unit is None:
+            raise ModelError(f"{task} is not there", "run the same command again: it goes on from here")
+        units.append(unit)
+    result = StepResult(step, tuple(units))
+    put_together(result, device, tell)
+    log.info("%s: %d utterances kept, %d rejected", step.name, result.kept, result.rejected)
+    return result
 
 
-def try_each(rows: Sequence[Row], do: Callable[[int, Row], Made]) -> tuple[list[tuple[Row, Made]], list[Row]]:
-    """Return the rows that could be done with what was made of each, and the others with the reason.
+def put_together(result: StepResult, device: str = "cpu", tell: Callable[[], None] | None = None) -> None:
+    """Write a step's lists from its units, unless they are of these units already, and remove what belongs to none.
 
-    `do` takes a row's number, too.
+    `tell` writes what else has to be known of the rows, before they are listed.
     """
-    done, rejected = [], []
-    for index, row in enumerate(rows):
-        try:
-            done.append((row, do(index, row)))
-        except (AudioError, TextError) as error:
-            rejected.append({"id": row["id"], "reason": str(error)})
-    return done, rejected
+    step = result.folder
+    listed = "".join(json_line({"unit": _name(unit), "first": unit.first}) for unit in result.units)
+    names = (UNITS, REJECTED, ROWS, PERF)
+    with explain_write_errors(step):
+        if not all((step / name).is_file() for name in names) or (step / UNITS).read_text("utf-8") != listed:
+            # What was made of other rows counts for nothing from here on, whatever stops this.
+            for name in (UNITS, ROWS, INDEX, TEXTS):
+                (step / name).unlink(missing_ok=True)
+            if tell:
+                tell()
+            write_json_lines(step / REJECTED, result.left_out())
+            costs = (unit.cost() for unit in result.units)
+            write_perf(step, costs, result.kept, result.seconds, result.left_out(), device)
+            _copy_rows(result.units, step / ROWS)
+            with atomic_path(step / UNITS) as part:
+                part.write_text(listed, encoding="utf-8")
+        _sweep(step, {_name(unit) for unit in result.units})
 
 
-@contextmanager
-def explain_write_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a missing permission into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder} ({error.strerror or error})",
-            "check the permissions and the free space; what is done is kept",
-        ) from None
+def _name(unit: Unit) -> str:
+    return f"{unit.folder.parent.name}/{unit.folder.name}"
 
 
-def _build(build: Callable[[], Work]) -> Callable[[WorkUnit], float]:
-    return partial(_do, build())
+def _copy_rows(units: Sequence[Unit], path: Path) -> None:
+    """Write the rows of all units that go on: lines as they are."""
+    with atomic_path(path) as part, part.open("wb") as file:
+        for unit in units:
+            file.writelines(unit.lines())
 
 
-def _do(work: Work, task: WorkUnit) -> float:
-    """Do a unit; return the seconds of the processor that it took."""
-    started = time.process_time()
-    with explain_write_errors(task.path.parent):
-        kept, rejected = work(task.number, task.rows)
-        write_json_lines(task.path, [{"digest": task.digest, "kept": len(kept)}, *kept, *rejected])  # now it is done
-    return time.process_time() - started
+def _earlier(step: Path) -> dict[str, Path]:
+    """Return the units that a step had when it was last done, by the id of the first row of each."""
+    with suppress(ModelError, KeyError, TypeError):
+        return {row["first"]: step / row["unit"] for row in read_rows(step / UNITS)}
+    return {}
 
 
-def _tasks(folder: Path, rows: Sequence[Row], settings: dict[str, Any], unit: int) -> Iterator[WorkUnit]:
-    for number, start in enumerate(range(0, len(rows), unit)):
-        part = list(rows[start : start + unit])
-        text = json.dumps([settings, part], sort_keys=True, ensure_ascii=False)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        yield WorkUnit(number, part, digest, folder / f"unit-{number:05d}.jsonl")
+def _sweep(step: Path, names: set[str]) -> None:
+    """Remove units that are no longer wanted, and what killed processes left."""
+    for folder in [path for path in step.iterdir() if path.is_dir() and len(path.name) == 2]:
+        for unit in folder.iterdir():
+            if f"{folder.name}/{unit.name}" not in names:
+                shutil.rmtree(unit, ignore_errors=True) if unit.is_dir() else unit.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()  # if nothing is left

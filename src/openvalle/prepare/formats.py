@@ -13,7 +13,9 @@ from openvalle.errors import UserError
 from openvalle.media import FORMATS
 from openvalle.prepare import corpora, layouts
 from openvalle.prepare.clips import UNKNOWN_SPEAKER, CorpusClip, json_rows, read_lines
+from openvalle.prepare.tars import find_tars, read_webdataset
 
+RECORDINGS, SUPERVISIONS = "recordings", "supervisions"  # in the names that lhotse's recipes give
 GIGA = "GigaSpeech.json"
 META = "meta.lst"  # of the Seed-TTS test sets, whose folders are named after the language
 AUDIO_ENDINGS = frozenset({*FORMATS, ".oga", ".aif", ".aiff", ".au", ".w64", ".caf", ".sph"} - {".pcm"})
@@ -41,6 +43,8 @@ class Format(StrEnum):
     AISHELL3 = "aishell-3"  # split/content.txt and split/wav/speaker/*
     JVS = "jvs"  # speaker/style/transcripts_utf8.txt and wav24kHz16bit/*
     WENETSPEECH = "wenetspeech"  # WenetSpeech.json, segments of long recordings
+    WEBDATASET = "webdataset"  # tars: a sound and its .txt or .json under one name
+    LHOTSE = "lhotse"  # recordings and supervisions, JSON lines, may be gzipped
     SIDECARS = "sidecars"  # every sound has a .txt or .lab beside it
 
 
@@ -62,6 +66,8 @@ def detect(source: Path) -> tuple[Format, Path]:
     for name in ("manifest.jsonl", "cuts.jsonl.gz", "cuts.jsonl", "metadata.csv", META, GIGA):
         if (source / name).is_file():
             return _detect_file(source / name), source / name
+    if any(source.glob(f"*{RECORDINGS}*.jsonl*")) and any(source.glob(f"*{SUPERVISIONS}*.jsonl*")):
+        return Format.LHOTSE, source
     if (source / layouts.WENET).is_file():
         return Format.WENETSPEECH, source / layouts.WENET
     if (source / "txt").is_dir() and any(source.glob("wav48*")):
@@ -77,6 +83,8 @@ def detect(source: Path) -> tuple[Format, Path]:
         return Format.EMILIA, source
     if _is_librilight(source):
         return Format.LIBRILIGHT, source
+    if find_tars(source):
+        return Format.WEBDATASET, source
     return Format.SIDECARS, source
 
 
@@ -98,6 +106,8 @@ def _detect_file(path: Path) -> Format:
         if "audio_filepath" in first:
             return Format.NEMO
         return Format.CUTS if {"recording", "tracks"} & first.keys() else Format.MANIFEST
+    if path.suffix == ".tar":
+        return Format.WEBDATASET
     if path.name == META:
         return Format.SEED_TTS
     if path.name == GIGA:
@@ -140,30 +150,53 @@ def _manifest(path: Path) -> Iterator[CorpusClip]:
 
 def _cuts(path: Path) -> Iterator[CorpusClip]:
     for cut in json_rows(path):
-        recording = cut.get("recording")
-        sources = [item for item in (recording or {}).get("sources", ()) if item.get("type") == "file"]
-        if not recording or len(sources) != 1:
-            raise UserError(f"cut {cut.get('id')} does not point to one sound file", "store cuts with files")
-        channel = cut.get("channel", 0)
-        several = len(sources[0].get("channels", [0])) > 1
-        clip = CorpusClip(
-            id=str(cut["id"]),
-            audio=path.parent / sources[0]["source"],
-            text="",
-            split=(cut.get("custom") or {}).get("split"),
-            channels=(tuple(channel) if isinstance(channel, list) else (channel,)) if several else None,
+        yield from _read_cut(path.parent, cut)
+
+
+def _read_cut(folder: Path, cut: dict[str, Any]) -> Iterator[CorpusClip]:
+    """Yield what is said in a cut, whose file is named as seen from a folder."""
+    recording = cut.get("recording")
+    sources = [item for item in (recording or {}).get("sources", ()) if item.get("type") == "file"]
+    if not recording or len(sources) != 1:
+        raise UserError(f"cut {cut.get('id')} does not point to one sound file", "store cuts with files")
+    channel = cut.get("channel", 0)
+    several = len(sources[0].get("channels", [0])) > 1
+    clip = CorpusClip(
+        id=str(cut["id"]),
+        audio=folder / sources[0]["source"],
+        text="",
+        split=(cut.get("custom") or {}).get("split"),
+        inside=tuple((cut.get("custom") or {}).get("inside") or ()) or None,
+        channels=(tuple(channel) if isinstance(channel, list) else (channel,)) if several else None,
+    )
+    supervisions = cut.get("supervisions", [])
+    for said in supervisions:
+        yield replace(
+            clip,
+            id=clip.id if len(supervisions) == 1 else str(said["id"]),
+            text=said.get("text") or _first_text(said.get("custom") or {}),
+            speaker=str(said.get("speaker") or UNKNOWN_SPEAKER),
+            language=_language(said.get("language")),
+            start=float(cut["start"]) + max(0.0, float(said["start"])),
+            seconds=min(float(said["duration"]), float(cut["duration"])),
         )
-        supervisions = cut.get("supervisions", [])
-        for said in supervisions:
-            yield replace(
-                clip,
-                id=clip.id if len(supervisions) == 1 else str(said["id"]),
-                text=said.get("text") or _first_text(said.get("custom") or {}),
-                speaker=str(said.get("speaker") or UNKNOWN_SPEAKER),
-                language=_language(said.get("language")),
-                start=float(cut["start"]) + max(0.0, float(said["start"])),
-                seconds=min(float(said["duration"]), float(cut["duration"])),
-            )
+
+
+def _lhotse(root: Path) -> Iterator[CorpusClip]:
+    """Yield the supervisions of a folder with the recordings of the file beside, as lhotse's recipes write both."""
+    for path in sorted(root.glob(f"*{SUPERVISIONS}*.jsonl*")):
+        beside = path.with_name(path.name.replace(SUPERVISIONS, RECORDINGS))
+        if not beside.is_file():
+            raise UserError(f"there is no {beside.name} beside {path}", "put it there")
+        recordings = {str(row["id"]): row for row in json_rows(beside)}
+        name = path.name.partition(".")[0]
+        split = next((part for part in reversed(name.split("_")) if corpora.split_named(part)), None)
+        for said in json_rows(path):
+            if str(said.get("recording_id")) not in recordings:
+                raise UserError(f"{path}: the recording of {said.get('id')} is not in {beside.name}", "mend the lists")
+            cut = {"id": said["id"], "recording": recordings[str(said["recording_id"])], "start": 0.0}
+            cut |= {"duration": float("inf"), "supervisions": [said], "channel": said.get("channel", 0)}
+            yield from _read_cut(root, cut | {"custom": {"split": split and corpora.split_named(split)}})
 
 
 def _first_text(custom: dict[str, Any]) -> str:
@@ -289,5 +322,7 @@ READERS: dict[Format, Callable[[Path], Iterator[CorpusClip]]] = {
     Format.AISHELL3: layouts.read_aishell3,
     Format.JVS: layouts.read_jvs,
     Format.WENETSPEECH: layouts.read_wenetspeech,
+    Format.WEBDATASET: read_webdataset,
+    Format.LHOTSE: _lhotse,
     Format.SIDECARS: _sidecars,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ CORES = 64  # of the machine that an estimate is for
 
 @dataclass(frozen=True)
 class Measured:
-    """Work that was really done, and not found done: utterances, their sound, processor and clock."""
+    """What work took: utterances that came in, their sound, processor and clock of the processes that did it."""
 
     rows: int = 0
     audio_seconds: float = 0.0
@@ -33,11 +33,15 @@ class Measured:
 
 
 def write_perf(
-    folder: Path, measured: Measured, kept: Sequence[Row], rejected: Sequence[Row], *, goes_on: bool
+    folder: Path, costs: Iterable[Measured], kept: int, seconds: float, rejected: Iterable[Row], device: str = "cpu"
 ) -> None:
-    """Write what a step cost; `goes_on`: an earlier run did some of it, whose measurements are counted in."""
-    measured += _read_measured(folder) if goes_on else Measured()
+    """Write what the units of a step cost, how many utterances (and seconds) go on, and why others do not.
+
+    Rates are those of one process: of several, each has them.
+    """
+    measured = sum(costs, Measured())
     measured = Measured(measured.rows, *(round(value, 3) for value in list(vars(measured).values())[1:]))
+    reasons = Counter(re.sub(r"\d+(\.\d+)?", "N", row["reason"]) for row in rejected)
     rates: dict[str, Any] = {}
     if measured.wall_seconds and measured.cpu_seconds:
         rates = {
@@ -46,21 +50,15 @@ def write_perf(
             "cpu_seconds_per_hour": round(3600 * measured.cpu_seconds / max(1e-9, measured.audio_seconds), 2),
         }
     values = {
-        "kept": len(kept),
-        "rejected": len(rejected),
-        "reasons": dict(Counter(re.sub(r"\d+(\.\d+)?", "N", row["reason"]) for row in rejected).most_common()),
+        "device": device,
+        "kept": kept,
+        "kept_seconds": round(seconds, 3),
+        "rejected": reasons.total(),
+        "reasons": dict(reasons.most_common()),
         "measured": vars(measured),
         **rates,
     }
     write_text(folder / PERF, json.dumps(values, indent=1) + "\n")
-
-
-def _read_measured(folder: Path) -> Measured:
-    try:
-        values = read_data(folder / PERF, Syntax.JSON)["measured"]
-        return Measured(int(values["rows"]), *(float(values[name]) for name in list(vars(Measured()))[1:]))
-    except (ConfigError, KeyError, TypeError, ValueError):
-        return Measured()  # it was lost; what is measured from here on is right all the same
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class StepCost:
     step: str
     cpu_hours: float
     gigabytes: float
-    kept: float  # share of the utterances that pass
+    kept: float  # share of the sound that passes
 
     @property
     def days(self) -> float:
@@ -81,18 +79,21 @@ class StepCost:
 def estimate(out: Path, steps: Sequence[str], hours: float) -> list[StepCost]:
     """Return what the steps in a prepared folder would cost for `hours` of recordings, by what they cost there.
 
-    A step sees what the steps before let pass. `UserError` if nothing was measured.
+    A step hears what the steps before let pass. `UserError` if nothing was measured.
     """
     found, passing = [], 1.0
     for step in steps:
-        folder, measured = out / step, _read_measured(out / step)
+        folder = out / step
+        try:
+            values = read_data(folder / PERF, Syntax.JSON)
+            measured, seconds = Measured(**values["measured"]), float(values["kept_seconds"])
+        except (ConfigError, KeyError, TypeError, ValueError):
+            continue  # it was not done
         if not measured.audio_seconds:
             continue
-        values = read_data(folder / PERF, Syntax.JSON)
-        # Where recordings are cut, a row becomes many: what is left out is counted among the ones that come out.
-        share = values["kept"] / max(1, values["kept"] + values["rejected"])
         heard = measured.audio_seconds / 3600
-        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) / 1e9
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
+        share = min(1.0, seconds / measured.audio_seconds)  # copies at other speeds are no gain
         found.append(
             StepCost(step, hours * passing * measured.cpu_seconds / 3600 / heard, hours * passing * size / heard, share)
         )

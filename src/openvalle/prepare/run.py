@@ -3,78 +3,46 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from openvalle.config import write_json_lines
+from openvalle.data.index_files import write_index
 from openvalle.data.shards import Row
 from openvalle.errors import ConfigError, UserError
 from openvalle.files import lock_folder
-from openvalle.prepare.align import AlignSettings, load_aligner, run_align
-from openvalle.prepare.executor import UNIT, Progress, StepResult
-from openvalle.prepare.perf import Measured, write_perf
-from openvalle.prepare.segment import SegmentSettings, run_segment
-from openvalle.prepare.sources import CleanSettings, run_clean, scan
-from openvalle.prepare.tokenize import add_speeds, run_tokenize
-from openvalle.prepare.transcribe import TranscribeSettings, run_transcribe
+from openvalle.prepare.align import summarize
+from openvalle.prepare.executor import Execute, Executor, Progress, StepResult, run_local, run_step
+from openvalle.prepare.sources import scan
+from openvalle.prepare.steps import (
+    STEPS,
+    PrepareOptions,
+    Step,
+    StepJob,
+    check_columns,
+    find_aligner,
+    merging,
+    name_recognizer,
+)
+from openvalle.prepare.units import explain_write_errors
 from openvalle.text.language import read_out
 from openvalle.text.symbols import BYTE_PAIRS, SymbolTable, TextUnit, inventory, train_byte_pairs
-from openvalle.types import Vocabulary
+from openvalle.types import TokenSpec, Vocabulary
 
 log = logging.getLogger(__name__)
 
 
-class Step(StrEnum):
-    """The steps in their order, each named as its folder in the output."""
-
-    SCAN = "scan"  # cuts.jsonl.gz: what there is (lhotse)
-    SEGMENT = "segment"  # index.jsonl: recordings without words, cut where nobody speaks
-    AUDIO = "audio"  # audio-*.npy: trimmed, levelled 24 kHz mono
-    TRANSCRIBE = "transcribe"  # index.jsonl: words for what has none
-    ALIGN = "align"  # index.jsonl: phones in time
-    TOKENS = "tokens"  # shard-*.safetensors: codes, symbols, durations
-
-
-@dataclass(frozen=True)
-class PrepareOptions:
-    """Everything but source, output and codec that can be chosen."""
-
-    clean: CleanSettings = field(default_factory=CleanSettings)
-    align: AlignSettings = field(default_factory=AlignSettings)
-    segment: SegmentSettings = field(default_factory=SegmentSettings)
-    transcribe: TranscribeSettings | None = None  # how recordings without words get them; None: they are left out
-    text_unit: TextUnit = TextUnit.PHONEME
-    bpe_size: int | None = None  # pieces of the table of byte pairs; None: `openvalle.text.symbols.BYTE_PAIRS`
-    symbols: Path | None = None  # table to use (symbols.json); None: the phone inventory, or byte pairs of the corpus
-    merge: int | None = None  # frames that share an entry of codebook 1; None: 2 with phonemes, 1 with byte pairs
-    speeds: tuple[float, ...] = ()  # further copies of the training utterances, each played at this speed
-    unit: int = UNIT  # utterances in a unit of work
-
-    def __post_init__(self) -> None:
-        if self.bpe_size is not None and self.text_unit is TextUnit.PHONEME:
-            raise ConfigError("bpe_size means nothing with phonemes", "choose the text unit bpe")
-        if self.bpe_size is not None and self.symbols is not None:
-            raise ConfigError("a table that is given has its size", "give bpe_size or symbols")
-
-    @property
-    def steps(self) -> list[Step]:
-        """The steps that are done, in their order: byte pairs are not aligned, and nobody transcribes unasked."""
-        missing = {Step.ALIGN} if self.text_unit is not TextUnit.PHONEME else set()
-        missing |= {Step.SEGMENT, Step.TRANSCRIBE} if self.transcribe is None else set()
-        return [step for step in Step if step not in missing]
-
-
 @dataclass(frozen=True)
 class PrepareReport:
-    """What came of it: utterances at the end of each step, and those left out as {"id", "step", "reason"}."""
+    """What came of it: utterances at the end of each step, those left out, seconds of speech in the last step."""
 
     kept: dict[str, int]
-    rejected: list[Row]
-    seconds: float  # of speech in the last step
+    rejected: int
+    seconds: float
 
 
 def prepare(
@@ -85,74 +53,110 @@ def prepare(
     *,
     last: Step = Step.TOKENS,
     options: PrepareOptions | None = None,
+    executor: Executor = Executor.LOCAL,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> PrepareReport:
-    """Turn the speech and text at `source` into shards in `out`; return what was kept and what was not, and why.
+    """Turn the speech and text at `source` into shards in `out`; return what was kept and what was not.
 
-    Each step writes a manifest into a folder of its own and is skipped where it is already done with the same
-    input and settings, so the same command goes on after any stop. `codec`: a name or folder for `load_codec`;
-    `jobs`: processes; `last`: stop after this step; `progress(step, done, total)` is called as work is done.
-    Unusable utterances land in `out`/rejected.jsonl. Raises `UserError` if nothing usable is left, or if another
-    process is at `out`.
+    Each step writes its units into a folder of its own; a unit that was made of the same rows with the same settings is
+    not made again, so the same command goes on after any stop. `codec`: a name or folder for `load_codec`; `jobs`:
+    processes, or tasks of `executor` at a time; `last`: stop after this step; `device`: of networks that can run on a
+    GPU; `progress(step, done, total)` is called as work is done. Unusable utterances land in `out`/rejected.jsonl with
+    their step and reason. Raises `UserError` if nothing usable is left, or if another process is at `out`.
     """
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}", "give the number of processes, 1 or more")
     options = options or PrepareOptions()
     if last not in options.steps:
         raise ConfigError(f"there is no step {last} here", f"the steps are {', '.join(options.steps)}")
+    check_columns(options.steps)
     steps = options.steps[: options.steps.index(last) + 1]
     if Step.ALIGN in steps:
-        load_aligner(options.align.aligner)  # one that is none is told before hours of work
-    kept: dict[str, int] = {}
-    rows: list[Row] = []
-    rejected: list[Row] = []
-    with lock_folder(out):
+        options = replace(options, align=find_aligner(options.align))
+    results: list[StepResult] = []
+    out = Path(os.path.abspath(out))  # as whoever does a unit sees it
+    with lock_folder(out), _choose(executor, jobs) as execute:
         for step in steps:
             if step is Step.SCAN:
-                started, cpu = time.monotonic(), time.process_time()
-                result = scan(source, out / step, needs_text=options.transcribe is None)
-                sound = float(sum(row["seconds"] for row in result.kept))
-                cost = Measured(len(result.kept), sound, time.process_time() - cpu, time.monotonic() - started)
-                write_perf(out / step, cost, result.kept, result.rejected, goes_on=False)
+                needs_text = options.transcribe is None
+                result = scan(source, out / step, needs_text=needs_text, seconds=options.unit_seconds)
                 if progress:
-                    progress(step, len(result.kept), len(result.kept))
+                    progress(step, result.kept, result.kept)
             else:
-                result = _run(step, rows, out, codec, options, jobs, progress)
-            rows, kept[str(step)] = result.kept, len(result.kept)
-            rejected += [row | {"step": str(step)} for row in result.rejected]
-            write_json_lines(out / "rejected.jsonl", rejected)
-            if not rows:
+                job = StepJob(step=step, out=out, options=options, codec=codec, device=device)
+                result = _run(job, results[-1], execute, progress)
+            results.append(result)
+            write_json_lines(out / "rejected.jsonl", _left_out(results))
+            if not result.kept:
                 raise UserError(
                     f"no utterance of {source} passed the step {step}", f"see {out / 'rejected.jsonl'} for the reasons"
                 )
-    report = PrepareReport(kept, rejected, sum(row["seconds"] for row in rows))
-    log.info("%d utterances, %.2f h; %d rejected", len(rows), report.seconds / 3600, len(rejected))
+    kept = {result.folder.name: result.kept for result in results}
+    report = PrepareReport(kept, sum(result.rejected for result in results), results[-1].seconds)
+    log.info("%d utterances, %.2f h; %d rejected", results[-1].kept, report.seconds / 3600, report.rejected)
     return report
 
 
-def _run(
-    step: Step, rows: list[Row], out: Path, codec: str, options: PrepareOptions, jobs: int, progress: Progress | None
-) -> StepResult:
+def _left_out(results: list[StepResult]) -> Iterator[Row]:
+    for result in results:
+        yield from (row | {"step": result.folder.name} for row in result.left_out())
+
+
+@contextmanager
+def _choose(executor: Executor, jobs: int) -> Iterator[Execute]:
+    """Yield what does units; it ends what it began."""
+    if executor is Executor.RAY:
+        from openvalle.prepare.ray import RayCluster
+
+        with RayCluster(jobs) as cluster:
+            yield cluster
+    elif executor is Executor.SLURM:
+        from openvalle.prepare.slurm import run_on_slurm
+
+        yield partial(run_on_slurm, jobs)
+    else:
+        yield partial(run_local, jobs)
+
+
+def _run(job: StepJob, before: StepResult, execute: Execute, progress: Progress | None) -> StepResult:
     """Do one of the steps after the scan."""
-    folder, audio, common = out / step, out / Step.AUDIO, (jobs, options.unit, progress)
-    if step is Step.SEGMENT:
-        return run_segment(rows, folder, options.segment, *common)
-    if step is Step.TRANSCRIBE:
+    declared, folder, options, tell = STEPS[job.step], job.out / job.step, job.options, None
+    if job.step is Step.TRANSCRIBE:
         assert options.transcribe is not None
-        return run_transcribe(rows, folder, audio, options.transcribe, *common)
-    if step is Step.AUDIO:
-        return run_clean(rows, folder, options.clean, *common)
-    if step is Step.ALIGN:
-        return run_align(rows, folder, audio, options.align, *common)
-    from openvalle.codec.load import found_again, load_codec  # torch is needed from here on only
+        if any(not row["text"] for row in before.rows()):
+            named = name_recognizer(options.transcribe)
+            job = job.model_copy(update={"options": replace(options, transcribe=named)})
+    elif job.step is Step.TOKENS:
+        job, tell = _name_tokens(job, before)
+    on_gpu = job.device if declared.gpu else "cpu"
+    result = run_step(folder, before.units, job, declared.settings(job), execute, progress, on_gpu, tell)
+    if job.step is Step.ALIGN and result.kept and log.isEnabledFor(logging.INFO):
+        log.info("align: %s", summarize(result.rows()))
+    if tell:
+        with explain_write_errors(folder):
+            tell()  # also where only these were lost
+            write_index(folder)
+    return result
 
-    chosen, load = add_speeds(rows, options.speeds), partial(load_codec, codec)
-    table, is_aligned = _make_table(rows, options), options.text_unit is TextUnit.PHONEME
-    merge = options.merge or (2 if is_aligned else 1)
-    return run_tokenize(chosen, folder, audio, load, table, merge, *common, source=found_again(codec))
+
+def _name_tokens(job: StepJob, before: StepResult) -> tuple[StepJob, Callable[[], None]]:
+    """Return the job with its codec and table, and what writes both beside the tokens."""
+    from openvalle.codec.load import found_again, load_codec
+
+    codec = found_again(job.codec)
+    table = make_table(before.rows, job.options)
+    spec = TokenSpec(**load_codec(job.codec).spec.model_dump(), merge=merging(job.options), source=codec)
+    folder = job.out / job.step
+
+    def tell() -> None:
+        table.vocabulary.save(folder / "symbols.json")
+        spec.save(folder / "codec.json")
+
+    return job.model_copy(update={"codec": codec, "vocabulary": table.vocabulary}), tell
 
 
-def _make_table(rows: Sequence[Row], options: PrepareOptions) -> SymbolTable:
+def make_table(rows: Callable[[], Iterator[Row]], options: PrepareOptions) -> SymbolTable:
     """Return the table that was given, the phone inventory, or byte pairs learned from the rows."""
     if options.symbols is not None:
         table = SymbolTable(Vocabulary.load(options.symbols))
@@ -164,6 +168,6 @@ def _make_table(rows: Sequence[Row], options: PrepareOptions) -> SymbolTable:
         return table
     if options.text_unit is TextUnit.PHONEME:
         return inventory()
-    texts = [read_out(row["text"], row["language"]) for row in rows if row["split"] == "train"]
-    texts = texts or [read_out(row["text"], row["language"]) for row in rows]
+    texts = [read_out(row["text"], row["language"]) for row in rows() if row["split"] == "train"]
+    texts = texts or [read_out(row["text"], row["language"]) for row in rows()]
     return SymbolTable(train_byte_pairs(texts, options.bpe_size or BYTE_PAIRS))

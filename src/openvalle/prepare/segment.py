@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +14,8 @@ from openvalle.audio import Audio
 from openvalle.config import Config
 from openvalle.data.shards import Row
 from openvalle.errors import AudioError
-from openvalle.prepare.executor import UNIT, Progress, StepResult, run_step, try_each
 from openvalle.prepare.sources import read_row
+from openvalle.prepare.units import Target, try_each
 
 PIECE_SECONDS = 600.0  # of a long recording that is heard at once, so that a day of it needs no more memory
 
@@ -94,12 +93,17 @@ def _cut(voiced: np.ndarray, start: int, end: int, most: int) -> list[tuple[int,
 
 @dataclass(frozen=True)
 class SegmentWork:
-    """Work of the segment step on one unit. Rows with words stay as they are."""
+    """Work of the segment step on one unit. Rows with words stay as they are; for others `load` is called, once."""
 
     settings: SegmentSettings
-    detector: SpeechDetector
+    load: Callable[[], SpeechDetector]
 
-    def __call__(self, unit: int, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    @cached_property
+    def detector(self) -> SpeechDetector:
+        """What hears where somebody speaks."""
+        return self.load()
+
+    def __call__(self, target: Target, rows: list[Row]) -> tuple[list[Row], list[Row]]:
         """Return a row for each segment and the rejected recordings."""
         done, rejected = try_each(rows, lambda _, row: self._segments(row))
         return [piece for _, pieces in done for piece in pieces], rejected
@@ -123,38 +127,8 @@ class SegmentWork:
         ]
 
 
-def _build(settings: SegmentSettings, load: Callable[[], SpeechDetector]) -> SegmentWork:
-    return SegmentWork(settings, load())
-
-
 def load_detector() -> SpeechDetector:
     """Return Silero VAD; `MissingExtra` says how to bring it."""
     from openvalle.speech_models.vad import SileroVAD
 
     return SileroVAD()
-
-
-def run_segment(
-    rows: list[Row],
-    folder: Path,
-    settings: SegmentSettings,
-    jobs: int = 1,
-    unit: int = UNIT,
-    progress: Progress | None = None,
-    *,
-    load: Callable[[], SpeechDetector] = load_detector,
-) -> StepResult:
-    """Cut the recordings that have no words; `load` makes what hears them, once in each process."""
-    build = partial(_build, settings, load if any(not row["text"] for row in rows) else _deaf)
-    return run_step(folder, rows, build, settings.model_dump(), jobs, unit, progress)
-
-
-class _Deaf:
-    hop = 1.0
-
-    def probabilities(self, audio: Audio) -> np.ndarray:
-        raise AssertionError("every row has its words")
-
-
-def _deaf() -> SpeechDetector:
-    return _Deaf()

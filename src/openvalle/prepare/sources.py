@@ -8,23 +8,41 @@ import gzip
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import IO, NoReturn
 
 import numpy as np
 from pydantic import Field
 
 from openvalle.audio import RATE, TARGET_DB, Audio, is_silent, normalize, remove_offset, resample, trim
-from openvalle.config import Config, write_json_lines
+from openvalle.config import Config, json_line, write_json_lines
 from openvalle.data.shards import Row, to_int16, write_audio
 from openvalle.errors import AudioError, UserError
-from openvalle.files import atomic_path
+from openvalle.files import atomic_path, write_text
 from openvalle.media import Header, read_frames, read_header
 from openvalle.prepare.clips import CorpusClip
-from openvalle.prepare.executor import UNIT, Progress, StepResult, explain_write_errors, run_step, try_each
+from openvalle.prepare.executor import REJECTED, StepResult, put_together
 from openvalle.prepare.formats import Format, read_clips
+from openvalle.prepare.perf import Measured
+from openvalle.prepare.units import (
+    COST,
+    SECONDS,
+    Target,
+    Unit,
+    explain_write_errors,
+    group_rows,
+    name_unit,
+    new_unit,
+    read_unit,
+    try_each,
+    unit_seconds,
+    write_rows,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,48 +51,113 @@ LAYOUTS = "docs/corpora.md"
 CUTS = "cuts.jsonl.gz"
 
 
-def scan(source: Path, folder: Path, *, needs_text: bool = True) -> StepResult:
-    """List a corpus in `folder`/cuts.jsonl.gz (lhotse) and `folder`/rejected.jsonl; return the rows.
+def scan(source: Path, folder: Path, *, needs_text: bool = True, seconds: float | None = None) -> StepResult:
+    """List a corpus in `folder`/cuts.jsonl.gz (lhotse), and its rows in units.
 
     Files that are missing, unreadable or empty, texts that are blank (if `needs_text`) and ids that come twice are
-    rejected.
+    rejected. `seconds`: of a unit; None: as many as `unit_seconds` says. However long the corpus is, little more than a
+    number for each id is held in memory.
     """
-    kept: list[tuple[CorpusClip, Header]] = []
+    began, clock = time.process_time(), time.monotonic()
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        found = tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder)  # noqa: SIM115 - closed below
+    with found:
+        splits, rejected, total = _list(source, folder, found, needs_text)
+        if not total:
+            _refuse(source, folder, rejected)
+        with explain_write_errors(folder):
+            found.seek(0)
+            _write_cuts(folder / CUTS, found, splits)
+    groups = group_rows(_add_columns(read_cuts(folder / CUTS)), seconds or unit_seconds(total))
+    with explain_write_errors(folder):
+        units = tuple(_write_units(folder, groups, rejected))
+        spent, passed = time.process_time() - began, time.monotonic() - clock
+        for unit in units:
+            if not (unit.folder / COST).is_file():
+                share = unit.seconds / total
+                cost = Measured(unit.kept, unit.seconds, share * spent, share * passed)
+                write_text(unit.folder / COST, json.dumps(vars(cost)))
+    result = StepResult(folder, units)
+    put_together(result)
+    log.info("scan: %d utterances found, %d rejected", result.kept, result.rejected)
+    return result
+
+
+def _refuse(source: Path, folder: Path, rejected: list[Row]) -> NoReturn:
+    """Raise what is wrong with a corpus of which nothing can be used."""
+    with explain_write_errors(folder):
+        write_json_lines(folder / REJECTED, rejected)
+    why = f"{rejected[0]['id']}: {rejected[0]['reason']}" if rejected else "no sound with text was found"
+    raise UserError(
+        f"{source} holds nothing to prepare ({why})",
+        f"{LAYOUTS} shows the layouts that are read: {', '.join(Format)}",
+    )
+
+
+def _list(source: Path, folder: Path, file: IO[str], needs_text: bool) -> tuple[Splits, list[Row], float]:
+    """Write the usable clips of a corpus as cuts, a line each; return who is held out, the others, the seconds."""
     rejected: list[Row] = []
-    seen: set[str] = set()
+    seen: set[bytes] = set()
+    splits, total = Splits(), 0.0
+    read = lru_cache(maxsize=8)(read_header)  # many clips may lie in one file
     for clip in read_clips(source):
+        key = hashlib.blake2b(clip.id.encode("utf-8", "surrogatepass"), digest_size=10).digest()
         try:
-            info = _check(clip, seen, needs_text)
+            if key in seen:
+                raise AudioError("the id was used before")
+            cut = _cut(clip, _check(clip, needs_text, read))
         except AudioError as error:
             rejected.append({"id": clip.id, "reason": error.what})
             continue
-        seen.add(clip.id)
-        kept.append((clip, info))
-    with explain_write_errors(folder):
-        write_json_lines(folder / "rejected.jsonl", rejected)
-    if not kept:
-        why = f"{rejected[0]['id']}: {rejected[0]['reason']}" if rejected else "no sound with text was found"
-        raise UserError(
-            f"{source} holds nothing to prepare ({why})",
-            f"{LAYOUTS} shows the layouts that are read: {', '.join(Format)}",
-        )
-    clips = assign_splits([clip for clip, _ in kept])
-    cuts = [_cut(clip, info) for clip, (_, info) in zip(clips, kept, strict=True)]
-    with (
-        explain_write_errors(folder),
-        atomic_path(folder / CUTS) as part,
-        gzip.open(part, "wt", encoding="utf-8") as file,
-    ):
-        for cut in cuts:
-            file.write(json.dumps(cut, ensure_ascii=False) + "\n")
-    log.info("scan: %d utterances found, %d rejected", len(cuts), len(rejected))
-    return StepResult(read_cuts(folder / CUTS), rejected)
+        seen.add(key)
+        splits.add(clip)
+        total += cut["duration"]
+        with explain_write_errors(folder):
+            file.write(json_line(cut))
+    return splits, rejected, total
 
 
-def read_cuts(path: Path) -> list[Row]:
-    """Return the rows of a scan's cuts: id, audio, start, seconds, channels, text, speaker, language, split."""
-    return [
-        {
+def _write_cuts(path: Path, lines: IO[str], splits: Splits) -> None:
+    """Write the manifest: cuts with the splits that were chosen. No time is written: the same cuts, the same bytes."""
+    splits.choose()
+    with atomic_path(path) as part, part.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
+        for line in lines:
+            cut = json.loads(line)
+            said = cut["supervisions"][0]
+            cut["custom"]["split"] = splits.of(cut["id"], said["speaker"], cut["custom"]["split"])
+            packed.write(json_line(cut).encode())
+
+
+def _add_columns(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield scanned rows with what the steps that follow look for; long recordings without words in several rows."""
+    stamp = lru_cache(maxsize=8)(_stamp)
+    for row in rows:
+        row |= {"file": stamp(Path(row["audio"])), "recording": "", "heard": None}
+        if row["text"] or row["seconds"] <= 2 * SECONDS:
+            yield row
+            continue
+        for start in range(0, int(row["seconds"]), int(SECONDS)):
+            seconds = min(SECONDS, row["seconds"] - start)
+            yield row | {"id": f"{row['id']}@{start}", "start": row["start"] + start, "seconds": seconds}
+
+
+def _write_units(folder: Path, groups: Iterable[list[Row]], rejected: list[Row]) -> Iterator[Unit]:
+    """Yield the units of a scan, written where they are not there; what was rejected is told in the first."""
+    for rows in groups:
+        place = folder / name_unit(hashlib.sha256(json.dumps([rows, rejected]).encode()).hexdigest())
+        if read_unit(place) is None:
+            with new_unit(place) as part:
+                write_rows(part, rows[0]["id"], rows, rejected)
+        unit, rejected = read_unit(place), []
+        assert unit is not None, place
+        yield unit
+
+
+def read_cuts(path: Path) -> Iterator[Row]:
+    """Yield the rows of a scan's cuts: id, audio, start, seconds, channels, text, speaker, language, split, inside."""
+    for clip in read_clips(path):
+        yield {
             "id": clip.id,
             "audio": str(clip.audio),
             "start": clip.start,
@@ -84,30 +167,46 @@ def read_cuts(path: Path) -> list[Row]:
             "speaker": clip.speaker,
             "language": clip.language,
             "split": clip.split,
+            "inside": clip.inside and list(clip.inside),
         }
-        for clip in read_clips(path)
-    ]
 
 
-def assign_splits(clips: Sequence[CorpusClip], share: float = DEV_SHARE) -> list[CorpusClip]:
-    """Return the clips with a split each: as the source says, else `dev` for speakers chosen by a hash.
+class Splits:
+    """The split of each clip: as the source says, else `dev` for speakers chosen by a hash.
 
-    The choice depends on names alone, so adding a speaker moves no other. With a single speaker the
-    utterances are divided instead, as there is no unseen speaker to validate on.
+    The choice depends on names alone, so adding a speaker moves no other. With a single speaker the utterances are
+    divided instead, as there is no unseen speaker to validate on. Clips are added first, then it is chosen.
     """
-    open_clips = [clip for clip in clips if clip.split is None]
-    by_speaker = len({clip.speaker for clip in open_clips}) > 1
-    keys = {clip.id: clip.speaker if by_speaker else clip.id for clip in open_clips}
-    places = {key: _place(key) for key in keys.values()}
-    dev = {key for key, place in places.items() if place < share}
-    if len(places) > 1:
-        dev = dev or {min(places, key=lambda key: places[key])}
-    if len(dev) == len(places):
-        dev = set()
-    return [
-        clip if clip.split is not None else replace(clip, split="dev" if keys[clip.id] in dev else "train")
-        for clip in clips
-    ]
+
+    def __init__(self, share: float = DEV_SHARE) -> None:
+        self._share = share
+        self._speakers: set[str] = set()
+        self._ids: list[str] = []  # while there is one speaker
+        self._dev: set[str] = set()
+
+    def add(self, clip: CorpusClip) -> None:
+        """Count a clip."""
+        if clip.split is None:
+            self._speakers.add(clip.speaker)
+            if len(self._speakers) == 1:
+                self._ids.append(clip.id)
+            else:
+                self._ids.clear()
+
+    def choose(self) -> None:
+        """Choose, from all that were added."""
+        places = {key: _place(key) for key in self._ids or self._speakers}
+        self._dev = {key for key, place in places.items() if place < self._share}
+        if len(places) > 1:
+            self._dev = self._dev or {min(places, key=lambda key: places[key])}
+        if len(self._dev) == len(places):
+            self._dev = set()
+
+    def of(self, name: str, speaker: str, split: str | None) -> str:
+        """Return the split of a clip by its id, speaker and what the source says."""
+        if split is not None:
+            return split
+        return "dev" if (name if self._ids else speaker) in self._dev else "train"
 
 
 def _place(key: str) -> float:
@@ -115,13 +214,11 @@ def _place(key: str) -> float:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / 2**48
 
 
-def _check(clip: CorpusClip, seen: set[str], needs_text: bool) -> Header:
+def _check(clip: CorpusClip, needs_text: bool, read: Callable[[Path, tuple[int, int] | None], Header]) -> Header:
     """Return the file's header; raise `AudioError` if the clip cannot be used."""
-    if clip.id in seen:
-        raise AudioError("the id was used before")
     if needs_text and not clip.text.strip():
         raise AudioError("no text")
-    header = read_header(clip.audio)
+    header = read(clip.audio, clip.inside)
     if not header.frames:
         raise AudioError("the audio file holds no samples")
     if clip.start >= header.seconds:
@@ -164,11 +261,12 @@ def _cut(clip: CorpusClip, info: Header) -> Row:
         "channel": channel,
         "supervisions": [supervision],
         "recording": recording,
-        "custom": {"split": clip.split},
+        "custom": {"split": clip.split} | ({"inside": list(clip.inside)} if clip.inside else {}),
         "type": "MonoCut" if len(chosen) == 1 else "MultiCut",
     }
 
 
+SOUND = "audio.npy"
 MIN_READ_SECONDS = 1e-3  # of a row, so that at least one sample is read
 
 
@@ -184,36 +282,21 @@ class CleanSettings(Config):
 
 @dataclass(frozen=True)
 class CleanWork:
-    """Work of the clean step on one unit; writes `audio-00012.npy`."""
+    """Work of the clean step on one unit; writes `audio.npy`."""
 
-    folder: Path
     settings: CleanSettings
 
-    def __call__(self, unit: int, rows: list[Row]) -> tuple[list[Row], list[Row]]:
-        """Return the cleaned rows and the rejected ones."""
+    def __call__(self, target: Target, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+        """Return the cleaned rows, as `AudioShards` reads them, and the rejected ones."""
         done, rejected = try_each(rows, lambda _, row: to_int16(clean(read_row(row), self.settings).samples))
-        shard = f"audio-{unit:05d}.npy"
-        starts = write_audio(self.folder / shard, [clip for _, clip in done])
+        starts = write_audio(target.folder / SOUND, [clip for _, clip in done])
         return [
-            {key: row[key] for key in ("id", "speaker", "language", "split", "text")}
-            | {"seconds": round(len(clip) / RATE, 4), "shard": shard, "start": start, "samples": len(clip)}
+            {key: row[key] for key in ("id", "speaker", "language", "split", "text", "recording", "heard")}
+            | {"seconds": round(len(clip) / RATE, 4), "shard": f"{target.name}/{SOUND}", "start": start}
             # The steps that follow are redone for a row when its sound changed, whatever changed it.
-            | {"sound": hashlib.blake2b(clip.tobytes(), digest_size=8).hexdigest()}
+            | {"samples": len(clip), "sound": hashlib.blake2b(clip.tobytes(), digest_size=8).hexdigest()}
             for (row, clip), start in zip(done, starts, strict=True)
         ], rejected
-
-
-def run_clean(
-    rows: list[Row],
-    folder: Path,
-    settings: CleanSettings,
-    jobs: int = 1,
-    unit: int = UNIT,
-    progress: Progress | None = None,
-) -> StepResult:
-    """Clean every row of a scan into `folder`; return the kept rows, as `AudioShards` reads them."""
-    rows = [row | {"file": _stamp(Path(row["audio"]))} for row in rows]
-    return run_step(folder, rows, partial(CleanWork, folder, settings), settings.model_dump(), jobs, unit, progress)
 
 
 def _stamp(path: Path) -> list[int]:
@@ -241,7 +324,8 @@ def clean(audio: Audio, settings: CleanSettings) -> Audio:
 def read_row(row: Row) -> Audio:
     """Return the sound of a scanned row at its own rate; `AudioError` if it cannot be read."""
     path = row["audio"]
-    frames, rate, _ = read_frames(path, start=row["start"], seconds=max(row["seconds"], MIN_READ_SECONDS))
+    seconds = max(row["seconds"], MIN_READ_SECONDS)
+    frames, rate, _ = read_frames(path, start=row["start"], seconds=seconds, inside=row["inside"])
     channels = row["channels"] or range(frames.shape[1])
     if max(channels) >= frames.shape[1]:
         raise AudioError(f"{path} has no channel {max(channels)}")

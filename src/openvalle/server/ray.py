@@ -9,7 +9,6 @@ see: on several machines, one that they share.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -18,13 +17,13 @@ from typing import Any
 from fastapi import FastAPI
 
 from openvalle.errors import UserError, import_extra
+from openvalle.parallel import set_up_ray
 from openvalle.server.orders import Settings
 from openvalle.server.run import listen, show_address
 
 APP = "openvalle"
 RESTING = 64  # requests of a replica that cost the model nothing: open WebSockets, lists, the page
 RETRY_SECONDS = 5.0  # after which a client may ask again that found every replica and Ray's own queue full
-CLUSTER = "RAY_ADDRESS"  # environment variable: a cluster that is there; without it one is started on this machine
 
 
 def serve_on_ray(
@@ -41,12 +40,7 @@ def serve_on_ray(
     `build`: a function, which Ray copies to where a replica is started; `replicas`: fewest and most; `device`: of the
     model. `UserError` if no replica comes up.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody; all of this is read on import
-    is_own = not os.environ.get(CLUSTER)
-    if is_own:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on the loopback address, as on desktops
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # on a machine that is busy
-        os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
+    is_own = set_up_ray()
     ray, serve = import_extra("ray", "ray[serve]", "ray"), import_extra("ray.serve", "ray[serve]", "ray")
     with listen(*address) as free:  # one that is taken is told at once
         host, port = free.getsockname()[:2]

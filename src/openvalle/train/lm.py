@@ -57,6 +57,9 @@ class TokenBatchConfig(Config):
 
     frames: int = Field(6000, gt=0, description="frames a batch, padding included, on each process")
     max_seconds: float = Field(16.0, gt=0, description="longer utterances are cropped at symbol borders")
+    min_seconds: float | None = Field(
+        None, gt=0, description="a batch is cropped to a length drawn between this and max_seconds; None: to that"
+    )
     speaker_power: float = Field(0.5, ge=0, le=1, description="speakers are drawn by hours to this power")
     pairs: float = Field(
         0.0, ge=0, le=1, description="share of batches whose rows begin with another utterance of the speaker"
@@ -160,6 +163,7 @@ class LanguageModelTask:
                 world,
                 speaker_power=b.speaker_power,
                 max_seconds=b.max_seconds,
+                min_seconds=b.min_seconds,
                 shares=list_shares(self.recipe.data),
                 pairs=b.pairs,
                 prompt_seconds=b.prompt_seconds,
