@@ -22,8 +22,9 @@ from openvalle.hub import find_damaged
 from openvalle.media import read, write
 from openvalle.synth.plan import parse_script
 from openvalle.text.chapters import split_chapters
+from openvalle.train.checkpoints import load_checkpoint
 from openvalle.train.loop import LoopConfig, _same_run
-from openvalle.train.state import TrainState, load_checkpoint
+from openvalle.train.state import TrainState
 from test_damaged import refused
 
 ROWS = {

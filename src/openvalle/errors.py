@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from importlib import import_module
 from typing import Any, TypeVar
@@ -60,3 +61,11 @@ def import_extra(module: str, package: str, extra: str, hint: str = "") -> Any:
         return import_module(module)
     except ImportError:
         raise MissingExtra(package, extra, hint) from None
+
+
+_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|tried to allocate", re.I)  # torch's
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is not enough memory, of the machine or of a device."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))

@@ -1,4 +1,4 @@
-"""Trainings of several processes: four learn what one learns, and one that dies takes nothing with it."""
+"""Trainings that `torchrun` starts, whole or sharded: one process that is killed takes nothing with it."""
 
 from __future__ import annotations
 
@@ -9,70 +9,47 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-
-from openvalle.train.state import latest_checkpoint
+from test_ranks import losses
 
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-import torch
-from openvalle.train.curves import Validation
-from openvalle.train.loop import LoopConfig, Losses, fit
+sys.path.insert(0, sys.argv[3])
+from openvalle.train.loop import LoopConfig, fit
+from ranks import Both
 
-out, accumulate, dies_at = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+out = Path(sys.argv[1])
 
-class Rows:
-    def __init__(self, x): self.x = x
-    def to(self, device): return Rows(self.x.to(device))
-
-class Task:
-    def __init__(self):
-        torch.manual_seed(0)
-        layers = torch.nn.Linear(4, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 4)
-        self.networks = {"net": torch.nn.Sequential(*layers)}
+class Dying(Both):
     def batch(self, index, rank, world):
-        died = out / "died"
-        if index == dies_at and rank == 1 and not died.exists():
-            died.touch()
+        if index == 7 and rank == 1 and out.name == "killed" and not (out / "died").exists():
+            (out / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return Rows(torch.randn(8, 4, generator=torch.Generator().manual_seed(index * world + rank)))
-    def losses(self, batch, at, rng):
-        loss = (self.networks["net"](batch.x) - batch.x / 2).pow(2).mean()
-        return Losses({"net": loss}, {"loss": loss.item()})
-    def validate(self, averages):
-        return Validation({})
+        return super().batch(index, rank, world)
 
-fit(Task(), LoopConfig(steps=12, precision="float32", accumulate=accumulate, save_minutes=1e-9), out)
+loop = LoopConfig.parse({"steps": 12, "precision": "float32", "save_minutes": 1e-9, "validate_every": 1,
+    "log_every": 1, "shard": sys.argv[2] == "sharded"})
+fit(Dying("builtin", None, 1), loop, out)
 """
 
 
-def train(folder: Path, processes: int, accumulate: int = 1, dies_at: int = -1) -> dict[str, torch.Tensor]:
-    """Train with so many processes; return the weights in the end."""
-    folder.mkdir()
+def train(folder: Path, name: str, how: str) -> torch.Tensor:
+    """Train with two processes; return the losses of all steps."""
+    out = folder / name
+    out.mkdir(parents=True)
     (folder / "train.py").write_text(SCRIPT)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [*launch, "--max_restarts=2", str(folder / "train.py"), str(folder), str(accumulate), str(dies_at)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]
+    command = [*launch, str(folder / "train.py"), str(out), how, str(Path(__file__).parent)]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)
     assert result.returncode == 0, result.stderr
-    checkpoint = latest_checkpoint(folder / "checkpoints")
-    assert checkpoint is not None
-    return load_file(checkpoint / "net.safetensors")
+    return losses(out)
 
 
-def test_one_two_and_four_processes_learn_the_same_from_the_same_batches(tmp_path: Path) -> None:
-    one, two, four = (train(tmp_path / str(n), n, 4 // n) for n in (1, 2, 4))
-    for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(four[name], weight, rtol=1e-4, atol=1e-5)
-
-
-def test_a_process_that_is_killed_costs_nothing_but_time(tmp_path: Path) -> None:
-    whole = train(tmp_path / "whole", 2)
-    killed = train(tmp_path / "killed", 2, dies_at=7)
+@pytest.mark.parametrize("how", ["whole", "sharded"])
+def test_a_process_that_is_killed_costs_nothing_but_time(tmp_path: Path, how: str) -> None:
+    whole, killed = (train(tmp_path, name, how) for name in ("whole", "killed"))
     assert (tmp_path / "killed" / "died").exists()
-    for name, weight in whole.items():
-        assert torch.equal(killed[name], weight), name
+    assert torch.equal(whole, killed)

@@ -14,13 +14,14 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from openvalle.codec.builtin import BuiltinCodec
 from openvalle.codec.load import load_codec
 from openvalle.codec.settings import BuiltinCodecConfig
 from openvalle.config import write_json_lines
 from openvalle.data.shards import TokenShards, to_int16, write_audio, write_tokens
-from openvalle.errors import ConfigError, ModelError
+from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.model.checkpoint import NetworkFile, load_bundle, load_network
 from openvalle.text.symbols import inventory
 from openvalle.train.codec import start_decoder
@@ -153,14 +154,14 @@ def tokenize(folder: Path, codec: BuiltinCodec) -> None:
     (folder / "tokens" / "codec.json").write_text(json.dumps(identity))
 
 
-def train_part(folder: Path, part: str, **model: object) -> Path:
+def train_part(folder: Path, part: str, loop: dict | None = None, **model: object) -> Path:
     shared = {"transformer": STACK, "codebook_size": SMALL_CODEC["entries"], "merge": 2, "alignment": "phoneme"}
     recipe = write_recipe(
         folder / f"{part}.yaml",
         {
             "data": str(folder),
             "codec": str(folder / "codec-run" / "codec"),
-            "loop": LOOP,
+            "loop": {**LOOP, "log_every": 1, **(loop or {})},
             "model": {**shared, **model},
             "batches": {"frames": 80},
         },
@@ -187,6 +188,24 @@ def test_from_cleaned_audio_to_a_model_that_loads(prepared: Path) -> None:
     assert bundle.config.languages == ("en",)
     rows = [json.loads(line) for line in (prepared / "ar" / "metrics.jsonl").read_text().splitlines()]
     assert {"train", "valid"} == {row["group"] for row in rows}
+    for part, sound in ((ar, "spoken"), (nar, "filled")):
+        board = EventAccumulator(str(part / "tensorboard"), {"images": 0, "audio": 0, "scalars": 0}).Reload()
+        measured = {tag.removeprefix("train/") for tag in board.Tags()["scalars"] if tag.startswith("train/")}
+        assert measured > {"loss", "learning_rate", "frames_per_second", "steps_per_second", "memory_gb"}
+        assert f"{part.name}/gradient" in measured
+        assert board.Scalars("train/frames_per_second")[-1].value > 0 < board.Scalars("train/memory_gb")[-1].value
+        assert board.Tags()["images"] == ["valid/attention"]
+        assert board.Images("valid/attention")[-1].height == 4 * 5  # five symbols
+        assert set(board.Tags()["audio"]) == {"valid/recorded", f"valid/{sound}"}
+        assert board.Audio(f"valid/{sound}")[-1].sample_rate == 24_000
+
+
+def test_a_training_that_only_breaks_ends_with_one_line(prepared: Path, capsys) -> None:
+    codec = load_codec(train_codec(prepared))
+    assert isinstance(codec, BuiltinCodec)
+    tokenize(prepared, codec)
+    with pytest.raises(UserError, match="the gradient of ar has not been finite for 3 updates in a row"):
+        train_part(prepared, "ar", loop={"steps": 50, "optim": {"learning_rate": 1e30, "warmup": 0}, "most_skipped": 3})
 
 
 def test_the_decoder_trains_on_what_the_nar_model_predicts(prepared: Path) -> None:

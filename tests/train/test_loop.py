@@ -6,6 +6,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -15,12 +16,14 @@ from typing import Any
 
 import pytest
 import torch
+from ranks import Both
 from torch import nn
 
-from openvalle.errors import ConfigError, ModelError
+from openvalle.errors import ConfigError, ModelError, UserError
+from openvalle.train.checkpoints import latest_checkpoint
 from openvalle.train.curves import Validation
 from openvalle.train.loop import LoopConfig, Losses, Moment, fit
-from openvalle.train.state import Decay, OptimConfig, latest_checkpoint, learning_rate, make_optimizer
+from openvalle.train.state import Decay, OptimConfig, learning_rate, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,45 @@ def test_a_gradient_that_is_not_finite_skips_the_update(tmp_path: Path) -> None:
     task = Poisoned()
     fit(task, config(), tmp_path)
     assert torch.isfinite(weights(task.networks)).all()
+
+
+class Hopeless(Regression):
+    """From batch 3 on no gradient is finite."""
+
+    def batch(self, index: int, rank: int, world: int) -> Rows:
+        rows = super().batch(index, rank, world)
+        return Rows(rows.x * float("nan")) if index >= 3 else rows
+
+
+def test_updates_without_end_that_are_skipped_end_the_training(tmp_path: Path, caplog) -> None:
+    task = Hopeless()
+    with pytest.raises(UserError, match=r"has not been finite for [45] updates in a row"):
+        fit(task, config(most_skipped=4, steps=100, save_minutes=1e-9), tmp_path)
+    assert "step 4: the gradient of a was not finite; 1 update is skipped" in caplog.text
+    assert torch.isfinite(weights(task.networks)).all()
+    assert latest_checkpoint(tmp_path / "checkpoints") is not None
+
+
+def test_too_little_memory_is_one_clear_line(tmp_path: Path) -> None:
+    class Huge(Regression):
+        def losses(self, batch: Rows, at: Moment, rng: torch.Generator) -> Losses:
+            torch.ones(1 << 52)
+            return super().losses(batch, at, rng)
+
+    with pytest.raises(UserError, match=r"process 1 of 1 ran out of memory.*batches\.frames"):
+        fit(Huge(), config(), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles for processors with a C++ compiler")
+def test_compiled_blocks_learn_the_same(tmp_path: Path) -> None:
+    found = []
+    for compiles in (False, True):
+        task = Both("builtin", None, 1)
+        fit(task, config(compile=compiles, log_every=1, validate_every=1, recompute=compiles), tmp_path / str(compiles))
+        rows = [json.loads(line) for line in (tmp_path / str(compiles) / "metrics.jsonl").read_text().splitlines()]
+        found.append([row["ar"] + row["nar"] for row in rows if row["group"] == "valid"])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
 def test_other_settings_do_not_resume(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Batches of utterances, each a pure function of (seed, step, rank), from one prepared folder or several.
+"""Batches of utterances, each a pure function of (seed, number), from one prepared folder or several.
 
-Nothing is remembered between steps, so a resumed run needs the step number only, and any number of ranks draw
-different batches from the same recipe. Still no row is met far more often than its weight says
+Nothing is remembered between steps, so a resumed run needs the step number only. Batches are numbered over all ranks:
+any number of them draw the same ones, each its own. Still no row is met far more often than its weight says
 (`openvalle.data.draws.even_point`).
 
 A share of the batches of tokens may be of pairs: two utterances of a speaker in one row, the first as the prompt of the
@@ -165,7 +165,7 @@ class TokenBatches:
 
     def _start(self, step: int) -> tuple[np.random.Generator, int]:
         """Return the generator of a step, and the most frames of its rows' prompts; 0 if it is not of pairs."""
-        rng = draw_generator(self.seed, step, self.rank)
+        rng = draw_generator(self.seed, self._number(step), 0)
         if not self.pairs or rng.random() >= self.pairs:
             return rng, 0
         shortest, longest = self.prompt_frames
@@ -176,7 +176,11 @@ class TokenBatches:
         return self._point(step)[1]
 
     def _point(self, step: int) -> tuple[float, float]:
-        return even_point(self.seed, step * self.world + self.rank)
+        return even_point(self.seed, self._number(step))
+
+    def _number(self, step: int) -> int:
+        """Return the batch's number over all ranks: two ranks draw in a step what one draws in two."""
+        return step * self.world + self.rank
 
     def _draw(self, step: int, rng: np.random.Generator, prompt: int) -> list[int]:
         return self._draws.draw(self._point(step)[0], rng, prompt)

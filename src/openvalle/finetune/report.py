@@ -98,12 +98,13 @@ def _word_errors(sounds: dict[str, list[Audio]], texts: list[str], asr: str, not
     notes.append(f"words: heard by {recognizer.name}")
     found = {}
     for name, clips in sounds.items():
-        counted = [word_errors(text, _hear(recognizer, clip)) for text, clip in zip(texts, clips, strict=True)]
+        counted = [word_errors(text, hear(recognizer, clip)) for text, clip in zip(texts, clips, strict=True)]
         found[name] = sum(each.errors for each in counted) / max(1, sum(each.words for each in counted))
     return found
 
 
-def _hear(recognizer: Any, clip: Audio) -> str:
+def hear(recognizer: Any, clip: Audio) -> str:
+    """Return the words that a recogniser hears; none where it cannot use the clip."""
     try:
         return str(recognizer.transcribe(clip).text)
     except AudioError:
@@ -111,7 +112,7 @@ def _hear(recognizer: Any, clip: Audio) -> str:
 
 
 def _similarities(sounds: dict[str, list[Audio]], material: Material, notes: list[str]) -> dict[str, float]:
-    name, encoder = _find_encoder()
+    name, encoder = find_encoder()
     notes.append(f"the voice: compared by {name} with {REFERENCES} training clips at most")
     wanted = np.mean([encoder.embed(clip) for clip in material.sounds(material.prompts()[:REFERENCES])], axis=0)
     found = {}
@@ -120,7 +121,8 @@ def _similarities(sounds: dict[str, list[Audio]], material: Material, notes: lis
     return found
 
 
-def _find_encoder() -> tuple[str, Any]:
+def find_encoder() -> tuple[str, Any]:
+    """Return the first speaker encoder of `ENCODERS` on this machine, with its name; `UserError` if there is none."""
     missing: UserError | None = None
     for name in ENCODERS:
         try:

@@ -131,6 +131,7 @@ def make_recipe(folder: Path, material: Material, options: FinetuneOptions) -> L
         "loop": loop,
         "batches": {"frames": options.frames, "pairs": pairs},
         "valid_batches": 16,
+        "shows": False,  # the report does, at the end
     }
     return LanguageModelRecipe.parse(values, "the settings of finetune")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+import torch
 
 from openvalle.errors import import_extra
 from openvalle.parallel import progress_bars
@@ -38,6 +40,7 @@ class TrainingLog:
         )
         self.processes = processes
         self.started, self.first = time.monotonic(), step
+        self.before = (self.started, 0)  # when the last point was, and the frames until then
         if not quiet:
             writer = import_extra("torch.utils.tensorboard", "tensorboard", "train").SummaryWriter
             out.mkdir(parents=True, exist_ok=True)
@@ -62,12 +65,17 @@ class TrainingLog:
         """Move the bar to a part `done` of the training, from [0, 1]."""
         self.progress.update(self.bar, completed=done if self.steps is None else step)
 
-    def point(self, step: int, metrics: dict[str, float]) -> None:
-        """Add a point to the training curves."""
+    def point(self, step: int, metrics: dict[str, float], frames: int = 0) -> None:
+        """Add a point to the training curves; `frames` were learnt from since the start, by all processes."""
         self.progress.update(self.bar, description=f"training, loss {next(iter(metrics.values()), 0.0):.3f}")
-        if not self.quiet:
-            speed = (step - self.first) / max(1e-9, time.monotonic() - self.started)
-            self._write(step, "train", {**metrics, "steps_per_second": speed})
+        if self.quiet:
+            return
+        now = time.monotonic()
+        cost = {"steps_per_second": (step - self.first) / max(1e-9, now - self.started), "memory_gb": memory()}
+        if frames:
+            cost["frames_per_second"] = (frames - self.before[1]) / max(1e-9, now - self.before[0])
+        self.before = (now, frames)
+        self._write(step, "train", metrics | cost)
 
     def validation(self, step: int, result: Validation) -> None:
         """Add validation numbers, sounds and pictures."""
@@ -83,3 +91,15 @@ class TrainingLog:
         row = {"step": step, "group": group, **{name: round(value, 6) for name, value in metrics.items()}}
         self.rows.write(json.dumps(row) + "\n")
         self.rows.flush()
+
+
+def memory() -> float:
+    """Return the most memory that this process needed so far, in GB: of its CUDA device, or else of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1e9 if sys.platform == "darwin" else 1e6)  # bytes there, kilobytes elsewhere

@@ -46,6 +46,7 @@ from openvalle.train.discriminators import (
 )
 from openvalle.train.distributed import once
 from openvalle.train.loop import LoopConfig, Losses, Moment, fit
+from openvalle.train.samples import Listening, Sounds, attention_picture, with_language
 from openvalle.train.start import load_start, start_from_codebooks, take_weights
 from openvalle.types import Utterance
 
@@ -92,6 +93,7 @@ class LanguageModelRecipe(Config):
         None, description="sharpens a NAR model that predicts residuals in one pass; none without"
     )
     valid_batches: int = Field(8, gt=0, description="validation batches, spread over all lengths")
+    shows: bool = Field(True, description="at each validation a picture of the attention and sounds of one utterance")
 
 
 class LanguageModelTask:
@@ -126,6 +128,7 @@ class LanguageModelTask:
             self.discriminator = self._make_discriminator(recipe.adversarial)
             self.networks["discriminator"] = self.discriminator
         self.source: TokenBatches | None = None  # made with the first batch, when the rank is known
+        self.listening: Listening | None = None  # made with the first validation
 
     def _make_discriminator(self, config: AdversarialConfig) -> ResidualDiscriminator:
         network = self.network
@@ -168,7 +171,7 @@ class LanguageModelTask:
                 pairs=b.pairs,
                 prompt_seconds=b.prompt_seconds,
             )
-        rng = torch.Generator().manual_seed((seed * 1_000_003 + index) * 4096 + 2048 + rank)
+        rng = torch.Generator().manual_seed((seed * 1_000_003 + index * world + rank) * 4096 + 2048)
         batch = replace(
             self._pad(self.source.batch(index), self.train),
             stage_uniform=torch.tensor(self.source.stage_uniform(index)),
@@ -186,19 +189,21 @@ class LanguageModelTask:
         if isinstance(network, AR):
             assert isinstance(batch, ARExamples)
             loss = network.examples_loss(batch)
-            return Losses({name: loss.total}, {"loss": loss.total.detach(), **loss.parts})
+            frames = (len(batch.at) - len(batch.inputs.text)) * network.config.block  # less <EOS>
+            return Losses({name: loss.total}, {"loss": loss.total.detach(), **loss.parts}, frames)
         examples = batch.examples if isinstance(batch, StretchedExamples) else batch
         assert isinstance(examples, NARExamples)
         states = network.states(examples)
         loss = network.states_loss(states, examples)
-        found = Losses({name: loss.total}, {"loss": loss.total.detach(), **loss.parts})
+        frames = sum(map(len, examples.at))
+        found = Losses({name: loss.total}, {"loss": loss.total.detach(), **loss.parts}, frames)
         places = batch.places if isinstance(batch, StretchedExamples) else None
         if config is None or places is None or at.done < config.begin:
             return found
         assert network.config.residual is not None
         verdict = judge_residuals(config, network, self.discriminator, states[0], examples, places, at.done)
         own = loss.total + network.config.residual.weight * verdict.pull
-        return Losses({name: own, "discriminator": verdict.judge}, {**found.metrics, **verdict.metrics})
+        return Losses({name: own, "discriminator": verdict.judge}, {**found.metrics, **verdict.metrics}, frames)
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
@@ -215,7 +220,19 @@ class LanguageModelTask:
                 for name, value in loss.parts.items():
                     found[name].append(float(value))
         means = {name: sum(values) / len(values) for name, values in found.items()}
-        return Validation(means, loss=sum(total) / len(total))
+        sounds, pictures = self._show(network) if self.recipe.shows else ({}, {})
+        return Validation(means, sounds, pictures, loss=sum(total) / len(total))
+
+    def _show(self, network: nn.Module) -> tuple[Sounds, dict[str, np.ndarray]]:
+        """Return sounds of a held-out utterance, and a picture of where the network looks in its text."""
+        assert isinstance(network, AR | NAR)
+        if self.listening is None:
+            self.listening = Listening(self.valid, lambda row: with_language(row, self.languages))
+        target = self.listening.target
+        batch, rng = self._pad([target], self.valid), torch.Generator().manual_seed(0)
+        device = next(network.parameters()).device
+        picture = attention_picture(network, lambda: next(self._each(network, batch, rng, device)), len(target.text))
+        return self.listening.hear(network), {"attention": picture}
 
     def _each(self, network: nn.Module, batch: Batch, rng: torch.Generator, device: torch.device) -> Iterator[Loss]:
         """Yield the losses of a validation batch: one, or one per stage."""

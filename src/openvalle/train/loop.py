@@ -2,17 +2,17 @@
 averages, validation, curves, checkpoints, resuming) happens here, once, for the codec, the language models and the
 grapheme-to-phoneme model.
 
-Batches and random draws are functions of (seed, step, rank), so a run that was interrupted and resumed is the same
-run (with a budget of `seconds` but for its schedule, which follows the clock). The same command works on one CPU, one
-GPU, or many through `torchrun`. A step asks the device for nothing: what it measured stays there until a point of the
-curves is due.
+Batches are numbered over all processes, and they and all random draws are functions of (seed, number), so a run that
+was interrupted and resumed is the same run (with a budget of `seconds` but for its schedule, which follows the clock),
+and so is one of another number of processes whose updates are of as many batches. The same command works on one CPU,
+one GPU, or many through `torchrun`. A step asks the device for nothing: what it measured stays there until a point of
+the curves is due.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,21 +24,21 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from openvalle.config import Config, read_mapping
-from openvalle.errors import ConfigError
+from openvalle.errors import ConfigError, UserError, is_out_of_memory
 from openvalle.model.transformer import Transformer
+from openvalle.train.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from openvalle.train.curves import TrainingLog, Validation
 from openvalle.train.distributed import Processes, join, prefetch
+from openvalle.train.sharing import Sharing, compile_blocks
 from openvalle.train.state import (
     OptimConfig,
     Precision,
+    Skipped,
     TrainState,
-    latest_checkpoint,
     learning_rate,
-    load_checkpoint,
     make_optimizer,
     multiplying,
     prepare_device,
-    save_checkpoint,
     update_average,
     update_weights,
 )
@@ -79,6 +79,17 @@ class LoopConfig(Config):
         description="compute what transformer blocks hold again in the backward pass instead of keeping it: less "
         "memory for larger batches, a third more work, the same gradients",
     )
+    shard: bool = Field(
+        False,
+        description="of several processes each holds a part of weights, averages and moments (FSDP2), for models that "
+        "do not fit otherwise; what is learned is the same",
+    )
+    compile: bool = Field(
+        False, description="compile transformer blocks (torch.compile): minutes at the start, faster steps on GPUs"
+    )
+    most_skipped: int = Field(
+        100, ge=1, description="updates in a row skipped for gradients that are not finite, after which training ends"
+    )
     workers: int = Field(
         0, ge=0, le=64, description="processes that make batches ahead; 0: each is made when it is its turn"
     )
@@ -116,6 +127,7 @@ class Losses:
 
     minimise: dict[str, Tensor]
     metrics: Mapping[str, float | Tensor]
+    frames: int = 0  # of which something is learnt
 
 
 class Task(Protocol):
@@ -142,12 +154,26 @@ BEST = "best"  # folder of a run with patience: what validation found best
 def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, nn.Module]:
     """Train as long as `config` says, resuming from `out` if it holds checkpoints; return the averaged networks.
 
-    Snapshots are kept in the folders `out/at-0.50` and the like.
+    Snapshots are kept in the folders `out/at-0.50` and the like. `UserError` where a process runs out of memory, or
+    gradients stay without an end that is finite.
     """
-    began = time.monotonic()
     processes = join()
+    try:
+        return _fit(task, config, out, processes)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise UserError(
+                f"process {processes.rank + 1} of {processes.world} ran out of memory",
+                "the last checkpoint is kept; lower batches.frames with a higher loop.accumulate, or set "
+                "loop.recompute=true, or loop.shard=true with several processes",
+            ) from None
+        raise
+
+
+def _fit(task: Task, config: LoopConfig, out: Path, processes: Processes) -> dict[str, nn.Module]:
+    began = time.monotonic()
     prepare_device(processes.device)
-    state = _start(task, config, processes.device, out)
+    state, sharing = _start(task, config, processes, out)
     before = state.seconds  # of the parts of this run that ended
 
     def measure() -> float:
@@ -156,71 +182,79 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, nn.Module]:
 
     done, saved = measure(), time.monotonic()
     if done >= 1 or config.is_hopeless(state.worse):
-        return state.averages
+        return sharing.gather(state.averages, everywhere=True)
     rank, world, first = processes.rank, processes.world, state.step * config.accumulate
+    skipped = Skipped(config.most_skipped)
     with (  # the processes that make batches begin before this one has threads
         prefetch(lambda index: task.batch(index, rank, world), first, config.workers, processes.device) as batches,
         TrainingLog(out, config.steps, state.step, str(processes), quiet=not processes.is_first) as curves,
     ):
-        if state.step == 0 and config.patience is not None and processes.is_first:
-            _validate(task, config, state, curves, out, 0.0)  # what is begun with may already be the best
+        if state.step == 0 and config.patience is not None:
+            _validate(task, config, state, sharing, curves, out, 0.0)  # what is begun with may already be the best
         while done < 1:
-            metrics = _update(task, config, processes, state, batches, done)
+            metrics = _update(config, sharing, state, batches, done)
+            skipped.count(metrics)
             earlier, done = done, measure()
             last = done >= 1
             if state.step % config.log_every == 0 or last:
                 numbers = {name: float(value) for name, value in metrics.items()}  # this waits for the device
-                for name in state.networks:
-                    if not math.isfinite(numbers.get(f"{name}/gradient", 0.0)):
-                        log.warning(
-                            "step %d: the gradient of %s is not finite; this update is skipped", state.step, name
-                        )
-                curves.point(state.step, numbers)
+                curves.point(state.step, numbers, sharing.step.frames * world)
+                skipped.check(state.step)
             for mark in config.snapshots:
-                if earlier < mark <= done and processes.is_first:
-                    task.keep(state.averages, out / f"at-{mark:.2f}", mark)
+                if earlier < mark <= done:
+                    averages = sharing.gather(state.averages)
+                    if processes.is_first:
+                        task.keep(averages, out / f"at-{mark:.2f}", mark)
             if state.step % config.validate_every == 0 or last:
-                if processes.is_first:
-                    _validate(task, config, state, curves, out, done)
+                _validate(task, config, state, sharing, curves, out, done)
                 if processes.agree(float(config.is_hopeless(state.worse))):
                     done, last = 1.0, True
-            if (time.monotonic() - saved > config.save_minutes * 60 or last) and processes.is_first:
-                save_checkpoint(state, out / "checkpoints", config.keep)
+            due = last or time.monotonic() - saved > config.save_minutes * 60
+            if processes.agree(float(due)) if sharing.is_sharded else due:
+                save_checkpoint(state, out / "checkpoints", config.keep, processes, sharded=sharing.is_sharded)
                 saved = time.monotonic()
             curves.advance(state.step, done)
     processes.wait()
-    return state.averages
+    return sharing.gather(state.averages, everywhere=True)
 
 
-def _validate(task: Task, config: LoopConfig, state: TrainState, curves: TrainingLog, out: Path, done: float) -> None:
+def _validate(
+    task: Task, config: LoopConfig, state: TrainState, sharing: Sharing, curves: TrainingLog, out: Path, done: float
+) -> None:
     """Judge the averages, and keep them if training is patient and nothing before was as good."""
-    result = task.validate(state.averages)
+    averages = sharing.gather(state.averages)
+    if not sharing.processes.is_first:
+        return
+    result = task.validate(averages)
     curves.validation(state.step, result)
     if config.patience is None:
         return
     if result.loss is None:
         raise ConfigError("validation tells no loss here, and patience needs one", "leave loop.patience out")
     if state.is_best(result.loss):
-        task.keep(state.averages, out / BEST, done)
+        task.keep(averages, out / BEST, done)
 
 
-def _start(task: Task, config: LoopConfig, device: torch.device, out: Path) -> TrainState:
-    """Build optimisers and averages, and resume where a run in `out` stopped."""
+def _start(task: Task, config: LoopConfig, processes: Processes, out: Path) -> tuple[TrainState, Sharing]:
+    """Build optimisers and averages, share them, and resume where a run in `out` stopped."""
     _same_run(config, out)
     torch.manual_seed(config.seed)
     for network in task.networks.values():
-        network.to(device)
+        network.to(processes.device)
         for module in network.modules():
             if isinstance(module, Transformer):
                 module.recomputes = config.recompute
     averages = {name: copy.deepcopy(network).eval().requires_grad_(False) for name, network in task.networks.items()}
+    if config.compile:
+        compile_blocks(task.networks.values())
+    sharing = Sharing(task, averages, processes, shard=config.shard)
     optimizers = {name: make_optimizer(network, config.optim) for name, network in task.networks.items()}
-    state = TrainState(task.networks, averages, optimizers)
+    state = TrainState(task.networks, averages, optimizers, batches=processes.world * config.accumulate)
     checkpoint = latest_checkpoint(out / "checkpoints")
     if checkpoint:
         load_checkpoint(state, checkpoint)
         log.info("resuming %s at step %d", out, state.step)
-    return state
+    return state, sharing
 
 
 def _same_run(config: LoopConfig, out: Path) -> None:
@@ -238,6 +272,10 @@ def _same_run(config: LoopConfig, out: Path) -> None:
         "workers",
         "patience",
         "recompute",
+        "accumulate",  # with the number of processes; a checkpoint says of how many batches an update is
+        "shard",
+        "compile",
+        "most_skipped",
     }
     if path.is_file():
         before, now = read_mapping(path), config.model_dump(mode="json")
@@ -252,28 +290,29 @@ def _same_run(config: LoopConfig, out: Path) -> None:
 
 
 def _update(
-    task: Task, config: LoopConfig, processes: Processes, state: TrainState, batches: Iterator[Any], done: float
+    config: LoopConfig, sharing: Sharing, state: TrainState, batches: Iterator[Any], done: float
 ) -> dict[str, float | Tensor]:
     """Do one update of every network; return the numbers of its last batch."""
-    rank, device = processes.rank, processes.device
-    # Dropout uses the global generator: seeding it per step makes it a function of (seed, step, rank) too.
-    torch.manual_seed((config.seed * 1_000_003 + state.step) * 4096 + rank)
-    rng = torch.Generator().manual_seed((config.seed * 1_000_003 + state.step) * 4096 + 2048 + rank)
+    processes = sharing.processes
     for network in state.networks.values():
         network.train()
-    for _ in range(config.accumulate):
-        batch = next(batches)
-        with multiplying(config.precision, device):
-            losses = task.losses(batch, Moment(state.step, done), rng)
-        for loss in losses.minimise.values():
-            (loss / config.accumulate).backward()
-    metrics: dict[str, float | Tensor] = dict(losses.metrics)
+    minimised: set[str] = set()
+    for turn in range(config.accumulate):
+        number = (state.step * config.accumulate + turn) * processes.world + processes.rank  # over all processes
+        # Dropout uses the global generator: seeding it per batch makes it a function of (seed, number) too.
+        seed = (config.seed * 1_000_003 + number) * 4096
+        torch.manual_seed(seed)
+        inputs = next(batches), Moment(state.step, done), torch.Generator().manual_seed(seed + 2048)
+        precision = multiplying(config.precision, processes.device)
+        minimised |= sharing.backward(
+            inputs, config.accumulate, last=turn + 1 == config.accumulate, precision=precision
+        )
+    metrics: dict[str, float | Tensor] = dict(sharing.step.metrics)
     rate = learning_rate(config.optim, state.step, done)
     for name, optimizer in state.optimizers.items():
-        if name not in losses.minimise:  # it is not its turn yet
+        if name not in minimised:  # it is not its turn yet
             continue
-        _share_gradients(processes, state.networks[name])
-        norm = nn.utils.clip_grad_norm_(state.networks[name].parameters(), config.optim.clip)
+        norm = sharing.clip(state.networks[name], config.optim.clip)
         metrics[f"{name}/gradient"] = norm
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -283,15 +322,3 @@ def _update(
     state.step += 1
     metrics["learning_rate"] = rate
     return metrics
-
-
-def _share_gradients(processes: Processes, network: nn.Module) -> None:
-    """Average gradients over processes in one flat reduction. Adversarial training calls networks several times a
-    step and freezes some in between, which DistributedDataParallel's hooks do not allow."""
-    if processes.world == 1:
-        return
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = processes.mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
-    for parameter, piece in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = piece.view_as(parameter)

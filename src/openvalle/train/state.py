@@ -1,33 +1,24 @@
-"""What an update of the weights needs, and all that resuming needs, on disk.
-
-Updates: AdamW, its rate as a function of the step, clipping, a moving average of the weights, and what matrices are
-multiplied in: float32, or bf16 where the machine is fast at it.
-
-On disk: weights, averages and the optimiser's moments as safetensors, the step as JSON. A checkpoint is a folder that
-appears under its final name only when it is complete, so a run killed at any moment finds the last whole one. Random
-draws need no state here: each is a function of (seed, step, rank).
+"""What an update of the weights needs: AdamW, its rate as a function of the step, a moving average of the weights, and
+what matrices are multiplied in: float32, or bf16 where the machine is fast at it.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import math
-import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from openvalle.config import Config, read_mapping
-from openvalle.errors import ConfigError, ModelError
-from openvalle.files import atomic_folder
+from openvalle.config import Config
+from openvalle.errors import UserError
+from openvalle.train.sharing import local
+
+log = logging.getLogger(__name__)
 
 
 class Precision(StrEnum):
@@ -124,14 +115,11 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
     """Move `average` towards `network`; young averages follow faster, so that they do not keep the random start."""
     decay = min(decay, (1 + step) / (10 + step))
     pairs = list(zip(average.parameters(), network.parameters(), strict=True))
-    old: list[Tensor] = [held for held, _ in pairs]
-    new: list[Tensor] = [now.to(held.dtype) for held, now in pairs]
+    old: list[Tensor] = [local(held) for held, _ in pairs]
+    new: list[Tensor] = [local(now).to(held.dtype) for held, now in pairs]
     torch._foreach_lerp_(old, new, 1 - decay)
     for held, now in zip(average.buffers(), network.buffers(), strict=True):
         held.copy_(now)
-
-
-_NAME = re.compile(r"step-(\d{9})")
 
 
 @dataclass
@@ -145,6 +133,7 @@ class TrainState:
     seconds: float = 0.0  # of training so far
     best: float = math.inf  # what validation found, the less the better
     worse: int = 0  # validations since then
+    batches: int = 1  # of an update, those of all processes
 
     def is_best(self, loss: float) -> bool:
         """Take note of what validation found; return whether nothing before was as good."""
@@ -153,72 +142,36 @@ class TrainState:
         return is_better
 
 
-def save_checkpoint(state: TrainState, folder: Path, keep: int = 2) -> Path:
-    """Write `folder/step-…` whole or not at all, remove all but the last `keep`; return its path."""
-    final = folder / f"step-{state.step:09d}"
-    with atomic_folder(final, replace=True) as part:
-        for name, network in state.networks.items():
-            save_file(_detached(network.state_dict()), part / f"{name}.safetensors")
-        for name, network in state.averages.items():
-            save_file(_detached(network.state_dict()), part / f"{name}.average.safetensors")
-        for name, optimizer in state.optimizers.items():
-            save_file(_moments(optimizer), part / f"{name}.optimizer.safetensors")
-        values = {"format": 1, "step": state.step, "seconds": state.seconds, "worse": state.worse}
-        values |= {"best": state.best} if math.isfinite(state.best) else {}
-        (part / "state.json").write_text(json.dumps(values) + "\n")
-    for old in _checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
-    return final
+class Skipped:
+    """Updates skipped because a gradient is not finite: counted on the device, told at points of the curves."""
 
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._found: dict[str, tuple[Tensor, Tensor]] = {}  # by network: in a row until now, since the last point
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint in the folder."""
-    found = _checkpoints(folder)
-    return found[-1] if found else None
+    def count(self, metrics: Mapping[str, float | Tensor]) -> None:
+        """Take note of an update."""
+        for key, norm in metrics.items():
+            name, _, what = key.rpartition("/")
+            if what == "gradient" and isinstance(norm, Tensor):
+                bad = (~torch.isfinite(norm.detach())).long()
+                in_a_row, since = self._found.get(name, (torch.zeros_like(bad), torch.zeros_like(bad)))
+                self._found[name] = ((in_a_row + 1) * bad, since + bad)
 
-
-def load_checkpoint(state: TrainState, path: Path) -> None:
-    """Fill `state` from a checkpoint; `ModelError` if it is damaged or of another shape."""
-    try:
-        for name, network in state.networks.items():
-            network.load_state_dict(load_file(path / f"{name}.safetensors"))
-        for name, network in state.averages.items():
-            network.load_state_dict(load_file(path / f"{name}.average.safetensors"))
-        for name, optimizer in state.optimizers.items():
-            _restore_moments(optimizer, load_file(path / f"{name}.optimizer.safetensors"))
-        values = read_mapping(path / "state.json")
-        state.step, state.seconds = int(values["step"]), float(values.get("seconds", 0.0))
-        state.best, state.worse = float(values.get("best", math.inf)), int(values.get("worse", 0))
-    except (SafetensorError, OSError, RuntimeError, KeyError, ValueError, TypeError, ConfigError) as error:
-        raise ModelError(
-            f"cannot resume from {path} ({str(error).splitlines()[0][:120]})",
-            "delete that folder to go back to the checkpoint before it, or use another output folder",
-        ) from None
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
-
-
-def _detached(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # Cloned, because safetensors refuses tensors that share memory (tied embeddings).
-    return {name: value.detach().cpu().contiguous().clone() for name, value in values.items()}
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{index}.{key}": torch.as_tensor(value).detach().cpu().contiguous().clone()
-        for index, values in optimizer.state_dict()["state"].items()
-        for key, value in values.items()
-    }
-
-
-def _restore_moments(optimizer: torch.optim.Optimizer, values: Mapping[str, Tensor]) -> None:
-    whole = optimizer.state_dict()
-    whole["state"] = {}
-    for name, value in values.items():
-        index, key = name.split(".", 1)
-        whole["state"].setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict(whole)
+    def check(self, step: int) -> None:
+        """Report what was skipped; `UserError` if there is no end to it. This waits for the device."""
+        for name, (in_a_row, since) in self._found.items():
+            if count := int(since):
+                log.warning(
+                    "step %d: the gradient of %s was not finite; %d update%s skipped",
+                    step,
+                    name,
+                    count,
+                    " is" if count == 1 else "s are",
+                )
+            if int(in_a_row) >= self.most:
+                raise UserError(
+                    f"the gradient of {name} has not been finite for {int(in_a_row)} updates in a row",
+                    "the last checkpoint is kept; lower loop.optim.learning_rate, or set loop.precision=float32",
+                )
+            self._found[name] = (in_a_row, torch.zeros_like(since))
