@@ -202,3 +202,12 @@ def test_readme_names_every_command() -> None:
         "watermark",
     }:
         assert f"openvalle {name}" in text, name
+
+
+def test_the_script_for_slurm_can_be_read_by_a_shell(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    scripts = [each for each in re.findall(r"```bash\n(.*?)```", page, re.S) if "#SBATCH" in each]
+    assert len(scripts) == 1 and "srun torchrun" in scripts[0]
+    (tmp_path / "job.sh").write_text(scripts[0])
+    done = subprocess.run(["bash", "-n", str(tmp_path / "job.sh")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

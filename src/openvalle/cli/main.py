@@ -11,7 +11,6 @@ import errno
 import io
 import logging
 import os
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -32,10 +31,10 @@ from openvalle.cli.say import dialogue, say, stream
 from openvalle.cli.serve import serve
 from openvalle.cli.settings import Command
 from openvalle.cli.tools import detect, doctor, phonemes, watermark
-from openvalle.cli.train import model, prepare, recipe, train
+from openvalle.cli.train import model, prepare, recipe, speedrun, train
 from openvalle.cli.translate import translate
 from openvalle.cli.voice import voices
-from openvalle.errors import UserError
+from openvalle.errors import UserError, is_out_of_memory
 
 DONE, FAILED, MENDABLE, INTERRUPTED = 0, 1, 2, 130
 # operating-system errors that a person mends, and how
@@ -55,9 +54,6 @@ ADVICE = {
     errno.EMFILE: "allow more open files, with `ulimit -n`",
     errno.EIO: "check the disk",
 }
-
-
-_OUT_OF_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|tried to allocate", re.I)  # torch's
 
 
 class Guarded(TyperGroup):
@@ -115,7 +111,7 @@ def advice(error: Exception) -> str | None:
         return f"torch is not installed, which this is computed with; run: {install}"
     if isinstance(error, RecursionError):
         return "something in the input is nested too deep; write it with fewer levels"
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))):
+    if is_out_of_memory(error):
         return "there is not enough memory; close other programs, give less at a time, or use a smaller model"
     if isinstance(error, OSError) and error.errno in ADVICE:
         place = f" ({error.filename})" if error.filename else ""
@@ -167,7 +163,14 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "translate": translate,
     },
     "Serve": {"serve": serve},
-    "Train": {"prepare": prepare, "recipe": recipe, "train": train, "finetune": finetune, "model": model},
+    "Train": {
+        "prepare": prepare,
+        "recipe": recipe,
+        "train": train,
+        "speedrun": speedrun,
+        "finetune": finetune,
+        "model": model,
+    },
     "Other projects": {"convert": convert, "export": export},
     "Evaluate": {
         "evaluate": evaluate,

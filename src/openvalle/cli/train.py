@@ -331,3 +331,50 @@ def build_command(part: str, folder: str) -> Callable[..., None]:
 
 for _part, (_folder, _help) in PARTS.items():
     train.command(_part, cls=Command, help=_help)(build_command(_part, _folder))
+
+
+def speedrun(
+    data: Annotated[
+        list[Path], typer.Argument(help="Folders that `openvalle prepare` made; speakers of one split are held out.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the result; what is already done there is kept.")
+    ] = Path("runs/speedrun"),
+    seconds: Annotated[float, typer.Option(min=1, help="The budget: all of it, from this command to its table.")] = 720,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the recipe: ar.loop.optim.learning_rate=0.001; repeatable."),
+    ] = None,
+    sentences: Annotated[int, typer.Option(min=1, max=200, help="Held-out sentences judged, if time lasts.")] = 12,
+    asr: opt.Asr = "",
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Train, pack and judge a model in a budget of seconds; print what it reached.
+
+    \b
+    openvalle prepare corpus/ data/
+    openvalle speedrun data/ -o runs/speedrun --seconds 720
+    openvalle say "Hello." --model runs/speedrun/model
+    This machine is timed first; that and the budget choose the sizes. The same command goes on after any stop.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from openvalle.speedrun.report import list_rows
+    from openvalle.speedrun.run import SpeedrunOptions
+    from openvalle.speedrun.run import speedrun as run
+
+    def tell(line: str) -> None:
+        if not quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    reached = run(tuple(data), output, SpeedrunOptions(seconds, sentences, tuple(settings or ()), asr), tell)
+    rows = list_rows(reached)
+    if not as_json:
+        table = Table("what it reached", "", box=None)
+        table.columns[1].justify = "right"
+        for what, value in rows:
+            table.add_row(what, value)
+        Console().print(table)
+    opt.print_result({"model": str(output / "model"), **dict(rows)}, as_json, [output / "model"])

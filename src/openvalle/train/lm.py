@@ -227,7 +227,7 @@ class LanguageModelTask:
         """Return sounds of a held-out utterance, and a picture of where the network looks in its text."""
         assert isinstance(network, AR | NAR)
         if self.listening is None:
-            self.listening = Listening(self.valid, lambda row: with_language(row, self.languages))
+            self.listening = Listening(self.valid, lambda row: with_language(row, self.languages), self.recipe.codec)
         target = self.listening.target
         batch, rng = self._pad([target], self.valid), torch.Generator().manual_seed(0)
         device = next(network.parameters()).device

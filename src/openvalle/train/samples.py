@@ -85,9 +85,9 @@ def _rise(looks: np.ndarray) -> float:
 class Listening:
     """One held-out utterance to be heard at each validation, with a prompt of its speaker."""
 
-    def __init__(self, shards: TokenShards, number: Callable[[Utterance], Utterance]) -> None:
-        """`number`: gives an utterance its language's number in the model."""
-        self.codec = _find_codec(shards)
+    def __init__(self, shards: TokenShards, number: Callable[[Utterance], Utterance], codec: str | None = None) -> None:
+        """`number`: gives an utterance its language's number in the model; `codec`: by default the tokens' own."""
+        self.codec = _find_codec(shards, codec or shards.codec.source or shards.codec.name)
         rate = shards.codec.frame_rate
         row = int(np.argmin(np.abs(shards.frames - LIKELY_SECONDS * rate)))
         self.target = number(shards[row])
@@ -138,9 +138,8 @@ class Listening:
         return samples[0].cpu().numpy(), self.codec.spec.rate
 
 
-def _find_codec(shards: TokenShards) -> Codec | None:
+def _find_codec(shards: TokenShards, name: str) -> Codec | None:
     """Return the codec that the tokens were made with; None if it is not on this machine."""
-    name = shards.codec.source or shards.codec.name
     try:
         codec = load_codec(name)
     except UserError as error:

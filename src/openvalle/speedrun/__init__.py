@@ -1,0 +1,1 @@
+"""From prepared tokens to a packed, judged model in a given time."""
