@@ -96,7 +96,7 @@ def train_codec(folder: Path, name: str = "codec-run", sound: dict | None = None
 def test_torchrun_trains_by_the_command_and_the_first_process_tells_how_many(prepared: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     job = ["-m", "openvalle", "train", "codec", str(codec_recipe(prepared)), "--out", str(prepared / "two")]
-    done = subprocess.run([*launch, *job], capture_output=True, text=True, timeout=240, env=ON_CPU)
+    done = subprocess.run([*launch, *job], capture_output=True, text=True, timeout=900, env=ON_CPU)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr.count("training with 2 processes on cpu") == 2  # once for each of the two stages
     rows = (prepared / "two" / "sound" / "metrics.jsonl").read_text().splitlines()

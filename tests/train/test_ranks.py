@@ -36,7 +36,7 @@ def work(folder: Path, *jobs: dict) -> None:
     script = Path(__file__).with_name("ranks.py")
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), str(folder), *map(json.dumps, jobs)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
