@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, and for processes that tests start
@@ -122,14 +123,30 @@ def tiny_voice(synthesizer, spoken: Audio):
     return synthesizer.voice(spoken, "saw, see, saw, see", consent="nobody's: made of buzz and hiss")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where what is loaded for many tests keeps what it measured of this machine."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENVALLE_HOME", str(home))
+        yield home
+
+
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has an empty folder of voices, models and settings of its own."""
-    home = tmp_path / "home"
+def own_home(tmp_path: Path, shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Every test has a folder of voices, models and settings of its own. It is empty but for which engine speaks a
+    model here: that is measured by the first test that speaks it, so that all others hear the same one."""
+    home, measured = tmp_path / "home", Path("cache", "engines.json")
     for name in [name for name in os.environ if name.startswith("OPENVALLE_") and name not in KEPT]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OPENVALLE_HOME", str(home))
-    return home
+    if (shared_home / measured).is_file():
+        (home / "cache").mkdir(parents=True)
+        shutil.copyfile(shared_home / measured, home / measured)
+    yield home
+    if (home / measured).is_file():
+        (shared_home / "cache").mkdir(exist_ok=True)
+        shutil.copyfile(home / measured, shared_home / measured)
 
 
 @pytest.fixture
@@ -171,7 +188,7 @@ def many(speakers_of_many: dict[str, Path]):
     """The aligned one of them, loaded."""
     from openvalle.synth.synthesizer import Synthesizer
 
-    return Synthesizer.load(speakers_of_many["aligned"])
+    return Synthesizer.load(speakers_of_many["aligned"], engine="torch")  # a test changes its weights
 
 
 KNOWN = (  # sentences of the test's translators, with what they say for them
@@ -186,8 +203,6 @@ KNOWN = (  # sentences of the test's translators, with what they say for them
 @pytest.fixture(scope="session")
 def translators(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of translators that know `KNOWN`, called by their languages."""
-    import shutil
-
     for package in ("ctranslate2", "sentencepiece"):
         pytest.importorskip(package)
     from translator_samples import make_translator

@@ -168,7 +168,7 @@ def test_full_disk_while_a_voice_is_saved(openvalle, tiny_model, clip_path, own_
     run = openvalle("voice", "add", "anna", clip_path, "--prompt-text", SAID, "--model", tiny_model)
     assert run.code == 2
     assert "No space left on device" in run.err
-    assert not own_home.exists(), "nothing is left, not even an empty folder"
+    assert not (own_home / "voices").exists(), "nothing is left, not even an empty folder"
 
 
 def test_folder_that_cannot_be_written(refused, openvalle, tiny_model, voice_path: Path) -> None:

@@ -30,7 +30,7 @@ def seed(openvalle, tiny_model: Path, voice_path: Path):
 
 def test_the_nearest_setting_holds(seed, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert seed() == 0
-    own_home.mkdir()
+    own_home.mkdir(exist_ok=True)
     (own_home / "openvalle.toml").write_text("seed = 1\n")
     assert seed() == 1
     Path("openvalle.toml").write_text("seed = 2\n[say]\nspeed = 1.5\n")

@@ -142,9 +142,10 @@ def unaligned(synthesizer: Synthesizer) -> TorchNAR:
 
 def test_rows_of_several_jobs_are_decoded_together(batcher: Batcher, voices, monkeypatch) -> None:
     counts: list[int] = []
-    step = TorchAR.step
+    engine = type(batcher.synthesizer.generator.ar)
+    step = engine.step
     monkeypatch.setattr(
-        TorchAR, "step", lambda self, groups, *rest: counts.append(len(groups)) or step(self, groups, *rest)
+        engine, "step", lambda self, groups, *rest: counts.append(len(groups)) or step(self, groups, *rest)
     )
     jobs = [batcher.submit(lambda s: [s.say(TEXTS[2] * 3, voices[0])]) for _ in range(6)]
     for job in jobs:
@@ -166,8 +167,9 @@ def test_a_client_that_goes_away_frees_its_row_within_a_step(batcher: Batcher, v
     assert next(iter(job)).audio.seconds > 0
     until(lambda: batcher.load.rows == 1)
     steps: list[int] = []
-    step = TorchAR.step
-    monkeypatch.setattr(TorchAR, "step", lambda self, *rest: steps.append(1) or step(self, *rest))
+    engine = type(batcher.synthesizer.generator.ar)
+    step = engine.step
+    monkeypatch.setattr(engine, "step", lambda self, *rest: steps.append(1) or step(self, *rest))
     job.cancel()
     until(lambda: batcher.load.rows == 0)
     assert len(steps) <= 2  # one that had begun when it was called, and one that began while it was
@@ -180,20 +182,22 @@ def test_a_client_that_goes_away_frees_its_row_within_a_step(batcher: Batcher, v
 
 
 def test_a_job_that_is_busy_when_it_is_cancelled_decodes_no_more(batcher: Batcher, voices, monkeypatch) -> None:
-    inside, go_on, predict = threading.Event(), threading.Event(), TorchNAR.predict
+    engine = type(batcher.synthesizer.generator.nar)
+    inside, go_on, predict = threading.Event(), threading.Event(), engine.predict
 
     def slowly(self, *arguments):
         inside.set()
         assert go_on.wait(20)
         return predict(self, *arguments)
 
-    monkeypatch.setattr(TorchNAR, "predict", slowly)
+    monkeypatch.setattr(engine, "predict", slowly)
     job = batcher.submit(lambda s: [s.say(TEXTS[0] * 5, voices[0])])
     assert inside.wait(20)
     job.cancel()
     steps: list[int] = []
-    step = TorchAR.step
-    monkeypatch.setattr(TorchAR, "step", lambda self, *rest: steps.append(1) or step(self, *rest))
+    engine = type(batcher.synthesizer.generator.ar)
+    step = engine.step
+    monkeypatch.setattr(engine, "step", lambda self, *rest: steps.append(1) or step(self, *rest))
     go_on.set()
     until(lambda: job.is_done)
     assert not steps
@@ -220,7 +224,8 @@ def test_a_job_that_fails_fails_alone(batcher: Batcher, synthesizer: Synthesizer
 
 
 def test_a_pass_or_a_block_that_fails_costs_one_answer(batcher: Batcher, voices, monkeypatch) -> None:
-    predict, failed = TorchNAR.predict, []
+    engine = type(batcher.synthesizer.generator.nar)
+    predict, failed = engine.predict, []
 
     def faulty(self, *arguments):
         if not failed:
@@ -228,7 +233,7 @@ def test_a_pass_or_a_block_that_fails_costs_one_answer(batcher: Batcher, voices,
             raise MemoryError("no memory is left")
         return predict(self, *arguments)
 
-    monkeypatch.setattr(TorchNAR, "predict", faulty)
+    monkeypatch.setattr(engine, "predict", faulty)
     jobs = [batcher.submit(lambda s, seed=seed: [s.say(TEXTS[1], voices[0], seed=seed)]) for seed in range(4)]
     errors = []
     for job in jobs:
