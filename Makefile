@@ -87,6 +87,10 @@ bench-aligner: $(VENV)/.ready-test  ## borders of phones against known ones: ARG
 bench-stream: $(VENV)/.ready-test  ## streaming: first sound, gaps, speed, memory over a long text
 	$(BIN)/python benchmarks/stream.py $(ARGS)
 
+.PHONY: bench-speed
+bench-speed: $(VENV)/.ready-test  ## each engine: cold, warm, first sound, rows, the papers' size; ARGS="--peer plachtaa=FOLDER"
+	$(BIN)/python benchmarks/speed.py $(ARGS)
+
 bench-batching: $(VENV)/.ready-test  ## many at once against one by one: throughput, first sound
 	$(BIN)/python benchmarks/batching.py $(ARGS)
 

@@ -2,7 +2,8 @@
 
     python converted_theirs.py SOURCE FOLDER INPUTS OUTPUTS WEIGHTS...
 
-FOLDER is a copy of the repository. What of its imports inference does not need (data, metrics) is left out.
+FOLDER is a copy of the repository; without WEIGHTS they are random. What of its imports inference does not need (data,
+metrics) is left out.
 """
 
 from __future__ import annotations
@@ -65,17 +66,19 @@ def skip(self: torch.nn.Module, *_: object, **__: object) -> None:
     torch.nn.Module.__init__(self)
 
 
-def fill(network: torch.nn.Module, weights: str) -> Any:
-    """Return the network with the weights of a file."""
-    values = torch.load(weights, weights_only=True)
-    network.load_state_dict(values.get("model", values))
+def fill(network: torch.nn.Module, weights: str | None = None) -> Any:
+    """Return the network with the weights of a file, or with random ones."""
+    if weights is not None:
+        values = torch.load(weights, weights_only=True)
+        network.load_state_dict(values.get("model", values))
     return network.eval()
 
 
 def speak_lifeiteng(source: str, name: str, given: Any, weights: list[str]) -> tuple[np.ndarray, float]:
     """lifeiteng/vall-e and what came of it: both networks in one."""
     options: dict[str, Any] = {"norm_first": True, "add_prenet": False, "prefix_mode": 1, "share_embedding": True}
-    options |= {"nar_scale_factor": 1.0, "prepend_bos": source == "plachtaa", "num_quantizers": 8}
+    quantizers = int(given["quantizers"]) if "quantizers" in given else 8  # 1: codebook 1 alone
+    options |= {"nar_scale_factor": 1.0, "prepend_bos": source == "plachtaa", "num_quantizers": quantizers}
     sizes = int(given["width"]), int(given["heads"]), int(given["depth"])
     kind = importlib.import_module(name).VALLE
     if source == "amphion":
@@ -83,7 +86,7 @@ def speak_lifeiteng(source: str, name: str, given: Any, weights: list[str]) -> t
         network = kind(types.SimpleNamespace(**named, **options, text_token_num=512, audio_token_num=1024))
     else:
         network = kind(*sizes, **options)
-    fill(network, weights[0])
+    fill(network, *weights)
     ids, prompt = torch.from_numpy(given["ids"])[None], torch.from_numpy(given["prompt"])[None]
     lens = torch.tensor([ids.shape[1]])
     enrolled: Any = int(given["enrolled"]) if source == "plachtaa" else torch.tensor([int(given["enrolled"])])

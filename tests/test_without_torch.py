@@ -99,3 +99,17 @@ def test_a_model_of_ones_own_speaks_without_torch_and_without_an_export(tiny_mod
     code = "from openvalle import Synthesizer\nSynthesizer.load(sys.argv[1]).invent_voice('Hi there.')"
     done = python(code + AFTER, tmp_path, str(tiny_model))
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_onnx_files_are_spoken_without_torch(tiny_model: Path, tmp_path: Path) -> None:
+    code = (
+        "from openvalle.cli.main import app\n"
+        "for words in (['export', sys.argv[1], '--to', 'onnx', '-o', 'exported'],\n"
+        "              ['voice', 'invent', 'x', '--model', 'exported'],\n"
+        "              ['say', 'Hi.', '--model', 'exported', '--voice', 'x', '-o', 'hi.wav', '--quiet']):\n"
+        "    try: app(words)\n"
+        "    except SystemExit as ended: assert not ended.code, words\n"
+    )
+    done = python(code + AFTER, tmp_path, str(tiny_model))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "hi.wav").stat().st_size > 1000

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from openvalle.errors import import_extra
+from openvalle.errors import ModelError, import_extra
 
 IR_VERSION, OPSET = 9, 20
 OURS = "com.microsoft"  # operators that onnxruntime adds to those of ONNX
 KINDS = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
+PAGE = 4096  # bytes
 LARGE = 64  # values from which an array is a weight, given apart; a smaller one is written into the graph
 Shape = Sequence[int | str]
 
@@ -87,9 +89,10 @@ class Graph:
         """Return the name of one of two branches' values."""
         return self.add("If", condition, then_branch=if_true, else_branch=if_false)
 
-    def to_bytes(self) -> bytes:
-        """Return the model as ONNX writes it, without its weights."""
-        weights = [_outside(name, values) for name, values in self.weights.items()]
+    def to_bytes(self, file: str = "weights") -> bytes:
+        """Return the model as ONNX writes it, without its weights, which lie in `file` as `place_weights` says."""
+        places = self.place_weights()
+        weights = [_outside(name, values, file, places[name]) for name, values in self.weights.items()]
         graph = b"".join(
             [
                 *(_bytes(1, node) for node in self._nodes),
@@ -104,15 +107,43 @@ class Graph:
             [_number(1, IR_VERSION), _text(2, "openvalle"), _bytes(7, graph), *(_bytes(8, opset) for opset in opsets)]
         )
 
+    def place_weights(self) -> dict[str, int]:
+        """Return at which byte of a file each weight begins: pages of their own, so that a reader can map them."""
+        places, end = {}, 0
+        for name, values in self.weights.items():
+            places[name] = end
+            end += -(-values.nbytes // PAGE) * PAGE
+        return places
 
-def open_graph(graph: Graph, threads: int = 1) -> Any:
-    """Return an onnxruntime session of a graph and its weights, on `threads` threads of the CPU."""
+
+def save_graph(graph: Graph, path: Path) -> None:
+    """Write a graph as an ONNX file, and its weights into a file beside it."""
+    weights = path.with_suffix(".weights")
+    with weights.open("wb") as file:
+        for name, start in graph.place_weights().items():
+            file.seek(start)
+            file.write(graph.weights[name].tobytes())
+    path.write_bytes(graph.to_bytes(weights.name))
+
+
+def open_graph(graph: Graph | Path, threads: int = 1) -> Any:
+    """Return an onnxruntime session of a graph and its weights, or of an ONNX file, on `threads` threads of the CPU.
+
+    `ModelError` for a file that cannot be opened.
+    """
     runtime = import_runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # which keeps what the longest sentence took; without it is as quick
     # A thread that waits for the others' part gives its core away: spinning slows down whatever else runs there.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if isinstance(graph, Path):
+        try:
+            return runtime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001  those of onnxruntime have no class in common
+            what = str(error).splitlines()[0][:120]
+            raise ModelError(f"{graph} cannot be opened ({what})", "export the model again") from None
     values = {name: runtime.OrtValue.ortvalue_from_numpy(array) for name, array in graph.weights.items()}
     options.add_external_initializers(list(values), list(values.values()))
     return runtime.InferenceSession(graph.to_bytes(), options, providers=["CPUExecutionProvider"])
@@ -158,8 +189,8 @@ def _tensor(name: str, values: np.ndarray) -> bytes:
     return _header(name, values) + _bytes(9, values.tobytes())
 
 
-def _outside(name: str, values: np.ndarray) -> bytes:
-    entries = {"location": "weights", "offset": "0", "length": str(values.nbytes)}  # of a file that is never opened
+def _outside(name: str, values: np.ndarray, file: str, start: int) -> bytes:
+    entries = {"location": file, "offset": str(start), "length": str(values.nbytes)}
     pairs = [_bytes(13, _text(1, key) + _text(2, value)) for key, value in entries.items()]
     return _header(name, values) + b"".join(pairs) + _number(14, 1)
 

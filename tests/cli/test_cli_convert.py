@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -401,7 +402,7 @@ def test_an_export_is_the_same_model(kind, files, address, openvalle, tmp_path, 
         assert all(value.equal(other.state_dict()[name]) for name, value in one.state_dict().items())
     rows = [line.split("\t") for line in (out / "keys.tsv").read_text(encoding="utf-8").splitlines()[1:]]
     assert len(rows) == sum(len(network.state_dict()) for network in (before.ar, before.nar))
-    assert openvalle("export", model, "--to", "onnx", "-o", tmp_path / "o").code == 2
+    assert openvalle("export", model, "--to", "tflite", "-o", tmp_path / "o").code == 2
     assert openvalle("export", model, "-o", out).code == 2, "something is there"
     (out / "weights.safetensors").write_bytes(b"short")
     with pytest.raises(ModelError, match="export the model again"):
@@ -424,3 +425,17 @@ def test_the_page_names_every_source_and_the_extras():
         assert source.licence in page
         assert source.revision[:7] in page
     assert all(f"| {meaning} |" in page for _, meaning in MEANINGS)
+
+
+def test_onnx_files_are_spoken(openvalle, tiny_model: Path, voice_path: Path) -> None:
+    done = openvalle("export", tiny_model, "--to", "onnx", "--precision", "int8-7bit", "-o", "files")
+    assert (done.code, done.out.strip()) == (0, "files"), done.err
+    assert openvalle("say", "Hi.", "--model", "files", "--voice", voice_path, "-o", "hi.wav", "--quiet").code == 0
+    done = openvalle("say", "Hi.", "--model", "files", "--voice", voice_path, "--engine", "torch")
+    assert done.code == 2 and "holds ONNX files in int8-7bit" in done.err
+    for words, said in (
+        (("--to", "tflite"), "use safetensors or onnx"),
+        (("--to", "onnx", "--precision", "int3"), "there is no precision 'int3'"),
+    ):
+        done = openvalle("export", tiny_model, *words, "-o", "none")
+        assert done.code == 2 and said in done.err and not Path("none").exists()

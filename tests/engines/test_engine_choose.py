@@ -36,7 +36,9 @@ def recorded(tiny_model: Path, tmp_path: Path) -> Path:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The models that are measured from now on, by name."""
     names: list[str] = []
-    monkeypatch.setattr(choose, "measure", lambda model, *rest: names.append(model.folder.name) or measure(model, *rest))
+    monkeypatch.setattr(
+        choose, "measure", lambda model, *rest: names.append(model.folder.name) or measure(model, *rest)
+    )
     return names
 
 
@@ -69,6 +71,7 @@ def test_it_is_measured_once_for_each_model(tiny_model: Path, recorded: Path, me
     for _ in range(3):
         assert choose_engine(read_description(tiny_model)) == first
     assert measured == [tiny_model.name]
+    (recorded / RECORD).unlink()
     same = choose_engine(read_description(recorded))  # the same weights elsewhere
     assert same == first and measured == [tiny_model.name]
     weights = load_file(recorded / "ar.safetensors")
@@ -92,7 +95,7 @@ def test_what_was_measured_decides(tiny_model: Path, own_home: Path) -> None:
         ({"step_ms": 2.0} | wrong, {"step_ms": 3.0} | right, INT8),
         ({"step_ms": 2.0} | wrong, {"step_ms": 1.0} | wrong, None),  # torch
     ):
-        path.write_text(json.dumps(dict.fromkeys(known, {Precision.FP32: fp32, INT8: int8})))
+        path.write_text(json.dumps({key: {Precision.FP32: fp32, INT8: int8} for key in known}))
         for name in ("auto", "onnx") if chosen else ("auto",):
             assert choose_engine(read_description(tiny_model), name).precision == chosen
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from openvalle.cli import options as opt
-from openvalle.errors import UserError
+from openvalle.errors import UserError, find_choice
 from openvalle.files import expand_home
 from openvalle.hub import Kind, find
 
@@ -80,16 +80,30 @@ def export(
     model: Annotated[str, typer.Argument(help="A model's name or folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     to: Annotated[
-        str, typer.Option("--to", help="safetensors: one file of both networks, and what each weight is.")
-    ] = ("safetensors"),
+        str,
+        typer.Option(
+            "--to",
+            help="safetensors: one file of both networks, and what each weight is; onnx: graphs that any runtime of "
+            "ONNX opens, and that `say --model` speaks.",
+        ),
+    ] = "safetensors",
+    precision: Annotated[
+        str, typer.Option(help="Of ONNX files: fp32, int8, int8-7bit (for processors without VNNI) or int4.")
+    ] = "fp32",
     replace: opt.Replace = False,
 ) -> None:
-    """Write a model for other programs: weights by documented names, settings and symbols as JSON."""
-    if to != "safetensors":
-        raise UserError(f"a model cannot be exported to {to!r}", "use safetensors")
+    """Write a model for other programs: weights by documented names, settings and symbols as JSON, or ONNX files."""
+    if to not in ("safetensors", "onnx"):
+        raise UserError(f"a model cannot be exported to {to!r}", "use safetensors or onnx")
     out = expand_home(output)
     if out.exists() and not replace:
         raise UserError(f"there is something at {out}", "add --replace, or take another folder")
+    if to == "onnx":
+        from openvalle.engines.export import export_onnx
+        from openvalle.engines.layers import Precision
+
+        print(export_onnx(find(Kind.MODEL, model), out, find_choice(Precision, precision, "precision")))
+        return
     from openvalle.convert.export import export as run
 
     print(run(find(Kind.MODEL, model), out))

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from openvalle.engines.layers import Precision, adds_exactly
-from openvalle.engines.probe import Probe, measure
+from openvalle.engines.probe import RECORD, Probe, measure
 from openvalle.errors import ModelError, UserError, find_choice
 from openvalle.files import atomic_path
 from openvalle.graphs import import_runtime
@@ -29,7 +29,7 @@ AUTO = "auto"
 GAIN = 0.8  # share of the time of float32 that fewer bits may take: else float32 stays, whose codes are the reference's
 FILE = "engines.json"  # in the cache folder: what was measured
 SAMPLES, SAMPLE = 16, 4096  # of a file of weights that tell it from others: places, and bytes of each
-# What the drivers of GPUs that torch can use put there (NVIDIA, AMD, Linux in Windows, Windows): without one torch is not asked.
+# What drivers of GPUs put there (NVIDIA, AMD, Linux in Windows, Windows): without one torch is not asked.
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "C:/Windows/System32/nvcuda.dll")
 
 
@@ -57,12 +57,15 @@ class Choice:
 
 def choose_engine(model: Description, name: str = AUTO, device: str = AUTO) -> Choice:
     """Return the engine called `name` for a model; `ModelError` names those there are."""
+    from openvalle.engines.onnx import read_exported
+
     wanted = find_choice(EngineName, name, "engine")
+    if (kept := read_exported(model.folder)) is not None:
+        return _choose_exported(model, kept, wanted, device)
     is_free = wanted is EngineName.AUTO
     if wanted is EngineName.TORCH or (is_free and _suits_torch(device)):
         return Choice(None)
-    if device.partition(":")[0] not in (AUTO, "cpu"):
-        raise UserError(f"the engine {wanted} computes on the CPU, not on {device}", "use --engine torch")
+    _refuse_device(wanted, device, "use --engine torch")
     if wanted is EngineName.ONNX_FP32:
         return Choice(Precision.FP32)
     if wanted is EngineName.ONNX_INT4:
@@ -70,15 +73,36 @@ def choose_engine(model: Description, name: str = AUTO, device: str = AUTO) -> C
     int8 = Precision.INT8 if adds_exactly() else Precision.INT8_NARROW
     if wanted is EngineName.ONNX_INT8:
         return Choice(int8)
-    probes = _recall(model, int8)
+    probes = _recall(model, (Precision.FP32, int8))
     precision = find_fastest(probes, int8)
     if precision is None and not (is_free and _has_torch()):
-        found = ", ".join(f"{each} KL {probe.kl:.3f}" for each, probe in probes.items()) or "it computes none of it"
-        raise ModelError(
-            f"onnxruntime does not compute {model.config.name} right on this machine ({found})",
-            "use --engine torch (pip install 'openvalle[torch]'), or another version of onnxruntime",
-        )
+        raise _nothing_right(model, probes, "use --engine torch (pip install 'openvalle[torch]')")
     return Choice(precision, probes)
+
+
+def _choose_exported(model: Description, kept: Precision, wanted: EngineName, device: str) -> Choice:
+    """Return the choice for ONNX files: as they are, if this machine computes what the one did that wrote them."""
+    asked = wanted.value.removeprefix("onnx-")
+    if asked not in (EngineName.AUTO, EngineName.ONNX, kept, kept.partition("-")[0]):
+        raise UserError(f"{model.folder} holds ONNX files in {kept}", "leave --engine out, or give another model")
+    _refuse_device(EngineName.ONNX, device, "give the model that the ONNX files were made from")
+    probes = _recall(model, (kept,))
+    if not any(probe.is_close for probe in probes.values()):
+        raise _nothing_right(model, probes, "export the model again on this machine")
+    return Choice(kept, probes)
+
+
+def _refuse_device(engine: EngineName, device: str, hint: str) -> None:
+    if device.partition(":")[0] not in (AUTO, "cpu"):
+        raise UserError(f"the engine {engine} computes on the CPU, not on {device}", hint)
+
+
+def _nothing_right(model: Description, probes: Mapping[str, Probe], hint: str) -> ModelError:
+    found = ", ".join(f"{name} KL {probe.kl:.3f}" for name, probe in probes.items()) or "it computes none of it"
+    return ModelError(
+        f"onnxruntime does not compute {model.config.name} right on this machine ({found})",
+        f"{hint}, or another version of onnxruntime",
+    )
 
 
 def find_fastest(probes: Mapping[str, Probe], int8: Precision) -> Precision | None:
@@ -105,22 +129,25 @@ def _has_torch() -> bool:
     return find_spec("torch") is not None
 
 
-def _recall(model: Description, int8: Precision) -> dict[str, Probe]:
+def _recall(model: Description, precisions: tuple[Precision, ...]) -> dict[str, Probe]:
     """Return what was measured before on this machine, or measure it."""
-    key, known = _key(model, int8), _read()
+    key, known = _key(model, precisions), _read()
     if key in known:
         return {name: Probe(**values) for name, values in known[key].items()}
-    probes = measure(model, (Precision.FP32, int8))
+    probes = measure(model, precisions)
     is_kept = _write(known | {key: {name: asdict(probe) for name, probe in probes.items()}})
-    if not is_kept and int8 in probes and probes[int8].is_close:
-        return {int8: probes[int8]}  # what cannot be remembered is the same at every start, whatever the clock says
+    fewest = probes.get(precisions[-1])
+    if not is_kept and fewest is not None and fewest.is_close:
+        return {precisions[-1]: fewest}  # what cannot be remembered is the same at every start, whatever the clock says
     return probes
 
 
-def _key(model: Description, int8: Precision) -> str:
-    """Return what a measurement is of: this CPU, this onnxruntime, these weights."""
-    facts = [_processor(), import_runtime().__version__, int8.value, model.config.ar.model_dump_json()]
-    return sha256(json.dumps([*facts, _sample(model.weights("ar"))]).encode()).hexdigest()[:16]
+def _key(model: Description, precisions: tuple[Precision, ...]) -> str:
+    """Return what a measurement is of: this CPU, this onnxruntime, these weights, these recorded steps."""
+    facts = [name_processor(), import_runtime().__version__, *precisions, model.config.ar.model_dump_json()]
+    record = model.folder / RECORD
+    facts += [_sample(path) for path in (model.weights("ar"), record) if path.is_file()]
+    return sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _sample(path: Path) -> str:
@@ -133,7 +160,7 @@ def _sample(path: Path) -> str:
     return f"{size} {digest.hexdigest()}"
 
 
-def _processor() -> str:
+def name_processor() -> str:
     """Return what this processor is called."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

@@ -21,7 +21,7 @@ from openvalle.model.kinds import Activation, NormKind
 
 EPSILON, RMS_EPSILON = 1e-5, 1e-6  # as in `openvalle.model.transformer`
 BLOCK = 32  # weights that share a scale in `Precision.INT4`
-SMALLEST = 1e-20  # a position of zeros is divided by this
+SMALLEST = 1e-20  # is added to what a position is divided by: it may hold zeros, and else this changes nothing
 
 
 class Precision(StrEnum):
@@ -49,7 +49,7 @@ def linear(graph: Graph, x: str, name: str, weight: np.ndarray, bias: np.ndarray
 
 def _linear8(graph: Graph, x: str, name: str, weight: np.ndarray, top: int) -> str:
     largest = graph.add("ReduceMax", graph.add("Abs", x), graph.constant([-1]), keepdims=1)
-    largest = graph.add("Max", largest, graph.constant(SMALLEST, "float32"))
+    largest = graph.add("Add", largest, graph.constant(SMALLEST, "float32"))
     step, zero = graph.constant(1 / 127, "float32"), graph.constant(128, "uint8")
     rounded = graph.add("QuantizeLinear", graph.add("Div", x, largest), step, zero)
     if f"{name}.rounded" not in graph.weights:
@@ -111,7 +111,7 @@ class Weights:
 
     def __init__(self, values: Mapping[str, np.ndarray], source: Path) -> None:
         self.values, self.source = values, source
-        self._asked: set[str] = set()
+        self.asked: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return name in self.values
@@ -120,7 +120,7 @@ class Weights:
         """Return a weight in float32; `ModelError` unless it is there, of that shape, and holds finite numbers."""
         if name not in self.values:
             raise ModelError(f"{self.source} has no weight {name}", "its config.json is of another model")
-        self._asked.add(name)
+        self.asked.add(name)
         value = self.values[name]
         if value.shape != shape:
             shapes = f"{value.shape} and config.json says {shape}"
@@ -133,7 +133,7 @@ class Weights:
 
     def require_all_asked(self) -> None:
         """Raise `ModelError` if there are weights that the network does not have."""
-        if extra := sorted(set(self.values) - self._asked):
+        if extra := sorted(set(self.values) - self.asked):
             raise ModelError(
                 f"{self.source} has a weight {extra[0]} that the model does not", "its config.json is of another model"
             )

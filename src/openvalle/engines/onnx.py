@@ -6,48 +6,104 @@ reference reads, so every model folder can be spoken as it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 from openvalle.codec.settings import BuiltinCodecConfig
+from openvalle.config import Config
 from openvalle.engines.layers import Precision, Weights
 from openvalle.engines.onnx_ar import OnnxAR
 from openvalle.engines.onnx_codec import OnnxCodec
 from openvalle.engines.onnx_nar import OnnxNAR
 from openvalle.errors import ModelError
-from openvalle.model.bundle import Description, rename_weight
+from openvalle.model.bundle import EXPORTED, Description, rename_weight
+
+
+class Exported(Config):
+    """`onnx.json` in a folder of ONNX files (`openvalle.engines.export`)."""
+
+    precision: Precision
+
+
+def read_exported(folder: Path) -> Precision | None:
+    """Return the precision of the ONNX files in a model's folder; None: there are none."""
+    path = folder / EXPORTED
+    return Exported.load(path).precision if path.is_file() else None
+
+
+def find_graph(folder: Path, name: str) -> Path:
+    """Return where the graph called `name` lies in a folder of ONNX files."""
+    return folder / f"{name}.onnx"
+
+
+def _kept_graph(folder: Path, name: str) -> Path | None:
+    path = find_graph(folder, name)
+    return path if path.is_file() else None
 
 
 def load_ar(model: Description, precision: Precision, threads: int = 1) -> OnnxAR:
     """Return the AR model of a folder; `ModelError` if its weights are damaged or do not fit."""
-    return OnnxAR(model.config.ar, read_weights(model.weights("ar")), precision, threads)
+    weights = read_weights(model.weights("ar"))
+    return OnnxAR(model.config.ar, weights, precision, threads, _kept_graph(model.folder, "ar"))
 
 
 def load_nar(model: Description, precision: Precision, threads: int = 1) -> OnnxNAR:
     """Return the NAR model of a folder; `ModelError` if its weights are damaged or do not fit."""
-    return OnnxNAR(model.config.nar, read_weights(model.weights("nar")), precision, threads)
+    weights = read_weights(model.weights("nar"))
+    return OnnxNAR(model.config.nar, weights, precision, threads, _kept_graph(model.folder, "nar"))
 
 
 def load_codec(folder: Path, precision: Precision, threads: int = 1) -> OnnxCodec:
     """Return a codec of the built-in kind; `ModelError` if a file is missing, damaged or does not fit."""
+    config, weights = read_codec(folder)
+    is_exported = _kept_graph(folder, "trunk") is not None
+    return OnnxCodec(config, weights, precision, threads, folder if is_exported else None)
+
+
+def read_codec(folder: Path) -> tuple[BuiltinCodecConfig, Weights]:
+    """Return what a codec of the built-in kind says of itself, and its weights."""
     path = folder / "model.safetensors"
     if not (folder / "config.json").is_file() or not path.is_file():
         raise ModelError(f"no codec in {folder}", "it needs config.json and model.safetensors")
-    config = BuiltinCodecConfig.load(folder / "config.json")
-    return OnnxCodec(config, Weights(_read(path), path), precision, threads)
+    return BuiltinCodecConfig.load(folder / "config.json"), Weights(WeightsFile(path), path)
 
 
 def read_weights(path: Path) -> Weights:
     """Return the weights in a file by their names of today."""
-    return Weights({rename_weight(name): value for name, value in _read(path).items()}, path)
+    return Weights(WeightsFile(path, rename_weight), path)
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        what = str(error).strip().splitlines()[0][:120]
-        raise ModelError(f"{path} is damaged ({what})", "copy, train or install it again") from None
+class WeightsFile(Mapping[str, np.ndarray]):
+    """The weights in a file, each read when it is asked for, so that they are never all in memory."""
+
+    def __init__(self, path: Path, rename: Callable[[str], str] = str) -> None:
+        self.path = path
+        with self._open() as file:
+            self._names = {rename(name): name for name in file.keys()}  # noqa: SIM118
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        with self._open() as file:  # mapped while it is read: the memory is given back at once
+            return file.get_tensor(self._names[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        try:
+            with safe_open(self.path, framework="np") as file:
+                yield file
+        except (SafetensorError, OSError) as error:
+            what = str(error).strip().splitlines()[0][:120]
+            raise ModelError(f"{self.path} is damaged ({what})", "copy, train or install it again") from None

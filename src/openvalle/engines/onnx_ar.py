@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,7 @@ class OnnxState:
     cache: KVCache
     symbols: list[np.ndarray]  # of each row, (S, D): vectors that frames gather
     position: np.ndarray  # (B,) of the next audio input
-    binding: Any = field(default=None, repr=False)  # onnxruntime's, of the rows and room that it was made for
-    bound: tuple[int, ...] = ()
+    bound: Bound | None = field(default=None, repr=False)  # for the rows and the memory that it was made for
 
     def fork(self, rows: np.ndarray) -> OnnxState:
         chosen = rows.tolist()
@@ -68,7 +68,10 @@ class OnnxState:
 class OnnxAR:
     """An `AREngine`."""
 
-    def __init__(self, config: ARConfig, weights: Weights, precision: Precision, threads: int = 1) -> None:
+    def __init__(
+        self, config: ARConfig, weights: Weights, precision: Precision, threads: int = 1, graph: Path | None = None
+    ) -> None:
+        """`graph`: a file of the transformer, whose weights are then not asked for."""
         self._config = config
         width, classes = config.transformer.width, config.codebook_size + 1
         self.scale = np.float32(math.sqrt(width))
@@ -81,8 +84,9 @@ class OnnxAR:
         self.language = language_embedding(config, weights)
         self.group_in = weights.take("group_in.weight", width, config.group * width) if config.group > 1 else None
         self.runtime = import_runtime()
-        self.session = open_graph(ar_graph(config, weights, precision), threads)
-        weights.require_all_asked()
+        self.session = open_graph(graph or ar_graph(config, weights, precision), threads)
+        if graph is None:
+            weights.require_all_asked()
 
     @property
     def config(self) -> ARConfig:
@@ -98,8 +102,8 @@ class OnnxAR:
         cache = KVCache(shape.depth, len(parts), shape.heads, max(lens) + room, shape.width // shape.heads)
         scores = []
         for row, (vectors, prefix) in enumerate(parts):
-            binding = self._bind(cache, row, row + 1)
-            scores.append(self._run(binding, vectors[None], np.zeros(1, np.int64), prefix))
+            bound = Bound(self, cache, row, row + 1, len(vectors))
+            scores.append(bound.run(vectors[None], np.zeros(1, np.int64), prefix))
         cache.lens = lens
         position = np.array(lens) if self._is_running else rows.group_lens + int(self.config.use_bos)
         joined = ARScores(
@@ -120,13 +124,12 @@ class OnnxAR:
             x = x + np.stack([gather_symbols(own, aligned[[row]])[0] for row, own in enumerate(state.symbols)])
         x = self._add_language(x, languages) + self.positions.of_whole(state.position)
         cache.reserve(rows, max(cache.lens) + 1)
-        key = (rows, cache.room, id(cache.tensors[0]))
-        if state.bound != key:
-            state.binding, state.bound = self._bind(cache, 0, rows), key
-        before = np.array(cache.lens)
-        scores = self._run(state.binding, x[:, None], before, 0)
+        bound = state.bound
+        if bound is None or bound.key != (rows, id(cache.tensors[0])):
+            bound = Bound(self, cache, 0, rows, 1)
+        scores = bound.run(x[:, None], np.array(cache.lens), 0)
         cache.lens = [length + 1 for length in cache.lens]
-        return scores, OnnxState(cache, state.symbols, state.position + 1, state.binding, state.bound)
+        return scores, OnnxState(cache, state.symbols, state.position + 1, bound)
 
     @property
     def _is_running(self) -> bool:
@@ -179,39 +182,57 @@ class OnnxAR:
         is_causal = self.config.text_attention is TextAttention.CAUSAL
         return whole, 0 if is_causal else len(whole) - len(audio)
 
-    def _bind(self, cache: KVCache, start: int, end: int) -> Any:
-        """Return a binding of the graph to the memory of these rows' keys and values."""
-        binding = self.session.io_binding()
-        for index, view in enumerate(cache.views(start, end)):
-            value = self.runtime.OrtValue.ortvalue_from_numpy(view)
-            binding.bind_ortvalue_input(f"past_{index}", value)
-            binding.bind_ortvalue_output(f"present_{index}", value)
-        return binding
 
-    def _run(self, binding: Any, x: np.ndarray, before: np.ndarray, prefix: int) -> ARScores:
-        """Return the scores after vectors (B, L, D) that follow `before` (B,) positions."""
-        rows, length = x.shape[:2]
-        lens = before + length
-        given = {
-            "x": np.ascontiguousarray(x, np.float32),
-            "last": (lens - 1).astype(np.int32),
-            "longest": np.array(lens.max(), np.int32),
+class Bound:
+    """The graph of an `OnnxAR` and memory that it reads and writes where it stands: keys and values of some rows, what
+    is given for `length` positions of each, and the scores after them."""
+
+    def __init__(self, engine: OnnxAR, cache: KVCache, start: int, end: int, length: int) -> None:
+        config, rows = engine.config, end - start
+        shape = config.transformer
+        self.key = rows, id(cache.tensors[0])
+        self._session, self._binding = engine.session, engine.session.io_binding()
+        self._given: dict[str, np.ndarray] = {
+            "x": np.empty((rows, length, shape.width), np.float32),
+            "last": np.empty(rows, np.int32),
+            "longest": np.empty((), np.int32),
         }
-        if self.config.text_attention is TextAttention.BIDIRECTIONAL:
-            given |= {"prefix": np.array([prefix], np.int64), "has_prefix": np.array(prefix > 0)}
-        if self.config.positions is Positions.ROTARY:
-            shape = self.config.transformer
+        if config.text_attention is TextAttention.BIDIRECTIONAL:
+            self._given |= {"prefix": np.empty(1, np.int64), "has_prefix": np.empty((), np.bool_)}
+        self._turned = shape.width // shape.heads if config.positions is Positions.ROTARY else 0
+        if self._turned:
+            sizes = rows, length, 1, self._turned
+            self._given |= {"cosines": np.empty(sizes, np.float32), "sines": np.empty(sizes, np.float32)}
+        self._codes = np.empty((rows, config.group, config.codebook_size + 1), np.float32)
+        self._phonemes = None
+        if config.alignment is Alignment.PHONEME:
+            self._phonemes = np.empty((rows, config.symbols), np.float32)
+        runtime = engine.runtime
+        for name, array in self._given.items():
+            self._binding.bind_ortvalue_input(name, runtime.OrtValue.ortvalue_from_numpy(array))
+        for name, scores in (("codes", self._codes), ("phonemes", self._phonemes)):
+            if scores is not None:
+                self._binding.bind_ortvalue_output(name, runtime.OrtValue.ortvalue_from_numpy(scores))
+        self._memory = cache.views(start, end)
+        for index, view in enumerate(self._memory):
+            value = runtime.OrtValue.ortvalue_from_numpy(view)
+            self._binding.bind_ortvalue_input(f"past_{index}", value)
+            self._binding.bind_ortvalue_output(f"present_{index}", value)
+
+    def run(self, x: np.ndarray, before: np.ndarray, prefix: int) -> ARScores:
+        """Return the scores after vectors (B, L, D) that follow `before` (B,) positions; the first `prefix` of them see
+        each other."""
+        given, length = self._given, x.shape[1]
+        given["x"][:] = x
+        given["last"][:] = before + (length - 1)
+        given["longest"][()] = before.max() + length
+        if "prefix" in given:
+            given["prefix"][0], given["has_prefix"][()] = prefix, prefix > 0
+        if self._turned:
             at = before[:, None] + np.arange(length)
-            given["cosines"], given["sines"] = find_turns(at, shape.width // shape.heads)
-        for name, value in given.items():
-            binding.bind_cpu_input(name, value)
-        codes = np.empty((rows, self.config.group, self.config.codebook_size + 1), np.float32)
-        phonemes = np.empty((rows, self.config.symbols), np.float32) if self._is_aligned else None
-        for name, array in (("codes", codes), ("phonemes", phonemes)):
-            if array is not None:
-                binding.bind_ortvalue_output(name, self.runtime.OrtValue.ortvalue_from_numpy(array))
-        self.session.run_with_iobinding(binding)
-        return ARScores(codes, phonemes)
+            given["cosines"][:], given["sines"][:] = find_turns(at, self._turned)
+        self._session.run_with_iobinding(self._binding)
+        return ARScores(self._codes.copy(), None if self._phonemes is None else self._phonemes.copy())
 
 
 def ar_graph(config: ARConfig, weights: Weights, precision: Precision) -> Graph:

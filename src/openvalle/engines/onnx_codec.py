@@ -7,6 +7,7 @@ always computes in float32: tokens have an identity. Letters: T frames, Q codebo
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -33,18 +34,28 @@ PITCH_DEPTH = 2  # blocks of the network that tells the pitch
 class OnnxCodec:
     """A `CodecEngine` of the built-in kind."""
 
-    def __init__(self, config: BuiltinCodecConfig, weights: Weights, precision: Precision, threads: int = 1) -> None:
-        self.config, self.weights, self.threads = config, weights, threads
+    def __init__(
+        self,
+        config: BuiltinCodecConfig,
+        weights: Weights,
+        precision: Precision,
+        threads: int = 1,
+        graphs: Path | None = None,
+    ) -> None:
+        """`graphs`: a folder of the graphs as files, whose weights are then not asked for."""
+        self.config, self.weights, self.threads, self.graphs = config, weights, threads, graphs
         c = config
         self.codebooks = weights.take("quantizer.codebooks", c.codebooks, c.entries, c.latent)
         prefix = "encoder."
-        own = {name.removeprefix(prefix): value for name, value in weights.values.items() if name.startswith(prefix)}
+        own = {name.removeprefix(prefix): weights.values[name] for name in weights.values if name.startswith(prefix)}
         digest = digest_arrays({**own, "codebooks": self.codebooks}, repr(c.mel_floor))
         self._spec = CodecSpec(
             name=c.name, rate=c.rate, hop=c.hop, codebooks=c.codebooks, entries=c.entries, digest=digest
         )
-        self.trunk = open_graph(trunk_graph(c, weights, precision), threads)
-        self.fine = open_graph(fine_graph(c, weights, precision), threads) if c.fine_depth else None
+        self.trunk = open_graph(self._kept("trunk") or trunk_graph(c, weights, precision), threads)
+        self.fine = None
+        if c.fine_depth:
+            self.fine = open_graph(self._kept("fine") or fine_graph(c, weights, precision), threads)
         self._lock = Lock()
 
     @property
@@ -53,7 +64,10 @@ class OnnxCodec:
 
     @cached_property
     def _encoder(self) -> Any:
-        return open_graph(encoder_graph(self.config, self.weights), self.threads)
+        return open_graph(self._kept("encoder") or encoder_graph(self.config, self.weights), self.threads)
+
+    def _kept(self, name: str) -> Path | None:
+        return None if self.graphs is None else self.graphs / f"{name}.onnx"
 
     def encode(self, samples: np.ndarray, merge: int = 1) -> np.ndarray:
         c = self.config

@@ -7,6 +7,7 @@ telling it. Letters: L positions, T frames, Q codebooks, D width.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -51,7 +52,10 @@ from openvalle.model.kinds import (
 class OnnxNAR:
     """A `NAREngine`."""
 
-    def __init__(self, config: NARConfig, weights: Weights, precision: Precision, threads: int = 1) -> None:
+    def __init__(
+        self, config: NARConfig, weights: Weights, precision: Precision, threads: int = 1, graph: Path | None = None
+    ) -> None:
+        """`graph`: a file of the transformer, whose weights are then not asked for."""
         self._config = config
         width, books, size = config.transformer.width, config.codebooks, config.latent or config.transformer.width
         self.is_token = config.conditioning is StageConditioning.TOKEN
@@ -63,7 +67,7 @@ class OnnxNAR:
             self.project = weights.take("project.weight", width, size)
             scaled = (scaled / length) @ self.project.T
         self.vectors = scaled  # (Q, V, D) as they enter
-        self.head = _Head(config, weights, self.codes, scaled / np.float32(math.sqrt(width)))
+        self.head = _Head(config, weights, self.codes, scaled)
         self.prompts = prompt_table(config, weights)
         self.bos = weights.take("bos", width)[None] if config.prompt_codebooks else None
         self.positions = PositionVectors(config, weights, "positions")
@@ -78,8 +82,9 @@ class OnnxNAR:
         if config.conditioning is not StageConditioning.SEPARATE:
             self.stage = weights.take("stage.weight", config.stages, config.stage_width or width)
         self.norms = _norms(config, weights)
-        self.session = open_graph(nar_graph(config, weights, precision), threads)
-        weights.require_all_asked()
+        self.session = open_graph(graph or nar_graph(config, weights, precision), threads)
+        if graph is None:
+            weights.require_all_asked()
 
     @property
     def config(self) -> NARConfig:
@@ -154,12 +159,14 @@ class _Head:
     """From hidden states to codes (see `openvalle.model.heads`)."""
 
     def __init__(self, config: NARConfig, weights: Weights, codes: np.ndarray, tables: np.ndarray) -> None:
-        """`codes`: the code vectors (Q, V, L); `tables`: the same in the model's width."""
+        """`codes`: the code vectors (Q, V, L); `tables`: the same in the model's width, scaled."""
         self.config, self.codes, width, size = config, codes, config.transformer.width, codes.shape[2]
         heads = config.codebooks - 1, config.codebook_size
         own = None if config.tie_output else weights.take("code_head.weight", *heads, width)
         self.bias = weights.take("code_head.bias", *heads) if config.head_bias else None
-        self.tables = tables[1:] if own is None else own
+        self.tables = own
+        if own is None and not (config.residual and config.residual.predicts):
+            self.tables = tables[1:] / np.float32(math.sqrt(width))
         self.linear = None
         if config.residual is not None:
             self.linear = weights.take("residual_head.linear.weight", size, width)
@@ -169,6 +176,7 @@ class _Head:
         """Return the codes (M, n) of a pass for hidden states (M, D)."""
         residual = self.config.residual
         if residual is None or not residual.predicts:
+            assert self.tables is not None
             scores = hidden @ self.tables[stage - 1].T
             scores = scores if self.bias is None else scores + self.bias[stage - 1]
             return scores.argmax(-1)[:, None]

@@ -80,7 +80,7 @@ def take_steps(engine: AREngine, guide: np.ndarray | None = None) -> tuple[np.nd
     the likeliest code of the one before, by the scores of `guide` where they are given."""
     config, rng = engine.config, np.random.RandomState(0)
     symbols = min(40, config.symbols)
-    rows = _make_rows(config, rng.randint(0, config.symbols, (1, symbols)), rng)
+    rows = make_rows(config, rng.randint(0, config.symbols, (1, symbols)), rng)
     given, state = engine.prefill(rows, STEPS)
     scores, fastest = [given.codes[0, 0]], np.inf
     for number in range(STEPS):
@@ -115,19 +115,20 @@ def read_steps(model: Description) -> np.ndarray | None:
     return scores if is_whole and weights == sha256(model.weights("ar")) else None
 
 
-def _make_rows(config: ARConfig, text: np.ndarray, rng: np.random.RandomState) -> ARRows:
-    groups = rng.randint(0, config.codebook_size, (1, 4, config.group))
-    prompts = rng.randint(0, config.codebook_size, (1, 4, config.prompt_codebooks))
+def make_rows(config: ARConfig, text: np.ndarray, rng: np.random.RandomState, count: int = 4) -> ARRows:
+    """Return a row of a text (1, S) after which `count` groups of any codes were said."""
+    groups = rng.randint(0, config.codebook_size, (1, count, config.group))
+    prompts = rng.randint(0, config.codebook_size, (1, count, config.prompt_codebooks))
     return ARRows(
         text=text,
         text_lens=np.array([text.shape[1]]),
         groups=groups,
-        group_lens=np.array([4]),
-        aligned=np.arange(5)[None] % text.shape[1],
+        group_lens=np.array([count]),
+        aligned=np.arange(count + 1)[None] % text.shape[1],
         languages=np.zeros((1, 1), np.int64),
         text_languages=np.zeros((1, 1), np.int64),
         prompt=prompts if config.prompt_codebooks else None,
-        prompt_lens=np.array([4]) if config.prompt_codebooks else None,
+        prompt_lens=np.array([count]) if config.prompt_codebooks else None,
     )
 
 

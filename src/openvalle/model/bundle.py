@@ -5,6 +5,7 @@ ar.safetensors    nar.safetensors      weights, stored in float16 or float32, us
 codec/            the codec that it speaks, where that is not one that everybody has
 symbols.json      the frozen symbol table (and the merges of byte pairs) and its digest
 generation.json   default decoding options, as plain data
+steps.safetensors what the AR model gives to some steps (`openvalle.engines.probe`), or it is not there
 
 Names of settings and weights of format 1 are read as those of today.
 """
@@ -41,6 +42,7 @@ OLD_SETTINGS = {
     "first_noise": "codebook1_noise",
 }
 OWN = "codec"  # folder of the model's own codec, if it has one
+EXPORTED = "onnx.json"  # of a folder whose networks are ONNX files, see `openvalle.engines.export`
 FILES = ("config.json", "ar.safetensors", "nar.safetensors", "symbols.json", "generation.json")
 
 

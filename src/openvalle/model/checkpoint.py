@@ -24,7 +24,7 @@ from openvalle.errors import ModelError
 from openvalle.files import atomic_folder, atomic_path
 from openvalle.hub import SUMS
 from openvalle.model.ar import AR
-from openvalle.model.bundle import FILES, BundleConfig, convert_settings, read_description, rename_weight
+from openvalle.model.bundle import EXPORTED, FILES, BundleConfig, convert_settings, read_description, rename_weight
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
 from openvalle.types import TokenSpec, Vocabulary
@@ -80,6 +80,8 @@ def load_bundle(folder: str | Path) -> Bundle:
     `ModelError` says in one line which file is missing, damaged or does not fit the others.
     """
     read = read_description(folder)
+    if (read.folder / EXPORTED).is_file():
+        raise ModelError(f"{folder} holds ONNX files, not weights", "give the model that they were made from")
     config, paths = read.config, (read.weights("ar"), read.weights("nar"))
     # what config.json claims is compared with what the files hold before any room is made for it
     with torch.device("meta"):

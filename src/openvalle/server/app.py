@@ -13,6 +13,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from openvalle.server.speech import Order, Piece, Usage
 from openvalle.server.voices import VoiceStore
 from openvalle.server.wyoming import open_wyoming
 from openvalle.synth.batching import Job
+from openvalle.synth.heard import HeardVoices
 from openvalle.synth.plan import parse_script
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
@@ -64,6 +66,7 @@ def create_app(
     ready once it has spoken its first words.
     """
     settings = settings or Settings()
+    synthesizer = replace(synthesizer, heard=HeardVoices(on_disk=False))  # recordings of others are not kept
     queue = SpeechQueue(synthesizer, settings.rows, settings.waiting)
     translators = Translators.find(settings.translators) if settings.translators else None
     if translators is not None:

@@ -15,7 +15,7 @@ from openvalle.engines.load import check_device, load_codec, load_networks
 from openvalle.errors import ConfigError, ModelError, import_extra
 from openvalle.hub import VOICE_SUFFIX, Kind, find
 from openvalle.model.bundle import OWN, BundleConfig, Description, read_description, require_same_codec
-from openvalle.synth.generate import SpeechGenerator, find_silence_codes
+from openvalle.synth.generate import SpeechGenerator, find_silence_codes, release_memory
 from openvalle.synth.voice import Voice
 from openvalle.text.language import find_language
 from openvalle.text.spans import CHINESE, JAPANESE, Languages
@@ -43,6 +43,7 @@ def load_generator(
     check_device(choice, device)  # before the codec is looked for: what is said then is about the codec
     found = load_codec(codec, choice, device) if codec is not None else _load_own_codec(read, choice, device)
     require_same_codec(config, found.spec.digest, f"the codec {found.spec.name}")
+    release_memory()  # of the files that were read: memory is at its most while networks are loaded
     ar, nar = load_networks(read, choice, device, added)
     generator = SpeechGenerator(ar, nar, found, SymbolTable(read.vocabulary), config.languages)
     options = parse_options(read.generation, str(read.folder))

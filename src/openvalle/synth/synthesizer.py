@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -23,6 +23,7 @@ from openvalle.safety.detector import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
 from openvalle.synth.enrol import enrol
 from openvalle.synth.generate import SpeechGenerator, release_memory
+from openvalle.synth.heard import HeardVoices
 from openvalle.synth.joints import add_silences, fit_duration, fit_pauses, join_sentences
 from openvalle.synth.load import find_languages, load_generator
 from openvalle.synth.plan import (
@@ -63,6 +64,7 @@ class Synthesizer:
     policy: ConsentPolicy = ConsentPolicy.WARN  # what happens to voices without a record of consent
     asr: str = ""  # the recogniser of clips without words, by name; empty: the best one that is installed
     own_voice: Voice | None = None  # who speaks where nobody is asked for; None: the built-in voice
+    heard: HeardVoices = field(default_factory=HeardVoices)  # the voices of clips that were given before
 
     @classmethod
     def load(
@@ -367,4 +369,13 @@ class Synthesizer:
                 return replace(found, consent=known["consent"]) if known["consent"] else found
         generator = self.generator
         merge, table = generator.ar.config.merge, generator.table
-        return enrol(voice, generator.codec, table.digest, prompt_text, merge=merge, table=table, asr=self.asr, **known)
+        how = {"merge": merge, "asr": self.asr}
+        model = {"codec": generator.spec.digest, "symbols": table.digest, "spelt": table.is_spelt}
+        heard_as = {"words": prompt_text, "language": known["language"], "channel": known["channel"], **how, **model}
+        about = {"consent": known["consent"], "licence": known["licence"]}
+        return self.heard.find(
+            voice,
+            heard_as,
+            about,
+            lambda: enrol(voice, generator.codec, table.digest, prompt_text, table=table, **how, **known),
+        )

@@ -7,8 +7,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping
+from functools import cache, cached_property
 from pathlib import Path
 
 from openvalle.errors import TextError
@@ -119,7 +119,27 @@ class Lexicon:
 @cache
 def lexicon() -> Lexicon:
     """Return the American English lexicon."""
-    return Lexicon(json.loads(_unpack("us_gold.json.gz")), json.loads(_unpack("us_silver.json.gz")))
+    return Lexicon(json.loads(_unpack("us_gold.json.gz")), _Unread("us_silver.json.gz"))
+
+
+class _Unread(Mapping[str, object]):
+    """A list that is read when it is first looked at: most texts need the hand-checked one alone."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @cached_property
+    def _entries(self) -> dict[str, object]:
+        return json.loads(_unpack(self._name))
+
+    def __getitem__(self, word: str) -> object:
+        return self._entries[word]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 @cache
