@@ -86,11 +86,10 @@ def speak(engine: str, repeats: int) -> None:
         before = time.process_time()
         tts.generator.decode(speech.codes)
         found["codec"].append((time.process_time() - before) / speech.seconds)
-        started, blocks = time.perf_counter(), tts.stream(LINE, seed=seed)
-        block = next(blocks)
+        started = time.perf_counter()
+        block = next(tts.stream(LINE, seed=seed))
         found["first"].append(time.perf_counter() - started)
         found["first seconds"] = block.audio.seconds
-        blocks.close()
     before = time.process_time()
     alone = [tts.say(line, seed=1) for line in LINES]
     between = time.process_time()
@@ -239,8 +238,9 @@ def write_inputs(source: str, path: Path) -> None:
     if source != "plachtaa":
         ids[0], ids[-1] = 1, 2  # <bos>, <eos>
     prompt = np.random.RandomState(0).randint(0, 1024, (PROMPT, 8))
-    shape = {"width": SHAPE.width, "heads": SHAPE.heads, "depth": SHAPE.depth, "quantizers": 1}
-    np.savez(path, ids=ids, prompt=prompt, enrolled=len(ids) - 4, **shape)
+    sizes = {"width": SHAPE.width, "heads": SHAPE.heads, "depth": SHAPE.depth, "quantizers": 1}
+    arrays: dict[str, Any] = {"ids": ids, "prompt": prompt, "enrolled": len(ids) - 4, **sizes}
+    np.savez(path, **arrays)
 
 
 def read_seconds(path: Path) -> float:

@@ -70,14 +70,15 @@ class HeardVoices:
 
 def _tell_again(known: Voice, clip: Audio | Path, about: Mapping[str, str], is_transcribed: bool) -> Voice:
     """Return a known voice as that of this clip; what was said of it the first time is said again."""
-    is_file = isinstance(clip, Path)
-    label = str(clip) if is_file else "the recording"
+    label, name, source = "the recording", "unnamed", ""
+    if isinstance(clip, Path):
+        label, name, source = str(clip), clip.stem, clip.name
     for check in filter(None, known.checks.split("; ")):
         log.warning("%s: %s", label, check)
     if is_transcribed:
         log.warning("%s: transcribed before: %r; if that is wrong, say what is spoken", label, known.text)
-    name, source = (clip.stem, clip.name) if is_file else ("unnamed", "")
-    return replace(known, name=name, source=source, created=now(), **about)
+    consent, licence = about["consent"], about["licence"]
+    return replace(known, name=name, source=source, created=now(), consent=consent, licence=licence)
 
 
 def make_key(clip: Audio | Path, how: Mapping[str, Any]) -> str | None:

@@ -369,13 +369,15 @@ class Synthesizer:
                 return replace(found, consent=known["consent"]) if known["consent"] else found
         generator = self.generator
         merge, table = generator.ar.config.merge, generator.table
-        how = {"merge": merge, "asr": self.asr}
-        model = {"codec": generator.spec.digest, "symbols": table.digest, "spelt": table.is_spelt}
-        heard_as = {"words": prompt_text, "language": known["language"], "channel": known["channel"], **how, **model}
+        model = {"codec": generator.spec.digest, "symbols": table.digest, "spelt": table.is_spelt, "merge": merge}
+        said = {"words": prompt_text, "language": known["language"], "channel": known["channel"]}
+        heard_as = {**model, **said, "asr": self.asr}
         about = {"consent": known["consent"], "licence": known["licence"]}
         return self.heard.find(
             voice,
             heard_as,
             about,
-            lambda: enrol(voice, generator.codec, table.digest, prompt_text, table=table, **how, **known),
+            lambda: enrol(
+                *(voice, generator.codec, table.digest, prompt_text), merge=merge, table=table, asr=self.asr, **known
+            ),
         )
