@@ -373,11 +373,9 @@ class Synthesizer:
         said = {"words": prompt_text, "language": known["language"], "channel": known["channel"]}
         heard_as = {**model, **said, "asr": self.asr}
         about = {"consent": known["consent"], "licence": known["licence"]}
-        return self.heard.find(
-            voice,
-            heard_as,
-            about,
-            lambda: enrol(
-                *(voice, generator.codec, table.digest, prompt_text), merge=merge, table=table, asr=self.asr, **known
-            ),
-        )
+        asr, codec = self.asr, generator.codec
+
+        def hear() -> Voice:
+            return enrol(voice, codec, table.digest, prompt_text, merge=merge, table=table, asr=asr, **known)
+
+        return self.heard.find(voice, heard_as, about, hear)
