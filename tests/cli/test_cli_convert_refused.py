@@ -100,7 +100,7 @@ FOREIGN = {
 SOURCES = ("lifeiteng", "icefall", "amphion", "amphion-v2", "plachtaa", "enhuiz")
 
 
-@pytest.mark.parametrize(("kind", "source"), zip(FOREIGN, 2 * SOURCES, strict=True))
+@pytest.mark.parametrize(("kind", "source"), [*zip(FOREIGN, 2 * SOURCES, strict=True)])
 def test_a_strangers_file(kind, source, refuse, tmp_path):
     path = tmp_path / "model.pt"
     FOREIGN[kind](path)
@@ -121,7 +121,7 @@ MADE = {
 }
 
 
-@pytest.mark.parametrize(("source", "named"), itertools.permutations(MADE, 2))
+@pytest.mark.parametrize(("source", "named"), [*itertools.permutations(MADE, 2)])
 def test_the_wrong_project(source, named, refuse, tmp_path):
     paths = [save(tmp_path / f"{at}.pt", make()) for at, make in enumerate(MADE[source])]
     said = refuse(named, *paths)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import zipfile
 from pathlib import PosixPath, PureWindowsPath
 
@@ -148,4 +147,4 @@ def test_weights_are_checked_before_they_are_read(tmp_path):
         found.check({"a": (2,)})
     with pytest.raises(ModelError, match=r"a of shape \(2,\), where \(3,\) belongs"):
         found.check({"a": (3,), "b": (2,)})
-    assert os.listdir(tmp_path) == ["half.pt"]
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["half.pt"]
