@@ -45,6 +45,7 @@ from report import Report
 RATE = 16_000  # of LibriLight
 CHAPTER_SECONDS = (60.0, 300.0)  # the shorter, the fewer hours: so that there are several speakers
 PAUSES = (0.4, 0.9)  # seconds between utterances
+AGREEMENTS = (9.0, 0.3, 0.1, 0.05, 0.02, 0.01)  # shares of letters in which two recognisers differ at most
 FALL, FROM_STEP = 0.2, 50  # how much the held-out loss has to fall, and from which step on
 
 
@@ -191,6 +192,15 @@ def measure(options: argparse.Namespace) -> None:
         share = hours[step] / hours[Step.SCAN]
         rows.append([step, f"{100 * rates[step]:.1f}", f"{words:,}", f"{hours[step]:.3f}", f"{100 * share:.0f}"])
     report.table("Words that were written down", ["after", "WER %", "words", "hours", "% of the sound"], rows)
+    heard = [row for row in read_rows(out / Step.TRANSCRIBE / "index.jsonl") if "cer" in row["heard"]]
+    agreed = []
+    for most in AGREEMENTS if heard else ():
+        passed = [row for row in heard if row["heard"]["cer"] <= most]
+        share = sum(row["seconds"] for row in passed) / sum(row["seconds"] for row in heard)
+        agreed.append(
+            [f"{most:g}", f"{100 * rate(counts, {row['id'] for row in passed})[0]:.1f}", f"{100 * share:.0f}"]
+        )
+    report.table("What other thresholds would leave", ["--max-cer", "WER %", "% of the sound"], agreed)
     reasons = json.loads((out / Step.FILTER / "perf.json").read_text(encoding="utf-8"))["reasons"]
     report.table(
         "Left out by the filter", ["reason", "segments"], [[why, str(count)] for why, count in reasons.items()]
@@ -242,7 +252,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes (%(default)s)")
     parser.add_argument("--recognizer", default="whisper:base", help="who writes down (%(default)s)")
     parser.add_argument("--second", default="whisper:tiny.en", help="who is compared with it (%(default)s)")
-    parser.add_argument("--max-cer", type=float, default=0.1, help="in which they may differ (%(default)s)")
+    parser.add_argument("--max-cer", type=float, default=0.02, help="in which they may differ (%(default)s)")
     parser.add_argument("--min-mos", type=float, help="DNSMOS that is asked")
     parser.add_argument("--steps", type=int, default=400, help="of training (%(default)s)")
     parser.add_argument("--frames", type=int, default=3500, help="of a batch (%(default)s)")
