@@ -102,6 +102,7 @@ def test_fitted_segments_keep_their_time(many, talk, there, tell) -> None:
     assert found.speech.seconds == pytest.approx(talk.seconds, abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_time_that_is_much_too_short_is_kept_as_nearly_as_can_be(many, talk, there, tell, caplog) -> None:
     words = [("saw,", 0.3, 0.33), ("see.", 0.34, 0.36), ("saw,", 3.6, 4.1), ("see.", 4.3, 4.9)]
     tell("saw, see. saw, see.", words, "en")
@@ -174,6 +175,7 @@ def test_words_are_recognised_offline_with_their_times(spoken) -> None:
     assert cut_segments(heard, spoken.seconds)[0].text
 
 
+@pytest.mark.slow
 def test_another_voice_may_speak(many, tiny_voice, talk, there, tell) -> None:
     tell("saw, see. saw, see.", TWICE, "en")
     own = translate(many, talk, "zh", there, consent=CONSENT)

@@ -35,6 +35,7 @@ def test_sound_and_subtitles_in_both_languages_are_written(
     assert facts["seconds"] == pytest.approx(len(read("fit.flac").samples) / 24000, abs=0.001)
 
 
+@pytest.mark.slow
 def test_a_builtin_voice_speaks_what_was_said_in_another_language(openvalle, clip_path: Path, translators) -> None:
     """With what is installed: a translator of few words, the built-in model, which knows English alone."""
     pytest.importorskip("pypinyin")
