@@ -38,6 +38,7 @@ SHORT = 1000  # updates up to which averages are short and nothing is sharpened
 LEAST_FRAMES, MOST_FRAMES = 2000, 48_000  # of a batch
 MEASURING = 0.12  # share of the budget that is spent on timing, at most
 JUDGING, LEAST_JUDGING, MOST_JUDGING = 0.2, 15.0, 180.0  # share of the budget for judging; seconds
+LEAST_TRAINING = 0.25  # share of the budget that is trained
 STARTING = 12.0  # seconds until two processes train, and from their end to a model
 TRAIN = "train"
 
@@ -46,7 +47,7 @@ class Plan(Config):
     """What was decided; kept in the folder of the run, so that it goes on as it began."""
 
     seconds: float  # of the whole budget
-    training: float  # seconds of it that both networks train, at the same time
+    training: float  # seconds of it in which both networks train, at the same time
     width: int
     depth: int
     frames: int  # of a batch
@@ -87,7 +88,8 @@ def choose(data: tuple[Path, ...], budget: Budget, out: Path, overrides: tuple[s
             chosen, speed, parameters = size, found, count
             if budget.gone() > until:
                 break
-    training -= budget.gone()
+    # On a machine so busy that even timing it took the time, the budget is overdrawn rather than nothing learned.
+    training = max(LEAST_TRAINING * budget.seconds, training - budget.gone())
     frames = int(min(MOST_FRAMES, max(LEAST_FRAMES, speed * training / UPDATES)))
     plan = Plan(
         seconds=budget.seconds,
