@@ -133,15 +133,17 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_home(
+    tmp_path_factory: pytest.TempPathFactory, shared_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """Every test has a folder of voices, models and settings of its own. It is empty but for which engine speaks a
     model here: that is measured by the first test that speaks it, so that all others hear the same one."""
-    home, measured = tmp_path / "home", Path("cache", "engines.json")
+    home, measured = tmp_path_factory.mktemp("home"), Path("cache", "engines.json")
     for name in [name for name in os.environ if name.startswith("OPENVALLE_") and name not in KEPT]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OPENVALLE_HOME", str(home))
     if (shared_home / measured).is_file():
-        (home / "cache").mkdir(parents=True)
+        (home / "cache").mkdir()
         shutil.copyfile(shared_home / measured, home / measured)
     yield home
     if (home / measured).is_file():

@@ -62,6 +62,12 @@ def use_jiwer() -> None:
     word_errors("one", "one")
 
 
+def use_sacrebleu() -> None:
+    from openvalle.evaluate.by_language import measure_bleu
+
+    measure_bleu([], "en")
+
+
 def use_whisper() -> None:
     from openvalle.speech_models.asr import load_recognizer
 
@@ -194,6 +200,7 @@ USES: list[tuple[str, Callable[[], None] | tuple[str, ...]]] = [  # module, and 
     ("jieba", use_letters("zh")),
     ("jieba", use_language("zh", "今天")),
     ("jiwer", use_jiwer),
+    ("sacrebleu", use_sacrebleu),
     ("matplotlib", ("say", "Hi.", "--plot")),
     ("matplotlib", ("voice", "show", "default", "--plot", "voice.png")),
     ("matplotlib", ("model", "describe", str(RECIPE), "--plot", "mask.png")),

@@ -107,7 +107,8 @@ def test_long_rows_are_cropped(shards):
 
 def test_crops_of_long_recordings_are_as_long_as_valle_has_them(make_tokens):
     """10 to 20 s of recordings of a minute (VALL-E 5.1), with their phones, and the recording for the prompt."""
-    shards = make_tokens({"anna": [1100] * 4, "ben": [1150] * 3, "cleo": [40] * 3})  # a minute, and 2 s
+    folder = make_tokens({"anna": [1100] * 4, "ben": [1150] * 3, "cleo": [40] * 3})  # a minute, and 2 s
+    shards = TokenShards.open(folder)
     batches = TokenBatches(shards, 6000, 3, max_seconds=20, min_seconds=10)
     lengths = []
     for step in range(60):

@@ -92,7 +92,7 @@ def test_nothing_heard(codec, spoken: Audio, monkeypatch: pytest.MonkeyPatch) ->
         def transcribe(self, audio: Audio) -> asr.Transcript:
             return asr.Transcript("")
 
-    monkeypatch.setattr(asr, "best_available", lambda name: Deaf())
+    monkeypatch.setattr(asr, "best_available", lambda name, language: Deaf())
     assert "--prompt-text" in write_error(spoken, codec, None)
 
 

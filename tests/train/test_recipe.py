@@ -10,10 +10,13 @@ import yaml
 
 from openvalle.codec.settings import BuiltinCodecConfig
 from openvalle.decode.ar import AROptions
+from openvalle.engines.choose import Choice
+from openvalle.engines.load import load_codec
 from openvalle.errors import ConfigError
 from openvalle.hub import assets
 from openvalle.model.bundle import BundleConfig
 from openvalle.model.config import ARConfig, NARConfig
+from openvalle.synth.generate import find_silence_codes
 from openvalle.text.symbols import inventory
 from openvalle.train.codec import CodecRecipe
 from openvalle.train.lm import LanguageModelRecipe
@@ -114,8 +117,11 @@ def test_the_built_in_model_is_what_its_recipes_say():
     sharpened = {**nar.model["residual"], "gain": nar.adversarial.gain}
     assert NARConfig.parse({**nar.model, "symbols": len(table), "residual": sharpened}) == built.nar
     packed = PackRecipe.parse(read_job("pack", path))
-    generation = json.loads((assets() / "model" / "generation.json").read_text())
-    assert packed.generation == AROptions.parse(generation)
+    shipped = AROptions.parse(json.loads((assets() / "model" / "generation.json").read_text()))
+    # The codes of silence are the codec's: they are found when a model is loaded that does not know them.
+    assert shipped.watch.silent == find_silence_codes(load_codec("builtin", Choice(None), "cpu"))
+    without = shipped.watch.model_copy(update={"silent": ()})
+    assert packed.generation == shipped.model_copy(update={"watch": without})
 
 
 def test_the_built_in_codec_is_what_its_recipes_say():
