@@ -158,13 +158,14 @@ def check_targets(values: dict[str, Any], codebooks: int, report: Report) -> Non
     alike, bar = coded["similarity, resemblyzer"]["value"], 0.85
     added = (coded[words]["value"] - original[words]["value"]) * 100
     used = min(values["entries_used"])
-    quality, harmonics = coded[QUALITY["overall"]]["value"], coded[HARMONICITY]["value"]
+    quality = coded[QUALITY["overall"]]["value"]
+    lost = original[HARMONICITY]["value"] - coded[HARMONICITY]["value"]  # ways to measure it differ by some dB
     speeds = [values[f"{way}_times_real_time"] for way in ("encode", "decode")]
     report.targets(
         [
             ("voice similarity (Resemblyzer)", alike, f">= {bar}", alike >= bar),
             ("DNSMOS OVRL", quality, ">= 3.1", quality >= 3.1),
-            (HARMONICITY, harmonics, ">= 9", harmonics >= 9),
+            (f"{HARMONICITY}: lost", lost, "<= 2.1", lost <= 2.1),
             (f"points added to {words}", added, "<= 3", added <= 3),
             ("least used codebook, share of entries", used, ">= 0.80", used >= 0.80),
             ("encoding, times real time", speeds[0], "> 20", speeds[0] > 20),
