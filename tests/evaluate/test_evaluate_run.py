@@ -111,6 +111,7 @@ def test_the_codec_adds_a_row_and_the_similarity_to_its_prompts(run, tiny_codec)
     assert "sim_r" not in run(Echo()).summarise("echo")
 
 
+@pytest.mark.slow
 def test_several_processes_give_what_one_gives(tests, corpus, tmp_path):
     found = []
     for jobs in (1, 2):

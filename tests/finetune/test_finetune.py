@@ -82,6 +82,7 @@ def test_the_same_command_goes_on_and_changes_nothing(adapted: Path, clips: Path
     assert (adapted / "ar" / "metrics.jsonl").read_text() == runs  # nothing was trained again
 
 
+@pytest.mark.slow
 def test_all_weights_become_a_model(clips: Path, tiny_model: Path, tmp_path: Path) -> None:
     assert command("finetune", tiny_model, clips, "-o", tmp_path / "out", "--method", "full", *QUICK) == 0
     made = Synthesizer.load(tmp_path / "out" / "model")

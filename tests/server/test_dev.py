@@ -156,7 +156,7 @@ def test_a_recording_is_spoken_in_another_language(start, many, translators, cli
 def test_a_server_without_a_translator_says_how_to_start_one(served, clip_path) -> None:
     answer = translate(served.http(), clip_path.read_bytes())
     error = answer.json()["error"]
-    assert answer.status_code == 501 and error["code"] == "no_translator" and "serve --translator" in error["message"]
+    assert answer.status_code == 404 and error["code"] == "no_translator" and "serve --translator" in error["message"]
 
 
 def test_phones_are_told(served) -> None:

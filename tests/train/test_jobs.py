@@ -93,6 +93,7 @@ def train_codec(folder: Path, name: str = "codec-run", sound: dict | None = None
     return run("codec", codec_recipe(folder, name, sound), (), folder / name)
 
 
+@pytest.mark.slow
 def test_torchrun_trains_by_the_command_and_the_first_process_tells_how_many(prepared: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     job = ["-m", "openvalle", "train", "codec", str(codec_recipe(prepared)), "--out", str(prepared / "two")]

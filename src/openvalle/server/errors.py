@@ -51,7 +51,6 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         413: "too large",
         429: "too many requests wait: ask again after Retry-After seconds",
         500: "a fault of the server",
-        501: "this server was started without what it takes",
         503: "not ready, out of memory, or about to stop: ask again after Retry-After seconds",
         507: "the server's disk is full",
     }.items()

@@ -137,10 +137,10 @@ class Server:
             raise ApiError(400, str(error), field) from None
 
     def need_translators(self) -> Translators:
-        """Return what translates; `ApiError` (501) if this server was started without."""
+        """Return what translates; `ApiError` (404) if this server was started without."""
         if self.translators is None:
             how = "whoever runs it can start it with `openvalle serve --translator FOLDER`"
-            raise ApiError(501, f"this server translates no speech; {how}", code="no_translator")
+            raise ApiError(404, f"this server translates no speech; {how}", code="no_translator")
         return self.translators
 
     def find_voice(self, owner: str, voice: VoiceField | None) -> Voice:
