@@ -28,6 +28,7 @@ from openvalle.errors import ConfigError
 log = logging.getLogger(__name__)
 
 PATIENCE = timedelta(hours=6)  # the others wait while the first process validates and saves
+CONNECTING = timedelta(minutes=2)  # gloo now and then misses a connection; torchrun then starts all of them anew
 FAREWELL = timedelta(seconds=20)  # for the others to come to their end, before this one leaves
 LAUNCHERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")  # how many each has started
 
@@ -78,7 +79,8 @@ def join() -> Processes:
     if world > 1 and not distributed.is_initialized():
         store, rank, _ = next(distributed.rendezvous("env://", timeout=PATIENCE))
         backend = "nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=CONNECTING)
+        distributed.distributed_c10d._set_pg_timeout(PATIENCE)
         atexit.register(_leave, store, rank, world)
     return Processes(int(os.environ["RANK"]), world, device)
 
