@@ -13,10 +13,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
 ASSETS = Path(__file__).parent.parent / "src" / "openvalle" / "assets" / "lexicon"
 

@@ -116,6 +116,11 @@ class Graph:
         return places
 
 
+def find_graph(folder: Path, name: str) -> Path:
+    """Return where the graph called `name` lies in a folder of ONNX files."""
+    return folder / f"{name}.onnx"
+
+
 def save_graph(graph: Graph, path: Path) -> None:
     """Write a graph as an ONNX file, and its weights into a file beside it."""
     weights = path.with_suffix(".weights")

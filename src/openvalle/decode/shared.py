@@ -54,6 +54,11 @@ class Line:
         self.is_gone = True
         self.arriving.put(error)
 
+    def cancel(self) -> None:
+        """Tell the caller that it was cancelled, unless it is gone."""
+        if not self.is_gone:
+            self.end(Cancelled())
+
 
 class SharedDecoder:
     """Decodes the rows of all callers, at most `rows` at once. The next row is that of the caller with the fewest rows
@@ -99,8 +104,8 @@ class SharedDecoder:
         with self._lock:
             caller.is_cancelled = True
             for line in [*self._waiting, *self._lines.values()]:
-                if line.caller is caller and not line.is_gone:
-                    line.end(Cancelled())
+                if line.caller is caller:
+                    line.cancel()
         self._tidy()
 
     def close(self) -> None:
@@ -108,8 +113,7 @@ class SharedDecoder:
         with self._lock:
             self._is_closed = True
             for line in [*self._waiting, *self._lines.values()]:
-                if not line.is_gone:
-                    line.end(Cancelled())
+                line.cancel()
         self._tidy()
 
     def _submit(self, draws: Sequence[Draw], caller: Caller, *, is_live: bool) -> list[Line]:
@@ -213,8 +217,8 @@ class SharedDecoder:
             return
         with self._lock:
             self._lines[row] = line
-            if not line.is_gone and (line.caller.is_cancelled or self._is_closed):  # while it joined
-                line.end(Cancelled())
+            if line.caller.is_cancelled or self._is_closed:  # while it joined
+                line.cancel()
 
     def _step(self) -> None:
         try:

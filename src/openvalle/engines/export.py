@@ -18,14 +18,14 @@ from safetensors.numpy import save_file
 
 from openvalle.codec.load import find_builtin, kept_codec
 from openvalle.engines.layers import Precision, Weights
-from openvalle.engines.onnx import Exported, find_graph, load_ar, read_codec, read_exported, read_weights
+from openvalle.engines.onnx import Exported, load_ar, read_codec, read_exported, read_weights
 from openvalle.engines.onnx_ar import OnnxAR, ar_graph
 from openvalle.engines.onnx_codec import encoder_graph, fine_graph, trunk_graph
 from openvalle.engines.onnx_nar import OnnxNAR, nar_graph
 from openvalle.engines.probe import record_steps
 from openvalle.errors import ModelError
 from openvalle.files import atomic_folder
-from openvalle.graphs import save_graph
+from openvalle.graphs import find_graph, save_graph
 from openvalle.model.bundle import EXPORTED, OWN, Description, read_description
 
 KEPT = "encoder.", "quantizer.codebooks"  # of a codec: its identity, beside the graphs

@@ -21,6 +21,7 @@ from openvalle.engines.onnx_ar import OnnxAR
 from openvalle.engines.onnx_codec import OnnxCodec
 from openvalle.engines.onnx_nar import OnnxNAR
 from openvalle.errors import ModelError
+from openvalle.graphs import find_graph
 from openvalle.model.bundle import EXPORTED, Description, rename_weight
 
 
@@ -34,11 +35,6 @@ def read_exported(folder: Path) -> Precision | None:
     """Return the precision of the ONNX files in a model's folder; None: there are none."""
     path = folder / EXPORTED
     return Exported.load(path).precision if path.is_file() else None
-
-
-def find_graph(folder: Path, name: str) -> Path:
-    """Return where the graph called `name` lies in a folder of ONNX files."""
-    return folder / f"{name}.onnx"
 
 
 def _kept_graph(folder: Path, name: str) -> Path | None:

@@ -25,7 +25,7 @@ from openvalle.engines.base import CodecStream
 from openvalle.engines.layers import Precision, Weights, layer_norm, linear
 from openvalle.engines.pulses import PulseTrain, log_spectra, overlap_add, synthesis_window
 from openvalle.engines.vectors import sum_codes
-from openvalle.graphs import Graph, open_graph
+from openvalle.graphs import Graph, find_graph, open_graph
 from openvalle.types import CodecSpec
 
 PITCH_DEPTH = 2  # blocks of the network that tells the pitch
@@ -67,7 +67,7 @@ class OnnxCodec:
         return open_graph(self._kept("encoder") or encoder_graph(self.config, self.weights), self.threads)
 
     def _kept(self, name: str) -> Path | None:
-        return None if self.graphs is None else self.graphs / f"{name}.onnx"
+        return None if self.graphs is None else find_graph(self.graphs, name)
 
     def encode(self, samples: np.ndarray, merge: int = 1) -> np.ndarray:
         c = self.config

@@ -10,7 +10,7 @@ from openvalle.errors import AudioError, TextError
 from openvalle.evaluate.corpus import CorpusUtterance
 from openvalle.evaluate.protocols import Cut, PromptChoice
 from openvalle.evaluate.test_list import CorpusExcerpt
-from openvalle.speech_models.aligner import POOR_FOREIGN, POOR_SCORE, Aligner
+from openvalle.speech_models.aligner import Aligner, least_score
 from openvalle.text.language import Word, phonemize
 from openvalle.text.nearest import hear, to_units
 from openvalle.types import ENGLISH, SIL
@@ -88,7 +88,7 @@ class Cutter:
             return None
         starts, ends = np.array(found.word_times()).T
         lead = found.spans[0].end if found.spans[0].symbol == SIL else 0.0
-        poor = POOR_SCORE if source.language == ENGLISH else POOR_FOREIGN
+        poor = least_score(source.language)
         return None if found.score < poor else WordTimes(tuple(words), starts, ends, lead)
 
 

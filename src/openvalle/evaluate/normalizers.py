@@ -17,7 +17,6 @@ import re
 import unicodedata
 from functools import cache, partial
 
-from openvalle.errors import UserError
 from openvalle.speech_models import wer
 from openvalle.text.language import find_language
 from openvalle.types import ENGLISH
@@ -51,10 +50,8 @@ NORMALIZERS = wer.NORMALIZERS | OURS
 
 
 def find_normalizer(name: str) -> wer.Normalize:
-    """Return the normaliser called `name`; `UserError` lists those there are."""
-    if name not in NORMALIZERS:
-        raise UserError(f"there is no text normaliser {name!r}", f"there are: {', '.join(NORMALIZERS)}")
-    return NORMALIZERS[name]
+    """Return the normaliser called `name`, of any language; `UserError` lists those there are."""
+    return wer.find_normalizer(name, NORMALIZERS)
 
 
 @cache

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from openvalle.config import json_line, write_json_lines
-from openvalle.data.index_files import INDEX, TEXTS
+from openvalle.data.index_files import INDEX, ROWS, TEXTS
 from openvalle.data.shards import Row, read_rows
 from openvalle.errors import ModelError
 from openvalle.files import atomic_path
@@ -27,7 +27,7 @@ from openvalle.prepare.units import Task, Unit, Work, do_task, explain_write_err
 
 log = logging.getLogger(__name__)
 
-UNITS, REJECTED, ROWS = "units.jsonl", "rejected.jsonl", "index.jsonl"
+UNITS, REJECTED = "units.jsonl", "rejected.jsonl"
 
 Progress = Callable[[str, int, int], None]  # step, utterances done, utterances in all
 Build = Callable[[], Work]

@@ -15,7 +15,7 @@ import numpy as np
 
 from openvalle.audio import Audio, levels, to_model_samples
 from openvalle.errors import AudioError, TextError, import_extra
-from openvalle.types import CONSONANTS, FRAME_RATE, SIL, VOWELS, place_borders
+from openvalle.types import CONSONANTS, ENGLISH, FRAME_RATE, SIL, VOWELS, place_borders
 
 FRAME_SECONDS = 0.01
 MIN_PHONE = 0.03  # left to a phone beside a marked pause, in seconds: the shortest the acoustic model has
@@ -102,6 +102,11 @@ def pocketsphinx_decoder() -> Any:
 
 
 Hear = Callable[[str], tuple[str, ...]]
+
+
+def least_score(language: str) -> float:
+    """Return the mean score of a frame under which the words of a language are probably not what is said."""
+    return POOR_SCORE if language == ENGLISH else POOR_FOREIGN
 
 
 class Aligner:

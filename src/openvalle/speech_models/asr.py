@@ -142,8 +142,19 @@ class WhisperRecognizer:
 
     def detect_language(self, audio: Audio) -> dict[str, float]:
         """Return how likely each language is what is spoken in the first 30 s, by its code; others are left out."""
-        _, _, found = self._model.detect_language(audio=to_model_samples(audio))
-        return {code: round(float(chance), 5) for code, chance in found if chance >= LEAST_CHANCE}
+        found = self._detect(to_model_samples(audio))
+        return {code: round(chance, 5) for code, chance in found.items() if chance >= LEAST_CHANCE}
+
+    def language_probability(self, audio: Audio, language: str) -> float:
+        """Return how likely a language is, by the first 30 s; `UserError` for weights that know one alone."""
+        if not self.knows_languages:
+            raise UserError(f"{self.name} knows English alone", "use whisper:base to tell languages")
+        return self._detect(to_model_samples(audio)).get(language.partition("-")[0], 0.0)
+
+    def _detect(self, samples: np.ndarray) -> dict[str, float]:
+        """Return the probability of each language, by its code, the likeliest first."""
+        _, _, found = self._model.detect_language(audio=samples)
+        return {code: float(chance) for code, chance in found}
 
     def transcribe(self, audio: Audio, language: str = ENGLISH) -> Transcript:
         """Return the words of `audio`, without their times; `UserError` for a language that the weights do not hear."""
@@ -153,25 +164,25 @@ class WhisperRecognizer:
         """Return the words with their times and the language, found in the first 30 s where none is given."""
         samples = to_model_samples(audio)
         if not language:
-            language, share, _ = self._model.detect_language(samples) if self._hears_all else (ENGLISH, 1.0, None)
-            log.info("%s: the language is %s (%.0f %% sure)", self.name, language, 100 * share)
+            found = self._detect(samples) if self.knows_languages else {ENGLISH: 1.0}
+            language = max(found, key=lambda code: found[code])
+            log.info("%s: the language is %s (%.0f %% sure)", self.name, language, 100 * found[language])
         return self._transcribe(samples, language, has_times=True)
 
-    @property
-    def _hears_all(self) -> bool:
-        """Whether the weights know more than English."""
-        return bool(self._model.model.is_multilingual)
+    def _choose_language(self, language: str) -> dict[str, Any]:
+        """Return what the library is told for a language; `UserError` for one that the weights do not hear."""
+        code = language.partition("-")[0]
+        if code != ENGLISH and not self.knows_languages:
+            raise UserError(f"{self.name} hears English alone, not {language!r}", "use whisper:base")
+        return {"language": code, "initial_prompt": SIMPLIFIED if code == "zh" else None}
 
     def _transcribe(self, samples: np.ndarray, language: str, *, has_times: bool) -> Transcript:
-        code = language.partition("-")[0]
-        if code != ENGLISH and not self._hears_all:
-            raise UserError(f"{self.name} hears English alone, not {language!r}", "use whisper:base")
+        spoken = self._choose_language(language)
         most = int(TOKENS_PER_SECOND * min(len(samples) / MODEL_RATE, 30.0)) + 16  # else it may repeat a word endlessly
         try:
             segments, _ = self._model.transcribe(
                 samples,
-                language=code,
-                initial_prompt=SIMPLIFIED if code == "zh" else None,
+                **spoken,
                 beam_size=BEAM,
                 temperature=0.0,
                 condition_on_previous_text=False,
@@ -185,15 +196,13 @@ class WhisperRecognizer:
 
     def transcribe_together(self, clips: Sequence[Audio], language: str = ENGLISH) -> list[Transcript]:
         """Return the words of clips of up to `WINDOW_SECONDS`, which the network hears at a time."""
-        if language.partition("-")[0] != ENGLISH and not self._hears_all:
-            raise UserError(f"{self.name} hears English alone, not {language!r}", "use whisper:base")
+        spoken = self._choose_language(language)
         samples = [to_model_samples(clip) for clip in clips]
         edges = np.cumsum([0, *map(len, samples)])
         half = 0.5 / MODEL_RATE  # as the library cuts fractions of a sample off
         segments, _ = self._batched.transcribe(
             np.concatenate(samples),
-            language=language.partition("-")[0],
-            initial_prompt=SIMPLIFIED if language == "zh" else None,
+            **spoken,
             beam_size=BEAM,
             temperature=0.0,
             max_new_tokens=int(TOKENS_PER_SECOND * max(clip.seconds for clip in clips)) + 16,
@@ -211,13 +220,6 @@ class WhisperRecognizer:
     @cached_property
     def _batched(self) -> Any:
         return import_extra("faster_whisper", "faster-whisper", "asr").BatchedInferencePipeline(model=self._model)
-
-    def language_probability(self, audio: Audio, language: str) -> float:
-        """Return how likely a language is, by the first 30 s; `UserError` for weights that know one alone."""
-        if not self._hears_all:
-            raise UserError(f"{self.name} knows English alone", "use whisper:base to tell languages")
-        _, _, found = self._model.detect_language(audio=to_model_samples(audio))
-        return float(dict(found).get(language.partition("-")[0], 0.0))
 
 
 def _join(segments: Sequence[Any], language: str) -> Transcript:

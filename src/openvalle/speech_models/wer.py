@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from openvalle.errors import UserError, import_extra
@@ -91,11 +91,11 @@ def plain_words(text: str) -> str:
 NORMALIZERS: dict[str, Normalize] = {NORMALIZER: normalize_words, "plain-1": plain_words}
 
 
-def find_normalizer(name: str) -> Normalize:
-    """Return the normaliser called `name`; `UserError` lists those there are."""
-    if name not in NORMALIZERS:
-        raise UserError(f"there is no text normaliser {name!r}", f"there are: {', '.join(NORMALIZERS)}")
-    return NORMALIZERS[name]
+def find_normalizer(name: str, known: Mapping[str, Normalize] = NORMALIZERS) -> Normalize:
+    """Return the normaliser called `name` of those that are known; `UserError` lists them."""
+    if name not in known:
+        raise UserError(f"there is no text normaliser {name!r}", f"there are: {', '.join(known)}")
+    return known[name]
 
 
 def _spell(number: str, ordinal: bool) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,7 @@ def choose(data: tuple[Path, ...], budget: Budget, out: Path, overrides: tuple[s
     training = budget.seconds - STARTING - judging(budget.seconds)
     until = budget.gone() + MEASURING * budget.seconds
     chosen, speed, parameters = SIZES[0], 0.0, 0
-    with threads(device):
+    with trained_threads(device):
         for size in SIZES:
             path = write_recipe(out, data, held_out, size, LEAST_FRAMES, training, overrides)
             found, count = _time(path, device)
@@ -118,17 +120,15 @@ def threads_each() -> int:
     return int(asked) if asked.isdigit() and int(asked) else max(1, (os.cpu_count() or 1) // len(Part))
 
 
-class threads:
+@contextmanager
+def trained_threads(device: torch.device) -> Iterator[None]:
     """Compute with as many threads as each of the trainings will have, where a processor trains."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.counts = (torch.get_num_threads(), threads_each() if device.type == "cpu" else torch.get_num_threads())
-
-    def __enter__(self) -> None:
-        torch.set_num_threads(self.counts[1])
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.counts[0])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads_each() if device.type == "cpu" else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def find_held_out(data: tuple[Path, ...]) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def judge(model: Path, data: tuple[Path, ...], plan: Plan, budget: Budget, out: 
     """Speak and judge up to `most` sentences while the budget lasts, one at least; return all that was reached."""
     synthesizer = Synthesizer.load(model, asr=asr)
     notes: list[str] = []
-    recognizer, encoder = _find(notes, lambda: best_available(asr)), _find(notes, lambda: find_encoder())
+    recognizer, encoder = _find(notes, lambda: best_available(asr)), _find(notes, find_encoder)
     heard = {RECORDED: Heard(), SPOKEN: Heard()}
     count, longest = 0, 0.0
     for number, (voice, target) in enumerate(_choose(data, plan.held_out, synthesizer)):
@@ -96,10 +96,8 @@ def judge(model: Path, data: tuple[Path, ...], plan: Plan, budget: Budget, out: 
         for name, sound in sounds.items():
             if recognizer is not None:
                 found = word_errors(target.text, hear(recognizer, sound))
-                heard[name].errors, heard[name].words = (
-                    heard[name].errors + found.errors,
-                    heard[name].words + found.words,
-                )
+                heard[name].errors += found.errors
+                heard[name].words += found.words
             if encoder is not None:
                 heard[name].similarities.append(_compare(encoder[1], prompt, sound))
             if not count:
@@ -107,12 +105,21 @@ def judge(model: Path, data: tuple[Path, ...], plan: Plan, budget: Budget, out: 
         count, longest = count + 1, max(longest, budget.gone() - begun)
     names = [] if recognizer is None else [f"words: heard by {recognizer.name}"]
     names += [] if encoder is None else [f"the voice: compared with the prompt by {encoder[0]}"]
-    return _gather(plan, budget, out, heard, count, names, notes)
+    rate = synthesizer.generator.spec.frame_rate
+    return _gather(plan, budget, out, rate, heard, count, names, notes)
 
 
 def _gather(
-    plan: Plan, budget: Budget, out: Path, heard: dict[str, Heard], count: int, judges: list[str], notes: list[str]
+    plan: Plan,
+    budget: Budget,
+    out: Path,
+    rate: float,
+    heard: dict[str, Heard],
+    count: int,
+    judges: list[str],
+    notes: list[str],
 ) -> Reached:
+    """Return what judges found of `count` sentences, with what the trainings wrote; `rate`: frames a second."""
     steps, speeds, frames, losses = {}, {}, {}, {}
     for part in Part:
         lines = (out / part.value / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -120,7 +127,7 @@ def _gather(
         train = [row for row in rows if row["group"] == "train"]
         steps[part.value] = int(train[-1]["step"])
         speeds[part.value] = float(np.median([row["frames_per_second"] for row in train]))
-        frames[part.value] = speeds[part.value] * plan.training / 75 / 3600
+        frames[part.value] = speeds[part.value] * plan.training / rate / 3600
         losses[part.value] = [(int(row["step"]), row["loss"]) for row in rows if row["group"] == "valid"]
     return Reached(
         plan, _machine(), budget.gone(), steps, speeds, frames, losses, heard, count, tuple(judges), tuple(notes)

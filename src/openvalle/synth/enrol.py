@@ -140,7 +140,7 @@ def align_transcript(
     Raises `AudioError` if it cannot be what is said: too few or too many words for the speech, speech that lies in no
     word, or sounds that are not there. `is_strict`: also if the words fit badly, which else is a doubt.
     """
-    from openvalle.speech_models.aligner import POOR_FOREIGN, POOR_SCORE, Aligner, mark_edges, spans_to_durations
+    from openvalle.speech_models.aligner import Aligner, least_score, mark_edges, spans_to_durations
 
     try:
         words = phonemize(text, language)
@@ -154,7 +154,7 @@ def align_transcript(
     except AudioError as error:
         noise = check_noise(audio)
         raise (_refuse_transcript(label, f"{error.what}, and {noise}") if noise else error) from None
-    poor = POOR_SCORE if language == ENGLISH else POOR_FOREIGN
+    poor = least_score(language)
     missed = unaligned_share([(span.start, span.end) for span in alignment.spans if span.symbol == SIL], audio)
     if missed > (MISSED if is_strict else MOSTLY_MISSED):
         raise _refuse_transcript(label, f"{100 * missed:.0f} % of the speech lies in none of its words")
