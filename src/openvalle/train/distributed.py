@@ -13,6 +13,8 @@ import atexit
 import itertools
 import logging
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ from openvalle.errors import ConfigError
 log = logging.getLogger(__name__)
 
 PATIENCE = timedelta(hours=6)  # the others wait while the first process validates and saves
-CONNECTING = timedelta(minutes=2)  # gloo now and then misses a connection; torchrun then starts all of them anew
+CONNECTING = timedelta(minutes=2)  # then a process gives up, so that torchrun starts all of them anew
+POLL = 0.02  # seconds between looks at who asks for the name of a start
 FAREWELL = timedelta(seconds=20)  # for the others to come to their end, before this one leaves
 LAUNCHERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")  # how many each has started
 
@@ -78,11 +81,35 @@ def join() -> Processes:
     device = _device(local, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if world > 1 and not distributed.is_initialized():
         store, rank, _ = next(distributed.rendezvous("env://", timeout=PATIENCE))
+        store = _store_of_this_start(store, rank, world)
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=CONNECTING)
         distributed.distributed_c10d._set_pg_timeout(PATIENCE)
         atexit.register(_leave, store, rank, world)
     return Processes(int(os.environ["RANK"]), world, device)
+
+
+def _store_of_this_start(store: distributed.Store, rank: int, world: int) -> distributed.Store:
+    """Return the part of the store that belongs to this start of all processes.
+
+    `torchrun` keeps one store over its restarts, and with it the addresses of processes that are dead: who reads before
+    the first process has written connects to nobody. Restarts are counted by each machine for itself, so the first
+    process draws a name, and tells it whoever asks with a number of its own.
+    """
+    own = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"asks/{rank}", own)
+        name = store.get(f"answer/{own}").decode()
+        store.add(f"{name}/here", 1)
+        return distributed.PrefixStore(name, store)
+    answered: set[str] = set()
+    while store.add(f"{own}/here", 0) < world - 1:
+        for other in range(1, world):
+            if store.check([f"asks/{other}"]) and (asks := store.get(f"asks/{other}").decode()) not in answered:
+                store.set(f"answer/{asks}", own)  # or to one who is dead, who does not hear it
+                answered.add(asks)
+        time.sleep(POLL)
+    return distributed.PrefixStore(own, store)
 
 
 def _leave(store: distributed.Store, rank: int, world: int) -> None:
