@@ -114,8 +114,10 @@ class Utterance:
     """One recording as tokens: `text` (S,) symbol ids, `codes` (T, Q), `durations` (S,) frames of each symbol; int64.
 
     Byte pairs are not aligned: they have no durations, and no part of their sound can be named. `language`: its number
-    in a model, 0 = none given. `speaker_codes` (P, Q): another recording of the speaker, for NAR prompts that come from
-    elsewhere; or the whole recording that this is a piece of, which then begins at its frame `speaker_start`.
+    in a model, 0 = none given; `prompt_language`: that of the first `prompt_symbols` and `prompt_frames`, where another
+    utterance of the speaker stands before. `speaker_codes` (P, Q): another recording of the speaker, for NAR prompts
+    that come from elsewhere; or the whole recording that this is a piece of, which then begins at its frame
+    `speaker_start`.
     """
 
     text: np.ndarray
@@ -125,9 +127,12 @@ class Utterance:
     speaker_codes: np.ndarray | None = None
     speaker_start: int | None = None
     prompt_frames: int | None = None  # of `codes`: the first are another utterance of the speaker; None: all are one
+    prompt_symbols: int = 0  # of `text`: those of that utterance
+    prompt_language: int = 0
     id: str = ""  # of its row in a corpus
     row: int = -1  # of the shards that it was read from
     language_name: str = ""
+    prompt_language_name: str = ""  # empty: there is no prompt, or it has the same
 
 
 def to_alignment(durations: np.ndarray) -> np.ndarray:

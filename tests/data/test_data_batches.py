@@ -1,18 +1,23 @@
 """Batches are a pure function of (seed, step, rank), fit their budget, waste little and follow the weights."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from openvalle.data.batches import TokenBatches, crop, fixed_batches
+from openvalle.data.batches import TokenBatches, crop, fixed_batches, join_utterances
 from openvalle.data.draws import row_weights
 from openvalle.data.index import Index
 from openvalle.data.shards import JoinedShards, TokenShards
-from openvalle.decode.prompt import zero_shot
+from openvalle.decode.prompt import prepare_inputs, zero_shot
 from openvalle.errors import ModelError
+from openvalle.model.ar import ar_examples
 from openvalle.model.batch import Batch
-from openvalle.model.config import ARConfig
+from openvalle.model.config import ARConfig, NARConfig
+from openvalle.model.nar import nar_examples
+from openvalle.train.samples import with_language
 from openvalle.types import TokenSpec, Utterance, Vocabulary
 
 BUDGET = 4000
@@ -215,6 +220,28 @@ def test_pairs_begin_with_another_utterance_of_the_speaker_as_when_speaking(make
         padded = Batch.of([row], merge=2)
         assert padded.prompt_lens.tolist() == [count]
         assert np.array_equal(padded.alignment[0, :count:2].numpy(), prompt.alignment[: count // 2])
+
+
+def test_a_prompt_in_another_language_keeps_it_as_when_it_prompts_a_line():
+    """VALL-E X 3.3: each frame has its own language's id, <BOS> the first frame's; the target has its own."""
+    config = ARConfig.parse({"symbols": 9, "codebook_size": 8, "alignment": "phoneme", "merge": 2, "languages": 2})
+    rng = np.random.default_rng(0)
+    english = Utterance(np.array([1, 3, 4]), rng.integers(8, size=(8, 8)), np.array([2, 4, 2]), language_name="en")
+    chinese = Utterance(np.array([1, 5, 6]), rng.integers(8, size=(6, 8)), np.array([2, 2, 2]), language_name="zh")
+    names = {"en": 1, "zh": 2}
+    row = with_language(join_utterances(english, chinese, 2), names)
+    prompt = zero_shot(config, with_language(english, names), chinese.text, 2)
+    read = prepare_inputs(config, [prompt.ar(config)])
+    batch = Batch.of([row, replace(row, prompt_frames=None, prompt_symbols=0, prompt_language=2)], merge=2)
+    learnt = ar_examples(config, batch, None, training=False).inputs
+    assert learnt.text_languages[0].tolist() == read.text_languages[0].tolist() == [1, 1, 1, 2, 2, 2]
+    assert learnt.languages[0].tolist() == [*read.languages[0].tolist(), 2, 2, 2] == [1, 1, 1, 1, 1, 2, 2, 2]
+    assert set(learnt.languages[1].tolist()) == set(learnt.text_languages[1].tolist()) == {2}
+    filled = NARConfig.parse({"symbols": 9, "codebook_size": 8, "alignment": "phoneme", "merge": 2, "languages": 2})
+    inputs = nar_examples(filled, batch, torch.Generator().manual_seed(0), 1, training=False).inputs
+    assert inputs.languages[0].tolist() == [1] * 8 + [2] * 6
+    alike = Batch.of([with_language(join_utterances(english, english, 2), names)], merge=2)
+    assert alike.prompt_languages is None
 
 
 def test_folders_are_drawn_by_their_shares(make_tokens, tmp_path):

@@ -22,10 +22,15 @@ from openvalle.codec.settings import BuiltinCodecConfig
 from openvalle.config import write_json_lines
 from openvalle.data.shards import TokenShards, to_int16, write_audio, write_tokens
 from openvalle.errors import ConfigError, ModelError, UserError
+from openvalle.model.ar import AR
+from openvalle.model.batch import Batch
 from openvalle.model.checkpoint import NetworkFile, load_bundle, load_network
+from openvalle.model.config import ARConfig
 from openvalle.text.symbols import inventory
 from openvalle.train.codec import start_decoder
 from openvalle.train.recipe import run
+from openvalle.train.start import take_weights
+from openvalle.types import Utterance
 
 LOOP = {"steps": 2, "precision": "float32", "optim": {"warmup": 1}}
 SMALL_CODEC = {
@@ -342,6 +347,20 @@ def test_a_decoder_started_from_its_own_codec_is_that_decoder(prepared: Path) ->
     other = BuiltinCodec(BuiltinCodecConfig(**{**SMALL_CODEC, "decoder_width": 16}))
     with pytest.raises(ConfigError, match="other sizes"):
         start_decoder(other, codec, samples)
+
+
+def test_a_model_learns_further_languages_from_where_it_is() -> None:
+    one = ARConfig.parse({"symbols": 9, "codebook_size": 8, "transformer": {"width": 16, "heads": 2, "depth": 1}})
+    for known in (0, 1):
+        before = AR(one.model_copy(update={"languages": known}))
+        for weights in before.parameters():
+            torch.nn.init.normal_(weights, std=0.1)
+        after = AR(one.model_copy(update={"languages": 3}))
+        take_weights(after, before)
+        row = Utterance(np.array([1, 2, 3]), np.zeros((4, 8), np.int64), language=known)
+        said, again = (network.eval().loss(Batch.of([row]), None).total for network in (before, after))
+        assert torch.equal(said, again)
+        assert not after.language.table.weight[known + 1 :].any()
 
 
 def test_embeddings_start_with_the_codebooks_geometry(prepared: Path) -> None:

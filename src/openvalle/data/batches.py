@@ -85,6 +85,8 @@ def join_utterances(first: Utterance, second: Utterance, block: int) -> Utteranc
         speaker_codes=None,
         speaker_start=None,
         prompt_frames=frames,
+        prompt_symbols=len(first.text),
+        prompt_language_name=first.language_name,
     )
 
 

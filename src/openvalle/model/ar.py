@@ -26,10 +26,10 @@ from openvalle.model.embeddings import (
     PromptEmbedding,
     TextEmbedding,
     TextVectors,
-    drop_languages,
     gather_symbols,
     join,
     language_embedding,
+    place_languages,
     scaled_embedding,
     take,
 )
@@ -283,9 +283,12 @@ def ar_examples(config: ARConfig, batch: Batch, rng: torch.Generator | None, *, 
             if batch.prompt_lens is not None:  # a prompt is recorded, not drawn
                 may_change = may_change & (at[:-1] >= (batch.prompt_lens // config.block)[:, None])
             history = add_history_noise(groups, phonemes, may_change, config.codebook_size, config.history_noise, rng)
-    languages = drop_languages(batch.languages, config.language_dropout if training else 0.0, rng)[:, None]
+    # <BOS> has the language of the first frame.
+    frames = (at - 1).clamp(min=0) * config.block
+    dropped = config.language_dropout if training else 0.0
+    languages, in_text = place_languages(batch, dropped, rng, frames)
     inputs = ARInputs(
-        batch.text, batch.text_lens, history, lens, aligned, languages, languages, prompt, prompt_lens, longest
+        batch.text, batch.text_lens, history, lens, aligned, languages, in_text, prompt, prompt_lens, longest
     )
     return ARExamples(inputs, places[real], target.flatten(), scored)
 

@@ -55,6 +55,8 @@ class Batch(Movable):
     code_lens: Tensor  # (B,) frames
     alignment: Tensor | None  # (B, T) index into the row's text, constant over each block; None without alignment
     languages: Tensor  # (B,) 0 = null
+    prompt_languages: Tensor | None = None  # (B,) of the prompts, where any has another than its row
+    prompt_symbols: Tensor | None = None  # (B,) of each row's text that are its prompt's, where that is so
     # (B,) frames of each row that are its prompt; None, or -1 in a row: drawn in training, for the NAR model
     prompt_lens: Tensor | None = None
     speaker_codes: Tensor | None = None  # (B, P, Q)
@@ -75,6 +77,7 @@ class Batch(Movable):
             row.speaker_start + first for row, first in zip(rows, firsts, strict=True) if row.speaker_start is not None
         ]
         assert len(starts) in (0, len(rows)), "either every row is a piece of a recording or none is"
+        foreign = any(row.prompt_symbols and row.prompt_language != row.language for row in rows)
         return cls(
             text=_pad([row.text for row in rows]),
             text_lens=torch.tensor([len(row.text) for row in rows]),
@@ -82,6 +85,8 @@ class Batch(Movable):
             code_lens=torch.tensor([len(codes) for codes, _ in cut]),
             alignment=_pad(alignments) if alignments else None,
             languages=torch.tensor([row.language for row in rows]),
+            prompt_languages=torch.tensor([row.prompt_language for row in rows]) if foreign else None,
+            prompt_symbols=torch.tensor([row.prompt_symbols for row in rows]) if foreign else None,
             prompt_lens=_prompt_lens(rows, firsts, merge * group),
             speaker_codes=_pad(speakers) if speakers else None,
             speaker_lens=torch.tensor([len(each) for each in speakers]) if speakers else None,

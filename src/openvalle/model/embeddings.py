@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvalle.errors import ModelError
+from openvalle.model.batch import Batch
 from openvalle.model.config import LanguageModelConfig
 from openvalle.model.kinds import NARROW, TEXT_KERNEL, LanguageOn, Positions, Prenet
 from openvalle.model.linear import Linear
@@ -75,12 +76,26 @@ def language_embedding(config: LanguageModelConfig) -> LanguageEmbedding | None:
     return LanguageEmbedding(config) if config.languages else None
 
 
-def drop_languages(languages: Tensor, dropped: float, rng: torch.Generator | None) -> Tensor:
-    """Return `languages` (B,) with a random share `dropped` of them null."""
-    if not dropped:
-        return languages
-    kept = torch.rand(languages.shape, generator=rng) >= dropped
-    return languages * kept.to(languages.device)
+def place_languages(
+    batch: Batch, dropped: float, rng: torch.Generator | None, frames: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the languages of positions in audio, (B, 1) or (B, N), and of symbols, (B, 1) or (B, S).
+
+    `frames` (N,): the frame that is at each position, for what a prompt in another language goes before (VALL-E X
+    3.3); None: it belongs to no frame of the row. All of a row is null in a random share `dropped` of them.
+    """
+    kept = torch.ones_like(batch.languages)
+    if dropped:
+        kept = (torch.rand(kept.shape, generator=rng) >= dropped).to(kept)
+    own = (batch.languages * kept)[:, None]
+    if batch.prompt_languages is None or batch.prompt_symbols is None:
+        return own, own
+    before = (batch.prompt_languages * kept)[:, None]
+    is_prompt = torch.arange(batch.text.shape[1], device=own.device) < batch.prompt_symbols[:, None]
+    in_text = torch.where(is_prompt, before, own)
+    if frames is None or batch.prompt_lens is None:
+        return own, in_text
+    return torch.where(frames < batch.prompt_lens[:, None], before, own), in_text
 
 
 @dataclass(frozen=True)

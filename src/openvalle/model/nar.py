@@ -23,10 +23,10 @@ from openvalle.model.embeddings import (
     PositionEmbedding,
     PromptEmbedding,
     TextEmbedding,
-    drop_languages,
     gather_symbols,
     join,
     language_embedding,
+    place_languages,
     take,
 )
 from openvalle.model.heads import CodeHead, ResidualHead
@@ -289,12 +289,14 @@ def nar_examples(
     row_stages = stages.to(batch.text.device).expand(len(batch.text))
     each = tuple(sorted(set(row_stages.tolist())))
     at = tuple((given.scored & (row_stages == one)[:, None]).flatten().nonzero()[:, 0] for one in each)
-    languages = drop_languages(batch.languages, config.language_dropout if training else 0.0, rng)[:, None]
+    frames = torch.arange(given.codes.shape[1], device=batch.text.device) if batch.prompt_lens is not None else None
+    dropped = config.language_dropout if training else 0.0
+    languages, in_text = place_languages(batch, dropped, rng, frames)
     is_token = config.conditioning == StageConditioning.TOKEN
     # beside text and frames: <EOS> and stage, or <BOS> after a prompt
     lens = batch.text_lens + config.text_edges + given.lens + (2 if is_token else 0) + (config.prompt_codebooks > 0)
     longest, is_full = int(lens.max()), bool((lens == lens[0]).all())
-    inputs = NARInputs(batch.text, batch.text_lens, given, languages, languages, longest, is_full)
+    inputs = NARInputs(batch.text, batch.text_lens, given, languages, in_text, longest, is_full)
     return NARExamples(inputs, stages, each, at, tuple(right.codes.flatten(0, 1)[where] for where in at))
 
 

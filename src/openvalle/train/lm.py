@@ -279,7 +279,7 @@ class LanguageModelTask:
         prompt = config.prompt if isinstance(config, NARConfig) else None
         if isinstance(config, ARConfig) and config.prompt_codebooks:
             prompt = PromptKind.SENTENCE
-        row = replace(row, language=self.languages[row.language_name])
+        row = with_language(row, self.languages)
         if prompt not in (PromptKind.SEGMENT, PromptKind.SENTENCE):
             elsewhere, start = None, None
         elif prompt == PromptKind.SEGMENT and row.speaker_codes is not None:

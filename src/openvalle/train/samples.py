@@ -150,4 +150,5 @@ def _find_codec(shards: TokenShards, name: str) -> Codec | None:
 
 def with_language(utterance: Utterance, languages: dict[str, int]) -> Utterance:
     """Return the utterance with the number that its language has in the model, 0 if the model does not know it."""
-    return replace(utterance, language=languages.get(utterance.language_name, 0))
+    own = languages.get(utterance.language_name, 0)
+    return replace(utterance, language=own, prompt_language=languages.get(utterance.prompt_language_name, own))

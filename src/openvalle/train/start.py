@@ -12,6 +12,8 @@ from openvalle.model.ar import AR
 from openvalle.model.checkpoint import NetworkFile, Part, load_bundle, load_network
 from openvalle.model.nar import NAR
 
+LANGUAGES = "language.table.weight"  # (languages + 1, D); a model that knows none has no such table
+
 
 def load_start(part: Part, place: str, shards: TokenShards) -> tuple[AR | NAR, tuple[str, ...]]:
     """Return the network of a run's folder or of a model (name or folder) and its languages; `ModelError` unless it
@@ -27,8 +29,16 @@ def load_start(part: Part, place: str, shards: TokenShards) -> tuple[AR | NAR, t
 
 
 def take_weights(network: AR | NAR, before: AR | NAR) -> None:
-    """Give `network` the weights of the one `before`; `ConfigError` unless both have the same ones."""
+    """Give `network` the weights of the one `before`; `ConfigError` unless both have the same ones.
+
+    Languages may be added: the new ones begin as zeros, so that at first all that was learnt is said as before.
+    """
     own, theirs = network.state_dict(), before.state_dict()
+    if LANGUAGES in own:
+        table = torch.zeros_like(own[LANGUAGES])
+        known = theirs.get(LANGUAGES, table[:1])
+        table[: len(known)] = known[: len(table)]
+        theirs[LANGUAGES] = table
     for name in sorted(set(own) | set(theirs)):
         if name not in own or name not in theirs or own[name].shape != theirs[name].shape:
             raise ConfigError(
