@@ -66,6 +66,26 @@ def test_enough_is_on_the_scale_of_the_speaker_model() -> None:
     assert enough_for("microsoft/wavlm-base-plus-sv feb593a6") > 0.8
 
 
+def test_candidates_read_their_prompt_once(
+    synthesizer: Synthesizer, tiny_voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As do lines of a batch that say the same; each says what it says alone."""
+    engine, read = type(synthesizer.generator.ar), []
+    prefill = engine.prefill
+    monkeypatch.setattr(engine, "prefill", lambda own, *given: read.append(1) or prefill(own, *given))
+    options = synthesizer.sampling(attempts=1)
+    segment = Segment(next(split_sentences("Hello there.")), tiny_voice, 0)
+    rows = [replace(segment, candidate=number) for number in range(3)]
+    together = synthesizer.generator.speak(rows, options)
+    assert len(read) == 1
+    alone = [synthesizer.generator.speak([row], options)[0] for row in rows]
+    assert all(np.array_equal(one.codes, other.codes) for one, other in zip(together, alone, strict=True))
+    assert len({one.codes.tobytes() for one in together}) == 3
+    read.clear()
+    synthesizer.say_batch(["Hello there.", "What?", "Hello there."], tiny_voice, seed=[1, 2, 3], options=options)
+    assert len(read) == 2
+
+
 def test_the_best_candidate_is_taken_and_told(
     synthesizer: Synthesizer, tiny_voice: Voice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,11 +142,12 @@ class Decoder:
         self._scores: ARScores | None = None  # of the next step; None: not computed yet
 
     def add(self, draws: Sequence[Draw]) -> list[Row]:
-        """Let rows join, and return them; those of one prompt read it once. If one cannot be decoded, none joins."""
+        """Let rows join, and return them; those of equal prompts read theirs once. If one cannot be decoded, none
+        joins."""
         if not draws:
             return []
         rows = [Row(self.engine.config, draw) for draw in draws]
-        keys = [(id(draw.prompt), draw.options.accent) for draw in draws]
+        keys = [(draw.prompt.content, draw.options.accent) for draw in draws]
         places = {key: keys.index(key) for key in keys}
         firsts = [draws[place] for place in places.values()]
         room = min(ROOM, max(row.longest for row in rows))

@@ -9,7 +9,7 @@ Law: text, prompt and positions that a frame of the NAR model gets here are thos
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
 import numpy as np
@@ -42,6 +42,12 @@ class ARPrompt:
     prompt_language: int | None = None  # None: the same
     following_symbols: int = 0  # how many of the last ones are read, but not spoken; needs alignment
     prompt: np.ndarray | None = None  # (Tp, Q) in place of `codes`, if the prompt is a part of its own
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What it holds, to be compared: equal prompts are read once."""
+        held = (getattr(self, each.name) for each in fields(self))
+        return tuple((each.tobytes(), each.shape) if isinstance(each, np.ndarray) else each for each in held)
 
     @property
     def target(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The NAR model on onnxruntime, row by row: on a CPU a batch takes as long as its rows one after the other.
 
-What a norm knows of the stage is computed once a stage and given to the graph, so that one graph serves all the ways of
-telling it. Letters: L positions, T frames, Q codebooks, D width.
+What a norm knows of the stage is computed once and given to the graph, so that one graph serves all the ways of telling
+it. Letters: L positions, T frames, Q codebooks, D width.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class OnnxNAR:
         self.stage = None
         if config.conditioning is not StageConditioning.SEPARATE:
             self.stage = weights.take("stage.weight", config.stages, config.stage_width or width)
-        self.norms = _norms(config, weights)
+        self.conditions = _find_conditions(config, weights, self.stage)
         self.session = open_graph(graph or nar_graph(config, weights, precision), threads)
         if graph is None:
             weights.require_all_asked()
@@ -91,7 +91,7 @@ class OnnxNAR:
         return self._config
 
     def predict(self, rows: NARRows, stage: int) -> np.ndarray:
-        conditions = self._conditions(stage)
+        conditions = None if self.conditions is None else self.conditions[stage - 1]
         return np.concatenate([self._predict_row(rows, row, stage, conditions) for row in range(len(rows.text))])
 
     def _predict_row(self, rows: NARRows, row: int, stage: int, conditions: np.ndarray | None) -> np.ndarray:
@@ -142,18 +142,6 @@ class OnnxNAR:
             [sum_codes(self.vectors, codes[:prompt]), sum_codes(self.vectors, codes[prompt:, :stage])]
         )
 
-    def _conditions(self, stage: int) -> np.ndarray | None:
-        """Return the scales and shifts (norms, 1 or 2, D) of a stage."""
-        if self.norms is None:
-            return None
-        weight, bias = self.norms
-        if self.stage is None:  # (norms, stages, 1 or 2, D)
-            return np.ascontiguousarray(weight[:, stage - 1])
-        found = weight @ self.stage[stage - 1] + bias  # (norms, 1 or 2, D)
-        if self.config.transformer.norm is not NormKind.RMS:
-            found[:, 0] += 1
-        return found
-
 
 class _Head:
     """From hidden states to codes (see `openvalle.model.heads`)."""
@@ -201,20 +189,28 @@ def _norm_names(config: NARConfig) -> list[str]:
     return [*inner, "transformer.norm"] if shape.final_norm else inner
 
 
-def _norms(config: NARConfig, weights: Weights) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return what makes the conditions of all norms: weight (norms, n, D, E) and bias (norms, n, D) of a projection, or
-    the values of each stage (norms, stages, n, D) and nothing; None: nothing is told to the norms."""
+def _find_conditions(config: NARConfig, weights: Weights, stages: np.ndarray | None) -> list[np.ndarray] | None:
+    """Return the scales and shifts of all norms (norms, n, D) in each stage; None: nothing is told to the norms.
+
+    Nothing else is made of the projections, which are as large as a quarter of the other weights: they are not kept.
+    `stages`: the vector of each.
+    """
     shape, names, count = config.transformer, _norm_names(config), norm_width(config.transformer.norm)
     if config.conditioning is StageConditioning.TOKEN:
         return None
-    if config.conditioning is StageConditioning.SEPARATE:
-        kinds = ("weight", "bias")
-        values = [[weights.take(f"{name}.{kind}", config.stages, shape.width) for kind in kinds] for name in names]
-        return np.array(values).transpose(0, 2, 1, 3), np.zeros(0, np.float32)
-    size, out = config.stage_width or shape.width, count * shape.width
-    weight = np.stack([weights.take(f"{name}.project.weight", out, size) for name in names])
-    bias = np.stack([weights.take(f"{name}.project.bias", out) for name in names])
-    return weight.reshape(len(names), count, shape.width, size), bias.reshape(len(names), count, shape.width)
+    found = np.empty((config.stages, len(names), count, shape.width), np.float32)
+    for place, name in enumerate(names):
+        if stages is None:
+            for index, kind in enumerate(("weight", "bias")):
+                found[:, place, index] = weights.take(f"{name}.{kind}", config.stages, shape.width)
+            continue
+        weight = weights.take(f"{name}.project.weight", count * shape.width, stages.shape[1])
+        bias = weights.take(f"{name}.project.bias", count * shape.width)
+        for stage, vector in enumerate(stages):
+            found[stage, place] = (weight @ vector + bias).reshape(count, shape.width)
+    if stages is not None and shape.norm is not NormKind.RMS:
+        found[:, :, 0] += 1
+    return list(found)
 
 
 def nar_graph(config: NARConfig, weights: Weights, precision: Precision) -> Graph:
