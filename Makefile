@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-serve fuzz listen listening-kit test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-aligner bench-family bench-speed bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale bench-labels bench-converted clean test-clients
+.PHONY: help demo demo-serve fuzz listen listening-kit test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-aligner bench-languages bench-family bench-speed bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale bench-labels bench-converted clean test-clients
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench-edit: $(VENV)/.ready-test  ## words replaced in recordings of unseen speak
 
 bench-aligner: $(VENV)/.ready-test  ## borders of phones against known ones: ARGS="--aligner ctc:FOLDER"
 	$(BIN)/python benchmarks/aligner.py $(ARGS)
+
+bench-languages: $(VENV)/.ready-test  ## a model in several languages: words, language, voice, accent (extra asr): ARGS="--model M --teacher FOLDER"
+	$(BIN)/python benchmarks/languages.py $(ARGS)
 
 bench-stream: $(VENV)/.ready-test  ## streaming: first sound, gaps, speed, memory over a long text
 	$(BIN)/python benchmarks/stream.py $(ARGS)

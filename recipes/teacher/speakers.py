@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openvalle.errors import UserError
+
 HALF = 128  # the timbre's numbers of a row
 ALL = ("en", "zh", "ja")
 # These voices are never trained on, nor is anything made of them: of each kind and language one or two.
@@ -37,13 +39,20 @@ def list_sources(voices: Mapping[str, np.ndarray]) -> list[str]:
     return [name for name in sorted(voices) if name[0] in "abzj" and name not in (*HELD_OUT, *WHISPERS)]
 
 
+def find_held_out(voices: Mapping[str, np.ndarray], name: str) -> Speaker:
+    """Return a voice that is never trained on; `UserError` for another one."""
+    if name not in HELD_OUT or name not in voices:
+        there = ", ".join(one for one in HELD_OUT if one in voices)
+        raise UserError(f"{name!r} is no voice that is held out", f"there are: {there}")
+    return Speaker(name, voices[name], (name,), ALL, "dev")
+
+
 def draw_speaker(voices: Mapping[str, np.ndarray], seed: int, number: int) -> Speaker:
     """Return speaker `number`: the same whenever it is asked for."""
     rng = np.random.default_rng([seed, number])
     held = [name for name in HELD_OUT if name in voices]
     if held and number % DEV_EVERY == DEV_EVERY - 1:
-        name = held[number // DEV_EVERY % len(held)]
-        return Speaker(name, voices[name], (name,), ALL, "dev")
+        return find_held_out(voices, held[number // DEV_EVERY % len(held)])
     names = list_sources(voices)
     kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
     if kind == "shipped":

@@ -1,7 +1,9 @@
 """Speech of made-up speakers in English, Chinese and Japanese for training: spoken, checked, listed with a model card.
 
     python recipes/teacher/teacher.py OUT --hours 0.1 [--sentences FILE] [--shard 0/2] [--asr whisper:base]
+    python recipes/teacher/teacher.py OUT --held-out af_bella,zm_yunxia,jf_gongitsune --last 30 --speak-only
 
+The second is what a trained model is held against: voices that it never heard say a file's last sentences, in turn.
 Every step goes on where it stopped. `OUT/manifest.jsonl` is what `openvalle prepare OUT prepared` reads.
 """
 
@@ -9,16 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from speakers import ALL, Speaker, draw_speaker
+from speakers import ALL, HELD_OUT, Speaker, draw_speaker, find_held_out
 
 from openvalle.audio import Audio, levels
 from openvalle.config import BadLine, json_lines, write_json_lines
@@ -68,6 +72,10 @@ class Sentences:
             raise UserError(f"{path} holds no sentences", "write lines of en, zh or ja, a tab and a sentence")
         return cls(dict(texts))
 
+    def last(self, most: int) -> Sentences:
+        """Return the last `most` of each language."""
+        return Sentences({language: own[-most:] for language, own in self.texts.items()})
+
     def choose(self, speaker: Speaker, seed: int, number: int) -> Iterator[tuple[str, str]]:
         """Yield (language, text) for speaker `number`, its languages in turn."""
         spoken = [language for language in speaker.languages if language in self.texts]
@@ -104,40 +112,81 @@ def add_row(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def speak(
-    teacher: Teacher, sentences: Sentences, out: Path, seconds: float, seed: int, shard: int, shards: int
-) -> None:
-    """Let speakers `shard`, `shard + shards` ... speak until there are so many seconds; what is there is kept."""
-    path = out / f"{SPOKEN}-{shard}.jsonl"
-    known = read_known(path)
-    write_json_lines(path, known.values())  # without a line that was cut off
-    done, number, started, new = 0.0, shard, time.process_time(), 0.0
-    while done < seconds:
-        speaker = draw_speaker(teacher.voices, seed, number)
+@dataclass(frozen=True)
+class Line:
+    """A sentence that a speaker says at a speed; `name`: the path of its sound inside the folder."""
+
+    name: str
+    speaker: Speaker
+    language: str
+    text: str
+    speed: float
+
+
+def draw_turns(
+    voices: dict[str, np.ndarray], sentences: Sentences, seed: int, shard: int, shards: int
+) -> Iterator[list[Line]]:
+    """Yield without end what speakers `shard`, `shard + shards` ... say, one speaker at a time."""
+    for number in count(shard, shards):
+        speaker = draw_speaker(voices, seed, number)
         rng = np.random.default_rng([seed, number, 1])
-        for place, (language, text) in enumerate(sentences.choose(speaker, seed, number)):
-            name, speed = f"audio/{number:06d}-{speaker.name}/{place}.opus", float(rng.uniform(*SPEEDS))
-            if name not in known or not (out / name).is_file():
-                try:
-                    words = phonemize(text, language)
-                    samples = teacher.speak(words, language, speaker.style, speed)
-                except TextError:
+        yield [
+            Line(
+                f"audio/{number:06d}-{speaker.name}/{place}.opus", speaker, language, text, float(rng.uniform(*SPEEDS))
+            )
+            for place, (language, text) in enumerate(sentences.choose(speaker, seed, number))
+        ]
+
+
+def list_turns(voices: dict[str, np.ndarray], sentences: Sentences, names: Sequence[str]) -> Iterator[list[Line]]:
+    """Yield what each of the held-out voices says: every sentence is said once, the voices in turn."""
+    for number, name in enumerate(names):
+        speaker = find_held_out(voices, name)
+        yield [
+            Line(f"audio/{name}/{language}-{place:03d}.opus", speaker, language, text, 1.0)
+            for language, own in sentences.texts.items()
+            for place, text in enumerate(own)
+            if place % len(names) == number
+        ]
+
+
+def speak(teacher: Teacher, turns: Iterator[list[Line]], path: Path, seconds: float) -> None:
+    """Let speakers speak until there are so many seconds; what is there, listed in `path`, is kept."""
+    out, known = path.parent, read_known(path)
+    write_json_lines(path, known.values())  # without a line that was cut off
+    done, started, new = 0.0, time.process_time(), 0.0
+    for turn in turns:
+        for line in turn:
+            if line.name not in known or not (out / line.name).is_file():
+                row = speak_line(teacher, line, out)
+                if row is None:
                     continue
-                if samples is None or not np.abs(samples).max() > 0:
-                    continue
-                audio = level(samples, teacher.rate)
-                write(out / name, audio)
-                phones = " ".join(phone for word in words for phone in word.phones)
-                about = {"speaker": speaker.name, "sources": list(speaker.sources), "split": speaker.split}
-                known[name] = {"audio": name, "text": text, "language": language, "phones": phones, **about}
-                known[name] |= {"seconds": round(audio.seconds, 3), "speed": round(speed, 3)}
-                add_row(path, known[name])
-                new += audio.seconds
-            done += known[name]["seconds"]
-        number += shards
+                known[line.name] = row
+                add_row(path, row)
+                new += row["seconds"]
+            done += known[line.name]["seconds"]
         pace = (time.process_time() - started) / new if new else 0.0
         print(f"\rspoken: {done:.0f} of {seconds:.0f} s, {pace:.2f} processor s per s", end="", file=sys.stderr)
+        if done >= seconds:
+            break
     print(file=sys.stderr)
+
+
+def speak_line(teacher: Teacher, line: Line, out: Path) -> dict[str, Any] | None:
+    """Write the sound of a line and return its row; None for a text that cannot be said."""
+    try:
+        words = phonemize(line.text, line.language)
+        samples = teacher.speak(words, line.language, line.speaker.style, line.speed)
+    except TextError:
+        return None
+    if samples is None or not np.abs(samples).max() > 0:
+        return None
+    audio = level(samples, teacher.rate)
+    write(out / line.name, audio)
+    phones = " ".join(phone for word in words for phone in word.phones)
+    about = {"speaker": line.speaker.name, "sources": list(line.speaker.sources), "split": line.speaker.split}
+    row = {"audio": line.name, "text": line.text, "language": line.language, "phones": phones, **about}
+    return row | {"seconds": round(audio.seconds, 3), "speed": round(line.speed, 3)}
 
 
 def check(out: Path, recognizer: Recognizer) -> None:
@@ -246,6 +295,12 @@ def main() -> None:
     options.add_argument("--hours", type=float, default=0.1, help="of this shard (default: %(default)s)")
     options.add_argument("--sentences", type=Path, default=OWN, help="lines of language, tab, sentence")
     options.add_argument("--credit", default="", help="whose sentences they are, for the card")
+    options.add_argument("--last", type=int, help="take the last so many sentences of each language alone")
+    options.add_argument(
+        "--held-out",
+        metavar="NAMES",
+        help=f"let these held-out voices say each sentence once, in turn, and nobody else: {', '.join(HELD_OUT)}",
+    )
     options.add_argument("--voices", type=Path, help="folder of kokoro-js' voices (default: OUT/voices)")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--shard", default="0/1", help="which of several processes this is")
@@ -261,7 +316,13 @@ def main() -> None:
 
         teacher = Kokoro(given.voices or given.out / "voices", given.threads)
         with lock_folder(given.out / f"shard-{shard}"):
-            speak(teacher, Sentences.read(given.sentences), given.out, given.hours * 3600, given.seed, shard, shards)
+            sentences = Sentences.read(given.sentences)
+            if given.last:
+                sentences = sentences.last(given.last)
+            seconds, turns = given.hours * 3600, draw_turns(teacher.voices, sentences, given.seed, shard, shards)
+            if given.held_out:
+                seconds, turns = math.inf, list_turns(teacher.voices, sentences, given.held_out.split(","))
+            speak(teacher, turns, given.out / f"{SPOKEN}-{shard}.jsonl", seconds)
         if not given.speak_only:
             with lock_folder(given.out):
                 check(given.out, load_recognizer(given.asr))

@@ -91,10 +91,10 @@ def test_what_is_misheard_is_left_out_and_a_second_call_goes_on(load, sentences,
     teacher = load("teacher")
     buzz, texts, out = Buzz(), teacher.Sentences.read(sentences), tmp_path / "out"
     out.mkdir()
-    teacher.speak(buzz, texts, out, 6.0, 0, 0, 1)
+    teacher.speak(buzz, teacher.draw_turns(buzz.voices, texts, 0, 0, 1), out / "spoken-0.jsonl", 6.0)
     first, said = (out / "spoken-0.jsonl").read_text(), buzz.said
     (out / "spoken-0.jsonl").write_text(first + '{"audio": "cut o')  # as if it had been killed while it wrote
-    teacher.speak(buzz, texts, out, 6.0, 0, 0, 1)
+    teacher.speak(buzz, teacher.draw_turns(buzz.voices, texts, 0, 0, 1), out / "spoken-0.jsonl", 6.0)
     assert (out / "spoken-0.jsonl").read_text() == first and buzz.said == said, "nothing is said twice"
     rows = teacher.read_spoken(out)
     assert all(20 * np.log10(np.abs(teacher.read(out / row["audio"]).samples).max()) < 0 for row in rows)
@@ -132,3 +132,20 @@ def test_phones_are_spelt_as_the_teacher_reads_them(load):
 def test_its_own_sentences_are_of_three_languages(load):
     texts = load("teacher").Sentences.read(FOLDER / "sentences.tsv").texts
     assert {language: len(own) for language, own in texts.items()} == {"en": 30, "zh": 30, "ja": 30}
+
+
+def test_held_out_voices_say_each_sentence_once_in_turn(load, sentences, tmp_path):
+    teacher, buzz = load("teacher"), Buzz()
+    texts, out = teacher.Sentences.read(sentences).last(3), tmp_path / "out"
+    out.mkdir()
+    turns = list(teacher.list_turns(buzz.voices, texts, ["af_bella", "zf_xiaoyi"]))
+    teacher.speak(buzz, iter(turns), out / "spoken-0.jsonl", float("inf"))
+    rows = teacher.read_spoken(out)
+    assert [(row["speaker"], row["text"]) for row in rows] == [
+        ("af_bella", "They walked home."),
+        ("af_bella", "It rained all day."),
+        ("zf_xiaoyi", "The old bridge is closed."),
+    ]
+    assert {row["split"] for row in rows} == {"dev"} and {row["speed"] for row in rows} == {1.0}
+    with pytest.raises(UserError, match=r"no voice that is held out.*af_bella, zf_xiaoyi"):
+        list(teacher.list_turns(buzz.voices, texts, ["af_heart"]))
