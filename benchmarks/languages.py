@@ -36,7 +36,6 @@ from openvalle.audio import Audio
 from openvalle.config import json_lines
 from openvalle.errors import UserError
 from openvalle.evaluate.metrics import MetricInput, Needs, References, measure
-from openvalle.evaluate.normalizers import choose_normalizer
 from openvalle.evaluate.outputs import OutputRequest, load_prompt, produce_all
 from openvalle.evaluate.protocols import Decoding, Judges, protocol
 from openvalle.evaluate.results import Result, split_finite, write_results
@@ -48,6 +47,7 @@ from openvalle.files import lock_folder
 from openvalle.hub import Kind, find
 from openvalle.model.bundle import BundleConfig
 from openvalle.pipes import read_text
+from openvalle.synth.normalizers import choose_normalizer
 from openvalle.types import ENGLISH
 from report import Report
 

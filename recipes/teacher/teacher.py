@@ -27,11 +27,10 @@ from speakers import ALL, HELD_OUT, Speaker, draw_speaker, find_held_out
 from openvalle.audio import Audio, levels
 from openvalle.config import BadLine, json_lines, write_json_lines
 from openvalle.errors import TextError, UserError
-from openvalle.evaluate.normalizers import choose_normalizer, find_normalizer
 from openvalle.files import lock_folder, write_text
 from openvalle.media import read, write
 from openvalle.speech_models.asr import Recognizer, load_recognizer, transcribe_in
-from openvalle.speech_models.wer import NORMALIZER, word_errors
+from openvalle.synth.normalizers import count_errors
 from openvalle.text.language import Word, phonemize
 
 OWN = Path(__file__).with_name("sentences.tsv")
@@ -195,9 +194,8 @@ def check(out: Path, recognizer: Recognizer) -> None:
     write_json_lines(out / CHECKED, known.values())
     rows = [row for row in read_spoken(out) if row["audio"] not in known]
     for place, row in enumerate(rows, 1):
-        normalize = find_normalizer(choose_normalizer(NORMALIZER, row["language"]))
         heard = transcribe_in(recognizer, read(out / row["audio"]), row["language"]).text
-        found = word_errors(row["text"], heard, normalize)
+        found = count_errors(row["text"], heard, row["language"])
         judged = {"audio": row["audio"], "heard": heard, "errors": found.errors, "of": found.words}
         add_row(out / CHECKED, judged)
         print(f"\rchecked: {place} of {len(rows)}", end="", file=sys.stderr)

@@ -15,12 +15,12 @@ from openvalle.cli.main import app
 from openvalle.errors import UserError
 from openvalle.evaluate.build_list import ListSource, build_list
 from openvalle.evaluate.by_language import choose_tokenizer, measure_bleu, measure_languages
-from openvalle.evaluate.normalizers import choose_normalizer, find_normalizer
 from openvalle.evaluate.protocols import protocol
 from openvalle.evaluate.results import Result
 from openvalle.media import write
 from openvalle.speech_models import asr
 from openvalle.speech_models.wer import character_errors, word_errors
+from openvalle.synth.normalizers import choose_normalizer, find_normalizer
 
 JUDGES = ("jiwer", "sacrebleu", "resemblyzer", "webrtcvad", "speechmos")
 needs_judges = pytest.mark.skipif(

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from openvalle.errors import AudioError
 from openvalle.media import write
 from openvalle.safety.consent import ConsentPolicy
 from openvalle.server import voices as voices_module
 from openvalle.server.schema import MOST_BYTES, OPENAI_VOICES
+from openvalle.server.voices import check_agreement
 from openvalle.synth.voice import Voice
 
 WORDS = "saw, see, saw, see"
@@ -222,3 +224,30 @@ def test_compressed_recordings_are_read(start, spoken, tmp_path) -> None:
         file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     assert upload(http, sink.getvalue(), "m4a").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("zh-CN", "我同意使用我的声音"), ("ja", "許可します"), ("en-US", "I agree")]
+)
+def test_who_agrees_is_heard_in_their_language(clip, monkeypatch, language, said) -> None:
+    from openvalle.speech_models import asr
+
+    class Whisper(asr.WhisperRecognizer):
+        knows_languages = True  # type: ignore[assignment]
+
+        def __init__(self) -> None:
+            self.name = "whisper of a test"
+
+        def transcribe(self, audio, language: str = "en") -> asr.Transcript:
+            return asr.Transcript(spoken[language])
+
+    monkeypatch.setattr(asr, "load_recognizer", lambda name: Whisper())
+    monkeypatch.setenv(asr.CHOICE, "whisper")
+    spoken = {language.partition("-")[0]: said}
+    assert check_agreement(clip, language) == said
+    spoken = dict.fromkeys(spoken, "42")
+    with pytest.raises(AudioError, match="does not say that its speaker agrees"):
+        check_agreement(clip, language)
+    monkeypatch.delenv(asr.CHOICE)
+    monkeypatch.setattr(asr, "find_spec", lambda name: None)
+    assert check_agreement(clip, language) == "", "who hears too badly, or nothing, refuses nobody"

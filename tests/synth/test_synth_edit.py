@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 import soundfile
 
 from openvalle.audio import RATE, Audio, resample, silence
-from openvalle.errors import AudioError, TextError
+from openvalle.errors import AudioError, TextError, UserError
+from openvalle.speech_models import asr
 from openvalle.synth.edit import Edit, Edited, EditKind, edit, locate_edits
 from openvalle.synth.plan import Script, parse_script
 from openvalle.synth.recording import FADE_SECONDS, Clip, Recording, make_prompt, record
@@ -185,3 +187,27 @@ def test_a_prompt_is_in_the_model_s_text_unit(synthesizer: Synthesizer, recordin
     assert twice.text == "saw see saw see saw see saw see"
     assert len(twice.codes) == sum(twice.durations)
     assert all(one != other for one, other in pairwise(twice.symbols))
+
+
+@pytest.mark.usefixtures("esperanto")
+def test_candidates_of_an_edit_are_heard_in_the_recordings_language(many, spoken: Audio, monkeypatch) -> None:
+    pytest.importorskip("pypinyin")
+    heard: list[str] = []
+
+    class Whisper(asr.WhisperRecognizer):
+        knows_languages = True  # type: ignore[assignment]
+
+        def __init__(self) -> None:
+            self.name = "whisper of a test"
+
+        def transcribe(self, audio: Audio, language: str = "en") -> asr.Transcript:
+            heard.append(language)
+            return asr.Transcript("撒海撒西。")
+
+    change = [Edit(EditKind.REPLACE, "西撒", "海撒")]
+    monkeypatch.setattr(asr, "load_recognizer", lambda name: Whisper())
+    takes = edit(replace(many, asr="whisper"), spoken, change, "撒西，撒西。", candidates=2, language="zh")
+    assert heard == ["zh"] * 2 and [take.quality[0].agreement for take in takes] == [1, 1]
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="candidates cannot be judged: pocketsphinx hears English alone, not 'zh'"):
+        edit(replace(many, asr="pocketsphinx"), spoken, change, "撒西，撒西。", candidates=2, language="zh")

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from openvalle.audio import Audio
+from openvalle.errors import UserError
+from openvalle.speech_models import asr
 from openvalle.speech_models.asr import Transcript
 from openvalle.synth import rerank
 from openvalle.synth.plan import Segment, split_sentences
@@ -107,3 +109,52 @@ def test_the_best_candidate_is_taken_and_told(
     assert "candidates" not in plain.quality.as_dict()
     again = synthesizer.say("Hello there.", tiny_voice, candidates=1)
     np.testing.assert_array_equal(again.audio.samples, plain.audio.samples)
+
+
+class Whisper(asr.WhisperRecognizer):
+    """Stands in for the weights: hears another sentence in each language; notes which it was told."""
+
+    knows_languages = True  # type: ignore[assignment]
+
+    def __init__(self, heard: dict[str, str]) -> None:
+        self.name, self.heard, self.told = "whisper of a test", heard, []
+
+    def transcribe(self, audio: Audio, language: str = "en") -> Transcript:
+        self.told.append(language)
+        return Transcript(self.heard[language])
+
+
+def test_signs_of_chinese_and_what_is_said_of_japanese_agree() -> None:
+    for package in ("wetext", "pypinyin", "pyopenjtalk"):
+        pytest.importorskip(package)
+    assert agreement("今天有3个苹果。", "今天有三個蘋果", "zh") == pytest.approx(10 / 14)
+    assert agreement("今天天气很好", "今天 天汽 很好", "zh") == pytest.approx(10 / 12)
+    assert agreement("橋を渡る。", "はしをわたる", "ja") == 1
+    assert agreement("橋を渡る。", "橋を走る", "ja") < 0.8
+    assert agreement("いいはがき", "いいばがき", "ja") == pytest.approx(8 / 10), "the marks of kana count"
+
+
+@pytest.mark.usefixtures("esperanto")
+@pytest.mark.parametrize(
+    ("language", "text", "right"), [("zh", "今天天气很好。", "今天天气很好"), ("ja", "橋を渡る。", "はしをわたる")]
+)
+def test_candidates_are_heard_in_the_language_that_is_spoken(many, tiny_voice, language, text, right) -> None:
+    pytest.importorskip("pyopenjtalk" if language == "ja" else "pypinyin")
+    whisper = Whisper({language: right})
+    reranker = Reranker(whisper, Listener())
+    options = many.sampling(attempts=1)
+    (segment,) = many.plan(text, tiny_voice, 0, {"language": language}, options).segments
+    best = reranker.speak(many.generator, segment, options, 2)
+    assert whisper.told == [language] * 2
+    assert best.quality.agreement == 1 and best.quality.candidates == 2
+
+
+@pytest.mark.usefixtures("esperanto")
+def test_who_hears_english_alone_is_refused_before_anything_is_spoken(many, tiny_voice, monkeypatch) -> None:
+    pytest.importorskip("pypinyin")
+    monkeypatch.setattr(asr, "find_spec", lambda name: None)  # no Whisper
+    monkeypatch.setattr(type(many.generator), "speak", lambda *given: pytest.fail("it speaks"))
+    for recognizer in ("", "pocketsphinx"):
+        heard_by = replace(many, asr=recognizer)
+        with pytest.raises(UserError, match=r"candidates cannot be judged: .*'zh'.*openvalle\[asr\].*whisper:base"):
+            heard_by.say("今天天气很好。", tiny_voice, candidates=2, language="zh")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openvalle.errors import TextError
-from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, split
+from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, count_words, split
 
 WORDS = st.lists(
     st.sampled_from(
@@ -84,3 +84,9 @@ def test_twenty_thousand_characters_are_fast() -> None:
     for text in ("Hello world, this is fine. " * 740, "a" * 20000, '"' * 20000, ", " * 10000):
         split(text, 200)
     assert time.process_time() - started < 3
+
+
+def test_signs_that_no_blanks_set_apart_count_each() -> None:
+    assert count_words("One two - three.") == 4
+    assert count_words("今天，天气 very 好。") == 6
+    assert count_words(" ") == 0

@@ -171,13 +171,15 @@ def read_cover(path: Path) -> bytes:
 
 def show_chapters(found: Book, kinds: set[Kind], numbers: Sequence[int], as_json: bool) -> None:
     """Print the chapters with the numbers of those that are read aloud, and a dash for the others."""
+    from openvalle.text.sentences import count_words
+
     count, rows = 0, []
     if not as_json:
         print(f"{found.title}, by {found.author}" if found.author else found.title)
     for chapter in found.chapters:
         count += chapter.kind in kinds
         number = count if chapter.kind in kinds and count in numbers else None
-        words = len(chapter.text.split())
+        words = count_words(chapter.text)
         rows.append({"number": number, "title": chapter.title, "kind": str(chapter.kind), "words": words})
         if not as_json:
             why = "" if chapter.kind in kinds else f" ({chapter.kind}: left out)"

@@ -61,8 +61,8 @@ class Judging:
 
     def read(self, name: str) -> Protocol:
         """Return the protocol called `name`, with the judges that are given."""
-        from openvalle.evaluate.normalizers import find_normalizer
         from openvalle.evaluate.protocols import protocol
+        from openvalle.synth.normalizers import find_normalizer
 
         found = protocol(name)
         judges = found.judges.model_copy(update={key: value for key, value in vars(self).items() if value})

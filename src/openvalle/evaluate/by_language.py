@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from openvalle.errors import import_extra
-from openvalle.evaluate.normalizers import PLAIN, UNSPACED, WRITTEN, find_normalizer
 from openvalle.evaluate.results import Result, summarise
 from openvalle.statistics import Estimate
+from openvalle.synth.normalizers import PLAIN, UNSPACED, WRITTEN, find_normalizer
 from openvalle.types import ENGLISH
 
 SHOWN = ("wer", "cer", "language_heard", "sim_o", "right_above_wrong")

@@ -13,12 +13,12 @@ from itertools import combinations
 
 import numpy as np
 
-from openvalle.evaluate.normalizers import find_normalizer
 from openvalle.evaluate.scorers import Judgement
 from openvalle.evaluate.systems.base import Output
 from openvalle.evaluate.test_list import TestItem
 from openvalle.speech_models.prosody import Prosody, contour_distance
 from openvalle.speech_models.wer import character_errors, word_errors
+from openvalle.synth.normalizers import find_normalizer
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class MetricInput:
     item: TestItem
     judgement: Judgement  # `judgement["prosody"]`: by the names of `openvalle.evaluate.judges.JUDGES`
     references: References
-    normalizer: str  # of texts of its language, see `openvalle.evaluate.normalizers`
+    normalizer: str  # of texts of its language, see `openvalle.synth.normalizers`
     output: Output | None = None  # the sound and what it took; None for a recording
     seeds: Sequence[Judgement] = field(default=())  # of the outputs of all seeds for the item
 

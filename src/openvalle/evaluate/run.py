@@ -18,7 +18,6 @@ from openvalle.audio import Audio, resample
 from openvalle.errors import UserError
 from openvalle.evaluate.judges import JUDGES
 from openvalle.evaluate.metrics import MetricInput, Needs, References, explain, measure
-from openvalle.evaluate.normalizers import choose_normalizer
 from openvalle.evaluate.outputs import OutputRequest, load_prompt, produce_all
 from openvalle.evaluate.protocols import Judges, Protocol, Reference, Scored, Selection
 from openvalle.evaluate.report import Report
@@ -29,6 +28,7 @@ from openvalle.evaluate.systems.base import Candidate, Output, commit
 from openvalle.evaluate.test_list import Folders, TestItem, TestList, check_files
 from openvalle.files import lock_folder
 from openvalle.media import write
+from openvalle.synth.normalizers import choose_normalizer
 from openvalle.synth.voice import now
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from openvalle.audio import RATE, Audio
 from openvalle.config import Syntax, read_data
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.judges import JUDGES, Judge
-from openvalle.evaluate.normalizers import choose_normalizer, find_normalizer
 from openvalle.evaluate.protocols import Judges
 from openvalle.files import write_text
 from openvalle.parallel import progress, run_units
 from openvalle.speech_models.wer import word_errors
+from openvalle.synth.normalizers import choose_normalizer, find_normalizer
 from openvalle.types import ENGLISH
 
 FORMAT = "7"  # change it when a judge changes: older results on disk are then not used

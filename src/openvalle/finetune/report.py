@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path, write_text
 from openvalle.finetune.material import HELD_OUT, Material
 from openvalle.media import write
-from openvalle.speech_models.asr import best_available
+from openvalle.speech_models.asr import Recognizer, best_available, transcribe_in
 from openvalle.speech_models.speaker import load_encoder, similarity
-from openvalle.speech_models.wer import word_errors
+from openvalle.synth.normalizers import count_errors
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
+from openvalle.types import ENGLISH
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +65,14 @@ def compare(before: Synthesizer, after: Synthesizer, judged: Judged, out: Path) 
     recorded = judged.material.sounds(rows)
     spoken = {
         name: [
-            model.say(row["text"], judged.voice, seed=judged.seed + number, markup="none")
+            model.say(row["text"], judged.voice, seed=judged.seed + number, markup="none", language=row["language"])
             for number, row in enumerate(rows)
         ]
         for name, model in (("before", before), ("after", after))
     }
     sounds = {"recorded": recorded} | {name: [speech.audio for speech in found] for name, found in spoken.items()}
     notes: list[str] = []
-    texts = [row["text"] for row in rows]
-    errors = _judge(notes, "words", lambda: _word_errors(sounds, texts, judged.asr, notes))
+    errors = _judge(notes, "words", lambda: _word_errors(sounds, rows, judged.asr, notes))
     voices = _judge(notes, "the voice", lambda: _similarities(sounds, judged.material, notes))
     found = tuple(Row(name, errors.get(name), voices.get(name)) for name in sounds)
     comparison = Comparison(found, _read_losses(out), tuple(notes))
@@ -81,7 +81,7 @@ def compare(before: Synthesizer, after: Synthesizer, judged: Judged, out: Path) 
         speeches[0].save(out / f"{name}.wav")
     _draw(comparison, {name: clips[0] for name, clips in sounds.items()}, out / "report.png", notes)
     write_text(out / "report.json", json.dumps(asdict(comparison), indent=1) + "\n")
-    write_text(out / "report.md", _page(comparison, judged, texts[0]))
+    write_text(out / "report.md", _page(comparison, judged, rows[0]["text"]))
     return comparison
 
 
@@ -93,20 +93,30 @@ def _judge(notes: list[str], what: str, judge: Callable[[], dict[str, float]]) -
         return {}
 
 
-def _word_errors(sounds: dict[str, list[Audio]], texts: list[str], asr: str, notes: list[str]) -> dict[str, float]:
-    recognizer = best_available(asr)
+def _word_errors(
+    sounds: dict[str, list[Audio]], rows: Sequence[dict[str, Any]], asr: str, notes: list[str]
+) -> dict[str, float]:
+    recognizer = find_recognizer(asr, [row["language"] for row in rows])
     notes.append(f"words: heard by {recognizer.name}")
     found = {}
     for name, clips in sounds.items():
-        counted = [word_errors(text, hear(recognizer, clip)) for text, clip in zip(texts, clips, strict=True)]
+        counted = [
+            count_errors(row["text"], hear(recognizer, clip, row["language"]), row["language"])
+            for row, clip in zip(rows, clips, strict=True)
+        ]
         found[name] = sum(each.errors for each in counted) / max(1, sum(each.words for each in counted))
     return found
 
 
-def hear(recognizer: Any, clip: Audio) -> str:
+def find_recognizer(asr: str, languages: Iterable[str]) -> Recognizer:
+    """Return who hears all of these languages; `UserError` if nothing here does."""
+    return best_available(asr, next((language for language in languages if language != ENGLISH), ENGLISH))
+
+
+def hear(recognizer: Recognizer, clip: Audio, language: str) -> str:
     """Return the words that a recogniser hears; none where it cannot use the clip."""
     try:
-        return str(recognizer.transcribe(clip).text)
+        return transcribe_in(recognizer, clip, language).text
     except AudioError:
         return ""
 

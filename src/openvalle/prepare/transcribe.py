@@ -22,7 +22,9 @@ from openvalle.speech_models.asr import (
     load_recognizer,
     transcribe_in,
 )
-from openvalle.speech_models.wer import character_errors
+from openvalle.speech_models.wer import NORMALIZER, character_errors
+from openvalle.text.sentences import count_words
+from openvalle.types import ENGLISH
 
 
 class TranscribeSettings(Config):
@@ -68,7 +70,7 @@ class TranscribeWork:
         first, *others = heard
         if isinstance(first, UserError):
             raise first
-        if len(first.text.split()) < self.settings.min_words:
+        if count_words(first.text) < self.settings.min_words:
             raise AudioError("no words were heard")
         about: Row = {"by": self.recognizers[0].name}
         if first.confidence is not None:
@@ -76,7 +78,8 @@ class TranscribeWork:
         for other in others:
             text = other.text if isinstance(other, Transcript) else ""
             about |= {"again": text, "again_by": self.recognizers[1].name}
-            about["cer"] = round(min(9.0, character_errors(first.text, text).rate), 4)
+            rules = NORMALIZER if row["language"] == ENGLISH else "plain-1"  # that keeps the marks of kana
+            about["cer"] = round(min(9.0, character_errors(first.text, text, rules).rate), 4)
         return row | {"text": first.text, "heard": about}
 
 

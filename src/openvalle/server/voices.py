@@ -32,7 +32,11 @@ log = logging.getLogger(__name__)
 
 EVERYBODY = "everybody"  # whose voices are meant where no key is asked for
 MOST_KEPT = 200  # voices, and consents, of one key
-AGREEING = ("consent", "agree", "permission", "permit", "allow", "authorize", "authorise")
+AGREEING = {  # what somebody says who agrees, by language; what is said in others is not looked for
+    "en": ("consent", "agree", "permission", "permit", "allow", "authorize", "authorise"),
+    "zh": ("同意", "授权", "授權", "许可", "許可", "允许", "允許"),
+    "ja": ("同意", "許可", "許諾", "承諾", "認め"),
+}
 RECORDING = "recording"  # what an upload is called in messages
 
 
@@ -278,19 +282,23 @@ def name_owner(key: str) -> str:
 def check_agreement(data: bytes, language: str) -> str:
     """Return what is heard in a recorded consent; `AudioError` if it holds no speech or says something else.
 
-    Words are looked for only in English, and only where Whisper is installed: the recogniser that is always there hears
-    too badly to refuse anyone.
+    Words are looked for only in the languages of `AGREEING`, and only where a Whisper is installed that hears them: the
+    recogniser that is always there hears too badly to refuse anyone.
     """
-    from openvalle.speech_models.asr import PocketsphinxRecognizer, best_available
+    from openvalle.speech_models.asr import PocketsphinxRecognizer, best_available, transcribe_in
     from openvalle.synth.enrol import read_clip
 
     with recording_file(data) as path:
         audio = read_clip(path, str(path))
-    recognizer = best_available()
-    if isinstance(recognizer, PocketsphinxRecognizer) or not language.lower().startswith("en"):
+    spoken = language.lower().replace("_", "-").partition("-")[0]
+    try:
+        recognizer = best_available(language=spoken) if spoken in AGREEING else None
+    except UserError:  # nothing here hears it
+        recognizer = None
+    if recognizer is None or isinstance(recognizer, PocketsphinxRecognizer):
         return ""
-    heard = recognizer.transcribe(audio).text
-    if not any(word in heard.lower() for word in AGREEING):
+    heard = transcribe_in(recognizer, audio, spoken).text
+    if not any(word in heard.lower().replace(" ", "") for word in AGREEING[spoken]):
         raise AudioError(
             f"the recording does not say that its speaker agrees (heard: {heard[:80]!r})",
             'say: "I am the owner of this voice and I consent to its use for synthetic speech"',

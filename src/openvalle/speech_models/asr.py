@@ -274,15 +274,28 @@ class TransformersRecognizer:
         return Transcript(found["text"].strip(), words)
 
 
-def transcribe_in(recognizer: Recognizer, audio: Audio, language: str = ENGLISH) -> Transcript:
-    """Return what is said in a language; `UserError` for a recogniser that hears English alone."""
-    if language == ENGLISH:
-        return recognizer.transcribe(audio)
-    if not isinstance(recognizer, WhisperRecognizer):
+def hears(recognizer: Recognizer, language: str) -> bool:
+    """Whether a recogniser writes down what is said in a language."""
+    if language.partition("-")[0] == ENGLISH:
+        return True
+    return isinstance(recognizer, WhisperRecognizer) and recognizer.knows_languages
+
+
+def require_language(recognizer: Recognizer, language: str) -> None:
+    """Raise `UserError` for a recogniser that does not hear a language."""
+    if not hears(recognizer, language):
         raise UserError(
             f"{recognizer.name} hears English alone, not {language!r}",
             "give the words, or use Whisper: pip install 'openvalle[asr]', --asr whisper:base",
         )
+
+
+def transcribe_in(recognizer: Recognizer, audio: Audio, language: str = ENGLISH) -> Transcript:
+    """Return what is said in a language; `UserError` for a recogniser that hears English alone."""
+    require_language(recognizer, language)
+    if language.partition("-")[0] == ENGLISH:
+        return recognizer.transcribe(audio)
+    assert isinstance(recognizer, WhisperRecognizer), recognizer.name  # who else is told a language?
     return recognizer.transcribe(audio, language)
 
 
@@ -333,7 +346,10 @@ def best_available(name: str = "", language: str = ENGLISH) -> Recognizer:
     asked for by name. `language`: what is spoken, "" for any; `UserError` if nothing here hears it.
     """
     if chosen := name or os.environ.get(CHOICE, ""):
-        return load_recognizer(chosen)
+        named = load_recognizer(chosen)
+        if language:
+            require_language(named, language)
+        return named
     is_english = language == ENGLISH
     for model in BEST if find_spec("faster_whisper") else ():
         if not is_english and model.endswith(".en"):

@@ -23,16 +23,15 @@ from openvalle.data.draws import draw_generator
 from openvalle.data.shards import TokenShards
 from openvalle.errors import UserError
 from openvalle.files import write_text
-from openvalle.finetune.report import find_encoder, hear
+from openvalle.finetune.report import find_encoder, find_recognizer, hear
 from openvalle.media import write
 from openvalle.model.checkpoint import Part
-from openvalle.speech_models.asr import best_available
 from openvalle.speech_models.speaker import similarity
-from openvalle.speech_models.wer import word_errors
 from openvalle.speedrun.plan import Budget, Plan
+from openvalle.synth.normalizers import count_errors
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
-from openvalle.types import Utterance
+from openvalle.types import ENGLISH, Utterance
 
 SECONDS = (2.0, 8.0)  # of a sentence that is judged
 PROMPT_SECONDS = 5.0
@@ -79,7 +78,8 @@ def judge(model: Path, data: tuple[Path, ...], plan: Plan, budget: Budget, out: 
     """Speak and judge up to `most` sentences while the budget lasts, one at least; return all that was reached."""
     synthesizer = Synthesizer.load(model, asr=asr)
     notes: list[str] = []
-    recognizer, encoder = _find(notes, lambda: best_available(asr)), _find(notes, find_encoder)
+    languages = synthesizer.generator.languages
+    recognizer, encoder = _find(notes, lambda: find_recognizer(asr, languages)), _find(notes, find_encoder)
     heard = {RECORDED: Heard(), SPOKEN: Heard()}
     count, longest = 0, 0.0
     for number, (voice, target) in enumerate(_choose(data, plan.held_out, synthesizer)):
@@ -88,14 +88,14 @@ def judge(model: Path, data: tuple[Path, ...], plan: Plan, budget: Budget, out: 
         begun = budget.gone()
         prompt = _decode(synthesizer, voice.codes)
         try:
-            spoken = synthesizer.say(target.text, voice, seed=number, markup="none").audio
+            spoken = synthesizer.say(target.text, voice, seed=number, markup="none", language=target.language).audio
         except UserError as error:
             notes.append(f"{target.id} could not be spoken: {error.what}")
             continue
         sounds = {RECORDED: _decode(synthesizer, target.codes), SPOKEN: spoken}
         for name, sound in sounds.items():
             if recognizer is not None:
-                found = word_errors(target.text, hear(recognizer, sound))
+                found = count_errors(target.text, hear(recognizer, sound, target.language), target.language)
                 heard[name].errors += found.errors
                 heard[name].words += found.words
             if encoder is not None:
@@ -141,6 +141,7 @@ class Target:
     id: str
     text: str
     codes: np.ndarray
+    language: str
 
 
 def _choose(
@@ -161,7 +162,10 @@ def _choose(
                 continue
             piece = crop(other, int(PROMPT_SECONDS * rate), draw_generator(0, 1, int(row)), shards.codec.merge)
             target = shards[int(row)]
-            yield _voice(piece, shards), Target(target.id, shards.index.texts[int(row)][1], target.codes)
+            yield (
+                _voice(piece, shards),
+                Target(target.id, shards.index.texts[int(row)][1], target.codes, target.language_name or ENGLISH),
+            )
 
 
 def _voice(prompt: Utterance, shards: TokenShards) -> Voice:
@@ -175,7 +179,7 @@ def _voice(prompt: Utterance, shards: TokenShards) -> Voice:
         codec_digest=shards.codec.digest,
         symbols_digest=shards.vocabulary.digest,
         name=prompt.id,
-        language=prompt.language_name or "en",
+        language=prompt.language_name or ENGLISH,
         consent="an utterance of the corpus that the model is judged on",
     )
 

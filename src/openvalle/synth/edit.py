@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,6 +44,9 @@ from openvalle.text.language import UserLexicon, Word, phonemize
 from openvalle.text.markup import Markup, Passage
 from openvalle.text.sentences import SENTENCE, find_words, join_words
 from openvalle.types import SIL
+
+if TYPE_CHECKING:
+    from openvalle.synth.rerank import Reranker
 
 LEFT_SECONDS, RIGHT_SECONDS = 6.0, 4.0  # of what comes before and after that the model hears
 PROMPT_SECONDS = 10.0  # of a recording's end that it hears where it goes on
@@ -127,6 +130,7 @@ def edit(
     spans = locate_edits(recording, edits)
     if sum(span.last - span.first for span in spans) >= len(recording.words):
         raise AudioError("nothing of the recording would stay", "use `openvalle say` with the recording as the voice")
+    reranker = _find_listener(recording, synthesizer.asr) if candidates > 1 else None
     segments = [
         segment
         for candidate in range(candidates)
@@ -142,7 +146,7 @@ def edit(
         _assemble(synthesizer, recording, spans, spoken[take * count : (take + 1) * count], text, seed)
         for take in range(candidates if count else 1)
     ]
-    return results if len(results) == 1 else _rank(results, recording, synthesizer.asr)
+    return _rank(results, recording, reranker) if reranker and len(results) > 1 else results
 
 
 def _record(
@@ -259,15 +263,21 @@ def _assemble(
     return Edited(clip, text, tuple(splices), tuple(speech.quality for speech in spoken), seed)
 
 
-def _rank(results: Sequence[Edited], recording: Recording, asr: str) -> list[Edited]:
-    """Return the candidates, the best first: by the words heard in them and the likeness to the recording's voice."""
+def _find_listener(recording: Recording, asr: str) -> Reranker:
+    """Return who will judge candidates; `UserError` if nothing hears the recording's language."""
     from openvalle.synth.rerank import Reranker
 
     reranker = Reranker(asr)
+    reranker.find_recognizer(recording.language)
+    return reranker
+
+
+def _rank(results: Sequence[Edited], recording: Recording, reranker: Reranker) -> list[Edited]:
+    """Return the candidates, the best first: by the words heard in them and the likeness to the recording's voice."""
     wanted = reranker.embed(recording.clip.mono())
     scored = []
     for take in results:
-        agreement, similarity = reranker.listen(take.clip.mono(), take.text, wanted)
+        agreement, similarity = reranker.listen(take.clip.mono(), take.text, wanted, recording.language)
         quality = tuple(
             replace(each, agreement=agreement, similarity=similarity, candidates=len(results)) for each in take.quality
         )

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openvalle.audio import Audio
-from openvalle.errors import AudioError, MissingExtra, ModelError
+from openvalle.errors import AudioError, MissingExtra, ModelError, UserError
 from openvalle.synth.generate import SpeechGenerator
+from openvalle.synth.normalizers import split_units
 from openvalle.synth.plan import Segment
 from openvalle.synth.speech import Quality, Speech
+from openvalle.text.sentences import join_words
+from openvalle.types import ENGLISH
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions
@@ -63,18 +66,23 @@ class Reranker:
     """Listens to candidates and chooses the best. Keeps the voices it has heard, so each thread needs its own."""
 
     def __init__(self, recognizer: Recognizer | str = "", encoder: SpeakerEncoder | None = None) -> None:
-        """By default the best recogniser that is installed, and the offline speaker encoder if it is."""
-        from openvalle.speech_models.asr import best_available
-
-        self.recognizer = best_available(recognizer) if isinstance(recognizer, str) else recognizer
+        """`recognizer`: one that is loaded, or a name; by default the best one here of each language that is spoken.
+        `encoder`: by default the offline speaker encoder if it is installed."""
+        self._asr = recognizer
+        self._recognizers: list[Recognizer] = []
         self.encoder = encoder or find_encoder()
         self._heard: dict[int, tuple[Voice, np.ndarray | None]] = {}
 
     def speak(self, generator: SpeechGenerator, segment: Segment, options: AROptions, count: int) -> Speech:
-        """Return the best of `count` candidates; the first one is what a single candidate would be."""
+        """Return the best of `count` candidates; the first one is what a single candidate would be.
+
+        `UserError` if nothing hears the language, before anything is spoken.
+        """
+        language = segment.sentence.language
+        self.find_recognizer(language)
         candidates = generator.speak([replace(segment, candidate=number) for number in range(count)], options)
-        wanted, text = self._embed_prompt(generator, segment.voice), " ".join(segment.sentence.words)
-        heard = [self.listen(speech.audio, text, wanted) for speech in candidates]
+        wanted, text = self._embed_prompt(generator, segment.voice), join_words(segment.sentence.words)
+        heard = [self.listen(speech.audio, text, wanted, language) for speech in candidates]
         qualities = [
             replace(speech.quality, agreement=agrees, similarity=similarity, candidates=count)
             for speech, (agrees, similarity) in zip(candidates, heard, strict=True)
@@ -82,13 +90,39 @@ class Reranker:
         best = self.order([[quality] for quality in qualities])[0]
         return replace(candidates[best], quality=qualities[best])
 
-    def listen(self, audio: Audio, text: str, wanted: np.ndarray | None) -> tuple[float, float | None]:
-        """Return the share of the words that is heard, and the cosine with a voice if one is given."""
+    def find_recognizer(self, language: str) -> Recognizer:
+        """Return who hears a language; `UserError` says what to install."""
+        from openvalle.speech_models.asr import best_available, hears, require_language
+
+        for known in self._recognizers:
+            if hears(known, language):
+                return known
         try:
-            heard = self.recognizer.transcribe(audio).text
+            if isinstance(self._asr, str):
+                found = best_available(self._asr, language)
+            else:
+                found = self._asr
+                require_language(found, language)
+        except UserError as error:
+            if language == ENGLISH:
+                raise
+            hint = "pip install 'openvalle[asr]' and give --asr whisper:base, or leave --candidates away"
+            raise UserError(f"candidates cannot be judged: {error.what}", hint) from None
+        self._recognizers.append(found)
+        return found
+
+    def listen(
+        self, audio: Audio, text: str, wanted: np.ndarray | None, language: str = ENGLISH
+    ) -> tuple[float, float | None]:
+        """Return the share of the words (signs, where none are written apart) that is heard, and the cosine with a
+        voice if one is given."""
+        from openvalle.speech_models.asr import transcribe_in
+
+        try:
+            heard = transcribe_in(self.find_recognizer(language), audio, language).text
         except AudioError:  # silent: nothing is heard
             heard = ""
-        agrees = agreement(text, heard)
+        agrees = agreement(text, heard, language)
         if wanted is None or self.encoder is None:
             return agrees, None
         voice = self.embed(audio)
@@ -129,11 +163,13 @@ def find_encoder() -> SpeakerEncoder | None:
         return None
 
 
-def agreement(text: str, heard: str) -> float:
-    """Return how much of the words agrees, 0 to 1: twice the matches over the words of both."""
-    from openvalle.speech_models.wer import normalize_words
+def agreement(text: str, heard: str, language: str = ENGLISH) -> float:
+    """Return how much of the words agrees, 0 to 1: twice the matches over the words of both.
 
-    return SequenceMatcher(None, normalize_words(text).split(), normalize_words(heard).split(), autojunk=False).ratio()
+    Of Chinese signs are compared, and of Japanese the kana that are said.
+    """
+    said, there = split_units(text, language), split_units(heard, language)
+    return SequenceMatcher(None, said, there, autojunk=False).ratio()
 
 
 def _summarise(parts: Sequence[Quality]) -> Scores:

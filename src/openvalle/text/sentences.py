@@ -32,6 +32,7 @@ _SENTENCE = re.compile(
 )
 _WIDE_CLAUSE = re.compile(rf"(?<=[{_COMMAS}])(?=[^\s{_COMMAS}])")
 _WIDE_SIGN = re.compile(f"[{_WIDE}]")
+_WORD = re.compile(rf"(?=\w)[{_WIDE}]|[^\s{_WIDE}]+")
 _CLAUSE_BEGINS = re.compile(r"\s+[-\u2014\u2013(]\s?\w")
 _SPACE = re.compile(r"\s+")
 _SENTENCE_OR_LINE = re.compile(rf"{_SENTENCE.pattern}|\n\s*")
@@ -236,6 +237,11 @@ def join_words(words: Iterable[str]) -> str:
             parts.append(" ")
         parts.append(word)
     return "".join(parts)
+
+
+def count_words(text: str) -> int:
+    """Return how many words a text has; of those that no blanks set apart, how many signs."""
+    return len(_WORD.findall(text))
 
 
 def find_words(there: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[int, int]]:

@@ -18,6 +18,7 @@ import unicodedata
 from functools import cache, partial
 
 from openvalle.speech_models import wer
+from openvalle.speech_models.wer import WordErrors, word_errors
 from openvalle.text.language import find_language
 from openvalle.types import ENGLISH
 
@@ -52,6 +53,16 @@ NORMALIZERS = wer.NORMALIZERS | OURS
 def find_normalizer(name: str) -> wer.Normalize:
     """Return the normaliser called `name`, of any language; `UserError` lists those there are."""
     return wer.find_normalizer(name, NORMALIZERS)
+
+
+def split_units(text: str, language: str) -> list[str]:
+    """Return what is counted of a text by the rules of its language: words, signs of Chinese, kana of Japanese."""
+    return find_normalizer(choose_normalizer(wer.NORMALIZER, language))(text).split()
+
+
+def count_errors(text: str, heard: str, language: str = ENGLISH) -> WordErrors:
+    """Return the errors of what was heard of a text, in the units of its language."""
+    return word_errors(text, heard, find_normalizer(choose_normalizer(wer.NORMALIZER, language)))
 
 
 @cache
