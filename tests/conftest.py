@@ -123,6 +123,27 @@ def tiny_voice(synthesizer, spoken: Audio):
     return synthesizer.voice(spoken, "saw, see, saw, see", consent="nobody's: made of buzz and hiss")
 
 
+@pytest.fixture(scope="session")
+def tiny_adapter(tiny_model: Path, tiny_voice, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an adapter for the tiny model, called anna, with the tiny voice in it and beside it."""
+    from openvalle.model.adapter import Adapter, weights_digest
+    from openvalle.model.checkpoint import load_bundle
+    from openvalle.model.lora import AdapterConfig, adapter_tensors, add_adapter, to_arrays
+
+    folder, bundle = tmp_path_factory.mktemp("adapter"), load_bundle(tiny_model)
+    rng, tensors, digests = torch.Generator().manual_seed(0), {}, {}
+    for part, network in (("ar", bundle.ar), ("nar", bundle.nar)):
+        digests[part] = weights_digest(to_arrays(network))
+        add_adapter(network, AdapterConfig(rank=4), seed=0)
+        for key, each in network.named_parameters():
+            if key.endswith(".up"):
+                torch.nn.init.normal_(each, std=0.3, generator=rng)
+        tensors[part] = adapter_tensors(network)
+    voice = tiny_voice.save(folder / "voice.safetensors").read_bytes()
+    Adapter(tensors, digests, "tiny", {"name": "anna"}, voice).save(folder / "adapter.safetensors")
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where what is loaded for many tests keeps what it measured of this machine."""

@@ -95,9 +95,14 @@ def test_what_needs_torch_says_in_one_line_how_to_bring_it(words: tuple[str, ...
     assert len(done.stderr.splitlines()) == 1 and "pip install 'openvalle[torch]'" in done.stderr, done.stderr
 
 
-def test_a_model_of_ones_own_speaks_without_torch_and_without_an_export(tiny_model: Path, tmp_path: Path) -> None:
-    code = "from openvalle import Synthesizer\nSynthesizer.load(sys.argv[1]).invent_voice('Hi there.')"
-    done = python(code + AFTER, tmp_path, str(tiny_model))
+def test_a_model_of_ones_own_speaks_without_torch_and_without_an_export(
+    tiny_model: Path, tiny_adapter: Path, tmp_path: Path
+) -> None:
+    code = (
+        "from openvalle import Synthesizer\nSynthesizer.load(sys.argv[1]).invent_voice('Hi there.')\n"
+        "assert Synthesizer.load(sys.argv[1], adapter=sys.argv[2]).say('Hi.', seed=1).audio.seconds > 0.1"
+    )
+    done = python(code + AFTER, tmp_path, str(tiny_model), str(tiny_adapter))
     assert done.returncode == 0, done.stderr[-3000:]
 
 

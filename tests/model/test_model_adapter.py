@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from lm_samples import ar_of, nar_of
 from openvalle.errors import ModelError
-from openvalle.model.adapter import (
-    Adapter,
-    AdapterConfig,
-    adapter_tensors,
-    add_adapter,
-    add_to,
-    weights_digest,
-    without_adapter,
-)
+from openvalle.model.adapter import Adapter, MergedWeights, weights_digest
+from openvalle.model.lora import AdapterConfig, adapter_tensors, add_adapter, to_arrays, without_adapter
 
 KINDS = [("ar", ar_of), ("nar", nar_of)]
 
@@ -32,19 +26,19 @@ def block_output(network: torch.nn.Module) -> torch.Tensor:
 @pytest.mark.parametrize(("name", "make"), KINDS)
 def test_an_adapter_begins_as_nothing_and_is_all_that_trains(name, make) -> None:
     network = make("builtin" if name == "nar" else "valle")
-    before, digest = block_output(network), weights_digest(network)
+    before, digest = block_output(network), weights_digest(to_arrays(network))
     add_adapter(network, AdapterConfig(rank=3), seed=0)
     assert torch.equal(block_output(network), before)
     trained = [key for key, each in network.named_parameters() if each.requires_grad]
     assert trained and all(key.endswith((".up", ".down")) for key in trained)
-    assert weights_digest(without_adapter(network)) == digest
+    assert weights_digest(to_arrays(without_adapter(network))) == digest
 
 
 @pytest.mark.parametrize(("name", "make"), KINDS)
 def test_added_to_the_weights_it_is_the_same_function(name, make, tmp_path: Path) -> None:
     kind = "builtin" if name == "nar" else "valle"
     network, plain = make(kind), make(kind)
-    digest = weights_digest(plain)
+    digest = weights_digest(to_arrays(plain))
     add_adapter(network, AdapterConfig(rank=3, scale=1.5), seed=1)
     for key, each in network.named_parameters():
         if key.endswith(".up"):
@@ -55,18 +49,21 @@ def test_added_to_the_weights_it_is_the_same_function(name, make, tmp_path: Path
     path = Adapter({name: adapter_tensors(network)}, {name: digest}, "tiny").save(tmp_path / "adapter.safetensors")
     loaded = Adapter.load(tmp_path)  # its folder will do
     assert loaded.digests == {name: digest} and loaded.model == "tiny"
-    add_to(plain, loaded.tensors[name])
+    added = loaded.merge(name, to_arrays(plain), "tiny")
+    plain.load_state_dict({key: torch.from_numpy(added[key]) for key in added})
     torch.testing.assert_close(block_output(plain), block_output(network), atol=2e-3, rtol=2e-3)
+    with pytest.raises(ModelError, match="made for another model"):
+        loaded.merge(name, to_arrays(plain), "tiny")  # which it is now
     assert path.stat().st_size < 100_000
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    network = ar_of("valle")
+    weights = to_arrays(ar_of("valle"))
     with pytest.raises(ModelError, match=r"another transformer\.blocks\.9\.up"):
-        add_to(network, {f"transformer.blocks.9.up.{each}": torch.zeros(2, 2) for each in ("up", "down")})
-    width = network.transformer.blocks[0].up.in_features
+        MergedWeights(weights, {f"transformer.blocks.9.up.{each}": np.zeros((2, 2)) for each in ("up", "down")})
+    _, width = weights["transformer.blocks.0.up.weight"].shape
     with pytest.raises(ModelError, match=r"another transformer\.blocks\.0\.up"):
-        add_to(network, {"transformer.blocks.0.up.down": torch.zeros(2, width)})
+        MergedWeights(weights, {"transformer.blocks.0.up.down": np.zeros((2, width))})
 
 
 def test_files_that_are_none_are_one_clear_error(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from openvalle.pipes import read_given_text
 from openvalle.synth.plan import LexiconLike, Script, SpeakOptions, parse_script, to_lexicon
 from openvalle.synth.speech import Speech
 from openvalle.synth.synthesizer import Synthesizer, VoiceLike
-from openvalle.synth.voice import list_builtin_voices
+from openvalle.synth.voice import Voice, list_builtin_voices
 from openvalle.text.language import lower_keys
 from openvalle.text.layout import TextFormat
 from openvalle.text.markup import Markup, Passage, Places
@@ -126,13 +126,14 @@ def speak_dialogue(
     `dialogue`: a `Dialogue`, or a text `[S1] ... [S2] ...`; `voices`: of the speakers; `duration`: seconds that all of
     it is to last; `language`: of the text, by default as its script shows; `text_format`: how the turns are
     written (see `to_plain`); `channel`, `consent`: of clips that are
-    voices, see `Synthesizer.voice`. Those without a voice take the built-in ones that are left. Raises `TextError` for
+    voices, see `Synthesizer.voice`. Those without a voice take the adapter's and the built-in
+    ones that are left. Raises `TextError` for
     a speaker without a voice.
     """
     found = parse_dialogue(dialogue) if isinstance(dialogue, str) else dialogue
     cast = {
         name: synthesizer.voice(voice, channel=channel, consent=consent)
-        for name, voice in assign_voices(found, voices or {}).items()
+        for name, voice in assign_voices(found, voices or {}, synthesizer.own_voice).items()
     }
     first = next(iter(cast.values()))
     how: SpeakOptions = {"cast": cast, "language": language}
@@ -171,13 +172,17 @@ def build_script(
     return Script(tuple(passages), tuple(notes), lead, lexicon)
 
 
-def assign_voices(dialogue: Dialogue, voices: Mapping[str, VoiceLike]) -> dict[str, VoiceLike]:
-    """Return the voice of every speaker: as given, as the script says, or a built-in one that nobody else has."""
+def assign_voices(
+    dialogue: Dialogue, voices: Mapping[str, VoiceLike], own: Voice | None = None
+) -> dict[str, VoiceLike]:
+    """Return the voice of every speaker: as given, as the script says, or one that nobody else has: first an adapter's
+    `own`, then the built-in ones."""
     for name in voices:
         if name not in dialogue.speakers:
             raise UserError(f"nobody in the script is called {name!r}", f"there are: {', '.join(dialogue.speakers)}")
     cast: dict[str, VoiceLike] = {**dialogue.voices, **voices}
-    left = [path for path in list_builtin_voices() if path.stem not in [str(voice) for voice in cast.values()]]
+    builtin = [path for path in list_builtin_voices() if path.stem not in [str(voice) for voice in cast.values()]]
+    left: list[VoiceLike] = [*([own] if own is not None else []), *builtin]
     for turn in dialogue.turns:
         if turn.speaker in cast:
             continue

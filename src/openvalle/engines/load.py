@@ -9,13 +9,12 @@ from openvalle.codec.load import find_builtin
 from openvalle.engines.base import AREngine, CodecEngine, NAREngine
 from openvalle.engines.choose import Choice
 from openvalle.errors import import_extra
+from openvalle.model.adapter import Adapter
 from openvalle.model.bundle import Description
 from openvalle.parallel import count_threads, note_threads
 
 if TYPE_CHECKING:
     import torch
-
-    from openvalle.model.adapter import Adapter
 
 SMALL = 512  # width up to which a step is sooner done than handed out to other threads
 
@@ -36,14 +35,16 @@ def load_networks(
 
         threads = count_threads()
         alone = 1 if model.config.ar.transformer.width <= SMALL else threads  # sooner done than handed out
-        return load_ar(model, choice.precision, alone), load_nar(model, choice.precision, threads)
+        return load_ar(model, choice.precision, alone, adapter), load_nar(model, choice.precision, threads, adapter)
     place = _start_torch(device)
     from openvalle.engines.torch import TorchAR, TorchNAR
     from openvalle.model.checkpoint import load_bundle
 
     bundle = load_bundle(model.folder)
     if adapter is not None:
-        bundle = adapter.apply(bundle)
+        from openvalle.model.lora import adapt
+
+        bundle = adapt(bundle, adapter)
     return TorchAR(bundle.ar.to(place).eval()), TorchNAR(bundle.nar.to(place).eval())
 
 

@@ -22,6 +22,7 @@ from openvalle.engines.onnx_codec import OnnxCodec
 from openvalle.engines.onnx_nar import OnnxNAR
 from openvalle.errors import ModelError
 from openvalle.graphs import find_graph
+from openvalle.model.adapter import Adapter
 from openvalle.model.bundle import EXPORTED, Description, rename_weight
 
 
@@ -42,16 +43,25 @@ def _kept_graph(folder: Path, name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def load_ar(model: Description, precision: Precision, threads: int = 1) -> OnnxAR:
-    """Return the AR model of a folder; `ModelError` if its weights are damaged or do not fit."""
-    weights = read_weights(model.weights("ar"))
+def load_ar(model: Description, precision: Precision, threads: int = 1, adapter: Adapter | None = None) -> OnnxAR:
+    """Return the AR model of a folder, with what is added to it; `ModelError` if its weights are damaged or do
+    not fit."""
+    weights = _read_network(model, "ar", adapter)
     return OnnxAR(model.config.ar, weights, precision, threads, _kept_graph(model.folder, "ar"))
 
 
-def load_nar(model: Description, precision: Precision, threads: int = 1) -> OnnxNAR:
-    """Return the NAR model of a folder; `ModelError` if its weights are damaged or do not fit."""
-    weights = read_weights(model.weights("nar"))
+def load_nar(model: Description, precision: Precision, threads: int = 1, adapter: Adapter | None = None) -> OnnxNAR:
+    """Return the NAR model of a folder, with what is added to it; `ModelError` if its weights are damaged or do
+    not fit."""
+    weights = _read_network(model, "nar", adapter)
     return OnnxNAR(model.config.nar, weights, precision, threads, _kept_graph(model.folder, "nar"))
+
+
+def _read_network(model: Description, part: str, adapter: Adapter | None) -> Weights:
+    weights = read_weights(model.weights(part))
+    if adapter is None:
+        return weights
+    return Weights(adapter.merge(part, weights.values, model.config.name), weights.source)
 
 
 def load_codec(folder: Path, precision: Precision, threads: int = 1) -> OnnxCodec:

@@ -1,34 +1,25 @@
-"""Adapters (LoRA): small low-rank additions to a trained model's matrices, on top of which nothing else changes.
+"""Adapters (LoRA): small low-rank additions to a trained model's matrices, as they are kept and used.
 
-A matrix W (out, in) becomes W + scale * up @ down, with down (rank, in) random and up (out, rank) zero at first, so
-that training begins with the model as it is (Hu et al. 2021, section 4.1). For use the product is added to the weights
-once: what speaks is as fast as before, in every engine.
-
-`adapter.safetensors` holds both matrices by the name of what they are added to (`ar.transformer.blocks.0.up.down`),
-and says which model they belong to: on another one of the same shape they would be noise.
+`adapter.safetensors` holds two matrices by the name of what their product is added to: `ar.transformer.blocks.0.up`
+(out, in) becomes itself + up @ down, with down (rank, in) and up (out, rank). It says which model it belongs to: on
+another one of the same shape it would be noise. The products are added once, when the weights are loaded, so that what
+speaks is as fast as before, in every engine. torch is not needed; `openvalle.model.lora` trains them.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-import torch
-import torch.nn.functional as F
-from pydantic import Field
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
+from safetensors.numpy import save
 
-from openvalle.config import Config
 from openvalle.errors import ModelError
 from openvalle.files import atomic_path
-from openvalle.model.checkpoint import Bundle
 from openvalle.pipes import check_regular
 
 FORMAT, VERSION = "openvalle-adapter", "1"
@@ -36,100 +27,64 @@ ADAPTER_FILE = "adapter.safetensors"
 VOICE = "voice"  # a voice file, byte by byte: who speaks where nobody else is asked for
 INSIDE = "transformer.blocks."  # the matrices of attention and feed-forward
 
-Network = TypeVar("Network", bound=nn.Module)
+Weights = Mapping[str, np.ndarray]
 
 
-class AdapterConfig(Config):
-    """How large the additions are."""
-
-    rank: int = Field(16, ge=1, le=512, description="rank of what is added to each matrix of the blocks")
-    scale: float = Field(2.0, gt=0, description="factor of the product, as alpha / rank elsewhere")
-
-
-class AdaptedLinear(nn.Linear):
-    """A linear layer of a trained network, whose matrix (out, in) something is added to."""
-
-    down: nn.Parameter  # (rank, in)
-    up: nn.Parameter  # (out, rank)
-    scale: float
-    before: type[nn.Linear]  # what it was, and is again without
-
-    def forward(self, input: Tensor) -> Tensor:
-        weight = torch.addmm(self.weight, self.up, self.down, alpha=self.scale)
-        return F.linear(input, weight, self.bias)
-
-
-def add_adapter(network: nn.Module, config: AdapterConfig, seed: int) -> None:
-    """Let the network train nothing but additions to the matrices of its blocks."""
-    network.requires_grad_(False)
-    rng = torch.Generator().manual_seed(seed)
-    for _, module in _find_matrices(network):
-        out, width = module.weight.shape
-        rank = min(config.rank, out, width)
-        before, module.__class__ = (
-            type(module),
-            AdaptedLinear,
-        )  # in place, so that the network keeps its structure and names
-        assert isinstance(module, AdaptedLinear)
-        down = torch.randn(rank, width, generator=rng) * width**-0.5
-        module.down = nn.Parameter(down.to(module.weight.device))
-        module.up = nn.Parameter(torch.zeros(out, rank, device=module.weight.device))
-        module.scale, module.before = config.scale, before
-
-
-def adapter_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Return `name.down` and `name.up` of each matrix; the scale is part of `up`."""
-    found = {}
-    for name, module in _find_matrices(network):
-        if isinstance(module, AdaptedLinear):
-            found[f"{name}.down"] = module.down.detach().cpu().clone()
-            found[f"{name}.up"] = (module.scale * module.up.detach()).cpu().clone()
-    return found
-
-
-@torch.no_grad()
-def without_adapter(network: Network) -> Network:
-    """Return a copy that holds the products in its matrices."""
-    merged = copy.deepcopy(network)
-    for _, module in _find_matrices(merged):
-        if isinstance(module, AdaptedLinear):
-            module.weight.addmm_(module.up, module.down, alpha=module.scale)
-            before = module.before
-            del module.down, module.up, module.scale, module.before
-            module.__class__ = before  # type: ignore[assignment]
-    return merged
-
-
-def _find_matrices(network: nn.Module) -> list[tuple[str, nn.Linear]]:
-    named = [(name, module) for name, module in network.named_modules() if name.startswith(INSIDE)]
-    return [(name, module) for name, module in named if isinstance(module, nn.Linear) and "norm" not in name]
-
-
-@torch.no_grad()
-def add_to(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Add the products to the network's matrices; `ModelError` if one does not fit."""
-    known = dict(_find_matrices(network))
-    for name in sorted({key.rpartition(".")[0] for key in tensors}):
-        down, up = tensors.get(f"{name}.down"), tensors.get(f"{name}.up")
-        if name not in known or down is None or up is None or (len(up), down.shape[1]) != known[name].weight.shape:
-            raise ModelError(f"the adapter has another {name} than the model", "give the model that it was made with")
-        known[name].weight += (up.float() @ down.float()).to(known[name].weight)
-
-
-def weights_digest(network: nn.Module) -> str:
-    """Return a digest of the weights, as they are stored in float16."""
+def weights_digest(weights: Weights) -> str:
+    """Return a digest of a network's weights, as they are stored in float16."""
     found = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(network.state_dict().items()):
+    for name in sorted(weights):
         found.update(name.encode())
-        found.update(value.detach().cpu().half().contiguous().numpy().tobytes())
+        found.update(_to_half(weights[name]))
     return found.hexdigest()
+
+
+def _to_half(value: np.ndarray) -> bytes:
+    with np.errstate(over="ignore"):
+        return value.astype(np.float16).tobytes()
+
+
+class MergedWeights(Weights):
+    """The weights of a network with the products added to its matrices, each when it is asked for."""
+
+    def __init__(self, weights: Weights, additions: Weights) -> None:
+        """`additions`: `name.down` and `name.up`; `ModelError` if one does not fit."""
+        self._weights, self._additions = weights, additions
+        for name in sorted({key.rpartition(".")[0] for key in additions}):
+            if not self._fits(name):
+                raise ModelError(
+                    f"the adapter has another {name} than the model", "give the model that it was made with"
+                )
+
+    def _fits(self, name: str) -> bool:
+        down, up = (self._additions.get(f"{name}.{each}") for each in ("down", "up"))
+        known = self._weights.get(f"{name}.weight")
+        if not name.startswith(INSIDE) or known is None or down is None or up is None:
+            return False
+        return (len(up), *down.shape[1:]) == known.shape and up.shape[1:] == down.shape[:1]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        value, place = self._weights[name], name.removesuffix(".weight")
+        if f"{place}.up" not in self._additions or place == name:
+            return value
+        down, up = (self._additions[f"{place}.{each}"].astype(np.float32) for each in ("down", "up"))
+        return value.astype(np.float32) + up @ down
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._weights
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
     """What is added to the matrices of both networks, by network; the digests of the networks that it is added to."""
 
-    tensors: Mapping[str, Mapping[str, Tensor]]
+    tensors: Mapping[str, Weights]
     digests: Mapping[str, str]
     model: str = ""  # the name of the model
     about: Mapping[str, str] = field(default_factory=dict)  # what it was made of, for people
@@ -138,10 +93,12 @@ class Adapter:
     def save(self, path: Path) -> Path:
         """Write the file, atomically, in float16; return its path."""
         tensors = {
-            f"{part}.{name}": each.half() for part, found in self.tensors.items() for name, each in found.items()
+            f"{part}.{name}": np.ascontiguousarray(each, np.float16)  # as the library writes memory: in its order
+            for part, found in self.tensors.items()
+            for name, each in found.items()
         }
         if self.voice is not None:
-            tensors[VOICE] = torch.frombuffer(bytearray(self.voice), dtype=torch.uint8)
+            tensors[VOICE] = np.frombuffer(self.voice, np.uint8)
         metadata = {"format": FORMAT, "version": VERSION, "model": self.model, "about": json.dumps(dict(self.about))}
         metadata |= {f"digest.{part}": digest for part, digest in self.digests.items()}
         with atomic_path(path) as part_file:
@@ -154,7 +111,7 @@ class Adapter:
         path = Path(path)
         path = check_regular(path / ADAPTER_FILE if path.is_dir() else path)
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="np") as file:
                 metadata = dict(file.metadata() or {})
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
@@ -167,26 +124,27 @@ class Adapter:
         if metadata.get("version") != VERSION:
             raise ModelError(f"{path} has version {metadata.get('version')}, not {VERSION}", "update openvalle")
         voice = tensors.pop(VOICE, None)
-        by_part: dict[str, dict[str, Tensor]] = {}
+        by_part: dict[str, dict[str, np.ndarray]] = {}
         for key, value in tensors.items():
             part, _, name = key.partition(".")
             by_part.setdefault(part, {})[name] = value
         digests = {key.removeprefix("digest."): each for key, each in metadata.items() if key.startswith("digest.")}
         about = json.loads(metadata.get("about", "{}"))
-        return cls(by_part, digests, metadata.get("model", ""), about, None if voice is None else bytes(voice.tolist()))
+        return cls(by_part, digests, metadata.get("model", ""), about, None if voice is None else voice.tobytes())
 
-    def apply(self, bundle: Bundle) -> Bundle:
-        """Return the model with the additions; `ModelError` if they were made for another one."""
-        ar, nar = copy.deepcopy(bundle.ar), copy.deepcopy(bundle.nar)
-        networks: dict[str, nn.Module] = {"ar": ar, "nar": nar}
-        for part, tensors in self.tensors.items():
-            if part not in networks or weights_digest(networks[part]) != self.digests.get(part):
-                raise ModelError(
-                    f"the adapter was made for another model ({self.model or 'unnamed'}) than {bundle.config.name}",
-                    "give that one with --model",
-                )
-            add_to(networks[part], tensors)
-        return replace(bundle, ar=ar, nar=nar)
+    def merge(self, part: str, weights: Weights, model: str) -> Weights:
+        """Return the weights of a network (`ar` or `nar`) of the model of that name with what is added to them.
+
+        `ModelError` if it was made for another one.
+        """
+        if not self.tensors.keys() <= {"ar", "nar"} or (
+            part in self.tensors and weights_digest(weights) != self.digests.get(part)
+        ):
+            raise ModelError(
+                f"the adapter was made for another model ({self.model or 'unnamed'}) than {model}",
+                "give that one with --model",
+            )
+        return MergedWeights(weights, self.tensors.get(part, {}))
 
     def name_model(self, model: str) -> str:
         """Return what the model of that name is called with this adapter."""
@@ -198,5 +156,5 @@ class Adapter:
         found = hashlib.blake2b(digest_size=16)
         for part, tensors in sorted(self.tensors.items()):
             for name, value in sorted(tensors.items()):
-                found.update(f"{part}.{name}".encode() + value.detach().cpu().half().contiguous().numpy().tobytes())
+                found.update(f"{part}.{name}".encode() + _to_half(value))
         return found.hexdigest()

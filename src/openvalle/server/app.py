@@ -61,9 +61,9 @@ def create_app(
 ) -> FastAPI:
     """Return the app that speaks with a loaded model.
 
-    `folder`: where voices that are uploaded are kept; `voice`: that of requests that name none, by default the built-in
-    one; `wyoming`: where Home Assistant's protocol is listened for. Jobs run from the app's start to its end; it is
-    ready once it has spoken its first words.
+    `folder`: where voices that are uploaded are kept; `voice`: that of requests that name none, by default the
+    adapter's, else the built-in one; `wyoming`: where Home Assistant's protocol is listened for. Jobs run from the
+    app's start to its end; it is ready once it has spoken its first words.
     """
     settings = settings or Settings()
     synthesizer = replace(synthesizer, heard=HeardVoices(on_disk=False))  # recordings of others are not kept

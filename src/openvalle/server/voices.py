@@ -97,8 +97,9 @@ class VoiceStore:
     """Voices by owner (`name_owner`); "" is a stranger, who sees the built-in ones only. Threads may share it."""
 
     def __init__(self, folder: Path, synthesizer: Synthesizer, default: Voice | None = None) -> None:
-        """`folder`: of what is uploaded; `default`: the voice of requests that name none."""
-        self._folder, self._synthesizer, self._default = folder, synthesizer, default
+        """`folder`: of what is uploaded; `default`: the voice of requests that name none; else the adapter's."""
+        self._folder, self._synthesizer = folder, synthesizer
+        self._default = default or synthesizer.own_voice
         self._read: dict[Path, tuple[float, Voice | None]] = {}
 
     @property

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openvalle.codec.load import ENCODEC, kept_codec
 from openvalle.decode.ar import AROptions
 from openvalle.engines.base import CodecEngine
-from openvalle.engines.choose import AUTO, Choice, EngineName, choose_engine
+from openvalle.engines.choose import AUTO, Choice, choose_engine
 from openvalle.engines.load import check_device, load_codec, load_networks
-from openvalle.errors import ConfigError, ModelError, import_extra
+from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import VOICE_SUFFIX, Kind, find
-from openvalle.model.bundle import OWN, BundleConfig, Description, read_description, require_same_codec
+from openvalle.model.adapter import Adapter
+from openvalle.model.bundle import EXPORTED, OWN, BundleConfig, Description, read_description, require_same_codec
 from openvalle.synth.generate import SpeechGenerator, find_silence_codes, release_memory
 from openvalle.synth.voice import Voice
 from openvalle.text.language import find_language
 from openvalle.text.spans import CHINESE, JAPANESE, Languages
 from openvalle.text.symbols import SymbolTable
 from openvalle.types import ENGLISH
-
-if TYPE_CHECKING:
-    from openvalle.model.adapter import Adapter
 
 
 def load_generator(
@@ -38,7 +37,12 @@ def load_generator(
     read = read_description(find(Kind.MODEL, model))
     added = own = None
     if adapter is not None:
-        engine, (added, own) = _choose_torch(engine), read_adapter(adapter)
+        if (read.folder / EXPORTED).is_file():
+            raise ModelError(
+                f"{read.folder} holds ONNX files, which no adapter can be added to",
+                "give the model that they were made from",
+            )
+        added, own = read_adapter(adapter)
     config, choice = read.config, choose_engine(read, engine, device)
     check_device(choice, device)  # before the codec is looked for: what is said then is about the codec
     found = load_codec(codec, choice, device) if codec is not None else _load_own_codec(read, choice, device)
@@ -55,24 +59,16 @@ def load_generator(
     return config, generator, options, own
 
 
-def _choose_torch(engine: str) -> str:
-    if engine not in (AUTO, EngineName.TORCH):
-        raise ConfigError(f"an adapter is added by the engine torch, not by {engine}", "leave --engine out")
-    return EngineName.TORCH
-
-
 def read_adapter(place: str | Path) -> tuple[Adapter, Voice | None]:
-    """Return the adapter at `place` and its voice."""
-    import_extra("torch", f"torch (the adapter {place} is added by it)", "torch")
-    from openvalle.model.adapter import Adapter
-
+    """Return the adapter at `place` and its voice, which is called as the adapter is."""
     adapter = Adapter.load(place)
     if adapter.voice is None:
         return adapter, None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"voice{VOICE_SUFFIX}"
         path.write_bytes(adapter.voice)
-        return adapter, Voice.load(path)
+        voice = Voice.load(path)
+    return adapter, dataclasses.replace(voice, name=adapter.about.get("name") or voice.name)
 
 
 def _load_own_codec(model: Description, choice: Choice, device: str) -> CodecEngine:

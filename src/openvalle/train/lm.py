@@ -20,20 +20,13 @@ from openvalle.config import Config
 from openvalle.data.batches import Data, TokenBatches, fixed_batches, list_shares, open_shards
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
-from openvalle.model.adapter import (
-    ADAPTER_FILE,
-    Adapter,
-    AdapterConfig,
-    adapter_tensors,
-    add_adapter,
-    weights_digest,
-    without_adapter,
-)
+from openvalle.model.adapter import ADAPTER_FILE, Adapter, weights_digest
 from openvalle.model.ar import AR, ARExamples, ar_examples
 from openvalle.model.batch import Batch, Loss, Movable
 from openvalle.model.checkpoint import NetworkFile, Part, save_network
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.kinds import Alignment, PromptKind
+from openvalle.model.lora import AdapterConfig, adapter_tensors, add_adapter, to_arrays, without_adapter
 from openvalle.model.nar import NAR, NARExamples, nar_examples
 from openvalle.text.symbols import SymbolTable
 from openvalle.train.curves import Validation
@@ -121,7 +114,7 @@ class LanguageModelTask:
         if recipe.adapter is not None:
             if before is None:
                 raise ConfigError("an adapter is added to a trained model", "say with `start` which")
-            self.base_digest = weights_digest(self.network)
+            self.base_digest = weights_digest(to_arrays(self.network))
             add_adapter(self.network, recipe.adapter, recipe.loop.seed)
         self.networks: dict[str, nn.Module] = {part.value: self.network}
         if recipe.adversarial is not None:
