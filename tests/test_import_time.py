@@ -37,6 +37,14 @@ def test_nothing_heavy_is_imported(what: str) -> None:
     assert done.stdout.splitlines()[-1].split() == []
 
 
+def test_a_command_reads_no_other_command() -> None:
+    shared = {"main", "options", "settings"}
+    done = python(COMMANDS["say-help"] + "import sys; print(*sys.modules)")
+    prefix = "openvalle.cli."
+    found = {name.removeprefix(prefix) for name in done.stdout.split() if name.startswith(prefix)}
+    assert found == shared | {"say"}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="processor time of children is POSIX")
 @pytest.mark.parametrize("what", COMMANDS)
 def test_it_takes_under_half_a_second(what: str) -> None:

@@ -3,7 +3,7 @@
     pip wheel --no-deps misaki==0.9.4 pocketsphinx==5.1.1 eng_to_ipa==0.0.2
     python tools/pack_lexicons.py misaki-0.9.4-*.whl pocketsphinx-5.1.1-*.whl eng_to_ipa-0.0.2-*.whl
 
-JSON loses its white space; everything is gzipped. NOTICE holds the digests of what went in.
+JSON loses its white space, but for a line for each word, in order; everything is gzipped. NOTICE holds the digests of what went in.
 """
 
 from __future__ import annotations
@@ -24,6 +24,16 @@ SOURCES = {  # in the wheels -> here
 }
 
 
+def pack(entries: dict[str, object]) -> bytes:
+    """Return the entries as JSON, each on a line of its own; they stand in the order of their words."""
+    assert list(entries) == sorted(entries)
+    lines = (
+        ":".join(json.dumps(part, ensure_ascii=False, separators=(",", ":")) for part in entry)
+        for entry in entries.items()
+    )
+    return ("{" + ",\n".join(lines) + "}").encode("utf-8")
+
+
 def main(wheels: list[str]) -> None:
     """Write every lexicon that the wheels hold; print the digest of each file read."""
     for wheel in map(Path, wheels):
@@ -33,7 +43,7 @@ def main(wheels: list[str]) -> None:
                 data = archive.read(name)
                 print(f"{hashlib.sha256(data).hexdigest()}  {name} ({len(data):,} bytes)")
                 if name.endswith(".json"):
-                    data = json.dumps(json.loads(data), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+                    data = pack(json.loads(data))
                 (ASSETS / SOURCES[name]).write_bytes(gzip.compress(data, 9, mtime=0))
 
 

@@ -136,3 +136,15 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.tsv").write_bytes(b"caf\xe9\tK AE1 F EY0\n")
     with pytest.raises(TextError, match="UTF-8"):
         read_lexicon(tmp_path / "latin.tsv")
+
+
+def test_a_list_finds_in_its_text_what_it_holds_and_nothing_else() -> None:
+    listed = lexicon()
+    for entries in (listed._lists[0], listed._lists[1]):
+        words = list(entries)
+        held = json.loads(entries._text)
+        assert words == list(held) == sorted(held) and len(entries) == len(held)
+        some = [words[0], words[1], words[-2], words[-1], *words[7::997]]
+        assert all(entries[word] == held[word] for word in some)
+        others = ["", "\ud800", "\n", "zzzz", "~", *(f"{word}q'" for word in some), *(word[:-1] for word in some)]
+        assert all((word in entries) == (word in held) for word in others)

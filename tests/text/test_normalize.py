@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -85,3 +87,18 @@ def test_what_cannot_be_spoken_is_returned() -> None:
 
 def test_line_breaks_survive() -> None:
     assert normalize(" One.  \n\n Two ").text == "One.\n\nTwo"
+
+
+def test_patterns_are_compiled_when_they_are_used_and_all_of_them_can_be() -> None:
+    code = (
+        "import gc, openvalle.text.english, openvalle.text.kana, openvalle.text.markup as m\n"
+        "from openvalle.text.normalize import normalize\n"
+        "from openvalle.text.rules import _Late\n"
+        "normalize('Hello there.')\n"
+        "late = [one for one in gc.get_objects() if isinstance(one, _Late)]\n"
+        "print(len(late), sum(len(vars(one)) > 2 for one in late))\n"
+        "for one in late: one.search('1')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    count, used = map(int, done.stdout.split())
+    assert count > 100 and used < count / 2

@@ -1,5 +1,7 @@
 """The command `openvalle`: the groups of commands, and the one place where errors become exit codes.
 
+A command's module is read when the command is asked for: a start pays for one of them.
+
 Exit codes: 0 done, 2 something the user can mend (one line on stderr), 130 stopped by Ctrl-C, 143 by SIGTERM, 1 any
 other failure.
 Results go to stdout, progress and messages to stderr.
@@ -13,27 +15,18 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_group
 
 from openvalle import __version__, stop
-from openvalle.cli.book import book
-from openvalle.cli.convert import convert, export
-from openvalle.cli.evaluate import compare, evaluate, report, spoofing
-from openvalle.cli.finetune import finetune
-from openvalle.cli.listening import listen
 from openvalle.cli.options import expand
-from openvalle.cli.recordings import EditCommand, batch, continue_, edit
-from openvalle.cli.say import dialogue, say, stream
-from openvalle.cli.serve import serve
 from openvalle.cli.settings import Command
-from openvalle.cli.tools import detect, doctor, phonemes, watermark
-from openvalle.cli.train import model, prepare, recipe, speedrun, train
-from openvalle.cli.translate import translate
-from openvalle.cli.voice import voices
 from openvalle.errors import UserError, is_out_of_memory
 
 DONE, FAILED, MENDABLE, INTERRUPTED = 0, 1, 2, 130
@@ -56,8 +49,56 @@ ADVICE = {
 }
 
 
+class Commands(MutableMapping[str, Any]):
+    """The commands by name, each made when it is asked for: those of `SECTIONS`, and others that were added."""
+
+    def __init__(self, added: Mapping[str, Any]) -> None:
+        self._made = dict(added)
+        self._names = {name: None for names in SECTIONS.values() for name in names} | dict.fromkeys(added)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._made:
+            places = next(names[name] for names in SECTIONS.values() if name in names)
+            self._made[name] = make_command(name, *map(_find, places.split()))
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._names[name], self._made[name] = None, command
+
+    def __delitem__(self, name: str) -> None:
+        del self._names[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _find(place: str) -> Any:
+    module, name = place.split(".")
+    return getattr(import_module(f"openvalle.cli.{module}"), name)
+
+
+def make_command(name: str, command: Any, kind: type[Command] = Command) -> Any:
+    """Return a function, or a group of commands, as a command of that kind. It takes its defaults from the environment
+    and from openvalle.toml; a group sees to that itself."""
+    maker = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    if isinstance(command, typer.Typer):
+        maker.add_typer(command, name=name)
+    else:
+        maker.command(name, cls=kind)(expand(command))
+    return get_group(maker).commands[name]
+
+
 class Guarded(TyperGroup):
     """The root group: every command runs inside its `invoke`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Commands(self.commands)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Show the commands in their sections."""
@@ -150,43 +191,42 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# In the order of use. A command takes its defaults from the environment and from openvalle.toml; what is a group of
-# commands sees to that itself.
-SECTIONS: dict[str, dict[str, Any]] = {
-    "Speak": {"say": say, "stream": stream, "dialogue": dialogue},
-    "Voices": {"voice": voices},
+# In the order of use: where each is, and what kind of command it is unless `Command`.
+SECTIONS: dict[str, dict[str, str]] = {
+    "Speak": {"say": "say.say", "stream": "say.stream", "dialogue": "say.dialogue"},
+    "Voices": {"voice": "voice.voices"},
     "Long texts and recordings": {
-        "book": book,
-        "batch": batch,
-        "edit": edit,
-        "continue": continue_,
-        "translate": translate,
+        "book": "book.book",
+        "batch": "recordings.batch",
+        "edit": "recordings.edit recordings.EditCommand",
+        "continue": "recordings.continue_",
+        "translate": "translate.translate",
     },
-    "Serve": {"serve": serve},
+    "Serve": {"serve": "serve.serve"},
     "Train": {
-        "prepare": prepare,
-        "recipe": recipe,
-        "train": train,
-        "speedrun": speedrun,
-        "finetune": finetune,
-        "model": model,
+        "prepare": "train.prepare",
+        "recipe": "train.recipe",
+        "train": "train.train",
+        "speedrun": "train.speedrun",
+        "finetune": "finetune.finetune",
+        "model": "train.model",
     },
-    "Other projects": {"convert": convert, "export": export},
+    "Other projects": {"convert": "convert.convert", "export": "convert.export"},
     "Evaluate": {
-        "evaluate": evaluate,
-        "report": report,
-        "compare": compare,
-        "listen": listen,
-        "spoofing": spoofing,
+        "evaluate": "evaluate.evaluate",
+        "report": "evaluate.report",
+        "compare": "evaluate.compare",
+        "listen": "listening.listen",
+        "spoofing": "evaluate.spoofing",
     },
-    "Tools": {"phonemes": phonemes, "detect": detect, "watermark": watermark, "doctor": doctor, "version": version},
+    "Tools": {
+        "phonemes": "tools.phonemes",
+        "detect": "tools.detect",
+        "watermark": "tools.watermark",
+        "doctor": "tools.doctor",
+        "version": "main.version",
+    },
 }
-for _names in SECTIONS.values():
-    for _name, _command in _names.items():
-        if isinstance(_command, typer.Typer):
-            app.add_typer(_command, name=_name)
-        else:
-            app.command(_name, cls=EditCommand if _command is edit else Command)(expand(_command))
 
 
 @app.callback()

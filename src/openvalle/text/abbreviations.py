@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from openvalle.text.language import CAPITAL
-from openvalle.text.rules import Rule, word_set
+from openvalle.text.rules import Rule, regex, word_set
 
 # fmt: off
 TITLES = {  # a name follows: a full stop after these never ends a sentence
@@ -86,11 +86,11 @@ _AMBIGUOUS = {word.lower() for table in (TITLES, NAMES, STREETS, WORDS, FIGURES)
     *_LIVES,
 }
 _BIG = rf"[A-Z{CAPITAL}]"
-_NEXT = re.compile(rf"[\"')\]\u2019\u201d]{{0,8}}(\s+)[\"'(\[\u2018\u201c]{{0,8}}([{CAPITAL}\w]{{0,40}})")
-_ENDING = re.compile(r"[\"')\]]*(\s*)")
-_EARLIER = re.compile(rf"({_BIG}[\w'-]{{0,30}}|\d+(?:st|nd|rd|th))\.?\s+$")
-_HOUSE = re.compile(rf"\d[\w-]{{0,5}}\s+(?:{_BIG}[\w'.-]{{0,30}}\s+){{1,3}}$")
-_ABBREVIATION = re.compile(r"(?:^|[\s(\[\"'/-])((?:[A-Za-z]\.)*[A-Za-z0-9]+)\.$")
+_NEXT = regex(rf"[\"')\]\u2019\u201d]{{0,8}}(\s+)[\"'(\[\u2018\u201c]{{0,8}}([{CAPITAL}\w]{{0,40}})")
+_ENDING = regex(r"[\"')\]]*(\s*)")
+_EARLIER = regex(rf"({_BIG}[\w'-]{{0,30}}|\d+(?:st|nd|rd|th))\.?\s+$")
+_HOUSE = regex(rf"\d[\w-]{{0,5}}\s+(?:{_BIG}[\w'.-]{{0,30}}\s+){{1,3}}$")
+_ABBREVIATION = regex(r"(?:^|[\s(\[\"'/-])((?:[A-Za-z]\.)*[A-Za-z0-9]+)\.$")
 _LONGEST = 64  # signs before a full stop that are looked at
 
 
@@ -246,26 +246,26 @@ def _list(words: object) -> str:
 
 
 RULES = (
-    Rule("for example", re.compile(r"\b[Ee]\.\s?g\.(?=[,\s]|$)"), lambda match: "for example"),
-    Rule("that is", re.compile(r"\b[Ii]\.\s?e\.(?=[,\s]|$)"), lambda match: "that is"),
-    Rule("and others", re.compile(r"\bet al\.(?=(?:'s)?[\s,;:)])|\bet al\.$"), lambda match: "et al" + _stop(match)),
+    Rule("for example", regex(r"\b[Ee]\.\s?g\.(?=[,\s]|$)"), lambda match: "for example"),
+    Rule("that is", regex(r"\b[Ii]\.\s?e\.(?=[,\s]|$)"), lambda match: "that is"),
+    Rule("and others", regex(r"\bet al\.(?=(?:'s)?[\s,;:)])|\bet al\.$"), lambda match: "et al" + _stop(match)),
     Rule(
         "degree",
-        re.compile(rf"(?<![\w.])({_list(_DEGREES)})(?:(?<=\.)(?!\w)|(?<!\.)\b)"),
+        regex(rf"(?<![\w.])({_list(_DEGREES)})(?:(?<=\.)(?!\w)|(?<!\.)\b)"),
         lambda match: _DEGREES[match[1]] + _stop(match, True),
     ),
-    Rule("letters with full stops", re.compile(r"(?<!\w)(?<!\w\.)(?:[A-Za-z]\.){2,}(?!\w)"), _spell_dotted),
+    Rule("letters with full stops", regex(r"(?<!\w)(?<!\w\.)(?:[A-Za-z]\.){2,}(?!\w)"), _spell_dotted),
     Rule(
         "with a slash",
-        re.compile(r"(?i)(?<![\w/])(w/o|w/(?=\s|\d)|c/o|b/c|n/a)(?![\w/])"),
+        regex(r"(?i)(?<![\w/])(w/o|w/(?=\s|\d)|c/o|b/c|n/a)(?![\w/])"),
         lambda m: SLASHED[m[1].lower()],
     ),
-    Rule("saint or street", re.compile(r"\bSt\b\.?(?!['\w-])"), _saint_or_street),
-    Rule("saint", re.compile(rf"\bSte\.? (?={_BIG})|\bSS\. (?={_BIG})"), lambda match: "Saint "),
-    Rule("doctor or drive", re.compile(r"\bDr\b\.?(?!['\w-])"), _doctor_or_drive),
+    Rule("saint or street", regex(r"\bSt\b\.?(?!['\w-])"), _saint_or_street),
+    Rule("saint", regex(rf"\bSte\.? (?={_BIG})|\bSS\. (?={_BIG})"), lambda match: "Saint "),
+    Rule("doctor or drive", regex(r"\bDr\b\.?(?!['\w-])"), _doctor_or_drive),
     Rule(
         "title",
-        re.compile(
+        regex(
             rf"(?<!\d )(?<!\d)\b(?P<title>{_list(TITLES)}|{_list(name.upper() for name in TITLES)}|"
             rf"{_list(_SMALL_TITLES)})\."
         ),
@@ -273,35 +273,33 @@ RULES = (
     ),
     Rule(
         "title",
-        re.compile(rf"\b(?P<title>{_list(_WITHOUT_DOT)})(?= (?:[A-Z][a-z]|{CAPITAL}))"),
+        regex(rf"\b(?P<title>{_list(_WITHOUT_DOT)})(?= (?:[A-Z][a-z]|{CAPITAL}))"),
         _title,
     ),
-    Rule("street", re.compile(rf"\b(?P<street>{_list(STREETS)})\b\.?(?!['\w-])"), _street),
+    Rule("street", regex(rf"\b(?P<street>{_list(STREETS)})\b\.?(?!['\w-])"), _street),
     Rule(
         "abbreviation before a year",
-        re.compile(r"(?<![\w.'])(c|b|d|r|fl)\. ?(?=1[0-9]\d\d\b|20\d\d\b|[4-9]\d\d\b(?! ?[a-z]))(?!\d+[.,:]\d)"),
+        regex(r"(?<![\w.'])(c|b|d|r|fl)\. ?(?=1[0-9]\d\d\b|20\d\d\b|[4-9]\d\d\b(?! ?[a-z]))(?!\d+[.,:]\d)"),
         lambda match: f"{_LIVES[match[1]]} ",
         figures=True,
     ),
     Rule(
         "abbreviation before a figure",
-        re.compile(
+        regex(
             rf"(?<![\w.'])(?:(?P<word>(?i:{_list(FIGURES)}))(?:\.\s?|\s)(?=\d)|"
             rf"(?P<lettered>(?i:{_list(_LETTERED)}))\.\s(?=(?:[A-Z]|[IVXLC]+)\b))"
         ),
         _before_figures,
     ),
-    Rule("versus", re.compile(rf"(?<=\w )v\.(?= {_BIG})"), lambda match: "versus"),
+    Rule("versus", regex(rf"(?<=\w )v\.(?= {_BIG})"), lambda match: "versus"),
     Rule(
         "abbreviation",
-        re.compile(rf"(?i)(?<![\w.'-])(?P<word>{_list((*WORDS, *NAMES))})\."),
+        regex(rf"(?i)(?<![\w.'-])(?P<word>{_list((*WORDS, *NAMES))})\."),
         _word,
     ),
     Rule(
         "abbreviation",
-        re.compile(
-            r"(?<![\w.'-])(?P<word>approx|vs|incl|excl|dept|govt|Dept|Govt|Approx|Jr|Sr|Inc|Ltd|Corp)\b(?!['.-])"
-        ),
+        regex(r"(?<![\w.'-])(?P<word>approx|vs|incl|excl|dept|govt|Dept|Govt|Approx|Jr|Sr|Inc|Ltd|Corp)\b(?!['.-])"),
         _word,
     ),
 )

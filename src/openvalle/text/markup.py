@@ -18,11 +18,12 @@ from itertools import chain
 from openvalle.errors import TextError, find_choice
 from openvalle.text.language import Word, clear_places, find_language, hold_place
 from openvalle.text.phones import Phones, UnknownSound, read_pronunciation, read_respelling
+from openvalle.text.rules import regex
 from openvalle.text.written import read_written
 
 LONGEST_PAUSE = 60.0  # seconds
 RATES = (0.5, 2.0)
-_SECONDS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s)?")
+_SECONDS = regex(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s)?")
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def change_language(builder: Builder, name: str, place: str) -> None:
 
 NAMES = ("pause", "voice", "rate", "lang")
 SOUNDS = "laugh laughs laughter chuckle sigh sighs gasp cough coughs breath sniff groan yawn music applause whisper"
-_TOKEN = re.compile(
+_TOKEN = regex(
     r"\\(?P<bracket>[\[\]])"
     r"|\[(?P<word>[^\[\]\n]+)\]\((?:/(?P<sounds>[^/\n\[\]]*)(?P<closed>/\))?|=(?P<respelling>[^()\n\[\]]*)(?P<ended>\))?)"
     r"|\[(?P<name>[a-z]+):(?P<value>(?=[^\s\]])[^\[\]\n]*|)(?P<end>\])?"
@@ -252,12 +253,10 @@ class Arriving:
         return hold_place(word)
 
 
-_PRONUNCIATION = re.compile(
+_PRONUNCIATION = regex(
     r"\[(?P<word>[^\[\]\n]+)\]\((?:/(?P<sounds>[^/\n\[\]]*)(?P<closed>/\))|=(?P<respelling>[^()\n\[\]]*)(?P<ended>\)))"
 )
-_OPEN = re.compile(
-    r"\[[^\[\]\n]{0,80}(?:\](?:\((?:/[^/\n\[\]]{0,80}/?|=[^()\n\[\]]{0,80})?)?)?"
-)  # the beginning of one
+_OPEN = regex(r"\[[^\[\]\n]{0,80}(?:\](?:\((?:/[^/\n\[\]]{0,80}/?|=[^()\n\[\]]{0,80})?)?)?")  # the beginning of one
 
 
 def _set(builder: Builder, found: re.Match[str], place: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from openvalle.text.numbers import AMOUNT, SCALE, SCALES, amount, cardinal, read_range
-from openvalle.text.rules import Rule, word_set
+from openvalle.text.rules import Rule, regex, word_set
 
 # fmt: off
 _DOLLARS = {
@@ -103,13 +103,13 @@ NOT_NOUNS = word_set(  # words after a quantity that it does not describe
     through within without since whereas where"""
 )
 # fmt: on
-DETERMINER = re.compile(
+DETERMINER = regex(
     r"(?i)(?:^|[\s(\"'-])(?:a|an|the|this|that|my|his|her|our|their|its|your|one|two|three|four|five|six|seven|eight|nine|ten|"
     r"whose|no|these|those)\s(?:[\d.,]+ by ){0,2}$|\w's\s$"
 )
-_ADJECTIVE_BEFORE = re.compile(r"(?i)(?:^|\s)(?:a|an|the|one|two|three)\s[\w.,$£€]{1,12}\s?[\w/°]{0,4}\s\($")
-NOUN = re.compile(r"(?P<hyphen>-)?\)?\s?(?P<word>[A-Za-z][a-z']*)?")
-_BILLS = re.compile(r"\s(?:bill|note|coin|ticket|fine|fee|check|cheque|bet|stake|gift card)s?\b")
+_ADJECTIVE_BEFORE = regex(r"(?i)(?:^|\s)(?:a|an|the|one|two|three)\s[\w.,$£€]{1,12}\s?[\w/°]{0,4}\s\($")
+NOUN = regex(r"(?P<hyphen>-)?\)?\s?(?P<word>[A-Za-z][a-z']*)?")
+_BILLS = regex(r"\s(?:bill|note|coin|ticket|fine|fee|check|cheque|bet|stake|gift card)s?\b")
 _SIGN = "|".join(re.escape(sign) for sign in sorted({*_CURRENCIES, *_CODES}, key=len, reverse=True))
 _AFTERWARDS = r"[¢€£]|(?:" + "|".join(code for code in sorted({*_CODES, *_CURRENCIES}) if code.isalpha()) + r")\b"
 _SCALED = rf"(?:[ -]?(?P<{{0}}scale>{SCALE})\b|(?P<{{0}}short>bn|tn|mn|[kKmMbB])\b)?"
@@ -117,17 +117,17 @@ _BETWEEN = r"\s?(?:-|to)\s?"
 _PERS = "|".join(sorted({*map(re.escape, _UNITS), *_AFTER_SLASH}, key=len, reverse=True))
 _PER = rf"(?P<per>(?:/(?:{_PERS})[²³]?(?![\w]))*)"
 _DOUBLED = r"(?P<doubled>\s(?:dollars?|pounds?|euros?|yen|rupees?|cents?|francs?)\b)?"
-_MONEY_FIRST = re.compile(
+_MONEY_FIRST = regex(
     rf"(?<![A-Za-z])(?P<minus>-?)(?P<sign>{_SIGN})\s?(?P<low>{AMOUNT}){_SCALED.format('low_')}(?:(?:\s?-\s?(?:(?P=sign)\s?)?|\sto\s(?P=sign)\s?)"
     rf"(?P<amount>{AMOUNT})(?!\d|,\d|:){_SCALED.format('')})?{_PER}{_DOUBLED}"
 )
-_MONEY_LAST = re.compile(
+_MONEY_LAST = regex(
     rf"(?<![\w.,])(?P<minus>-?)(?P<low>{AMOUNT}){_SCALED.format('low_')}(?:{_BETWEEN}(?P<amount>{AMOUNT}){_SCALED.format('')})?"
     rf"\s?(?P<sign>{_AFTERWARDS}){_PER}{_DOUBLED}"
 )
 UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
 _NAMED = r"(?<!Route )(?<!Highway )(?<!Gate )(?<!gate )(?<!Seat )(?<!seat )(?<!Room )(?<!room )(?<!Line )(?<!Row )"
-_MEASURE = re.compile(
+_MEASURE = regex(
     rf"(?<![\w.,]){_NAMED}(?P<minus>-?)(?:(?P<low>{AMOUNT})(?:\s?(?P<low_unit>{UNIT}))?(?:{_BETWEEN})(?P<second_minus>-?))?(?P<amount>{AMOUNT})"
     rf"(?P<join>\s?|-)(?P<unit>{UNIT})(?P<power>[²³]?)(?:\.(?=\s[a-z]|[,;:)]))?{_PER}(?![\w'/]|\.\d)(?P<doubled>\s[a-z]{{3,12}}\b)?"
 )
@@ -145,7 +145,7 @@ def is_adjective(match: re.Match[str], end: int, is_money: bool = False) -> bool
     before = text[max(0, match.start() - 24) : match.start()]
     word = following["word"]
     if text[end : end + 2] == " (":  # the measure again in brackets, and then the noun
-        closing = re.compile(r"\s\([^()\n]{1,24}\)\s(?P<word>[A-Za-z][a-z']*)").match(text, end)
+        closing = regex(r"\s\([^()\n]{1,24}\)\s(?P<word>[A-Za-z][a-z']*)").match(text, end)
         word = closing["word"] if closing else None
     elif not text[end : end + 1].isspace() and not (text[end : end + 2] == ") " and _ADJECTIVE_BEFORE.search(before)):
         return False
@@ -262,14 +262,14 @@ def _percent(match: re.Match[str]) -> str:
     return f"{minus}{number} {'percent' if match['sign'] == '%' else 'per mille'}"
 
 
-_WORD_PER = re.compile(
+_WORD_PER = regex(
     rf"(?P<amount>(?<![\w.,]){AMOUNT}|\b(?:one|two|three|four|five|six|seven|eight|nine|ten)) (?P<word>[a-z]{{2,20}})"
     rf"/(?P<per>{_PERS})\b(?!/)"
 )
 MONEY = (
     Rule(
         "money",
-        re.compile(rf"(?<!\w)(?P<sign>[$£€])(?P<per>/(?:{_PERS})[²³]?)(?![\w])"),
+        regex(rf"(?<!\w)(?P<sign>[$£€])(?P<per>/(?:{_PERS})[²³]?)(?![\w])"),
         lambda m: f"{_CURRENCIES[m['sign']][1]}{_per(m['per'])}",
     ),
     Rule("money", _MONEY_FIRST, _money, figures=True),
@@ -278,7 +278,7 @@ MONEY = (
 RULES = (
     Rule(
         "percent",
-        re.compile(
+        regex(
             rf"(?<![\w.,])(?P<minus>-?)(?:(?P<low>{AMOUNT})\s?%?{_BETWEEN})?(?P<amount>{AMOUNT})\s?(?P<sign>[%\u2030])"
             r"(?:\s(?:percent|per cent)\b)?"
         ),
@@ -287,7 +287,7 @@ RULES = (
     ),
     Rule(
         "unit",
-        re.compile(
+        regex(
             rf"\bper (?P<per>{UNIT})(?![\w'/-])|(?<![\w./])(?P<unit>km|cm|mm|m|mi|ft|kg|mg|g|mL|ml|kB|MB|GB|mol)"
             r"(?P<slashes>/(?:s|h|hr|min|day|L|l|mL|ml|kg|m|cm)[²³]?)(?![\w/²³])"
         ),
@@ -297,9 +297,7 @@ RULES = (
     Rule("measure", _MEASURE, _measure, figures=True),
     Rule(
         "per",
-        re.compile(
-            rf"(?<![\w.,/])({AMOUNT})/(hr|hour|h|min|sec|month|mo|week|wk|day|year|yr|person|night|kg|km|lb)\b(?!/)"
-        ),
+        regex(rf"(?<![\w.,/])({AMOUNT})/(hr|hour|h|min|sec|month|mo|week|wk|day|year|yr|person|night|kg|km|lb)\b(?!/)"),
         lambda m: f"{amount(m[1])}{_per('/' + m[2])}",
         figures=True,
     ),

@@ -16,7 +16,7 @@ from openvalle.text import abbreviations, dates, layout, lengths, measures, numb
 from openvalle.text.language import CAPITAL, MORE, SMALL
 from openvalle.text.lexicon import lexicon
 from openvalle.text.numbers import amount, digits
-from openvalle.text.rules import Origin, Rule, rewrite, trace, word_set
+from openvalle.text.rules import Origin, Rule, regex, rewrite, trace, word_set
 from openvalle.text.sentences import find_sentences
 
 # fmt: off
@@ -63,7 +63,7 @@ _FOLDED = {
     **_LETTERS,
 }
 _KEPT = "²³µ°©®™"  # signs that compatibility folding would turn into letters or figures
-_SILENT = re.compile(rf"[^A-Za-z0-9\s.,;:!?'\"()\[\]{SMALL}{CAPITAL}{MORE}-]")
+_SILENT = regex(rf"[^A-Za-z0-9\s.,;:!?'\"()\[\]{SMALL}{CAPITAL}{MORE}-]")
 _BIG = rf"[A-Z{CAPITAL}]"
 
 
@@ -76,12 +76,12 @@ def _fold_letter(match: re.Match[str]) -> str:
 # The raised figures, in Unicode and as they stand in a text
 _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+", strict=True))
 _RAISED_FIGURES = "⁰¹²³⁴⁵⁶⁷⁸⁹"
-_RUN = re.compile(rf"[⁻⁺]?[{_RAISED_FIGURES}]+(?:[,\u02d2\u2013-][{_RAISED_FIGURES}]+)*")
-_BASE = re.compile(
+_RUN = regex(rf"[⁻⁺]?[{_RAISED_FIGURES}]+(?:[,\u02d2\u2013-][{_RAISED_FIGURES}]+)*")
+_BASE = regex(
     r"(?:(?P<unit>[\d/] ?[a-zµ]{1,2}m|[\d/] ?(?:m|s|ft|in|yd|mi|h))|(?P<number>\d[\d,.]*)|(?<![A-Za-z])(?P<name"
     r">[A-Za-z]+)|\))\Z"
 )
-_NOTE = re.compile(r"[†‡]+|(?<=[\w.,;:!?])\*+(?=\s|$)")
+_NOTE = regex(r"[†‡]+|(?<=[\w.,;:!?])\*+(?=\s|$)")
 
 
 def _read_raised(match: re.Match[str]) -> str:
@@ -111,16 +111,16 @@ _FOLD = (
     Rule("raised figures", _RUN, _read_raised),
     Rule("mark of a note", _NOTE, lambda match: ""),
     *numbers.FORMATS,
-    Rule("fraction", re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])"), lambda match: " ", figures=True),
-    Rule("apostrophe", re.compile(r"(?<=[A-Za-z])[`\u02cb\u02ca\u2035\u0060](?=[A-Za-z]{1,2}\b)"), lambda match: "'"),
-    Rule("sign", re.compile(f"[{re.escape(''.join(_FOLDED))}]"), lambda match: _FOLDED[match[0]]),
+    Rule("fraction", regex(r"(?<=\d)(?=[¼-¾⅐-⅞])"), lambda match: " ", figures=True),
+    Rule("apostrophe", regex(r"(?<=[A-Za-z])[`\u02cb\u02ca\u2035\u0060](?=[A-Za-z]{1,2}\b)"), lambda match: "'"),
+    Rule("sign", regex(f"[{re.escape(''.join(_FOLDED))}]"), lambda match: _FOLDED[match[0]]),
     Rule(
         "dash",
-        re.compile(r"(?<=\d)\s?\u2013\s?(?=[\d$£€])|(?<=\w)\u2013(?=[\w$£€])|(?<=[%.])\u2013(?=[\w$£€])"),
+        regex(r"(?<=\d)\s?\u2013\s?(?=[\d$£€])|(?<=\w)\u2013(?=[\w$£€])|(?<=[%.])\u2013(?=[\w$£€])"),
         lambda match: "-",
     ),
-    Rule("dash", re.compile(r"\u2013|--+"), lambda match: " - "),
-    Rule("letter", re.compile(rf"[^\x00-\x7f{_KEPT}]"), _fold_letter),
+    Rule("dash", regex(r"\u2013|--+"), lambda match: " - "),
+    Rule("letter", regex(rf"[^\x00-\x7f{_KEPT}]"), _fold_letter),
 )
 
 
@@ -133,14 +133,14 @@ def _lower(match: re.Match[str]) -> str:
     return rewrite(text, numerals.RULES).lower() if len(found) >= 4 and known > 1 else text
 
 
-_CAPITALS = Rule("text in capitals", re.compile(r"\A(?=[^A-Z]*[A-Z])[^a-z]+\Z"), _lower)
+_CAPITALS = Rule("text in capitals", regex(r"\A(?=[^A-Z]*[A-Z])[^a-z]+\Z"), _lower)
 
 _TOPS = "com|org|net|edu|gov|io|ai|co|uk|us|de|fr|eu|info|biz|dev|app|me|tv|ca|au|nz|in|int|mil"
 _ENDINGS = (
     "js|ts|py|txt|pdf|html|css|json|csv|xml|zip|exe|jpg|jpeg|png|gif|mp3|mp4|wav|doc|docx|xls|xlsx|md|yaml|sh|cpp|ini"
 )
-_MAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
-_WEB = re.compile(
+_MAIL = regex(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+_WEB = regex(
     rf"(?i)\b(?:https?|ftp)://[^\s<>\"')\]]+|\bwww\.[^\s<>\"')\]]+|(?<![^\W_]|[@.-])[a-z0-9-]+(?:\.[a-z0-9-]+)*"
     rf"\.(?:{_TOPS}|{_ENDINGS})\b(?:/[^\s<>\"')\]]*)?"
 )
@@ -175,17 +175,17 @@ _ADDRESSES = (
     Rule("web address", _WEB, _web),
     Rule(
         "end of a sentence without a blank",
-        re.compile(r"(?<=[a-z][a-z])([.!?])(?=[A-Z][a-z])"),
+        regex(r"(?<=[a-z][a-z])([.!?])(?=[A-Z][a-z])"),
         lambda match: f"{match[1]} ",
     ),
 )
 
 LONGEST_SPELLED = 5  # an unlisted acronym of more letters is read as a word
-_ACRONYM = re.compile(r"(?<![\w'.-])(?P<letters>[A-Z]{2,})(?P<plural>'?s)?(?![\w])")
-_CAPITALS_AFTER = re.compile(r"\W+([A-Z]{2,})\b")
-_IN_WORD = re.compile(r"\w")
-_BEFORE = re.compile(r"([\w']+)?(\W{1,3})$")
-_AFTER = re.compile(r"\s+([\w']+)")
+_ACRONYM = regex(r"(?<![\w'.-])(?P<letters>[A-Z]{2,})(?P<plural>'?s)?(?![\w])")
+_CAPITALS_AFTER = regex(r"\W+([A-Z]{2,})\b")
+_IN_WORD = regex(r"\w")
+_BEFORE = regex(r"([\w']+)?(\W{1,3})$")
+_AFTER = regex(r"\s+([\w']+)")
 
 
 def _acronym(match: re.Match[str]) -> str:
@@ -257,21 +257,21 @@ def _sign(match: re.Match[str]) -> str:
 _LAST = (
     Rule(
         "letters with and",
-        re.compile(r"(?<![\w&])([A-Z]{1,3}) ?& ?([A-Z]{1,3})(?![\w&])"),
+        regex(r"(?<![\w&])([A-Z]{1,3}) ?& ?([A-Z]{1,3})(?![\w&])"),
         lambda m: f"{'-'.join(m[1])} and {'-'.join(m[2])}",
     ),
     Rule("letters of an acronym", _ACRONYM, _acronym),
-    Rule("and or", re.compile(r"(?i)\band/or\b"), lambda match: "and or"),
-    Rule("slash between letters", re.compile(r"(?<=\b[A-Z])/(?=[A-Z]\b)"), lambda match: " "),  # A/C, TCP/IP
-    Rule("slash", re.compile(r"(?<=\w)/(?=\w)"), lambda match: " slash "),
-    Rule("mark of emphasis or layout", re.compile(r"[_*`~\\/{}]+"), lambda match: " "),
-    Rule("sign", re.compile(f"[{re.escape(''.join(_SIGNS))}\u0370-\u03ff\u1f00-\u1fff]"), _sign),
+    Rule("and or", regex(r"(?i)\band/or\b"), lambda match: "and or"),
+    Rule("slash between letters", regex(r"(?<=\b[A-Z])/(?=[A-Z]\b)"), lambda match: " "),  # A/C, TCP/IP
+    Rule("slash", regex(r"(?<=\w)/(?=\w)"), lambda match: " slash "),
+    Rule("mark of emphasis or layout", regex(r"[_*`~\\/{}]+"), lambda match: " "),
+    Rule("sign", regex(f"[{re.escape(''.join(_SIGNS))}\u0370-\u03ff\u1f00-\u1fff]"), _sign),
 )
 _CLEAN = (
     Rule("what cannot be spoken", _SILENT, lambda match: " "),
-    Rule("space", re.compile(r"[^\S\n]+"), lambda match: " "),
-    Rule("space", re.compile(r" *\n *"), lambda match: "\n"),
-    Rule("space", re.compile(r" +(?=[.,;:!?])(?!\.\w)|\A\s+|(?<!\s)\s+\Z"), lambda match: ""),
+    Rule("space", regex(r"[^\S\n]+"), lambda match: " "),
+    Rule("space", regex(r" *\n *"), lambda match: "\n"),
+    Rule("space", regex(r" +(?=[.,;:!?])(?!\.\w)|\A\s+|(?<!\s)\s+\Z"), lambda match: ""),
 )
 _READING = (  # of a sentence, in the order in which they are applied; before them the rules of `layout`
     *_FOLD,

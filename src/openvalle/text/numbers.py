@@ -8,7 +8,7 @@ from functools import lru_cache
 from openvalle.number_words import cardinal_words, ordinal_words
 from openvalle.number_words import figure_words as digits
 from openvalle.number_words import year_words as year
-from openvalle.text.rules import Rule
+from openvalle.text.rules import Rule, regex
 
 LONGEST = 15  # figures; a longer number is read figure by figure
 AMOUNT = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
@@ -68,16 +68,16 @@ def _decimal_comma(match: re.Match[str]) -> str:
 
 
 FORMATS = (  # other ways to write a number become 1,234,567.89
-    Rule("about", re.compile(r"(?<![\w~])~ ?(?=[$£€]?\d)"), lambda m: "about ", figures=True),
+    Rule("about", regex(r"(?<![\w~])~ ?(?=[$£€]?\d)"), lambda m: "about ", figures=True),
     Rule(
         "groups of figures as in India",
-        re.compile(r"(?<![\w.,])\d{1,2}(?:,\d\d){1,4},\d{3}(?![\w]|,\d)"),
+        regex(r"(?<![\w.,])\d{1,2}(?:,\d\d){1,4},\d{3}(?![\w]|,\d)"),
         lambda match: f"{int(match[0].replace(',', '')):,}",
         figures=True,
     ),
     Rule(
         "groups of three figures",
-        re.compile(
+        regex(
             r"(?<![\w.,'])\d{1,3}(?:(?:[ \u00a0\u2009\u202f]\d{3}){2,5}|(?:[\u00a0\u2009\u202f]\d{3}){1,5}| 000"
             r")(?![\w]|[.,' ]\d)"
         ),
@@ -86,19 +86,19 @@ FORMATS = (  # other ways to write a number become 1,234,567.89
     ),
     Rule(
         "groups of three figures",
-        re.compile(r"(?<![\w.,'])[1-9]\d{0,2}(?:['\u2019]\d{3}){1,5}(?![\w]|['\u2019.,]\d)"),
+        regex(r"(?<![\w.,'])[1-9]\d{0,2}(?:['\u2019]\d{3}){1,5}(?![\w]|['\u2019.,]\d)"),
         lambda match: re.sub("['\u2019]", ",", match[0]),
         figures=True,
     ),
     Rule(
         "groups of three figures",
-        re.compile(r"(?<![\w.,'])(?!(?:\d{1,3}\.){3}\d{1,3}(?![\d.]))[1-9]\d{0,2}(?:\.\d{3}){2,5}(?![\w]|[.,]\d)"),
+        regex(r"(?<![\w.,'])(?!(?:\d{1,3}\.){3}\d{1,3}(?![\d.]))[1-9]\d{0,2}(?:\.\d{3}){2,5}(?![\w]|[.,]\d)"),
         lambda match: match[0].replace(".", ","),
         figures=True,
     ),
     Rule(
         "decimal comma",
-        re.compile(
+        regex(
             r"(?<![\w.,])(?P<whole>\d{1,3}(?:[. ]\d{3}){1,5}|\d+),(?P<part>\d{1,2})(?=\s?(?:[€£$%]|(?:EUR|CHF|k"
             r"r|zł|PLN|Euros?|"
             r"euros?|percent|per cent|million|billion|[kcm]?m|[kmc]?g|[mcd]?l|[kM]?W|°)\b))"
@@ -108,7 +108,7 @@ FORMATS = (  # other ways to write a number become 1,234,567.89
     ),
     Rule(
         "decimal comma",
-        re.compile(r"(?<=€)(?P<blank>\s?)(?P<whole>\d{1,3}(?:\.\d{3}){1,5}|\d+),(?P<part>\d{1,2})(?![\d,])"),
+        regex(r"(?<=€)(?P<blank>\s?)(?P<whole>\d{1,3}(?:\.\d{3}){1,5}|\d+),(?P<part>\d{1,2})(?![\d,])"),
         lambda match: match["blank"] + _decimal_comma(match),
         figures=True,
     ),
@@ -130,19 +130,19 @@ _NATIONAL = r"0\d{2,4}(?:[ -]\d{3,4}){1,3}(?![\w-]|[.,/]\d)"
 SINGLY = (
     Rule(
         "figures said singly",
-        re.compile(r"\b(?P<cue>(?:ISBN(?:-1[03])?|ISSN|SSN)(?: is|:)?) (?P<figures>\d[\d -]{5,15}[\dX])(?![\w-])"),
+        regex(r"\b(?P<cue>(?:ISBN(?:-1[03])?|ISSN|SSN)(?: is|:)?) (?P<figures>\d[\d -]{5,15}[\dX])(?![\w-])"),
         lambda match: _code(match) + (", X" if match["figures"].endswith("X") else ""),
         figures=True,
     ),
     Rule(
         "telephone number",
-        re.compile(rf"(?<![\w.,/-])(?:{_LOCAL}|{_INTERNATIONAL}|{_NATIONAL})"),
+        regex(rf"(?<![\w.,/-])(?:{_LOCAL}|{_INTERNATIONAL}|{_NATIONAL})"),
         _telephone,
         figures=True,
     ),
     Rule(
         "figures said singly",
-        re.compile(
+        regex(
             rf"(?i)\b(?P<cue>(?:{_CODES})(?: ?:| is| was|,)?) (?P<figures>\d{{3,}}(?:[ -]\d{{2,}})*)(?![\w%]|"
             rf"[.,:/]\d|-\d)"
         ),
@@ -151,7 +151,7 @@ SINGLY = (
     ),
     Rule(
         "figures said singly",
-        re.compile(
+        regex(
             r"(?i)\b(?P<cue>call|dial|ring|phone|dialed|dialled|called|text|calling|dialing) "
             r"(?P<figures>(?:999|988|112|1[01][0189]|[2-9]11)(?! (?:people|of|men|[a-z]+s\b))|\d{3,5}(?:[ -]\d{"
             r"3,4})+|\d{5,})"
@@ -162,13 +162,13 @@ SINGLY = (
     ),
     Rule(
         "figures said singly",
-        re.compile(r"(?i)\b(?P<cue>flights? (?:number |no\. )?[A-Z]{1,3} ?)(?P<figures>\d{3,4})(?![\w%]|[.,:/]\d|-\d)"),
+        regex(r"(?i)\b(?P<cue>flights? (?:number |no\. )?[A-Z]{1,3} ?)(?P<figures>\d{3,4})(?![\w%]|[.,:/]\d|-\d)"),
         _code,
         figures=True,
     ),
     Rule(
         "figures said singly",
-        re.compile(rf"\b(?P<cue>{_STATES}) (?P<figures>\d{{5}}(?:-\d{{4}})?)(?![\w-]|[.,]\d)"),
+        regex(rf"\b(?P<cue>{_STATES}) (?P<figures>\d{{5}}(?:-\d{{4}})?)(?![\w-]|[.,]\d)"),
         _code,
         figures=True,
     ),
@@ -229,26 +229,24 @@ _COUNTED = (
 )
 
 BEFORE_MEASURES = (
-    Rule("range", re.compile(r"(?<=\d0s)\s?-\s?(?='?\d0s\b)"), lambda m: " to ", figures=True),
-    Rule("range", re.compile(r"\b([A-Z])(\d{1,3})-(?=\1\d{1,3}\b)"), lambda m: f"{m[1]}{m[2]} to ", figures=True),
+    Rule("range", regex(r"(?<=\d0s)\s?-\s?(?='?\d0s\b)"), lambda m: " to ", figures=True),
+    Rule("range", regex(r"\b([A-Z])(\d{1,3})-(?=\1\d{1,3}\b)"), lambda m: f"{m[1]}{m[2]} to ", figures=True),
     Rule(
         "times",
-        re.compile(rf"(?<![\w.,])(?:({AMOUNT})-)?({AMOUNT})x(?=\s[a-z]|[,.;)]|\s?$)"),
+        regex(rf"(?<![\w.,])(?:({AMOUNT})-)?({AMOUNT})x(?=\s[a-z]|[,.;)]|\s?$)"),
         lambda m: f"{amount(m[1]) + ' to ' if m[1] else ''}{amount(m[2])} times",
         figures=True,
     ),
     Rule(
         "out of",
-        re.compile(r"(?<![\w.,/])(\d{1,2}(?:\.\d)?)/(5|10|100)(?= (?:stars?|points)\b)"),
+        regex(r"(?<![\w.,/])(\d{1,2}(?:\.\d)?)/(5|10|100)(?= (?:stars?|points)\b)"),
         lambda m: f"{amount(m[1])} out of {amount(m[2])}",
         figures=True,
     ),
-    Rule("decade", re.compile(r"(?<![\w.,])'?((?:1[1-9]|20)?\d0)'?s\b"), _decade, figures=True),
+    Rule("decade", regex(r"(?<![\w.,])'?((?:1[1-9]|20)?\d0)'?s\b"), _decade, figures=True),
     Rule(
         "scale",
-        re.compile(
-            rf"(?<![\w.,])(?:({AMOUNT})-)?({AMOUNT}) ?(?:(bn|mn|tn)|(k)(?! (?:run|race))|(m)(?= (?:{_COUNTED})))\b"
-        ),
+        regex(rf"(?<![\w.,])(?:({AMOUNT})-)?({AMOUNT}) ?(?:(bn|mn|tn)|(k)(?! (?:run|race))|(m)(?= (?:{_COUNTED})))\b"),
         lambda m: f"{amount(m[1]) + ' to ' if m[1] else ''}{amount(m[2])} {_SCALED[m[3] or m[4] or m[5]]}",
         figures=True,
     ),
@@ -256,29 +254,29 @@ BEFORE_MEASURES = (
 RULES = (
     Rule(
         "zeros before a number",
-        re.compile(rf"\b(?P<name>{PARTS}|{PARTS.upper()}|{PARTS.lower()}) 0+(?=[1-9])"),
+        regex(rf"\b(?P<name>{PARTS}|{PARTS.upper()}|{PARTS.lower()}) 0+(?=[1-9])"),
         lambda match: f"{match['name']} ",
         figures=True,
     ),
     Rule(
         "fraction",
-        re.compile(
+        regex(
             r"(?<![\w.,/-])(?:(?P<whole>\d+) )?(?P<top>\d{1,3})/(?P<bottom>\d{1,3})(?P<ending>(?:st|nd|rd|th)s?"
             r")?(?![\w/]|[.,]\d)"
         ),
         _fraction,
         figures=True,
     ),
-    Rule("ordinal number", re.compile(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b"), _ordinal, figures=True),
+    Rule("ordinal number", regex(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b"), _ordinal, figures=True),
     Rule(
         "year",
-        re.compile(rf"(?<![\w.,/:-])(?P<first>{_YEAR})(?:[-/](?P<last>{_YEAR}|\d\d))?(?![\w/:-]|[.,]\d)"),
+        regex(rf"(?<![\w.,/:-])(?P<first>{_YEAR})(?:[-/](?P<last>{_YEAR}|\d\d))?(?![\w/:-]|[.,]\d)"),
         _years,
         figures=True,
     ),
     Rule(
         "year",
-        re.compile(
+        regex(
             rf"\b(?P<cue>{_YEAR_WORD} )(?P<first>10(?!00)\d\d)(?=[,;.)\]]|\s?$|\s(?:the|he|she|it|they|we|when|and|to|"
             r"by|at|but|a|an|his|her|their|[A-Z]))(?![.,]\d)"
         ),
@@ -287,64 +285,64 @@ RULES = (
     ),
     Rule(
         "year",
-        re.compile(rf"(?<=\b[FC]Y)(?P<first>{_YEAR})(?P<last>)(?!\w|[.,]\d)"),
+        regex(rf"(?<=\b[FC]Y)(?P<first>{_YEAR})(?P<last>)(?!\w|[.,]\d)"),
         lambda match: f" {_years(match)}",
         figures=True,
     ),
     Rule(
         "lines of a picture",
-        re.compile(r"(?<![\w.,])(240|360|480|540|720|1080|1440|2160)([pi])\b"),
+        regex(r"(?<![\w.,])(240|360|480|540|720|1080|1440|2160)([pi])\b"),
         lambda m: f"{_read_lines(m[1])} {m[2].upper()}",  # 1080: ten eighty
         figures=True,
     ),
     Rule(
         "year",
-        re.compile(rf"(?<=[A-Za-z]-)(?P<first>{_YEAR})(?P<last>)(?![\w/:-]|[.,]\d)"),
+        regex(rf"(?<=[A-Za-z]-)(?P<first>{_YEAR})(?P<last>)(?![\w/:-]|[.,]\d)"),
         _years,
         figures=True,
     ),
     Rule(
         "number of a section",
-        re.compile(r"(?<=\b[A-Z])\.(\d+(?:\.\d+)*)"),
+        regex(r"(?<=\b[A-Z])\.(\d+(?:\.\d+)*)"),
         lambda match: "".join(f" point {amount(part)}" for part in match[1].split(".")),
         figures=True,
     ),
     Rule(
         "power of ten",
-        re.compile(rf"(?<![\w.,])({AMOUNT})[eE]([+-]?)(\d{{1,3}})\b"),
+        regex(rf"(?<![\w.,])({AMOUNT})[eE]([+-]?)(\d{{1,3}})\b"),
         lambda m: f"{amount(m[1])} e {'minus ' if m[2] == '-' else ''}{amount(m[3])}",
         figures=True,
     ),
     Rule(
         "number of a table",
-        re.compile(r"\b((?:[Tt]able|[Ff]igure|[Ee]xercise|[Ff]orm) \d{1,3})-(?=\d{1,3}(?![\w-]|[.,]\d))"),
+        regex(r"\b((?:[Tt]able|[Ff]igure|[Ee]xercise|[Ff]orm) \d{1,3})-(?=\d{1,3}(?![\w-]|[.,]\d))"),
         lambda m: f"{m[1]} dash ",
         figures=True,
     ),
     Rule(
         "range",
-        re.compile(rf"(?<![\w.,-])({AMOUNT})-({AMOUNT})(?![\w-]|[.,]\d)"),
+        regex(rf"(?<![\w.,-])({AMOUNT})-({AMOUNT})(?![\w-]|[.,]\d)"),
         lambda m: read_range(m[1], m[2]),
         figures=True,
     ),
-    Rule("minus", re.compile(rf"(?:(?<=^)|(?<=[\s(=<>]))[-](?={AMOUNT})"), lambda m: "minus ", figures=True),
-    Rule("number after a letter", re.compile(r"(?<=[A-Za-z])-(?=\d)"), lambda m: " ", figures=True),
-    Rule("minus", re.compile(r"(?<=\d) - (?=\d)"), lambda m: " minus ", figures=True),
-    Rule("number sign", re.compile(r"# ?(?=\d)"), lambda m: "number ", figures=True),
-    Rule("sharp", re.compile(r"(?<=\b[CF])#(?!\w)"), lambda m: " sharp"),
-    Rule("hashtag", re.compile(r"(?<![\w&])#(?=[A-Za-z]\w)"), lambda m: "hashtag "),
-    Rule("number beside a letter", re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])"), lambda m: " ", figures=True),
+    Rule("minus", regex(rf"(?:(?<=^)|(?<=[\s(=<>]))[-](?={AMOUNT})"), lambda m: "minus ", figures=True),
+    Rule("number after a letter", regex(r"(?<=[A-Za-z])-(?=\d)"), lambda m: " ", figures=True),
+    Rule("minus", regex(r"(?<=\d) - (?=\d)"), lambda m: " minus ", figures=True),
+    Rule("number sign", regex(r"# ?(?=\d)"), lambda m: "number ", figures=True),
+    Rule("sharp", regex(r"(?<=\b[CF])#(?!\w)"), lambda m: " sharp"),
+    Rule("hashtag", regex(r"(?<![\w&])#(?=[A-Za-z]\w)"), lambda m: "hashtag "),
+    Rule("number beside a letter", regex(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])"), lambda m: " ", figures=True),
     Rule(
         "address of a machine",
-        re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w]|\.\d)"),
+        regex(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w]|\.\d)"),
         lambda m: " dot ".join(digits(part) for part in m[0].split(".")),
         figures=True,
     ),
     Rule(
         "figures with points",
-        re.compile(r"(?<!\d)\d+(?:\.\d+){2,}"),
+        regex(r"(?<!\d)\d+(?:\.\d+){2,}"),
         lambda m: " point ".join(amount(part) for part in m[0].split(".")),
         figures=True,
     ),
-    Rule("number", re.compile(AMOUNT), lambda m: amount(m[0]), figures=True),
+    Rule("number", regex(AMOUNT), lambda m: amount(m[0]), figures=True),
 )

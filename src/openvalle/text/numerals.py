@@ -6,10 +6,10 @@ import re
 
 from openvalle.text.lexicon import lexicon
 from openvalle.text.numbers import PARTS, cardinal, ordinal, year
-from openvalle.text.rules import Rule, word_set
+from openvalle.text.rules import Rule, regex, word_set
 
 _ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
-_NUMERAL = re.compile("M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
+_NUMERAL = regex("M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
 # fmt: off
 _THINGS = word_set(  # names after which a numeral counts: Rocky IV
     """Rocky Fantasy Wars War Bowl Godfather Rambo Saw Halloween Civilization Effect Souls Quest Apollo Saturn
@@ -68,7 +68,7 @@ def _named(match: re.Match[str]) -> str:
 RULES = (
     Rule(
         "Roman numeral of a part",
-        re.compile(
+        regex(
             rf"\b(?P<name>{PARTS}|{PARTS.upper()}|{PARTS.lower()}|Parts|Chapters|Books|Acts) (?P<numeral>"
             rf"[IVXLCDM]+|[ivxlc]+)\b(?!-)"
         ),
@@ -76,7 +76,7 @@ RULES = (
     ),
     Rule(
         "Roman numeral of a name",
-        re.compile(
+        regex(
             rf"(?P<crowned>\b(?:{_CROWNED}) )?\b(?P<name>[A-Z][a-z]{{1,20}}) (?P<numeral>[IVX]+|L[IVX]+)\b(?!-|"
             rf"'(?!s\b))"
         ),
@@ -84,12 +84,12 @@ RULES = (
     ),
     Rule(
         "World War",
-        re.compile(r"\bWW(I{1,3}|1|2)(?![\w])"),
+        regex(r"\bWW(I{1,3}|1|2)(?![\w])"),
         lambda match: f"World War {cardinal(read_numeral(match[1]) or int(match[1]))}",
     ),
     Rule(
         "Roman numeral of a year",
-        re.compile(r"\bM[MDCLXVI]{3,}\b"),
+        regex(r"\bM[MDCLXVI]{3,}\b"),
         lambda match: year(number) if 1000 < (number := read_numeral(match[0])) < 2100 else match[0],
     ),
 )

@@ -5,7 +5,6 @@ The words of the pieces, joined, are the words of the text.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from itertools import accumulate, chain
 from openvalle.errors import TextError
 from openvalle.text.language import SMALL, FrontEnd, find_language
 from openvalle.text.layout import LINE, join_lines, mark_lines
+from openvalle.text.rules import regex
 from openvalle.types import ENGLISH
 
 # seconds of silence, as readers of audio books leave them
@@ -26,17 +26,17 @@ _COMMAS = "\uff0c\u3001\uff1b\uff1a\uff64"
 _WIDE = "\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"  # signs that say as much as three
 CLOSERS = "\"')]\u2019\u201d\u00bb\u300d\u300f\uff09\u3011\u3009\u300b"
 # Every pattern here is read in time linear in the text: where one begins, no other part of it can begin again.
-_SENTENCE = re.compile(
+_SENTENCE = regex(
     rf"(?<=[.!?\u2026\u3002])[{_CLOSING}]*\s+(?=[{_OPENING}]*[^\Wa-z_{SMALL}]|[{_OPENING}]+\w)"
     rf"|(?<=[{_ENDS}])[{_CLOSING_WIDE}]*\s*(?=[^\s{_ENDS}{_CLOSING_WIDE}{_COMMAS}])"
 )
-_WIDE_CLAUSE = re.compile(rf"(?<=[{_COMMAS}])(?=[^\s{_COMMAS}])")
-_WIDE_SIGN = re.compile(f"[{_WIDE}]")
-_WORD = re.compile(rf"(?=\w)[{_WIDE}]|[^\s{_WIDE}]+")
-_CLAUSE_BEGINS = re.compile(r"\s+[-\u2014\u2013(]\s?\w")
-_SPACE = re.compile(r"\s+")
-_SENTENCE_OR_LINE = re.compile(rf"{_SENTENCE.pattern}|\n\s*")
-_END = re.compile(rf"\n\n(?=\S)|{LINE}|{_SENTENCE.pattern}")  # of a sentence in a text whose spaces are `_even_spaces`
+_WIDE_CLAUSE = regex(rf"(?<=[{_COMMAS}])(?=[^\s{_COMMAS}])")
+_WIDE_SIGN = regex(f"[{_WIDE}]")
+_WORD = regex(rf"(?=\w)[{_WIDE}]|[^\s{_WIDE}]+")
+_CLAUSE_BEGINS = regex(r"\s+[-\u2014\u2013(]\s?\w")
+_SPACE = regex(r"\s+")
+_SENTENCE_OR_LINE = regex(rf"{_SENTENCE.pattern}|\n\s*")
+_END = regex(rf"\n\n(?=\S)|{LINE}|{_SENTENCE.pattern}")  # of a sentence in a text whose spaces are `_even_spaces`
 RUN = 4  # budgets that a text may run on without a full stop while it arrives
 GoesOn = Callable[[str, str, bool], bool | None]
 _BEFORE, _AFTER = 64, 96  # signs around a full stop that are looked at to tell whether it ends a sentence

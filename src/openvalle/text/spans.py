@@ -6,24 +6,24 @@ Japanese text are English.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from openvalle.text.rules import regex
 from openvalle.types import ENGLISH
 
 CHINESE, JAPANESE = "zh", "ja"
 HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 KANA = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\uff66-\uff9d"
 # A run of the signs of East Asia with what stands between them: figures, blanks, their punctuation.
-_RUN = re.compile(
+_RUN = regex(
     rf"[{HAN}{KANA}](?:[{HAN}{KANA}\u3001-\u3003\u3008-\u3011\uff01-\uff0f\uff1a-\uff20\d]"
     rf"|[ \t](?=[{HAN}{KANA}])|[.,:](?=\d))*"
 )
-_KANA_RUN = re.compile(rf"[{KANA}]+")  # in a Chinese text its own signs are Chinese
-_KANA = re.compile(f"[{KANA}]")
-_ANY = re.compile(f"[{HAN}{KANA}]")
-_LETTER = re.compile(r"[^\W\d_\U00010400-\U0001044f]")  # without what holds the place of a word
+_KANA_RUN = regex(rf"[{KANA}]+")  # in a Chinese text its own signs are Chinese
+_KANA = regex(f"[{KANA}]")
+_ANY = regex(f"[{HAN}{KANA}]")
+_LETTER = regex(r"[^\W\d_\U00010400-\U0001044f]")  # without what holds the place of a word
 
 
 def find_spans(text: str, language: str, spoken: Collection[str]) -> Iterator[tuple[str, str]]:
