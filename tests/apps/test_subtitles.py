@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openvalle.apps import subtitles
 from openvalle.apps.subtitles import Timeline, fill_gaps, format_time, split_cues, with_times
 from openvalle.audio import Audio, silence
 from openvalle.errors import UserError
@@ -105,3 +106,14 @@ def test_subtitles_show_the_text_as_it_is_written(text: str) -> None:
     assert all(len(cue.text) <= 84 and cue.end - cue.start <= 6.01 for cue in cues)
     assert all(before.end <= after.start + 1e-6 for before, after in pairwise(cues))
     assert not [cue.text for cue in cues if cue.text.endswith((' "', " ("))]
+
+
+def test_texts_are_divided_only_when_subtitles_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes as long as reading them did."""
+    asked = []
+    split = subtitles.split_cues
+    monkeypatch.setattr(subtitles, "split_cues", lambda *given: asked.append(1) or split(*given))
+    result = Timeline()
+    result.append("Hello there.", [Timed("Hello", 0.0, 0.4), Timed("there", 0.4, 0.8)], "Anna")
+    assert (len(result.words), result.speakers, asked) == (2, ["Anna", "Anna"], [])
+    assert [(cue.text, cue.speaker) for cue in result.cues] == [("Hello there.", "Anna")]

@@ -39,7 +39,7 @@ class Timeline:
     seconds: float = 0.0
     words: list[Timed] = field(default_factory=list)
     phones: list[Timed] = field(default_factory=list)
-    cues: list[Cue] = field(default_factory=list)
+    texts: list[tuple[str, Sequence[Timed], str]] = field(default_factory=list)  # with its words and who says it
     speakers: list[str] = field(default_factory=list)  # of each word
 
     def add(self, speech: Speech) -> None:
@@ -52,7 +52,12 @@ class Timeline:
         """Put the words of a text, in seconds from the start of all, at the end; they make it no longer."""
         self.words += words
         self.speakers += [speaker] * len(words)
-        self.cues += [replace(cue, speaker=speaker) for cue in split_cues(text, words)]
+        self.texts.append((text, words, speaker))
+
+    @property
+    def cues(self) -> list[Cue]:
+        """The subtitles. The texts are divided when they are asked for: every one is read again for it."""
+        return [replace(cue, speaker=who) for text, words, who in self.texts for cue in split_cues(text, words)]
 
     def write(self, path: str | Path) -> Path:
         """Write the file, in the format of its ending, atomically; `UserError` for another ending."""

@@ -7,7 +7,7 @@ twice by one rule, so that what a rule wrote cannot set it off again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -62,11 +62,14 @@ def word_set(words: str) -> frozenset[str]:
 
 def rewrite(text: str, rules: Iterable[Rule]) -> str:
     """Return the text as the rules leave it."""
-    has_figures = _FIGURE.search(text) is not None
-    for rule in rules:
-        if has_figures or not rule.figures:
-            text = rule.pattern.sub(rule.read, text)
+    for rule in _choose(rules, text):
+        text = rule.pattern.sub(rule.read, text)
     return text
+
+
+def _choose(rules: Iterable[Rule], text: str) -> Iterator[Rule]:
+    has_figures = _FIGURE.search(text) is not None
+    return (rule for rule in rules if has_figures or not rule.figures)
 
 
 def trace(text: str, rules: Iterable[Rule], origins: Sequence[Origin] | None = None) -> tuple[str, Sequence[Origin]]:
@@ -75,7 +78,7 @@ def trace(text: str, rules: Iterable[Rule], origins: Sequence[Origin] | None = N
     `origins`: those of `text`, if other rules wrote it.
     """
     origins = [Origin(at, at + 1) for at in range(len(text))] if origins is None else origins
-    for rule in rules:
+    for rule in _choose(rules, text):
         pieces: list[str] = []
         kept: list[Origin] = []
         at = 0
