@@ -3,7 +3,8 @@
     pip wheel --no-deps misaki==0.9.4 pocketsphinx==5.1.1 eng_to_ipa==0.0.2
     python tools/pack_lexicons.py misaki-0.9.4-*.whl pocketsphinx-5.1.1-*.whl eng_to_ipa-0.0.2-*.whl
 
-JSON loses its white space, but for a line for each word, in order; everything is gzipped. NOTICE holds the digests of what went in.
+JSON loses its white space, but for a line for each word, in order; everything is gzipped. NOTICE holds the digests of
+what went in.
 """
 
 from __future__ import annotations
