@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from openvalle import files
+from openvalle import leftovers
 from openvalle.config import BadLine, append_line, json_lines, write_json_lines
 from openvalle.errors import UserError
 from openvalle.files import Free, atomic_folder, atomic_path, expand_home, final_path, lock_folder, write_text
@@ -233,7 +233,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_writer(tmp_path: Path
         dying.kill()
         dying.wait()
         for name, left in (("living", 2), ("dying", 0)):
-            files._swept.clear()
+            leftovers._swept.clear()
             write_text(tmp_path / name / "other", "x")
             assert len(list((tmp_path / name).glob(".openvalle-*"))) == left, name
         with lock_folder(tmp_path / "dying" / "book"):
@@ -246,10 +246,73 @@ def test_what_a_killed_process_left_is_removed_by_the_next_writer(tmp_path: Path
     finally:
         living.kill()
         living.wait()
-    files._swept.clear()
+    leftovers._swept.clear()
     write_text(tmp_path / "living" / "other", "x")
     with lock_folder(tmp_path / "living" / "book"):
         pass
+
+
+REPLACING = """
+import os, sys
+from pathlib import Path
+from openvalle.files import atomic_folder, atomic_path
+folder = Path(sys.argv[1])
+with atomic_path(folder / "a") as part, atomic_folder(folder / "b") as other:
+    own = folder / "own"  # as some libraries do: a file of their own takes the place of the one that is locked
+    own.write_text("whole")
+    os.replace(own, part)
+    (other / "x").write_text("whole")
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@posix
+@pytest.mark.parametrize("shared", [False, True], ids=["locks", "locks of each machine by itself"])
+def test_what_a_living_process_writes_is_never_swept_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    """Two processes write into one folder: the second one takes nothing of the first one's for a leftover."""
+    if shared:
+        monkeypatch.setattr("openvalle.leftovers.fcntl.flock", lambda *_: None)  # nobody sees the other's
+    writer = python(REPLACING, tmp_path, stdin=subprocess.PIPE)
+    assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
+    leftovers._swept.clear()
+    write_text(tmp_path / "other", "x")
+    _, errors = writer.communicate("go on\n")
+    assert writer.returncode == 0, errors
+    assert (tmp_path / "a").read_text() == (tmp_path / "b" / "x").read_text() == "whole"
+
+
+@posix
+def test_what_another_machine_left_goes_after_a_day(tmp_path: Path) -> None:
+    names = [f".openvalle-{'0' * 8}{os.getpid():08x}{'0' * 16}{'1' * 16}", f".openvalle-{'2' * 16}"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "audio.npy").write_text("half")
+    leftovers.clear(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(names), "somebody may still be at it"
+    for name in names:
+        os.utime(tmp_path / name, (0, 0))
+    leftovers.clear(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+@posix
+def test_the_number_of_a_process_that_ended_may_be_anothers(tmp_path: Path) -> None:
+    born = leftovers.find_birth(os.getpid())
+    before, ended = (tmp_path / leftovers.name_unfinished(tmp_path).name for _ in range(2))
+    before = tmp_path / before.name.replace(f"{os.getpid():08x}{born:016x}", f"{os.getpid():08x}{born + 1:016x}")
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    ended = tmp_path / ended.name.replace(f"{os.getpid():08x}", f"{child.pid:08x}")
+    own = leftovers.name_unfinished(tmp_path)
+    for path in (before, ended, own):
+        path.touch()
+    leftovers.clear(tmp_path)
+    assert os.listdir(tmp_path) == [own.name]
+    own.unlink()
+    assert leftovers.find_birth(child.pid) == leftovers.ENDED
 
 
 def test_a_lock_makes_its_folder_and_takes_it_away_if_nothing_came_of_it(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Everything that the package writes for a person goes through here. A regular file is written beside its place, brought
 to the disk and then renamed, through symbolic links; a device, a pipe or an open descriptor (`/dev/stdout`) is written
-once all is complete, and never replaced. What a killed process left is removed by the next one that writes there: the
-writer holds a lock on its unfinished file, which ends with the process whatever ends it.
+once all is complete, and never replaced. What a killed process left is removed by the next one that writes there
+(`openvalle.leftovers`): the writer holds a lock on its unfinished file, which ends with the process whatever ends it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
-import secrets
 import shutil
 import socket
 import stat
@@ -22,18 +20,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from openvalle.errors import UserError
+from openvalle.leftovers import hold, name_unfinished, sweep
 from openvalle.pipes import is_special, pour
 from openvalle.stop import remove, unfinished
 
 try:
     import fcntl
-except ImportError:  # Windows: unfinished files are not held, and none is taken for a dead process's
+except ImportError:  # Windows: unfinished files are not held
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".openvalle-lock"
-_PART = re.compile(r"\.openvalle-[0-9a-f]{16}")
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL}
-_swept: set[str] = set()  # folders that were cleared of leftovers by this process
 
 
 class Free:
@@ -176,7 +173,7 @@ def _take_lock(path: Path, what: str) -> int:
     """Return an open file that holds the lock at `path`."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _hold(handle):
+        if not hold(handle):
             holder = os.read(handle, 1000).decode("utf-8", "replace").strip()
             os.close(handle)
             raise UserError(
@@ -197,14 +194,14 @@ def _part(folder: Path, mode: int, is_folder: bool = False) -> Iterator[Path]:
     handle = -1
     try:
         while True:
-            path = folder / f".openvalle-{secrets.token_hex(8)}"
+            path = name_unfinished(folder)
             unfinished.add(str(path))  # before it is there: a signal may come at any moment
             if is_folder:
                 path.mkdir(mode)
                 handle = os.open(path, os.O_RDONLY) if fcntl else -1
             else:
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-            if fcntl is None or (_hold(handle) and _is_at(handle, path)):
+            if fcntl is None or (hold(handle) and _is_at(handle, path)):
                 break
             os.close(handle)  # another process took it for a leftover before it was held
             handle = -1
@@ -218,44 +215,6 @@ def _part(folder: Path, mode: int, is_folder: bool = False) -> Iterator[Path]:
         if handle >= 0:
             os.close(handle)
         unfinished.discard(str(path))
-
-
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left unfinished in a folder; each process looks once."""
-    key = os.path.abspath(folder)
-    if fcntl is None or key in _swept:
-        return
-    _swept.add(key)
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if _PART.fullmatch(entry.name):
-                with suppress(OSError):
-                    _sweep_one(Path(entry.path))
-
-
-def _sweep_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives, and where nobody can tell
-        remove(path)
-    finally:
-        os.close(handle)
-
-
-def _hold(handle: int) -> bool:
-    """Lock an open file until it is closed; False if somebody else does. File systems without locks hold nothing."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            import msvcrt
-
-            os.lseek(handle, 1 << 20, os.SEEK_SET)  # beyond the text, which others read
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-            os.lseek(handle, 0, os.SEEK_SET)
-    except OSError as error:
-        return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
-    return True
 
 
 def _is_at(handle: int, path: Path) -> bool:

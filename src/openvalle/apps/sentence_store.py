@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from openvalle.files import atomic_path, sweep
+from openvalle.files import atomic_path
+from openvalle.leftovers import sweep
 
 _NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})\.flac")
 

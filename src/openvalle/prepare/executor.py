@@ -21,6 +21,7 @@ from openvalle.data.index_files import INDEX, ROWS, TEXTS
 from openvalle.data.shards import Row, read_rows
 from openvalle.errors import ModelError
 from openvalle.files import atomic_path
+from openvalle.leftovers import clear, is_unfinished
 from openvalle.parallel import run_units
 from openvalle.prepare.perf import PERF, write_perf
 from openvalle.prepare.units import Task, Unit, Work, do_task, explain_write_errors, make_tasks, read_unit
@@ -168,8 +169,9 @@ def _earlier(step: Path) -> dict[str, Path]:
 def _sweep(step: Path, names: set[str]) -> None:
     """Remove units that are no longer wanted, and what killed processes left."""
     for folder in [path for path in step.iterdir() if path.is_dir() and len(path.name) == 2]:
+        clear(folder)  # what is still being written, by a task that outlived its run, is not touched
         for unit in folder.iterdir():
-            if f"{folder.name}/{unit.name}" not in names:
+            if f"{folder.name}/{unit.name}" not in names and not is_unfinished(unit.name):
                 shutil.rmtree(unit, ignore_errors=True) if unit.is_dir() else unit.unlink(missing_ok=True)
         with suppress(OSError):
             folder.rmdir()  # if nothing is left
