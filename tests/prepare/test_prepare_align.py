@@ -167,3 +167,27 @@ def test_quiet_edges_become_pauses_of_their_own():
     alone = mark_edges([PhoneSpan("AA1", 0, 2, 0)], _quiet_edges(0.5, 0.5))
     assert [span.symbol for span in alone] == ["SIL", "AA1", "SIL"]
     assert len(mark_edges([PhoneSpan("T", 0, 0.08, 0), *spans[1:]], _quiet_edges(0.3, 0))) == 2
+
+
+def test_one_prepare_loads_its_aligner_once(tmp_path, write_sound, monkeypatch):
+    """To check that there is one, for its digest, and to align; another one of that name is loaded anew."""
+    from openvalle.prepare import align
+    from openvalle.prepare.run import prepare
+    from openvalle.prepare.steps import Step
+
+    made = []
+
+    class Counted(EvenAligner):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    monkeypatch.setattr(align, "Aligner", Counted)
+    monkeypatch.setattr(align, "check", lambda *_: None)
+    align._load.cache_clear()
+    path = write_sound(tmp_path / "in" / "a.wav", 2.0)
+    path.with_suffix(".txt").write_text("seven days of rain")
+    report = prepare(tmp_path / "in", tmp_path / "out", last=Step.ALIGN)
+    align._load.cache_clear()
+    assert len(made) == 1 and made[0].calls
+    assert report.kept["align"] == 1

@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from test_prepare_align import EvenAligner
+from test_prepare_untranscribed import Clerk, Loudness
 
 from openvalle.data.shards import TokenShards, read_rows
 from openvalle.errors import UserError
 from openvalle.files import lock_folder
-from openvalle.prepare.run import prepare
+from openvalle.prepare.filter import FilterSettings
+from openvalle.prepare.run import PrepareReport, prepare
 from openvalle.prepare.steps import STEPS, PrepareOptions, Step, check_columns
+from openvalle.prepare.transcribe import TranscribeSettings
 from openvalle.text.symbols import TextUnit
 
 OPTIONS = PrepareOptions(unit_seconds=3.0)
@@ -61,14 +65,14 @@ def die_at_call(number: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-def moments(source: Path, out: Path) -> Iterator[bool]:
+def moments(prepare: Callable[[], object]) -> Iterator[bool]:
     """Run `prepare` in forks that die at their first call, their fourth ...; yield whether the fork got to its end."""
     for number in range(1, 10_000, 3):
         child = os.fork()
         if not child:
             try:
                 die_at_call(number)
-                prepare(source, out, last=Step.AUDIO, options=OPTIONS)
+                prepare()
                 os._exit(0)
             finally:
                 os._exit(1)
@@ -84,7 +88,7 @@ def test_killed_at_every_call_that_changes_the_disk(tmp_path: Path, write_sound)
     wanted = read_bytes(tmp_path / "whole")
     assert len([name for name in wanted if name.endswith("audio.npy")]) >= 3
     killed = 0
-    for is_over in moments(source, tmp_path / "out"):
+    for is_over in moments(lambda: prepare(source, tmp_path / "out", last=Step.AUDIO, options=OPTIONS)):
         if is_over:
             break
         killed += 1
@@ -95,6 +99,34 @@ def test_killed_at_every_call_that_changes_the_disk(tmp_path: Path, write_sound)
     prepare(source, tmp_path / "out", last=Step.AUDIO, options=OPTIONS)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/??/**/*")} == files
     assert read_bytes(tmp_path / "out") == wanted
+
+
+@pytest.mark.long
+def test_killed_at_every_call_on_the_way_from_recordings_without_words(
+    tmp_path: Path, write_sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the segments, what is written down, the alignment and the filter, with all that they leave out."""
+    from openvalle.prepare import align, steps
+
+    monkeypatch.setattr(steps, "load_detector", Loudness)
+    monkeypatch.setattr(steps, "load_recognizer", lambda name, device: Clerk(name))
+    monkeypatch.setattr(align, "load_aligner", lambda name: EvenAligner())
+    monkeypatch.setattr(steps, "load_aligner", lambda name: EvenAligner())
+    for chapter, seconds in enumerate((1.3, 3.0, 1.0, 4.0)):
+        path = write_sound(tmp_path / "in" / "100" / "book" / f"{chapter}.flac", seconds)
+        path.with_suffix(".json").write_text('{"speaker": "100", "voice_activity": []}')
+    asked = TranscribeSettings(recognizer="clerk", second="other")
+    options = PrepareOptions(unit_seconds=2.0, transcribe=asked, filter=FilterSettings(min_confidence=-1.0))
+
+    def run(out: str) -> PrepareReport:
+        return prepare(tmp_path / "in", tmp_path / out, last=Step.FILTER, options=options)
+
+    report = run("whole")
+    assert report.kept["filter"] == 2 and report.rejected == 2
+    killed = next(number for number, is_over in enumerate(moments(lambda: run("out"))) if is_over)
+    assert killed > 25
+    run("out")
+    assert read_bytes(tmp_path / "out") == read_bytes(tmp_path / "whole")
 
 
 RUN = """

@@ -21,6 +21,8 @@ from openvalle.codec.load import load_codec
 from openvalle.codec.settings import BuiltinCodecConfig
 from openvalle.config import write_json_lines
 from openvalle.data.shards import TokenShards, to_int16, write_audio, write_tokens
+from openvalle.decode.failures import find_silence_codes
+from openvalle.engines.torch import TorchCodec
 from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch
@@ -186,12 +188,14 @@ def test_from_cleaned_audio_to_a_model_that_loads(prepared: Path) -> None:
     tokenize(prepared, codec)
     ar, nar = train_part(prepared, "ar"), train_part(prepared, "nar", prompt_min=2, prompt_max=4)
     recipe = write_recipe(
-        prepared / "pack.yaml", {"ar": str(ar), "nar": str(nar), "name": "tiny", "licence": "CC0-1.0"}
+        prepared / "pack.yaml",
+        {"ar": str(ar), "nar": str(nar), "name": "tiny", "licence": "CC0-1.0", "codec": str(train_codec(prepared))},
     )
     bundle = load_bundle(run("pack", recipe, (), prepared / "model"))
     assert bundle.config.codec.digest == codec.digest()
     assert bundle.config.symbols_digest == inventory().digest
     assert bundle.config.languages == ("en",)
+    assert bundle.generation["watch"]["silent"] == list(find_silence_codes(TorchCodec(codec)))
     rows = [json.loads(line) for line in (prepared / "ar" / "metrics.jsonl").read_text().splitlines()]
     assert {"train", "valid"} == {row["group"] for row in rows}
     for part, sound in ((ar, "spoken"), (nar, "filled")):

@@ -10,13 +10,13 @@ import yaml
 
 from openvalle.codec.settings import BuiltinCodecConfig
 from openvalle.decode.ar import AROptions
+from openvalle.decode.failures import find_silence_codes
 from openvalle.engines.choose import Choice
 from openvalle.engines.load import load_codec
 from openvalle.errors import ConfigError
 from openvalle.hub import assets
 from openvalle.model.bundle import BundleConfig
 from openvalle.model.config import ARConfig, NARConfig
-from openvalle.synth.generate import find_silence_codes
 from openvalle.text.symbols import inventory
 from openvalle.train.codec import CodecRecipe
 from openvalle.train.lm import LanguageModelRecipe

@@ -9,9 +9,11 @@ import numpy as np
 from pydantic import Field
 
 from openvalle.config import Config
+from openvalle.engines.base import CodecEngine
 
 PERIOD = 48  # steps of the longest pattern that is looked for (1.3 s at 37.5 Hz): a word said again and again
 PERIODS = 3  # times that a pattern must come again
+SILENT_FRAMES = 16  # enough for the codec's edges to be left behind
 MISMATCH = 4  # a step that breaks a pattern undoes this many that kept it: sampled loops are not exact
 
 
@@ -31,6 +33,12 @@ class Failure(StrEnum):
     LOOP = "loop"  # the same codes again and again
     SILENCE = "silence"  # nothing is said for too long
     RUNAWAY = "runaway"  # it takes so long that it cannot become ordinary speech any more
+
+
+def find_silence_codes(codec: CodecEngine) -> tuple[int, ...]:
+    """Return the entries of codebook 1 that the codec gives to digital silence."""
+    codes = codec.encode(np.zeros(SILENT_FRAMES * codec.spec.hop, np.float32))
+    return tuple(sorted(set(codes[:, 0].tolist())))
 
 
 class FailureDetector:

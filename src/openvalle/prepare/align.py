@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Protocol, cast
@@ -112,7 +112,19 @@ class PhoneAligner(Protocol):
 
 
 def load_aligner(name: str) -> PhoneAligner:
-    """Return the aligner called `name`: `pocketsphinx` or `ctc:FOLDER`; `ConfigError` for others."""
+    """Return the aligner called `name`: `pocketsphinx` or `ctc:FOLDER`; `ConfigError` for others.
+
+    The last one is kept while its files are as they were: `prepare` asks for it to check it, for its digest, and to
+    align.
+    """
+    folder = Path(name.partition(":")[2] or ".")
+    files = sorted(folder.iterdir()) if ":" in name and folder.is_dir() else ()
+    states = [(path.name, path.stat()) for path in files]
+    return _load(name, tuple((file, state.st_ino, state.st_size, state.st_mtime_ns) for file, state in states))
+
+
+@lru_cache(maxsize=1)
+def _load(name: str, files: tuple[tuple[str, int, int, int], ...]) -> PhoneAligner:
     kind, _, folder = name.partition(":")
     if name == "pocketsphinx":
         return Aligner()

@@ -28,7 +28,6 @@ from openvalle.text.symbols import SymbolTable
 from openvalle.types import SIL, CodecSpec, Utterance, to_durations
 
 BLOCK = 96  # frames decoded at a time: convolutions prepare themselves for every size they meet, and keep that
-SILENT_FRAMES = 16  # enough for the codec's edges to be left behind
 EDGE_FRAMES = 75  # of silence around a sentence, if the model has no alignment to tell them
 
 Codebook1 = tuple[np.ndarray, np.ndarray | None]  # codes (n,) of steps, and the sentence's symbol of each (n,)
@@ -326,12 +325,6 @@ def choose_rate(segment: Segment, options: AROptions) -> float:
 def without_early_stop(options: AROptions) -> AROptions:
     """Return options with which a draw that fails is noted, but goes on."""
     return options.model_copy(update={"watch": options.watch.model_copy(update={"ends": False})})
-
-
-def find_silence_codes(codec: CodecEngine) -> tuple[int, ...]:
-    """Return the entries of codebook 1 that the codec gives to digital silence."""
-    codes = codec.encode(np.zeros(SILENT_FRAMES * codec.spec.hop, np.float32))
-    return tuple(sorted(set(codes[:, 0].tolist())))
 
 
 def release_memory() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from openvalle.codec.load import ENCODEC, kept_codec
 from openvalle.decode.ar import AROptions
+from openvalle.decode.failures import find_silence_codes
 from openvalle.engines.base import CodecEngine
 from openvalle.engines.choose import AUTO, Choice, choose_engine
 from openvalle.engines.load import check_device, load_codec, load_networks
@@ -17,7 +18,7 @@ from openvalle.errors import ConfigError, ModelError
 from openvalle.hub import VOICE_SUFFIX, Kind, find
 from openvalle.model.adapter import Adapter
 from openvalle.model.bundle import EXPORTED, OWN, BundleConfig, Description, read_description, require_same_codec
-from openvalle.synth.generate import SpeechGenerator, find_silence_codes, release_memory
+from openvalle.synth.generate import SpeechGenerator, release_memory
 from openvalle.synth.voice import Voice
 from openvalle.text.language import find_language
 from openvalle.text.spans import CHINESE, JAPANESE, Languages

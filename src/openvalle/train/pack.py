@@ -6,14 +6,16 @@ import logging
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from openvalle.codec.load import ENCODEC, keep_codec, kept_codec, load_codec
 from openvalle.config import Config
 from openvalle.decode.ar import AROptions
+from openvalle.decode.failures import find_silence_codes
 from openvalle.engines.probe import record_steps
-from openvalle.engines.torch import TorchAR
+from openvalle.engines.torch import TorchAR, TorchCodec
 from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.hub import BUILTIN, is_repository
 from openvalle.model.ar import AR
@@ -73,15 +75,33 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
             "nar": nar.config,
         }
         config = BundleConfig.parse(values, f"{recipe.ar} and {recipe.nar}")
-        generation = ({"most_frames": BPE_MOST_FRAMES} if first.merges else {}) | recipe.generation.model_dump(
-            mode="json", exclude_unset=True
-        )
+        generation = _choose_generation(recipe, first.merges)
+        if silent := _find_silence(codec, own):
+            generation["watch"] = {"silent": silent} | generation.get("watch", {})
         save_bundle(Bundle(config, ar, nar, first.vocabulary, generation), out, recipe.storage)
         if own.is_dir():
             shutil.rmtree(out / OWN, ignore_errors=True)
             shutil.copytree(own, out / OWN)
     record_steps(read_description(out), TorchAR(load_bundle(out).ar), out)  # what other engines are compared with
     return out
+
+
+def _choose_generation(recipe: PackRecipe, merges: tuple[str, ...]) -> dict[str, Any]:
+    """Return the decoding options that the recipe names, and what byte pairs need."""
+    own: dict[str, Any] = {"most_frames": BPE_MOST_FRAMES} if merges else {}
+    return own | recipe.generation.model_dump(mode="json", exclude_unset=True)
+
+
+def _find_silence(codec: CodecSpec, own: Path) -> tuple[int, ...]:
+    """Return the codes of silence, so that nobody has to look for them when the model is loaded.
+
+    None of a codec that is neither the package's nor in the model's folder: nothing is fetched to pack a model.
+    """
+    place = kept_codec(codec.name, own)
+    if place not in (BUILTIN, own):
+        return ()
+    found = load_codec(place)
+    return find_silence_codes(TorchCodec(found)) if found.spec.digest == codec.digest else ()
 
 
 def _find_address(recipe: PackRecipe, tokens: TokenSpec) -> str:
