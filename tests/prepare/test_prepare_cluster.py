@@ -13,29 +13,48 @@ from test_prepare_killed import OPTIONS, read_bytes, write_corpus
 from openvalle.errors import UserError
 from openvalle.prepare.executor import Executor
 from openvalle.prepare.run import prepare
+from openvalle.prepare.slurm import ROUNDS
 from openvalle.prepare.steps import Step
 
 SBATCH = """#!{python}
-# As Slurm does: reads the array from the script, runs its tasks as processes, ends when they have.
-import os, re, signal, subprocess, sys
+# As Slurm does: takes a copy of the script, tells the array's number, runs its tasks as processes with the arguments,
+# ends when they have, with the highest of their exit codes.
+import os, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
-assert sys.argv[1] == "--wait", sys.argv
-script = Path(sys.argv[2]).read_text()
-first, last, most = map(int, re.search(r"#SBATCH --array=(\\d+)-(\\d+)%(\\d+)", script).groups())
-log = re.search(r'#SBATCH --output="(.*)"', script)[1]
 here = Path(__file__).parent
+options = dict(each.removeprefix("--").partition("=")[::2] for each in sys.argv[1:] if each.startswith("--"))
+assert options.keys() == {{"wait", "parsable", "array", "output", "export"}} and options["export"] == "ALL", options
+script, *arguments = [each for each in sys.argv[1:] if not each.startswith("--")]
+directives = [line for line in Path(script).read_text().splitlines() if line.startswith("#SBATCH")]
+assert "#SBATCH --requeue" in directives and not any("output" in line or "array" in line for line in directives)
+first, last, most = map(int, re.fullmatch(r"(\\d+)-(\\d+)%(\\d+)", options["array"]).groups())
 (here / "calls").open("a").write(f"{{first}}-{{last}}%{{most}}\\n")
-failed = 0
+copy = shutil.copy(script, here / "slurm_script")
+print("4711;there", flush=True)
+if (here / "stop").exists():
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(60)
+
+
+def name_log(task):
+    symbols = {{"%%": "%", "%a": str(task)}}
+    return re.sub("%.", lambda found: symbols[found[0]], options["output"])
+
+
+codes = [0]
 for task in range(first, last + 1):
     if task == 1 and (here / "lose").exists():
         (here / "lose").unlink()  # a node is gone, and the task that it was at
-        failed = 1
+        codes.append(1)
         continue
-    with open(log.replace("%a", str(task)), "w") as out:
+    with open(name_log(task), "a") as out:
         environment = os.environ | {{"SLURM_ARRAY_TASK_ID": str(task)}}
-        failed |= subprocess.run(["bash", sys.argv[2]], stdout=out, stderr=out, env=environment).returncode
-sys.exit(failed)
+        if (here / "limit").exists():
+            arguments = ["1000"]  # its time is over after the first unit of a thousand
+        code = subprocess.run(["bash", copy, *arguments], stdout=out, stderr=out, env=environment).returncode
+        codes.append(1 if (here / "limit").exists() else code)
+sys.exit(max(codes))
 """
 
 
@@ -59,7 +78,7 @@ def test_slurm_makes_the_same_bytes_and_makes_up_for_a_lost_task(tmp_path: Path,
     units = len(list((tmp_path / "here" / "audio").glob("??/*")))
     (sbatch / "lose").touch()
     calls: list[tuple] = []
-    out = tmp_path / "there"
+    out = tmp_path / '100% of "Anna\'s" speech %j'
     prepare(
         source,
         out,
@@ -72,18 +91,52 @@ def test_slurm_makes_the_same_bytes_and_makes_up_for_a_lost_task(tmp_path: Path,
     assert (sbatch / "calls").read_text().split() == [f"0-{units - 1}%5", "0-0%5"]  # all, then the one that was lost
     assert units > 1
     assert calls[-1] == ("audio", 4, 4)
+    assert sorted(path.name for path in (out / "slurm" / "audio").glob("*.log")) == ["0.log"], "of the last array"
     there = {name: data for name, data in read_bytes(out).items() if not name.startswith("slurm/")}
     assert there == read_bytes(tmp_path / "here")
     prepare(source, out, last=Step.AUDIO, options=options, executor=Executor.SLURM)
     assert len((sbatch / "calls").read_text().split()) == 2, "there was nothing to do"
 
 
+@pytest.mark.slow
+def test_units_are_given_out_again_as_long_as_that_gets_on(tmp_path: Path, write_sound, sbatch: Path) -> None:
+    """On a cluster that allows arrays of one task, whose time is over after a unit: more rounds than make nothing."""
+    source = write_corpus(tmp_path / "in", write_sound, clips=3)
+    options = replace(OPTIONS, unit_seconds=0.5)
+    prepare(source, tmp_path / "here", last=Step.AUDIO, options=options)
+    units = len(list((tmp_path / "here" / "audio").glob("??/*")))
+    (sbatch / "limit").touch()
+    (sbatch / "scontrol").write_text("#!/bin/sh\necho 'Configuration data'; echo 'MaxArraySize            = 2'\n")
+    (sbatch / "scontrol").chmod(0o755)
+    prepare(source, tmp_path / "there", jobs=9, last=Step.AUDIO, options=options, executor=Executor.SLURM)
+    assert (sbatch / "calls").read_text().split() == ["0-0%9"] * units and units > ROUNDS
+    there = {name: data for name, data in read_bytes(tmp_path / "there").items() if not name.startswith("slurm/")}
+    assert there == read_bytes(tmp_path / "here")
+
+
+def test_what_is_stopped_is_taken_away_from_slurm(tmp_path: Path, write_sound, sbatch: Path) -> None:
+    source = write_corpus(tmp_path / "in", write_sound, clips=1)
+    (sbatch / "stop").touch()
+    (sbatch / "scancel").write_text(f'#!/bin/sh\necho "$@" > {sbatch}/cancelled\n')
+    (sbatch / "scancel").chmod(0o755)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, tmp_path / "out", last=Step.AUDIO, options=OPTIONS, executor=Executor.SLURM)
+    assert (sbatch / "cancelled").read_text() == "--clusters=there 4711\n"
+
+
+def test_an_array_that_slurm_does_not_take_is_one_line(tmp_path: Path, write_sound, sbatch: Path) -> None:
+    source = write_corpus(tmp_path / "in", write_sound, clips=1)
+    (sbatch / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: cpu' >&2; exit 1\n")
+    with pytest.raises(UserError, match=r"does not take the array \(invalid partition: cpu\); .*SBATCH_PARTITION"):
+        prepare(source, tmp_path / "out", last=Step.AUDIO, options=OPTIONS, executor=Executor.SLURM)
+
+
 def test_what_a_task_says_is_told(tmp_path: Path, write_sound, sbatch: Path) -> None:
     source = write_corpus(tmp_path / "in", write_sound, clips=1)
     (sbatch / "sbatch").write_text(
         "#!/bin/bash\n"
-        "log=$(sed -n 's/#SBATCH --output=\"\\(.*\\)%a.*/\\1/p' $2)\n"
-        "echo 'no room' > ${log}0.log; exit 1\n"
+        "echo 7; for each; do case $each in --output=*) log=${each#--output=};; esac; done\n"
+        "echo 'no room' > ${log%%%a.log}0.log; exit 1\n"
     )
     with pytest.raises(UserError, match=r"was not made \(no room\)"):
         prepare(source, tmp_path / "out", last=Step.AUDIO, options=OPTIONS, executor=Executor.SLURM)
