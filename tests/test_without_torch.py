@@ -53,6 +53,13 @@ with TestClient(create_app(Synthesizer.load(), Path("uploads"))) as client:
 assert answer.status_code == 200, answer.text
 assert answer.content[:4] == b"RIFF" and len(answer.content) > 20_000
 """
+MEMORY = """
+import resource
+from openvalle import Synthesizer
+tts = Synthesizer.load(engine="onnx-int8")
+tts.say("The birch canoe slid on the smooth planks, and then we all went home. " * 3)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
 REFUSED = """
 from openvalle.cli.main import app
 app(sys.argv[1:])
@@ -70,6 +77,14 @@ def python(code: str, folder: Path, *words: str) -> subprocess.CompletedProcess[
 def test_it_does_all_of_that_without_torch(code: str, tmp_path: Path) -> None:
     done = python(code + AFTER, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="where memory goes is the C library's business")
+def test_it_speaks_in_little_memory(tmp_path: Path) -> None:
+    """Where this was written 260 to 270 MB, and 320 with a plan of each run's memory (`openvalle.graphs`)."""
+    done = python(MEMORY + AFTER, tmp_path)
+    assert int(done.stdout) < 300, done.stdout
 
 
 @pytest.mark.long

@@ -140,7 +140,9 @@ def open_graph(graph: Graph | Path, threads: int = 1) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # which keeps what the longest sentence took; without it is as quick
+    # An arena keeps what the longest sentence took, a plan of the memory all that a run needs, from its start to its
+    # end and for every length that was met. Without them it is as quick.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = options.enable_mem_reuse = False
     # A thread that waits for the others' part gives its core away: spinning slows down whatever else runs there.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if isinstance(graph, Path):

@@ -24,6 +24,7 @@ from openvalle.engines.layers import (
     turn,
 )
 from openvalle.engines.vectors import (
+    Network,
     PositionVectors,
     TextEmbedding,
     conv_prenet,
@@ -61,13 +62,11 @@ class OnnxNAR:
         self.is_token = config.conditioning is StageConditioning.TOKEN
         self.text = TextEmbedding(config, weights, end=self.is_token or config.text_eos)
         self.codes = weights.take("codes", books, config.codebook_size, size)
-        scaled = self.codes * np.float32(math.sqrt(width))
+        self.scale, self.project = np.float32(math.sqrt(width)), None
         if config.latent is not None:  # codebook 1's vectors are about as long as learnt ones begin
-            length = np.sqrt(np.square(self.codes[0]).sum(-1).mean(dtype=np.float64)).astype(np.float32)
+            self.scale /= np.sqrt(np.square(self.codes[0]).sum(-1).mean(dtype=np.float64)).astype(np.float32)
             self.project = weights.take("project.weight", width, size)
-            scaled = (scaled / length) @ self.project.T
-        self.vectors = scaled  # (Q, V, D) as they enter
-        self.head = _Head(config, weights, self.codes, scaled)
+        self.head = _Head(config, weights, self.codes, self._to_width)
         self.prompts = prompt_table(config, weights)
         self.bos = weights.take("bos", width)[None] if config.prompt_codebooks else None
         self.positions = PositionVectors(config, weights, "positions")
@@ -137,24 +136,28 @@ class OnnxNAR:
     def _frame_vectors(self, codes: np.ndarray, prompt: int, stage: int) -> np.ndarray:
         """Return the sum of the vectors of the known codebooks of frames (T, Q), (T, D)."""
         if self.config.prompt is PromptKind.STAGED:
-            return sum_codes(self.vectors, codes[:, :stage])
-        return np.concatenate(
-            [sum_codes(self.vectors, codes[:prompt]), sum_codes(self.vectors, codes[prompt:, :stage])]
-        )
+            return self._to_width(sum_codes(self.codes, codes[:, :stage]))
+        parts = sum_codes(self.codes, codes[:prompt]), sum_codes(self.codes, codes[prompt:, :stage])
+        return self._to_width(np.concatenate(parts))
+
+    def _to_width(self, vectors: np.ndarray) -> np.ndarray:
+        """Return code vectors, or sums of them, (..., L or D) as they enter, (..., D)."""
+        scaled = vectors * self.scale
+        return scaled if self.project is None else scaled @ self.project.T
 
 
 class _Head:
     """From hidden states to codes (see `openvalle.model.heads`)."""
 
-    def __init__(self, config: NARConfig, weights: Weights, codes: np.ndarray, tables: np.ndarray) -> None:
-        """`codes`: the code vectors (Q, V, L); `tables`: the same in the model's width, scaled."""
+    def __init__(self, config: NARConfig, weights: Weights, codes: np.ndarray, to_width: Network) -> None:
+        """`codes`: the code vectors (Q, V, L); `to_width`: makes them as they enter, (Q, V, D)."""
         self.config, self.codes, width, size = config, codes, config.transformer.width, codes.shape[2]
         heads = config.codebooks - 1, config.codebook_size
         own = None if config.tie_output else weights.take("code_head.weight", *heads, width)
         self.bias = weights.take("code_head.bias", *heads) if config.head_bias else None
         self.tables = own
         if own is None and not (config.residual and config.residual.predicts):
-            self.tables = tables[1:] / np.float32(math.sqrt(width))
+            self.tables = to_width(codes[1:]) / np.float32(math.sqrt(width))
         self.linear = None
         if config.residual is not None:
             self.linear = weights.take("residual_head.linear.weight", size, width)

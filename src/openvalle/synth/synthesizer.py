@@ -90,7 +90,9 @@ class Synthesizer:
         """
         policy = choose_policy(consent_policy)
         config, generator, options, own = load_generator(model, codec, device, engine, adapter)
-        return cls(config, generator, options, Marker() if watermark else None, policy, asr, own)
+        marker = Marker() if watermark else None
+        release_memory()  # of what was read: nothing is held while a text is spoken that is not needed for it
+        return cls(config, generator, options, marker, policy, asr, own)
 
     @property
     def rate(self) -> int:
