@@ -21,6 +21,7 @@ from openvalle.files import write_text
 PAD = "<pad>"  # the symbol of id 0, in every vocabulary
 SIL = "SIL"  # a pause
 ENGLISH = "en"  # the language of texts and recordings where none is named
+UNSPACED = ("zh", "ja")  # languages that write no blanks between words and sentences
 FRAME_RATE = 75.0  # frames a second of every codec in use, where there is no spec to ask
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")  # of ARPAbet
 CONSONANTS = (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from openvalle.apps import subtitles
-from openvalle.apps.subtitles import Timeline, fill_gaps, format_time, split_cues, with_times
+from openvalle.apps.subtitles import Timeline, break_lines, fill_gaps, format_time, split_cues, with_times
 from openvalle.audio import Audio, silence
 from openvalle.errors import UserError
 from openvalle.synth.speech import Quality, Speech, Timed
@@ -117,3 +117,43 @@ def test_texts_are_divided_only_when_subtitles_are_asked_for(monkeypatch: pytest
     result.append("Hello there.", [Timed("Hello", 0.0, 0.4), Timed("there", 0.4, 0.8)], "Anna")
     assert (len(result.words), result.speakers, asked) == (2, ["Anna", "Anna"], [])
     assert [(cue.text, cue.speaker) for cue in result.cues] == [("Hello there.", "Anna")]
+
+
+CHINESE = "“今天天气很好，”他说，“我们去北京大学看2024年的展览。然后在那里等了二十分钟，才吃到非常好吃的饺子。”"
+JAPANESE = (
+    "「今日はとても天気がいいですね。」と彼は言った。それから２人で東京の大学まで歩いて、長い間、展覧会を見ていました。"
+)
+
+
+def timed(text: str, language: str) -> Timeline:
+    """The words of a text, a third of a second each."""
+    pytest.importorskip("pypinyin" if language == "zh" else "pyopenjtalk")
+    words = [Timed(word.text, 0.3 * at, 0.3 * at + 0.3) for at, word in enumerate(phonemize(text, language))]
+    timeline = Timeline(seconds=0.3 * len(words))
+    timeline.append(text, words)
+    return timeline
+
+
+@pytest.mark.parametrize(("text", "language"), [(CHINESE, "zh"), (JAPANESE, "ja")])
+def test_signs_stand_without_blanks_in_lines_that_end_between_words(tmp_path: Path, text: str, language: str) -> None:
+    timeline = timed(text, language)
+    assert "".join(cue.text for cue in timeline.cues) == text, "each sign once, in the order in which it is read"
+    assert all(one.end <= other.start + 1e-9 for one, other in pairwise(timeline.cues))
+    lines = [line for cue in timeline.cues for line in cue.shown.split("\n")]
+    assert len(lines) > len(timeline.cues) and max(map(len, lines)) <= 18
+    assert not any(line[0] in "，。、）”」』！？ーっょ" or line[-1] in "“「（" for line in lines)
+    assert not any("2024" in text and line[-1].isdigit() and other[0].isdigit() for line, other in pairwise(lines))
+    for ending in (".srt", ".vtt"):
+        written = timeline.write(tmp_path / f"a{ending}").read_text(encoding="utf-8")
+        shown = [line for line in written.splitlines() if re.search(r"[\u3040-\u9fff]", line)]
+        assert shown == lines
+        assert not re.search(r"\n\n(?!\d)", written.removeprefix("WEBVTT").strip()), "a blank line would end a cue"
+    words = json.loads(timeline.write(tmp_path / "a.json").read_text(encoding="utf-8"))["words"]
+    assert not any(" " in word["word"] for word in words)
+
+
+def test_a_line_that_is_broken_between_signs_is_joined_without_a_blank() -> None:
+    words = [Timed(word, at, at + 1.0) for at, word in enumerate(("今天", "天气", "很", "好"))]
+    assert [cue.text for cue in split_cues("今天\n天气 很\n好。", words)] == ["今天天气 很好。"]
+    assert break_lines("今天天气很好。", [2, 4]) == (), "it is short"
+    assert break_lines("It is a sentence of more than forty-two letters, and has blanks.", [3]) == ()

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openvalle.errors import TextError
-from openvalle.text.sentences import CLAUSE, NONE, PARAGRAPH, SENTENCE, Chunk, count_words, split
+from openvalle.text.sentences import (
+    CLAUSE,
+    NONE,
+    PARAGRAPH,
+    SENTENCE,
+    Chunk,
+    count_words,
+    even_blanks,
+    join_words,
+    split,
+)
 
 WORDS = st.lists(
     st.sampled_from(
@@ -90,3 +100,10 @@ def test_signs_that_no_blanks_set_apart_count_each() -> None:
     assert count_words("One two - three.") == 4
     assert count_words("今天，天气 very 好。") == 6
     assert count_words(" ") == 0
+
+
+def test_words_are_joined_as_each_script_writes_them() -> None:
+    assert join_words(["今天", "天气", "very", "好"]) == "今天天气very好"
+    assert join_words(["안녕", "하세요"]) == "안녕 하세요", "Korean sets words apart"
+    assert count_words("안녕 하세요") == 2
+    assert even_blanks("今天\n 天气  very\nmuch\n好") == "今天天气 very much 好"

@@ -11,6 +11,7 @@ from openvalle.audio import Audio, hertz_to_mel, mel_filters
 from openvalle.errors import import_extra
 from openvalle.files import atomic_path
 from openvalle.synth.speech import Speech
+from openvalle.text.sentences import even_blanks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def plot_speech(speech: Speech, path: str | Path, title: str = "") -> Path:
     _draw_wave(upper, speech)
     _draw_spectrogram(lower, speech)
     _draw_path(lower, speech)
-    text = " ".join(speech.text.split())
+    text = even_blanks(speech.text)
     upper.set_title(
         title or (text if len(text) <= 100 else text[:99].rstrip() + "…"), loc="left", fontsize=12, color=INK, pad=18
     )

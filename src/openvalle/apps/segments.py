@@ -14,7 +14,7 @@ from openvalle.synth.enrol import align_transcript
 from openvalle.synth.plan import Sentence, place_in_time
 from openvalle.synth.speech import Timed
 from openvalle.text.language import find_language
-from openvalle.text.sentences import find_sentences
+from openvalle.text.sentences import even_blanks, find_sentences
 
 PAUSE = 1.0  # seconds without a word that end a segment inside a sentence
 MOST_SECONDS = 15.0  # of a segment; a longer one is cut at its longest pause
@@ -98,7 +98,7 @@ def cut_segments(heard: Heard, seconds: float) -> list[SourceSegment]:
         start -= min(MARGIN, (start - before) / (2 if first else 1))
         end += min(MARGIN, (after - end) / (2 if last < len(words) else 1))
         until = heard.places[last] if last < len(words) else len(heard.text)
-        text = " ".join(heard.text[heard.places[first] if first else 0 : until].split())
+        text = even_blanks(heard.text[heard.places[first] if first else 0 : until])
         segments.append(SourceSegment(text, words[first:last], start, end))
     return segments
 

@@ -15,21 +15,32 @@ from openvalle.synth.speech import Speech, Timed
 from openvalle.text.explain import explain
 from openvalle.text.layout import RULES
 from openvalle.text.rules import rewrite
-from openvalle.text.sentences import measure
+from openvalle.text.sentences import even_blanks, find_spoken, measure, sets_words_apart
 from openvalle.text.spans import CHINESE, JAPANESE, detect_language
 from openvalle.types import ENGLISH
 
 CUE_SECONDS, CUE_CHARACTERS = 6.0, 84  # a subtitle's longest stay, and two lines of 42
+LINE_CHARACTERS = 42  # which are 14 signs of Chinese or Japanese
+HANGING = 6  # more that a line may have, rather than end inside a clause
 
 
 @dataclass(frozen=True)
 class Cue:
-    """A subtitle: its text, when it is shown, and who says it ("": nobody in particular)."""
+    """A subtitle: its text, when it is shown, and who says it ("": nobody in particular).
+
+    `lines`: the text as it is shown where no player can know between which words it may be broken.
+    """
 
     text: str
     start: float
     end: float
     speaker: str = ""
+    lines: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The text in its lines."""
+        return "\n".join(self.lines) or self.text
 
 
 @dataclass
@@ -115,23 +126,48 @@ def split_cues(text: str, words: Sequence[Timed]) -> list[Cue]:
             last = _choose_end(shown, places, first, last)
         until = places[last + 1] if last + 1 < len(words) else len(shown)
         until -= len(_OPENING.search(shown[max(0, until - 8) : until]).group())  # type: ignore[union-attr]
-        cues.append(Cue(" ".join(shown[begin:until].split()), words[first].start, words[last].end))
+        borders = [place - begin for place in places[first + 1 : last + 1]]
+        lines = break_lines(shown[begin:until], borders)
+        cues.append(Cue(even_blanks(shown[begin:until]), words[first].start, words[last].end, lines=lines))
         first, begin = last + 1, until
     return cues
 
 
-_OPENING = re.compile(r"[\"'(\[\u201c\u2018\u00ab]*\Z")  # signs that go with the word after them
+_OPENERS = r"\"'(\[\u201c\u2018\u00ab\u300c\u300e\uff08\u3008\u300a\u3010"
+_OPENING = re.compile(rf"[{_OPENERS}]*\Z")  # signs that go with the word after them
+_MARKED = re.compile(r"[,;:.!?)\u2014\u2013\u2026\u3001\u3002\uff0c\uff1b\uff1a\uff01\uff1f][^\s\w]*\s*\Z")
+
+
+def break_lines(text: str, borders: Sequence[int]) -> tuple[str, ...]:
+    """Return a text of signs that no blanks set apart in lines of `LINE_CHARACTERS`; none where one is enough.
+
+    A line ends between words, of which `borders` tells where they begin: after punctuation where there is some near the
+    middle, never before it, and never between a sign that opens and its word.
+    """
+    if measure(text) <= LINE_CHARACTERS + HANGING or sets_words_apart(text):
+        return ()
+    ends = {border - len(_OPENING.search(text[:border]).group()) for border in borders}  # type: ignore[union-attr]
+    ends = {end for end in ends if text[:end].strip() and text[end:].strip()}
+    if not ends:
+        return ()
+    whole = measure(text)
+    count, most = -(-whole // LINE_CHARACTERS), LINE_CHARACTERS + HANGING
+
+    def rank(end: int) -> float:
+        own = measure(text[:end])
+        over = max(0, own - most, whole - own - (count - 1) * most)  # what does not fit
+        marked = LINE_CHARACTERS / 4 if _MARKED.search(text[:end]) else 0.0
+        return 10 * over + abs(own - whole / count) - marked
+
+    best = min(ends, key=rank)
+    rest, own = text[best:], [border - best for border in borders if border > best]
+    return (even_blanks(text[:best]), *(break_lines(rest, own) or (even_blanks(rest),)))
 
 
 def find_places(text: str, words: Sequence[str]) -> list[int]:
     """Return where what is written for each of the spoken words of a text begins."""
     if detect_language(text, (CHINESE, JAPANESE)) != ENGLISH:  # a word stands as it is said, or is a figure
-        places, at = [], 0
-        for word in words:
-            found = text.find(word, at)
-            places.append(max(found, at) if found >= 0 else at)
-            at = found + len(word) if found >= 0 else at
-        return places
+        return find_spoken(text, words)
     found_words = [word.start for word in explain(text, {})]
     count = len(words)
     if len(found_words) != count:  # words with pronunciations of their own: by their share of the text
@@ -150,15 +186,9 @@ def _fits(text: str, places: Sequence[int], words: Sequence[Timed], first: int, 
 def _choose_end(text: str, places: Sequence[int], first: int, last: int) -> int:
     """Return the last word of a cue that may go on to `last`: before a gap, after punctuation if it can be."""
     gaps = [index for index in range(first, last + 1) if places[index + 1] > places[index]]
-    later = [index for index in gaps if index >= (first + last) // 2]
-    marked = [
-        index
-        for index in later
-        if re.search(
-            r"[,;:.!?)\u2014\u2013\u3001\u3002\uff0c\uff1b\uff1a\uff01\uff1f]\S*\s*$",
-            text[places[index] : places[index + 1]],
-        )
-    ]
+    part = 2 if sets_words_apart(text) else 3  # in which no blanks guide the eye: punctuation is the better end
+    later = [index for index in gaps if index >= first + (last - first) // part]
+    marked = [index for index in later if _MARKED.search(text[places[index] : places[index + 1]])]
     return max(marked or gaps or [last])
 
 
@@ -179,7 +209,7 @@ def as_srt(timeline: Timeline) -> str:
     blocks = []
     for number, cue in enumerate(timeline.cues, 1):
         name = f"{cue.speaker}: " if cue.speaker else ""
-        blocks.append(f"{number}\n{format_time(cue.start, ',')} --> {format_time(cue.end, ',')}\n{name}{cue.text}\n")
+        blocks.append(f"{number}\n{format_time(cue.start, ',')} --> {format_time(cue.end, ',')}\n{name}{cue.shown}\n")
     return "\n".join(blocks)
 
 
@@ -187,7 +217,7 @@ def as_vtt(timeline: Timeline) -> str:
     """Return WebVTT subtitles."""
     blocks = ["WEBVTT\n"]
     for cue in timeline.cues:
-        text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        text = cue.shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         name = f"<v {cue.speaker}>" if cue.speaker else ""
         blocks.append(f"{format_time(cue.start, '.')} --> {format_time(cue.end, '.')}\n{name}{text}\n")
     return "\n".join(blocks)

@@ -10,8 +10,8 @@ from typing import Any
 from openvalle.errors import import_extra
 from openvalle.evaluate.results import Result, summarise
 from openvalle.statistics import Estimate
-from openvalle.synth.normalizers import PLAIN, UNSPACED, WRITTEN, find_normalizer
-from openvalle.types import ENGLISH
+from openvalle.synth.normalizers import PLAIN, WRITTEN, find_normalizer
+from openvalle.types import ENGLISH, UNSPACED
 
 SHOWN = ("wer", "cer", "language_heard", "sim_o", "right_above_wrong")
 TOKENIZERS = {"zh": "zh"}  # of sacrebleu, which is given bare words; Japanese: see `choose_tokenizer`

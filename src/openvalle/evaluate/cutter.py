@@ -13,6 +13,7 @@ from openvalle.evaluate.test_list import CorpusExcerpt
 from openvalle.speech_models.aligner import Aligner, least_score
 from openvalle.text.language import Word, phonemize
 from openvalle.text.nearest import hear, to_units
+from openvalle.text.sentences import join_words
 from openvalle.types import ENGLISH, SIL
 
 TOLERANCE = 0.5  # the nearest word boundary may be this far off, in seconds
@@ -33,8 +34,8 @@ class WordTimes:
         return max(0.0, float(self.starts[first]) - LEAD)
 
     def text(self, first: int, last: int) -> str:
-        """Return the words from `first` up to, not including, `last`."""
-        return " ".join(word.text for word in self.words[first:last])
+        """Return the words from `first` up to, not including, `last`, as they are written together."""
+        return join_words(word.text for word in self.words[first:last])
 
 
 @dataclass

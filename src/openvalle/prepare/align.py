@@ -27,6 +27,7 @@ from openvalle.prepare.units import ROWS, Target, try_each
 from openvalle.speech_models.aligner import POOR_SCORE, Aligner, Hear, PhoneAlignment, PhoneSpan, mark_edges
 from openvalle.text.language import phonemize
 from openvalle.text.nearest import find_segments, hear, to_units
+from openvalle.text.sentences import join_words
 from openvalle.types import ENGLISH, SIL
 
 
@@ -219,7 +220,7 @@ def _piece_row(row: Row, piece: Sequence[PhoneSpan], *, whole: bool, score: floa
         "speaker": row["speaker"],
         "language": row["language"],
         "split": row["split"],
-        "text": row["text"] if whole else " ".join(texts[first : last + 1]),
+        "text": row["text"] if whole else join_words(texts[first : last + 1]),
         "seconds": round((end - start) / RATE, 4),
         "shard": row["shard"],
         "start": row["start"] + start,

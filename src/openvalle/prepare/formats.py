@@ -14,6 +14,7 @@ from openvalle.media import FORMATS
 from openvalle.prepare import corpora, layouts
 from openvalle.prepare.clips import UNKNOWN_SPEAKER, CorpusClip, json_rows, read_lines
 from openvalle.prepare.tars import find_tars, read_webdataset
+from openvalle.text.sentences import join_words
 
 RECORDINGS, SUPERVISIONS = "recordings", "supervisions"  # in the names that lhotse's recipes give
 GIGA = "GigaSpeech.json"
@@ -291,7 +292,7 @@ def _sidecars(root: Path) -> Iterator[CorpusClip]:
         if path.suffix.lower() not in AUDIO_ENDINGS or not path.is_file():
             continue
         beside = [path.with_suffix(ending) for ending in (".txt", ".lab")]
-        text = next((" ".join(read_lines(side)).strip() for side in beside if side.is_file()), "")
+        text = next((join_words(read_lines(side)).strip() for side in beside if side.is_file()), "")
         inside = path.relative_to(root)
         speaker = inside.parts[0] if len(inside.parts) > 1 else UNKNOWN_SPEAKER
         yield CorpusClip(inside.with_suffix("").as_posix(), path, text, speaker)

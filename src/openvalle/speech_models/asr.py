@@ -19,7 +19,7 @@ from openvalle.audio import MODEL_RATE, Audio, to_model_samples
 from openvalle.errors import ModelError, UserError, import_extra
 from openvalle.hub import Wheels
 from openvalle.speech_models.aligner import pocketsphinx_decoder, to_pcm
-from openvalle.types import ENGLISH
+from openvalle.types import ENGLISH, UNSPACED
 
 log = logging.getLogger(__name__)
 
@@ -231,7 +231,8 @@ def _join(segments: Sequence[Any], language: str) -> Transcript:
         for word in segment.words or ()
         if word.word.strip()
     )
-    return Transcript(" ".join(segment.text.strip() for segment in segments), words, sure, language)
+    blank = "" if language.partition("-")[0] in UNSPACED else " "
+    return Transcript(blank.join(segment.text.strip() for segment in segments), words, sure, language)
 
 
 def _whisper_at(model: str) -> tuple[str, UserError | None]:

@@ -26,7 +26,6 @@ _SIGN = re.compile(r"[a-z\u00e0-\u024f']+|[^\W_]")  # a Latin word, or one sign
 PLAIN = "plain-1"
 DEFAULTS = {ENGLISH: wer.NORMALIZER, "zh": "openvalle-zh-1", "ja": "openvalle-ja-kana-1"}  # others: PLAIN
 WRITTEN = DEFAULTS | {"ja": "openvalle-ja-1"}  # as it is written: what BLEU compares
-UNSPACED = ("zh", "ja")  # languages of which signs are counted
 
 
 def split_signs(text: str, language: str) -> str:

@@ -10,6 +10,7 @@ from openvalle.text.language import UserLexicon, Word, fill_in, find_language, p
 from openvalle.text.normalize import explain as trace_rules
 from openvalle.text.phones import Phones
 from openvalle.text.phrasing import add_breaths
+from openvalle.text.sentences import find_spoken
 from openvalle.text.spans import find_spans
 from openvalle.types import ENGLISH
 
@@ -59,10 +60,8 @@ def explain(
 
 def _account(text: str, words: Sequence[Word], lexicon: UserLexicon, language: str) -> Iterator[Explained]:
     """Yield the words with what is written for them: the word itself, where the text has it as it is said."""
-    at = 0
-    for word in words:
-        found = text.find(word.text, at)
-        start, at = (found, found + len(word.text)) if found >= 0 else (at, at)
+    for word, start in zip(words, find_spoken(text, [word.text for word in words]), strict=True):
+        at = start + len(word.text) if text.startswith(word.text, start) else start
         source = "your lexicon" if lexicon.get(word.text) == word.phones else language
         written = text[start:at] or word.text
         yield Explained(word.text, word.phones, word.pause, written, start, max(start + 1, at), (), source)

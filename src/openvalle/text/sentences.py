@@ -32,11 +32,15 @@ _SENTENCE = regex(
 )
 _WIDE_CLAUSE = regex(rf"(?<=[{_COMMAS}])(?=[^\s{_COMMAS}])")
 _WIDE_SIGN = regex(f"[{_WIDE}]")
-_WORD = regex(rf"(?=\w)[{_WIDE}]|[^\s{_WIDE}]+")
+_HANGUL = "\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3"  # wide, but Korean sets words apart
+_BARE = regex(f"(?![{_HANGUL}])[{_WIDE}]")  # signs of languages that set no words apart
+_WORD = regex(rf"(?=\w){_BARE.pattern}|(?:(?!{_BARE.pattern})\S)+")
+_BROKEN = regex(rf"({_BARE.pattern})[^\S\n]*\n\s*(?={_BARE.pattern})")  # a line that ends between such signs
 _CLAUSE_BEGINS = regex(r"\s+[-\u2014\u2013(]\s?\w")
 _SPACE = regex(r"\s+")
 _SENTENCE_OR_LINE = regex(rf"{_SENTENCE.pattern}|\n\s*")
 _END = regex(rf"\n\n(?=\S)|{LINE}|{_SENTENCE.pattern}")  # of a sentence in a text whose spaces are `_even_spaces`
+REACH = 24  # signs in which a word that is said is looked for in the text, but for those that were not found
 RUN = 4  # budgets that a text may run on without a full stop while it arrives
 GoesOn = Callable[[str, str, bool], bool | None]
 _BEFORE, _AFTER = 64, 96  # signs around a full stop that are looked at to tell whether it ends a sentence
@@ -233,10 +237,21 @@ def join_words(words: Iterable[str]) -> str:
     """Return words, or pieces of a text, as one: with blanks, but not beside the signs of East Asia."""
     parts: list[str] = []
     for word in words:
-        if parts and not (_WIDE_SIGN.match(parts[-1][-1:]) or _WIDE_SIGN.match(word)):
+        if parts and not (_BARE.match(parts[-1][-1:]) or _BARE.match(word)):
             parts.append(" ")
         parts.append(word)
     return "".join(parts)
+
+
+def even_blanks(text: str) -> str:
+    """Return a text on one line, with one blank for any white space, and none where a line ends between signs of
+    languages that set no words apart."""
+    return " ".join(_BROKEN.sub(r"\1", text).split())
+
+
+def sets_words_apart(text: str) -> bool:
+    """Whether a text has no signs of languages that write words without blanks between them."""
+    return text.isascii() or not _BARE.search(text)
 
 
 def count_words(text: str) -> int:
@@ -261,6 +276,29 @@ def find_words(there: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[in
             yield first, known[start + len(sought)]
 
 
+def find_spoken(text: str, words: Sequence[str]) -> list[int]:
+    """Return where the words begin that are said of a text whose signs no blanks set apart, in order.
+
+    Most stand there as they are said, others as figures. What is passed over to find one may hold as many signs as
+    the words that were not found, so that the "二" of "2024" is not the "二" of a later word.
+    """
+    places, at, missed = [], 0, 0
+    for word in words:
+        found = text.find(word, at, at + len(word) + REACH + min(missed, 8 * REACH))
+        if found >= 0 and sum(map(_is_bare, text[at:found])) <= missed:
+            places.append(found)
+            at, missed = found + len(word), 0
+        else:
+            places.append(at)
+            missed += len(word)
+    return places
+
+
+def _is_bare(sign: str) -> bool:
+    """Whether a sign is part of a word of a language that sets no words apart."""
+    return bool(_BARE.match(sign)) and sign.isalpha()
+
+
 def _cut(text: str, ends: Iterable[int]) -> list[str]:
     """Return the parts that end at the given places; empty ones are left out."""
     parts, start = [], 0
@@ -279,7 +317,7 @@ def _pack(pieces: Iterable[Chunk], budget: int) -> list[Chunk]:
             packed += _pack(_weaker(piece, budget), budget)
         elif packed and measure(packed[-1].text) + 1 + size <= budget:
             last = packed[-1].text[-1:]
-            blank = "" if last == LINE or _WIDE_SIGN.match(last) else " "
+            blank = "" if last == LINE or _BARE.match(last) else " "
             packed[-1] = Chunk(f"{packed[-1].text}{blank}{piece.text}", piece.pause)
         else:
             packed.append(piece)

@@ -5,11 +5,12 @@ import { element, rove } from "./elements.js";
 const bare = (word) => word.toLowerCase().replace(/[^\p{L}\p{N}']/gu, "");
 
 // Place spoken words (`{word, start_time, end_time}`) on the words as they are written: "five dollars" on "$5".
-// Return `[{text, start, end}]` for every written word; one that is not said has the time of the word before it.
+// Return `[{text, start, end, gap}]` for every written word, `gap` being what stands behind it; one that is not said has the time of the word before it.
 export function placeWords(text, spoken) {
-  const written = text.split(/\s+/).filter(Boolean);
+  const pieces = cutWritten(text, spoken);
+  const written = pieces.map((piece) => piece.trim());
   const pairs = commonPairs(written.map(bare), spoken.map(({ word }) => bare(word)));
-  const placed = written.map((word) => ({ text: word, start: null, end: null }));
+  const placed = written.map((word, index) => ({ text: word, start: null, end: null, gap: /\s$/.test(pieces[index]) ? " " : "" }));
   let [w, s] = [0, 0];
   for (const [nextW, nextS] of [...pairs, [written.length, spoken.length]]) {
     const gapW = nextW - w, gapS = nextS - s;
@@ -27,6 +28,23 @@ export function placeWords(text, spoken) {
     end = word.end;
   }
   return placed;
+}
+
+const unspaced = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]/u;
+
+// Return a text in its words, each with the blanks behind it; where none set words apart, cut as the spoken ones stand in it.
+function cutWritten(text, spoken) {
+  if (!unspaced.test(text)) return `${text.trim()} `.match(/\S+\s+/g) || [];
+  const cuts = [0];
+  let at = 0;
+  for (const { word } of spoken) {
+    const found = text.indexOf(word, at);
+    if (found < 0 || found > at + word.length + 24) continue;
+    at = found + word.length;
+    const opened = text.slice(0, found).match(/["'(\u201c\u2018\u300c\u300e\uff08\u3008\u300a\u3010]*$/)[0].length;
+    if (found - opened > cuts.at(-1)) cuts.push(found - opened);
+  }
+  return cuts.map((start, index) => text.slice(start, cuts[index + 1])).filter((piece) => piece.trim());
 }
 
 // Return the pairs of places of a longest common subsequence.
@@ -83,10 +101,10 @@ export class Reading {
       node.append(`${sentence.text} `);
       return { node, sentence, words: null };
     }
-    const words = sentence.words.map(({ text, start, end }, index) => {
+    const words = sentence.words.map(({ text, start, end, gap }, index) => {
       const button = element("button", { type: "button", class: "word", tabindex: !before && index === 0 ? 0 : -1,
         onclick: () => this.#seek(start) }, text);
-      node.append(button, " ");
+      node.append(button, gap);
       return { start, end, node: button };
     });
     return { node, sentence, words };
