@@ -77,7 +77,8 @@ def prepare(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder (LibriSpeech, LibriTTS, VCTK, LJSpeech, Seed-TTS, or audio with .txt/.lab) or manifest."
+            help="A folder or list of speech and text: audio with .txt beside it, or as published corpora lie on disk "
+            "(docs/corpora.md)."
         ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder for the result; what is already done there is kept.")],

@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from openvalle.config import override, read_mapping
+from openvalle.config import Config, override, read_mapping
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError, import_extra
 from openvalle.files import lock_folder
@@ -101,31 +101,58 @@ def run(part: str, recipe: Path, overrides: tuple[str, ...] = (), out: Path = Pa
         return _run(part, recipe, overrides, out)
 
 
-def _run(part: str, recipe: Path, overrides: tuple[str, ...], out: Path) -> Path:
+def read_recipe(part: str, recipe: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Return the checked recipe of a job; `ConfigError` says what is wrong with it."""
     if part == "codec":
-        from openvalle.train.codec import CodecRecipe, train_codec
+        from openvalle.train.codec import CodecRecipe
 
-        return train_codec(CodecRecipe.load(recipe, overrides), out)
+        return CodecRecipe.load(recipe, overrides)
     if part == "g2p":
-        from openvalle.train.g2p import SpellingRecipe, train_g2p
+        from openvalle.train.g2p import SpellingRecipe
 
-        return train_g2p(SpellingRecipe.load(recipe, overrides), out)
+        return SpellingRecipe.load(recipe, overrides)
     if part == "aligner":
-        from openvalle.train.aligner import AlignerRecipe, train_aligner
+        from openvalle.train.aligner import AlignerRecipe
 
-        return train_aligner(AlignerRecipe.load(recipe, overrides), out)
+        return AlignerRecipe.load(recipe, overrides)
     if part in ("ar", "nar"):
-        from openvalle.model.checkpoint import Part
-        from openvalle.train.lm import LanguageModelRecipe, train_language_model
+        from openvalle.train.lm import LanguageModelRecipe
 
-        values = read_job(part, recipe, overrides)
-        return train_language_model(Part(part), LanguageModelRecipe.parse(values, str(recipe)), out)
+        return LanguageModelRecipe.parse(read_job(part, recipe, overrides), str(recipe))
     if part == "predict":
-        from openvalle.train.predict import PredictRecipe, predict
+        from openvalle.train.predict import PredictRecipe
 
-        return predict(PredictRecipe.load(recipe, overrides), out)
+        return PredictRecipe.load(recipe, overrides)
     if part == "pack":
-        from openvalle.train.pack import PackRecipe, pack
+        from openvalle.train.pack import PackRecipe
 
-        return pack(PackRecipe.parse(read_job(part, recipe, overrides), str(recipe)), out)
+        return PackRecipe.parse(read_job(part, recipe, overrides), str(recipe))
     raise ConfigError(f"cannot train {part!r}", "train codec, ar, nar, predict, pack, g2p or aligner")
+
+
+def _run(part: str, recipe: Path, overrides: tuple[str, ...], out: Path) -> Path:
+    read: Any = read_recipe(part, recipe, overrides)
+    if part == "codec":
+        from openvalle.train.codec import train_codec
+
+        return train_codec(read, out)
+    if part == "g2p":
+        from openvalle.train.g2p import train_g2p
+
+        return train_g2p(read, out)
+    if part == "aligner":
+        from openvalle.train.aligner import train_aligner
+
+        return train_aligner(read, out)
+    if part == "predict":
+        from openvalle.train.predict import predict
+
+        return predict(read, out)
+    if part == "pack":
+        from openvalle.train.pack import pack
+
+        return pack(read, out)
+    from openvalle.model.checkpoint import Part
+    from openvalle.train.lm import train_language_model
+
+    return train_language_model(Part(part), read, out)
