@@ -341,7 +341,7 @@ def speedrun(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the result; what is already done there is kept.")
     ] = Path("runs/speedrun"),
-    seconds: Annotated[float, typer.Option(min=1, help="The budget: all of it, from this command to its table.")] = 720,
+    seconds: Annotated[float, typer.Option(min=1, help="The budget, 60 or more, from start to table.")] = 720,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change the recipe: ar.loop.optim.learning_rate=0.001; repeatable."),
