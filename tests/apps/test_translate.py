@@ -12,6 +12,7 @@ import pytest
 from openvalle.apps import segments
 from openvalle.apps.segments import Heard, cut_segments
 from openvalle.apps.translate import PromptMaker, read_source, speak_translation, translate
+from openvalle.apps.translation_parts import TranslationParts
 from openvalle.audio import Audio, concatenate, silence
 from openvalle.errors import AudioError, ModelError, TextError, UserError
 from openvalle.safety.consent import ConsentPolicy
@@ -262,3 +263,39 @@ def test_a_translator_that_says_nothing_leaves_silence(many, talk, there, tell, 
     assert spoken.start == pytest.approx(source.segments[1].start, abs=1e-3)
     with pytest.raises(TextError, match="found no words"):
         next(speak_translation(many, replace(source, translations=("", "")), consent=CONSENT))
+
+
+def test_what_was_heard_and_spoken_is_kept_when_it_is_interrupted(
+    many, talk, there, tell, tmp_path: Path, monkeypatch
+) -> None:
+    tell("saw, see. saw, see.", TWICE, "en")
+
+    def run(folder: str, resume: bool = True) -> list:
+        parts = TranslationParts(tmp_path / folder, many.rate, many.provenance, resume)
+        source = read_source(many, talk, "zh", there, parts=parts)
+        return list(speak_translation(many, source, 3, consent=CONSENT, parts=parts))
+
+    whole = run("whole")
+    say, said = Synthesizer.say, []
+
+    def count(own, text, *given, **how):
+        said.append(text)
+        if len(said) == 2:
+            raise KeyboardInterrupt
+        return say(own, text, *given, **how)
+
+    monkeypatch.setattr(Synthesizer, "say", count)
+    with pytest.raises(KeyboardInterrupt):
+        run("cut")
+    monkeypatch.setattr(segments, "recognize", lambda *given: pytest.fail("it listens again"))
+    again = run("cut")
+    assert len(said) == 3, "the first segment is not spoken again"
+    for one, other in zip(again, whole, strict=True):
+        assert np.array_equal(one.speech.audio.samples, other.speech.audio.samples)
+        assert (one.speech.words, one.speech.quality) == (other.speech.words, other.speech.quality)
+        assert np.array_equal(one.speech.codes, other.speech.codes) and one.as_dict() == other.as_dict()
+    name = next(path for path in (tmp_path / "cut").glob("*.flac"))
+    name.write_bytes(b"damaged")
+    assert len(run("cut")) == 2 and len(said) == 4, "what is damaged is spoken again"
+    parts = TranslationParts(tmp_path / "cut", many.rate, many.provenance, resume=False)
+    assert not list((tmp_path / "cut").iterdir()) and parts.folder == tmp_path / "cut"

@@ -109,7 +109,7 @@ class Narrator:
         self.clock = Clock()
         self._synthesizer, self._reading, self._show = synthesizer, reading, show
         voices = {None: reading.voice} | ({QUOTED: reading.quotes} if reading.quotes else {})
-        self._voices = {name: _digest_voice(voice) for name, voice in voices.items()}
+        self._voices = {name: digest_voice(voice) for name, voice in voices.items()}
         facts = [synthesizer.describe(), synthesizer.provenance.watermark, reading.options.model_dump_json()]
         self._model = digest([*facts, reading.seed])
         self.settings = digest([self._model, *self._voices.values()])  # all that every sentence depends on
@@ -188,7 +188,7 @@ class Narrator:
     def _digest_sentence(self, joint: _Joint) -> str:
         segment, sentence = joint.segment, joint.segment.sentence
         if sentence.voice not in self._voices and segment.voice is not None:  # one that the text names
-            self._voices[sentence.voice] = _digest_voice(segment.voice)
+            self._voices[sentence.voice] = digest_voice(segment.voice)
         return digest(
             [
                 *(self._model, self._voices[sentence.voice], segment.number, sentence.language, sentence.rate),
@@ -236,7 +236,8 @@ def _given_words(script: Script) -> set[str]:
     return {word.text for passage in script.passages for word in passage.given}
 
 
-def _digest_voice(voice: Voice) -> str:
+def digest_voice(voice: Voice) -> str:
+    """Return 32 hex digits of all that a voice's speech depends on."""
     return digest([voice.text, voice.symbols, voice.durations, hashlib.sha256(voice.codes.tobytes()).hexdigest()])
 
 

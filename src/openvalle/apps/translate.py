@@ -7,6 +7,7 @@ spoken. The paper's joint model of recognition and translation was never publish
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from openvalle.apps.narration import digest_voice
 from openvalle.apps.segments import MOST_SECONDS, SourceSegment, cut_segments, place_words, recognize
 from openvalle.apps.subtitles import Timeline
+from openvalle.apps.translation_parts import Segments, TranslationParts
 from openvalle.audio import RATE, Audio, Channel, fade, normalize
 from openvalle.decode.ar import AROptions
 from openvalle.errors import AudioError, ModelError, TextError, UserError
@@ -133,8 +136,10 @@ def read_source(
     transcript: str | None = None,
     channel: Channel | str = Channel.AUTO,
     longest: float = MAX_SECONDS,
+    parts: TranslationParts | None = None,
 ) -> Source:
-    """Return a recording in segments with their translations; see `translate`. `longest`: seconds."""
+    """Return a recording in segments with their translations; see `translate`. `longest`: seconds; `parts`: where what
+    was found before is kept."""
     target = synthesizer.find_languages(target).chosen
     language = find_language(language).code if language else ""
     if language:  # what is missing is told before the work begins
@@ -143,15 +148,25 @@ def read_source(
     if transcript is not None:
         longest = min(longest, GIVEN_SECONDS)
     audio = normalize(read_clip(recording, label, channel, longest))
-    if transcript is None:
-        heard = recognize(audio, label, language, synthesizer.asr)
-    else:
-        heard = place_words(audio, label, transcript, language or detect_language(transcript, ("zh", "ja")))
-    _check_pair(heard.language, target, translators)
-    segments = cut_segments(heard, audio.seconds)
-    translations = translators.translate([segment.text for segment in segments], heard.language, target)
-    kept = [_keep_speakable(text, target, segment) for text, segment in zip(translations, segments, strict=True)]
-    return Source(audio, heard.language, target, tuple(segments), tuple(kept))
+
+    def find() -> Segments:
+        if transcript is None:
+            heard = recognize(audio, label, language, synthesizer.asr)
+        else:
+            heard = place_words(audio, label, transcript, language or detect_language(transcript, ("zh", "ja")))
+        _check_pair(heard.language, target, translators)
+        segments = cut_segments(heard, audio.seconds)
+        translations = translators.translate([segment.text for segment in segments], heard.language, target)
+        pairs = zip(translations, segments, strict=True)
+        return heard.language, segments, [_keep_speakable(text, target, segment) for text, segment in pairs]
+
+    facts = [_digest_sound(audio), language, target, transcript, synthesizer.asr]
+    spoken, segments, translations = parts.find_segments([*facts, translators.digest], find) if parts else find()
+    return Source(audio, spoken, target, tuple(segments), tuple(translations))
+
+
+def _digest_sound(audio: Audio) -> str:
+    return hashlib.sha256(audio.samples.tobytes()).hexdigest()
 
 
 def _keep_speakable(text: str, target: str, segment: SourceSegment) -> str:
@@ -242,11 +257,19 @@ def speak_translation(
     is_fitted: bool = False,
     candidates: int = 1,
     consent: str = "",
+    parts: TranslationParts | None = None,
 ) -> Iterator[SpokenSegment]:
-    """Yield the segments as they are spoken; joined end to end they are the new recording. See `translate`."""
+    """Yield the segments as they are spoken; joined end to end they are the new recording. See `translate`.
+
+    `parts`: where what was spoken before is kept; what comes out of it has 16 bits.
+    """
     if is_fitted and synthesizer.generator.ar.config.alignment is Alignment.NONE:
         raise ModelError("a model without alignment cannot keep the segments' times", "leave --fit away")
-    find_prompt = _choose_voice(synthesizer, source, voice, consent)
+    chosen = None if voice is None else synthesizer.voice(voice, consent=consent)
+    find_prompt = _choose_voice(synthesizer, source, chosen, consent)
+    sampled = (options or synthesizer.options).model_dump_json()
+    facts = [synthesizer.describe(), synthesizer.provenance.watermark, sampled, source.target, is_fitted, candidates]
+    facts += [digest_voice(chosen) if chosen else _digest_sound(source.audio)] if parts else []
     how: dict[str, Any] = {"markup": "none", "language": source.target, "mode": PromptMode.CROSS_LINGUAL}
     say = partial(synthesizer.say, options=options, candidates=candidates, **how)
     said = [number for number, text in enumerate(source.translations) if text]
@@ -255,8 +278,9 @@ def speak_translation(
     rate, at, before = synthesizer.rate, 0, 0.0  # `at`: samples so far; `before`: where the last segment ended
     for number in said:
         segment, text = source.segments[number], source.translations[number]
-        asked = partial(say, text, find_prompt(number), seed=seed + number)
-        speech = _say_fitted(asked, segment, text) if is_fitted else asked()
+        speak = partial(_say_segment, say, segment, text, partial(find_prompt, number), seed + number, is_fitted)
+        own = [text, segment.text, segment.start, segment.end, seed + number]
+        speech = parts.find_speech([*facts, *own], speak) if parts else speak()
         # fitted: at its own time, or as soon as what came before it is over; else after the pause that was there
         lead = max(0, round(segment.start * rate) - at) if is_fitted else round((segment.start - before) * rate)
         start = at + lead
@@ -269,10 +293,11 @@ def speak_translation(
         yield SpokenSegment(segment, text, speech.with_samples(np.concatenate(samples), lead), start / rate, end / rate)
 
 
-def _choose_voice(synthesizer: Synthesizer, source: Source, voice: VoiceLike, consent: str) -> Callable[[int], Voice]:
+def _choose_voice(
+    synthesizer: Synthesizer, source: Source, chosen: Voice | None, consent: str
+) -> Callable[[int], Voice]:
     """Return who speaks a segment: the voice that is asked for, else the recording's own."""
-    if voice is not None:
-        chosen = synthesizer.voice(voice, consent=consent)
+    if chosen is not None:
         return lambda number: chosen
     require_consent(consent, "the recording's", synthesizer.policy)
     if source.language not in synthesizer.generator.languages:
@@ -282,6 +307,18 @@ def _choose_voice(synthesizer: Synthesizer, source: Source, voice: VoiceLike, co
             "give one that was, or let another --voice speak (docs/languages.md)",
         )
     return PromptMaker(synthesizer, source).make
+
+
+def _say_segment(
+    say: Callable[..., Speech],
+    segment: SourceSegment,
+    text: str,
+    find_prompt: Callable[[], Voice],
+    seed: int,
+    is_fitted: bool,
+) -> Speech:
+    asked = partial(say, text, find_prompt(), seed=seed)
+    return _say_fitted(asked, segment, text) if is_fitted else asked()
 
 
 def _say_fitted(say: Callable[..., Speech], segment: SourceSegment, text: str) -> Speech:

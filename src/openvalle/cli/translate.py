@@ -48,6 +48,7 @@ def translate(
     asr: opt.Asr = "",
     seed: opt.Seed = 0,
     candidates: opt.Candidates = 1,
+    resume: Annotated[bool, typer.Option(help="Keep what an interrupted run has heard and spoken already.")] = True,
     sampling: opt.Sampling,
     model: opt.Model,
     quiet: opt.Quiet = False,
@@ -55,12 +56,16 @@ def translate(
 ) -> None:
     """Speak a recording in another language, in its speaker's voice. Print the paths of the files.
 
+    The same command goes on where an interrupted one stopped: what it heard and spoke is in OUTPUT's .parts until then.
+
     \b
     openvalle translate talk.wav --to zh -o talk-zh.wav --fit --subtitles talk.srt
     openvalle translate talk.wav --from zh --to en --voice default
     """
     from openvalle.apps.subtitles import check_ending
     from openvalle.apps.translate import read_source, speak_translation
+    from openvalle.apps.translation_parts import TranslationParts
+    from openvalle.files import lock_folder
     from openvalle.text.translator import Translators
 
     started = time.monotonic()
@@ -71,13 +76,17 @@ def translate(
         synthesizer = model.load(asr)
         options = sampling.read(synthesizer)
         show("listening")
-        how: dict[str, Any] = {"language": language, "transcript": transcript, "channel": channel}
-        source = read_source(synthesizer, expand_home(clip), target, translators, **how)
-        how = {"voice": voice, "is_fitted": fit, "candidates": candidates, "consent": consent}
-        segments = speak_translation(synthesizer, source, seed, options, **how)
         told: list[dict[str, Any]] = []
-        own = None if titles is None else titles.with_suffix(f".{source.target}{titles.suffix}")
-        summary, _ = write_speech(note_segments(segments, told), place, None, synthesizer, show, own)
+        folder = (place if isinstance(place, Path) else place.first).with_suffix(".parts")
+        with lock_folder(folder):
+            parts = TranslationParts(folder, synthesizer.rate, synthesizer.provenance, resume)
+            how: dict[str, Any] = {"language": language, "transcript": transcript, "channel": channel}
+            source = read_source(synthesizer, expand_home(clip), target, translators, parts=parts, **how)
+            how = {"voice": voice, "is_fitted": fit, "candidates": candidates, "consent": consent}
+            segments = speak_translation(synthesizer, source, seed, options, parts=parts, **how)
+            own = None if titles is None else titles.with_suffix(f".{source.target}{titles.suffix}")
+            summary, _ = write_speech(note_segments(segments, told), place, None, synthesizer, show, own)
+            parts.remove()
     if titles is not None:
         heard = source.timeline().write(titles.with_suffix(f".{source.language}{titles.suffix}"))
         summary["subtitles"] = [str(heard), summary.pop("timestamps")]

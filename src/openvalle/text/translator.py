@@ -7,6 +7,7 @@ A translator is a folder as `ct2-transformers-converter` writes it of a model of
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -193,6 +194,13 @@ class Translators:
             for second in (place for place in self.places if place.source == first.target and place.target == target):
                 return [(first, first.target), (second, target)]
         raise explain_missing(source, target, self.places)
+
+    @property
+    def digest(self) -> str:
+        """Identity of the translators: where they lie, and how large their weights are and since when."""
+        weights = [(place.folder / MODEL).stat() for place in self.places]
+        facts = [(str(p.folder), w.st_size, w.st_mtime_ns) for p, w in zip(self.places, weights, strict=True)]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     def load(self) -> None:
         """Load all whose languages are known now, so that nobody has to wait for it later."""
