@@ -30,8 +30,8 @@ class Movable:
         return self._map(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
 
     def pin_memory(self) -> Self:
-        """Return a copy in memory that a CUDA device reads by itself."""
-        return self._map(torch.Tensor.pin_memory)
+        """Return a copy in memory that a CUDA device reads by itself; what was expanded is written out for it."""
+        return self._map(lambda tensor: tensor.contiguous().pin_memory())
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
