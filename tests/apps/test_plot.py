@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from openvalle.apps.plot import BINS, HOP, mel_spectrogram, plot_speech
+from openvalle.apps.plot import BINS, HOP, find_fonts, mel_spectrogram, plot_speech
 from openvalle.audio import Audio, hertz_to_mel
 from openvalle.errors import MissingExtra
 from openvalle.synth.speech import Quality, Speech, Timed
@@ -24,6 +26,14 @@ def test_png_is_written(spoken: Audio, tmp_path: Path, phones: tuple[Timed, ...]
     path = plot_speech(speech_of(spoken, phones), tmp_path / "out" / "speech.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [item.name for item in path.parent.iterdir()] == ["speech.png"]
+
+
+def test_signs_of_chinese_are_drawn_without_a_warning(spoken: Audio, tmp_path: Path) -> None:
+    speech = replace(speech_of(spoken, ()), text="今天", words=(Timed("今天", 0.0, 1.0),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_speech(speech, tmp_path / "speech.png")
+    assert find_fonts()[0] == "DejaVu Sans"
 
 
 def test_missing_matplotlib_says_how_to_get_it(spoken: Audio, monkeypatch: pytest.MonkeyPatch) -> None:

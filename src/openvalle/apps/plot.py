@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,30 +25,45 @@ WINDOW, HOP = 1024, 240  # samples: 43 ms windows every 10 ms at 24 kHz
 FLOOR_DB = -80.0
 MAX_LABELS = 90  # more phones than this are drawn without their names
 WIDTH_PER_SECOND, MIN_WIDTH, MAX_WIDTH, HEIGHT = 2.4, 10.0, 40.0, 6.4  # inches
+# Fonts with the signs of Chinese and Japanese, where one is installed; the plots' own has none.
+WIDE_FONTS = (
+    *(f"{name} CJK {place}" for name in ("Noto Sans", "Source Han Sans") for place in ("SC", "JP")),
+    *("WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "IPAGothic", "SimHei"),
+)
 INK, WAVE, PATH, PAUSE = "#22303c", "#2f6f9f", "#ffffff", "#9fb4c4"
 
 
 def plot_speech(speech: Speech, path: str | Path, title: str = "") -> Path:
     """Draw `speech` into a PNG (or what the ending asks for), atomically; return the path."""
     import_extra("matplotlib", "matplotlib", "plot")
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     path = Path(path)
     width = min(max(speech.seconds * WIDTH_PER_SECOND, MIN_WIDTH), MAX_WIDTH)
-    figure = Figure(figsize=(width, HEIGHT), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # no window, and no state shared with the caller's own figures
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
-    _draw_wave(upper, speech)
-    _draw_spectrogram(lower, speech)
-    _draw_path(lower, speech)
     text = even_blanks(speech.text)
-    upper.set_title(
-        title or (text if len(text) <= 100 else text[:99].rstrip() + "…"), loc="left", fontsize=12, color=INK, pad=18
-    )
-    with atomic_path(path) as part:
+    with rc_context({"font.family": find_fonts()}), atomic_path(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # no font here has it: a box says so
+        figure = Figure(figsize=(width, HEIGHT), layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)  # no window, and no state shared with the caller's own figures
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
+        _draw_wave(upper, speech)
+        _draw_spectrogram(lower, speech)
+        _draw_path(lower, speech)
+        shown = title or (text if len(text) <= 100 else text[:99].rstrip() + "…")
+        upper.set_title(shown, loc="left", fontsize=12, color=INK, pad=18)
         figure.savefig(part, dpi=120, format=path.suffix.lstrip(".").lower() or "png")
     return path
+
+
+@cache
+def find_fonts() -> list[str]:
+    """Return the fonts to write with: where one has no sign of a word, the next is asked."""
+    from matplotlib.font_manager import get_font_names
+
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells of weights that a font lacks
+    return ["DejaVu Sans", *sorted(set(WIDE_FONTS) & set(get_font_names()), key=WIDE_FONTS.index)]
 
 
 def mel_spectrogram(audio: Audio) -> np.ndarray:
