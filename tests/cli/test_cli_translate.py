@@ -62,7 +62,7 @@ def test_a_recogniser_of_english_asks_for_the_language(openvalle, speakers_of_ma
         (("--to", "zh", "--translator", "."), "holds no model.bin"),
         (("--to", "zh", "-o", "CLIP"), "the output is the recording itself"),
         (("--to", "zh", "--from", "en", "-t", TEXT), "no translator goes from 'en' to 'zh'"),
-        (("--to", "zh", "-m", "builtin"), "does not speak 'zh'"),
+        (("--to", "fr", "-m", "builtin"), "does not speak 'fr'"),
     ],
 )
 def test_mistakes_are_one_line(

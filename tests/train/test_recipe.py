@@ -25,7 +25,7 @@ from openvalle.train.predict import PredictRecipe
 from openvalle.train.recipe import read_job, read_pair
 
 SHIPPED = Path(__file__).parents[2] / "src" / "openvalle" / "recipes"
-SYSTEMS = ["speedrun"]
+SYSTEMS = ["speedrun", "trilingual"]
 SYSTEMS += [f"{name}-{size}" for name in ("valle", "vallex", "valler", "valle2") for size in ("paper", "small")]
 SYSTEM = {
     "data": "data",
@@ -109,7 +109,7 @@ def test_every_shipped_recipe_is_complete(name):
 
 def test_the_built_in_model_is_what_its_recipes_say():
     built = BundleConfig.load(assets() / "model" / "config.json")
-    path = SHIPPED / "speedrun.yaml"
+    path = SHIPPED / "trilingual.yaml"
     ar, nar = (LanguageModelRecipe.parse(read_job(part, path)) for part in ("ar", "nar"))
     table = inventory()
     assert ARConfig.parse({**ar.model, "symbols": len(table), "marks": table.marks}) == built.ar
