@@ -20,7 +20,7 @@ export DEMO_TEXT := $(value TEXT)
 export DEMO_VOICE := $(value VOICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-serve fuzz listen listening-kit test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-aligner bench-languages bench-family bench-speed bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale bench-labels bench-converted clean test-clients
+.PHONY: help demo demo-serve fuzz listen listening-kit test test-fast test-slow check format bench bench-codec bench-speech bench-edit bench-aligner bench-languages bench-translate bench-family bench-speed bench-serve bench-stream bench-text bench-threads bench-batching bench-watermark bench-scale bench-labels bench-converted clean test-clients
 
 help:  ## list the jobs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench-aligner: $(VENV)/.ready-test  ## borders of phones against known ones: ARG
 
 bench-languages: $(VENV)/.ready-test  ## a model in several languages: words, language, voice, accent (extra asr): ARGS="--model M --teacher FOLDER"
 	$(BIN)/python benchmarks/languages.py $(ARGS)
+
+bench-translate: $(VENV)/.ready-test  ## speech translated end to end with a translator that knows its sentences; ARGS="--pairs FILE --teacher FOLDER"
+	$(BIN)/python benchmarks/translate.py $(ARGS)
 
 bench-stream: $(VENV)/.ready-test  ## streaming: first sound, gaps, speed, memory over a long text
 	$(BIN)/python benchmarks/stream.py $(ARGS)

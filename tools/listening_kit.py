@@ -35,6 +35,7 @@ from openvalle.media import write
 from openvalle.model.bundle import FILES, OWN
 from openvalle.parallel import progress_bars
 from openvalle.synth.voice import Voice
+from openvalle.types import ENGLISH
 
 ASSETS = "src/openvalle/assets"
 WEIGHTS = f"{ASSETS}/model/ar.safetensors"
@@ -97,11 +98,14 @@ def lines_of_corpus(data: Path, split: str | None, count: int, seed: int, kept: 
 
 
 def lines_of_voices(count: int) -> list[Line]:
-    """Return the sentences of docs/listen.md, each in turn in another of the built-in voices."""
+    """Return the English sentences of docs/listen.md, each in turn in another of the English built-in voices: older
+    models know no other language."""
     codec = load_codec(BUILTIN)
-    voices = [Voice.load(path) for path in sorted((assets() / "voices").glob(f"*{VOICE_SUFFIX}"))]
+    every = [Voice.load(path) for path in sorted((assets() / "voices").glob(f"*{VOICE_SUFFIX}"))]
+    voices = [voice for voice in every if voice.language == ENGLISH]
+    texts = [TEXTS[voice.name] for voice in voices]
     sounds = [codec.decode(torch.from_numpy(voice.codes.astype(np.int64))[None])[0].numpy() for voice in voices]
-    pairs = [(text, (number + turn) % len(voices)) for turn in range(len(voices)) for number, text in enumerate(TEXTS)]
+    pairs = [(text, (number + turn) % len(voices)) for turn in range(len(voices)) for number, text in enumerate(texts)]
     return [
         Line(f"{number:03d}-{voices[at].name}", text, normalize(Audio(sounds[at], RATE)), voices[at].text)
         for number, (text, at) in enumerate(pairs[:count])

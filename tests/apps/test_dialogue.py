@@ -109,6 +109,14 @@ def test_speakers_without_a_voice_take_the_built_in_ones() -> None:
         assign_voices(parse_dialogue("[S1] a"), {"S9": "x"})
 
 
+def test_speakers_take_built_in_voices_of_their_language_first() -> None:
+    script = parse_dialogue("[S1] Hello. [S2] 你好。 [S3] こんにちは。 [S4] Hi. [S5] Good morning.")
+    cast = assign_voices(script, {})
+    spoken = {speaker: Voice.load(str(voice)).language for speaker, voice in cast.items()}
+    assert spoken == {"S1": "en", "S2": "zh", "S3": "ja", "S4": "en", "S5": "en"}
+    assert len({str(voice) for voice in cast.values()}) == 5
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

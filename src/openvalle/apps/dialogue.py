@@ -24,6 +24,7 @@ from openvalle.synth.voice import Voice, list_builtin_voices
 from openvalle.text.language import lower_keys
 from openvalle.text.layout import TextFormat
 from openvalle.text.markup import Markup, Passage, Places
+from openvalle.text.spans import detect_language
 
 TURN_PAUSE = 0.4  # seconds between turns
 _SPEAKER = re.compile(r"\[(S\d+)\]")
@@ -176,16 +177,19 @@ def assign_voices(
     dialogue: Dialogue, voices: Mapping[str, VoiceLike], own: Voice | None = None
 ) -> dict[str, VoiceLike]:
     """Return the voice of every speaker: as given, as the script says, or one that nobody else has: first an adapter's
-    `own`, then the built-in ones."""
+    `own`, then the built-in ones, those first that speak the language of what is said."""
     for name in voices:
         if name not in dialogue.speakers:
             raise UserError(f"nobody in the script is called {name!r}", f"there are: {', '.join(dialogue.speakers)}")
     cast: dict[str, VoiceLike] = {**dialogue.voices, **voices}
     builtin = [path for path in list_builtin_voices() if path.stem not in [str(voice) for voice in cast.values()]]
     left: list[VoiceLike] = [*([own] if own is not None else []), *builtin]
+    languages: dict[VoiceLike, str] = {path: Voice.load(path).language for path in builtin}
     for turn in dialogue.turns:
         if turn.speaker in cast:
             continue
+        language = detect_language(turn.text, languages.values())
+        left.sort(key=lambda voice: voice is not own and languages.get(voice) != language)  # the others stay in order
         if not left:
             raise TextError(
                 f"{turn.place}: the speaker {turn.speaker} has no voice", f"give one: --voice {turn.speaker}=clip.wav"
