@@ -163,11 +163,16 @@ def is_silent(audio: Audio) -> bool:
 
 def trim(audio: Audio, below_db: float = 40.0, margin_seconds: float = 0.1) -> Audio:
     """Cut leading and trailing frames more than `below_db` under the loudest, keeping a margin."""
+    start, end = find_sounding(audio, below_db, margin_seconds)
+    return Audio(audio.samples[start:end], audio.rate)
+
+
+def find_sounding(audio: Audio, below_db: float = 40.0, margin_seconds: float = 0.1) -> tuple[int, int]:
+    """Return the samples [start, end) without leading and trailing frames more than `below_db` under the loudest."""
     loud = np.flatnonzero(levels(audio) > levels(audio).max() - below_db)
     size, margin = round(audio.rate * 0.01), round(audio.rate * margin_seconds)
     start = max(0, loud[0] * size - margin)
-    end = min(len(audio.samples), (loud[-1] + 1) * size + margin)
-    return Audio(audio.samples[start:end], audio.rate)
+    return int(start), int(min(len(audio.samples), (loud[-1] + 1) * size + margin))
 
 
 def normalize(audio: Audio, target_db: float = TARGET_DB) -> Audio:

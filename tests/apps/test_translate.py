@@ -176,6 +176,23 @@ def test_words_are_recognised_offline_with_their_times(spoken) -> None:
     assert cut_segments(heard, spoken.seconds)[0].text
 
 
+def test_no_words_are_asked_of_the_silence_around_speech(spoken, monkeypatch) -> None:
+    """Whisper writes there who wrote the song; the times of what is said are those of the recording."""
+    heard: list[float] = []
+
+    def hear(recognizer: object, audio: Audio, language: str) -> Transcript:
+        heard.append(audio.seconds)
+        return Transcript("saw", (TimedWord("saw", 0.1, 0.5),), language="en")
+
+    monkeypatch.setattr(segments, "transcribe_timed", hear)
+    plain = segments.recognize(spoken, "it", "en", "pocketsphinx").words[0]
+    quiet = np.zeros(2 * spoken.rate, np.float32)
+    around = Audio(np.concatenate([quiet, spoken.samples, quiet]), spoken.rate)
+    late = segments.recognize(around, "it", "en", "pocketsphinx").words[0]
+    assert heard[1] == pytest.approx(heard[0], abs=0.7)
+    assert late.start == pytest.approx(plain.start + 2, abs=0.1) and late.end - late.start == pytest.approx(0.4)
+
+
 @pytest.mark.slow
 def test_another_voice_may_speak(many, tiny_voice, talk, there, tell) -> None:
     tell("saw, see. saw, see.", TWICE, "en")

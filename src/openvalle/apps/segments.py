@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openvalle.apps.subtitles import find_places
-from openvalle.audio import Audio
+from openvalle.audio import Audio, find_sounding
 from openvalle.errors import TextError
 from openvalle.speech_models.asr import best_available, transcribe_timed
 from openvalle.synth.enrol import align_transcript
@@ -19,6 +19,7 @@ from openvalle.text.sentences import even_blanks, find_sentences
 PAUSE = 1.0  # seconds without a word that end a segment inside a sentence
 MOST_SECONDS = 15.0  # of a segment; a longer one is cut at its longest pause
 MARGIN = 0.15  # seconds of the pauses around a segment that are its own, at most: speech has such edges
+MARGIN_HEARD = 0.3  # seconds of silence around speech that a recogniser gets to hear
 ALIGNED_RATE = 100.0  # frames a second in which words that are given are placed
 
 
@@ -49,7 +50,9 @@ class SourceSegment:
 
 def recognize(audio: Audio, label: str, language: str = "", asr: str = "") -> Heard:
     """Return what is said, by the recogniser called `asr`, else the best one here; its language is found if need be."""
-    found = transcribe_timed(best_available(asr, language), audio, language)
+    first, end = find_sounding(audio, margin_seconds=MARGIN_HEARD)  # Whisper hears words in the silence around speech
+    sounding = Audio(audio.samples[first:end], audio.rate)
+    found = transcribe_timed(best_available(asr, language), sounding, language)
     if not found.words:
         raise TextError(f"no words were heard in {label}", "say what is spoken in it with --transcript")
     places, at = [], 0
@@ -59,8 +62,8 @@ def recognize(audio: Audio, label: str, language: str = "", asr: str = "") -> He
         at = place + len(word.text) if place >= 0 else at
     words, last = [], 0.0
     for word in found.words:  # recognisers let words overlap by a frame
-        start = min(max(word.start, last), audio.seconds)
-        last = min(max(word.end, start), audio.seconds)
+        start = min(max(word.start + first / audio.rate, last), audio.seconds)
+        last = min(max(word.end + first / audio.rate, start), audio.seconds)
         words.append(Timed(word.text, start, last))
     return Heard(found.text, tuple(words), tuple(places), find_language(found.language).code)
 
