@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,10 +126,8 @@ def speak_dialogue(
 
     `dialogue`: a `Dialogue`, or a text `[S1] ... [S2] ...`; `voices`: of the speakers; `duration`: seconds that all of
     it is to last; `language`: of the text, by default as its script shows; `text_format`: how the turns are
-    written (see `to_plain`); `channel`, `consent`: of clips that are
-    voices, see `Synthesizer.voice`. Those without a voice take the adapter's and the built-in
-    ones that are left. Raises `TextError` for
-    a speaker without a voice.
+    written (see `to_plain`); `channel`, `consent`: of clips that are voices, see `Synthesizer.voice`. Those without
+    a voice take the adapter's and the built-in ones that are left. Raises `TextError` for a speaker without a voice.
     """
     found = parse_dialogue(dialogue) if isinstance(dialogue, str) else dialogue
     cast = {
@@ -184,18 +182,24 @@ def assign_voices(
     cast: dict[str, VoiceLike] = {**dialogue.voices, **voices}
     builtin = [path for path in list_builtin_voices() if path.stem not in [str(voice) for voice in cast.values()]]
     left: list[VoiceLike] = [*([own] if own is not None else []), *builtin]
-    languages: dict[VoiceLike, str] = {path: Voice.load(path).language for path in builtin}
     for turn in dialogue.turns:
         if turn.speaker in cast:
             continue
-        language = detect_language(turn.text, languages.values())
-        left.sort(key=lambda voice: voice is not own and languages.get(voice) != language)  # the others stay in order
         if not left:
             raise TextError(
                 f"{turn.place}: the speaker {turn.speaker} has no voice", f"give one: --voice {turn.speaker}=clip.wav"
             )
-        cast[turn.speaker] = left.pop(0)
+        cast[turn.speaker] = left.pop(_find_speaker(left, turn.text, own))
     return {name: cast[name] for name in dialogue.speakers}
+
+
+def _find_speaker(left: Sequence[VoiceLike], text: str, own: Voice | None) -> int:
+    """Return the place of the voice that is to speak a text: `own`, the first of its language, or the first."""
+    if left[0] is own:
+        return 0
+    languages = [Voice.load(path).language for path in left if isinstance(path, Path)]
+    language = detect_language(text, languages)
+    return languages.index(language) if language in languages else 0
 
 
 @contextmanager

@@ -50,10 +50,8 @@ def add_adapter(network: nn.Module, config: AdapterConfig, seed: int) -> None:
     for _, module in _find_matrices(network):
         out, width = module.weight.shape
         rank = min(config.rank, out, width)
-        before, module.__class__ = (
-            type(module),
-            AdaptedLinear,
-        )  # in place, so that the network keeps its structure and names
+        before = type(module)
+        module.__class__ = AdaptedLinear  # in place, so that the network keeps its structure and names
         assert isinstance(module, AdaptedLinear)
         down = torch.randn(rank, width, generator=rng) * width**-0.5
         module.down = nn.Parameter(down.to(module.weight.device))
