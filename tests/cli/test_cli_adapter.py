@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openvalle.convert.export import read_export
 from openvalle.media import read
 from openvalle.model.adapter import Adapter
 from openvalle.model.checkpoint import load_bundle, save_bundle
@@ -124,6 +125,27 @@ def test_a_server_speaks_with_it_in_its_voice(openvalle, added, monkeypatch: pyt
     assert {answer.status_code for way, answer in answers.items() if way != "voices"} == {200}
     assert answers["adapter"].content == answers["merged"].content != answers["plain"].content
     assert answers["voices"]["voices"][0]["name"] == "anna"
+
+
+@pytest.mark.parametrize("to", ["onnx", "safetensors"])
+def test_exported_files_hold_it(openvalle, added, to: str) -> None:
+    plain, (*_, adapter) = added["plain"][1], added["adapter"]
+    run = openvalle("export", plain, "--to", to, "--adapter", adapter, "-o", "files")
+    assert run.code == 0, run.err
+    if to == "onnx":
+        for way, options in (("files", ("--model", "files")), ("merged", (*added["merged"], "--engine", "onnx-fp32"))):
+            assert openvalle("say", "Saw.", *options, *added["voice"], "-q", "-o", f"{way}.wav").code == 0
+        np.testing.assert_array_equal(samples("files.wav"), samples("merged.wav"))
+    else:
+        found, merged = read_export(Path("files")), load_bundle(Path(str(added["merged"][1])))
+        assert found.config.name == merged.config.name and found.config.name.startswith("tiny+anna-")
+        for part in ("ar", "nar"):
+            values = getattr(merged, part).state_dict()
+            for name, value in getattr(found, part).state_dict().items():
+                np.testing.assert_allclose(value, values[name], atol=1e-3, rtol=1e-3)  # those were stored in float16
+    run = openvalle("export", added["merged"][1], "--to", to, "--adapter", adapter, "-o", "others")
+    assert run.code == 2 and "the adapter was made for another model (tiny)" in run.err
+    assert not Path("others").exists()
 
 
 def test_onnx_files_take_none(openvalle, added) -> None:

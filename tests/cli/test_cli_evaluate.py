@@ -84,3 +84,27 @@ def test_a_model_is_measured_shown_and_compared(speech, tmp_path, tiny_model):
     assert all(item["difference"]["value"] == 0 for item in found)
     assert "holds no system 'x'" in run("report", tmp_path / "a", tmp_path / "a", "--system", "x", code=2)
     assert "holds no report" in run("report", tmp_path, code=2)
+
+
+@needs_judges
+def test_an_adapter_is_measured_and_compared_with_the_model_that_it_is_added_to(
+    speech, tmp_path, tiny_model, tiny_adapter
+):
+    common = ("--data", speech, "--quiet", "--limit", 2, "--seeds", "0", "--codec")
+    run("evaluate", tiny_model, *common, tiny_model / "codec", "--adapter", tiny_adapter, "--out", tmp_path / "a")
+    record = json.loads(run("report", tmp_path / "a", "--json"))["record"]["systems"]["synthesised"]
+    assert record["adapter"].startswith(f"{tiny_adapter}, ")
+    ours = ("--system", f"ours=model:{tiny_model}")
+    file = tiny_adapter / "adapter.safetensors"
+    shown = run("compare", *ours, *common, "none", "--adapter", file, "--out", tmp_path / "b")
+    assert f"|  | ours | ours+{tiny_adapter.name} | difference | p | items |" in shown
+    spoken = [
+        {path.name: path.read_bytes() for path in (tmp_path / out / "audio" / name / "0").glob("*.wav")}
+        for out, name in (("a", "synthesised"), ("b", "ours"), ("b", f"ours+{tiny_adapter.name}"))
+    ]
+    assert spoken[0] == spoken[2] != spoken[1] and len(spoken[0]) == 2
+    twice = ("--adapter", file, "--adapter", tiny_adapter)
+    said = run("compare", *ours, *common, "none", *twice, "--out", tmp_path / "c", code=2)
+    assert "two systems would be called" in said
+    said = run("evaluate", tiny_model, *common, "none", "--adapter", tmp_path, "--out", tmp_path / "d", code=2)
+    assert "there is no adapter at" in said

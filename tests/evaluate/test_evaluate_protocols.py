@@ -177,13 +177,14 @@ def test_windows_speak_as_a_stream_does(librispeech, tiny_model):
     assert len(system.say(item, load_prompt(item, {CORPUS: librispeech}), 3).audio.samples) > 0
 
 
-def test_every_setting_is_part_of_the_answers_identity(tiny_model):
+def test_every_setting_is_part_of_the_answers_identity(tiny_model, tiny_adapter):
     how = Decoding()
     digests = [build_model_candidate(tiny_model, decoding=how.with_settings(given)).digest for given in (
         [], ["attempts=1"], ["detectors=false"], ["as_one=true"], ["mode=continual"], ["windows=true"],
         ["sampling.top_p=0.5"], ["path_temperature=0.5"],
     )]  # fmt: skip
     digests.append(build_model_candidate(tiny_model, threads=2).digest)
+    digests.append(build_model_candidate(tiny_model, adapter=tiny_adapter).digest)
     assert len(set(digests)) == len(digests)
     assert build_model_candidate(tiny_model).digest == digests[0]
     with pytest.raises(ConfigError, match="no_such"):

@@ -90,20 +90,24 @@ def export(
     precision: Annotated[
         str, typer.Option(help="Of ONNX files: fp32, int8, int8-7bit (for processors without VNNI) or int4.")
     ] = "fp32",
+    adapter: opt.Adapter = None,
     replace: opt.Replace = False,
 ) -> None:
     """Write a model for other programs: weights by documented names, settings and symbols as JSON, or ONNX files."""
     if to not in ("safetensors", "onnx"):
         raise UserError(f"a model cannot be exported to {to!r}", "use safetensors or onnx")
+    from openvalle.model.adapter import Adapter
+
     out = expand_home(output)
     if out.exists() and not replace:
         raise UserError(f"there is something at {out}", "add --replace, or take another folder")
+    added = None if adapter is None else Adapter.load(adapter)
     if to == "onnx":
         from openvalle.engines.export import export_onnx
         from openvalle.engines.layers import Precision
 
-        print(export_onnx(find(Kind.MODEL, model), out, find_choice(Precision, precision, "precision")))
+        print(export_onnx(find(Kind.MODEL, model), out, find_choice(Precision, precision, "precision"), added))
         return
     from openvalle.convert.export import export as run
 
-    print(run(find(Kind.MODEL, model), out))
+    print(run(find(Kind.MODEL, model), out, added))

@@ -115,6 +115,7 @@ def evaluate(
     ] = None,
     judging: Judging,
     codec: Annotated[str | None, Option(help="A codec's name or folder (default: the model's).")] = None,
+    adapter: opt.Adapter = None,
     device: JudgeDevice = "cpu",
     out: Annotated[Path | None, Option("--out", "-o", help="Folder (default: out/evaluate/PROTOCOL).")] = None,
     as_json: opt.AsJson = False,
@@ -146,7 +147,7 @@ def evaluate(
 
     device = str(choose_device(device))
     options = replace(options, device=device)
-    ours = build_model_candidate(run, codec, device=device, decoding=chosen.decoding)
+    ours = build_model_candidate(run, codec, device=device, decoding=chosen.decoding, adapter=adapter)
     report = measure(found, chosen, [ours], source.folders(), options, load_model_codec(run, codec))
     show_report(report, save_report(report, folder), as_json)
 
@@ -205,6 +206,10 @@ def compare(
         list[str] | None,
         Option(help="Let each model of ours speak once with each accent (native, foreign, none); again for more."),
     ] = None,
+    adapter: Annotated[
+        list[Path] | None,
+        Option(help="Let each model of ours speak once more with what `openvalle finetune` made; again for more."),
+    ] = None,
     codec: Annotated[str, Option(help="A codec for the reconstructed row; none leaves it out.")] = "builtin",
     device: JudgeDevice = "cpu",
     out: Annotated[Path, Option("--out", "-o", help="Folder of the report.")] = Path("out/compare"),
@@ -215,7 +220,7 @@ def compare(
     openvalle compare systems.yaml -s ours=model:builtin --data LibriSpeech --limit 20
 
     What a system cannot say counts as a failure and is shown. Each system is compared with the first, pair by pair:
-    with --accent native --accent foreign the accents of a model.
+    with --accent native --accent foreign the accents of a model, with --adapter anna a model before and after.
     """
     from openvalle.codec.load import load_codec
     from openvalle.evaluate.build_list import find_list
@@ -226,7 +231,7 @@ def compare(
 
     chosen = judging.read(protocol)
     options = running.read(chosen, out, device)
-    given = with_accents(read_systems(systems, system), accent or [])
+    given = with_accents(with_adapters(read_systems(systems, system), adapter or []), accent or [])
     candidates = [build_candidate(name, config, device, chosen.decoding) for name, config in given.items()]
     source = tests.source()
     found = find_list(chosen, source, out / "items.jsonl")
@@ -260,6 +265,27 @@ def read_systems(path: Path | None, short: list[str] | None) -> dict[str, System
         found[name] = system
     if not found:
         raise UserError("there are no systems to compare", "give a file, or --system NAME=KIND:VALUE")
+    return found
+
+
+def with_adapters(systems: dict[str, SystemConfig], adapters: list[Path]) -> dict[str, SystemConfig]:
+    """Return the systems, and each model of ours that has no adapter once more with each of these, called
+    `NAME+ADAPTER` by its folder."""
+    from openvalle.evaluate.systems.config import parse_system
+    from openvalle.evaluate.systems.ours import ModelConfig
+    from openvalle.model.adapter import ADAPTER_FILE
+
+    found: dict[str, SystemConfig] = {}
+    for name, config in systems.items():
+        found[name] = config
+        if not isinstance(config, ModelConfig) or config.adapter is not None:
+            continue
+        for place in adapters:
+            folder = place.resolve().parent if place.name == ADAPTER_FILE else place.resolve()
+            longer = f"{name}+{folder.stem}"
+            if longer in found or longer in systems:
+                raise UserError(f"two systems would be called {longer!r}", "give each adapter a folder of its own name")
+            found[longer] = parse_system(longer, config.model_dump() | {"adapter": str(place)})
     return found
 
 

@@ -17,9 +17,11 @@ from safetensors.torch import save_file
 from openvalle.config import Syntax, read_data
 from openvalle.errors import ModelError
 from openvalle.files import atomic_folder
+from openvalle.model.adapter import Adapter
 from openvalle.model.ar import AR
 from openvalle.model.bundle import BundleConfig
 from openvalle.model.checkpoint import Bundle, load_bundle
+from openvalle.model.lora import adapt
 from openvalle.model.nar import NAR
 from openvalle.types import Vocabulary
 
@@ -61,9 +63,11 @@ def explain(name: str) -> str:
     return next(meaning for pattern, meaning in MEANINGS if re.fullmatch(pattern, name))
 
 
-def export(folder: Path, out: Path) -> Path:
-    """Write the model in `folder` for other programs; return the new folder."""
+def export(folder: Path, out: Path, adapter: Adapter | None = None) -> Path:
+    """Write the model in `folder`, with what is added to its weights, for other programs; return the new folder."""
     bundle = load_bundle(folder)
+    if adapter is not None:
+        bundle = adapt(bundle, adapter)
     networks = {"ar": bundle.ar, "nar": bundle.nar}
     weights = {
         f"{part}.{name}": value.detach().contiguous()

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from openvalle.codec.load import find_builtin, kept_codec
 from openvalle.engines.layers import Precision, Weights
-from openvalle.engines.onnx import Exported, load_ar, read_codec, read_exported, read_weights
+from openvalle.engines.onnx import Exported, load_ar, read_codec, read_exported, read_network
 from openvalle.engines.onnx_ar import OnnxAR, ar_graph
 from openvalle.engines.onnx_codec import encoder_graph, fine_graph, trunk_graph
 from openvalle.engines.onnx_nar import OnnxNAR, nar_graph
@@ -26,23 +26,30 @@ from openvalle.engines.probe import record_steps
 from openvalle.errors import ModelError
 from openvalle.files import atomic_folder
 from openvalle.graphs import find_graph, save_graph
+from openvalle.model.adapter import Adapter
 from openvalle.model.bundle import EXPORTED, OWN, Description, read_description
 
 KEPT = "encoder.", "quantizer.codebooks"  # of a codec: its identity, beside the graphs
 
 
-def export_onnx(folder: Path, out: Path, precision: Precision) -> Path:
-    """Write the model in `folder` as ONNX files; return the new folder. `ModelError` if it is one already."""
+def export_onnx(folder: Path, out: Path, precision: Precision, adapter: Adapter | None = None) -> Path:
+    """Write the model in `folder`, with what is added to its weights, as ONNX files; return the new folder.
+
+    `ModelError` if it is one already, or if the adapter was made for another one.
+    """
     model = read_description(folder)
     if read_exported(folder) is not None:
         raise ModelError(f"{folder} holds ONNX files already", "give the model that they were made from")
     with atomic_folder(out, replace=True) as part:
-        model.config.save(part / "config.json")
+        config = model.config
+        if adapter is not None:
+            config = config.model_copy(update={"name": adapter.name_model(config.name)})
+        config.save(part / "config.json")
         for name in ("symbols.json", "generation.json"):
             shutil.copyfile(folder / name, part / name)
         Exported(precision=precision).save(part / EXPORTED)
         for name in ("ar", "nar"):
-            _export_network(model, name, part, precision)
+            _export_network(model, name, part, precision, adapter)
         codec = kept_codec(model.config.codec.name, folder / OWN)
         if (own := find_builtin(codec)) is not None:
             _export_codec(own, part / OWN, precision)
@@ -53,8 +60,10 @@ def export_onnx(folder: Path, out: Path, precision: Precision) -> Path:
     return out
 
 
-def _export_network(model: Description, name: str, part: Path, precision: Precision) -> None:
-    weights = read_weights(model.weights(name))
+def _export_network(
+    model: Description, name: str, part: Path, precision: Precision, adapter: Adapter | None
+) -> None:
+    weights = read_network(model, name, adapter)
     path = find_graph(part, name)
     if name == "ar":
         save_graph(ar_graph(model.config.ar, weights, precision), path)

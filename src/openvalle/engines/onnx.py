@@ -46,18 +46,19 @@ def _kept_graph(folder: Path, name: str) -> Path | None:
 def load_ar(model: Description, precision: Precision, threads: int = 1, adapter: Adapter | None = None) -> OnnxAR:
     """Return the AR model of a folder, with what is added to it; `ModelError` if its weights are damaged or do
     not fit."""
-    weights = _read_network(model, "ar", adapter)
+    weights = read_network(model, "ar", adapter)
     return OnnxAR(model.config.ar, weights, precision, threads, _kept_graph(model.folder, "ar"))
 
 
 def load_nar(model: Description, precision: Precision, threads: int = 1, adapter: Adapter | None = None) -> OnnxNAR:
     """Return the NAR model of a folder, with what is added to it; `ModelError` if its weights are damaged or do
     not fit."""
-    weights = _read_network(model, "nar", adapter)
+    weights = read_network(model, "nar", adapter)
     return OnnxNAR(model.config.nar, weights, precision, threads, _kept_graph(model.folder, "nar"))
 
 
-def _read_network(model: Description, part: str, adapter: Adapter | None) -> Weights:
+def read_network(model: Description, part: str, adapter: Adapter | None = None) -> Weights:
+    """Return the weights of a network of a folder, with what is added to them; `ModelError` if they are damaged."""
     weights = read_weights(model.weights(part))
     if adapter is None:
         return weights

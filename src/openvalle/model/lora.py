@@ -93,10 +93,11 @@ def to_arrays(network: nn.Module) -> dict[str, np.ndarray]:
 
 
 def adapt(bundle: Bundle, adapter: Adapter) -> Bundle:
-    """Return the model with what the adapter adds; `ModelError` if it was made for another one."""
+    """Return the model with what the adapter adds, called so; `ModelError` if it was made for another one."""
     ar, nar = copy.deepcopy(bundle.ar), copy.deepcopy(bundle.nar)
     networks: dict[str, nn.Module] = {"ar": ar, "nar": nar}
     for part, network in networks.items():
         merged = adapter.merge(part, to_arrays(network), bundle.config.name)
         network.load_state_dict({name: torch.from_numpy(merged[name]) for name in merged})
-    return replace(bundle, ar=ar, nar=nar)
+    config = bundle.config.model_copy(update={"name": adapter.name_model(bundle.config.name)})
+    return replace(bundle, config=config, ar=ar, nar=nar)

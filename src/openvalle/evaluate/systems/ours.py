@@ -24,6 +24,7 @@ from openvalle.evaluate.systems.base import Candidate, Output, commit, peak_memo
 from openvalle.evaluate.test_list import TestItem
 from openvalle.files import sha256
 from openvalle.hub import BUILTIN, Kind, find
+from openvalle.model.adapter import Adapter
 from openvalle.synth.speech import Speech, join_speech
 from openvalle.types import ENGLISH
 
@@ -41,6 +42,7 @@ class ModelConfig(Config):
     kind: Literal["model"] = "model"
     model: str = Field("builtin", description="its name or folder")
     codec: str | None = Field(None, description="a codec's name or folder; default: the model's")
+    adapter: str | None = Field(None, description="what `openvalle finetune` made, which is added to the model")
     decode: tuple[str, ...] = Field((), description="decode otherwise than the protocol, `key=value` each")
 
 
@@ -64,14 +66,19 @@ class ModelSystem:
         threads: int = 1,
         name: str = SYNTHESISED,
         decoding: Decoding | None = None,
+        adapter: str | Path | None = None,
     ) -> ModelSystem:
-        """Return the model called `model`, loaded. `ConfigError` for a setting of decoding that it does not know."""
+        """Return the model called `model`, loaded, with an `adapter` in it where one is given.
+
+        `ConfigError` for a setting of decoding that it does not know.
+        """
         import torch
 
         from openvalle.synth.synthesizer import Synthesizer
 
         torch.set_num_threads(threads)
-        synthesizer, decoding = Synthesizer.load(model, codec=codec, device=device), decoding or Decoding()
+        synthesizer = Synthesizer.load(model, codec=codec, device=device, adapter=adapter)
+        decoding = decoding or Decoding()
         options = synthesizer.sampling(
             attempts=decoding.attempts, detectors=decoding.detectors, settings=decoding.settings
         )
@@ -135,12 +142,14 @@ def build_model_candidate(
     device: str = "cpu",
     threads: int = 1,
     decoding: Decoding | None = None,
+    adapter: str | Path | None = None,
 ) -> Candidate:
-    """Return a model as a candidate. Its answers are kept until weights, source or any setting changes.
+    """Return a model, with an `adapter` in it where one is given, as a candidate. Its answers are kept until weights,
+    source or any setting changes.
 
     The model is loaded once to ask: `ModelError` or `ConfigError` for what cannot speak.
     """
-    build = partial(ModelSystem.load, model, codec, device, threads, name, decoding)
+    build = partial(ModelSystem.load, model, codec, device, threads, name, decoding, adapter)
     system = build()
     facts = {
         "model": f"{model}, weights {folder_digest(find(Kind.MODEL, model))}",
@@ -149,6 +158,8 @@ def build_model_candidate(
         "device": device,
         "threads": threads,
     }
+    if adapter is not None:
+        facts["adapter"] = f"{adapter}, {Adapter.load(adapter).digest[:16]}"
     identity = json.dumps([facts, __version__, commit()], sort_keys=True)
     return Candidate(name, hashlib.sha256(identity.encode()).hexdigest()[:16], build, facts)
 
