@@ -13,7 +13,7 @@ from test_prepare_killed import OPTIONS, read_bytes, write_corpus
 from openvalle.errors import UserError
 from openvalle.prepare.executor import Executor
 from openvalle.prepare.run import prepare
-from openvalle.prepare.slurm import ROUNDS
+from openvalle.prepare.slurm import ROUNDS, _largest_array
 from openvalle.prepare.steps import Step
 
 SBATCH = """#!{python}
@@ -24,7 +24,8 @@ from pathlib import Path
 
 here = Path(__file__).parent
 options = dict(each.removeprefix("--").partition("=")[::2] for each in sys.argv[1:] if each.startswith("--"))
-assert options.keys() == {{"wait", "parsable", "array", "output", "export"}} and options["export"] == "ALL", options
+assert options.keys() == {{"wait", "parsable", "array", "output", "error", "open-mode", "export"}}, options
+assert options["export"] == "ALL" and options["open-mode"] == "append" and options["error"] == options["output"]
 script, *arguments = [each for each in sys.argv[1:] if not each.startswith("--")]
 directives = [line for line in Path(script).read_text().splitlines() if line.startswith("#SBATCH")]
 assert "#SBATCH --requeue" in directives and not any("output" in line or "array" in line for line in directives)
@@ -112,6 +113,23 @@ def test_units_are_given_out_again_as_long_as_that_gets_on(tmp_path: Path, write
     assert (sbatch / "calls").read_text().split() == ["0-0%9"] * units and units > ROUNDS
     there = {name: data for name, data in read_bytes(tmp_path / "there").items() if not name.startswith("slurm/")}
     assert there == read_bytes(tmp_path / "here")
+
+
+@pytest.mark.parametrize(
+    ("says", "most"),
+    [
+        ("MaxArraySize            = 1001", 1000),
+        ("MaxArraySize            = 4", 3),
+        ("MaxArraySize            = 0", 1),  # arrays are switched off: Slurm says so itself when it refuses one
+        ("MaxArraySize = 100001\nSchedulerParameters     = bf_interval=60,max_array_tasks=50,defer", 50),
+        ("SchedulerParameters     = (null)", 1000),
+        ("", 1000),
+    ],
+)
+def test_arrays_are_as_large_as_the_cluster_allows(sbatch: Path, says: str, most: int) -> None:
+    (sbatch / "scontrol").write_text(f"#!/bin/sh\ncat << end\nConfiguration data\n{says}\nend\n")
+    (sbatch / "scontrol").chmod(0o755)
+    assert _largest_array() == most
 
 
 def test_what_is_stopped_is_taken_away_from_slurm(tmp_path: Path, write_sound, sbatch: Path) -> None:

@@ -8,16 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_prepare_align import EvenAligner
 from test_prepare_untranscribed import Clerk, Loudness
 
+from openvalle.audio import RATE, Audio
 from openvalle.data.shards import TokenShards, read_rows
 from openvalle.errors import UserError
 from openvalle.files import lock_folder
+from openvalle.media import write
 from openvalle.prepare.filter import FilterSettings
 from openvalle.prepare.run import PrepareReport, prepare
 from openvalle.prepare.steps import STEPS, PrepareOptions, Step, check_columns
@@ -217,6 +222,30 @@ def test_bad_files_of_every_kind_are_left_out_and_the_rest_goes_on(tmp_path: Pat
     assert kept.get("wrong", 0.0) < 1.1, "what is not there is not made up"
     rejected = [row["id"] for row in read_rows(tmp_path / "out" / "rejected.jsonl")]
     assert sorted({*rejected} | kept.keys()) == sorted(set(names)) and "good" in rejected
+
+
+def test_a_huge_file_with_words_is_left_out_unread(tmp_path: Path) -> None:
+    """Ten hours that take no room on the disk (a file with holes), beside a header that only claims as much."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write(folder / "good.wav", Audio(np.sin(np.arange(2 * RATE) / 9).astype(np.float32) / 4, RATE))
+    with wave.open(str(folder / "huge.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(b"")
+    size = 36_000 * 8000 * 2
+    for name, held in (("huge", size), ("claims", 4000)):
+        header = bytearray((folder / "huge.wav").read_bytes()[:44])
+        header[4:8], header[40:44] = (size + 36).to_bytes(4, "little"), size.to_bytes(4, "little")
+        (folder / f"{name}.wav").write_bytes(bytes(header))
+        os.truncate(folder / f"{name}.wav", 44 + held)
+    (folder / "list.txt").write_text("".join(f"{name}.wav|seven days\n" for name in ("good", "huge", "claims")))
+    tracemalloc.start()
+    prepare(folder / "list.txt", tmp_path / "out", last=Step.AUDIO)
+    assert tracemalloc.get_traced_memory()[1] < 50e6, "576 MB were read"
+    tracemalloc.stop()
+    assert [row["id"] for row in read_rows(tmp_path / "out" / "audio" / "index.jsonl")] == ["good"]
+    reasons = {row["id"]: row["reason"] for row in read_rows(tmp_path / "out" / "rejected.jsonl")}
+    assert reasons["huge"].startswith("too long: 36000.0 s") and "claims" in reasons
 
 
 def test_a_recording_of_hours_without_words_is_several_rows(tmp_path: Path, write_sound, monkeypatch) -> None:

@@ -36,15 +36,16 @@ from openvalle.train.state import Precision, multiplying
 
 
 class Both:
-    """AR and NAR learn a few made-up rows, with dropout. `dies`: a rank and the step at which it is killed."""
+    """AR and NAR learn a few made-up rows, with dropout. `dies`: a rank and the step at which it is killed; `poisons`:
+    the number, over all ranks, of a batch whose loss is no number."""
 
-    def __init__(self, kind: str, dies: Sequence[int] | None, accumulate: int) -> None:
+    def __init__(self, kind: str, dies: Sequence[int] | None, accumulate: int, poisons: int | None = None) -> None:
         torch.manual_seed(0)
         small = {**SMALL, "transformer": {**STACK, "depth": 1}}
         self.ar = AR(ARConfig.parse({**small, **AR_KINDS[kind]}))
         self.nar = NAR(NARConfig.parse({**small, **NAR_KINDS[kind]}))
         self.networks: dict[str, nn.Module] = {"ar": self.ar, "nar": self.nar}
-        self.dies, self.accumulate = dies and tuple(dies), accumulate
+        self.dies, self.accumulate, self.poisons = dies and tuple(dies), accumulate, poisons
 
     def make(self, number: int, training: bool) -> Any:
         rows = [utterance(5 + number % 3, 18, number * 2 + row) for row in range(2)]
@@ -53,7 +54,7 @@ class Both:
         for network, make in ((self.ar, ar_examples), (self.nar, nar_examples)):
             batch = Batch.of(rows, merge=network.config.merge, group=getattr(network.config, "group", 1))
             parts.append(make(network.config, batch, rng, training=training))
-        return Rows(*parts)
+        return Rows(*parts, factor=float("nan") if training and number == self.poisons else 1.0)
 
     def batch(self, index: int, rank: int, world: int) -> Any:
         if self.dies == (rank, index // self.accumulate):
@@ -63,7 +64,7 @@ class Both:
     def losses(self, batch: Any, at: Moment, rng: torch.Generator) -> Losses:
         ar = self.ar.examples_loss(batch.ar)
         nar = self.nar.states_loss(self.nar.states(batch.nar), batch.nar)
-        return Losses({"ar": ar.total, "nar": nar.total}, {"loss": ar.total.detach()})
+        return Losses({"ar": batch.factor * ar.total, "nar": batch.factor * nar.total}, {"loss": ar.total.detach()})
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
@@ -73,8 +74,8 @@ class Both:
 
 
 class Rows:
-    def __init__(self, ar: Any, nar: Any) -> None:
-        self.ar, self.nar = ar, nar
+    def __init__(self, ar: Any, nar: Any, factor: float) -> None:
+        self.ar, self.nar, self.factor = ar, nar, factor
 
     def to(self, device: torch.device) -> Rows:
         return self
@@ -101,7 +102,7 @@ def train(folder: Path, job: dict[str, Any]) -> None:
     elif job.get("gradients"):
         write_gradients(out, Both(job["kind"], None, 1), loop)
     else:
-        fit(Both(job["kind"], job.get("dies"), loop.accumulate), loop, out)
+        fit(Both(job["kind"], job.get("dies"), loop.accumulate, job.get("poisons")), loop, out)
 
 
 def write_gradients(out: Path, task: Both, loop: LoopConfig) -> None:

@@ -1,4 +1,5 @@
-"""Trainings that `torchrun` starts, whole or sharded: one process that is killed takes nothing with it."""
+"""Trainings that `torchrun` starts, whole or sharded: one process that is killed, or has no memory left, takes nothing
+with it."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ from test_ranks import losses
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
-import os, signal, sys
+import os, resource, signal, sys
 from pathlib import Path
+import torch
 sys.path.insert(0, sys.argv[3])
 from openvalle.train.loop import LoopConfig, fit
 from ranks import Both
@@ -24,9 +26,12 @@ out = Path(sys.argv[1])
 
 class Dying(Both):
     def batch(self, index, rank, world):
-        if index == 7 and rank == 1 and out.name == "killed" and not (out / "died").exists():
+        if index == 7 and rank == 1 and out.name != "untouched" and not (out / "died").exists():
             (out / "died").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            if out.name == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))  # less than it has: there is no more
+            torch.ones(1 << 28)
         return super().batch(index, rank, world)
 
 loop = LoopConfig.parse({"steps": 12, "precision": "float32", "save_minutes": 1e-9, "validate_every": 1,
@@ -35,8 +40,8 @@ fit(Dying("builtin", None, 1), loop, out)
 """
 
 
-def train(folder: Path, name: str, how: str) -> torch.Tensor:
-    """Train with two processes; return the losses of all steps."""
+def train(folder: Path, name: str, how: str) -> tuple[torch.Tensor, str]:
+    """Train with two processes; return the losses of all steps and what was said."""
     out = folder / name
     out.mkdir(parents=True)
     (folder / "train.py").write_text(SCRIPT)
@@ -45,11 +50,14 @@ def train(folder: Path, name: str, how: str) -> torch.Tensor:
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)
     assert result.returncode == 0, result.stderr
-    return losses(out)
+    return losses(out), result.stderr
 
 
 @pytest.mark.parametrize("how", ["whole", "sharded"])
-def test_a_process_that_is_killed_costs_nothing_but_time(tmp_path: Path, how: str) -> None:
-    whole, killed = (train(tmp_path, name, how) for name in ("whole", "killed"))
-    assert (tmp_path / "killed" / "died").exists()
-    assert torch.equal(whole, killed)
+def test_a_process_that_is_lost_costs_nothing_but_time(tmp_path: Path, how: str) -> None:
+    whole, _ = train(tmp_path, "untouched", how)
+    for why in ("killed", "starved"):
+        lost, said = train(tmp_path, why, how)
+        assert (tmp_path / why / "died").exists()
+        assert torch.equal(whole, lost)
+        assert ("process 2 of 2 ran out of memory" in said) == (why == "starved")

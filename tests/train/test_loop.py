@@ -205,6 +205,36 @@ def test_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
         fit(Regression(), config(), tmp_path)
 
 
+def _fill_the_disk(out: Path) -> None:
+    """Train until step 7; from then on no file may grow past 300 bytes, which a checkpoint does."""
+    import resource
+
+    class Filling(Regression):
+        def batch(self, index: int, rank: int, world: int) -> Rows:
+            if index == 7:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+            return super().batch(index, rank, world)
+
+    torch.set_num_threads(1)
+    try:
+        fit(Filling(), config(steps=20, log_every=100, validate_every=100, save_minutes=1e-9), out)
+    except UserError as error:
+        os._exit(9 if "cannot write the checkpoint of step 8" in error.what and "make room" in error.hint else 1)
+
+
+@pytest.mark.long
+def test_a_disk_that_fills_up_is_one_line_and_the_checkpoints_before_are_kept(tmp_path: Path) -> None:
+    """The system itself refuses the write, in the middle of a file."""
+    process = multiprocessing.get_context("spawn").Process(target=_fill_the_disk, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [f"step-{n:09d}" for n in (6, 7)]
+    resumed = Regression()
+    fit(resumed, config(steps=9), tmp_path)
+    assert resumed.asked == [7, 8]
+
+
 def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
     fit(Regression(), config(save_minutes=1e-9, keep=3), tmp_path)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3

@@ -23,6 +23,7 @@ from openvalle.train.state import OptimConfig, TrainState, make_optimizer
 pytest.importorskip("tensorboard")
 
 STEPS, DIES = 20, 6
+POISONED = {"poisons": 9, "steps": 5}  # the second batch of the third update, which one of several ranks has
 LAYOUTS = {  # ranks, batches that each takes for an update, whether the state is sharded
     "1x4": (1, 4, False),
     "2x2": (2, 2, False),
@@ -57,6 +58,7 @@ def prepare(folder: Path, layouts: list[str], going_on: list[str]) -> Path:
     jobs = [job(name, name) for name in layouts]
     jobs += [job(f"{name} gradients", name, "rotary", gradients=True) for name in layouts]
     jobs += [job("codebooks", "2x2", codebooks=True), job("killed", "2x2 sharded", dies=(1, DIES))]
+    jobs += [job(f"{name} poisoned", name, **POISONED) for name in layouts]
     work(folder, *jobs, *(job(f"{name} on", name, begun="killed") for name in going_on))
     checkpoint = latest_checkpoint(folder / "killed" / "checkpoints")
     assert checkpoint is not None and checkpoint.name == f"step-{DIES:09d}"
@@ -90,6 +92,14 @@ def check_losses(runs: Path, layout: str) -> None:
     torch.testing.assert_close(losses(runs / layout), one, rtol=1e-4, atol=0)
 
 
+def check_poisoned(runs: Path, layout: str) -> None:
+    """One rank's loss that is no number costs all of them that update, and nothing else."""
+    found, whole = losses(runs / f"{layout} poisoned"), losses(runs / "1x4")
+    torch.testing.assert_close(found[:2], whole[:2], rtol=1e-4, atol=0)
+    torch.testing.assert_close(found, losses(runs / "1x4 poisoned"), rtol=1e-4, atol=0)
+    assert (found[2] - whole[2]).abs().max() > 1e-6, "the poisoned update was made"
+
+
 def check_going_on(runs: Path, layout: str, whole: str) -> None:
     torch.testing.assert_close(losses(runs / f"{layout} on"), losses(runs / whole), rtol=2e-6, atol=0)
 
@@ -98,6 +108,7 @@ def check_going_on(runs: Path, layout: str, whole: str) -> None:
 def test_gradients_and_losses_are_those_of_one_process(runs: Path, layout: str) -> None:
     check_gradients(runs, layout)
     check_losses(runs, layout)
+    check_poisoned(runs, layout)
 
 
 def test_a_sharded_run_that_lost_a_process_goes_on_in_one_as_if_nothing_was(runs: Path) -> None:
@@ -109,6 +120,7 @@ def test_a_sharded_run_that_lost_a_process_goes_on_in_one_as_if_nothing_was(runs
 def test_all_layouts_learn_the_same_and_go_on_from_each_other(all_runs: Path, layout: str) -> None:
     check_gradients(all_runs, layout)
     check_losses(all_runs, layout)
+    check_poisoned(all_runs, layout)
     check_going_on(all_runs, layout, "2x2 sharded")
 
 

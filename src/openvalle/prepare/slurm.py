@@ -46,7 +46,7 @@ def run_on_slurm(jobs: int, build: Build, step: Path, tasks: Sequence[Task]) -> 
     assert isinstance(build, StepJob), build
     folder = build.out / "slurm" / step.name
     waiting = dict(enumerate(tasks))
-    idle, most = 0, min(MOST, _largest_array())
+    idle, most = 0, _largest_array()
     while waiting:
         count = min(most, len(waiting), SHARES * jobs)
         _write(folder, build, list(waiting.values()))
@@ -86,11 +86,16 @@ def _take_done(step: Path, waiting: dict[int, Task]) -> list[int]:
 
 
 def _largest_array() -> int:
-    """Return how many tasks an array may have here, as far as Slurm says so."""
+    """Return how many tasks an array may have here, as far as Slurm says so.
+
+    `MaxArraySize` is one more than the largest number of a task; `max_array_tasks`, one of the scheduler's parameters,
+    is how many there may be.
+    """
     with suppress(OSError, subprocess.SubprocessError):
         said = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=60, check=False)
-        if found := re.search(r"^MaxArraySize\s*=\s*(\d+)", said.stdout, re.M):
-            return max(1, int(found[1]) - 1)
+        size = re.search(r"^MaxArraySize\s*=\s*(\d+)", said.stdout, re.M)
+        most = re.search(r"^SchedulerParameters\s*=.*\bmax_array_tasks=(\d+)", said.stdout, re.M)
+        return max(1, min([MOST, *([int(size[1]) - 1] if size else []), *([int(most[1])] if most else [])]))
     return MOST
 
 
@@ -109,7 +114,6 @@ def _write(folder: Path, job: StepJob, tasks: Sequence[Task]) -> None:
         "#SBATCH --ntasks=1",
         *(["#SBATCH --gpus-per-task=1"] if on_gpu else []),
         "#SBATCH --requeue",
-        "#SBATCH --open-mode=append",  # what a task said before its node was lost stays
         f"exec {shlex.quote(sys.executable)} -m openvalle.prepare.slurm {shlex.quote(str(folder))} \\",
         '  "$SLURM_ARRAY_TASK_ID" "$1"',
     ]
@@ -121,7 +125,9 @@ def _options(folder: Path, count: int, jobs: int) -> list[str]:
     if "\\" in str(folder):
         raise ConfigError(f"Slurm cannot write below {folder}: a backslash means something else to it", "rename it")
     logs = f"{str(folder).replace('%', '%%')}/%a.log"  # a sign of percent alone stands for something else
-    return [f"--array=0-{count - 1}%{jobs}", f"--output={logs}", "--export=ALL"]
+    places = [f"--output={logs}", f"--error={logs}"]
+    # appended: what a task said before its node was lost stays
+    return [f"--array=0-{count - 1}%{jobs}", *places, "--open-mode=append", "--export=ALL"]
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,7 @@ class CleanWork:
 
     def __call__(self, target: Target, rows: list[Row]) -> tuple[list[Row], list[Row]]:
         """Return the cleaned rows, as `AudioShards` reads them, and the rejected ones."""
-        done, rejected = try_each(rows, lambda _, row: to_int16(clean(read_row(row), self.settings).samples))
+        done, rejected = try_each(rows, lambda _, row: self._clean(row))
         starts = write_audio(target.folder / SOUND, [clip for _, clip in done])
         return [
             {key: row[key] for key in ("id", "speaker", "language", "split", "text", "recording", "heard")}
@@ -297,6 +297,11 @@ class CleanWork:
             | {"samples": len(clip), "sound": hashlib.blake2b(clip.tobytes(), digest_size=8).hexdigest()}
             for (row, clip), start in zip(done, starts, strict=True)
         ], rejected
+
+    def _clean(self, row: Row) -> np.ndarray:
+        """Return the samples of a row, int16; one that is too long is not read at all: it may fill the memory."""
+        check_length(row["seconds"], self.settings)
+        return to_int16(clean(read_row(row), self.settings).samples)
 
 
 def _stamp(path: Path) -> list[int]:
@@ -310,8 +315,7 @@ def _stamp(path: Path) -> list[int]:
 
 def clean(audio: Audio, settings: CleanSettings) -> Audio:
     """Return the clip at 24 kHz, trimmed and levelled; `AudioError` if silent, too short or too long."""
-    if audio.seconds > settings.max_seconds:
-        raise AudioError(f"too long: {audio.seconds:.1f} s, more than {settings.max_seconds:g} s")
+    check_length(audio.seconds, settings)
     audio = remove_offset(audio)
     if is_silent(audio):
         raise AudioError("silent")
@@ -319,6 +323,12 @@ def clean(audio: Audio, settings: CleanSettings) -> Audio:
     if audio.seconds < settings.min_seconds:
         raise AudioError(f"too short: {audio.seconds:.2f} s, less than {settings.min_seconds:g} s")
     return normalize(audio, settings.target_db)
+
+
+def check_length(seconds: float, settings: CleanSettings) -> None:
+    """Raise `AudioError` for a clip that is too long."""
+    if seconds > settings.max_seconds:
+        raise AudioError(f"too long: {seconds:.1f} s, more than {settings.max_seconds:g} s")
 
 
 def read_row(row: Row) -> Audio:

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from openvalle.config import read_mapping
-from openvalle.errors import ConfigError, ModelError
+from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.files import atomic_folder
 from openvalle.train.distributed import Processes
 from openvalle.train.sharing import is_split, local
@@ -36,10 +36,19 @@ _NAME = re.compile(r"step-(\d{9})")
 
 
 def save_checkpoint(state: TrainState, folder: Path, keep: int, processes: Processes, *, sharded: bool = False) -> None:
-    """Write `folder/step-…` whole or not at all, and remove all but the last `keep`.
+    """Write `folder/step-…` whole or not at all, and remove all but the last `keep`. `UserError` if it cannot be written.
 
     The first process writes; where the state is `sharded`, all do, and all have to call this.
     """
+    try:
+        _save(state, folder, keep, processes, sharded=sharded)
+    except (OSError, SafetensorError) as error:
+        why = str(error).splitlines()[0][:120]
+        hint = "make room; the checkpoints before are kept, and the same command goes on from the last"
+        raise UserError(f"cannot write the checkpoint of step {state.step} to {folder} ({why})", hint) from None
+
+
+def _save(state: TrainState, folder: Path, keep: int, processes: Processes, *, sharded: bool) -> None:
     final = folder / f"step-{state.step:09d}"
     parts = folder / f".{final.name}"  # until all processes have written theirs
     if sharded:
