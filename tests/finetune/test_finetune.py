@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from openvalle.cli.main import app
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ModelError, UserError
 from openvalle.finetune.material import HELD_OUT, TRAIN, hold_out
-from openvalle.media import write
+from openvalle.finetune.report import compare_sums
+from openvalle.media import read, write
 from openvalle.model.adapter import Adapter
 from openvalle.synth.synthesizer import Synthesizer
 
 pytest.importorskip("tensorboard")
 
+NEEDED = ("pocketsphinx", "resemblyzer", "webrtcvad")
 QUICK = ("--steps", "4", "--judged", "0", "--quiet", "--consent", "made up", "--rank", "4")
 
 
@@ -80,6 +84,42 @@ def test_the_same_command_goes_on_and_changes_nothing(adapted: Path, clips: Path
     assert command("finetune", tiny_model, clips, "-o", adapted, *QUICK) == 0
     assert Adapter.load(adapted).digest == before[1]
     assert (adapted / "ar" / "metrics.jsonl").read_text() == runs  # nothing was trained again
+
+
+@pytest.mark.long
+@pytest.mark.skipif(any(find_spec(name) is None for name in NEEDED), reason="needs openvalle[eval-offline]")
+def test_the_report_compares_before_and_after(clips: Path, tiny_model: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "out"
+    quick = [*QUICK, "--judged", "3", "--held-out", "0.3", "--asr", "pocketsphinx", "--json"]
+    assert command("finetune", tiny_model, clips, "-o", out, *quick) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in said["rows"]] == ["recorded", "before", "after"]
+    report = json.loads((out / "report.json").read_text())
+    rates = {row["name"]: row["word_error_rate"] for row in report["rows"]}
+    assert all(rate["low"] <= rate["value"] <= rate["high"] and rate["count"] == 3 for rate in rates.values())
+    change = report["changes"]["word error rate"]
+    assert change["value"] == pytest.approx(rates["after"]["value"] - rates["before"]["value"])
+    assert [row["wer"] for row in said["rows"]] == [rate["value"] for rate in rates.values()]
+    page = (out / "report.md").read_text()
+    assert "3 of 3 held-out sentences" in page and "| after less before |" in page and "words: heard by" in page
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert all(len(read(out / f"{name}.wav").samples) > 1000 for name in rates)
+
+
+def test_changes_are_judged_sentence_by_sentence() -> None:
+    """A small change of all sentences is seen, although they differ much more among each other."""
+    errors = np.arange(10.0) * 10
+    sums = {
+        name: np.stack([errors + more, np.full(10, 100.0)], axis=1)
+        for name, more in (("recorded", 0), ("before", 2), ("after", 1))
+    }
+    found = compare_sums(sums, seed=0)
+    assert found["before"].low < found["after"].value < found["before"].high
+    change = found["change"]
+    assert change.low == pytest.approx(-0.01) and change.high == pytest.approx(-0.01)
+    few = compare_sums({name: each[:2] for name, each in sums.items()}, seed=0)
+    assert few["change"].value == pytest.approx(-0.01) and np.isnan(few["change"].low)
 
 
 @pytest.mark.slow

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openvalle.cli import options as opt
 from openvalle.errors import find_choice
 from openvalle.parallel import progress
+
+if TYPE_CHECKING:
+    from openvalle.statistics import Estimate
 
 
 def finetune(
@@ -74,9 +77,15 @@ def finetune(
         "path": str(made.path),
         "seconds": round(made.seconds, 1),
         "report": str(output / "report.md") if rows else None,
-        "rows": [{"name": row.name, "wer": row.word_error_rate, "similarity": row.similarity} for row in rows],
+        "rows": [
+            {"name": row.name, "wer": _value(row.word_error_rate), "similarity": _value(row.similarity)} for row in rows
+        ],
     }
     opt.print_result(facts, as_json, [made.path])
     if not (quiet or as_json):
         option = "--adapter" if options.method is Method.LORA else "--model"
         print(f"speak with it: openvalle say 'Hello there.' {option} {made.path}", file=sys.stderr)
+
+
+def _value(found: Estimate | None) -> float | None:
+    return None if found is None else found.value

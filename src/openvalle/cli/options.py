@@ -69,9 +69,7 @@ ServerURL = Annotated[
     str | None, Option("--server", help="Address of an `openvalle serve`; its key is in $OPENVALLE_API_KEY.")
 ]
 Device = Annotated[str, Option(help="auto, cpu, cuda or mps.")]
-Adapter = Annotated[
-    Path | None, Option(help="What `openvalle finetune` made: its folder or its adapter.safetensors.")
-]
+Adapter = Annotated[Path | None, Option(help="What `openvalle finetune` made: its folder or its adapter.safetensors.")]
 Engine = Annotated[str, Option(help="auto, torch, onnx, onnx-fp32, onnx-int8 or onnx-int4 (docs/speed.md).")]
 Jobs = Annotated[int, Option("--jobs", "-j", min=1, help="Processes.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress and no summary.")]

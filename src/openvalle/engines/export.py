@@ -60,9 +60,7 @@ def export_onnx(folder: Path, out: Path, precision: Precision, adapter: Adapter 
     return out
 
 
-def _export_network(
-    model: Description, name: str, part: Path, precision: Precision, adapter: Adapter | None
-) -> None:
+def _export_network(model: Description, name: str, part: Path, precision: Precision, adapter: Adapter | None) -> None:
     weights = read_network(model, name, adapter)
     path = find_graph(part, name)
     if name == "ar":

@@ -1,9 +1,14 @@
-"""Before and after: held-out sentences spoken by both models in the same voice, judged by machines, drawn and kept."""
+"""Before and after: held-out sentences spoken by both models in the same voice, judged by machines, drawn and kept.
+
+Figures have intervals over the sentences, which are drawn again; what changed is judged sentence by sentence, so that
+hard ones, which both models meet, do not hide it.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +24,7 @@ from openvalle.finetune.material import HELD_OUT, Material
 from openvalle.media import write
 from openvalle.speech_models.asr import Recognizer, best_available, transcribe_in
 from openvalle.speech_models.speaker import load_encoder, similarity
+from openvalle.statistics import LEVEL, Estimate, draw, estimate, quotients
 from openvalle.synth.normalizers import count_errors
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
@@ -28,6 +34,8 @@ log = logging.getLogger(__name__)
 
 ENCODERS = ("campplus", "resemblyzer")  # the first of these that is on this machine judges the voice
 REFERENCES = 12  # training clips that together are what the voice sounds like
+FEW = 3  # sentences under which nothing is said of other ones
+WORDS, VOICE, CHANGE = "word error rate", "similarity", "change"
 
 
 @dataclass(frozen=True)
@@ -46,15 +54,19 @@ class Row:
     """One of the three: what its words and its voice are worth; None where nobody could judge."""
 
     name: str
-    word_error_rate: float | None
-    similarity: float | None  # mean cosine to what the voice sounds like
+    word_error_rate: Estimate | None
+    similarity: Estimate | None  # mean cosine to what the voice sounds like
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The recordings, the model before and after, and what validation found for each network on the way."""
+    """The recordings, the model before and after, and what validation found for each network on the way.
+
+    `changes`: what is after less what was before, of the word error rate and the similarity.
+    """
 
     rows: tuple[Row, ...]
+    changes: dict[str, Estimate]
     losses: dict[str, list[tuple[int, float]]]
     notes: tuple[str, ...]
 
@@ -74,18 +86,44 @@ def compare(before: Synthesizer, after: Synthesizer, judged: Judged, out: Path) 
     notes: list[str] = []
     errors = _judge(notes, "words", lambda: _word_errors(sounds, rows, judged.asr, notes))
     voices = _judge(notes, "the voice", lambda: _similarities(sounds, judged.material, notes))
-    found = tuple(Row(name, errors.get(name), voices.get(name)) for name in sounds)
-    comparison = Comparison(found, _read_losses(out), tuple(notes))
+    rates, alike = compare_sums(errors, judged.seed), compare_sums(voices, judged.seed)
+    found = tuple(Row(name, rates.get(name), alike.get(name)) for name in sounds)
+    changes = {key: each[CHANGE] for key, each in ((WORDS, rates), (VOICE, alike)) if each}
+    comparison = Comparison(found, changes, _read_losses(out), tuple(notes))
     write(out / "recorded.wav", recorded[0])
     for name, speeches in spoken.items():
         speeches[0].save(out / f"{name}.wav")
     _draw(comparison, {name: clips[0] for name, clips in sounds.items()}, out / "report.png", notes)
-    write_text(out / "report.json", json.dumps(asdict(comparison), indent=1) + "\n")
+    write_text(out / "report.json", json.dumps(_plain(asdict(comparison)), indent=1) + "\n")
     write_text(out / "report.md", _page(comparison, judged, rows[0]["text"]))
     return comparison
 
 
-def _judge(notes: list[str], what: str, judge: Callable[[], dict[str, float]]) -> dict[str, float]:
+def compare_sums(sums: dict[str, np.ndarray], seed: int) -> dict[str, Estimate]:
+    """Return the ratio of each one's sums (N, 2) over N sentences, and the change from before to after."""
+    if not sums:
+        return {}
+    count = len(sums["after"])
+    drawn = draw(count, np.random.default_rng(seed))
+    found = {name: estimate(each, drawn @ each) for name, each in sums.items()}
+    before, after = (quotients(drawn @ sums[name]) for name in ("before", "after"))
+    low, high = np.quantile(after - before, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    found[CHANGE] = Estimate(found["after"].value - found["before"].value, low, high, count)
+    if count < FEW:
+        found = {name: Estimate(each.value, math.nan, math.nan, count) for name, each in found.items()}
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: nothing in place of an interval that is not known."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _judge(notes: list[str], what: str, judge: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     try:
         return judge()
     except UserError as error:
@@ -95,7 +133,8 @@ def _judge(notes: list[str], what: str, judge: Callable[[], dict[str, float]]) -
 
 def _word_errors(
     sounds: dict[str, list[Audio]], rows: Sequence[dict[str, Any]], asr: str, notes: list[str]
-) -> dict[str, float]:
+) -> dict[str, np.ndarray]:
+    """Return errors and words of each sentence, (N, 2)."""
     recognizer = find_recognizer(asr, [row["language"] for row in rows])
     notes.append(f"words: heard by {recognizer.name}")
     found = {}
@@ -104,7 +143,7 @@ def _word_errors(
             count_errors(row["text"], hear(recognizer, clip, row["language"]), row["language"])
             for row, clip in zip(rows, clips, strict=True)
         ]
-        found[name] = sum(each.errors for each in counted) / max(1, sum(each.words for each in counted))
+        found[name] = np.array([(each.errors, each.words) for each in counted], float)
     return found
 
 
@@ -121,13 +160,14 @@ def hear(recognizer: Recognizer, clip: Audio, language: str) -> str:
         return ""
 
 
-def _similarities(sounds: dict[str, list[Audio]], material: Material, notes: list[str]) -> dict[str, float]:
+def _similarities(sounds: dict[str, list[Audio]], material: Material, notes: list[str]) -> dict[str, np.ndarray]:
+    """Return how alike each sentence is, and 1, (N, 2)."""
     name, encoder = find_encoder()
     notes.append(f"the voice: compared by {name} with {REFERENCES} training clips at most")
     wanted = np.mean([encoder.embed(clip) for clip in material.sounds(material.prompts()[:REFERENCES])], axis=0)
     found = {}
     for kind, clips in sounds.items():
-        found[kind] = float(np.mean([similarity(wanted, encoder.embed(clip)) for clip in clips]))
+        found[kind] = np.array([(similarity(wanted, encoder.embed(clip)), 1.0) for clip in clips])
     return found
 
 
@@ -155,6 +195,7 @@ def _read_losses(out: Path) -> dict[str, list[tuple[int, float]]]:
 
 def _page(comparison: Comparison, judged: Judged, text: str) -> str:
     minutes, held = judged.material.seconds / 60, len(judged.material.of(HELD_OUT))
+    changes = comparison.changes
     lines = [
         "# Before and after",
         "",
@@ -163,8 +204,10 @@ def _page(comparison: Comparison, judged: Judged, text: str) -> str:
         "",
         "| | WER % | similarity of the voice |",
         "|---|---:|---:|",
-        *(f"| {row.name} | {_show(row.word_error_rate, 100)} | {_show(row.similarity)} |" for row in comparison.rows),
+        *(f"| {row.name} | {_show(row.word_error_rate, True)} | {_show(row.similarity)} |" for row in comparison.rows),
+        f"| after less before | {_show(changes.get(WORDS), True)} | {_show(changes.get(VOICE))} |",
         "",
+        f"- in brackets: 95 % intervals over the sentences, from {FEW} on; the last line is of pairs",
         *(f"- {note}" for note in comparison.notes),
     ]
     for part, losses in comparison.losses.items():
@@ -178,8 +221,11 @@ def _page(comparison: Comparison, judged: Judged, text: str) -> str:
     )
 
 
-def _show(value: float | None, scale: float = 1) -> str:
-    return "-" if value is None else f"{scale * value:.{1 if scale > 1 else 3}f}"
+def _show(found: Estimate | None, percent: bool = False) -> str:
+    if found is None:
+        return "-"
+    shown = found.text(percent, digits=3)
+    return shown.partition(" ")[0] if math.isnan(found.low) else shown
 
 
 def _draw(comparison: Comparison, sounds: dict[str, Audio], path: Path, notes: list[str]) -> None:

@@ -36,7 +36,7 @@ _NAME = re.compile(r"step-(\d{9})")
 
 
 def save_checkpoint(state: TrainState, folder: Path, keep: int, processes: Processes, *, sharded: bool = False) -> None:
-    """Write `folder/step-…` whole or not at all, and remove all but the last `keep`. `UserError` if it cannot be written.
+    """Write `folder/step-…` whole or not at all, and remove all but the last `keep`; `UserError` if that cannot be.
 
     The first process writes; where the state is `sharded`, all do, and all have to call this.
     """
