@@ -111,9 +111,10 @@ bench-text: $(VENV)/.ready-demo  ## the front end of text: words a second, homog
 bench-threads: $(VENV)/.ready-demo  ## how threads wait: speaking beside nothing and beside busy loops
 	$(BIN)/python benchmarks/threads.py $(ARGS)
 
-bench-scale: $(VENV)/.ready-ray  ## rows of 60,000 hours: opening, memory of eight ranks, drawing; preparing on more processes and nodes
+bench-scale: $(VENV)/.ready-ray  ## rows of 60,000 hours: opening, memory of eight ranks, drawing; preparing on more processes and nodes; training beside the version before
 	$(BIN)/python benchmarks/scale.py $(ARGS)
 	$(BIN)/python benchmarks/scale_prepare.py
+	$(BIN)/python benchmarks/scale_train.py
 
 bench-labels: $(VENV)/.ready-ray  ## recordings without words: errors of what is written down, a model that learns (extra asr)
 	$(BIN)/python benchmarks/pseudo_labels.py $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,6 +106,30 @@ def test_the_report_compares_before_and_after(clips: Path, tiny_model: Path, tmp
     assert "3 of 3 held-out sentences" in page and "| after less before |" in page and "words: heard by" in page
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
     assert all(len(read(out / f"{name}.wav").samples) > 1000 for name in rates)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("wetext", "pypinyin", "jieba")), reason="needs openvalle[zh]"
+)
+def test_a_language_is_learnt_with_all_weights(clips: Path, tiny_model: Path, tmp_path: Path, capsys) -> None:
+    """An adapter cannot add one, and says so before it trains; a model that learnt it speaks it."""
+    rows = [{"audio": f"{number}.wav", "text": "扫西扫西", "language": "zh"} for number in range(10)]
+    shutil.copytree(clips, tmp_path / "in", ignore=shutil.ignore_patterns("*.txt"))
+    (tmp_path / "in" / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "out"
+    capsys.readouterr()
+    assert command("finetune", tiny_model, tmp_path / "in", "-o", out, *QUICK) == 2
+    said = capsys.readouterr().err
+    assert "the model tiny does not know zh, which an adapter cannot add; use --method full" in said
+    assert not (out / "ar").exists()
+    quick = ["--method", "full", *QUICK, "--judged", "1", "--asr", "pocketsphinx"]
+    assert command("finetune", tiny_model, tmp_path / "in", "-o", out, *quick) == 0
+    assert Synthesizer.load(out / "model").config.languages == ("en", "zh")
+    voice = ("--voice", out / "voice.safetensors", "--attempts", 1, "-q")
+    assert command("say", "你好", "--model", out / "model", *voice, "-o", tmp_path / "said.wav") == 0
+    page = (out / "report.md").read_text()
+    assert "it does not speak this language" in page and "| before |" not in page and (out / "after.wav").is_file()
 
 
 def test_changes_are_judged_sentence_by_sentence() -> None:

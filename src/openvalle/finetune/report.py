@@ -71,8 +71,11 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def compare(before: Synthesizer, after: Synthesizer, judged: Judged, out: Path) -> Comparison:
-    """Speak held-out sentences with both models and write report.md, report.json, report.png and sounds to `out`."""
+def compare(before: Synthesizer | None, after: Synthesizer, judged: Judged, out: Path) -> Comparison:
+    """Speak held-out sentences with both models and write report.md, report.json, report.png and sounds to `out`.
+
+    Without `before` (it does not speak their language) what is after stands beside the recordings alone.
+    """
     rows = judged.material.of(HELD_OUT)[: judged.count]
     recorded = judged.material.sounds(rows)
     spoken = {
@@ -81,6 +84,7 @@ def compare(before: Synthesizer, after: Synthesizer, judged: Judged, out: Path) 
             for number, row in enumerate(rows)
         ]
         for name, model in (("before", before), ("after", after))
+        if model is not None
     }
     sounds = {"recorded": recorded} | {name: [speech.audio for speech in found] for name, found in spoken.items()}
     notes: list[str] = []
@@ -88,12 +92,13 @@ def compare(before: Synthesizer, after: Synthesizer, judged: Judged, out: Path) 
     voices = _judge(notes, "the voice", lambda: _similarities(sounds, judged.material, notes))
     rates, alike = compare_sums(errors, judged.seed), compare_sums(voices, judged.seed)
     found = tuple(Row(name, rates.get(name), alike.get(name)) for name in sounds)
-    changes = {key: each[CHANGE] for key, each in ((WORDS, rates), (VOICE, alike)) if each}
-    comparison = Comparison(found, changes, _read_losses(out), tuple(notes))
+    changes = {key: each[CHANGE] for key, each in ((WORDS, rates), (VOICE, alike)) if CHANGE in each}
+    losses = _read_losses(out)
+    _draw(losses, {name: clips[0] for name, clips in sounds.items()}, out / "report.png", notes)
+    comparison = Comparison(found, changes, losses, tuple(notes))
     write(out / "recorded.wav", recorded[0])
     for name, speeches in spoken.items():
         speeches[0].save(out / f"{name}.wav")
-    _draw(comparison, {name: clips[0] for name, clips in sounds.items()}, out / "report.png", notes)
     write_text(out / "report.json", json.dumps(_plain(asdict(comparison)), indent=1) + "\n")
     write_text(out / "report.md", _page(comparison, judged, rows[0]["text"]))
     return comparison
@@ -106,9 +111,10 @@ def compare_sums(sums: dict[str, np.ndarray], seed: int) -> dict[str, Estimate]:
     count = len(sums["after"])
     drawn = draw(count, np.random.default_rng(seed))
     found = {name: estimate(each, drawn @ each) for name, each in sums.items()}
-    before, after = (quotients(drawn @ sums[name]) for name in ("before", "after"))
-    low, high = np.quantile(after - before, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
-    found[CHANGE] = Estimate(found["after"].value - found["before"].value, low, high, count)
+    if "before" in sums:
+        before, after = (quotients(drawn @ sums[name]) for name in ("before", "after"))
+        low, high = np.quantile(after - before, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+        found[CHANGE] = Estimate(found["after"].value - found["before"].value, low, high, count)
     if count < FEW:
         found = {name: Estimate(each.value, math.nan, math.nan, count) for name, each in found.items()}
     return found
@@ -195,19 +201,27 @@ def _read_losses(out: Path) -> dict[str, list[tuple[int, float]]]:
 
 def _page(comparison: Comparison, judged: Judged, text: str) -> str:
     minutes, held = judged.material.seconds / 60, len(judged.material.of(HELD_OUT))
-    changes = comparison.changes
+    changes, names = comparison.changes, [row.name for row in comparison.rows]
+    by = "by the model as it was and as it is now, both with the same prompt"
+    if "before" not in names:
+        by = "by the model as it is now; as it was, it does not speak this language"
     lines = [
         "# Before and after",
         "",
         f"{minutes:.1f} min of speech; {min(judged.count, held)} of {held} held-out sentences, which training never "
-        "saw, spoken by the model as it was and as it is now, both with the same prompt.",
+        f"saw, spoken {by}.",
         "",
         "| | WER % | similarity of the voice |",
         "|---|---:|---:|",
         *(f"| {row.name} | {_show(row.word_error_rate, True)} | {_show(row.similarity)} |" for row in comparison.rows),
-        f"| after less before | {_show(changes.get(WORDS), True)} | {_show(changes.get(VOICE))} |",
+        *(
+            [f"| after less before | {_show(changes.get(WORDS), True)} | {_show(changes.get(VOICE))} |"]
+            if changes
+            else []
+        ),
         "",
-        f"- in brackets: 95 % intervals over the sentences, from {FEW} on; the last line is of pairs",
+        f"- in brackets: 95 % intervals over the sentences, from {FEW} on"
+        + ("; the last line is of pairs" if changes else ""),
         *(f"- {note}" for note in comparison.notes),
     ]
     for part, losses in comparison.losses.items():
@@ -216,9 +230,8 @@ def _page(comparison: Comparison, judged: Judged, text: str) -> str:
             lines.append(
                 f"- held-out loss of {part.upper()}: {losses[0][1]:.3f} before, {best[1]:.3f} at step {best[0]}"
             )
-    return "\n".join(
-        [*lines, "", f"Sounds (recorded.wav, before.wav, after.wav) say: {text}", "", "![](report.png)", ""]
-    )
+    files = ", ".join(f"{name}.wav" for name in names)
+    return "\n".join([*lines, "", f"Sounds ({files}) say: {text}", "", "![](report.png)", ""])
 
 
 def _show(found: Estimate | None, percent: bool = False) -> str:
@@ -228,7 +241,7 @@ def _show(found: Estimate | None, percent: bool = False) -> str:
     return shown.partition(" ")[0] if math.isnan(found.low) else shown
 
 
-def _draw(comparison: Comparison, sounds: dict[str, Audio], path: Path, notes: list[str]) -> None:
+def _draw(losses: dict[str, list[tuple[int, float]]], sounds: dict[str, Audio], path: Path, notes: list[str]) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -242,9 +255,9 @@ def _draw(comparison: Comparison, sounds: dict[str, Audio], path: Path, notes: l
         mel = mel_spectrogram(clip)
         axes.imshow(mel, origin="lower", aspect="auto", cmap="magma", extent=(0, clip.seconds, 0, len(mel)))
         axes.set_title(name, loc="left")
-    for part, losses in comparison.losses.items():
-        base = losses[0][1] if losses else 1.0
-        lower.plot([step for step, _ in losses], [loss / base for _, loss in losses], label=part.upper())
+    for part, found in losses.items():
+        base = found[0][1] if found else 1.0
+        lower.plot([step for step, _ in found], [loss / base for _, loss in found], label=part.upper())
     lower.set_title("held-out loss, of what it was before", loc="left")
     lower.set_xlabel("step")
     lower.legend()

@@ -91,21 +91,43 @@ def finetune(
         share, asr = options.held_out, options.asr
         material = gather(source, out / "data", folder, config, share, asr, options.jobs, progress)
         log.info("%.1f min of speech, %d utterances held out", material.seconds / 60, len(material.of(HELD_OUT)))
+        learnt = find_new_languages(material, config, options.method)
         for part in Part:
-            train_language_model(part, make_recipe(folder, material, options), out / part.value)
+            train_language_model(part, make_recipe(folder, material, options, config, learnt), out / part.value)
         before = Synthesizer.load(folder, asr=asr)
-        voice = choose_voice(before, material, name, options.consent)
-        path = _write(folder, config, out, options, material, voice, name)
-        after = before.load(folder, adapter=path, asr=asr) if path.is_file() else before.load(path, asr=asr)
+        if options.method is Method.FULL:
+            path = _write_model(folder, config, out, name)
+            after = Synthesizer.load(path, asr=asr)  # which may speak a language that the one before does not
+            voice = choose_voice(after, material, name, options.consent)
+            voice.save(out / "voice.safetensors")
+        else:
+            voice = choose_voice(before, material, name, options.consent)
+            path = _write_adapter(config, out, options, material, voice, name)
+            after = Synthesizer.load(folder, adapter=path, asr=asr)
         comparison = None
         if options.judged:
             judged = Judged(material, voice, options.judged, options.seed, asr)
-            comparison = compare(before, after, judged, out)
+            comparison = compare(None if learnt else before, after, judged, out)
     return Finetuned(path, material.seconds, comparison)
 
 
-def make_recipe(folder: Path, material: Material, options: FinetuneOptions) -> LanguageModelRecipe:
-    """Return the recipe that both networks are trained by."""
+def find_new_languages(material: Material, config: BundleConfig, method: Method) -> tuple[str, ...]:
+    """Return the languages of the speech that the model does not know; `ConfigError` for an adapter, which adds to
+    matrices and no vector of a language."""
+    found = dict.fromkeys(row["language"] for row in material.rows)
+    new = tuple(code for code in found if code not in config.languages)
+    if new and method is Method.LORA:
+        raise ConfigError(
+            f"the model {config.name} does not know {', '.join(new)}, which an adapter cannot add",
+            "use --method full; or, if the speech is in another language, say so in its manifest",
+        )
+    return new
+
+
+def make_recipe(
+    folder: Path, material: Material, options: FinetuneOptions, config: BundleConfig, learnt: tuple[str, ...]
+) -> LanguageModelRecipe:
+    """Return the recipe that both networks are trained by; `learnt`: languages that the model does not know yet."""
     loop: dict[str, Any] = {
         "steps": options.steps,
         "seconds": None if options.minutes is None else 60 * options.minutes / len(Part),
@@ -127,6 +149,7 @@ def make_recipe(folder: Path, material: Material, options: FinetuneOptions) -> L
         "data": str(material.tokens),
         "valid_split": HELD_OUT,
         "start": str(folder),
+        "model": {"languages": len(config.languages) + len(learnt)} if learnt else {},
         "adapter": {"rank": options.rank} if options.method is Method.LORA else None,
         "loop": loop,
         "batches": {"frames": options.frames, "pairs": pairs},
@@ -148,20 +171,21 @@ def choose_voice(synthesizer: Synthesizer, material: Material, name: str, consen
     raise UserError(f"no clip can be the prompt of {name}: {why.what}", why.hint)
 
 
-def _write(
-    folder: Path, config: BundleConfig, out: Path, options: FinetuneOptions, material: Material, voice: Voice, name: str
+def _write_model(folder: Path, config: BundleConfig, out: Path, name: str) -> Path:
+    """Write what was trained as a model, which decodes as the one in `folder` does; return its folder."""
+    best = {part.value: out / part.value / BEST for part in Part}
+    generation = (folder / "generation.json").read_text(encoding="utf-8")
+    made = pack(PackRecipe.parse({**best, "name": name, "licence": config.licence}, "finetune"), out / "model")
+    (made / "generation.json").write_text(generation, encoding="utf-8")
+    return made
+
+
+def _write_adapter(
+    config: BundleConfig, out: Path, options: FinetuneOptions, material: Material, voice: Voice, name: str
 ) -> Path:
-    """Write the adapter with the voice in it, or the model and the voice beside it; return its path."""
-    best = {part: out / part.value / BEST for part in Part}
-    if options.method is Method.FULL:
-        generation = (folder / "generation.json").read_text(encoding="utf-8")
-        values = {"ar": best[Part.AR], "nar": best[Part.NAR], "name": name, "licence": config.licence}
-        made = pack(PackRecipe.parse(values, "finetune"), out / "model")
-        (made / "generation.json").write_text(generation, encoding="utf-8")
-        voice.save(out / "voice.safetensors")
-        return made
+    """Write the adapter with the voice in it, and the voice beside it; return its path."""
     voice_file = voice.save(out / "voice.safetensors")
-    parts = [Adapter.load(best[part] / ADAPTER_FILE) for part in Part]
+    parts = [Adapter.load(out / part.value / BEST / ADAPTER_FILE) for part in Part]
     adapter = Adapter(
         {key: tensors for part in parts for key, tensors in part.tensors.items()},
         {key: digest for part in parts for key, digest in part.digests.items()},
