@@ -13,6 +13,8 @@ SOURCE = Path(openvalle.__file__).parent
 PAGE = (SOURCE.parents[1] / "docs" / "glossary.md").read_text(encoding="utf-8")
 # Words that stood for things that have a name in the papers or in the field.
 PRIVATE = {"manner", "utter", "utterer", "heap", "badness", "enduring", "watchful", "hush", "ballot", "seat"}
+# The engines without torch compute what a class of `model` does, under its name.
+TWINS = {"KVCache", "LanguageEmbedding", "TextEmbedding", "TextVectors"}
 TREES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
     for path in SOURCE.rglob("*.py")
@@ -60,3 +62,14 @@ def test_functions_are_verbs_or_nouns_and_never_of_something() -> None:
         if isinstance(node, ast.FunctionDef) and node.name.endswith("_of")
     }
     assert not found
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    assert {name: where for name, where in places.items() if len(where) > 1 and name not in TWINS} == {}
+    for name in TWINS:
+        assert sorted(module.partition(".")[0] for module in places[name]) == ["engines", "model"]

@@ -11,7 +11,7 @@ from test_convert_parity import Tensor, table
 import checkpoint_layouts as layouts
 from openvalle.convert.base import Given, first_match
 from openvalle.convert.convert import LIKE, SOURCES, find_source
-from openvalle.convert.weights import Weights
+from openvalle.convert.weights import StoredWeights
 from openvalle.errors import ModelError
 
 KINDS = {
@@ -39,7 +39,7 @@ def test_whatever_is_missing_or_empty_is_named(name, tmp_path):
         changed[number].pop(key)
         changed[number] |= {} if value is None else {key: value}
         given = [
-            Weights(f"file{at}", {own: Tensor(weight) for own, weight in weights.items()})
+            StoredWeights(f"file{at}", {own: Tensor(weight) for own, weight in weights.items()})
             for at, weights in enumerate(changed)
         ]
         assert {first_match(SOURCES, weights) for weights in given} <= ({source} | (LIKE if source in LIKE else set()))

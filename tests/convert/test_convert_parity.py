@@ -14,7 +14,7 @@ import torch
 import checkpoint_layouts as layouts
 from openvalle.convert.base import Given
 from openvalle.convert.convert import find_source
-from openvalle.convert.weights import Weights
+from openvalle.convert.weights import StoredWeights
 from openvalle.decode.ar import AROptions, Draw, StoppedBy, generate
 from openvalle.decode.nar import fill
 from openvalle.decode.prompt import Accent, SpeechPrompt, prepare_inputs
@@ -44,7 +44,9 @@ class Tensor:
 
 
 def given(weights, symbols=None, **settings):
-    stored = Weights("weights", {name: Tensor(value) for name, value in weights.items()}, {"nhead": layouts.HEADS})
+    stored = StoredWeights(
+        "weights", {name: Tensor(value) for name, value in weights.items()}, {"nhead": layouts.HEADS}
+    )
     return Given((stored,), symbols, settings=settings)
 
 
@@ -159,7 +161,7 @@ def test_plachtaa(name, eos, accent, languages, tmp_path):
 
 def test_amphion_v2():
     stored = [given(layouts.llama_weights(part)).weights[0] for part in ("nar", "ar")]
-    stored = [Weights(part, found.tensors) for part, found in zip(("nar", "ar"), stored, strict=True)]
+    stored = [StoredWeights(part, found.tensors) for part, found in zip(("nar", "ar"), stored, strict=True)]
     converted = find_source("amphion-v2").convert(Given(tuple(stored), settings={"heads": layouts.HEADS}))
     symbols = converted.vocabulary.symbols
     assert len(symbols) == 220
@@ -172,7 +174,7 @@ def test_enhuiz(tmp_path):
     stored = tuple(given(layouts.enhuiz_weights(part)).weights[0] for part in ("ar", "nar"))
     symbols = tmp_path / "symbols"
     symbols.write_text("".join(f"s{number:02} {number}\n" for number in range(1, 20)), encoding="utf-8")
-    stored = tuple(Weights(found.source, found.tensors) for found in stored)
+    stored = tuple(StoredWeights(found.source, found.tensors) for found in stored)
     converted = find_source("enhuiz").convert(Given(stored, symbols, settings={"n_heads": layouts.HEADS}))
     assert converted.vocabulary.symbols[:2] == ("<pad>", "s01")
     compare(converted, np.load(layouts.RECORDED / "enhuiz.npz"), "plain", edges=0, ended=False)

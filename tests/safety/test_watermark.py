@@ -11,9 +11,9 @@ import pytest
 from openvalle.audio import RATE, Audio, concatenate, resample, silence
 from openvalle.errors import AudioError, ModelError
 from openvalle.safety import watermark as perth
-from openvalle.safety.watermark import Detector, Marker, Windows
+from openvalle.safety.watermark import Detector, Marker, MarkWindows
 
-DELAY = Windows(RATE).delay
+DELAY = MarkWindows(RATE).delay
 
 
 @pytest.fixture(scope="module")

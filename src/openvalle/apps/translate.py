@@ -48,7 +48,7 @@ NEAR_SECONDS = 2.0  # a neighbour after a longer pause is none
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class TranslatedSource:
     """A recording in segments, with the translation of each."""
 
     audio: Audio  # 24 kHz mono
@@ -88,7 +88,7 @@ class SpokenSegment:
 class Translation:
     """A recording in another language."""
 
-    source: Source
+    source: TranslatedSource
     segments: tuple[SpokenSegment, ...]
 
     @property
@@ -137,7 +137,7 @@ def read_source(
     channel: Channel | str = Channel.AUTO,
     longest: float = MAX_SECONDS,
     parts: TranslationParts | None = None,
-) -> Source:
+) -> TranslatedSource:
     """Return a recording in segments with their translations; see `translate`. `longest`: seconds; `parts`: where what
     was found before is kept."""
     target = synthesizer.find_languages(target).chosen
@@ -162,7 +162,7 @@ def read_source(
 
     facts = [_digest_sound(audio), language, target, transcript, synthesizer.asr]
     spoken, segments, translations = parts.find_segments([*facts, translators.digest], find) if parts else find()
-    return Source(audio, spoken, target, tuple(segments), tuple(translations))
+    return TranslatedSource(audio, spoken, target, tuple(segments), tuple(translations))
 
 
 def _digest_sound(audio: Audio) -> str:
@@ -190,7 +190,7 @@ class PromptMaker:
     """Makes the prompt of each segment: itself, with its neighbours where it is short (VALL-E X 3.4)."""
 
     synthesizer: Synthesizer
-    source: Source
+    source: TranslatedSource
     _made: dict[tuple[int, int], Voice | UserError] = field(default_factory=dict)
 
     def make(self, number: int) -> Voice:
@@ -249,7 +249,7 @@ def _go_outwards(number: int, count: int) -> Iterator[int]:
 
 def speak_translation(
     synthesizer: Synthesizer,
-    source: Source,
+    source: TranslatedSource,
     seed: int = 0,
     options: AROptions | None = None,
     *,
@@ -294,7 +294,7 @@ def speak_translation(
 
 
 def _choose_voice(
-    synthesizer: Synthesizer, source: Source, chosen: Voice | None, consent: str
+    synthesizer: Synthesizer, source: TranslatedSource, chosen: Voice | None, consent: str
 ) -> Callable[[int], Voice]:
     """Return who speaks a segment: the voice that is asked for, else the recording's own."""
     if chosen is not None:

@@ -18,7 +18,7 @@ from openvalle.parallel import status
 from openvalle.pipes import read_bytes
 
 if TYPE_CHECKING:
-    from openvalle.apps.readers.book import Book, Kind
+    from openvalle.apps.readers.book import Book, ChapterKind
 
 WORDS_A_MINUTE = 150  # of a narrator, to say how long a chapter will be
 _RANGE = re.compile(r"(\d+)(?:(-)(\d*))?")
@@ -169,7 +169,7 @@ def read_cover(path: Path) -> bytes:
     return data
 
 
-def show_chapters(found: Book, kinds: set[Kind], numbers: Sequence[int], as_json: bool) -> None:
+def show_chapters(found: Book, kinds: set[ChapterKind], numbers: Sequence[int], as_json: bool) -> None:
     """Print the chapters with the numbers of those that are read aloud, and a dash for the others."""
     from openvalle.text.sentences import count_words
 

@@ -34,7 +34,7 @@ LOCAL = (
 )
 
 
-class Server:
+class RemoteServer:
     """A server that speaks, by its address: with or without /v1."""
 
     def __init__(self, url: str) -> None:
@@ -136,7 +136,7 @@ def choose_format(place: Path | Free | None, file_format: str | None) -> str:
 
 def inspect_server(url: str) -> dict[str, Any]:
     """Return what a look at a server shows; `problems` says in order what keeps it from speaking."""
-    server = Server(url)
+    server = RemoteServer(url)
     report: dict[str, Any] = {"server": server.url}
     problems: list[str] = []
 

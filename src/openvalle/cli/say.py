@@ -167,7 +167,7 @@ def say_remotely(
     body |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "speed": sampling.speed}
     body |= {"language": delivery.language, "accent": sampling.accent}
     body |= remote.describe_voice(speaker.voice, speaker.prompt_text, speaker.consent)
-    count, warning = remote.Server(url).say(body, place)
+    count, warning = remote.RemoteServer(url).say(body, place)
     if warning:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     path = None if place is None else str(final_path(place))

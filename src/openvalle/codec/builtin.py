@@ -24,7 +24,7 @@ from openvalle.files import atomic_path
 from openvalle.types import CodecSpec
 
 
-class Encoder(nn.Module):
+class SoundEncoder(nn.Module):
     """(B, samples) -> latents (B, T, latent)."""
 
     def __init__(self, config: BuiltinCodecConfig) -> None:
@@ -52,7 +52,7 @@ class DecoderState:
     tail: Tensor | None = None  # (B, n_fft - hop) samples to which windows to come are added
 
 
-class Decoder(nn.Module):
+class SoundDecoder(nn.Module):
     """Latents (B, T, latent) -> samples (B, T * hop)."""
 
     def __init__(self, config: BuiltinCodecConfig) -> None:
@@ -180,9 +180,9 @@ class BuiltinCodec(nn.Module):
     def __init__(self, config: BuiltinCodecConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
+        self.encoder = SoundEncoder(config)
         self.quantizer = ResidualQuantizer(config.latent, config.codebooks, config.entries)
-        self.decoder = Decoder(config)
+        self.decoder = SoundDecoder(config)
 
     @property
     def spec(self) -> CodecSpec:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from openvalle.config import Config
 from openvalle.convert.base import Converted, Given, Source, State
-from openvalle.convert.weights import Weights
+from openvalle.convert.weights import StoredWeights
 from openvalle.errors import ModelError
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.types import CONSONANTS, STRESSES, VOWELS, Vocabulary
@@ -40,7 +40,7 @@ def list_phones(count: int) -> tuple[str, ...]:
     return tuple(ordered)
 
 
-class Settings(Config):
+class AmphionSettings(Config):
     """What the weights do not say."""
 
     heads: int = Field(16, gt=0, description="attention heads of both networks")
@@ -61,7 +61,7 @@ def convert(given: Given) -> Converted:
         raise ModelError(
             f"there are {len(ars)} AR and {len(nars)} NAR networks among the files", "give one file of each: ... AR NAR"
         )
-    ar, nar, settings = ars[0], nars[0], given.parse(Settings)
+    ar, nar, settings = ars[0], nars[0], given.parse(AmphionSettings)
     symbols = list_phones(settings.phones)
     entries = nar.shape("prompt_embedder.embeddings.0.weight")[0]
     if ar.shape(AR_TABLE)[0] != entries + PHONES + MARKS:
@@ -93,7 +93,7 @@ GENERATION: dict[str, Any] = {
 }
 
 
-def _sizes(weights: Weights, heads: int) -> dict[str, Any]:
+def _sizes(weights: StoredWeights, heads: int) -> dict[str, Any]:
     width = weights.shape("model.model.embed_tokens.weight")[1]
     if width % (2 * heads):
         raise ModelError(f"{heads} heads cannot share a width of {width}", "give --set heads=NUMBER")
@@ -130,7 +130,7 @@ def _norms(config: ARConfig | NARConfig) -> dict[str, str]:
     return blocks | {"model.model.norm": "transformer.norm"}
 
 
-def _layers(weights: Weights, config: ARConfig | NARConfig) -> State:
+def _layers(weights: StoredWeights, config: ARConfig | NARConfig) -> State:
     d, ff = config.transformer.width, config.transformer.feedforward
     state: State = {}
     for layer in range(config.transformer.depth):
@@ -152,7 +152,7 @@ def _layers(weights: Weights, config: ARConfig | NARConfig) -> State:
     return state
 
 
-def _ar_state(weights: Weights, config: ARConfig, symbols: int) -> State:
+def _ar_state(weights: StoredWeights, config: ARConfig, symbols: int) -> State:
     d, entries = config.transformer.width, config.codebook_size
     rows, marks = entries + PHONES + MARKS, entries + PHONES
     expected = _expected_layers(config) | {f"{norm}.weight": (d,) for norm in _norms(config)}
@@ -173,7 +173,7 @@ def _ar_state(weights: Weights, config: ARConfig, symbols: int) -> State:
     }
 
 
-def _nar_state(weights: Weights, config: NARConfig, symbols: int) -> State:
+def _nar_state(weights: StoredWeights, config: NARConfig, symbols: int) -> State:
     d, entries, books = config.transformer.width, config.codebook_size, range(config.codebooks)
     expected = _expected_layers(config)
     expected |= {f"{norm}.to_weight.weight": (d, d) for norm in _norms(config)}
@@ -195,12 +195,12 @@ def _nar_state(weights: Weights, config: NARConfig, symbols: int) -> State:
     }
 
 
-def is_nar(weights: Weights) -> bool:
+def is_nar(weights: StoredWeights) -> bool:
     """Whether these are weights of the second network, whose stages scale its norms and have a head each."""
     return any(".to_weight." in name for name in weights.tensors) or weights.has("model.lm_head.0.")
 
 
-def recognise(weights: Weights) -> bool:
+def recognise(weights: StoredWeights) -> bool:
     """Whether these are weights of one of the two networks."""
     return weights.has("model.model.layers.0.")
 

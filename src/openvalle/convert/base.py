@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from openvalle.config import Config
-from openvalle.convert.weights import Weights
+from openvalle.convert.weights import StoredWeights
 from openvalle.errors import ModelError
 from openvalle.model.bundle import BundleConfig
 from openvalle.model.config import ARConfig, NARConfig
@@ -40,12 +40,12 @@ class Converted:
 class Given:
     """What people gave: files of weights, symbol tables and others, and settings that the files do not hold."""
 
-    weights: tuple[Weights, ...]
+    weights: tuple[StoredWeights, ...]
     symbols: Path | None = None
     files: tuple[Path, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def one(self) -> Weights:
+    def one(self) -> StoredWeights:
         """Return the only file of weights."""
         if len(self.weights) != 1:
             names = ", ".join(Path(weights.source).name for weights in self.weights[:6])
@@ -74,7 +74,7 @@ class Source:
     revision: str
     licence: str  # of what it publishes
     codec: str  # what its models are decoded with
-    recognise: Callable[[Weights], bool]
+    recognise: Callable[[StoredWeights], bool]
     convert: Callable[[Given], Converted]
     published: tuple[str, ...] = ()  # on the hub
     read_voice: Callable[[Path, BundleConfig, Vocabulary], Voice] | None = None  # of a file, for a converted model
@@ -98,6 +98,6 @@ def read_symbols(path: Path | None, source: str) -> tuple[str, ...]:
     return ("<pad>", "<bos>", "<eos>", *sorted({line[0] for line in lines}))
 
 
-def first_match(sources: Sequence[Source], weights: Weights) -> Source | None:
+def first_match(sources: Sequence[Source], weights: StoredWeights) -> Source | None:
     """Return the source that a file of weights is of."""
     return next((source for source in sources if source.recognise(weights)), None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from openvalle.codec.load import ENCODEC, FILES, SPEECHTOKENIZER
-from openvalle.convert.weights import Weights
+from openvalle.convert.weights import StoredWeights
 from openvalle.errors import ModelError
 
 VOCOS = "vocos"
@@ -19,14 +19,14 @@ _KINDS = {
 }
 
 
-def find_kind(weights: Weights) -> str:
+def find_kind(weights: StoredWeights) -> str:
     """Return the kind of codec that a file of weights is; nothing for other weights."""
     return next((kind for kind, names in _KINDS.items() if all(name in weights for name in names)), "")
 
 
-def split_codecs(weights: Sequence[Weights]) -> tuple[tuple[Weights, ...], dict[str, Path]]:
+def split_codecs(weights: Sequence[StoredWeights]) -> tuple[tuple[StoredWeights, ...], dict[str, Path]]:
     """Return the weights of models, and the folder of each kind of codec; `ModelError` for two of a kind."""
-    models: list[Weights] = []
+    models: list[StoredWeights] = []
     folders: dict[str, Path] = {}
     for one in weights:
         kind, folder = find_kind(one), Path(one.source).parent

@@ -18,7 +18,7 @@ from openvalle.convert import amphion, amphion_v2, enhuiz, icefall, lifeiteng, p
 from openvalle.convert.base import Converted, Given, Source, first_match
 from openvalle.convert.codecs import NAMES, find_kind, name_codec, split_codecs
 from openvalle.convert.plachtaa import VOICE
-from openvalle.convert.weights import SAFETENSORS, Weights, read_weights
+from openvalle.convert.weights import SAFETENSORS, StoredWeights, read_weights
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ModelError, UserError
 from openvalle.files import sha256, write_text
@@ -163,7 +163,7 @@ def add_voices(source: Source, paths: Sequence[Path], out: Path) -> None:
         voice.save(out / VOICES / f"{voice.name}{VOICE_SUFFIX}")
 
 
-def _require_source(source: Source, weights: Weights) -> None:
+def _require_source(source: Source, weights: StoredWeights) -> None:
     """Raise `ModelError` if the weights are another source's."""
     found = first_match(SOURCES, weights)
     is_near = found is source or {found, source} <= LIKE  # one layout in several projects

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from openvalle.config import Config
 from openvalle.convert.base import Converted, Given, Source, State
-from openvalle.convert.weights import Weights
+from openvalle.convert.weights import StoredWeights
 from openvalle.errors import ModelError
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.pipes import read_text
@@ -28,7 +28,7 @@ NOTATION = "arpabet"
 GENERATION: dict[str, Any] = {"sampling": {"repetition_aware": False}, "least_frames": 0.0, "most_frames": 64.0}
 
 
-class Settings(Config):
+class EnhuizSettings(Config):
     """What the weights do not say."""
 
     n_heads: int | None = Field(None, gt=0, description="attention heads; by default 64 values of the width for each")
@@ -42,7 +42,7 @@ def convert(given: Given) -> Converted:
         raise ModelError(
             f"there are {len(ars)} AR and {len(nars)} NAR networks among the files", "give one file of each: ... AR NAR"
         )
-    ar, nar, settings = ars[0], nars[0], given.parse(Settings)
+    ar, nar, settings = ars[0], nars[0], given.parse(EnhuizSettings)
     entries = nar.shape("classifier.weight")[0]
     codebooks, stages = ar.shape("proms_emb.weight", 3)[0], nar.shape("resps_emb.weight", 3)[0]
     if codebooks != stages + 1:
@@ -89,7 +89,7 @@ def read_symmap(path: Path | None, source: str, most: int) -> tuple[str, ...]:
     return (PAD, *(numbered[number] for number in sorted(numbered)))
 
 
-def _sizes(weights: Weights, heads: int | None, norm: str) -> dict[str, Any]:
+def _sizes(weights: StoredWeights, heads: int | None, norm: str) -> dict[str, Any]:
     width = weights.shape("text_emb.weight")[1]
     heads = heads or max(1, width // 64)
     if width % (2 * heads):
@@ -129,7 +129,7 @@ def _norms(config: ARConfig | NARConfig) -> dict[str, str]:
     }
 
 
-def _shared_state(weights: Weights, config: ARConfig | NARConfig, symbols: int) -> State:
+def _shared_state(weights: StoredWeights, config: ARConfig | NARConfig, symbols: int) -> State:
     d = config.transformer.width
     separator, scale = weights.read("sep"), math.sqrt(d)
     state: State = {
@@ -153,7 +153,7 @@ def _shared_state(weights: Weights, config: ARConfig | NARConfig, symbols: int) 
     return state
 
 
-def _ar_state(weights: Weights, config: ARConfig, symbols: int) -> State:
+def _ar_state(weights: StoredWeights, config: ARConfig, symbols: int) -> State:
     kinds = ("weight", "bias")
     norms = {f"{norm}.{kind}": (config.transformer.width,) for norm in _norms(config) for kind in kinds}
     weights.check(_expected(config, 1, 1) | norms)
@@ -167,7 +167,7 @@ def _ar_state(weights: Weights, config: ARConfig, symbols: int) -> State:
     }
 
 
-def _nar_state(weights: Weights, config: NARConfig, symbols: int) -> State:
+def _nar_state(weights: StoredWeights, config: NARConfig, symbols: int) -> State:
     d, stages = config.transformer.width, config.codebooks - 1
     norms: dict[str, tuple[int, ...]] = {f"{norm}.emb.weight": (stages, 2 * d) for norm in _norms(config)}
     weights.check(_expected(config, stages, 0) | norms)
@@ -183,12 +183,12 @@ def _nar_state(weights: Weights, config: NARConfig, symbols: int) -> State:
     return state
 
 
-def is_nar(weights: Weights) -> bool:
+def is_nar(weights: StoredWeights) -> bool:
     """Whether these are weights of the second network, whose stages have norms of their own."""
     return any(name.endswith(".norm.emb.weight") for name in weights.tensors)
 
 
-def recognise(weights: Weights) -> bool:
+def recognise(weights: StoredWeights) -> bool:
     """Whether these are weights of one of the two networks."""
     return weights.has("blocks.0.") and any(name in weights for name in ("proms_emb.weight", "resps_emb.weight"))
 

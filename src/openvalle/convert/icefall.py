@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from openvalle.convert import lifeiteng
-from openvalle.convert.weights import Weights
+from openvalle.convert.weights import StoredWeights
 
 TEXT_ROWS = 5000
 
 
-def recognise(weights: Weights) -> bool:
+def recognise(weights: StoredWeights) -> bool:
     """Whether these are such weights."""
     name = "ar_text_embedding.word_embeddings.weight"
     return lifeiteng.recognise(weights) and name in weights and weights.tensors[name].shape[:1] == (TEXT_ROWS,)

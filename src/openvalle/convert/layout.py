@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openvalle.convert.weights import Weights
+from openvalle.convert.weights import StoredWeights
 from openvalle.errors import ModelError
 from openvalle.model.kinds import NARROW
 
@@ -17,7 +17,7 @@ BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 @dataclass(frozen=True)
-class Layout:
+class NetworkLayout:
     """Sizes of one network, `part` "ar" or "nar", read from its weights; `heads` cannot be seen there."""
 
     part: str
@@ -33,7 +33,7 @@ class Layout:
     languages: int
 
     @classmethod
-    def read(cls, weights: Weights, part: str, heads: int) -> Layout:
+    def read(cls, weights: StoredWeights, part: str, heads: int) -> NetworkLayout:
         """Return the sizes; `ModelError` for a kind of network that is not this one."""
         if weights.has(f"{part}_decoder.layers.0.multihead_attn."):
             raise ModelError(f"{weights.source} is a VALL-F, whose text is attended to apart", "convert a VALL-E")
@@ -141,7 +141,7 @@ class Layout:
         return named
 
 
-def restore_tied(weights: Weights) -> Weights:
+def restore_tied(weights: StoredWeights) -> StoredWeights:
     """Return weights in which both names of each shared one are there: files may hold one only.
 
     There a head shares the table of the codebook after its own.
@@ -152,4 +152,4 @@ def restore_tied(weights: Weights) -> Weights:
         for missing, there in ((head, table), (table, head)):
             if missing not in tensors and there in tensors:
                 tensors[missing] = tensors[there]
-    return Weights(weights.source, tensors, weights.settings)
+    return StoredWeights(weights.source, tensors, weights.settings)

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from openvalle.config import Config
 from openvalle.convert.base import Converted, Given, Source, State, read_symbols
-from openvalle.convert.layout import BATCH_NORM, Layout, restore_tied
-from openvalle.convert.weights import Weights
+from openvalle.convert.layout import BATCH_NORM, NetworkLayout, restore_tied
+from openvalle.convert.weights import StoredWeights
 from openvalle.errors import ModelError
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.types import Vocabulary
@@ -49,7 +49,7 @@ PREFIX_MODES: dict[int, dict[str, Any]] = {
 
 
 def convert_pair(
-    weights: Weights,
+    weights: StoredWeights,
     heads: tuple[int, int],
     symbols: tuple[str, ...],
     prefix_mode: int,
@@ -65,7 +65,7 @@ def convert_pair(
     weights = restore_tied(weights)
     if not weights.has("nar_decoder."):
         raise ModelError(f"{weights.source} has no NAR model, so it cannot speak", "give one that was trained with it")
-    ar, nar = (Layout.read(weights, part, own) for part, own in zip(("ar", "nar"), heads, strict=True))
+    ar, nar = (NetworkLayout.read(weights, part, own) for part, own in zip(("ar", "nar"), heads, strict=True))
     # what one network has the other has too, so that what it lacks is told
     has_prenet, languages = ar.has_prenet or nar.has_prenet, max(ar.languages, nar.languages)
     ar, nar = (replace(layout, has_prenet=has_prenet, languages=languages) for layout in (ar, nar))
@@ -116,7 +116,7 @@ def convert_pair(
     )
 
 
-def _ar_state(weights: Weights, layout: Layout, config: ARConfig, symbols: tuple[str, ...]) -> State:
+def _ar_state(weights: StoredWeights, layout: NetworkLayout, config: ARConfig, symbols: tuple[str, ...]) -> State:
     order, scale = layout.order, math.sqrt(layout.width)
     codes = weights.read("ar_audio_embedding.word_embeddings.weight")[:, order]
     state = _shared_state(weights, layout, symbols, config.text_bos)
@@ -133,7 +133,7 @@ def _ar_state(weights: Weights, layout: Layout, config: ARConfig, symbols: tuple
     return state
 
 
-def _nar_state(weights: Weights, layout: Layout, config: NARConfig, symbols: tuple[str, ...]) -> State:
+def _nar_state(weights: StoredWeights, layout: NetworkLayout, config: NARConfig, symbols: tuple[str, ...]) -> State:
     order, scale, books = layout.order, math.sqrt(layout.width), range(layout.codebooks)
     tables = [weights.read(f"nar_audio_embeddings.{book}.word_embeddings.weight")[: layout.entries] for book in books]
     heads = [weights.read(f"nar_predict_layers.{stage}.weight") for stage in books[:-1]]
@@ -158,7 +158,7 @@ def _nar_state(weights: Weights, layout: Layout, config: NARConfig, symbols: tup
     return state
 
 
-def _shared_state(weights: Weights, layout: Layout, symbols: tuple[str, ...], edges: bool) -> State:
+def _shared_state(weights: StoredWeights, layout: NetworkLayout, symbols: tuple[str, ...], edges: bool) -> State:
     """Return text embedding, language embedding and the layers but for their norms."""
     part, order = layout.part, layout.order
     text = weights.read(f"{part}_text_embedding.word_embeddings.weight")[: len(symbols), order]
@@ -185,19 +185,19 @@ def _shared_state(weights: Weights, layout: Layout, symbols: tuple[str, ...], ed
     return state
 
 
-def _norm_names(layout: Layout) -> list[str]:
-    """Return our names of all norms, in the order of `Layout.norms`."""
+def _norm_names(layout: NetworkLayout) -> list[str]:
+    """Return our names of all norms, in the order of `NetworkLayout.norms`."""
     kinds = ("attention_norm", "feedforward_norm")
     blocks = [f"transformer.blocks.{layer}.{kind}" for layer in range(layout.depth) for kind in kinds]
     return [*blocks, "transformer.norm"]
 
 
-def _factors(weights: Weights, part: str) -> State:
+def _factors(weights: StoredWeights, part: str) -> State:
     names = {"text": "text.positions.factor", "audio": "positions.factor"}
     return {name: weights.read(f"{part}_{kind}_position.alpha").reshape(()) for kind, name in names.items()}
 
 
-def _stacked_prenet(weights: Weights, theirs: str, order: Tensor) -> State:
+def _stacked_prenet(weights: StoredWeights, theirs: str, order: Tensor) -> State:
     state: State = {}
     for number, conv in enumerate((1, 5, 9)):
         norm = {name: weights.read(f"{theirs}.{conv + 1}.{name}") for name in BATCH_NORM}
@@ -211,7 +211,7 @@ def _stacked_prenet(weights: Weights, theirs: str, order: Tensor) -> State:
     return state
 
 
-def _linear_prenet(weights: Weights, theirs: str, ours: str, order: Tensor) -> State:
+def _linear_prenet(weights: StoredWeights, theirs: str, ours: str, order: Tensor) -> State:
     pairs = {"0": "0", "3": "2", "6": "4"}
     state = {
         f"{ours}.{mine}.{kind}": weights.read(f"{theirs}.{their}.{kind}")
@@ -226,7 +226,7 @@ def _linear_prenet(weights: Weights, theirs: str, ours: str, order: Tensor) -> S
     return state
 
 
-class Settings(Config):
+class LifeitengSettings(Config):
     """What a checkpoint says beside its weights; older ones do not, and their settings are given."""
 
     nhead: int = Field(16, gt=0, description="attention heads of the AR model")
@@ -247,7 +247,7 @@ class Settings(Config):
 
 def convert(given: Given) -> Converted:
     """Return the model of a checkpoint and its symbol table."""
-    weights, settings = given.one(), given.parse(Settings)
+    weights, settings = given.one(), given.parse(LifeitengSettings)
     symbols = read_symbols(given.symbols or given.find("unique_text_tokens.k2symbols", "*.k2symbols"), weights.source)
     extractor = settings.text_extractor or guess_extractor(symbols)
     heads = settings.nhead, int(settings.nhead * settings.scale_factor)
@@ -270,12 +270,12 @@ def guess_extractor(symbols: Sequence[str]) -> str:
     return "pypinyin_initials_finals" if {"zh", "ch", "sh"} & set(symbols) else "pypinyin"
 
 
-def has_languages(weights: Weights) -> bool:
+def has_languages(weights: StoredWeights) -> bool:
     """Whether the text has a table of languages, in either network."""
     return weights.has("ar_language_embedding.") or weights.has("nar_language_embedding.")
 
 
-def recognise(weights: Weights) -> bool:
+def recognise(weights: StoredWeights) -> bool:
     """Whether these are weights of such networks, which know one language."""
     return weights.has("ar_decoder.layers.") and not has_languages(weights)
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from openvalle.config import Config, Syntax, read_data
 from openvalle.convert.base import Converted, Given, Source
 from openvalle.convert.lifeiteng import convert_pair, has_languages
-from openvalle.convert.weights import Weights
+from openvalle.convert.weights import StoredWeights
 from openvalle.errors import ModelError
 from openvalle.files import atomic_path
 from openvalle.model.bundle import BundleConfig
@@ -32,7 +32,7 @@ VOICE_LANGUAGES = ("zh", "ja", "en")  # in the numbers of the voices, which are 
 MOST_BYTES = 16 << 20  # of an array in a voice
 
 
-class Settings(Config):
+class PlachtaaSettings(Config):
     """What the weights do not say: it is fixed in that code."""
 
     nhead: int = Field(16, gt=0, description="attention heads")
@@ -40,7 +40,7 @@ class Settings(Config):
 
 def convert(given: Given) -> Converted:
     """Return the model of a checkpoint."""
-    weights, settings = given.one(), given.parse(Settings)
+    weights, settings = given.one(), given.parse(PlachtaaSettings)
     symbols = (*SPECIAL, *LETTERS) if given.symbols is None else read_tokens(given.symbols)
     networks = convert_pair(weights, (settings.nhead, settings.nhead), symbols, 1, edges=False)
     generation = {"sampling": {"repetition_aware": False}, "least_frames": 0.0}
@@ -60,7 +60,7 @@ def read_tokens(path: Path) -> tuple[str, ...]:
     return tuple(sorted(vocabulary, key=vocabulary.__getitem__))
 
 
-def recognise(weights: Weights) -> bool:
+def recognise(weights: StoredWeights) -> bool:
     """Whether these are weights of such networks."""
     return weights.has("ar_decoder.layers.") and has_languages(weights)
 

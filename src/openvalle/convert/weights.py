@@ -54,7 +54,7 @@ class SafeTensor:
 
 
 @dataclass(frozen=True)
-class Weights:
+class StoredWeights:
     """The weights of a file by name, and what else stands beside them at its top: settings, as plain values."""
 
     source: str
@@ -108,7 +108,7 @@ class Weights:
         return value
 
 
-def read_weights(path: Path, *, average: bool = False) -> Weights:
+def read_weights(path: Path, *, average: bool = False) -> StoredWeights:
     """Return the weights of a safetensors file or one of `torch.save`; `ModelError` in one line if there are none.
 
     `average`: those that were averaged in training (`model_avg`), where the file has them.
@@ -128,10 +128,10 @@ def read_weights(path: Path, *, average: bool = False) -> Weights:
         what = "an optimiser's state and no weights" if is_optimiser else "no weights by name"
         raise ModelError(f"{path} holds {what}", "give the checkpoint of the network")
     settings = {str(name): value for name, value in values.items() if isinstance(value, bool | int | float | str)}
-    return Weights(str(path), tensors, settings)
+    return StoredWeights(str(path), tensors, settings)
 
 
-def _read_safetensors(path: Path) -> Weights:
+def _read_safetensors(path: Path) -> StoredWeights:
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
@@ -140,7 +140,7 @@ def _read_safetensors(path: Path) -> Weights:
         raise ModelError(f"there is no file {path}", "check the path") from None
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is cut short or damaged ({' '.join(str(error).split())})", "copy it again") from None
-    return Weights(str(path), {_strip(name): SafeTensor(path, name, shape) for name, shape in shapes.items()})
+    return StoredWeights(str(path), {_strip(name): SafeTensor(path, name, shape) for name, shape in shapes.items()})
 
 
 def _strip(name: str) -> str:

@@ -200,7 +200,7 @@ def fixed_batches(shards: TokenShards, frames_per_batch: int) -> list[list[int]]
     return batches
 
 
-class Source(Config):
+class DataFolder(Config):
     """One of several folders of a run."""
 
     folder: Path = Field(..., description="folder made by `openvalle prepare`")
@@ -209,7 +209,7 @@ class Source(Config):
     )
 
 
-Data = Path | tuple[Source, ...]
+Data = Path | tuple[DataFolder, ...]
 
 
 def list_shares(data: Data) -> list[float] | None:

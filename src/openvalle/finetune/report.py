@@ -50,7 +50,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One of the three: what its words and its voice are worth; None where nobody could judge."""
 
     name: str
@@ -65,7 +65,7 @@ class Comparison:
     `changes`: what is after less what was before, of the word error rate and the similarity.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     changes: dict[str, Estimate]
     losses: dict[str, list[tuple[int, float]]]
     notes: tuple[str, ...]
@@ -91,7 +91,7 @@ def compare(before: Synthesizer | None, after: Synthesizer, judged: Judged, out:
     errors = _judge(notes, "words", lambda: _word_errors(sounds, rows, judged.asr, notes))
     voices = _judge(notes, "the voice", lambda: _similarities(sounds, judged.material, notes))
     rates, alike = compare_sums(errors, judged.seed), compare_sums(voices, judged.seed)
-    found = tuple(Row(name, rates.get(name), alike.get(name)) for name in sounds)
+    found = tuple(ReportRow(name, rates.get(name), alike.get(name)) for name in sounds)
     changes = {key: each[CHANGE] for key, each in ((WORDS, rates), (VOICE, alike)) if CHANGE in each}
     losses = _read_losses(out)
     _draw(losses, {name: clips[0] for name, clips in sounds.items()}, out / "report.png", notes)

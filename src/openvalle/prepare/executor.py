@@ -24,7 +24,7 @@ from openvalle.files import atomic_path
 from openvalle.leftovers import clear, is_unfinished
 from openvalle.parallel import run_units
 from openvalle.prepare.perf import PERF, write_perf
-from openvalle.prepare.units import Task, Unit, Work, do_task, explain_write_errors, make_tasks, read_unit
+from openvalle.prepare.units import Unit, UnitTask, Work, do_task, explain_write_errors, make_tasks, read_unit
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ UNITS, REJECTED = "units.jsonl", "rejected.jsonl"
 
 Progress = Callable[[str, int, int], None]  # step, utterances done, utterances in all
 Build = Callable[[], Work]
-Execute = Callable[[Build, Path, Sequence[Task]], Iterator[int]]
+Execute = Callable[[Build, Path, Sequence[UnitTask]], Iterator[int]]
 """(what makes the work, the step's folder, tasks) -> the number of each task as it is done."""
 
 
@@ -77,12 +77,12 @@ class StepResult:
             yield from unit.left_out()
 
 
-def run_local(jobs: int, build: Build, step: Path, tasks: Sequence[Task]) -> Iterator[int]:
+def run_local(jobs: int, build: Build, step: Path, tasks: Sequence[UnitTask]) -> Iterator[int]:
     """Do the tasks in `jobs` processes; `build` makes the work once in each, so it must pickle."""
     yield from (number for number, _ in run_units(partial(_prepare_work, build, step), tasks, jobs))
 
 
-def _prepare_work(build: Build, step: Path) -> Callable[[Task], None]:
+def _prepare_work(build: Build, step: Path) -> Callable[[UnitTask], None]:
     return partial(do_task, build(), step)
 
 

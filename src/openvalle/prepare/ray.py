@@ -16,7 +16,7 @@ from openvalle.errors import ConfigError, UserError, import_extra
 from openvalle.parallel import set_up_ray
 from openvalle.prepare.executor import Build
 from openvalle.prepare.steps import STEPS, StepJob
-from openvalle.prepare.units import Task, Work, do_task
+from openvalle.prepare.units import UnitTask, Work, do_task
 
 RETRIES = 10  # of a unit whose worker or node is lost
 AHEAD = 4  # tasks that wait, for each that can run: so that a large corpus is not all in Ray's tables
@@ -47,7 +47,7 @@ class RayCluster:
     ) -> None:
         self._ray.shutdown()
 
-    def __call__(self, build: Build, step: Path, tasks: Sequence[Task]) -> Iterator[int]:
+    def __call__(self, build: Build, step: Path, tasks: Sequence[UnitTask]) -> Iterator[int]:
         """Yield the number of each task as it is done; `UserError` as the work raises it."""
         assert isinstance(build, StepJob), build
         gpus = 1 if STEPS[build.step].gpu and build.device.startswith("cuda") else 0
@@ -89,7 +89,7 @@ def _make_work(job: str) -> Work:
 def _do(job: str, step: str, task: str) -> tuple[str, str] | None:
     """Do a unit in a worker; return what is wrong and what helps, if it is for people."""
     try:
-        do_task(_make_work(job), Path(step), Task.model_validate_json(task))
+        do_task(_make_work(job), Path(step), UnitTask.model_validate_json(task))
     except UserError as error:
         return error.what, error.hint
     return None

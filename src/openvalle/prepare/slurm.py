@@ -25,7 +25,7 @@ from openvalle.errors import ConfigError, UserError
 from openvalle.files import write_text
 from openvalle.prepare.executor import Build
 from openvalle.prepare.steps import STEPS, StepJob
-from openvalle.prepare.units import Task, do_task, read_unit
+from openvalle.prepare.units import UnitTask, do_task, read_unit
 from openvalle.stop import unwind_on_signal
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ LOOK_SECONDS = 10.0  # between two looks at what is done: a file system of many 
 SETTLE_SECONDS = 90.0  # after which one machine sees what another one wrote (NFS: 60 at most by itself)
 
 
-def run_on_slurm(jobs: int, build: Build, step: Path, tasks: Sequence[Task]) -> Iterator[int]:
+def run_on_slurm(jobs: int, build: Build, step: Path, tasks: Sequence[UnitTask]) -> Iterator[int]:
     """Yield the number of each task as it is done, `jobs` tasks of an array at a time.
 
     Units whose task or node was lost, or ran out of time, are given out again, as long as that gets on. `UserError` if
@@ -69,7 +69,7 @@ def run_on_slurm(jobs: int, build: Build, step: Path, tasks: Sequence[Task]) -> 
             log.warning("%d units were not made (%s); they are given out again", len(waiting), _last_words(folder))
 
 
-def _take_done(step: Path, waiting: dict[int, Task]) -> list[int]:
+def _take_done(step: Path, waiting: dict[int, UnitTask]) -> list[int]:
     """Return the numbers of the tasks that are done now, and take them out of `waiting`. Folders are listed, so that
     what is not there is not asked for one by one."""
     there: set[str] = set()
@@ -99,7 +99,7 @@ def _largest_array() -> int:
     return MOST
 
 
-def _write(folder: Path, job: StepJob, tasks: Sequence[Task]) -> None:
+def _write(folder: Path, job: StepJob, tasks: Sequence[UnitTask]) -> None:
     """Write what a step's array needs."""
     folder.mkdir(parents=True, exist_ok=True)
     for log_file in folder.glob("*.log"):
@@ -208,7 +208,7 @@ def be_task(folder: Path, number: int, count: int) -> None:
     lines = (folder / "tasks.jsonl").read_text(encoding="utf-8").splitlines()
     work, step = job(), job.out / job.step
     for line in lines[number::count]:
-        do_task(work, step, Task.model_validate_json(line))
+        do_task(work, step, UnitTask.model_validate_json(line))
 
 
 if __name__ == "__main__":

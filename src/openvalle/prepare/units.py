@@ -93,7 +93,7 @@ def read_unit(folder: Path) -> Unit | None:
         return None
 
 
-class Task(Config):
+class UnitTask(Config):
     """A unit that is to be made: all that has to travel to whoever makes it.
 
     `source`: the folder of the unit of the step before; `name`: its own, below the folder of the step; `rows`,
@@ -124,7 +124,7 @@ Work = Callable[[Target, list[Row]], tuple[list[Row], list[Row]]]
 """(where to, rows) -> (rows that go on, rows left out as {"id", "reason"}); writes what they refer to."""
 
 
-def make_tasks(step: Path, sources: Sequence[Unit], settings: Any, before: dict[str, Path]) -> list[Task]:
+def make_tasks(step: Path, sources: Sequence[Unit], settings: Any, before: dict[str, Path]) -> list[UnitTask]:
     """Return what a step has to do for the units of the step before; `before`: its own earlier units by first row."""
     tasks = []
     for unit in sources:
@@ -132,7 +132,7 @@ def make_tasks(step: Path, sources: Sequence[Unit], settings: Any, before: dict[
         name = name_unit(hashlib.sha256(text.encode()).hexdigest())
         earlier = before.get(unit.first)
         tasks.append(
-            Task(
+            UnitTask(
                 source=unit.folder,
                 name=name,
                 first=unit.first,
@@ -149,7 +149,7 @@ def name_unit(digest: str) -> str:
     return f"{digest[:2]}/{digest[:32]}"
 
 
-def do_task(work: Work, step: Path, task: Task) -> None:
+def do_task(work: Work, step: Path, task: UnitTask) -> None:
     """Make a unit, unless it is there; `UserError` where it cannot be written."""
     place = step / task.name
     if read_unit(place) is not None:

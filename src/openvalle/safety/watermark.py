@@ -129,7 +129,7 @@ def score_mark(branches: list[Any], magnitudes: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Windows:
+class MarkWindows:
     """The windows in which sound of `rate` hertz is looked at."""
 
     rate: int
@@ -194,7 +194,7 @@ class MarkStream:
 
     def __init__(self, network: Any, rate: int = RATE) -> None:
         """`network`: what makes the mark: scaled magnitudes -> what to add to them."""
-        self._network, self._windows = network, Windows(rate)
+        self._network, self._windows = network, MarkWindows(rate)
         size, hop, half = self._windows.size, self._windows.hop, self._windows.half
         self._past = [np.zeros((1, KERNEL - 1, WIDTH), np.float32) for _ in range(DEPTH)]
         self._spectra = np.zeros((CONTEXT, half + 1), np.complex64)  # frames whose mark is not known yet
@@ -206,7 +206,7 @@ class MarkStream:
         self._envelope = np.array([squared[start::hop].sum() for start in range(hop)], np.float32)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Take samples (n,) float32 and return those that are final; the last `Windows.delay` at most are held back."""
+        """Take samples (n,) float32 and return those that are final; some, `delay` of the windows at most, are held."""
         self._plain = np.concatenate([self._plain, samples])
         return self._advance(samples)
 
@@ -318,7 +318,7 @@ class Detector:
         if is_silent(audio):
             raise AudioError("the recording is silent", "give a recording with sound in it")
         audio = normalize(resample(audio, RATE))
-        parts, windows = [], Windows(RATE)
+        parts, windows = [], MarkWindows(RATE)
         for start, end in _split(len(audio.samples)):
             samples = audio.samples[start:end]
             if not is_silent(Audio(samples, RATE)):

@@ -57,7 +57,7 @@ class Guard:
             return
         if scope["method"] == "HEAD":  # what GET says, without its body, which uvicorn leaves out
             scope = {**scope, "method": "GET"}
-        body = Body(headers, receive)
+        body = BodyReader(headers, receive)
         await self._app(scope, body.receive, self._count(scope, body, send))
 
     def _check_origin(self, headers: Headers, scope: Scope) -> None:
@@ -96,7 +96,7 @@ class Guard:
         if length.isascii() and length.isdigit() and int(length[:20]) > MOST_BODY:
             raise _too_large()
 
-    def _count(self, scope: Scope, body: Body, send: Send) -> Send:
+    def _count(self, scope: Scope, body: BodyReader, send: Send) -> Send:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "other")
@@ -120,7 +120,7 @@ class Guard:
         await response(scope, receive, send)
 
 
-class Body:
+class BodyReader:
     """A request's body as it comes; `ApiError` for one that is too large, or too slow."""
 
     def __init__(self, headers: Headers, receive: Receive) -> None:

@@ -23,7 +23,7 @@ MOST_CONNECTIONS = 512  # beyond, the one that has been silent for longest makes
 MESSAGE_BYTES = 1 << 18  # of a WebSocket
 
 
-class Protocol(H11Protocol):
+class Connection(H11Protocol):
     """A connection that is closed if no request comes: uvicorn waits for the first one for ever."""
 
     _silent: asyncio.TimerHandle | None = None
@@ -32,7 +32,7 @@ class Protocol(H11Protocol):
         """Begin to wait."""
         super().connection_made(transport)
         self._silent = self.loop.call_later(HEAD_SECONDS, self._give_up)
-        others = [each for each in self.connections if isinstance(each, Protocol) and not each.transport.is_closing()]
+        others = [each for each in self.connections if isinstance(each, Connection) and not each.transport.is_closing()]
         if len(others) > MOST_CONNECTIONS:
             silent = [each for each in others if each.is_idle]
             oldest = min(
@@ -74,7 +74,7 @@ class Protocol(H11Protocol):
             self.transport.close()
 
 
-class Server(uvicorn.Server):
+class StoppableServer(uvicorn.Server):
     """A server that ends when it is asked to, with what it has begun; asked twice, it ends at once."""
 
     @contextlib.contextmanager
@@ -117,11 +117,11 @@ def show_address(listener: socket.socket) -> str:
     return f"{f'[{address}]' if ':' in address else address}:{number}"
 
 
-def make_server(app: Any, drain_seconds: float) -> Server:
+def make_server(app: Any, drain_seconds: float) -> StoppableServer:
     """Return what serves an app; see `serve`."""
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=Connection,
         ws="websockets-sansio",
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,  # sound does not become smaller
@@ -132,7 +132,7 @@ def make_server(app: Any, drain_seconds: float) -> Server:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
-    return Server(config)
+    return StoppableServer(config)
 
 
 def serve(app: Any, listener: socket.socket, drain_seconds: float, then: Callable[[], None]) -> None:

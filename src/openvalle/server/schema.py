@@ -104,7 +104,7 @@ class CaptionedRequest(SpeechRequest):
     """`POST /dev/captioned_speech`: streamed, a line of JSON for each piece of sound; else one object."""
 
 
-class Turn(Body):
+class DialogueTurn(Body):
     """What one speaker says before the next one does."""
 
     speaker: Name = Field(min_length=1)
@@ -116,7 +116,7 @@ class DialogueRequest(SpeechFields):
     """`POST /dev/dialogue`: turns, or a text `[S1] ... [S2] ...` as `input`."""
 
     input: Text = ""
-    turns: list[Turn] = Field(default_factory=list, max_length=500)
+    turns: list[DialogueTurn] = Field(default_factory=list, max_length=500)
     voices: dict[Name, VoiceField] = Field(default_factory=dict, max_length=50)
     stream: bool = True
     captions: bool = Field(False, description="answer as /dev/captioned_speech does; lines name the speaker, too")

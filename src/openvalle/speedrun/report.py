@@ -39,7 +39,7 @@ RECORDED, SPOKEN = "recordings, as their codes", "the model"
 
 
 @dataclass
-class Heard:
+class JudgedSound:
     """What judges found of one kind of sound, over all sentences."""
 
     errors: int = 0
@@ -68,7 +68,7 @@ class Reached:
     speeds: dict[str, float]  # frames a second while it trained
     frames: dict[str, float]  # that it learned from, in hours of speech
     losses: dict[str, list[tuple[int, float]]]  # held-out, by step
-    heard: dict[str, Heard]
+    heard: dict[str, JudgedSound]
     sentences: int
     judges: tuple[str, ...]
     notes: tuple[str, ...]
@@ -80,7 +80,7 @@ def judge(model: Path, data: tuple[Path, ...], plan: Plan, budget: Budget, out: 
     notes: list[str] = []
     languages = synthesizer.generator.languages
     recognizer, encoder = _find(notes, lambda: find_recognizer(asr, languages)), _find(notes, find_encoder)
-    heard = {RECORDED: Heard(), SPOKEN: Heard()}
+    heard = {RECORDED: JudgedSound(), SPOKEN: JudgedSound()}
     count, longest = 0, 0.0
     for number, (voice, target) in enumerate(_choose(data, plan.held_out, synthesizer)):
         if number >= most or (number and budget.left() < 1.2 * longest):
@@ -114,7 +114,7 @@ def _gather(
     budget: Budget,
     out: Path,
     rate: float,
-    heard: dict[str, Heard],
+    heard: dict[str, JudgedSound],
     count: int,
     judges: list[str],
     notes: list[str],
@@ -135,7 +135,7 @@ def _gather(
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetSentence:
     """A sentence to be spoken, and how its codes are in the recording."""
 
     id: str
@@ -146,7 +146,7 @@ class Target:
 
 def _choose(
     data: tuple[Path, ...], splits: tuple[str, ...], synthesizer: Synthesizer
-) -> Iterator[tuple[Voice, Target]]:
+) -> Iterator[tuple[Voice, TargetSentence]]:
     """Yield held-out sentences in an order that changes speakers, each with another utterance as the prompt."""
     for folder in data:
         try:
@@ -164,7 +164,9 @@ def _choose(
             target = shards[int(row)]
             yield (
                 _voice(piece, shards),
-                Target(target.id, shards.index.texts[int(row)][1], target.codes, target.language_name or ENGLISH),
+                TargetSentence(
+                    target.id, shards.index.texts[int(row)][1], target.codes, target.language_name or ENGLISH
+                ),
             )
 
 

@@ -36,11 +36,11 @@ def find(code: str) -> Language | None:
     known = next((name for name in (code, VOICES.get(code, ""), base) if name in CODES), None)
     if known is None or base in ("en", "ja", "zh"):
         return None
-    return Language(known, f"{known} (espeak-ng)", lambda: FrontEnd(known))
+    return Language(known, f"{known} (espeak-ng)", lambda: EspeakFrontEnd(known))
 
 
 @dataclass(frozen=True)
-class FrontEnd:
+class EspeakFrontEnd:
     """Reads one language with espeak-ng, clause by clause; its figures, too."""
 
     code: str
@@ -59,7 +59,7 @@ class FrontEnd:
         return text
 
     def phonemize(self, text: str, backend: str, lexicon: UserLexicon, given: Sequence[Word]) -> list[Word]:
-        """Return the words of a text with their phones; none if nothing in it can be spoken (see `FrontEnd`)."""
+        """Return the words of a text with their phones; none if nothing in it can be spoken (see `EspeakFrontEnd`)."""
         waiting, words = iter(given), []
         clause: list[Word] = []
         for token in _WORD.findall(text):

@@ -57,7 +57,7 @@ class AlignerRecipe(Config):
 
 
 @dataclass(frozen=True)
-class Heard(Movable):
+class AlignerBatch(Movable):
     """Utterances, padded: features (B, F, bands), classes (B, S) and how many of both each has, (B,)."""
 
     features: Tensor
@@ -67,7 +67,7 @@ class Heard(Movable):
 
 
 @dataclass(frozen=True)
-class Source:
+class AlignerRow:
     """An utterance of training: the row of some shards, and the segments that are said in it."""
 
     shards: AudioShards
@@ -80,9 +80,9 @@ class Source:
         return float(self.shards.rows[self.row]["seconds"])
 
 
-def read_sources(folders: Sequence[str], most: float) -> list[Source]:
+def read_sources(folders: Sequence[str], most: float) -> list[AlignerRow]:
     """Return the utterances of prepared folders that last up to `most` seconds; what cannot be spoken is left out."""
-    found: list[Source] = []
+    found: list[AlignerRow] = []
     silent = 0
     for folder in folders:
         shards = AudioShards.open(folder)
@@ -95,7 +95,7 @@ def read_sources(folders: Sequence[str], most: float) -> list[Source]:
                 silent += 1
                 continue
             segments = [find_segments(unit)[0] for word in words for unit in to_units(word.phones)]
-            found.append(Source(shards, place, tuple(segments)))
+            found.append(AlignerRow(shards, place, tuple(segments)))
     if silent:
         log.warning("%d utterances have nothing to speak and are left out", silent)
     return found
@@ -120,7 +120,7 @@ def find_occupancy(scores: Tensor, frames: Tensor, classes: Tensor, counts: Tens
 class AlignerTask:
     """The network on all utterances but the held-out ones, each epoch in a new order."""
 
-    def __init__(self, recipe: AlignerRecipe, sources: Sequence[Source]) -> None:
+    def __init__(self, recipe: AlignerRecipe, sources: Sequence[AlignerRow]) -> None:
         held = [source for source in sources if source.shards.rows[source.row]["split"] in recipe.valid_split]
         train = [source for source in sources if source.shards.rows[source.row]["split"] not in recipe.valid_split]
         self.recipe = recipe
@@ -136,7 +136,7 @@ class AlignerTask:
         self.networks: dict[str, nn.Module] = {"aligner": CTCNetwork(self.config)}
         self.parts = _share_out([source.seconds for source, _ in self.train], recipe.seconds)
 
-    def _hear(self, sources: Sequence[Source]) -> list[tuple[Source, list[int]]]:
+    def _hear(self, sources: Sequence[AlignerRow]) -> list[tuple[AlignerRow, list[int]]]:
         """Return the utterances, the shortest first, with their classes; without those of sounds that are not known."""
         places = {symbol: place for place, symbol in enumerate(self.config.symbols, 1)}
         heard = []
@@ -148,13 +148,13 @@ class AlignerTask:
             heard.append((source, [places[sound] for sound, _ in groupby(near)]))  # equal neighbours are one sound
         return heard
 
-    def batch(self, index: int, rank: int, world: int) -> Heard:
+    def batch(self, index: int, rank: int, world: int) -> AlignerBatch:
         """Return the utterances of a batch: a pure function of its arguments."""
         epoch, place = divmod(index * world + rank, len(self.parts))
         start, end = self.parts[draw_generator(self.recipe.loop.seed, epoch, 0).permutation(len(self.parts))[place]]
         return _pad(self.train[start:end], self.config.bands)
 
-    def losses(self, batch: Heard, at: Moment, rng: torch.Generator) -> Losses:
+    def losses(self, batch: AlignerBatch, at: Moment, rng: torch.Generator) -> Losses:
         """Return the negative log likelihood of the phones, a frame."""
         network = self.networks["aligner"]
         assert isinstance(network, CTCNetwork)
@@ -205,12 +205,12 @@ def _share_out(seconds: Sequence[float], most: float) -> list[tuple[int, int]]:
     return parts
 
 
-def _pad(rows: Sequence[tuple[Source, list[int]]], bands: int) -> Heard:
+def _pad(rows: Sequence[tuple[AlignerRow, list[int]]], bands: int) -> AlignerBatch:
     features = [
         torch.from_numpy(log_mel(resample(source.shards[source.row], MODEL_RATE).samples, bands)) for source, _ in rows
     ]
     classes = [torch.tensor(each) for _, each in rows]
-    return Heard(
+    return AlignerBatch(
         nn.utils.rnn.pad_sequence(features, batch_first=True),
         torch.tensor([len(each) for each in features]),
         nn.utils.rnn.pad_sequence(classes, batch_first=True),
@@ -218,7 +218,7 @@ def _pad(rows: Sequence[tuple[Source, list[int]]], bands: int) -> Heard:
     )
 
 
-def _judge(network: CTCNetwork, batch: Heard) -> tuple[Tensor, Tensor, Tensor]:
+def _judge(network: CTCNetwork, batch: AlignerBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss a frame, the log-probabilities (B, T, K), and the frames of each row."""
     heard = network(batch.features, batch.spectra)
     scores, frames = network.weigh(heard), network.count_frames(batch.spectra)

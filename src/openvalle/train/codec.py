@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvalle.codec.builtin import BuiltinCodec, Decoder
+from openvalle.codec.builtin import BuiltinCodec, SoundDecoder
 from openvalle.codec.load import load_codec
 from openvalle.codec.quantizer import ResidualQuantizer
 from openvalle.codec.settings import MIDDLE, BuiltinCodecConfig
@@ -186,7 +186,7 @@ class SoundTask(CodecTask):
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
         decoder = averages["decoder"]
-        assert isinstance(decoder, Decoder)
+        assert isinstance(decoder, SoundDecoder)
         config = self.codec.config
         samples = self.clips().to(next(decoder.parameters()).device)
         latents = self.codec.quantizer.decode(self._codes(samples, self.recipe.sound.quantize.merge))

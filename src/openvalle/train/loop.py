@@ -32,8 +32,8 @@ from openvalle.train.distributed import Processes, join, prefetch
 from openvalle.train.sharing import Sharing, compile_blocks
 from openvalle.train.state import (
     OptimConfig,
-    Precision,
     Skipped,
+    TrainingPrecision,
     TrainState,
     learning_rate,
     make_optimizer,
@@ -56,8 +56,8 @@ class LoopConfig(Config):
         description="time in all, at most, the parts of an interrupted run together; the schedule follows it",
     )
     seed: int = 0
-    precision: Precision = Field(
-        Precision.AUTO, description="of products: float32, bf16, or auto: bf16 where the machine is fast at it"
+    precision: TrainingPrecision = Field(
+        TrainingPrecision.AUTO, description="of products: float32, bf16, or auto: bf16 where the machine is fast at it"
     )
     accumulate: int = Field(1, ge=1, description="batches per update")
     optim: OptimConfig = OptimConfig()

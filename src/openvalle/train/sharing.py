@@ -1,9 +1,9 @@
 """How the processes of a run share its networks: each holds them whole and the gradients are averaged while the
 backward pass still runs, or each holds a part of the state (FSDP2, `loop.shard`).
 
-FSDP2 hooks into one module, `Step`, whose forward pass is all that a task does with a batch. So a task may call its
-networks as often as it likes, and freeze some in between, as adversarial training does. It may also leave parameters
-out, other ones in each process, of which DistributedDataParallel would warn at every start.
+FSDP2 hooks into one module, `TaskModule`, whose forward pass is all that a task does with a batch. So a task may call
+its networks as often as it likes, and freeze some in between, as adversarial training does. It may also leave
+parameters out, other ones in each process, of which DistributedDataParallel would warn at every start.
 
 Sharded, a process keeps a slice of the rows of each weight, of its average and of its moments. A block of a
 transformer is put together when it is computed, and taken apart again; what is outside of blocks is one more unit.
@@ -25,7 +25,7 @@ from openvalle.train.distributed import Processes
 BUCKET = 25 << 20  # bytes
 
 
-class Step(nn.Module):
+class TaskModule(nn.Module):
     """All networks of a task as one module; its forward pass gives what each network minimises."""
 
     def __init__(self, task: Any) -> None:
@@ -50,7 +50,7 @@ class Sharing:
     def __init__(self, task: Any, averages: dict[str, nn.Module], processes: Processes, *, shard: bool) -> None:
         """Share a task's networks, and split the averages as well where the state is sharded."""
         self.processes = processes
-        self.step = Step(task)
+        self.step = TaskModule(task)
         self.is_sharded = shard and processes.world > 1
         if self.is_sharded:
             # as they are when they are whole; on no device, so that they take no room

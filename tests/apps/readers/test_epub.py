@@ -19,7 +19,7 @@ from book_samples import (
     write_zip,
 )
 from openvalle.apps.readers import archive
-from openvalle.apps.readers.book import Book, Kind
+from openvalle.apps.readers.book import Book, ChapterKind
 from openvalle.apps.readers.epub import read_epub
 from openvalle.errors import TextError
 
@@ -43,7 +43,7 @@ def test_epub_3_with_cover_title_page_and_author(tmp_path: Path) -> None:
     path = make_epub(tmp_path / "a.epub", [("One", "It was <b>late</b>."), ("Two", "Hi &amp; bye.")], make_png())
     book = read_epub(path)
     assert (book.title, book.author, book.cover, book.warnings) == ("The Mill", "A. Writer", make_png(), ())
-    assert [chapter.kind for chapter in book.chapters] == [Kind.FRONT_MATTER, Kind.BODY, Kind.BODY]
+    assert [chapter.kind for chapter in book.chapters] == [ChapterKind.FRONT_MATTER, ChapterKind.BODY, ChapterKind.BODY]
     assert body_of(book) == [("One", "One\n\nIt was late."), ("Two", "Two\n\nHi & bye.")]
     assert len(book.select(front_matter=True).chapters) == 3
 
@@ -64,7 +64,7 @@ def test_epub_2_with_ncx_nested_and_anchors_in_one_file(tmp_path: Path) -> None:
         ("Part One: 1", "Part One\n\n1\n\nIt was late."),
         ("The second", "The second\n\n2\n\nIt was early.\n\nMore."),
     ]
-    assert book.chapters[-1].kind is Kind.NOTES
+    assert book.chapters[-1].kind is ChapterKind.NOTES
     assert book.cover == make_png()
 
 
@@ -84,10 +84,10 @@ def test_a_chapter_may_span_files_and_files_without_a_line_belong_to_what_comes_
     assert body_of(book) == [("One", "One\n\nA.\n\nB."), ("Two", "Two\n\nC.")]
     kinds = {chapter.title: chapter.kind for chapter in book.chapters}
     assert kinds == {
-        "Copyright": Kind.FRONT_MATTER,
-        "One": Kind.BODY,
-        "Two": Kind.BODY,
-        "About the Author": Kind.FRONT_MATTER,
+        "Copyright": ChapterKind.FRONT_MATTER,
+        "One": ChapterKind.BODY,
+        "Two": ChapterKind.BODY,
+        "About the Author": ChapterKind.FRONT_MATTER,
     }
 
 

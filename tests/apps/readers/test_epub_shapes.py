@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from book_samples import CONTAINER, build_nav, build_ncx, build_package, build_point, page, write_zip
-from openvalle.apps.readers.book import Book, Kind
+from openvalle.apps.readers.book import Book, ChapterKind
 from openvalle.apps.readers.epub import read_epub
 
 GUTENBERG = {
@@ -73,7 +73,7 @@ def test_project_gutenberg(tmp_path: Path, kind: str) -> None:
         )
     )
     book = read(tmp_path, GUTENBERG, **{kind: GUTENBERG_POINTS if kind == "ncx" else links})
-    assert [(each.title, each.text) for each in book.chapters if each.kind is Kind.BODY] == [
+    assert [(each.title, each.text) for each in book.chapters if each.kind is ChapterKind.BODY] == [
         (
             "CHAPTER I. THE RIVER",
             "CHAPTER I.\u2028THE RIVER\n\nIt was late. Nobody spoke in the house.\n\nO river, run,\u2028till day.",
@@ -114,7 +114,7 @@ def test_calibre(tmp_path: Path) -> None:
     places = (("The Mill", "0.html"), ("Copyright", "1.html"), ("CHAPTER ONE", "2.html#filepos10"))
     places += (("CHAPTER TWO", "3.html#filepos20"), ("NOTES", "4.html"))
     book = read(tmp_path, pages, ncx="".join(build_point(*each) for each in places))
-    kinds = [Kind.FRONT_MATTER, Kind.FRONT_MATTER, Kind.BODY, Kind.BODY, Kind.NOTES]
+    kinds = [ChapterKind.FRONT_MATTER, ChapterKind.FRONT_MATTER, ChapterKind.BODY, ChapterKind.BODY, ChapterKind.NOTES]
     assert [each.kind for each in book.chapters] == kinds
     assert book.chapters[2].text == "CHAPTER ONE\n\nIt was late. \u201cNo,\u201d he said."
 
@@ -154,4 +154,4 @@ def test_standard_ebooks(tmp_path: Path) -> None:
         ),
         ("II", "II\n\nIt stood still."),
     ]
-    assert [each.title for each in book.chapters if each.kind is Kind.NOTES] == ["Endnotes"]
+    assert [each.title for each in book.chapters if each.kind is ChapterKind.NOTES] == ["Endnotes"]

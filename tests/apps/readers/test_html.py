@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from openvalle.apps.readers.book import Kind
+from openvalle.apps.readers.book import ChapterKind
 from openvalle.apps.readers.html import LINE, read_document, read_html
 from openvalle.errors import TextError
 
@@ -57,7 +57,7 @@ def test_chapters_by_the_highest_heading_that_repeats() -> None:
     assert (book.title, book.author) == ("The Mill", "A. Writer")
     assert [chapter.title for chapter in book.chapters] == ["The Mill", "One", "Two", "Contents"]
     assert book.chapters[1].text == "One\n\nA.\n\nmore\n\nB."
-    assert book.chapters[-1].kind is Kind.FRONT_MATTER
+    assert book.chapters[-1].kind is ChapterKind.FRONT_MATTER
     with pytest.raises(TextError, match="no words"):
         read_html("<img src=x>", "mill")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from book_samples import make_epub, make_pdf, write_zip
-from openvalle.apps.readers.book import Book, BookChapter, Kind, join_title_pages, judge_title, shorten_title
+from openvalle.apps.readers.book import Book, BookChapter, ChapterKind, join_title_pages, judge_title, shorten_title
 from openvalle.apps.readers.load import read_book
 from openvalle.apps.readers.markdown import read_markdown
 from openvalle.apps.readers.plain import read_plain
@@ -88,10 +88,10 @@ def test_markdown() -> None:
     book = read_markdown(text, "mill")
     assert (book.title, book.author) == ("The Mill", "A. Writer")
     assert [(chapter.title, chapter.kind) for chapter in book.chapters] == [
-        ("The Mill", Kind.BODY),
-        ("One day", Kind.BODY),
-        ("Two", Kind.BODY),
-        ("Footnotes", Kind.NOTES),
+        ("The Mill", ChapterKind.BODY),
+        ("One day", ChapterKind.BODY),
+        ("Two", ChapterKind.BODY),
+        ("Footnotes", ChapterKind.NOTES),
     ]
     assert book.chapters[1].text == "One day\n\nIt was [late](x.html).\n\nPart\n\n# no heading"
     assert book.chapters[2].text == "Two\n\nB."
@@ -156,22 +156,22 @@ def test_formats_are_told_by_what_is_in_a_file_not_by_its_name(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("title", "kind"),
     [
-        ("Contents", Kind.FRONT_MATTER),
-        ("Table of Contents", Kind.FRONT_MATTER),
-        ("COPYRIGHT \u00a9 2020", Kind.FRONT_MATTER),
-        ("Also by A. Writer", Kind.FRONT_MATTER),
-        ("About the Author", Kind.FRONT_MATTER),
-        ("Index", Kind.FRONT_MATTER),
-        ("Notes", Kind.NOTES),
-        ("Endnotes", Kind.NOTES),
-        ("Notes on a Scandal", Kind.NOTES),
-        ("Preface", Kind.BODY),
-        ("The Cover Story", Kind.BODY),
-        ("Contents Under Pressure", Kind.BODY),
-        ("Chapter 1", Kind.BODY),
+        ("Contents", ChapterKind.FRONT_MATTER),
+        ("Table of Contents", ChapterKind.FRONT_MATTER),
+        ("COPYRIGHT \u00a9 2020", ChapterKind.FRONT_MATTER),
+        ("Also by A. Writer", ChapterKind.FRONT_MATTER),
+        ("About the Author", ChapterKind.FRONT_MATTER),
+        ("Index", ChapterKind.FRONT_MATTER),
+        ("Notes", ChapterKind.NOTES),
+        ("Endnotes", ChapterKind.NOTES),
+        ("Notes on a Scandal", ChapterKind.NOTES),
+        ("Preface", ChapterKind.BODY),
+        ("The Cover Story", ChapterKind.BODY),
+        ("Contents Under Pressure", ChapterKind.BODY),
+        ("Chapter 1", ChapterKind.BODY),
     ],
 )
-def test_kinds_by_title(title: str, kind: Kind) -> None:
+def test_kinds_by_title(title: str, kind: ChapterKind) -> None:
     assert judge_title(title) is kind
 
 
@@ -189,7 +189,7 @@ def test_titles_are_cut_at_words() -> None:
 
 def test_a_book_of_what_narrators_leave_out() -> None:
     with pytest.raises(TextError, match="--front-matter"):
-        Book("x", (BookChapter("Contents", "Contents", Kind.FRONT_MATTER),)).select()
+        Book("x", (BookChapter("Contents", "Contents", ChapterKind.FRONT_MATTER),)).select()
     assert read_plain("Hi.", "x").select().chapters[0].text == "Hi."
 
 

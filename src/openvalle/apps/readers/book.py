@@ -15,7 +15,7 @@ _HEADING_WORDS = 15  # a chapter of no more words than this is the title of what
 _TITLE_WORDS = 40  # of a title page at most: title, author, publisher, year
 
 
-class Kind(StrEnum):
+class ChapterKind(StrEnum):
     """What a chapter holds."""
 
     BODY = "body"
@@ -27,13 +27,17 @@ class Kind(StrEnum):
 class BookChapter(Chapter):
     """A chapter, of which is known what it holds. `notes`: the footnotes that belong to it."""
 
-    kind: Kind = Kind.BODY
+    kind: ChapterKind = ChapterKind.BODY
     notes: tuple[str, ...] = ()
 
 
-def find_kinds(front_matter: bool = False, notes: bool = False) -> set[Kind]:
+def find_kinds(front_matter: bool = False, notes: bool = False) -> set[ChapterKind]:
     """Return which kinds of chapters are read aloud: the body, and what else is asked for."""
-    return {Kind.BODY, *([Kind.FRONT_MATTER] if front_matter else []), *([Kind.NOTES] if notes else [])}
+    return {
+        ChapterKind.BODY,
+        *([ChapterKind.FRONT_MATTER] if front_matter else []),
+        *([ChapterKind.NOTES] if notes else []),
+    }
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,12 @@ _FRONT_MATTER = re.compile(
 _NOTES = re.compile(r"(foot|end)?notes( (and|to|on)\b.*)?", re.I)
 
 
-def judge_title(title: str) -> Kind:
+def judge_title(title: str) -> ChapterKind:
     """Return what a chapter of this title most likely holds."""
     bare = " ".join(re.sub(r"[^\w' -]+", " ", title.replace("\u2019", "'")).split())
     if _FRONT_MATTER.fullmatch(bare):
-        return Kind.FRONT_MATTER
-    return Kind.NOTES if _NOTES.fullmatch(bare) else Kind.BODY
+        return ChapterKind.FRONT_MATTER
+    return ChapterKind.NOTES if _NOTES.fullmatch(bare) else ChapterKind.BODY
 
 
 def shorten_title(title: str) -> str:
@@ -115,7 +119,7 @@ def join_title_pages(chapters: Sequence[BookChapter]) -> list[BookChapter]:
     joined: list[BookChapter] = []
     waiting: list[BookChapter] = []
     for chapter in chapters:
-        is_body = chapter.kind is Kind.BODY
+        is_body = chapter.kind is ChapterKind.BODY
         if is_body and not chapter.notes and _is_heading_alone(chapter):
             waiting.append(chapter)
         elif is_body and waiting:
@@ -133,7 +137,7 @@ def leave_title_page(chapters: Sequence[BookChapter], title: str) -> list[BookCh
     """Return the chapters, a short first one that is called as the book, and one "by" its author after it, made front
     matter: they are its title page."""
     found = [*chapters]
-    place = next((at for at, chapter in enumerate(found) if chapter.kind is Kind.BODY), len(found))
+    place = next((at for at, chapter in enumerate(found) if chapter.kind is ChapterKind.BODY), len(found))
     own = _only_letters(title)
     while place + 1 < len(found) and len(found[place].text.split(maxsplit=_TITLE_WORDS)) <= _TITLE_WORDS:
         head, _, rest = found[place].title.partition(": ")
@@ -141,7 +145,7 @@ def leave_title_page(chapters: Sequence[BookChapter], title: str) -> list[BookCh
         is_author = place > 0 and found[place - 1] is not chapters[place - 1] and head.lower().startswith("by ")
         if not is_title and not is_author:
             break
-        found[place] = replace(found[place], kind=Kind.FRONT_MATTER)
+        found[place] = replace(found[place], kind=ChapterKind.FRONT_MATTER)
         place += 1
     return found
 

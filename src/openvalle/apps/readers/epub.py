@@ -16,14 +16,22 @@ from openvalle.apps.readers.archive import Archive, Node, parse_xml
 from openvalle.apps.readers.book import (
     Book,
     BookChapter,
-    Kind,
+    ChapterKind,
     has_words,
     join_title_pages,
     judge_title,
     leave_title_page,
     shorten_title,
 )
-from openvalle.apps.readers.html import Block, Document, build_chapter, decode, read_document, scan, split_at_headings
+from openvalle.apps.readers.html import (
+    Document,
+    TextBlock,
+    build_chapter,
+    decode,
+    read_document,
+    scan,
+    split_at_headings,
+)
 from openvalle.errors import TextError
 
 CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
@@ -50,7 +58,7 @@ class _Part:
     """A file of the spine, read."""
 
     name: str
-    kind: Kind
+    kind: ChapterKind
     document: Document
 
 
@@ -181,7 +189,13 @@ def _read_spine(archive: Archive, package: _Package, warnings: list[str]) -> lis
             continue
         types = document.types | {guide.get(name, "")}
         is_aside = reference.attributes.get("linear") == "no" or "nav" in item.attributes.get("properties", "").split()
-        kind = Kind.NOTES if types & _NOTES else Kind.FRONT_MATTER if types & _FRONT_MATTER or is_aside else Kind.BODY
+        kind = (
+            ChapterKind.NOTES
+            if types & _NOTES
+            else ChapterKind.FRONT_MATTER
+            if types & _FRONT_MATTER or is_aside
+            else ChapterKind.BODY
+        )
         parts.append(_Part(name, kind, document))
     return parts
 
@@ -242,12 +256,15 @@ def _build_chapters(
 ) -> list[BookChapter]:
     """Return the chapters: cut where the contents say, else at the headings of each file."""
     starts = _find_starts(parts, entries, warnings)
-    if len(starts) < 2 <= sum(part.kind is Kind.BODY and bool(part.document.blocks) for part in parts) or not starts:
+    if (
+        len(starts) < 2 <= sum(part.kind is ChapterKind.BODY and bool(part.document.blocks) for part in parts)
+        or not starts
+    ):
         chapters = [chapter for part in parts for chapter in _split_part(part, title)]
     else:
         chapters = list(_cut_at(parts, starts, title))
     for chapter in chapters:
-        if not has_words(chapter.text) and judge_title(chapter.title) is Kind.BODY:
+        if not has_words(chapter.text) and judge_title(chapter.title) is ChapterKind.BODY:
             warnings.append(f"the chapter {chapter.title!r} holds no words: it is left out")
     return join_title_pages(leave_title_page([chapter for chapter in chapters if has_words(chapter.text)], title))
 
@@ -282,7 +299,7 @@ def _find_starts(parts: Sequence[_Part], entries: Sequence[_Entry], warnings: li
 def _split_part(part: _Part, title: str) -> list[BookChapter]:
     """Return the chapters of a file by its headings."""
     found = split_at_headings(part.document.blocks, _find_title(part, title))
-    return found if part.kind is Kind.BODY else [replace(chapter, kind=part.kind) for chapter in found]
+    return found if part.kind is ChapterKind.BODY else [replace(chapter, kind=part.kind) for chapter in found]
 
 
 def _find_title(part: _Part, title: str) -> str:
@@ -296,8 +313,8 @@ def _find_title(part: _Part, title: str) -> str:
 def _cut_at(parts: Sequence[_Part], starts: Mapping[tuple[int, int], str], title: str) -> Iterator[BookChapter]:
     """Yield what lies between the places; a file of another kind stands by itself, and so does what comes first."""
     name: str | None = None
-    kind = Kind.BODY
-    held: list[Block] = []
+    kind = ChapterKind.BODY
+    held: list[TextBlock] = []
     for number, part in enumerate(parts):
         is_listed = (number, 0) in starts
         if not is_listed and (part.kind is not kind or name is None):
@@ -305,14 +322,18 @@ def _cut_at(parts: Sequence[_Part], starts: Mapping[tuple[int, int], str], title
                 yield build_chapter(name or title, held, kind)
             held, kind = [], part.kind
             name = _find_title(part, title)
-            if number < next(iter(starts))[0] and kind is Kind.BODY and judge_title(name) is not Kind.BODY:
+            if (
+                number < next(iter(starts))[0]
+                and kind is ChapterKind.BODY
+                and judge_title(name) is not ChapterKind.BODY
+            ):
                 kind = judge_title(name)
         for place, block in enumerate(part.document.blocks):
             if (number, place) in starts:
                 if held:
                     yield build_chapter(name or title, held, kind)
                 name, held = starts[number, place], []
-                kind = part.kind if part.kind is not Kind.BODY else judge_title(name)
+                kind = part.kind if part.kind is not ChapterKind.BODY else judge_title(name)
             held.append(block)
         if not part.document.blocks and is_listed:
             yield BookChapter(starts[number, 0], "", part.kind)  # a picture

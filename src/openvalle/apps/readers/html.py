@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from openvalle.apps.readers.book import Book, BookChapter, Kind, has_words, judge_title, say_title, shorten_title
+from openvalle.apps.readers.book import Book, BookChapter, ChapterKind, has_words, judge_title, say_title, shorten_title
 from openvalle.apps.readers.plain import cut_gutenberg
 from openvalle.errors import TextError
 
@@ -70,7 +70,7 @@ class Tag:
 
 
 @dataclass
-class Block:
+class TextBlock:
     """A paragraph, heading or list item. `heading`: its level, 0 for none; `anchors`: the ids that stand at it."""
 
     text: str
@@ -85,7 +85,7 @@ class Document:
 
     title: str = ""
     author: str = ""
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[TextBlock] = field(default_factory=list)
     types: set[str] = field(default_factory=set)
 
 
@@ -197,7 +197,7 @@ class _Builder:
         text = text.strip()
         if text:
             now = self.now
-            self.document.blocks.append(Block(text, now.heading, tuple(self.anchors), now.is_note))
+            self.document.blocks.append(TextBlock(text, now.heading, tuple(self.anchors), now.is_note))
             self.anchors.clear()
 
     def start(self, tag: Tag) -> None:
@@ -307,22 +307,22 @@ def read_document(text: str) -> Document:
     return document
 
 
-def build_chapter(title: str, blocks: Sequence[Block], kind: Kind = Kind.BODY) -> BookChapter:
+def build_chapter(title: str, blocks: Sequence[TextBlock], kind: ChapterKind = ChapterKind.BODY) -> BookChapter:
     """Return the chapter that the blocks make; its heading is said first."""
     paragraphs = [block.text for block in blocks if not block.is_note]
     notes = tuple(block.text for block in blocks if block.is_note)
     title = shorten_title(title)
-    if kind is Kind.NOTES:
+    if kind is ChapterKind.NOTES:
         paragraphs, notes = [block.text for block in blocks], ()
     return BookChapter(title, "\n\n".join(say_title(title, paragraphs)), kind, notes)
 
 
-def split_at_headings(blocks: Sequence[Block], title: str) -> list[BookChapter]:
+def split_at_headings(blocks: Sequence[TextBlock], title: str) -> list[BookChapter]:
     """Return the chapters of blocks that have no table of contents: cut at the highest level that several headings
     have; what comes before the first one is called `title`."""
     levels = Counter(block.heading for block in blocks if block.heading and not block.is_note)
     level = min((level for level, count in levels.items() if count > 1), default=min(levels, default=0))
-    parts: list[tuple[str, list[Block]]] = [(title, [])]
+    parts: list[tuple[str, list[TextBlock]]] = [(title, [])]
     for block in blocks:
         if block.heading and block.heading <= level and not block.is_note:
             if not any(not each.heading for each in parts[-1][1]) and len(parts) > 1 and not _is_peer(parts, block):
@@ -336,7 +336,7 @@ def split_at_headings(blocks: Sequence[Block], title: str) -> list[BookChapter]:
     ]
 
 
-def _is_peer(parts: Sequence[tuple[str, list[Block]]], block: Block) -> bool:
+def _is_peer(parts: Sequence[tuple[str, list[TextBlock]]], block: TextBlock) -> bool:
     """Return True if a heading that follows on a heading is of the same level: then the first had no text."""
     return parts[-1][1][-1].heading == block.heading
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from openvalle.apps.readers.book import Book, BookChapter, Kind, has_words, shorten_title
-from openvalle.apps.readers.html import Block, split_at_headings
+from openvalle.apps.readers.book import Book, BookChapter, ChapterKind, has_words, shorten_title
+from openvalle.apps.readers.html import TextBlock, split_at_headings
 from openvalle.errors import TextError
 
 _METADATA = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
@@ -30,7 +30,7 @@ def read_markdown(text: str, title: str) -> Book:
     blocks = list(_read_blocks(_remove_comments(text[front.end() if front else 0 :]), notes))
     chapters = split_at_headings(blocks, title)
     if notes:
-        chapters.append(BookChapter("Footnotes", "\n\n".join(["Footnotes", *notes]), Kind.NOTES))
+        chapters.append(BookChapter("Footnotes", "\n\n".join(["Footnotes", *notes]), ChapterKind.NOTES))
     if not any(has_words(chapter.text) for chapter in chapters):
         raise TextError("the book holds no words", "give a file with text in it")
     return Book(title, tuple(chapters), shorten_title(fields.get("author", "")), markup="auto")
@@ -40,19 +40,19 @@ def _remove_comments(text: str) -> str:
     return _COMMENT.sub("", text) if "-->" in text else text
 
 
-def _read_blocks(text: str, notes: list[str]) -> Iterator[Block]:
+def _read_blocks(text: str, notes: list[str]) -> Iterator[TextBlock]:
     """Yield paragraphs and headings; footnotes are put into `notes`."""
     held: list[str] = []
     fence = ""
     is_note = False
 
-    def end() -> Iterator[Block]:
+    def end() -> Iterator[TextBlock]:
         paragraph = "\n".join(held).strip()
         held.clear()
         if paragraph and is_note:
             notes.append(" ".join(paragraph.split()))
         elif paragraph:
-            yield Block(_MARK.sub("", paragraph))
+            yield TextBlock(_MARK.sub("", paragraph))
 
     for line in text.split("\n"):
         mark = _FENCE.match(line)
@@ -66,9 +66,9 @@ def _read_blocks(text: str, notes: list[str]) -> Iterator[Block]:
         if heading:
             yield from end()
             is_note = False
-            yield Block(_plain(heading[2].rstrip("#")), len(heading[1]))
+            yield TextBlock(_plain(heading[2].rstrip("#")), len(heading[1]))
         elif under and len(held) == 1 and not is_note:
-            yield Block(_plain(held.pop()), 1 if under[1][0] == "=" else 2)
+            yield TextBlock(_plain(held.pop()), 1 if under[1][0] == "=" else 2)
         elif note:
             yield from end()
             is_note = True

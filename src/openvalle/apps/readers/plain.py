@@ -6,7 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from openvalle.apps.readers.book import Book, BookChapter, Kind, has_words, join_title_pages, judge_title, shorten_title
+from openvalle.apps.readers.book import (
+    Book,
+    BookChapter,
+    ChapterKind,
+    has_words,
+    join_title_pages,
+    judge_title,
+    shorten_title,
+)
 from openvalle.errors import TextError
 from openvalle.text.chapters import Chapter, split_chapters
 
@@ -65,9 +73,9 @@ def read_plain(text: str, title: str) -> Book:
         for chapter in drop_contents(split_chapters(text, title))
     ]
     if is_gutenberg and len(chapters) > 1 and chapters[0].title == title:  # title page, who made the file, contents
-        chapters[0] = replace(chapters[0], kind=Kind.FRONT_MATTER)
+        chapters[0] = replace(chapters[0], kind=ChapterKind.FRONT_MATTER)
     if notes:
-        chapters.append(BookChapter("Footnotes", "\n\n".join(["Footnotes", *notes]), Kind.NOTES))
+        chapters.append(BookChapter("Footnotes", "\n\n".join(["Footnotes", *notes]), ChapterKind.NOTES))
     chapters = join_title_pages([chapter for chapter in chapters if has_words(chapter.text)])
     if not chapters:
         raise TextError("the book holds no words", "give a file with text in it")
