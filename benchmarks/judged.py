@@ -13,7 +13,7 @@ from openvalle.errors import UserError
 from openvalle.evaluate.protocols import Judges
 from openvalle.evaluate.results import ratio
 from openvalle.evaluate.scorers import Judgement, ScoreRequest, score_all
-from openvalle.speech_models import asr
+from openvalle.speech_models import recognizers
 from openvalle.speech_models.wer import WordErrors, word_errors
 from openvalle.speech_models.wheels import CAMPPLUS
 from openvalle.statistics import Estimate
@@ -40,7 +40,7 @@ def judges_here() -> tuple[list[Judges], list[str]]:
     try:
         if find_spec("faster_whisper") is None:
             raise UserError("no Whisper: faster-whisper is not installed", "pip install 'openvalle[asr]'")
-        asr.WEIGHTS["base"].find()
+        recognizers.WEIGHTS["base"].find()
         CAMPPLUS.find()
     except UserError as error:
         notes.append(f"words are heard by pocketsphinx alone, which mishears every fourth: {error}")

@@ -29,7 +29,8 @@ from openvalle.config import BadLine, json_lines, write_json_lines
 from openvalle.errors import TextError, UserError
 from openvalle.files import lock_folder, write_text
 from openvalle.media import read, write
-from openvalle.speech_models.asr import Recognizer, load_recognizer, transcribe_in
+from openvalle.speech_models.asr import load_recognizer, transcribe_in
+from openvalle.speech_models.recognizers import Recognizer
 from openvalle.synth.normalizers import count_errors
 from openvalle.text.language import Word, phonemize
 

@@ -16,7 +16,7 @@ from openvalle.apps.translation_parts import TranslationParts
 from openvalle.audio import Audio, concatenate, silence
 from openvalle.errors import AudioError, ModelError, TextError, UserError
 from openvalle.safety.consent import ConsentPolicy
-from openvalle.speech_models.asr import TimedWord, Transcript
+from openvalle.speech_models.recognizers import TimedWord, Transcript
 from openvalle.synth.speech import Timed
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.text.translator import Translators

@@ -170,7 +170,7 @@ def test_doctor_names_what_is_wrong(openvalle, monkeypatch: pytest.MonkeyPatch) 
 
 def test_doctor_says_how_to_get_the_weights_of_judges(openvalle, own_home: Path, monkeypatch) -> None:
     from openvalle import hub
-    from openvalle.speech_models.asr import WEIGHTS
+    from openvalle.speech_models.recognizers import WEIGHTS
     from openvalle.speech_models.wheels import CAMPPLUS
 
     monkeypatch.setattr(tools, "_state", lambda part: "good")

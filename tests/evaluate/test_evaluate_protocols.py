@@ -27,7 +27,7 @@ from openvalle.evaluate.systems.ours import ModelSystem, build_model_candidate, 
 from openvalle.evaluate.test_list import CORPUS, TestItem
 from openvalle.media import read
 from openvalle.speech_models import asr
-from openvalle.speech_models.asr import Transcript
+from openvalle.speech_models.recognizers import Transcript
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.types import SIL
 

@@ -18,7 +18,7 @@ from openvalle.prepare.filter import FilterSettings, FilterWork
 from openvalle.prepare.perf import PERF
 from openvalle.prepare.transcribe import TranscribeSettings, TranscribeWork, batches, transcribe_all
 from openvalle.prepare.units import Target
-from openvalle.speech_models.asr import Transcript
+from openvalle.speech_models.recognizers import Transcript
 
 RNG = np.random.default_rng(0)
 
@@ -113,7 +113,7 @@ def test_whisper_hears_in_a_batch_what_it_hears_alone() -> None:
     pytest.importorskip("faster_whisper", reason="faster-whisper is not installed")
     from openvalle import Synthesizer
     from openvalle.errors import UserError
-    from openvalle.speech_models.asr import WhisperRecognizer
+    from openvalle.speech_models.recognizers import WhisperRecognizer
     from openvalle.speech_models.wer import word_errors
 
     try:

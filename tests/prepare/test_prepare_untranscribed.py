@@ -19,7 +19,7 @@ from openvalle.prepare.segment import SegmentSettings, SegmentWork, find_segment
 from openvalle.prepare.sources import CleanSettings, CleanWork, scan
 from openvalle.prepare.transcribe import TranscribeSettings, TranscribeWork
 from openvalle.prepare.units import Target
-from openvalle.speech_models.asr import Transcript
+from openvalle.speech_models.recognizers import Transcript
 
 HOP = 0.05
 

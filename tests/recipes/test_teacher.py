@@ -13,7 +13,7 @@ import pytest
 from openvalle.audio import Audio
 from openvalle.errors import UserError
 from openvalle.prepare.formats import read_clips
-from openvalle.speech_models.asr import Transcript
+from openvalle.speech_models.recognizers import Transcript
 from openvalle.text.language import Word, phonemize
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "teacher"

@@ -12,13 +12,12 @@ import pytest
 from openvalle.audio import Audio, silence
 from openvalle.errors import AudioError, MissingExtra, UserError
 from openvalle.media import read
-from openvalle.speech_models.asr import (
+from openvalle.speech_models.asr import best_available, load_recognizer
+from openvalle.speech_models.recognizers import (
     WEIGHTS,
     PocketsphinxRecognizer,
     TransformersRecognizer,
     WhisperRecognizer,
-    best_available,
-    load_recognizer,
 )
 from openvalle.speech_models.wer import word_errors
 
@@ -110,7 +109,8 @@ def test_whisper_from_wheels_hears_a_sentence(size, spoken_sentence):
 
 
 def test_another_language_needs_a_recogniser_that_hears_it(spoken) -> None:
-    from openvalle.speech_models.asr import Transcript, transcribe_in
+    from openvalle.speech_models.asr import transcribe_in
+    from openvalle.speech_models.recognizers import Transcript
 
     class English:
         name = "one that hears English"

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from openvalle.speech_models.lattice import find_path
+from openvalle.speech_models.ctc import find_path
 
 
 def try_all(scores: np.ndarray, labels: np.ndarray, optional: np.ndarray) -> tuple[int, ...]:

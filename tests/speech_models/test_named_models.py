@@ -11,8 +11,9 @@ import torch
 
 from openvalle.audio import Audio, silence
 from openvalle.errors import AudioError, ModelError, UserError
-from openvalle.speech_models.asr import PocketsphinxRecognizer, load_recognizer
+from openvalle.speech_models.asr import load_recognizer
 from openvalle.speech_models.fairseq import RENAMES
+from openvalle.speech_models.recognizers import PocketsphinxRecognizer
 from openvalle.speech_models.speaker import ResemblyzerEncoder, load_encoder
 
 pytest.importorskip("transformers", reason="needs openvalle[eval]")

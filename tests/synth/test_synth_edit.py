@@ -13,7 +13,8 @@ import soundfile
 from openvalle.audio import RATE, Audio, resample, silence
 from openvalle.errors import AudioError, TextError, UserError
 from openvalle.speech_models import asr
-from openvalle.synth.edit import Edit, Edited, EditKind, edit, locate_edits
+from openvalle.synth.edit import Edit, Edited, EditKind, edit
+from openvalle.synth.edit_spans import locate_edits
 from openvalle.synth.plan import Script, parse_script
 from openvalle.synth.recording import FADE_SECONDS, Clip, Recording, make_prompt, record
 from openvalle.synth.synthesizer import Synthesizer

@@ -16,7 +16,7 @@ from openvalle.audio import Audio
 from openvalle.hub import cache_folder
 from openvalle.media import write
 from openvalle.safety.consent import ConsentPolicy
-from openvalle.synth import heard, synthesizer
+from openvalle.synth import heard
 from openvalle.synth.heard import HeardVoices
 from openvalle.synth.voice import Voice
 
@@ -33,10 +33,8 @@ def tts(synthesizer):
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What is heard from now on."""
     clips: list[object] = []
-    enrol = synthesizer.enrol
-    monkeypatch.setattr(
-        synthesizer, "enrol", lambda clip, *rest, **how: clips.append(clip) or enrol(clip, *rest, **how)
-    )
+    enrol = heard.enrol
+    monkeypatch.setattr(heard, "enrol", lambda clip, *rest, **how: clips.append(clip) or enrol(clip, *rest, **how))
     return clips
 
 

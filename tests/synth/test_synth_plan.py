@@ -11,9 +11,10 @@ import pytest
 
 from openvalle.audio import concatenate
 from openvalle.errors import ConfigError, TextError
-from openvalle.synth.plan import parse_script, pause_after, split_sentences
+from openvalle.synth.plan import parse_script, split_sentences
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
+from openvalle.text.sentences import pause_after
 
 
 def test_plain_text_gives_the_lines_it_always_gave() -> None:
@@ -24,7 +25,7 @@ def test_plain_text_gives_the_lines_it_always_gave() -> None:
 def test_lines_carry_voice_rate_and_pause() -> None:
     script = parse_script("[pause:1s]One. [voice:ben]Two, [pause:0.8s]three. [rate:2]Four.[pause:2s]")
     lines = list(script.sentences())
-    assert [(line.words, line.voice, line.rate, line.pause) for line in lines] == [
+    assert [(line.words, line.voice, line.speed, line.pause) for line in lines] == [
         (("One",), None, 1.0, 0.4),
         (("Two",), "ben", 1.0, 0.8),
         (("three",), "ben", 1.0, 0.4),

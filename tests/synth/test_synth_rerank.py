@@ -10,7 +10,7 @@ import pytest
 from openvalle.audio import Audio
 from openvalle.errors import UserError
 from openvalle.speech_models import asr
-from openvalle.speech_models.asr import Transcript
+from openvalle.speech_models.recognizers import Transcript
 from openvalle.synth import rerank
 from openvalle.synth.plan import Segment, split_sentences
 from openvalle.synth.rerank import Reranker, Scores, agreement, enough_for, rank

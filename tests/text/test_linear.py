@@ -13,9 +13,10 @@ from collections.abc import Callable
 import pytest
 
 from openvalle.errors import UserError
-from openvalle.synth.plan import parse_script, pause_after, split_sentences
+from openvalle.synth.plan import parse_script, split_sentences
 from openvalle.text.chapters import read_heading, split_chapters
 from openvalle.text.normalize import normalize
+from openvalle.text.sentences import pause_after
 
 GROWTH, NOISE = 2.5, 0.02  # NOISE: seconds that no ratio is made of
 SPACES = ("\n", "\n ", " ", "\t", "\r\n", "\u00a0", "\u2003 \u00a0\u3000", "\u2029", " \u2029", "\f", "\v")

@@ -23,7 +23,7 @@ def test_text_without_markup_is_one_passage(text: str) -> None:
 def test_tags_divide_the_text() -> None:
     marked = parse_script("[pause:1s]Well, [pause:800ms][pause:0.2]no. [voice:anna]Hi. [rate:0.5]Slow. [voice:]Back.")
     assert marked.lead == 1
-    assert [(each.text.strip(), each.voice, each.rate, each.pause) for each in marked.passages] == [
+    assert [(each.text.strip(), each.voice, each.speed, each.pause) for each in marked.passages] == [
         ("Well,", None, 1.0, 1.0),
         ("no.", None, 1.0, None),
         ("Hi.", "anna", 1.0, None),

@@ -13,7 +13,7 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><speak>&b;</speak>
 
 def said(body: str) -> list[tuple[str, str | None, float, float | None]]:
     marked = parse_ssml(f"<speak>{body}</speak>")
-    return [(" ".join(each.text.split()), each.voice, each.rate, each.pause) for each in marked.passages]
+    return [(" ".join(each.text.split()), each.voice, each.speed, each.pause) for each in marked.passages]
 
 
 def test_breaks_and_sentences_are_pauses() -> None:

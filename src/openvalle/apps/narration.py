@@ -191,7 +191,7 @@ class Narrator:
             self._voices[sentence.voice] = digest_voice(segment.voice)
         return digest(
             [
-                *(self._model, self._voices[sentence.voice], segment.number, sentence.language, sentence.rate),
+                *(self._model, self._voices[sentence.voice], segment.number, sentence.language, sentence.speed),
                 *(sentence.text, sentence.words, sentence.symbols, sentence.owners),
                 *(joint.lead, joint.tail, joint.before, joint.after),
             ]

@@ -161,7 +161,8 @@ def report(
 ) -> None:
     """Show a report again, or compare two: differences with intervals and a paired test."""
     from openvalle.evaluate.report import compare_rules, load_report
-    from openvalle.evaluate.report_pages import comparison_table, markdown_table
+    from openvalle.evaluate.report_pages import markdown_table
+    from openvalle.evaluate.report_tables import comparison_table
     from openvalle.evaluate.results import compare
 
     one = load_report(first)
@@ -181,7 +182,8 @@ def report(
 
 def show_report(report: Report, paths: list[Path], as_json: bool) -> None:
     """Print the figures and where the files are."""
-    from openvalle.evaluate.report_pages import SETTINGS, markdown_table, tables
+    from openvalle.evaluate.report_pages import markdown_table
+    from openvalle.evaluate.report_tables import SETTINGS, tables
 
     if not as_json:
         for warning in report.warnings():
@@ -224,7 +226,8 @@ def compare(
     """
     from openvalle.codec.load import load_codec
     from openvalle.evaluate.build_list import find_list
-    from openvalle.evaluate.report_pages import comparison_table, markdown_table, save_report
+    from openvalle.evaluate.report_pages import markdown_table, save_report
+    from openvalle.evaluate.report_tables import comparison_table
     from openvalle.evaluate.results import compare as compare_rows
     from openvalle.evaluate.run import evaluate as measure
     from openvalle.evaluate.systems.config import build_candidate, forget_failures

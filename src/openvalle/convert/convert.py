@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from openvalle.codec.load import ENCODEC, keep_codec, load_codec
+from openvalle.codec.load import ENCODEC, FILES, SPEECHTOKENIZER, keep_codec, load_codec
 from openvalle.convert import amphion, amphion_v2, enhuiz, icefall, lifeiteng, plachtaa
 from openvalle.convert.base import Converted, Given, Source, first_match
-from openvalle.convert.codecs import NAMES, find_kind, name_codec, split_codecs
 from openvalle.convert.plachtaa import VOICE
 from openvalle.convert.weights import SAFETENSORS, StoredWeights, read_weights
 from openvalle.decode.ar import AROptions
@@ -48,6 +47,15 @@ UNWANTED = ("*optimizer*", "*scheduler*", "*random_states*", "*scaler*", "*train
 CARD, VOICES = "README.md", "voices"
 LIKE = {icefall.SOURCE, lifeiteng.SOURCE, amphion.SOURCE}  # which of them wrote a file cannot always be seen
 _ON_THE_HUB = re.compile(r"hf://([\w-][\w.-]*/[\w-][\w.-]*)(@[\w.-]+)?/(.+)")
+# codecs that lie among the files of a checkpoint: they are what the model is decoded with, and no model themselves
+VOCOS = "vocos"
+CODECS = {ENCODEC: "EnCodec", SPEECHTOKENIZER: "SpeechTokenizer", VOCOS: "a Vocos head"}
+# Of each kind of codec, weights that no other has.
+_CODEC_WEIGHTS = {
+    ENCODEC: ("quantizer.layers.0.codebook.embed",),
+    SPEECHTOKENIZER: ("quantizer.vq.layers.0._codebook.embed", "decoder.model.0.conv.conv.weight_g"),
+    VOCOS: ("backbone.embed.weight", "head.out.weight"),
+}
 
 
 def find_source(name: str) -> Source:
@@ -108,7 +116,7 @@ def detect(places: Sequence[str]) -> dict[str, str]:
         try:
             weights = read_weights(path)
             source = first_match(SOURCES, weights)
-            codec = NAMES.get(find_kind(weights), "")
+            codec = CODECS.get(find_codec(weights), "")
             said[str(path)] = source.name if source else codec or "weights, of no source that is known"
         except ModelError as error:
             said[str(path)] = error.what
@@ -151,6 +159,39 @@ def convert(source: Source, places: Sequence[str], out: Path, wishes: Wishes) ->
     write_model(source, converted, paths, out, replace(wishes, codec=wishes.codec or name_codec(codecs, source.codec)))
     add_voices(source, voices, out)
     return converted
+
+
+def find_codec(weights: StoredWeights) -> str:
+    """Return the kind of codec that a file of weights is; nothing for other weights."""
+    return next((kind for kind, names in _CODEC_WEIGHTS.items() if all(name in weights for name in names)), "")
+
+
+def split_codecs(weights: Sequence[StoredWeights]) -> tuple[tuple[StoredWeights, ...], dict[str, Path]]:
+    """Return the weights of models, and the folder of each kind of codec; `ModelError` for two of a kind."""
+    models: list[StoredWeights] = []
+    folders: dict[str, Path] = {}
+    for one in weights:
+        kind, folder = find_codec(one), Path(one.source).parent
+        if not kind:
+            models.append(one)
+        elif folders.setdefault(kind, folder) != folder:
+            raise ModelError(f"{CODECS[kind]} is in {folders[kind]} and in {folder}", "give one of them with --codec")
+        elif kind != VOCOS and not (folder / FILES[0]).is_file():
+            raise ModelError(
+                f"{one.source} is {CODECS[kind]} without its {FILES[0]}", "give the folder that holds both"
+            )
+    return tuple(models), folders
+
+
+def name_codec(folders: Mapping[str, Path], usual: str) -> str:
+    """Return the address of the codec in these folders; `usual` is that of the source, and all of it without any."""
+    if SPEECHTOKENIZER in folders and usual == SPEECHTOKENIZER:
+        return f"{SPEECHTOKENIZER}:{folders[SPEECHTOKENIZER]}"
+    if not usual.startswith(ENCODEC) or not folders.keys() & {ENCODEC, VOCOS}:
+        return usual
+    place = f":{folders[ENCODEC]}" if ENCODEC in folders else ""
+    head = f"vocos={folders.get(VOCOS, '')}" if VOCOS in folders or "vocos=" in usual else ""
+    return f"{ENCODEC}{place}?{head}"
 
 
 def add_voices(source: Source, paths: Sequence[Path], out: Path) -> None:

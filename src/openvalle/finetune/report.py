@@ -22,7 +22,8 @@ from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path, write_text
 from openvalle.finetune.material import HELD_OUT, Material
 from openvalle.media import write
-from openvalle.speech_models.asr import Recognizer, best_available, transcribe_in
+from openvalle.speech_models.asr import best_available, transcribe_in
+from openvalle.speech_models.recognizers import Recognizer
 from openvalle.speech_models.speaker import load_encoder, similarity
 from openvalle.statistics import LEVEL, Estimate, draw, estimate, quotients
 from openvalle.synth.normalizers import count_errors

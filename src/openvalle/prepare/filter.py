@@ -55,7 +55,8 @@ class FilterWork:
     @cached_property
     def linguist(self) -> Any:
         """The recogniser that tells languages."""
-        from openvalle.speech_models.asr import WhisperRecognizer, load_recognizer
+        from openvalle.speech_models.asr import load_recognizer
+        from openvalle.speech_models.recognizers import WhisperRecognizer
 
         found = load_recognizer(self.settings.language_recognizer, self.device)
         if not isinstance(found, WhisperRecognizer):

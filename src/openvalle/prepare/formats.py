@@ -11,7 +11,7 @@ from typing import Any
 from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
 from openvalle.media import FORMATS
-from openvalle.prepare import corpora, layouts
+from openvalle.prepare import corpora
 from openvalle.prepare.clips import UNKNOWN_SPEAKER, CorpusClip, json_rows, read_lines
 from openvalle.prepare.tars import find_tars, read_webdataset
 from openvalle.text.sentences import join_words
@@ -50,9 +50,9 @@ class Format(StrEnum):
 
 
 _BY_NAME = (  # files that only one corpus has
-    (layouts.AISHELL1, Format.AISHELL1),
-    (layouts.AISHELL3, Format.AISHELL3),
-    (layouts.JVS, Format.JVS),
+    (corpora.AISHELL1, Format.AISHELL1),
+    (corpora.AISHELL3, Format.AISHELL3),
+    (corpora.JVS, Format.JVS),
 )
 
 
@@ -69,8 +69,8 @@ def detect(source: Path) -> tuple[Format, Path]:
             return _detect_file(source / name), source / name
     if any(source.glob(f"*{RECORDINGS}*.jsonl*")) and any(source.glob(f"*{SUPERVISIONS}*.jsonl*")):
         return Format.LHOTSE, source
-    if (source / layouts.WENET).is_file():
-        return Format.WENETSPEECH, source / layouts.WENET
+    if (source / corpora.WENET).is_file():
+        return Format.WENETSPEECH, source / corpora.WENET
     if (source / "txt").is_dir() and any(source.glob("wav48*")):
         return Format.VCTK, source
     for pattern, found in (("*.trans.txt", Format.LIBRISPEECH), ("*.normalized.txt", Format.LIBRITTS), *_BY_NAME):
@@ -113,7 +113,7 @@ def _detect_file(path: Path) -> Format:
         return Format.SEED_TTS
     if path.name == GIGA:
         return Format.GIGASPEECH
-    if path.name == layouts.WENET:
+    if path.name == corpora.WENET:
         return Format.WENETSPEECH
     return Format.LJSPEECH if path.suffix == ".csv" else Format.LIST
 
@@ -319,10 +319,10 @@ READERS: dict[Format, Callable[[Path], Iterator[CorpusClip]]] = {
     Format.GIGASPEECH: corpora.read_gigaspeech,
     Format.NEMO: corpora.read_nemo,
     Format.EMILIA: corpora.read_emilia,
-    Format.AISHELL1: layouts.read_aishell1,
-    Format.AISHELL3: layouts.read_aishell3,
-    Format.JVS: layouts.read_jvs,
-    Format.WENETSPEECH: layouts.read_wenetspeech,
+    Format.AISHELL1: corpora.read_aishell1,
+    Format.AISHELL3: corpora.read_aishell3,
+    Format.JVS: corpora.read_jvs,
+    Format.WENETSPEECH: corpora.read_wenetspeech,
     Format.WEBDATASET: read_webdataset,
     Format.LHOTSE: _lhotse,
     Format.SIDECARS: _sidecars,

@@ -14,14 +14,8 @@ from openvalle.config import Config
 from openvalle.data.shards import AudioShards, Row
 from openvalle.errors import AudioError, UserError
 from openvalle.prepare.units import Target, try_each
-from openvalle.speech_models.asr import (
-    WINDOW_SECONDS,
-    Recognizer,
-    Transcript,
-    WhisperRecognizer,
-    load_recognizer,
-    transcribe_in,
-)
+from openvalle.speech_models.asr import load_recognizer, transcribe_in
+from openvalle.speech_models.recognizers import WINDOW_SECONDS, Recognizer, Transcript, WhisperRecognizer
 from openvalle.speech_models.wer import NORMALIZER, character_errors
 from openvalle.text.sentences import count_words
 from openvalle.types import ENGLISH

@@ -30,7 +30,7 @@ from openvalle.server.schema import (
     read_data_url,
 )
 from openvalle.server.speech import Order
-from openvalle.server.voices import Clip, VoiceStore
+from openvalle.server.voices import SentClip, VoiceStore
 from openvalle.synth.plan import Script, parse_script
 from openvalle.synth.synthesizer import Synthesizer, Text
 from openvalle.synth.voice import Voice
@@ -190,12 +190,12 @@ class Server:
             notes.append("instructions are not followed by this model")
         return chosen
 
-    def _clip(self, request: SpeechRequest, owner: str) -> Clip:
+    def _clip(self, request: SpeechRequest, owner: str) -> SentClip:
         try:
             data = read_data_url(request.ref_audio, "ref_audio")
         except ValueError as error:
             raise ApiError(400, str(error), "ref_audio") from None
-        return Clip(data, request.ref_text, "en", self.need_consent(owner, request.consent))
+        return SentClip(data, request.ref_text, "en", self.need_consent(owner, request.consent))
 
 
 class Downloads:

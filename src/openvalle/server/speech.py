@@ -9,7 +9,7 @@ from typing import Any
 from openvalle.audio import Audio
 from openvalle.decode.ar import AROptions
 from openvalle.server.formats import encode, make_encoder
-from openvalle.server.voices import Clip
+from openvalle.server.voices import SentClip
 from openvalle.synth.speech import Speech, Timed, join_speech
 from openvalle.synth.synthesizer import Synthesizer, Text
 from openvalle.synth.voice import Voice
@@ -20,7 +20,7 @@ class Order:
     """What is to be spoken, and how."""
 
     text: Text
-    voice: Voice | Clip
+    voice: Voice | SentClip
     file_format: str
     seed: int
     options: AROptions
@@ -34,7 +34,7 @@ class Order:
 
     def speak(self, synthesizer: Synthesizer) -> Iterator[Piece]:
         """Yield the sound in pieces; the last one completes the file."""
-        voice = self.voice.enrol(synthesizer) if isinstance(self.voice, Clip) else self.voice
+        voice = self.voice.enrol(synthesizer) if isinstance(self.voice, SentClip) else self.voice
         return self._whole(synthesizer, voice) if self.is_whole else self._stream(synthesizer, voice)
 
     def _whole(self, synthesizer: Synthesizer, voice: Voice) -> Iterator[Piece]:

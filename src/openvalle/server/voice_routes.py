@@ -17,7 +17,7 @@ from openvalle.server.errors import JSON, ApiError, explain_validation
 from openvalle.server.orders import Owner, Server, State, warn
 from openvalle.server.queue import finish
 from openvalle.server.schema import MOST_BYTES, PromptVoice, check_text
-from openvalle.server.voices import Clip, check_agreement, cut_page
+from openvalle.server.voices import SentClip, check_agreement, cut_page
 
 router = APIRouter(tags=["voices"])
 MOST_FIELDS, LONGEST_FIELD = 20, 1 << 14  # of a form: names and transcripts are short
@@ -103,7 +103,7 @@ async def add_voice(request: Request, server: State, owner: Owner) -> Response:
         data = await read_file(form, "audio_sample")
     record = await asyncio.to_thread(server.voices.state_consent, owner, consent)
     await asyncio.to_thread(server.voices.check_new, owner, name)
-    clip = Clip(data, said, language, record, name)
+    clip = SentClip(data, said, language, record, name)
     voice = await finish(request, server.queue.submit(lambda synthesizer: [clip.enrol(synthesizer)]))
     shown = await asyncio.to_thread(server.voices.add, owner, voice)
     return JSON(shown, headers=warn([voice.checks] if voice.checks else []))

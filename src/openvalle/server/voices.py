@@ -58,7 +58,7 @@ class Consent:
 
 
 @dataclass(frozen=True)
-class Clip:
+class SentClip:
     """A recording from a request, and what was said about it."""
 
     data: bytes
@@ -286,7 +286,8 @@ def check_agreement(data: bytes, language: str) -> str:
     Words are looked for only in the languages of `AGREEING`, and only where a Whisper is installed that hears them: the
     recogniser that is always there hears too badly to refuse anyone.
     """
-    from openvalle.speech_models.asr import PocketsphinxRecognizer, best_available, transcribe_in
+    from openvalle.speech_models.asr import best_available, transcribe_in
+    from openvalle.speech_models.recognizers import PocketsphinxRecognizer
     from openvalle.synth.enrol import read_clip
 
     with recording_file(data) as path:

@@ -27,7 +27,6 @@ from openvalle.audio import MODEL_RATE, Audio, power_mel, to_model_samples
 from openvalle.config import Config
 from openvalle.errors import ConfigError, ModelError, TextError
 from openvalle.speech_models.aligner import Hear, PhoneAlignment, PhoneSpan, mismatch, tile
-from openvalle.speech_models.lattice import find_path
 from openvalle.types import SIL
 
 BLANK = 0  # the class that is no sound; the sounds follow in the order of the config's symbols
@@ -36,6 +35,8 @@ FLOOR = 1e-6  # of a power, far below what a microphone hears
 SPREAD = 2.5  # deviation of log mel energies of speech
 POOR = -2.5  # mean of a frame; right words of unseen readers scored -0.4 to -1.1, wrong ones -2.7 or less
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WINDOW = 2048  # states of a lattice that are looked at together: all of them in clips of up to a minute
+_NEVER = -np.inf
 
 
 class CTCConfig(Config):
@@ -215,3 +216,45 @@ def load_network(folder: Path) -> tuple[CTCNetwork, str]:
     except (OSError, ConfigError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"{folder} holds no aligner ({str(error).splitlines()[0][:100]})", hint) from None
     return network.eval().requires_grad_(False), hashlib.sha256(b"".join(files)).hexdigest()[:16]
+
+
+def find_path(scores: np.ndarray, labels: np.ndarray, optional: np.ndarray, window: int = WINDOW) -> np.ndarray | None:
+    """Return the state of each frame on the likeliest path through a lattice, (T,) int64; None if none leads through.
+
+    A lattice (Graves et al. 2006) is a row of states, each of one class (a sound, or the blank). A frame stays in its
+    state or goes on to the next one; states that are optional, as blanks are, may be passed over.
+
+    `scores` (T, K): log-likelihood of each class at each frame; `labels` (S,): the class of each state, three or more;
+    `optional` (S,) bool: may be passed over, never two neighbours. Time and memory grow with the frames alone: of
+    lattices with more states than `window` only those near the best one of a frame are looked at.
+    """
+    frames, states = len(scores), len(labels)
+    assert states >= 3 and not np.any(optional[1:] & optional[:-1]), (states, optional)
+    width = min(window, states)
+    moves, bases = np.zeros((frames, width), np.uint8), np.zeros(frames, np.int64)
+    passes = np.where(np.concatenate([[False, False], optional[1:-1]]), 0.0, _NEVER)  # into each state, by two
+    best = np.full(width, _NEVER)
+    best[: 1 + bool(optional[0])] = scores[0, labels[: 1 + bool(optional[0])]]
+    base, places = 0, np.arange(width)
+    for frame in range(1, frames):
+        ahead = min(int(best.argmax()) - width // 2, states - width - base)
+        if ahead > 0:  # what lies far behind is given up
+            best = np.concatenate([best[ahead:], np.full(ahead, _NEVER)])
+            base += ahead
+        bases[frame] = base
+        ways = np.full((3, width), _NEVER)
+        ways[0] = best
+        ways[1, 1:] = best[:-1]
+        ways[2, 2:] = best[:-2] + passes[base + 2 : base + width]
+        moves[frame] = ways.argmax(0)
+        best = ways[moves[frame], places] + scores[frame, labels[base : base + width]]
+    ends = [states - 1, states - 2] if optional[-1] else [states - 1]
+    ends = [end for end in ends if end >= base and end - base < width and np.isfinite(best[end - base])]
+    if not ends:
+        return None
+    state = max(ends, key=lambda end: float(best[end - base]))
+    path = np.empty(frames, np.int64)
+    for frame in range(frames - 1, -1, -1):
+        path[frame] = state
+        state -= int(moves[frame, state - bases[frame]])
+    return path

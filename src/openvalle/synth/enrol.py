@@ -1,6 +1,6 @@
 """A clip of someone speaking -> a `Voice`: checked, trimmed, levelled, transcribed if need be, aligned, encoded.
 
-Back, too: a voice as sound (`decode_voice`), and two voices as the prompt of one.
+Back, too: a voice as sound (`decode_voice`), two voices as the prompt of one, and a voice of nobody.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from openvalle.audio import (
     resample,
     trim,
 )
+from openvalle.decode.ar import AROptions
 from openvalle.engines.base import CodecEngine
 from openvalle.errors import AudioError, ModelError, TextError, UserError
 from openvalle.media import read_frames
@@ -39,7 +40,7 @@ from openvalle.synth.clip_quality import (
     unaligned_share,
 )
 from openvalle.synth.generate import SpeechGenerator
-from openvalle.synth.plan import Sentence, place_in_time
+from openvalle.synth.plan import Segment, Sentence, place_in_time, split_sentences
 from openvalle.synth.speech import Quality, Speech
 from openvalle.synth.voice import PromptExcerpt, Voice, now
 from openvalle.text.language import Word, find_language, phonemize
@@ -240,6 +241,25 @@ def decode_voice(voice: Voice, generator: SpeechGenerator) -> Speech:
     _, phones = place_in_time(sentence, voice.durations, generator.spec.frame_rate, audio.seconds)
     pace = len(voice.codes) / max(1, sentence.phones)
     return Speech(audio, voice.text, (), phones, Quality("end", pace), voice.codes, voice.symbols, voice.durations)
+
+
+def invent_voice(generator: SpeechGenerator, text: str, options: AROptions, seed: int, name: str, model: str) -> Voice:
+    """Return a voice that is no person's: the networks speak `text` without a prompt. `model`: what they are called."""
+    speech = generator.speak([Segment(next(split_sentences(text)), None, seed)], options)[0]
+    if not speech.durations:
+        raise ModelError("a model without alignment cannot invent voices", "use one with alignment")
+    return Voice(
+        codes=speech.codes,
+        symbols=speech.symbols,
+        durations=speech.durations,
+        text=speech.text,
+        codec_digest=generator.spec.digest,
+        symbols_digest=generator.table.digest,
+        name=name,
+        source=f"{model}, seed {seed}",
+        created=now(),
+        consent="synthetic: no person's recording",
+    )
 
 
 def blend(first: Voice, second: Voice, share: float = 0.5, name: str = "blend") -> Voice:

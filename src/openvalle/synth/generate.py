@@ -319,7 +319,7 @@ class SpeechGenerator:
 
 def choose_rate(segment: Segment, options: AROptions) -> float:
     """Return how much faster than the model would say it a segment is spoken; 1 along an alignment of its own."""
-    return options.speed * segment.sentence.rate if segment.alignment is None else 1.0
+    return options.speed * segment.sentence.speed if segment.alignment is None else 1.0
 
 
 def without_early_stop(options: AROptions) -> AROptions:

@@ -24,6 +24,8 @@ from openvalle import __version__
 from openvalle.audio import Audio
 from openvalle.errors import UserError
 from openvalle.hub import VOICE_SUFFIX, cache_folder
+from openvalle.synth.enrol import enrol
+from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.voice import Voice, now
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,20 @@ class HeardVoices:
         self.on_disk = on_disk
         self._known: OrderedDict[str, Voice] = OrderedDict()  # the last one last
         self._lock = threading.Lock()
+
+    def enrol(
+        self, clip: Audio | Path, generator: SpeechGenerator, words: str | None, asr: str, known: Mapping[str, str]
+    ) -> Voice:
+        """Return the voice of a clip for a model; `words`: what it says, `known`: what is said of it, as `enrol` takes
+        both."""
+        merge, table, codec = generator.ar.config.merge, generator.table, generator.codec
+        model = {"codec": codec.spec.digest, "symbols": table.digest, "spelt": table.is_spelt, "merge": merge}
+        how = {**model, "words": words, "language": known["language"], "channel": known["channel"], "asr": asr}
+
+        def hear() -> Voice:
+            return enrol(clip, codec, table.digest, words, merge=merge, table=table, asr=asr, **known)
+
+        return self.find(clip, how, {"consent": known["consent"], "licence": known["licence"]}, hear)
 
     def find(
         self, clip: Audio | Path, how: Mapping[str, Any], about: Mapping[str, str], hear: Callable[[], Voice]

@@ -184,17 +184,17 @@ def fit_duration(generator: SpeechGenerator, plan: SpeechPlan, options: AROption
     natural = plan.lead + plan.tail + sum(segment.sentence.pause for segment in segments)
     for number, (segment, attempt) in enumerate(zip(segments, attempts, strict=True)):
         edges = attempt.count_edges(is_first=number == 0, is_last=number == len(segments) - 1)
-        natural += (len(attempt.result.codes) - edges) * merge / generator.spec.frame_rate / segment.sentence.rate
-    rate = natural / seconds if seconds > 0 else np.inf
-    if not 1 / STRETCH <= rate <= STRETCH:
+        natural += (len(attempt.result.codes) - edges) * merge / generator.spec.frame_rate / segment.sentence.speed
+    faster = natural / seconds if seconds > 0 else np.inf
+    if not 1 / STRETCH <= faster <= STRETCH:
         raise DurationError(seconds, natural)
     fitted = [
-        generator.fit(attempt, len(attempt.result.codes) * merge / segment.sentence.rate / rate)
+        generator.fit(attempt, len(attempt.result.codes) * merge / segment.sentence.speed / faster)
         for segment, attempt in zip(segments, attempts, strict=True)
     ]
-    sentences = scale_pauses([segment.sentence for segment in fitted], rate)
+    sentences = scale_pauses([segment.sentence for segment in fitted], faster)
     paused = (replace(segment, sentence=sentence) for segment, sentence in zip(fitted, sentences, strict=True))
-    return SpeechPlan(paused, plan.lead / rate, plan.tail / rate)
+    return SpeechPlan(paused, plan.lead / faster, plan.tail / faster)
 
 
 def fit_pauses(

@@ -1,4 +1,4 @@
-"""Text -> segments: sentences with their symbols, each with its voice, its rate, the pause after it and its seed."""
+"""Text -> segments: sentences with their symbols, each with its voice, its speed, the pause after it and its seed."""
 
 from __future__ import annotations
 
@@ -17,21 +17,13 @@ import numpy as np
 from openvalle.errors import TextError, UserError
 from openvalle.synth.speech import USUAL_FRAMES, Timed
 from openvalle.synth.voice import Voice
-from openvalle.text.language import (
-    PLACEHOLDER,
-    UserLexicon,
-    Word,
-    fill_in,
-    lower_keys,
-    phonemize,
-    to_symbols,
-)
+from openvalle.text.language import PLACEHOLDER, UserLexicon, Word, fill_in, lower_keys, phonemize, to_symbols
 from openvalle.text.layout import TextFormat, to_plain
 from openvalle.text.lexicon import read_lexicon
 from openvalle.text.markup import Arriving, Marked, Markup, Passage, choose_markup, parse_tags
 from openvalle.text.phones import MARKS
 from openvalle.text.phrasing import add_breaths
-from openvalle.text.sentences import CLAUSE, CLOSERS, NONE, PARAGRAPH, SENTENCE, Chunk, split, split_arriving, unwrap
+from openvalle.text.sentences import NONE, SENTENCE, Chunk, pause_after, split, split_arriving, unwrap
 from openvalle.text.spans import JAPANESE, Languages
 from openvalle.text.ssml import parse_ssml
 from openvalle.types import ENGLISH, SIL
@@ -65,7 +57,7 @@ class Script(Marked):
                 ):
                     if held is not None:
                         yield held
-                    held, spoken = replace(sentence, voice=passage.voice, rate=passage.rate), True
+                    held, spoken = replace(sentence, voice=passage.voice, speed=passage.speed), True
             except TextError:  # a passage of signs between others
                 pass
             if held is not None and (spoken or passage.pause):
@@ -76,15 +68,15 @@ class Script(Marked):
             raise TextError("the text holds nothing that can be spoken", "write at least one word")
         yield replace(held, pause=NONE)  # nothing follows
 
-    def without_rates(self) -> Script:
-        """Return the script for a model that cannot change its pace; that it had to is logged and noted."""
-        if all(passage.rate == 1 for passage in self.passages):
+    def without_speeds(self) -> Script:
+        """Return the script for a model that cannot change its speed; that it had to is logged and noted."""
+        if all(passage.speed == 1 for passage in self.passages):
             return self
         note = "this model has no alignment: rates of speaking are left as they are"
         log.warning("%s", note)
         return replace(
             self,
-            passages=tuple(replace(passage, rate=1.0) for passage in self.passages),
+            passages=tuple(replace(passage, speed=1.0) for passage in self.passages),
             notes=(*self.notes, note),
         )
 
@@ -139,17 +131,6 @@ def to_lexicon(lexicon: LexiconLike) -> UserLexicon:
     return read_lexicon(lexicon) if isinstance(lexicon, str | Path) else lexicon or {}
 
 
-def pause_after(text: str) -> float:
-    """Return the silence that the end of a passage asks for when another one follows."""
-    bare = text.rstrip()
-    if text.count("\n", len(bare)) > 1:
-        return PARAGRAPH
-    end = bare.rstrip(CLOSERS)[-1:]
-    if end and end in ".!?\u2026\u3002\uff01\uff1f":
-        return SENTENCE
-    return CLAUSE if end and end in ",;:\u2014\u2013\uff0c\u3001\uff1b\uff1a" else NONE
-
-
 FLUSH = "\x17"  # a piece of a text that arrives: what came before it is complete, and is spoken to its end at once
 _SILENT = frozenset((SIL, *MARKS))
 MAX_CHARACTERS = 200  # about 13 s of speech, as long as what the models were trained on
@@ -165,7 +146,7 @@ class Sentence:
     owners: tuple[int, ...]
     pause: float = 0.0  # seconds of silence wanted after it
     voice: str | None = None  # the name of another voice than the text's
-    rate: float = 1.0  # of speaking; 2 is twice as fast
+    speed: float = 1.0  # of speaking; 2 is twice as fast
     language: str = ENGLISH
     is_flushed: bool = False  # it is given to its end before anybody knows whether another one follows
 

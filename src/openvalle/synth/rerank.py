@@ -25,7 +25,7 @@ from openvalle.types import ENGLISH
 
 if TYPE_CHECKING:
     from openvalle.decode.ar import AROptions
-    from openvalle.speech_models.asr import Recognizer
+    from openvalle.speech_models.recognizers import Recognizer
     from openvalle.speech_models.speaker import SpeakerEncoder
     from openvalle.synth.voice import Voice
 

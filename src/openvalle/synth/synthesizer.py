@@ -21,7 +21,7 @@ from openvalle.model.kinds import Alignment
 from openvalle.safety.consent import ConsentPolicy, choose_policy, require_consent
 from openvalle.safety.detector import GENERATOR, Provenance
 from openvalle.safety.watermark import Marker
-from openvalle.synth.enrol import enrol
+from openvalle.synth.enrol import invent_voice
 from openvalle.synth.generate import SpeechGenerator, release_memory
 from openvalle.synth.heard import HeardVoices
 from openvalle.synth.joints import add_silences, fit_duration, fit_pauses, join_sentences
@@ -40,7 +40,7 @@ from openvalle.synth.plan import (
 )
 from openvalle.synth.speech import Speech, join_speech
 from openvalle.synth.stream import StreamBlock, pad_blocks, stream_blocks
-from openvalle.synth.voice import Voice, default_voice, now
+from openvalle.synth.voice import Voice, default_voice
 from openvalle.text.markup import Markup
 from openvalle.text.spans import Languages
 
@@ -194,10 +194,8 @@ class Synthesizer:
         that all of it is to last, for models with alignment; `how`: see `SpeakOptions`. Raises `TextError` if
         nothing in the text can be spoken, or if its markup cannot be read.
         """
-        pieces = self.sentences(
-            text, voice, prompt_text, seed, options, candidates=candidates, duration=duration, **how
-        )
-        return join_speech(list(pieces))
+        said = self.sentences(text, voice, prompt_text, seed, options, candidates=candidates, duration=duration, **how)
+        return join_speech(list(said))
 
     def sentences(
         self,
@@ -290,22 +288,7 @@ class Synthesizer:
 
     def invent_voice(self, text: str, seed: int = 0, name: str = "invented") -> Voice:
         """Return a voice that is no person's: the model speaks `text` without a prompt."""
-        sentence = next(split_sentences(text))
-        speech = self.generator.speak([Segment(sentence, None, seed)], self.options)[0]
-        if not speech.durations:
-            raise ModelError("a model without alignment cannot invent voices", "use one with alignment")
-        return Voice(
-            codes=speech.codes,
-            symbols=speech.symbols,
-            durations=speech.durations,
-            text=speech.text,
-            codec_digest=self.generator.spec.digest,
-            symbols_digest=self.generator.table.digest,
-            name=name,
-            source=f"{self.config.name}, seed {seed}",
-            created=now(),
-            consent="synthetic: no person's recording",
-        )
+        return invent_voice(self.generator, text, self.options, seed, name, self.config.name)
 
     def find_languages(self, language: str = "", voice: Voice | None = None) -> Languages:
         """Return which languages a text may be in; `ModelError` if the model does not speak `language`."""
@@ -313,10 +296,8 @@ class Synthesizer:
 
     def plan(self, text: Text, voice: Voice, seed: int, how: SpeakOptions, options: AROptions) -> SpeechPlan:
         """Return what is to be spoken; voices are found before the first word is. Silences are as fast as words."""
-        mode, as_one = (
-            find_choice(PromptMode, how.get("mode", PromptMode.ZERO_SHOT), "prompt mode"),
-            how.get("as_one", False),
-        )
+        mode = find_choice(PromptMode, how.get("mode", PromptMode.ZERO_SHOT), "prompt mode")
+        as_one = how.get("as_one", False)
         if isinstance(text, bytes) or not isinstance(text, str | Script | Iterable):
             raise TextError(f"a text cannot be {type(text).__name__}", "give a str, or an iterable of them")
         lexicon, known = how.get("lexicon"), how.get("cast", {})
@@ -327,12 +308,11 @@ class Synthesizer:
             return SpeechPlan(plan_segments(sentences, voice, seed, None, mode), 0.0, 0.0)
         script = text if isinstance(text, Script) else parse_script(text, how.get("markup", Markup.AUTO), lexicon)
         if self.generator.ar.config.alignment is Alignment.NONE:
-            script = script.without_rates()
+            script = script.without_speeds()
         script = script.in_languages(languages.spoken)
         voices = script.cast(lambda name: known.get(name) or self.voice(name))
-        segments = plan_segments(
-            scale_pauses(script.sentences(as_one=as_one, languages=languages), options.speed), voice, seed, voices, mode
-        )
+        sentences = scale_pauses(script.sentences(as_one=as_one, languages=languages), options.speed)
+        segments = plan_segments(sentences, voice, seed, voices, mode)
         return SpeechPlan(segments, script.lead / options.speed, script.tail / options.speed)
 
     def _finish(
@@ -362,22 +342,10 @@ class Synthesizer:
         if voice is None:
             return self.own_voice or default_voice()
         if not isinstance(voice, Audio | str | Path):
-            what = f"a voice cannot be {type(voice).__name__}"
-            raise UserError(what, "give a name, the path of a file, an Audio or a Voice")
+            raise UserError(f"a voice cannot be {type(voice).__name__}", "give a name, a path, an Audio or a Voice")
         if not isinstance(voice, Audio):
             voice = find(Kind.VOICE, voice)
             if voice.suffix == VOICE_SUFFIX:
                 found = Voice.load(voice)
                 return replace(found, consent=known["consent"]) if known["consent"] else found
-        generator = self.generator
-        merge, table = generator.ar.config.merge, generator.table
-        model = {"codec": generator.spec.digest, "symbols": table.digest, "spelt": table.is_spelt, "merge": merge}
-        said = {"words": prompt_text, "language": known["language"], "channel": known["channel"]}
-        heard_as = {**model, **said, "asr": self.asr}
-        about = {"consent": known["consent"], "licence": known["licence"]}
-        asr, codec = self.asr, generator.codec
-
-        def hear() -> Voice:
-            return enrol(voice, codec, table.digest, prompt_text, merge=merge, table=table, asr=asr, **known)
-
-        return self.heard.find(voice, heard_as, about, hear)
+        return self.heard.enrol(voice, self.generator, prompt_text, self.asr, known)

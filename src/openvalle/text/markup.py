@@ -22,7 +22,7 @@ from openvalle.text.rules import regex
 from openvalle.text.written import read_written
 
 LONGEST_PAUSE = 60.0  # seconds
-RATES = (0.5, 2.0)
+SPEEDS = (0.5, 2.0)
 _SECONDS = regex(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s)?")
 
 
@@ -32,7 +32,7 @@ class Passage:
 
     text: str
     voice: str | None = None
-    rate: float = 1.0
+    speed: float = 1.0  # of speaking; 2 is twice as fast
     pause: float | None = None  # seconds of silence after it; None: what its punctuation asks for
     place: str = ""
     language: str | None = None  # None: that of the text
@@ -53,7 +53,7 @@ class Builder:
 
     def __init__(self) -> None:
         self.voice: str | None = None
-        self.rate = 1.0
+        self.speed = 1.0
         self.language: str | None = None
         self.place = ""
         self.lead = 0.0
@@ -87,7 +87,7 @@ class Builder:
         self.text, self.given = [], []
         if text.strip():
             where = self.place if self.voice else ""
-            self.passages.append(Passage(text, self.voice, self.rate, None, where, self.language, given))
+            self.passages.append(Passage(text, self.voice, self.speed, None, where, self.language, given))
         self.place = place or self.place
 
     def note(self, place: str, what: str) -> None:
@@ -121,11 +121,11 @@ def read_seconds(value: str) -> float | None:
     return seconds if seconds <= LONGEST_PAUSE else None
 
 
-def read_rate(value: str) -> float | None:
-    """Return the rate of `0.9` or `90%`; None for anything else or outside of `RATES`."""
+def read_speed(value: str) -> float | None:
+    """Return the speed of `0.9` or `90%`; None for anything else or outside of `SPEEDS`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)(%?)", value.strip())
-    rate = float(found[1]) / (100 if found[2] else 1) if found else 0.0
-    return rate if RATES[0] <= rate <= RATES[1] else None
+    speed = float(found[1]) / (100 if found[2] else 1) if found else 0.0
+    return speed if SPEEDS[0] <= speed <= SPEEDS[1] else None
 
 
 def read_phones(transcription: str, place: str) -> Phones:
@@ -270,9 +270,9 @@ def _set(builder: Builder, found: re.Match[str], place: str) -> None:
     if name == "pause":
         builder.pause(_require(read_seconds(value), found, place, f"0 to {LONGEST_PAUSE:.0f} seconds, as [pause:0.8s]"))
     elif name == "rate":
-        rate = _require(read_rate(value), found, place, f"a rate from {RATES[0]} to {RATES[1]}, as [rate:0.9]")
+        speed = _require(read_speed(value), found, place, f"a rate from {SPEEDS[0]} to {SPEEDS[1]}, as [rate:0.9]")
         builder.turn()
-        builder.rate = rate
+        builder.speed = speed
     elif name == "voice":
         builder.turn(place)
         builder.voice = value or None

@@ -335,3 +335,14 @@ def _weaker(piece: Chunk, budget: int) -> list[Chunk]:
         run = max(1, budget * len(piece.text) // measure(piece.text))
         parts, pause = [piece.text[start : start + run] for start in range(0, len(piece.text), run)], NONE
     return [*(Chunk(part, pause) for part in parts[:-1]), Chunk(parts[-1], piece.pause)]
+
+
+def pause_after(text: str) -> float:
+    """Return the silence that the end of a passage asks for when another one follows."""
+    bare = text.rstrip()
+    if text.count("\n", len(bare)) > 1:
+        return PARAGRAPH
+    end = bare.rstrip(CLOSERS)[-1:]
+    if end and end in ".!?\u2026\u3002\uff01\uff1f":
+        return SENTENCE
+    return CLAUSE if end and end in ",;:\u2014\u2013\uff0c\u3001\uff1b\uff1a" else NONE

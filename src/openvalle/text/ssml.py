@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from openvalle.errors import TextError
-from openvalle.text.markup import RATES, Builder, Marked, change_language, read_phones, read_rate, read_seconds
+from openvalle.text.markup import SPEEDS, Builder, Marked, change_language, read_phones, read_seconds, read_speed
 from openvalle.text.sentences import PARAGRAPH, SENTENCE
 
 DEEPEST = 50  # elements inside each other
 STRENGTHS = {"none": 0.0, "x-weak": 0.1, "weak": 0.2, "medium": 0.4, "strong": 0.7, "x-strong": 1.0}
-RATE_NAMES = {"x-slow": 0.5, "slow": 0.75, "medium": 1.0, "default": 1.0, "fast": 1.25, "x-fast": 1.5}
+SPEED_NAMES = {"x-slow": 0.5, "slow": 0.75, "medium": 1.0, "default": 1.0, "fast": 1.25, "x-fast": 1.5}
 SPELLED = ("characters", "spell-out", "digits", "telephone", "verbatim")
 AS_WRITTEN = ("cardinal", "number", "date", "time", "currency", "unit", "fraction", "address", "name")
 HIDDEN = ("desc", "metadata", "meta", "lexicon")  # their content is not for the listener
@@ -32,7 +32,7 @@ class _Element:
 
     name: str
     voice: str | None
-    rate: float
+    speed: float
     language: str | None
     is_hidden: bool
     ending: str = ""  # what `say-as` makes of the words
@@ -88,7 +88,7 @@ class _Reader:
         if len(self.open) >= DEEPEST:
             raise TextError(f"SSML, {self.place}: elements are nested more than {DEEPEST} deep", "nest them less")
         is_hidden = name in HIDDEN or (bool(self.open) and self.open[-1].is_hidden)
-        self.open.append(_Element(name, self.builder.voice, self.builder.rate, self.builder.language, is_hidden))
+        self.open.append(_Element(name, self.builder.voice, self.builder.speed, self.builder.language, is_hidden))
         if is_hidden:
             return
         if attributes.get("xml:lang") and name in SPEAKING:
@@ -121,7 +121,7 @@ class _Reader:
             builder.pause(PARAGRAPH if element.name == "p" else SENTENCE, at_least=True)
         elif element.name in ("prosody", "voice"):
             builder.turn()
-            builder.voice, builder.rate = element.voice, element.rate
+            builder.voice, builder.speed = element.voice, element.speed
         if element.name in SPEAKING and builder.language != element.language:
             builder.turn()
             builder.language = element.language
@@ -153,12 +153,14 @@ class _Reader:
             return
         value = attributes["rate"].strip()
         relative = _RELATIVE.fullmatch(value)
-        rate = 1 + float(relative[1]) / 100 if relative else RATE_NAMES.get(value) or read_rate(value)
-        rate = None if rate is None else rate * self.builder.rate
-        if rate is None or not RATES[0] <= rate <= RATES[1]:
-            raise self._bad("prosody", attributes, f'write rate="90%" or rate="slow"; {RATES[0]} to {RATES[1]} in all')
+        speed = 1 + float(relative[1]) / 100 if relative else SPEED_NAMES.get(value) or read_speed(value)
+        speed = None if speed is None else speed * self.builder.speed
+        if speed is None or not SPEEDS[0] <= speed <= SPEEDS[1]:
+            raise self._bad(
+                "prosody", attributes, f'write rate="90%" or rate="slow"; {SPEEDS[0]} to {SPEEDS[1]} in all'
+            )
         self.builder.turn()
-        self.builder.rate = rate
+        self.builder.speed = speed
 
     def _voice(self, attributes: Mapping[str, str]) -> None:
         for key in sorted(set(attributes) - {"name"}):
