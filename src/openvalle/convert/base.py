@@ -54,6 +54,14 @@ class Given:
             raise ModelError(f"there are {there}, and both networks of this source are in one", "give that one")
         return self.weights[0]
 
+    def two(self, is_nar: Callable[[StoredWeights], bool]) -> tuple[StoredWeights, StoredWeights]:
+        """Return the files of the AR and of the NAR network, of which there must be one each."""
+        ars, nars = ([one for one in self.weights if is_nar(one) is wanted] for wanted in (False, True))
+        if len(ars) != 1 or len(nars) != 1:
+            there = f"{len(ars)} AR and {len(nars)} NAR networks"
+            raise ModelError(f"there are {there} among the files", "give one file of each: ... AR NAR")
+        return ars[0], nars[0]
+
     def find(self, *patterns: str) -> Path | None:
         """Return the file with the first of these names that there is."""
         return next((path for pattern in patterns for path in self.files if fnmatch(path.name, pattern)), None)

@@ -36,13 +36,7 @@ class EnhuizSettings(Config):
 
 def convert(given: Given) -> Converted:
     """Return the model of two files."""
-    ars = [weights for weights in given.weights if not is_nar(weights)]
-    nars = [weights for weights in given.weights if is_nar(weights)]
-    if len(ars) != 1 or len(nars) != 1:
-        raise ModelError(
-            f"there are {len(ars)} AR and {len(nars)} NAR networks among the files", "give one file of each: ... AR NAR"
-        )
-    ar, nar, settings = ars[0], nars[0], given.parse(EnhuizSettings)
+    (ar, nar), settings = given.two(is_nar), given.parse(EnhuizSettings)
     entries = nar.shape("classifier.weight")[0]
     codebooks, stages = ar.shape("proms_emb.weight", 3)[0], nar.shape("resps_emb.weight", 3)[0]
     if codebooks != stages + 1:
