@@ -23,7 +23,7 @@ from openvalle.audio import Audio
 from openvalle.errors import AudioError, UserError
 from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
 from openvalle.statistics import Estimate
-from openvalle.synth.edit import Edit, Edited, EditKind, edit
+from openvalle.synth.edit import Edit, EditedRecording, EditKind, edit
 from report import Report
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Done:
     """An edited recording, the same text spoken whole, and whether every other sample stayed."""
 
     request: Replacement
-    edited: Edited
+    edited: EditedRecording
     whole: Audio
     untouched: bool
     took: float
@@ -101,7 +101,7 @@ def work(synthesizer: Synthesizer, requests: Sequence[Replacement], options: Any
     return done
 
 
-def is_untouched(before: Audio, after: Edited) -> bool:
+def is_untouched(before: Audio, after: EditedRecording) -> bool:
     """Return True if every sample outside the splices is the recording's own."""
     frames, old = after.clip.frames[:, 0], before.samples
     (splice,) = after.splices

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from language_items import READERS, VOICES
-from openvalle.evaluate.results import Compared, Result, compare, summarise
+from openvalle.evaluate.results import MetricComparison, Result, compare, summarise
 from openvalle.statistics import Estimate
 from openvalle.types import ENGLISH
 from report import Report
@@ -36,7 +36,7 @@ class Row:
         return summarise(self.results)
 
 
-def compare_accents(rows: Sequence[Row], languages: Sequence[str]) -> list[tuple[str, list[Compared]]]:
+def compare_accents(rows: Sequence[Row], languages: Sequence[str]) -> list[tuple[str, list[MetricComparison]]]:
     """Return what the foreign accent changes in the voices of readers: by language, and in all of them."""
     by = {(row.system, row.language): row.results for row in rows if row.set == READERS}
     own = [language for language in languages if (FOREIGN_ACCENT, language) in by]
@@ -53,7 +53,7 @@ def compare_accents(rows: Sequence[Row], languages: Sequence[str]) -> list[tuple
     ]
 
 
-def compare_english(rows: Sequence[Row]) -> list[tuple[str, list[Compared]]]:
+def compare_english(rows: Sequence[Row]) -> list[tuple[str, list[MetricComparison]]]:
     """Return how the English of the model differs from that of a model of English alone."""
     by = {row.system: row.results for row in rows if row.set == VOICES and row.language == ENGLISH}
     if ENGLISH_MODEL not in by or MODEL not in by:
@@ -66,7 +66,7 @@ def error_name(language: str) -> str:
     return "wer" if language == ENGLISH else "cer"
 
 
-def tell(rows: Sequence[Row], differences: Sequence[tuple[str, list[Compared]]], report: Report) -> None:
+def tell(rows: Sequence[Row], differences: Sequence[tuple[str, list[MetricComparison]]], report: Report) -> None:
     """Add the table and the targets."""
     shown = [[row.title, str(len(row.results)), *_cells(row)] for row in rows]
     for title, found in differences:
@@ -116,7 +116,7 @@ def _check_rows(rows: Sequence[Row]) -> list[Check]:
     return checks
 
 
-def _check_differences(differences: Sequence[tuple[str, list[Compared]]]) -> list[Check]:
+def _check_differences(differences: Sequence[tuple[str, list[MetricComparison]]]) -> list[Check]:
     """Return the targets of English, and of the accent in all languages together (the last of its differences)."""
     checks: list[Check] = []
     accents = [one for one in differences if not one[0].startswith(ENGLISH)]

@@ -38,7 +38,7 @@ from openvalle.data.index_files import ROWS
 from openvalle.errors import UserError
 from openvalle.parallel import CLUSTER, set_up_ray
 from openvalle.prepare.executor import Executor
-from openvalle.prepare.perf import Measured, estimate
+from openvalle.prepare.perf import Measurement, estimate
 from openvalle.prepare.run import prepare
 from openvalle.prepare.steps import PrepareOptions, Step
 from openvalle.prepare.units import COST
@@ -77,7 +77,7 @@ def read_spans(step: Path) -> list[Span]:
     """Return the units of a step."""
     spans = []
     for path in step.glob(f"??/*/{COST}"):
-        cost, end = Measured(**json.loads(path.read_text(encoding="utf-8"))), path.stat().st_mtime
+        cost, end = Measurement(**json.loads(path.read_text(encoding="utf-8"))), path.stat().st_mtime
         spans.append(Span(end - cost.wall_seconds, end, cost.cpu_seconds, cost.audio_seconds))
     return spans
 

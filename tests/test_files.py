@@ -16,7 +16,7 @@ import pytest
 from openvalle import leftovers
 from openvalle.config import BadLine, append_line, json_lines, write_json_lines
 from openvalle.errors import UserError
-from openvalle.files import Free, atomic_folder, atomic_path, expand_home, final_path, lock_folder, write_text
+from openvalle.files import FreeName, atomic_folder, atomic_path, expand_home, final_path, lock_folder, write_text
 from openvalle.pipes import is_special, is_stdout
 from openvalle.stop import unfinished
 
@@ -161,7 +161,7 @@ def test_names_that_the_system_refuses(tmp_path: Path) -> None:
 
 
 def test_a_free_name_is_chosen_when_the_file_is_complete(tmp_path: Path) -> None:
-    one, other = Free(tmp_path / "a.txt"), Free(tmp_path / "a.txt")
+    one, other = FreeName(tmp_path / "a.txt"), FreeName(tmp_path / "a.txt")
     with atomic_path(one) as first, atomic_path(other) as second:
         first.write_text("one")
         second.write_text("other")
@@ -169,7 +169,7 @@ def test_a_free_name_is_chosen_when_the_file_is_complete(tmp_path: Path) -> None
     assert (tmp_path / "a.txt").read_text() == "somebody else's"
     assert (final_path(other), final_path(one)) == (tmp_path / "a-2.txt", tmp_path / "a-3.txt")
     assert final_path(one).read_text() == "one"
-    beside = Free(tmp_path / "b.txt", lambda: final_path(one).with_suffix(".log"))
+    beside = FreeName(tmp_path / "b.txt", lambda: final_path(one).with_suffix(".log"))
     assert write_text(beside, "x") == tmp_path / "a-3.log"
 
 

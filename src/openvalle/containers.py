@@ -119,7 +119,7 @@ def _is_chunk(file: BinaryIO, place: int, there: int) -> bool:
     return len(head) == 8 and there - 9 <= int.from_bytes(head[4:], "little") <= there - 8
 
 
-class Slice(io.RawIOBase):
+class FileSlice(io.RawIOBase):
     """A stretch of an open file as a file: a member of an archive that is not compressed."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:

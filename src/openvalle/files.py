@@ -33,7 +33,7 @@ LOCK = ".openvalle-lock"
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL}
 
 
-class Free:
+class FreeName:
     """A name that nobody has when the file is complete: `first`, or else `first-2`, `first-3` ...
 
     `path` is the name that was taken, once it was. `base`: asked then, instead of `first`, for a name that depends on
@@ -52,17 +52,17 @@ class Free:
         yield from (base.with_name(f"{base.stem}-{number}{base.suffix}") for number in range(2, 100_000))
 
 
-Place = str | Path | Free
+Place = str | Path | FreeName
 
 
 def likely_path(place: Place) -> Path:
     """Return the path of a place, or the one that a free name will most likely get."""
-    return place.first if isinstance(place, Free) else Path(place)
+    return place.first if isinstance(place, FreeName) else Path(place)
 
 
 def final_path(place: Place) -> Path:
     """Return the path of a place that was written."""
-    return (place.path or place.first) if isinstance(place, Free) else Path(place)
+    return (place.path or place.first) if isinstance(place, FreeName) else Path(place)
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def atomic_path(place: Place, *, replace: bool = True) -> Iterator[Path]:
     process was quicker, after it. `OSError` where the place cannot be written.
     """
     path = likely_path(place)
-    is_free = isinstance(place, Free)
+    is_free = isinstance(place, FreeName)
     replace = replace and not is_free
     if not replace and not is_free and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "File exists", str(path))
@@ -94,7 +94,7 @@ def atomic_path(place: Place, *, replace: bool = True) -> Iterator[Path]:
                 return
             part.chmod(mode)  # some libraries write a file of their own there
             _to_disk(part)
-            if isinstance(place, Free):
+            if isinstance(place, FreeName):
                 place.path = _give_name(part, place.names())
             elif not replace:
                 _link(part, target)

@@ -28,7 +28,7 @@ _REPOSITORY = re.compile(r"hf://(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revis
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-class Homeless(UserError):
+class NoHomeFolder(UserError):
     """There is no place for the user's own voices and models; the built-in ones can be used."""
 
 
@@ -43,7 +43,7 @@ class Kind(Enum):
 def home() -> Path:
     """Return the folder of the user's voices and models: $OPENVALLE_HOME, else the system's place for data.
 
-    `Homeless` for a user who has no place for data; `UserError` if it is a file.
+    `NoHomeFolder` for a user who has no place for data; `UserError` if it is a file.
     """
     place = _user_folder("XDG_DATA_HOME", "Library/Application Support", ".local/share")
     if place.exists() and not place.is_dir():
@@ -67,7 +67,9 @@ def _user_folder(variable: str, mac: str, linux: str, inside: str = "") -> Path:
     try:
         place = (Path(base) if base else Path.home() / usual) / "openvalle"
     except RuntimeError:  # HOME is not set, and the system does not know the user, as in some containers
-        raise Homeless("this user has no home folder", "set OPENVALLE_HOME to a folder for voices and models") from None
+        raise NoHomeFolder(
+            "this user has no home folder", "set OPENVALLE_HOME to a folder for voices and models"
+        ) from None
     return place / inside if sys.platform == "win32" else place
 
 
@@ -102,7 +104,7 @@ def list_names(kind: Kind) -> dict[str, Path]:
     """Return what can be asked for by name, sorted; the user's own hide built-in ones of the same name."""
     found: dict[str, Path] = {}
     folders = [assets() / f"{kind.value}s"]
-    with suppress(Homeless):
+    with suppress(NoHomeFolder):
         folders.append(user_folder(kind))
     for folder in folders:
         if kind is Kind.VOICE:
@@ -277,7 +279,7 @@ class Wheels:
             return True
         try:
             return self._whole.is_file()
-        except Homeless:  # nowhere to join them
+        except NoHomeFolder:  # nowhere to join them
             return False
 
     @property

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from openvalle.audio import RATE, Audio, check_length, check_samples, resample
-from openvalle.containers import Slice, decode, detect_container, read_metadata, with_length
+from openvalle.containers import FileSlice, decode, detect_container, read_metadata, with_length
 from openvalle.errors import AudioError
 from openvalle.files import Place, atomic_path, final_path, likely_path
 from openvalle.pipes import STDOUT, is_stdout
@@ -120,7 +120,7 @@ def _open(path: Path, inside: Sequence[int] | None = None) -> Iterator[io.Buffer
             if not (inside[1] if inside else status.st_size):
                 raise AudioError(f"the audio file {path} is empty", "record or export it again")
             with path.open("rb") as file:
-                yield io.BufferedReader(Slice(file, *inside)) if inside else file
+                yield io.BufferedReader(FileSlice(file, *inside)) if inside else file
             return
     except FileNotFoundError:
         raise AudioError(f"no audio file at {path}", "check the path") from None

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from openvalle.cli.main import app
 from openvalle.errors import UserError
 from openvalle.evaluate.results import ORIGINAL, Result, write_results
-from openvalle.evaluate.spoofing import Layout, Shares, export_spoofing, split_speakers
+from openvalle.evaluate.spoofing import Layout, SplitShares, export_spoofing, split_speakers
 from openvalle.evaluate.test_list import TestList
 from openvalle.media import read, write
 
@@ -63,7 +63,7 @@ def test_the_layout_of_2019(report: Path, tmp_path: Path) -> None:
 
 
 def test_the_layout_of_asvspoof5(report: Path, tmp_path: Path) -> None:
-    export_spoofing(report, tmp_path / "out", Layout.ASVSPOOF5, Shares(0.4, 0.2))
+    export_spoofing(report, tmp_path / "out", Layout.ASVSPOOF5, SplitShares(0.4, 0.2))
     names = {"train": "openvalle.train.tsv", "dev": "openvalle.dev.track_1.tsv", "eval": "openvalle.eval.track_1.tsv"}
     seen: dict[str, set[str]] = {}
     for part, folder in (("train", "flac_T"), ("dev", "flac_D"), ("eval", "flac_E_eval")):
@@ -87,8 +87,8 @@ def test_what_the_protocols_cannot_say_is_beside_them(report: Path, tmp_path: Pa
 
 def test_parts_are_drawn_by_the_seed() -> None:
     speakers = [str(number) for number in range(20)]
-    assert split_speakers(speakers, Shares(0.5, 0.25), 1) == split_speakers(speakers, Shares(0.5, 0.25), 1)
-    assert split_speakers(speakers, Shares(0.5, 0.25), 1) != split_speakers(speakers, Shares(0.5, 0.25), 2)
+    assert split_speakers(speakers, SplitShares(0.5, 0.25), 1) == split_speakers(speakers, SplitShares(0.5, 0.25), 1)
+    assert split_speakers(speakers, SplitShares(0.5, 0.25), 1) != split_speakers(speakers, SplitShares(0.5, 0.25), 2)
 
 
 def test_bad_wishes_are_refused(report: Path, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_bad_wishes_are_refused(report: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         export_spoofing(tmp_path, tmp_path / "out")
     with pytest.raises(UserError, match="add up to 1"):
-        Shares(0.7, 0.7)
+        SplitShares(0.7, 0.7)
     with pytest.raises(UserError, match="there already"):
         export_spoofing(report, report)
     assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ import pytest
 from listening_clips import honest_values, study_in
 
 from openvalle.errors import UserError
-from openvalle.listening_test.answers import Answer, Rater, Refused, Store
+from openvalle.listening_test.answers import Answer, Rater, RequestRefused, Store
 from openvalle.listening_test.schedule import schedule
 from openvalle.listening_test.server import MAX_BODY, ListeningServer
 from openvalle.listening_test.study import Study, TestKind
@@ -79,7 +79,7 @@ def test_the_first_answer_counts_and_repetitions_are_told(tmp_path: Path, study:
 def test_a_test_is_finished_once_and_whole(tmp_path: Path, study: Study) -> None:
     store = Store(study, tmp_path / "study")
     rater = store.join()
-    with pytest.raises(Refused, match="4 trials are open"):
+    with pytest.raises(RequestRefused, match="4 trials are open"):
         store.finish(rater.token)
     for answer in answers(study, 0):
         store.answer(rater.token, answer)
@@ -98,9 +98,9 @@ def test_raters_get_different_numbers_and_idle_ones_give_theirs_back(
     store.answer(second.token, answers(study, 1)[0])
     monkeypatch.setattr("openvalle.listening_test.answers.IDLE_SECONDS", -1.0)
     assert store.join().number == 0, "anna answered nothing"
-    with pytest.raises(Refused, match="all the raters it needs"):
+    with pytest.raises(RequestRefused, match="all the raters it needs"):
         store.join()
-    with pytest.raises(Refused, match="has begun"):
+    with pytest.raises(RequestRefused, match="has begun"):
         store.join("anna")
     assert isinstance(store.join("anna", first.token), Rater)
 

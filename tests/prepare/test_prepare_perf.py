@@ -11,7 +11,7 @@ from test_prepare_executor import units_of
 
 from openvalle.errors import UserError
 from openvalle.prepare.executor import run_step
-from openvalle.prepare.perf import PERF, Measured, estimate, write_perf
+from openvalle.prepare.perf import PERF, Measurement, estimate, write_perf
 from openvalle.prepare.units import Target
 
 ROWS = [{"id": str(number), "seconds": 10.0} for number in range(12)]
@@ -53,10 +53,10 @@ def test_what_was_done_before_a_stop_is_counted_and_not_twice(tmp_path: Path) ->
 
 def test_a_larger_corpus_is_reckoned_step_by_step(tmp_path: Path) -> None:
     left = [{"id": "b", "reason": "silent"}]
-    write_perf(tmp_path / "audio", [Measured(4, 3600.0, 36.0, 40.0)], 3, 2700.0, left)
+    write_perf(tmp_path / "audio", [Measurement(4, 3600.0, 36.0, 40.0)], 3, 2700.0, left)
     (tmp_path / "audio" / "ab").mkdir()
     (tmp_path / "audio" / "ab" / "payload").write_bytes(bytes(1_000_000))
-    write_perf(tmp_path / "align", [Measured(3, 3600.0, 180.0, 200.0)], 3, 3600.0, [])
+    write_perf(tmp_path / "align", [Measurement(3, 3600.0, 180.0, 200.0)], 3, 3600.0, [])
     first, second = estimate(tmp_path, ("scan", "audio", "align"), 1000)
     assert (first.step, round(first.cpu_hours, 3), first.kept) == ("audio", 10.0, 0.75)
     assert first.gigabytes == pytest.approx(1.0, abs=0.01)

@@ -19,7 +19,7 @@ from openvalle.audio import concatenate
 from openvalle.decode.nar import Windows
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.errors import ConfigError, TextError
-from openvalle.synth.batching import Batcher, Cancelled, Closed, Job, QueueFull
+from openvalle.synth.batching import Batcher, BatcherClosed, Cancelled, Job, QueueFull
 from openvalle.synth.stream import StreamBlock
 from openvalle.synth.synthesizer import Synthesizer
 from openvalle.synth.voice import Voice
@@ -319,7 +319,7 @@ def test_it_drains_or_breaks_off_when_it_closes(synthesizer: Synthesizer, voices
     jobs = [batcher.submit(lambda s: [s.say(TEXTS[0], voices[0])]) for _ in range(4)]
     assert batcher.close(timeout=60)
     assert len({job.result().audio.samples.tobytes() for job in jobs}) == 1
-    with pytest.raises(Closed):
+    with pytest.raises(BatcherClosed):
         batcher.submit(lambda s: [])
     gate, batcher = Gate(), Batcher(synthesizer, rows=1, jobs=1)
     jobs = [batcher.submit(gate.work(name)) for name in "ab"]

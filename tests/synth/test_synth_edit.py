@@ -13,7 +13,7 @@ import soundfile
 from openvalle.audio import RATE, Audio, resample, silence
 from openvalle.errors import AudioError, TextError, UserError
 from openvalle.speech_models import asr
-from openvalle.synth.edit import Edit, Edited, EditKind, edit
+from openvalle.synth.edit import Edit, EditedRecording, EditKind, edit
 from openvalle.synth.edit_spans import locate_edits
 from openvalle.synth.plan import Script, parse_script
 from openvalle.synth.recording import FADE_SECONDS, Clip, Recording, make_prompt, record
@@ -41,12 +41,12 @@ def recording(synthesizer: Synthesizer, spoken: Audio) -> Recording:
 
 
 @pytest.fixture(scope="module")
-def replaced(synthesizer: Synthesizer, spoken: Audio) -> Edited:
+def replaced(synthesizer: Synthesizer, spoken: Audio) -> EditedRecording:
     """The crude speech with two words replaced."""
     return edit(synthesizer, spoken, [REPLACE], TEXT)[0]
 
 
-def assert_rest_stays(before: np.ndarray, after: Edited) -> None:
+def assert_rest_stays(before: np.ndarray, after: EditedRecording) -> None:
     """Every sample outside the splices is the recording's own."""
     at = new = 0
     for splice in after.splices:
@@ -55,7 +55,7 @@ def assert_rest_stays(before: np.ndarray, after: Edited) -> None:
     np.testing.assert_array_equal(after.clip.frames[new:], before[at:])
 
 
-def test_only_the_span_changes(replaced: Edited, spoken: Audio, recording: Recording) -> None:
+def test_only_the_span_changes(replaced: EditedRecording, spoken: Audio, recording: Recording) -> None:
     assert replaced.text == "saw oh no see"
     assert_rest_stays(spoken.samples[:, None], replaced)
     (splice,) = replaced.splices
@@ -69,14 +69,16 @@ def test_only_the_span_changes(replaced: Edited, spoken: Audio, recording: Recor
     )
 
 
-def test_joins_do_not_click(replaced: Edited) -> None:
+def test_joins_do_not_click(replaced: EditedRecording) -> None:
     samples = replaced.clip.frames[:, 0]
     (splice,) = replaced.splices
     for border in (splice.new_start, splice.new_end):
         assert step_at(samples, border) <= 2 * slew_near(samples, border)
 
 
-def test_same_seed_same_edit_and_candidates_differ(synthesizer: Synthesizer, spoken: Audio, replaced: Edited) -> None:
+def test_same_seed_same_edit_and_candidates_differ(
+    synthesizer: Synthesizer, spoken: Audio, replaced: EditedRecording
+) -> None:
     again = edit(synthesizer, spoken, [REPLACE], TEXT)[0]
     np.testing.assert_array_equal(again.clip.frames, replaced.clip.frames)
     other = edit(synthesizer, spoken, [REPLACE], TEXT, seed=1)[0]
@@ -84,7 +86,7 @@ def test_same_seed_same_edit_and_candidates_differ(synthesizer: Synthesizer, spo
 
 
 def test_candidates_come_best_first_and_hold_the_single_one(
-    synthesizer: Synthesizer, spoken: Audio, replaced: Edited
+    synthesizer: Synthesizer, spoken: Audio, replaced: EditedRecording
 ) -> None:
     takes = edit(synthesizer, spoken, [REPLACE], TEXT, candidates=2)
     assert any(np.array_equal(take.clip.frames, replaced.clip.frames) for take in takes)

@@ -30,7 +30,7 @@ from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR, nar_examples
 from openvalle.train.curves import Validation
 from openvalle.train.distributed import join
-from openvalle.train.loop import LoopConfig, Losses, Moment, fit
+from openvalle.train.loop import LoopConfig, Losses, TrainingProgress, fit
 from openvalle.train.sharing import Sharing, whole_tensor
 from openvalle.train.state import TrainingPrecision, multiplying
 
@@ -61,7 +61,7 @@ class Both:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.make(index * world + rank, training=True)
 
-    def losses(self, batch: Any, at: Moment, rng: torch.Generator) -> Losses:
+    def losses(self, batch: Any, at: TrainingProgress, rng: torch.Generator) -> Losses:
         ar = self.ar.examples_loss(batch.ar)
         nar = self.nar.states_loss(self.nar.states(batch.nar), batch.nar)
         return Losses({"ar": batch.factor * ar.total, "nar": batch.factor * nar.total}, {"loss": ar.total.detach()})
@@ -114,7 +114,7 @@ def write_gradients(out: Path, task: Both, loop: LoopConfig) -> None:
     for turn in range(loop.accumulate):
         number = turn * processes.world + processes.rank
         torch.manual_seed(number)
-        inputs = task.batch(turn, processes.rank, processes.world), Moment(0, 0.0), torch.Generator()
+        inputs = task.batch(turn, processes.rank, processes.world), TrainingProgress(0, 0.0), torch.Generator()
         precision = multiplying(TrainingPrecision.FLOAT32, processes.device)
         sharing.backward(inputs, loop.accumulate, last=turn + 1 == loop.accumulate, precision=precision)
     found = {}

@@ -21,7 +21,7 @@ from openvalle.model.checkpoint import Part, load_bundle, save_bundle
 from openvalle.synth.load import parse_options
 from openvalle.text.symbols import inventory
 from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask
-from openvalle.train.loop import Moment
+from openvalle.train.loop import TrainingProgress
 from openvalle.train.recipe import read_job, run
 
 RECIPES = Path(__file__).parents[2] / "src" / "openvalle" / "recipes"
@@ -98,7 +98,10 @@ def test_the_prompt_of_x_is_what_the_speaker_said_before(tmp_path):
     for index, other in enumerate(expected):
         assert np.array_equal(elsewhere[index], shards[other].codes)
     assert len(elsewhere[5]) == 0  # cleo said nothing else: no prompt
-    assert float(made.losses(made.batch(0, 0, 1), Moment(0, 0.0), torch.Generator()).minimise["nar"].detach()) > 0
+    assert (
+        float(made.losses(made.batch(0, 0, 1), TrainingProgress(0, 0.0), torch.Generator()).minimise["nar"].detach())
+        > 0
+    )
 
 
 def test_the_prompt_of_valle_is_from_the_recording_that_was_cropped(tmp_path):

@@ -22,7 +22,7 @@ from torch import nn
 from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.train.checkpoints import latest_checkpoint
 from openvalle.train.curves import Validation
-from openvalle.train.loop import LoopConfig, Losses, Moment, fit
+from openvalle.train.loop import LoopConfig, Losses, TrainingProgress, fit
 from openvalle.train.state import Decay, OptimConfig, learning_rate, make_optimizer
 
 
@@ -50,7 +50,7 @@ class Regression:
         self.asked.append(index)
         return Rows(torch.randn(self.rows, 4, generator=torch.Generator().manual_seed(index * world + rank)))
 
-    def losses(self, batch: Rows, at: Moment, rng: torch.Generator) -> Losses:
+    def losses(self, batch: Rows, at: TrainingProgress, rng: torch.Generator) -> Losses:
         time.sleep(self.pause)
         noise = 0.1 * torch.randn(batch.x.shape, generator=rng)
         losses = {name: (net(batch.x + noise) - batch.x / 2).pow(2).mean() for name, net in self.networks.items()}
@@ -169,7 +169,7 @@ def test_updates_without_end_that_are_skipped_end_the_training(tmp_path: Path, c
 
 def test_too_little_memory_is_one_clear_line(tmp_path: Path) -> None:
     class Huge(Regression):
-        def losses(self, batch: Rows, at: Moment, rng: torch.Generator) -> Losses:
+        def losses(self, batch: Rows, at: TrainingProgress, rng: torch.Generator) -> Losses:
             torch.ones(1 << 52)
             return super().losses(batch, at, rng)
 

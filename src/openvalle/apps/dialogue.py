@@ -14,7 +14,7 @@ from openvalle.audio import silence
 from openvalle.config import Config, Syntax, parse_data
 from openvalle.decode.ar import AROptions
 from openvalle.errors import ConfigError, TextError, UserError
-from openvalle.files import Free, expand_home, final_path
+from openvalle.files import FreeName, expand_home, final_path
 from openvalle.media import sound_file
 from openvalle.pipes import read_given_text
 from openvalle.synth.plan import LexiconLike, Script, SpeakOptions, parse_script, to_lexicon
@@ -204,8 +204,8 @@ def _find_speaker(left: Sequence[VoiceLike], text: str, own: Voice | None) -> in
 
 @contextmanager
 def track_files(
-    place: Path | Free | None, speakers: list[str], synthesizer: Synthesizer
-) -> Iterator[tuple[list[Path | Free], Callable[[Speech], None]]]:
+    place: Path | FreeName | None, speakers: list[str], synthesizer: Synthesizer
+) -> Iterator[tuple[list[Path | FreeName], Callable[[Speech], None]]]:
     """Yield the places of a track for each speaker (`talk-S1.wav`) and a function that appends a piece to them.
 
     Where one speaks the others are silent, so that the tracks are of one length and add up to the dialogue. A dialogue
@@ -226,12 +226,12 @@ def track_files(
         yield places, append
 
 
-def _track(place: Path | Free, ending: str) -> Path | Free:
+def _track(place: Path | FreeName, ending: str) -> Path | FreeName:
     """Return where the track of a speaker goes."""
 
     def beside(path: Path) -> Path:
         return path.with_name(f"{path.stem}-{ending}{path.suffix}")
 
-    if isinstance(place, Free):
-        return Free(beside(place.first), lambda: beside(final_path(place)))
+    if isinstance(place, FreeName):
+        return FreeName(beside(place.first), lambda: beside(final_path(place)))
     return beside(place)

@@ -58,7 +58,7 @@ def convert(
             "there is nothing to convert", "give files and a folder: openvalle convert SOURCE FILE -o MODEL"
         )
     from openvalle.config import override
-    from openvalle.convert.convert import Wishes, find_source
+    from openvalle.convert.convert import ConversionOptions, find_source
     from openvalle.convert.convert import convert as run
     from openvalle.convert.plachtaa import VOICE
     from openvalle.model.checkpoint import Storage
@@ -70,7 +70,7 @@ def convert(
     if out.exists() and not replace and not adds_voices:
         raise UserError(f"there is something at {out}", "add --replace, or take another folder")
     values: dict[str, Any] = override({}, tuple(settings or ()))
-    wishes = Wishes(symbols, values, codec, average, name, Storage(storage))
+    wishes = ConversionOptions(symbols, values, codec, average, name, Storage(storage))
     converted = run(find_source(source), files, out, wishes)
     notes = [] if converted is None else list(converted.notes)
     opt.print_result({"path": str(out), "notes": notes}, as_json, [*notes, out])

@@ -71,7 +71,7 @@ class Judging:
 
 
 @dataclass(frozen=True)
-class Running:
+class RunOptions:
     """How often each item is spoken, and by how many processes."""
 
     seeds: Annotated[str, Option(help="Seeds, as 0,1,2 (default: as many as the protocol asks for).")] = ""
@@ -104,7 +104,7 @@ def evaluate(
     protocol: Annotated[str, Option(help="How to measure; `list` shows the protocols.")] = "quick",
     tests: Tests,
     list_only: Annotated[bool, Option("--list-only", help="Write the test list and stop.")] = False,
-    running: Running,
+    running: RunOptions,
     decode: Annotated[
         list[str] | None,
         Option(
@@ -201,7 +201,7 @@ def compare(
     ] = None,
     protocol: Annotated[str, Option(help="How to measure; `openvalle evaluate --protocol list`.")] = "quick",
     tests: Tests,
-    running: Running,
+    running: RunOptions,
     retry: Annotated[bool, Option("--retry", help="Try again what failed in an earlier run.")] = False,
     judging: Judging,
     accent: Annotated[
@@ -322,12 +322,12 @@ def spoofing(
 
     Speech of openvalle carries a watermark: a detector may learn the mark and not the synthesis (docs/compare.md).
     """
-    from openvalle.evaluate.spoofing import Layout, Shares, export_spoofing
+    from openvalle.evaluate.spoofing import Layout, SplitShares, export_spoofing
 
     chosen = find_choice(Layout, layout, "layout")
     if not prefix or "/" in prefix or "\\" in prefix or prefix.startswith("."):
         raise UserError(f"{prefix!r} cannot begin a file's name", "use letters and digits")
-    parts = Shares(train, dev)
+    parts = SplitShares(train, dev)
     with progress() as show:
         counts = export_spoofing(report, target, chosen, parts, prefix, without or (), seed, progress=show)
     print(target)

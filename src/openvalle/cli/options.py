@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from typer import Argument, Option
 
 from openvalle.errors import TextError, UserError
-from openvalle.files import Free, expand_home
+from openvalle.files import FreeName, expand_home
 from openvalle.pipes import is_stdout, read_given_text, read_stdin
 
 if TYPE_CHECKING:
@@ -203,14 +203,14 @@ def _read_written(text: str | None, file: Path | None) -> str:
         raise TextError("the text is not UTF-8", "save it as UTF-8 first") from None
 
 
-def find_place(output: str | None, file_format: str | None = None) -> Path | Free | None:
+def find_place(output: str | None, file_format: str | None = None) -> Path | FreeName | None:
     """Return the file to write (None: standard output); without a choice, one that is not there when it is complete."""
     from openvalle.media import format_ending
 
     path = None if output is None or is_stdout(output) else expand_home(output)
     ending = format_ending(path, file_format)
     if output is None:
-        return Free(Path(f"speech{ending}"))
+        return FreeName(Path(f"speech{ending}"))
     if path is not None and path.is_dir():
         raise UserError(f"{path} is a folder", "give the name of a file in it")
     return path

@@ -17,7 +17,7 @@ import typer
 from openvalle.cli import options as opt
 from openvalle.cli.settings import Command
 from openvalle.errors import UserError
-from openvalle.files import Free, expand_home
+from openvalle.files import FreeName, expand_home
 from openvalle.parallel import status
 from openvalle.pipes import is_special
 
@@ -167,7 +167,7 @@ def edit(
     if not edits:
         raise UserError("there is nothing to edit", 'say what: --replace "old words" "new words", --delete, ...')
     place = free_output(output, clip, "edited")
-    if not isinstance(place, Free) and is_special(place) and keep:
+    if not isinstance(place, FreeName) and is_special(place) and keep:
         raise UserError("--keep writes several files", "give -o the name of a file")
     with status(quiet) as show:
         synthesizer = model.load(asr)
@@ -228,13 +228,13 @@ def continue_(
     opt.print_result(row, as_json)
 
 
-def free_output(output: Path | None, clip: Path, word: str) -> Path | Free:
+def free_output(output: Path | None, clip: Path, word: str) -> Path | FreeName:
     """Return the file to write: never the recording itself; without a choice, one beside it with a free name."""
     from openvalle.media import format_ending
 
     if output is None:
         suffix = clip.suffix if clip.suffix.lower() in (".wav", ".flac") else ".wav"
-        return Free(clip.with_name(f"{clip.stem}-{word}{suffix}"))
+        return FreeName(clip.with_name(f"{clip.stem}-{word}{suffix}"))
     path = expand_home(output)
     format_ending(path)
     if path.exists() and clip.exists() and path.samefile(clip):
@@ -242,8 +242,8 @@ def free_output(output: Path | None, clip: Path, word: str) -> Path | Free:
     return path
 
 
-def _numbered(place: Path | Free, number: int) -> Path | Free:
+def _numbered(place: Path | FreeName, number: int) -> Path | FreeName:
     """Return where the `number`-th best of several goes: NAME, NAME-2 ..., or the next free name."""
-    if isinstance(place, Free):
-        return Free(place.first)
+    if isinstance(place, FreeName):
+        return FreeName(place.first)
     return place if number == 1 else place.with_name(f"{place.stem}-{number}{place.suffix}")

@@ -16,7 +16,7 @@ from typing import IO, Any, NoReturn
 
 from openvalle.cli.serve import KEYS
 from openvalle.errors import UserError
-from openvalle.files import Free, atomic_path, likely_path
+from openvalle.files import FreeName, atomic_path, likely_path
 from openvalle.hub import VOICE_SUFFIX
 from openvalle.pipes import STDOUT
 
@@ -69,7 +69,7 @@ class RemoteServer:
         reason = getattr(error, "reason", None) or error
         return UserError(f"cannot reach {self.url} ({reason})", "is `openvalle serve` running there?")
 
-    def say(self, body: dict[str, Any], place: Path | Free | None) -> tuple[int, str]:
+    def say(self, body: dict[str, Any], place: Path | FreeName | None) -> tuple[int, str]:
         """Write the sound that a request gives; return its bytes, and what the server could not honour."""
         with (
             self.ask("/v1/audio/speech", body, TRIES) as answer,
@@ -125,7 +125,7 @@ def describe_voice(voice: str | None, transcript: str | None, consent: str) -> d
     return {"ref_audio": f"data:audio/any;base64,{data}", "ref_text": transcript, "consent": consent or None}
 
 
-def choose_format(place: Path | Free | None, file_format: str | None) -> str:
+def choose_format(place: Path | FreeName | None, file_format: str | None) -> str:
     """Return the format to ask for; `UserError` for one that servers do not have."""
     path = None if place is None else likely_path(place)
     chosen = file_format or (path.suffix.lower().removeprefix(".") if path is not None else "wav")

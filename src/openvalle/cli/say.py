@@ -19,7 +19,7 @@ import typer
 from openvalle.cli import options as opt
 from openvalle.cli.settings import is_chosen
 from openvalle.errors import UserError, import_extra
-from openvalle.files import Free, final_path, likely_path
+from openvalle.files import FreeName, final_path, likely_path
 from openvalle.parallel import status
 from openvalle.pipes import is_special
 
@@ -72,7 +72,7 @@ class Destination:
     play: Annotated[bool, typer.Option("--play", help="Play it, too.")] = False
     plot: Annotated[bool, typer.Option("--plot", help="Write a picture beside the sound file.")] = False
 
-    def find_place(self, as_json: bool) -> Path | Free | None:
+    def find_place(self, as_json: bool) -> Path | FreeName | None:
         """Return where the sound goes; what cannot be written or played there is refused."""
         place = opt.find_place(self.output, self.file_format)
         check_outputs(place, self.timestamps, {"--plot": self.plot, "--play": self.play}, as_json)
@@ -143,7 +143,7 @@ def say_remotely(
     url: str,
     text: str,
     speaker: opt.Speaker,
-    place: Path | Free | None,
+    place: Path | FreeName | None,
     file_format: str | None,
     seed: int,
     sampling: opt.Sampling,
@@ -168,7 +168,9 @@ def say_remotely(
     return {"path": path, "bytes": count, "seed": seed, "voice": speaker.voice, "server": url}
 
 
-def check_outputs(place: Path | Free | None, timestamps: Path | None, others: dict[str, bool], as_json: bool) -> None:
+def check_outputs(
+    place: Path | FreeName | None, timestamps: Path | None, others: dict[str, bool], as_json: bool
+) -> None:
     """Refuse what cannot be written beside the sound, before anything is spoken; `others`: options that need a file."""
     names = " and ".join((*others, "--json") if place is None else others)
     if place is None and (as_json or any(others.values())):
@@ -185,7 +187,7 @@ def check_outputs(place: Path | Free | None, timestamps: Path | None, others: di
 
 def write_speech(
     pieces: Iterable[Speech],
-    place: Path | Free | None,
+    place: Path | FreeName | None,
     file_format: str | None,
     synthesizer: Synthesizer,
     show: Callable[[str], None],

@@ -21,7 +21,7 @@ import typer
 from openvalle import __version__
 from openvalle.cli import options as opt
 from openvalle.errors import TextError, UserError
-from openvalle.hub import BUILTIN, Homeless, Kind, assets, find_damaged, home, list_names
+from openvalle.hub import BUILTIN, Kind, NoHomeFolder, assets, find_damaged, home, list_names
 
 watermark = typer.Typer(help="Find or lay the inaudible mark in sound.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -232,7 +232,7 @@ def _word(value: Any) -> str:
 def _data_folder() -> str:
     try:
         return str(home())
-    except Homeless as error:
+    except NoHomeFolder as error:
         return f"none: {error}"
 
 

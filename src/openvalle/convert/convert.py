@@ -124,7 +124,7 @@ def detect(places: Sequence[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ConversionOptions:
     """What people may choose."""
 
     symbols: Path | None = None
@@ -135,7 +135,7 @@ class Wishes:
     storage: Storage = Storage.FLOAT32
 
 
-def convert(source: Source, places: Sequence[str], out: Path, wishes: Wishes) -> Converted | None:
+def convert(source: Source, places: Sequence[str], out: Path, wishes: ConversionOptions) -> Converted | None:
     """Write the model of `places` into the folder `out`; return what it is made of.
 
     Voices alone are put into the model that is there already; then nothing is returned.
@@ -215,7 +215,9 @@ def _require_source(source: Source, weights: StoredWeights) -> None:
         raise ModelError(f"{weights.source} is of the source {found.name}, not {source.name}", f"convert {found.name}")
 
 
-def write_model(source: Source, converted: Converted, paths: Sequence[Path], out: Path, wishes: Wishes) -> None:
+def write_model(
+    source: Source, converted: Converted, paths: Sequence[Path], out: Path, wishes: ConversionOptions
+) -> None:
     """Write the folder of a model, with its codec where that lies on this machine, and its card."""
     AROptions.parse(dict(converted.generation), source.name)
     address = wishes.codec or source.codec

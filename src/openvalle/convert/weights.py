@@ -27,7 +27,7 @@ PREFIXES = ("module.", "_orig_mod.")  # of data-parallel and of compiled network
 SHOWN = 8  # names in a list of what is missing
 
 
-class Stored(Protocol):
+class LazyTensor(Protocol):
     """A tensor in a file, not read yet."""
 
     @property
@@ -58,7 +58,7 @@ class StoredWeights:
     """The weights of a file by name, and what else stands beside them at its top: settings, as plain values."""
 
     source: str
-    tensors: Mapping[str, Stored]
+    tensors: Mapping[str, LazyTensor]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:

@@ -15,7 +15,7 @@ from openvalle.evaluate.report import ACOUSTICS, Report, explain_difference
 from openvalle.evaluate.results import (
     ORIGINAL,
     RECONSTRUCTED,
-    Compared,
+    MetricComparison,
     kept_share,
     measure_preservation,
     per_seed,
@@ -149,7 +149,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     return [(name, str(value))]
 
 
-def comparison_table(found: Sequence[Compared], first: str, second: str) -> Table:
+def comparison_table(found: Sequence[MetricComparison], first: str, second: str) -> Table:
     """Return two sets of rows side by side with the paired test."""
     rows = []
     for item in found:

@@ -151,7 +151,7 @@ Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Preserved:
+class Preservation:
     """How a measure of the acoustics went from prompts in one condition to a system's answers."""
 
     system: str
@@ -164,7 +164,7 @@ class Preserved:
 
 
 @dataclass(frozen=True)
-class Compared:
+class MetricComparison:
     """One metric of two sets of rows."""
 
     metric: str
@@ -215,7 +215,7 @@ def per_seed(rows: Sequence[Result]) -> dict[int, dict[str, float]]:
     }
 
 
-def measure_preservation(rows: Sequence[Result]) -> list[Preserved]:
+def measure_preservation(rows: Sequence[Result]) -> list[Preservation]:
     """Return, for every system and condition, the measure that the condition changes; clean prompts show all three."""
     groups: dict[tuple[str, str], list[Result]] = defaultdict(list)
     for row in rows:
@@ -228,7 +228,7 @@ def measure_preservation(rows: Sequence[Result]) -> list[Preserved]:
             if both:
                 prompts, answers = np.mean(both, axis=0).tolist()
                 put_in = changed[1] if changed else None
-                found.append(Preserved(system, condition, measure, put_in, prompts, answers, len(both)))
+                found.append(Preservation(system, condition, measure, put_in, prompts, answers, len(both)))
     return found
 
 
@@ -250,7 +250,7 @@ def _has(row: Result, measure: str) -> bool:
     return measure in row.metrics and f"prompt_{measure}" in row.metrics
 
 
-def compare(first: Sequence[Result], second: Sequence[Result], seed: int = 0) -> list[Compared]:
+def compare(first: Sequence[Result], second: Sequence[Result], seed: int = 0) -> list[MetricComparison]:
     """Return how the second set differs from the first on the items that both hold, metric by metric.
 
     Empty if they have no item in common.
@@ -263,5 +263,7 @@ def compare(first: Sequence[Result], second: Sequence[Result], seed: int = 0) ->
         if not common or not sum(pair[1] for pair in left) or not sum(pair[1] for pair in right):
             continue
         one, two = (sum(pair[0] for pair in side) / sum(pair[1] for pair in side) for side in (left, right))
-        found.append(Compared(metric, one, two, compare_paired(left, right, seed, [readers[item] for item in common])))
+        found.append(
+            MetricComparison(metric, one, two, compare_paired(left, right, seed, [readers[item] for item in common]))
+        )
     return found

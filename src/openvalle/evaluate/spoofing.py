@@ -36,7 +36,7 @@ class Layout(StrEnum):
 
 
 @dataclass(frozen=True)
-class Shares:
+class SplitShares:
     """Shares of the speakers; what is left goes to eval."""
 
     train: float = 0.0
@@ -77,7 +77,7 @@ def export_spoofing(
     report: Path,
     target: Path,
     layout: Layout = Layout.LA2019,
-    shares: Shares | None = None,
+    shares: SplitShares | None = None,
     prefix: str = "openvalle",
     without: Sequence[str] = (),
     seed: int = 0,
@@ -99,7 +99,7 @@ def export_spoofing(
             f"{report} holds no synthesised speech", "run `openvalle evaluate` or `openvalle compare` first"
         )
     attacks = {name: f"A{number:02d}" for number, name in enumerate(systems, 1)}
-    trials = _trials(there, attacks, shares or Shares(), genders(report), seed)
+    trials = _trials(there, attacks, shares or SplitShares(), genders(report), seed)
     with atomic_folder(target) as part:
         for count, trial in enumerate(trials):
             write(part / audio_path(trial, layout, prefix), read(report / trial.row.audio, RATE))
@@ -121,7 +121,7 @@ def genders(report: Path) -> dict[str, str]:
     return {item.prompt.speaker: item.prompt.gender[:1].upper() for item in read_list(path).items if item.prompt.gender}
 
 
-def split_speakers(speakers: Sequence[str], shares: Shares, seed: int) -> dict[str, str]:
+def split_speakers(speakers: Sequence[str], shares: SplitShares, seed: int) -> dict[str, str]:
     """Return train, dev or eval for each speaker."""
     order = np.random.default_rng(seed).permutation(len(speakers))
     train, dev = round(shares.train * len(speakers)), round((shares.train + shares.dev) * len(speakers))
@@ -130,7 +130,7 @@ def split_speakers(speakers: Sequence[str], shares: Shares, seed: int) -> dict[s
 
 
 def _trials(
-    rows: Sequence[Result], attacks: Mapping[str, str], shares: Shares, known: Mapping[str, str], seed: int
+    rows: Sequence[Result], attacks: Mapping[str, str], shares: SplitShares, known: Mapping[str, str], seed: int
 ) -> list[SpoofingTrial]:
     """Return the utterances under names that say nothing about their label."""
     names = sorted({row.speaker or "unknown" for row in rows})

@@ -65,7 +65,7 @@ class FinetuneOptions:
 
 
 @dataclass(frozen=True)
-class Finetuned:
+class FinetuneResult:
     """What came of it: the adapter's file or the model's folder, and what the report compares."""
 
     path: Path
@@ -75,7 +75,7 @@ class Finetuned:
 
 def finetune(
     model: str, source: Path, out: Path, options: FinetuneOptions | None = None, progress: Progress | None = None
-) -> Finetuned:
+) -> FinetuneResult:
     """Fine-tune `model` (a name or folder) on the speech at `source`; the same command goes on after any stop.
 
     `out` holds the adapter or the model, `report.md` with sounds and a picture, and what they were made from.
@@ -108,7 +108,7 @@ def finetune(
         if options.judged:
             judged = Judged(material, voice, options.judged, options.seed, asr)
             comparison = compare(None if learnt else before, after, judged, out)
-    return Finetuned(path, material.seconds, comparison)
+    return FinetuneResult(path, material.seconds, comparison)
 
 
 def find_new_languages(material: Material, config: BundleConfig, method: Method) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ CREATE TABLE IF NOT EXISTS answers (
 """
 
 
-class Refused(UserError):
+class RequestRefused(UserError):
     """A request that the test turns down, with the HTTP status that says why."""
 
     def __init__(self, status: int, what: str, hint: str = "") -> None:
@@ -183,9 +183,11 @@ class Store:
             if token and (rater := self._by_token(token)):
                 return rater
             if name and base.execute("SELECT 1 FROM raters WHERE name = ?", (name,)).fetchone():
-                raise Refused(409, f"{name!r} has begun this test before", "go on in the browser it was begun in")
+                raise RequestRefused(
+                    409, f"{name!r} has begun this test before", "go on in the browser it was begun in"
+                )
             if base.execute("SELECT count(*) FROM raters").fetchone()[0] >= self._study.design.max_raters:
-                raise Refused(403, "this test has all the raters it needs", "thank you for coming")
+                raise RequestRefused(403, "this test has all the raters it needs", "thank you for coming")
             number, token = self._free_number(), secrets.token_urlsafe(24)
             row = (token, name or None, number, time.time())
             cursor = base.execute("INSERT INTO raters (token, name, number, joined) VALUES (?, ?, ?, ?)", row)
@@ -199,7 +201,7 @@ class Store:
             key = (rater.id, answer.trial)
             before = base.execute("SELECT answer FROM answers WHERE rater = ? AND trial = ?", key).fetchone()
             if before is None and rater.finished:
-                raise Refused(409, "this test was finished before", "thank you; there is nothing more to do")
+                raise RequestRefused(409, "this test was finished before", "thank you; there is nothing more to do")
             if before is None:
                 text = answer.model_copy(update={"time": time.time()}).model_dump_json()
                 base.execute("INSERT INTO answers VALUES (?, ?, ?)", (*key, text))
@@ -207,12 +209,12 @@ class Store:
                 base.execute("UPDATE raters SET repeats = repeats + 1 WHERE id = ?", (rater.id,))
 
     def finish(self, token: str, comment: str = "") -> None:
-        """Close a rater's test; `Refused` if trials are open. Doing it again changes nothing."""
+        """Close a rater's test; `RequestRefused` if trials are open. Doing it again changes nothing."""
         with self._transaction() as base:
             rater = self._known(token)
             left = len(schedule(self._study, rater.number)) - len(self._answered(rater))
             if left:
-                raise Refused(409, f"{left} trials are open", "reload the page")
+                raise RequestRefused(409, f"{left} trials are open", "reload the page")
             if not rater.finished:
                 base.execute(
                     "UPDATE raters SET finished = ?, comment = ? WHERE id = ?", (time.time(), comment, rater.id)
@@ -247,7 +249,7 @@ class Store:
     def _known(self, token: str) -> Rater:
         rater = self._by_token(token)
         if rater is None:
-            raise Refused(403, "nobody with this key takes part", "open the address of the test again")
+            raise RequestRefused(403, "nobody with this key takes part", "open the address of the test again")
         return rater
 
     def _answered(self, rater: Rater) -> list[int]:

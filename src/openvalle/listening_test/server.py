@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError
 from openvalle.config import Config
 from openvalle.errors import UserError
 from openvalle.files import atomic_folder
-from openvalle.listening_test.answers import Answer, Refused, Store
+from openvalle.listening_test.answers import Answer, RequestRefused, Store
 from openvalle.listening_test.schedule import schedule
 from openvalle.listening_test.study import AUDIO_FOLDER, Study, TestKind, load_study
 
@@ -252,10 +252,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = self._body()
             if path not in ADDRESSES:
-                raise Refused(404, "there is no such address")
+                raise RequestRefused(404, "there is no such address")
             request, answer = ADDRESSES[path]
             self._send_json(HTTPStatus.OK, answer(self.server, request.model_validate_json(body)))
-        except Refused as error:
+        except RequestRefused as error:
             self._send_json(error.status, {"error": str(error)})
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "the request"
@@ -264,15 +264,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
 
     def _body(self) -> bytes:
-        """Return a small JSON body; `Refused` for anything else."""
+        """Return a small JSON body; `RequestRefused` for anything else."""
         self.close_connection = True  # until the body is read, the next request cannot be found
         if self.headers.get_content_type() != "application/json":
-            raise Refused(415, "the body must be JSON")  # a foreign page cannot send this type without asking
+            raise RequestRefused(415, "the body must be JSON")  # a foreign page cannot send this type without asking
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdigit():
-            raise Refused(411, "the length of the body is missing")
+            raise RequestRefused(411, "the length of the body is missing")
         if len(length) > 9 or int(length) > MAX_BODY:
-            raise Refused(413, f"the body is longer than {MAX_BODY} bytes")
+            raise RequestRefused(413, f"the body is longer than {MAX_BODY} bytes")
         body = self.rfile.read(int(length))
         self.close_connection = False
         return body

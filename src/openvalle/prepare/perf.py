@@ -20,7 +20,7 @@ CORES = 64  # of the machine that an estimate is for
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What work took: utterances that came in, their sound, processor and clock of the processes that did it."""
 
     rows: int = 0
@@ -28,19 +28,19 @@ class Measured:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
 
-    def __add__(self, other: Measured) -> Measured:
-        return Measured(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+    def __add__(self, other: Measurement) -> Measurement:
+        return Measurement(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
 def write_perf(
-    folder: Path, costs: Iterable[Measured], kept: int, seconds: float, rejected: Iterable[Row], device: str = "cpu"
+    folder: Path, costs: Iterable[Measurement], kept: int, seconds: float, rejected: Iterable[Row], device: str = "cpu"
 ) -> None:
     """Write what the units of a step cost, how many utterances (and seconds) go on, and why others do not.
 
     Rates are those of one process: of several, each has them.
     """
-    measured = sum(costs, Measured())
-    measured = Measured(measured.rows, *(round(value, 3) for value in list(vars(measured).values())[1:]))
+    measured = sum(costs, Measurement())
+    measured = Measurement(measured.rows, *(round(value, 3) for value in list(vars(measured).values())[1:]))
     reasons = Counter(re.sub(r"\d+(\.\d+)?", "N", row["reason"]) for row in rejected)
     rates: dict[str, Any] = {}
     if measured.wall_seconds and measured.cpu_seconds:
@@ -86,7 +86,7 @@ def estimate(out: Path, steps: Sequence[str], hours: float) -> list[StepCost]:
         folder = out / step
         try:
             values = read_data(folder / PERF, Syntax.JSON)
-            measured, seconds = Measured(**values["measured"]), float(values["kept_seconds"])
+            measured, seconds = Measurement(**values["measured"]), float(values["kept_seconds"])
         except (ConfigError, KeyError, TypeError, ValueError):
             continue  # it was not done
         if not measured.audio_seconds:

@@ -28,7 +28,7 @@ from openvalle.media import Header, read_frames, read_header
 from openvalle.prepare.clips import CorpusClip
 from openvalle.prepare.executor import REJECTED, StepResult, put_together
 from openvalle.prepare.formats import Format, read_clips
-from openvalle.prepare.perf import Measured
+from openvalle.prepare.perf import Measurement
 from openvalle.prepare.units import (
     COST,
     SECONDS,
@@ -76,7 +76,7 @@ def scan(source: Path, folder: Path, *, needs_text: bool = True, seconds: float 
         for unit in units:
             if not (unit.folder / COST).is_file():
                 share = unit.seconds / total
-                cost = Measured(unit.kept, unit.seconds, share * spent, share * passed)
+                cost = Measurement(unit.kept, unit.seconds, share * spent, share * passed)
                 write_text(unit.folder / COST, json.dumps(vars(cost)))
     result = StepResult(folder, units)
     put_together(result)

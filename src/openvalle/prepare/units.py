@@ -24,7 +24,7 @@ from openvalle.config import BadLine, Config, json_line, json_lines
 from openvalle.data.shards import Row
 from openvalle.errors import AudioError, ModelError, TextError, UserError
 from openvalle.files import atomic_folder
-from openvalle.prepare.perf import Measured
+from openvalle.prepare.perf import Measurement
 
 ROWS, COST = "rows.jsonl", "cost.json"
 FORMAT = 1  # of a unit; part of its name
@@ -62,12 +62,12 @@ class Unit:
         """Yield the rows that were left out, as {"id", "reason"}."""
         return islice(self._lines(), 1 + self.kept, None)
 
-    def cost(self) -> Measured:
+    def cost(self) -> Measurement:
         """Return what it cost; nothing where that was lost."""
         try:
-            return Measured(**json.loads((self.folder / COST).read_text(encoding="utf-8")))
+            return Measurement(**json.loads((self.folder / COST).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
-            return Measured()
+            return Measurement()
 
     def _lines(self) -> Iterator[Row]:
         path = self.folder / ROWS
@@ -161,7 +161,7 @@ def do_task(work: Work, step: Path, task: UnitTask) -> None:
     with explain_write_errors(step), new_unit(place) as part:
         kept, rejected = work(Target(part, task.name, task.before), list(source.rows()))
         write_rows(part, task.first, kept, rejected)
-        cost = Measured(task.rows, task.seconds, time.process_time() - began, time.monotonic() - clock)
+        cost = Measurement(task.rows, task.seconds, time.process_time() - began, time.monotonic() - clock)
         (part / COST).write_text(json.dumps(vars(cost)), encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from openvalle.errors import UserError
-from openvalle.synth.batching import Cancelled, Closed, QueueFull
+from openvalle.synth.batching import BatcherClosed, Cancelled, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def to_api_error(error: BaseException, param: str | None = None) -> ApiError:
         return error
     if isinstance(error, QueueFull):
         return busy(429, str(error), error.retry_after, "queue_full")
-    if isinstance(error, Closed):
+    if isinstance(error, BatcherClosed):
         return busy(503, "the server is about to stop; ask again later", code="stopping")
     if isinstance(error, Cancelled):
         return busy(503, "the server stopped before this was done; ask again later", code="stopping")

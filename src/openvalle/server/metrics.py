@@ -46,9 +46,9 @@ class Metrics:
         """Return the figures as Prometheus reads them."""
         return bytes(generate_latest(self._registry))
 
-    def watch(self) -> Watch:
+    def watch(self) -> RequestTimer:
         """Return what follows one request, from now on."""
-        return Watch(self._first.observe, self._factor.observe, self)
+        return RequestTimer(self._first.observe, self._factor.observe, self)
 
     def count(self, piece: Piece) -> None:
         """Count what was made."""
@@ -58,7 +58,7 @@ class Metrics:
             self._stops.labels(flags[0] if flags else piece.speech.quality.stopped_by).inc()
 
 
-class Watch:
+class RequestTimer:
     """Times one request."""
 
     def __init__(self, first: Callable[[float], None], factor: Callable[[float], None], metrics: Metrics) -> None:

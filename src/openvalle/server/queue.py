@@ -15,9 +15,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from openvalle.errors import UserError
 from openvalle.server.errors import ApiError, ClientGone, busy, to_api_error
-from openvalle.server.metrics import Metrics, Watch
+from openvalle.server.metrics import Metrics, RequestTimer
 from openvalle.server.speech import Order, Piece
-from openvalle.synth.batching import Batcher, Closed, Job
+from openvalle.synth.batching import Batcher, BatcherClosed, Job
 from openvalle.synth.synthesizer import Synthesizer
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class SpeechQueue:
             try:
                 await self.batcher.submit(order.speak).wait()
                 break
-            except Closed:
+            except BatcherClosed:
                 return
             except UserError as error:
                 log.warning("the first words could not be spoken: %s", error)
@@ -117,7 +117,7 @@ class JobResponse(Response):
     def __init__(
         self,
         job: Job[Piece],
-        watch: Watch,
+        watch: RequestTimer,
         media_type: str,
         headers: Mapping[str, str],
         render: Callable[[AsyncIterator[Piece]], AsyncIterator[bytes]],

@@ -56,7 +56,7 @@ async def open_wyoming(server: Server, listener: socket.socket) -> AsyncIterator
             return
         talks.add(task)
         try:
-            await Talk(server, reader, writer).run()
+            await WyomingConnection(server, reader, writer).run()
         finally:
             talks.discard(task)
 
@@ -71,7 +71,7 @@ async def open_wyoming(server: Server, listener: socket.socket) -> AsyncIterator
             task.cancel()
 
 
-class Talk:
+class WyomingConnection:
     """One client's connection. Its utterances are spoken at the same time and sent one after the other."""
 
     def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -27,7 +27,7 @@ from openvalle.files import write_text
 from openvalle.hub import find_recipe
 from openvalle.model.checkpoint import Part
 from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask
-from openvalle.train.loop import LoopConfig, Moment, Task
+from openvalle.train.loop import LoopConfig, Task, TrainingProgress
 from openvalle.train.recipe import read_job
 from openvalle.train.state import make_optimizer, multiplying, prepare_device, update_weights
 
@@ -215,7 +215,7 @@ def measure_speed(task: Task, config: LoopConfig, device: torch.device, updates:
             began = _now(device)
         batch = task.batch(number, 0, 1).to(device)
         with multiplying(config.precision, device):
-            losses = task.losses(batch, Moment(number, 0.0), torch.Generator().manual_seed(number))
+            losses = task.losses(batch, TrainingProgress(number, 0.0), torch.Generator().manual_seed(number))
         total = torch.stack(list(losses.minimise.values())).sum()
         total.backward()
         for name in losses.minimise:

@@ -58,7 +58,7 @@ class JudgedSound:
 
 
 @dataclass(frozen=True)
-class Reached:
+class SpeedrunReport:
     """All that the table shows."""
 
     plan: Plan
@@ -74,7 +74,9 @@ class Reached:
     notes: tuple[str, ...]
 
 
-def judge(model: Path, data: tuple[Path, ...], plan: Plan, budget: Budget, out: Path, most: int, asr: str) -> Reached:
+def judge(
+    model: Path, data: tuple[Path, ...], plan: Plan, budget: Budget, out: Path, most: int, asr: str
+) -> SpeedrunReport:
     """Speak and judge up to `most` sentences while the budget lasts, one at least; return all that was reached."""
     synthesizer = Synthesizer.load(model, asr=asr)
     notes: list[str] = []
@@ -118,7 +120,7 @@ def _gather(
     count: int,
     judges: list[str],
     notes: list[str],
-) -> Reached:
+) -> SpeedrunReport:
     """Return what judges found of `count` sentences, with what the trainings wrote; `rate`: frames a second."""
     steps, speeds, frames, losses = {}, {}, {}, {}
     for part in Part:
@@ -129,7 +131,7 @@ def _gather(
         speeds[part.value] = float(np.median([row["frames_per_second"] for row in train]))
         frames[part.value] = speeds[part.value] * plan.training / rate / 3600
         losses[part.value] = [(int(row["step"]), row["loss"]) for row in rows if row["group"] == "valid"]
-    return Reached(
+    return SpeedrunReport(
         plan, _machine(), budget.gone(), steps, speeds, frames, losses, heard, count, tuple(judges), tuple(notes)
     )
 
@@ -209,7 +211,7 @@ def _machine() -> str:
     return f"{os.cpu_count()} threads of {platform.processor() or platform.machine()}, torch {torch.__version__}"
 
 
-def list_rows(reached: Reached) -> list[tuple[str, str]]:
+def list_rows(reached: SpeedrunReport) -> list[tuple[str, str]]:
     """Return the table: what, and how much."""
     plan = reached.plan
     rows = [
@@ -235,7 +237,7 @@ def list_rows(reached: Reached) -> list[tuple[str, str]]:
     return [*rows, ("sentences judged", str(reached.sentences))]
 
 
-def write_report(reached: Reached, out: Path) -> None:
+def write_report(reached: SpeedrunReport, out: Path) -> None:
     """Write report.md and report.json."""
     lines = ["| | |", "|---|---:|", *(f"| {what} | {value} |" for what, value in list_rows(reached))]
     notes = [f"- {note}" for note in (*reached.judges, *reached.notes)]

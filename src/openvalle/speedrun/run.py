@@ -21,7 +21,7 @@ from openvalle.errors import ConfigError, UserError, import_extra
 from openvalle.files import lock_folder
 from openvalle.model.checkpoint import Part
 from openvalle.speedrun.plan import Budget, Plan, choose, threads_each
-from openvalle.speedrun.report import Reached, judge, write_report
+from openvalle.speedrun.report import SpeedrunReport, judge, write_report
 from openvalle.train.recipe import run as train
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class SpeedrunOptions:
 
 def speedrun(
     data: tuple[Path, ...], out: Path, options: SpeedrunOptions, tell: Callable[[str], None] = log.info
-) -> Reached:
+) -> SpeedrunReport:
     """Train, pack and judge a model on the prepared folders `data` within the budget; return what it reached.
 
     `out/model` is the model, `out/report.md` the table. `ConfigError` for a budget in which nothing can be learned.

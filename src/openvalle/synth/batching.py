@@ -39,7 +39,7 @@ class QueueFull(UserError):
         self.retry_after = retry_after
 
 
-class Closed(UserError):
+class BatcherClosed(UserError):
     """No more jobs are taken."""
 
     def __init__(self) -> None:
@@ -111,12 +111,12 @@ class Batcher:
         """Return the job that runs `work` with the shared synthesizer, in a thread, as soon as it is its turn.
 
         What the work yields comes out of the job; when `buffer` items wait to be read, the work waits, too. Raises
-        `QueueFull`, or `Closed` after `close`; what the work raises comes out of the job.
+        `QueueFull`, or `BatcherClosed` after `close`; what the work raises comes out of the job.
         """
         job = Job(work, buffer, self._withdraw, self.aside)
         with self._changed:
             if self._is_closed:
-                raise Closed
+                raise BatcherClosed
             if self._running_jobs < self.jobs:
                 self._start(job)
             elif len(self._waiting) < self.most_waiting:

@@ -54,7 +54,7 @@ FOLLOWING = 12  # symbols after the span that the model reads
 
 
 @dataclass(frozen=True, eq=False)
-class Edited:
+class EditedRecording:
     """A recording after its edits."""
 
     clip: Clip
@@ -87,7 +87,7 @@ def edit(
     channel: Channel | str = Channel.AUTO,
     *,
     language: str = "",
-) -> list[Edited]:
+) -> list[EditedRecording]:
     """Return the edited recording, `candidates` times with other seeds, the best first.
 
     `transcript`: what is said in the clip; without it, speech recognition finds it; `channel`: of a clip of several,
@@ -156,7 +156,7 @@ def _assemble(
     spoken: Sequence[Speech],
     text: str,
     seed: int,
-) -> Edited:
+) -> EditedRecording:
     """Return the recording with the spans put in."""
     pieces, splices = [], []
     speeches = iter(spoken)
@@ -170,7 +170,7 @@ def _assemble(
         at, length = end, length + len(piece)
     pieces.append(recording.clip.frames[at:])
     clip = replace(recording.clip, frames=np.concatenate(pieces))
-    return Edited(clip, text, tuple(splices), tuple(speech.quality for speech in spoken), seed)
+    return EditedRecording(clip, text, tuple(splices), tuple(speech.quality for speech in spoken), seed)
 
 
 def _find_listener(recording: Recording, asr: str) -> Reranker:
@@ -182,7 +182,7 @@ def _find_listener(recording: Recording, asr: str) -> Reranker:
     return reranker
 
 
-def _rank(results: Sequence[Edited], recording: Recording, reranker: Reranker) -> list[Edited]:
+def _rank(results: Sequence[EditedRecording], recording: Recording, reranker: Reranker) -> list[EditedRecording]:
     """Return the candidates, the best first: by the words heard in them and the likeness to the recording's voice."""
     wanted = reranker.embed(recording.clip.mono())
     scored = []
@@ -196,7 +196,7 @@ def _rank(results: Sequence[Edited], recording: Recording, reranker: Reranker) -
 
 
 @dataclass(frozen=True, eq=False)
-class Continued:
+class ContinuedRecording:
     """A recording and what follows: samples before `start` are the recording's own."""
 
     clip: Clip
@@ -218,7 +218,7 @@ def continue_clip(
     lexicon: LexiconLike = None,
     channel: Channel | str = Channel.AUTO,
     language: str = "",
-) -> Continued:
+) -> ContinuedRecording:
     """Return the recording followed by `text`; it keeps every sample but its last 10 ms, where the two are joined.
 
     Silence at the recording's end beyond a sentence's pause is left out. `transcript`: what is said in the clip;
@@ -245,7 +245,7 @@ def continue_clip(
     join = crossfade(own.frames[stop - fade : stop], lead[len(lead) - fade :])
     frames = np.concatenate([own.frames[: stop - fade], join, added])
     said = join_words([recording.text, joined.text])
-    return Continued(replace(own, frames=frames), stop - fade, said, joined)
+    return ContinuedRecording(replace(own, frames=frames), stop - fade, said, joined)
 
 
 def _continuation_segments(

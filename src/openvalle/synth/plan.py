@@ -20,7 +20,7 @@ from openvalle.synth.voice import Voice
 from openvalle.text.language import PLACEHOLDER, UserLexicon, Word, fill_in, lower_keys, phonemize, to_symbols
 from openvalle.text.layout import TextFormat, to_plain
 from openvalle.text.lexicon import read_lexicon
-from openvalle.text.markup import Arriving, Marked, Markup, Passage, choose_markup, parse_tags
+from openvalle.text.markup import ArrivingText, MarkedText, Markup, Passage, choose_markup, parse_tags
 from openvalle.text.phones import MARKS
 from openvalle.text.phrasing import add_breaths
 from openvalle.text.sentences import NONE, SENTENCE, Chunk, pause_after, split, split_arriving, unwrap
@@ -35,7 +35,7 @@ LexiconLike = UserLexicon | str | Path | None
 
 
 @dataclass(frozen=True)
-class Script(Marked):
+class Script(MarkedText):
     """A text without its markup that is ready to be spoken. `lexicon`: pronunciations that come before all others."""
 
     lexicon: UserLexicon = field(default_factory=dict)
@@ -118,7 +118,7 @@ def parse_script(
     """
     chosen = choose_markup(text, markup)
     if chosen is Markup.NONE:
-        marked = Marked((Passage(text if text_format == TextFormat.AUTO else to_plain(text, text_format)),))
+        marked = MarkedText((Passage(text if text_format == TextFormat.AUTO else to_plain(text, text_format)),))
     else:
         marked = parse_ssml(text) if chosen is Markup.SSML else parse_tags(to_plain(text, text_format))
     for note in marked.notes:
@@ -178,7 +178,7 @@ def split_sentences(
     code, arrives = languages.find(text if isinstance(text, str) else ""), not (as_one or isinstance(text, str))
     is_empty, lexicon = True, lower_keys(lexicon or {})
     if as_one and not isinstance(text, str):
-        text = Arriving(piece for piece in text if piece != FLUSH)
+        text = ArrivingText(piece for piece in text if piece != FLUSH)
         whole, given = "".join(text), text.given
         code = languages.find(whole)
         parts: Iterable[tuple[Iterable[Chunk], Sequence[Word]]] = [([Chunk(unwrap(whole, code), NONE)], given)]
@@ -220,7 +220,7 @@ def _split_flushed(text: Iterable[str], code: str) -> Iterator[tuple[Iterator[Ch
             yield piece
         is_over = True
 
-    def split_part(part: Arriving) -> Iterator[Chunk]:
+    def split_part(part: ArrivingText) -> Iterator[Chunk]:
         held: Chunk | None = None
         for chunk in split_arriving(part, MAX_CHARACTERS, code):
             if held is not None:
@@ -232,7 +232,7 @@ def _split_flushed(text: Iterable[str], code: str) -> Iterator[tuple[Iterator[Ch
             yield held if is_over else FlushedChunk(held.text, SENTENCE)
 
     while not is_over:
-        part = Arriving(read_part())
+        part = ArrivingText(read_part())
         yield split_part(part), part.given
 
 

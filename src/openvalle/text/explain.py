@@ -16,7 +16,7 @@ from openvalle.types import ENGLISH
 
 
 @dataclass(frozen=True)
-class Explained:
+class ExplainedWord:
     """A word that is said. `start` and `end`: what of the text it is said for; `source`: where its phones come from."""
 
     said: str
@@ -31,7 +31,7 @@ class Explained:
 
 def explain(
     text: str, lexicon: UserLexicon, given: Sequence[Word] = (), language: str = ENGLISH, spoken: Collection[str] = ()
-) -> list[Explained]:
+) -> list[ExplainedWord]:
     """Return the words of a text as they are spoken, each with its account.
 
     `given`, `spoken`: as for `phonemize`. The words of "$5" have the same `written`, `start` and `end`. Of languages
@@ -54,17 +54,17 @@ def explain(
             rules += ("a breath after it",)
         if word.phones:
             source = english.name_source(token, lexicon)
-            found.append(Explained(word.text, word.phones, word.pause, written, start, end, rules, source))
+            found.append(ExplainedWord(word.text, word.phones, word.pause, written, start, end, rules, source))
     return found
 
 
-def _account(text: str, words: Sequence[Word], lexicon: UserLexicon, language: str) -> Iterator[Explained]:
+def _account(text: str, words: Sequence[Word], lexicon: UserLexicon, language: str) -> Iterator[ExplainedWord]:
     """Yield the words with what is written for them: the word itself, where the text has it as it is said."""
     for word, start in zip(words, find_spoken(text, [word.text for word in words]), strict=True):
         at = start + len(word.text) if text.startswith(word.text, start) else start
         source = "your lexicon" if lexicon.get(word.text) == word.phones else language
         written = text[start:at] or word.text
-        yield Explained(word.text, word.phones, word.pause, written, start, max(start + 1, at), (), source)
+        yield ExplainedWord(word.text, word.phones, word.pause, written, start, max(start + 1, at), (), source)
 
 
 _SILENT = ("space", "what cannot be spoken")  # rules that say nothing

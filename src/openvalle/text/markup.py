@@ -40,7 +40,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Marked:
+class MarkedText:
     """A text without its markup."""
 
     passages: tuple[Passage, ...]
@@ -94,10 +94,10 @@ class Builder:
         """Remember what is not honoured."""
         self.notes.append(f"{place}: {what}")
 
-    def finish(self) -> Marked:
+    def finish(self) -> MarkedText:
         """Return what was read."""
         self.turn()
-        return Marked(tuple(self.passages), tuple(self.notes), self.lead)
+        return MarkedText(tuple(self.passages), tuple(self.notes), self.lead)
 
 
 class Places:
@@ -182,7 +182,7 @@ def choose_markup(text: str, markup: Markup | str = Markup.AUTO) -> Markup:
     return Markup.SSML if re.match(r"\s*(<\?xml[^>]*>\s*)?<speak[\s>/]", text) else Markup.TAGS
 
 
-def parse_tags(text: str) -> Marked:
+def parse_tags(text: str) -> MarkedText:
     """Return the passages of a text with tags; `TextError` says where one is malformed."""
     builder, places = Builder(), Places(text)
     at = 0
@@ -230,7 +230,7 @@ def _read_given(found: re.Match[str], place: str) -> Phones:
     return phones
 
 
-class Arriving:
+class ArrivingText:
     """A text that arrives in pieces, in which words are given their pronunciation; `given`: the words, as they come."""
 
     def __init__(self, pieces: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from openvalle.errors import TextError
-from openvalle.text.markup import SPEEDS, Builder, Marked, change_language, read_phones, read_seconds, read_speed
+from openvalle.text.markup import SPEEDS, Builder, MarkedText, change_language, read_phones, read_seconds, read_speed
 from openvalle.text.sentences import PARAGRAPH, SENTENCE
 
 DEEPEST = 50  # elements inside each other
@@ -40,7 +40,7 @@ class _Element:
     phones: tuple[str, ...] = ()
 
 
-def parse_ssml(text: str) -> Marked:
+def parse_ssml(text: str) -> MarkedText:
     """Return the passages of an SSML document; `TextError` names line and column of what is wrong."""
     return _Reader(text).read()
 
@@ -60,7 +60,7 @@ class _Reader:
         self.parser.CharacterDataHandler = self._words
         self.parser.StartDoctypeDeclHandler = self._refuse_doctype
 
-    def read(self) -> Marked:
+    def read(self) -> MarkedText:
         """Read it all."""
         start = len(self.text) - len(self.text.lstrip())
         # an XML declaration may only stand first, and may name an encoding that a Python string no longer has

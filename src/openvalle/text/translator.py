@@ -18,7 +18,7 @@ from typing import Any
 
 from openvalle.errors import ModelError, TextError, UserError, import_extra
 from openvalle.files import expand_home
-from openvalle.hub import Homeless, Kind, fetch_all, find, is_repository, list_names, user_folder
+from openvalle.hub import Kind, NoHomeFolder, fetch_all, find, is_repository, list_names, user_folder
 from openvalle.text.language import LANGUAGES
 from openvalle.types import ENGLISH
 
@@ -220,7 +220,7 @@ def explain_missing(source: str, target: str, there: Sequence[Place] = ()) -> Us
     """Return what to say where no translator goes from one language to another: which model to fetch, and how."""
     try:
         folder: str | Path = user_folder(Kind.TRANSLATOR)
-    except Homeless:
+    except NoHomeFolder:
         folder = "translators"
     is_published = ENGLISH in (source, target) or (source, target) in _PUBLISHED
     steps = [(source, target)] if is_published else [(source, ENGLISH), (ENGLISH, target)]

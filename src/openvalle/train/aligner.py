@@ -32,7 +32,7 @@ from openvalle.text.nearest import find_segments, to_units
 from openvalle.text.phones import Phones
 from openvalle.train.distributed import once
 from openvalle.train.g2p import edit_distance
-from openvalle.train.loop import LoopConfig, Losses, Moment, Validation, fit
+from openvalle.train.loop import LoopConfig, Losses, TrainingProgress, Validation, fit
 
 log = logging.getLogger(__name__)
 SETTLING = 100  # steps of which the classes' priors are the mean
@@ -154,7 +154,7 @@ class AlignerTask:
         start, end = self.parts[draw_generator(self.recipe.loop.seed, epoch, 0).permutation(len(self.parts))[place]]
         return _pad(self.train[start:end], self.config.bands)
 
-    def losses(self, batch: AlignerBatch, at: Moment, rng: torch.Generator) -> Losses:
+    def losses(self, batch: AlignerBatch, at: TrainingProgress, rng: torch.Generator) -> Losses:
         """Return the negative log likelihood of the phones, a frame."""
         network = self.networks["aligner"]
         assert isinstance(network, CTCNetwork)

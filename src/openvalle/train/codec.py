@@ -27,7 +27,7 @@ from openvalle.train.codec_recipe import CodecRecipe, CodecTask, CodedCrops, Cro
 from openvalle.train.curves import Validation
 from openvalle.train.discriminators import Discriminator, discriminator_loss, generator_losses
 from openvalle.train.distributed import agreed, once
-from openvalle.train.loop import Losses, Moment, fit
+from openvalle.train.loop import Losses, TrainingProgress, fit
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class TokensTask(CodecTask):
         super().__init__(recipe, codec, self.tokens.crops, self.tokens.loop.seed)
         self.networks: dict[str, nn.Module] = {"codec": codec}
 
-    def losses(self, batch: Crops, at: Moment, rng: torch.Generator) -> Losses:
+    def losses(self, batch: Crops, at: TrainingProgress, rng: torch.Generator) -> Losses:
         config, rng = self.tokens, agreed(rng)  # all processes move the same codebooks
         quantize, full = config.quantize, self.codec.config.codebooks
         merge = quantize.merge if torch.rand((), generator=rng) < 0.5 else 1
@@ -105,7 +105,7 @@ class SoundTask(CodecTask):
         self.coded = self.coded or CodedCrops(self.train, self.predicted, config.crops, config.loop.seed, rank)
         return Crops(*map(torch.from_numpy, self.coded.batch(index)))
 
-    def losses(self, batch: Crops, at: Moment, rng: torch.Generator) -> Losses:
+    def losses(self, batch: Crops, at: TrainingProgress, rng: torch.Generator) -> Losses:
         config, real = self.recipe.sound, batch.samples
         latents = self._latents(real, rng) if batch.codes is None else self.codec.quantizer.decode(batch.codes)
         fake, pitch = self._decode(latents, real, at.step, rng)

@@ -30,7 +30,7 @@ from openvalle.model.batch import Movable
 from openvalle.text.g2p import LETTERS, MAX_LETTERS, NO_STRESS, SpellingConfig, SpellingModel
 from openvalle.text.lexicon import DEFAULT, Phones, cmu_lexicon, lexicon
 from openvalle.train.distributed import once
-from openvalle.train.loop import LoopConfig, Losses, Moment, Validation, fit
+from openvalle.train.loop import LoopConfig, Losses, TrainingProgress, Validation, fit
 from openvalle.types import CONSONANTS, STRESSES, VOWELS
 
 log = logging.getLogger(__name__)
@@ -286,7 +286,7 @@ class SpellingTask:
         rows = torch.from_numpy(order[start : start + self.recipe.batch])
         return Spellings(words.letters[rows], words.chunks[rows], words.stresses[rows], words.sources[rows])
 
-    def losses(self, batch: Spellings, at: Moment, rng: torch.Generator) -> Losses:
+    def losses(self, batch: Spellings, at: TrainingProgress, rng: torch.Generator) -> Losses:
         """Return the mean negative log likelihood of a letter's chunk and of a known stress."""
         chunks, stresses = (logits.flatten(0, 1).float() for logits in self.networks["g2p"](batch))
         spoken = functional.cross_entropy(chunks, batch.chunks.flatten())

@@ -38,7 +38,7 @@ from openvalle.train.discriminators import (
     judge_residuals,
 )
 from openvalle.train.distributed import once
-from openvalle.train.loop import LoopConfig, Losses, Moment, fit
+from openvalle.train.loop import LoopConfig, Losses, TrainingProgress, fit
 from openvalle.train.samples import Listening, Sounds, attention_picture, with_language
 from openvalle.train.start import load_start, start_from_codebooks, take_weights
 from openvalle.types import Utterance
@@ -177,7 +177,7 @@ class LanguageModelTask:
             return examples
         return StretchedExamples(examples, draw_stretches(adversarial, examples, rng))
 
-    def losses(self, batch: Movable, at: Moment, rng: torch.Generator) -> Losses:
+    def losses(self, batch: Movable, at: TrainingProgress, rng: torch.Generator) -> Losses:
         network, config, name = self.network, self.recipe.adversarial, self.part.value
         if isinstance(network, AR):
             assert isinstance(batch, ARExamples)

@@ -32,7 +32,7 @@ from openvalle.train.distributed import Processes, join, prefetch
 from openvalle.train.sharing import Sharing, compile_blocks
 from openvalle.train.state import (
     OptimConfig,
-    Skipped,
+    SkippedUpdates,
     TrainingPrecision,
     TrainState,
     learning_rate,
@@ -114,7 +114,7 @@ class LoopConfig(Config):
 
 
 @dataclass(frozen=True)
-class Moment:
+class TrainingProgress:
     """How far the training is."""
 
     step: int  # completed updates
@@ -138,7 +138,7 @@ class Task(Protocol):
     def batch(self, index: int, rank: int, world: int) -> Any:
         """Return batch `index` of this rank: a pure function of its arguments."""
 
-    def losses(self, batch: Any, at: Moment, rng: torch.Generator) -> Losses:
+    def losses(self, batch: Any, at: TrainingProgress, rng: torch.Generator) -> Losses:
         """Return the losses of a batch that was moved to the networks' device."""
 
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
@@ -184,7 +184,7 @@ def _fit(task: Task, config: LoopConfig, out: Path, processes: Processes) -> dic
     if done >= 1 or config.is_hopeless(state.worse):
         return sharing.gather(state.averages, everywhere=True)
     rank, world, first = processes.rank, processes.world, state.step * config.accumulate
-    skipped = Skipped(config.most_skipped)
+    skipped = SkippedUpdates(config.most_skipped)
     with (  # the processes that make batches begin before this one has threads
         prefetch(lambda index: task.batch(index, rank, world), first, config.workers, processes.device) as batches,
         TrainingLog(out, config.steps, state.step, str(processes), quiet=not processes.is_first) as curves,
@@ -302,7 +302,7 @@ def _update(
         # Dropout uses the global generator: seeding it per batch makes it a function of (seed, number) too.
         seed = (config.seed * 1_000_003 + number) * 4096
         torch.manual_seed(seed)
-        inputs = next(batches), Moment(state.step, done), torch.Generator().manual_seed(seed + 2048)
+        inputs = next(batches), TrainingProgress(state.step, done), torch.Generator().manual_seed(seed + 2048)
         precision = multiplying(config.precision, processes.device)
         minimised |= sharing.backward(
             inputs, config.accumulate, last=turn + 1 == config.accumulate, precision=precision

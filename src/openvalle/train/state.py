@@ -142,7 +142,7 @@ class TrainState:
         return is_better
 
 
-class Skipped:
+class SkippedUpdates:
     """Updates skipped because a gradient is not finite: counted on the device, told at points of the curves."""
 
     def __init__(self, most: int) -> None:
