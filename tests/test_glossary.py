@@ -11,6 +11,7 @@ import openvalle
 
 SOURCE = Path(openvalle.__file__).parent
 PAGE = (SOURCE.parents[1] / "docs" / "glossary.md").read_text(encoding="utf-8")
+ROOMS = (SOURCE.parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
 # Words that stood for things that have a name in the papers or in the field.
 PRIVATE = {"manner", "utter", "utterer", "heap", "badness", "enduring", "watchful", "hush", "ballot", "seat"}
 # The engines without torch compute what a class of `model` does, under its name.
@@ -46,6 +47,23 @@ def test_each_word_stands_once() -> None:
     found = re.findall(r"^\| (.+?) \|", PAGE, re.M)
     entries = [word for entry in found if entry != "word" for word in entry.split(", ")]
     assert len(entries) == len(set(entries)) > 60
+
+
+def stem(word: str) -> str:
+    """`samples` and `sampling` are one word."""
+    return re.sub(r"(?:e|ed|er|or|ing)?s?$", "", word.lower())
+
+
+def test_every_public_class_is_called_by_a_word_of_the_pages() -> None:
+    """Of this page or of that of the rooms: a reader who meets the name finds what it means."""
+    known = {stem(word) for word in re.findall(r"[A-Za-z]+", PAGE + ROOMS)}
+    classes = {
+        node.name: module
+        for module, tree in TREES.items()
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    }
+    assert {name: module for name, module in classes.items() if not known & set(map(stem, [name, *words(name)]))} == {}
 
 
 def test_no_private_word_is_a_public_name() -> None:

@@ -7,7 +7,7 @@ import pytest
 from openvalle.errors import TextError
 from openvalle.synth.plan import MAX_CHARACTERS, parse_script
 from openvalle.text.language import CAPITAL, MORE, SMALL, fill_in, phonemize
-from openvalle.text.markup import ArrivingText, Markup
+from openvalle.text.markup import ArrivingMarkup, Markup
 from openvalle.text.phones import UnknownSound, read_pronunciation
 
 PLAIN = ["Hello there.", "As he [the king] said [sic]: no.", "At [12:30] [note: nothing].", "x [a](b) y", "a [b:"]
@@ -147,7 +147,7 @@ def test_an_unknown_sound_has_its_place() -> None:
 def test_pronunciations_arrive_in_pieces() -> None:
     text = "Ask [Siobhan](=shi-VAWN) or [Ann](/AE1 N/), not [me]. [The end](=x"
     for size in (1, 3, 8, 100):
-        arriving = ArrivingText(text[at : at + size] for at in range(0, len(text), size))
+        arriving = ArrivingMarkup(text[at : at + size] for at in range(0, len(text), size))
         said = fill_in("".join(arriving), arriving.given)
         assert said == "Ask Siobhan or Ann, not [me]. [The end](=x"
         assert [word.phones for word in arriving.given] == [("SH", "IH0", "V", "AO1", "N"), ("AE1", "N")]

@@ -20,7 +20,7 @@ from openvalle.synth.voice import Voice
 from openvalle.text.language import PLACEHOLDER, UserLexicon, Word, fill_in, lower_keys, phonemize, to_symbols
 from openvalle.text.layout import TextFormat, to_plain
 from openvalle.text.lexicon import read_lexicon
-from openvalle.text.markup import ArrivingText, MarkedText, Markup, Passage, choose_markup, parse_tags
+from openvalle.text.markup import ArrivingMarkup, MarkedText, Markup, Passage, choose_markup, parse_tags
 from openvalle.text.phones import MARKS
 from openvalle.text.phrasing import add_breaths
 from openvalle.text.sentences import NONE, SENTENCE, Chunk, pause_after, split, split_arriving, unwrap
@@ -178,7 +178,7 @@ def split_sentences(
     code, arrives = languages.find(text if isinstance(text, str) else ""), not (as_one or isinstance(text, str))
     is_empty, lexicon = True, lower_keys(lexicon or {})
     if as_one and not isinstance(text, str):
-        text = ArrivingText(piece for piece in text if piece != FLUSH)
+        text = ArrivingMarkup(piece for piece in text if piece != FLUSH)
         whole, given = "".join(text), text.given
         code = languages.find(whole)
         parts: Iterable[tuple[Iterable[Chunk], Sequence[Word]]] = [([Chunk(unwrap(whole, code), NONE)], given)]
@@ -220,7 +220,7 @@ def _split_flushed(text: Iterable[str], code: str) -> Iterator[tuple[Iterator[Ch
             yield piece
         is_over = True
 
-    def split_part(part: ArrivingText) -> Iterator[Chunk]:
+    def split_part(part: ArrivingMarkup) -> Iterator[Chunk]:
         held: Chunk | None = None
         for chunk in split_arriving(part, MAX_CHARACTERS, code):
             if held is not None:
@@ -232,7 +232,7 @@ def _split_flushed(text: Iterable[str], code: str) -> Iterator[tuple[Iterator[Ch
             yield held if is_over else FlushedChunk(held.text, SENTENCE)
 
     while not is_over:
-        part = ArrivingText(read_part())
+        part = ArrivingMarkup(read_part())
         yield split_part(part), part.given
 
 

@@ -230,7 +230,7 @@ def _read_given(found: re.Match[str], place: str) -> Phones:
     return phones
 
 
-class ArrivingText:
+class ArrivingMarkup:
     """A text that arrives in pieces, in which words are given their pronunciation; `given`: the words, as they come."""
 
     def __init__(self, pieces: Iterable[str]) -> None:
