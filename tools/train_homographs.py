@@ -58,7 +58,7 @@ def read_data(folder: Path) -> Iterator[tuple[str, str, int, bool]]:
 
 def make_sentences(chance: random.Random) -> Iterator[tuple[str, str, int, bool]]:
     """Yield sentences from the patterns above, as `read_data` does."""
-    entries = sorted(word for word in lexicon().listed() if word.islower() and word.isalpha())
+    entries = sorted(word for word in lexicon().list_words() if word.islower() and word.isalpha())
     kinds = {word: find_readings(word, lexicon().lookup(word) or {}) for word in entries}
     common = [word for word, found in kinds.items() if found and found[0] in ("verb", "verbs")]
     for word in common:

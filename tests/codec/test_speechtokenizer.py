@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from checkpoint_layouts import RECORDED
-from openvalle.codec.load import found_again, keep_codec, kept_codec, load_codec
+from openvalle.codec.load import find_again, find_kept_codec, keep_codec, load_codec
 from openvalle.codec.speechtokenizer import SpeechTokenizerCodec
 from openvalle.errors import ModelError
 from speechtokenizer_samples import CONFIG, save_speechtokenizer, speechtokenizer_weights
@@ -67,10 +67,10 @@ def test_it_is_found_by_name_and_travels_with_a_model(folder, codec, tmp_path):
         assert load_codec(name).spec == codec.spec
         kept = keep_codec(str(name), tmp_path / "kept")
         assert kept == "speechtokenizer"
-        assert load_codec(kept_codec(kept, tmp_path / "kept")).spec == codec.spec
+        assert load_codec(find_kept_codec(kept, tmp_path / "kept")).spec == codec.spec
     os.chdir(folder.parent)
-    assert found_again(f"speechtokenizer:{folder.name}") == f"speechtokenizer:{folder}"
-    assert kept_codec("speechtokenizer", tmp_path / "none") == "speechtokenizer"
+    assert find_again(f"speechtokenizer:{folder.name}") == f"speechtokenizer:{folder}"
+    assert find_kept_codec("speechtokenizer", tmp_path / "none") == "speechtokenizer"
 
 
 def test_bad_folders_get_one_line(tmp_path):

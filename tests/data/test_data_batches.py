@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from openvalle.data.batches import TokenBatches, crop, fixed_batches, join_utterances
+from openvalle.data.batches import TokenBatches, crop, join_utterances, list_batches
 from openvalle.data.draws import row_weights
 from openvalle.data.index import Index
 from openvalle.data.shards import JoinedShards, TokenShards
@@ -137,9 +137,9 @@ def test_crops_of_long_recordings_are_as_long_as_valle_has_them(make_tokens):
 
 
 def test_validation_visits_every_row_once_in_a_fixed_order(shards):
-    batches = fixed_batches(shards, BUDGET)
+    batches = list_batches(shards, BUDGET)
     assert sorted(row for rows in batches for row in rows) == list(range(len(shards)))
-    assert batches == fixed_batches(shards, BUDGET)
+    assert batches == list_batches(shards, BUDGET)
     assert all(shards.frames[rows].max() * len(rows) <= BUDGET for rows in batches)
 
 
@@ -189,7 +189,7 @@ def test_building_batches_is_linear_in_the_rows(tmp_path):
         for _ in range(3):
             start = time.process_time()
             TokenBatches(shards, 2000).rows(0)
-            fixed_batches(shards, 2000)
+            list_batches(shards, 2000)
             taken.append(time.process_time() - start)
         return min(taken)
 

@@ -6,7 +6,7 @@ import pytest
 from openvalle.data.index import Index
 from openvalle.data.shards import AudioShards, TokenShards
 from openvalle.errors import ModelError
-from openvalle.train.codec_recipe import AudioCrops, CodedCrops, CropConfig, fixed_crops
+from openvalle.train.codec_recipe import AudioCrops, CodedCrops, CropConfig, cut_fixed_crops
 
 
 def crops(shards, seconds: float, batch: int, seed: int = 0, rank: int = 0, power: float = 1.0, **augmentation: float):
@@ -63,10 +63,10 @@ def test_long_recordings_and_the_speaker_power_decide_who_is_drawn(shards):
 
 
 def test_validation_crops_are_always_the_same(shards):
-    found = fixed_crops(shards, 0.5, 10)
+    found = cut_fixed_crops(shards, 0.5, 10)
     assert found.shape == (len(shards), 12_000)
-    assert np.array_equal(found, fixed_crops(shards, 0.5, 10))
-    assert fixed_crops(shards, 0.5, 2).shape == (2, 12_000)
+    assert np.array_equal(found, cut_fixed_crops(shards, 0.5, 10))
+    assert cut_fixed_crops(shards, 0.5, 2).shape == (2, 12_000)
 
 
 def test_coded_crops_are_sound_and_codes_of_the_same_frames(audio_folder, make_tokens):

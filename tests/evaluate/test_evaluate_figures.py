@@ -10,7 +10,7 @@ from openvalle.evaluate.results import (
     Result,
     compare,
     compare_paired,
-    kept_share,
+    measure_kept,
     measure_preservation,
     per_seed,
     ratio,
@@ -199,6 +199,6 @@ def test_preservation_tells_what_is_kept_from_what_is_not():
     assert [(item.measure, item.put_in) for item in found] == [("noise", 10.0)]
     assert found[0].answers == pytest.approx(found[0].prompts - 1)
     faithful, deaf = ([one for one in rows if one.system == name] for name in ("faithful", "deaf"))
-    assert kept_share(faithful, "noise") == pytest.approx(1)
-    assert kept_share(deaf, "noise") == pytest.approx(0, abs=1e-6)
-    assert kept_share(faithful[:2], "noise") is None
+    assert measure_kept(faithful, "noise") == pytest.approx(1)
+    assert measure_kept(deaf, "noise") == pytest.approx(0, abs=1e-6)
+    assert measure_kept(faithful[:2], "noise") is None

@@ -323,7 +323,7 @@ def test_reports_on_other_lists_or_by_other_judges_are_not_compared(librispeech,
 def test_published_rows_say_what_was_done_otherwise(librispeech, tmp_path, exact):
     chosen = small("valle2", decoding=protocol("valle2").decoding.with_settings(["attempts=3"]))
     report = measured(chosen, librispeech, tmp_path / "out", Perfect({CORPUS: librispeech}))
-    tables = {table.id: explain_difference(table, report) for table in report.published()}
+    tables = {table.id: explain_difference(table, report) for table in report.find_published()}
     assert "attempts 3 for 1" in tables["valle2-librispeech"]
     assert "only 2 of 6 items" in tables["valle2-librispeech"]
     assert "best of 5" not in tables["valle2-librispeech"]

@@ -231,11 +231,11 @@ def test_markup_in_texts_does_not_reach_the_page(run, tests, tmp_path):
 
 def test_published_figures_say_why_they_cannot_be_compared(run):
     report = replace(run(Echo()), protocol=protocol("valle"))
-    assert [table.protocol for table in report.published()] == ["valle", "valle"]
-    assert "ours by pocketsphinx" in explain_difference(report.published()[0], report)
+    assert [table.protocol for table in report.find_published()] == ["valle", "valle"]
+    assert "ours by pocketsphinx" in explain_difference(report.find_published()[0], report)
     judges = {"asr": "transformers facebook/hubert-large-ls960-ft", "speaker": "unispeech 0123"}
     like = replace(report, record={"judges": judges})
-    assert explain_difference(like.published()[0], like) == ""
+    assert explain_difference(like.find_published()[0], like) == ""
 
 
 def test_lists_are_drawn_once_for_the_same_request(corpus, tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def test_an_answer_taken_is_on_disk_even_if_the_server_dies(tmp_path: Path, stud
     again = Store(study, tmp_path / "study")  # the first one was never closed
     assert [len(submission.answers) for submission in again.submissions()] == [1]
     assert again.join(token=rater.token) == rater
-    assert again.answered(rater) == [0]
+    assert again.list_answered(rater) == [0]
 
 
 def test_the_first_answer_counts_and_repetitions_are_told(tmp_path: Path, study: Study) -> None:

@@ -74,10 +74,10 @@ def test_every_row_is_kept_or_rejected_in_order(tmp_path):
     result = _run(tmp_path)
     rows = list(result.rows())
     assert [row["id"] for row in rows] == [row["id"] for row in ROWS if row["id"] != "3"]
-    assert list(result.left_out()) == [{"id": "3", "reason": "three"}]
+    assert list(result.list_left_out()) == [{"id": "3", "reason": "three"}]
     assert (result.kept, result.rejected, result.seconds) == (19, 1, 19.0)
     assert read_rows(tmp_path / "step" / "index.jsonl") == rows
-    assert read_rows(tmp_path / "step" / "rejected.jsonl") == list(result.left_out())
+    assert read_rows(tmp_path / "step" / "rejected.jsonl") == list(result.list_left_out())
     assert all((tmp_path / "step" / row["payload"]).is_file() for row in rows)
 
 

@@ -25,7 +25,7 @@ def test_unusable_clips_are_listed_with_reasons(tmp_path, write_sound):
     result = scan(tmp_path / "list.txt", tmp_path / "out")
     reasons = {
         (row["id"], row["reason"].split("(")[0].split(" at ")[0].split(f" {tmp_path}")[0].strip())
-        for row in result.left_out()
+        for row in result.list_left_out()
     }
     assert [row["id"] for row in result.rows()] == ["good"]
     assert reasons == {
@@ -35,7 +35,7 @@ def test_unusable_clips_are_listed_with_reasons(tmp_path, write_sound):
         ("good", "the id was used before"),
         ("mute", "no text"),
     }
-    assert read_rows(tmp_path / "out" / "rejected.jsonl") == list(result.left_out())
+    assert read_rows(tmp_path / "out" / "rejected.jsonl") == list(result.list_left_out())
 
 
 def test_a_source_without_anything_usable_is_one_clear_error(tmp_path):

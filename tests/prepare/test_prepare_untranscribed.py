@@ -130,7 +130,7 @@ def test_untranscribed_recordings_become_rows_with_words(librilight: Path, tmp_p
         result = run_step(out / "filter", result.units, lambda work=sure: work, {})
         assert {row["text"] for row in result.rows()} == {"about 3 seconds"}
         assert result.kept == 8 and result.rejected == 4
-        assert all("not sure" in row["reason"] for row in result.left_out())
+        assert all("not sure" in row["reason"] for row in result.list_left_out())
         texts.append((out / "filter" / "index.jsonl").read_bytes())
     assert texts[0] == texts[1] == texts[2]
 

@@ -49,7 +49,7 @@ def test_pronunciations(word: str, phones: str) -> None:
 
 def test_every_listed_word_uses_symbols_of_the_table() -> None:
     known, words = set(arpabet().symbols), lexicon()
-    for word in words.listed()[::7]:
+    for word in words.list_words()[::7]:
         readings = words.entry(word)
         assert readings is not None
         assert all(known.issuperset(phones) for phones in readings.values()), word

@@ -32,7 +32,7 @@ from openvalle.train.curves import Validation
 from openvalle.train.distributed import join
 from openvalle.train.loop import LoopConfig, Losses, TrainingProgress, fit
 from openvalle.train.sharing import Sharing, whole_tensor
-from openvalle.train.state import TrainingPrecision, multiplying
+from openvalle.train.state import TrainingPrecision, autocast
 
 
 class Both:
@@ -115,7 +115,7 @@ def write_gradients(out: Path, task: Both, loop: LoopConfig) -> None:
         number = turn * processes.world + processes.rank
         torch.manual_seed(number)
         inputs = task.batch(turn, processes.rank, processes.world), TrainingProgress(0, 0.0), torch.Generator()
-        precision = multiplying(TrainingPrecision.FLOAT32, processes.device)
+        precision = autocast(TrainingPrecision.FLOAT32, processes.device)
         sharing.backward(inputs, loop.accumulate, last=turn + 1 == loop.accumulate, precision=precision)
     found = {}
     for name, parameter in sharing.step.named_parameters():

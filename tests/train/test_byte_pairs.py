@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from encodec_samples import small_encodec, write_vocos
-from openvalle.codec.load import kept_codec, load_codec
+from openvalle.codec.load import find_kept_codec, load_codec
 from openvalle.data.batches import TokenBatches
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError, ModelError
@@ -179,11 +179,11 @@ def test_a_codec_that_is_not_there_is_asked_for(
 
 def test_the_codec_is_found_beside_the_model(model: Path, folder: Path, tmp_path: Path) -> None:
     nowhere = tmp_path / "codec"
-    assert kept_codec("encodec?bandwidth=3", nowhere) == "encodec?bandwidth=3"
-    assert kept_codec("builtin", nowhere) == "builtin"
+    assert find_kept_codec("encodec?bandwidth=3", nowhere) == "encodec?bandwidth=3"
+    assert find_kept_codec("builtin", nowhere) == "builtin"
     own = model / "codec"
-    assert kept_codec("encodec?bandwidth=3", own) == f"encodec:{own}?bandwidth=3"
-    assert kept_codec("mine", own) == own
+    assert find_kept_codec("encodec?bandwidth=3", own) == f"encodec:{own}?bandwidth=3"
+    assert find_kept_codec("mine", own) == own
 
 
 def test_alignment_needs_phonemes(folder: Path, prepared: Path) -> None:

@@ -7,13 +7,13 @@ import torch
 
 from openvalle.errors import ConfigError
 from openvalle.train.loop import LoopConfig
-from openvalle.train.state import TrainingPrecision, is_bf16, multiplying
+from openvalle.train.state import TrainingPrecision, autocast, is_bf16
 
 CPU = torch.device("cpu")
 
 
 def product(precision: TrainingPrecision) -> torch.Tensor:
-    with multiplying(precision, CPU):
+    with autocast(precision, CPU):
         return torch.ones(2, 2) @ torch.ones(2, 2)
 
 

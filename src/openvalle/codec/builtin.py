@@ -76,7 +76,7 @@ class SoundDecoder(nn.Module):
 
     def predict_mel(self, latents: Tensor) -> Tensor:
         """Return the log-mel (B, T, bins) that the trunk reads from the latents; the first training stage's target."""
-        return self.mel(self.hidden(self.pad(latents))) * MEL_SCALE + MEL_MEAN
+        return self.mel(self.run_trunk(self.pad(latents))) * MEL_SCALE + MEL_MEAN
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.synthesize(latents)[0]
@@ -97,7 +97,7 @@ class SoundDecoder(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Return the samples (B, T * hop) that T frames finish, and their pitch; `padded` holds (B, T + 2 * LOOKAHEAD)
         latents. Updates `state`."""
-        hidden = self.hidden(padded, state.trunk)
+        hidden = self.run_trunk(padded, state.trunk)
         x = self.norm(self.body(self.widen(hidden), state.body))
         if self.fine is None:
             frames, pitch = self.head(x), None
@@ -107,7 +107,7 @@ class SoundDecoder(nn.Module):
         samples, state.tail = self.inverse_stft.overlap_add(frames, state.tail)
         return samples, pitch
 
-    def hidden(self, padded: Tensor, contexts: list[Tensor] | None = None) -> Tensor:
+    def run_trunk(self, padded: Tensor, contexts: list[Tensor] | None = None) -> Tensor:
         """Return what the trunk makes (B, T, trunk) of latents with `LOOKAHEAD` more on both sides."""
         return self.trunk(self.enter(padded.transpose(1, 2)).transpose(1, 2), contexts)
 

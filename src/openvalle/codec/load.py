@@ -98,7 +98,7 @@ CODECS: dict[str, Callable[[str], Codec]] = {
 }
 
 
-def found_again(name: str) -> str:
+def find_again(name: str) -> str:
     """Return a codec's name with the folders in it as absolute paths, so that it can be read from elsewhere."""
     address = _read_address(name)
     if Path(name).is_dir():
@@ -116,7 +116,7 @@ def found_again(name: str) -> str:
 
 def keep_codec(name: str, folder: Path) -> str:
     """Copy what of the codec `name` lies in folders of this machine into `folder`, so that it travels with a model;
-    return the name by which `kept_codec` finds it there. A codec of the package or the hub is not copied."""
+    return the name by which `find_kept_codec` finds it there. A codec of the package or the hub is not copied."""
     address = _read_address(name)
     if Path(name).is_dir():
         _copy(Path(name), folder, OWN_FILES)
@@ -140,7 +140,7 @@ def keep_codec(name: str, folder: Path) -> str:
     return _address(place, settings)
 
 
-def kept_codec(name: str, folder: Path) -> str | Path:
+def find_kept_codec(name: str, folder: Path) -> str | Path:
     """Return the codec that a model calls `name` and may have in its `folder`."""
     if name.partition(":")[0] == SPEECHTOKENIZER:
         return f"{SPEECHTOKENIZER}:{folder}" if (folder / FILES[0]).is_file() else name

@@ -93,7 +93,7 @@ def _sizes(weights: StoredWeights, heads: int | None, norm: str) -> dict[str, An
     return sizes | {"norm": norm, "final_norm": False}
 
 
-def _expected(config: ARConfig | NARConfig, levels: int, stops: int) -> dict[str, tuple[int, ...]]:
+def _list_weights(config: ARConfig | NARConfig, levels: int, stops: int) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of all weights but norms; `levels` of codes that were spoken, `stops` tokens beside."""
     d, ff, entries = config.transformer.width, config.transformer.feedforward, config.codebook_size
     named: dict[str, tuple[int, ...]] = {
@@ -150,7 +150,7 @@ def _shared_state(weights: StoredWeights, config: ARConfig | NARConfig, symbols:
 def _ar_state(weights: StoredWeights, config: ARConfig, symbols: int) -> State:
     kinds = ("weight", "bias")
     norms = {f"{norm}.{kind}": (config.transformer.width,) for norm in _norms(config) for kind in kinds}
-    weights.check(_expected(config, 1, 1) | norms)
+    weights.check(_list_weights(config, 1, 1) | norms)
     state = _shared_state(weights, config, symbols)
     state["codes.weight"] = weights.read("resps_emb.weight")[0, : config.codebook_size] / math.sqrt(
         config.transformer.width
@@ -164,7 +164,7 @@ def _ar_state(weights: StoredWeights, config: ARConfig, symbols: int) -> State:
 def _nar_state(weights: StoredWeights, config: NARConfig, symbols: int) -> State:
     d, stages = config.transformer.width, config.codebooks - 1
     norms: dict[str, tuple[int, ...]] = {f"{norm}.emb.weight": (stages, 2 * d) for norm in _norms(config)}
-    weights.check(_expected(config, stages, 0) | norms)
+    weights.check(_list_weights(config, stages, 0) | norms)
     state = _shared_state(weights, config, symbols)
     codes = weights.read("resps_emb.weight") / math.sqrt(d)
     unread: Tensor = torch.zeros(1, config.codebook_size, d)  # no pass follows that of the last codebook

@@ -68,7 +68,7 @@ class NetworkLayout:
         places = torch.arange(self.width)
         return torch.cat([places[0::2], places[1::2]])
 
-    def expected(self) -> dict[str, tuple[int, ...]]:
+    def list_weights(self) -> dict[str, tuple[int, ...]]:
         """Return the names and shapes of all weights."""
         part, d, ff = self.part, self.width, self.feedforward
         named: dict[str, tuple[int, ...]] = {

@@ -72,7 +72,7 @@ def convert_pair(
     for layout in (ar, nar):
         if layout.width % (2 * layout.heads):
             raise ModelError(f"{layout.heads} heads cannot share a width of {layout.width}", "give --set nhead=NUMBER")
-    weights.check(ar.expected() | nar.expected())
+    weights.check(ar.list_weights() | nar.list_weights())
     if len(symbols) > ar.text_rows:
         raise ModelError(
             f"the symbol table has {len(symbols)} symbols, and {weights.source} has room for {ar.text_rows}",

@@ -188,7 +188,7 @@ class TokenBatches:
         return self._draws.draw(self._point(step)[0], rng, prompt)
 
 
-def fixed_batches(shards: TokenShards, frames_per_batch: int) -> list[list[int]]:
+def list_batches(shards: TokenShards, frames_per_batch: int) -> list[list[int]]:
     """Return every row exactly once, shortest first, in batches of up to `frames_per_batch`: for validation."""
     batches: list[list[int]] = []
     frames = shards.frames

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from openvalle.codec.load import find_builtin, kept_codec
+from openvalle.codec.load import find_builtin, find_kept_codec
 from openvalle.engines.layers import Precision, Weights
 from openvalle.engines.onnx import Exported, load_ar, read_codec, read_exported, read_network
 from openvalle.engines.onnx_ar import OnnxAR, ar_graph
@@ -50,7 +50,7 @@ def export_onnx(folder: Path, out: Path, precision: Precision, adapter: Adapter 
         Exported(precision=precision).save(part / EXPORTED)
         for name in ("ar", "nar"):
             _export_network(model, name, part, precision, adapter)
-        codec = kept_codec(model.config.codec.name, folder / OWN)
+        codec = find_kept_codec(model.config.codec.name, folder / OWN)
         if (own := find_builtin(codec)) is not None:
             _export_codec(own, part / OWN, precision)
         elif (folder / OWN).is_dir():

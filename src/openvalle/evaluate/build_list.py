@@ -80,7 +80,7 @@ class ListBuilder:
             if choice.rule is PromptRule.CROP:
                 prompt = self.cutter.crop(source, choice, float(self.rng.random()))
             else:
-                prompt = self.cutter.beginning(source, choice)
+                prompt = self.cutter.cut_beginning(source, choice)
             if prompt and (source.id, target.id) not in self.taken:
                 self.taken.add((source.id, target.id))
                 self.uses[source.id] += 1

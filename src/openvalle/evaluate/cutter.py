@@ -45,7 +45,7 @@ class Cutter:
     aligner: Aligner = field(default_factory=Aligner)
     known: dict[str, WordTimes | None] = field(default_factory=dict)
 
-    def beginning(self, source: CorpusUtterance, choice: PromptChoice) -> CorpusExcerpt | None:
+    def cut_beginning(self, source: CorpusUtterance, choice: PromptChoice) -> CorpusExcerpt | None:
         """Return the first seconds of speech; None if the words cannot be found in the sound."""
         timed = self._timed(source)
         return _cut(source, timed, choice, 0, timed.lead) if timed else None

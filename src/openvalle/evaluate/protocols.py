@@ -62,14 +62,14 @@ class PublishedTable(Config):
 
 
 @cache
-def published() -> tuple[PublishedTable, ...]:
+def read_published() -> tuple[PublishedTable, ...]:
     """Return every table."""
     return tuple(PublishedTable.parse(table, PUBLISHED.name) for table in read_mapping(PUBLISHED)["tables"])
 
 
-def published_for(protocol: str) -> list[PublishedTable]:
+def find_published(protocol: str) -> list[PublishedTable]:
     """Return the tables measured by that protocol."""
-    return [table for table in published() if table.protocol == protocol]
+    return [table for table in read_published() if table.protocol == protocol]
 
 
 FILE = Path(__file__).with_name("protocols.yaml")

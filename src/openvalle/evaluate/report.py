@@ -15,12 +15,12 @@ from openvalle.config import Syntax, read_data
 from openvalle.errors import UserError
 from openvalle.evaluate.by_language import measure_languages
 from openvalle.evaluate.metrics import METRICS, Group
-from openvalle.evaluate.protocols import Protocol, PublishedTable, Reference, protocols, published_for
+from openvalle.evaluate.protocols import Protocol, PublishedTable, Reference, find_published, protocols
 from openvalle.evaluate.results import (
     NO_NUMBER,
     ORIGINAL,
     Result,
-    kept_share,
+    measure_kept,
     measure_preservation,
     per_seed,
     read_results,
@@ -63,9 +63,9 @@ class Report:
         """Return a system's figures with intervals."""
         return summarise(self.of(system))
 
-    def published(self) -> list[PublishedTable]:
+    def find_published(self) -> list[PublishedTable]:
         """Return the published tables of this protocol."""
-        return published_for(self.protocol.name)
+        return find_published(self.protocol.name)
 
     def columns(self) -> list[str]:
         """Return the metrics of the main table that were measured; the protocol's similarity first."""
@@ -106,7 +106,7 @@ class Report:
         systems = {}
         for name in self.systems:
             own = self.of(name)
-            kept = {measure: kept_share(own, measure) for measure in ACOUSTICS}
+            kept = {measure: measure_kept(own, measure) for measure in ACOUSTICS}
             systems[name] = {
                 "rows": len(own),
                 "failed": sum(row.failed for row in own),
@@ -124,7 +124,7 @@ class Report:
             "systems": systems,
             "languages": [one.as_dict() for one in measure_languages(self.results)],
             "preservation": [asdict(item) for item in measure_preservation(self.results)],
-            "published": [table.model_dump(mode="json") for table in self.published()],
+            "published": [table.model_dump(mode="json") for table in self.find_published()],
             "values": self.values,
         }
 

@@ -16,7 +16,7 @@ from openvalle.evaluate.results import (
     ORIGINAL,
     RECONSTRUCTED,
     MetricComparison,
-    kept_share,
+    measure_kept,
     measure_preservation,
     per_seed,
 )
@@ -40,7 +40,7 @@ def tables(report: Report) -> list[Table]:
     """Return every table that the report has something to say in."""
     found = [main_table(report), language_table(report), metric_table(report, Group.PROSODY), acoustics_table(report)]
     found += [metric_table(report, Group.COST), seeds_table(report)]
-    found += [published_table(table, report) for table in report.published()]
+    found += [published_table(table, report) for table in report.find_published()]
     found.append(settings_table(report))
     return [table for table in found if table and table.rows]
 
@@ -97,7 +97,7 @@ def acoustics_table(report: Report) -> Table | None:
         f"{system}, {measure}: {slope + 0.0:.2f}"
         for system in report.systems
         for measure in ACOUSTICS
-        if system not in RECORDINGS and (slope := kept_share(report.of(system), measure)) is not None
+        if system not in RECORDINGS and (slope := measure_kept(report.of(system), measure)) is not None
     ]
     caption = (
         f"Share of a change in the prompt that is found in the answer (1: kept) - {'; '.join(kept)}" if kept else ""

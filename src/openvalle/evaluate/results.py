@@ -232,7 +232,7 @@ def measure_preservation(rows: Sequence[Result]) -> list[Preservation]:
     return found
 
 
-def kept_share(rows: Sequence[Result], measure: str) -> float | None:
+def measure_kept(rows: Sequence[Result], measure: str) -> float | None:
     """Return the slope of the answers' measure over the prompts': 1 is kept, 0 ignores the prompt.
 
     None where the prompts hardly differ.

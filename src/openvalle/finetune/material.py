@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openvalle.audio import RATE, Audio
-from openvalle.codec.load import kept_codec
+from openvalle.codec.load import find_kept_codec
 from openvalle.config import write_json_lines
 from openvalle.data.index_files import write_index
 from openvalle.data.shards import AudioShards, Row, TokenShards, read_rows
@@ -81,7 +81,7 @@ def gather(
         merge=config.ar.merge,
         transcribe=TranscribeSettings(recognizer=asr),
     )
-    codec = str(kept_codec(config.codec.name, folder / OWN))
+    codec = str(find_kept_codec(config.codec.name, folder / OWN))
     prepare(source, out, codec, jobs, options=options, progress=progress)
     places = {row["id"]: row for row in read_rows(_find_sounds(out))}
     tokens = hold_out(read_rows(out / Step.TOKENS / "index.jsonl"), share)

@@ -220,7 +220,7 @@ class Store:
                     "UPDATE raters SET finished = ?, comment = ? WHERE id = ?", (time.time(), comment, rater.id)
                 )
 
-    def answered(self, rater: Rater) -> list[int]:
+    def list_answered(self, rater: Rater) -> list[int]:
         """Return the trials that the rater has answered."""
         with self._lock:
             return self._answered(rater)

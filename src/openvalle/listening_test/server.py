@@ -198,7 +198,7 @@ class ListeningServer(ThreadingHTTPServer):
             "token": rater.token,
             "number": rater.number,
             "trials": public_trials(self.study, rater.number),
-            "answered": self.store.answered(rater),
+            "answered": self.store.list_answered(rater),
             **self._end(rater.finished),
         }
 

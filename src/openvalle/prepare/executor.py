@@ -71,10 +71,10 @@ class StepResult:
         for unit in self.units:
             yield from unit.rows()
 
-    def left_out(self) -> Iterator[Row]:
+    def list_left_out(self) -> Iterator[Row]:
         """Yield the rows that were left out, as {"id", "reason"}."""
         for unit in self.units:
-            yield from unit.left_out()
+            yield from unit.list_left_out()
 
 
 def run_local(jobs: int, build: Build, step: Path, tasks: Sequence[UnitTask]) -> Iterator[int]:
@@ -99,7 +99,7 @@ def run_step(
     """Do what is not done yet of a step in the folder `step`, for the units of the step before; put it together.
 
     `settings`: all that its results depend on beside the rows, as JSON has it. `build`: makes the work. `device` and
-    `tell` are for `put_together`.
+    `tell` are for `join_units`.
     """
     with explain_write_errors(step):
         step.mkdir(parents=True, exist_ok=True)
@@ -119,12 +119,12 @@ def run_step(
             raise ModelError(f"{task} is not there", "run the same command again: it goes on from here")
         units.append(unit)
     result = StepResult(step, tuple(units))
-    put_together(result, device, tell)
+    join_units(result, device, tell)
     log.info("%s: %d utterances kept, %d rejected", step.name, result.kept, result.rejected)
     return result
 
 
-def put_together(result: StepResult, device: str = "cpu", tell: Callable[[], None] | None = None) -> None:
+def join_units(result: StepResult, device: str = "cpu", tell: Callable[[], None] | None = None) -> None:
     """Write a step's lists from its units, unless they are of these units already, and remove what belongs to none.
 
     `tell` writes what else has to be known of the rows, before they are listed.
@@ -139,9 +139,9 @@ def put_together(result: StepResult, device: str = "cpu", tell: Callable[[], Non
                 (step / name).unlink(missing_ok=True)
             if tell:
                 tell()
-            write_json_lines(step / REJECTED, result.left_out())
+            write_json_lines(step / REJECTED, result.list_left_out())
             costs = (unit.cost() for unit in result.units)
-            write_perf(step, costs, result.kept, result.seconds, result.left_out(), device)
+            write_perf(step, costs, result.kept, result.seconds, result.list_left_out(), device)
             _copy_rows(result.units, step / ROWS)
             with atomic_path(step / UNITS) as part:
                 part.write_text(listed, encoding="utf-8")

@@ -25,8 +25,8 @@ from openvalle.prepare.steps import (
     StepJob,
     check_columns,
     find_aligner,
-    merging,
     name_recognizer,
+    read_merge,
 )
 from openvalle.prepare.units import explain_write_errors
 from openvalle.text.language import read_out
@@ -100,7 +100,7 @@ def prepare(
 
 def _left_out(results: list[StepResult]) -> Iterator[Row]:
     for result in results:
-        yield from (row | {"step": result.folder.name} for row in result.left_out())
+        yield from (row | {"step": result.folder.name} for row in result.list_left_out())
 
 
 @contextmanager
@@ -142,11 +142,11 @@ def _run(job: StepJob, before: StepResult, execute: Execute, progress: Progress 
 
 def _name_tokens(job: StepJob, before: StepResult) -> tuple[StepJob, Callable[[], None]]:
     """Return the job with its codec and table, and what writes both beside the tokens."""
-    from openvalle.codec.load import found_again, load_codec
+    from openvalle.codec.load import find_again, load_codec
 
-    codec = found_again(job.codec)
+    codec = find_again(job.codec)
     table = make_table(before.rows, job.options)
-    spec = TokenSpec(**load_codec(job.codec).spec.model_dump(), merge=merging(job.options), source=codec)
+    spec = TokenSpec(**load_codec(job.codec).spec.model_dump(), merge=read_merge(job.options), source=codec)
     folder = job.out / job.step
 
     def tell() -> None:

@@ -26,7 +26,7 @@ from openvalle.errors import AudioError, UserError
 from openvalle.files import atomic_path, write_text
 from openvalle.media import Header, read_frames, read_header
 from openvalle.prepare.clips import CorpusClip
-from openvalle.prepare.executor import REJECTED, StepResult, put_together
+from openvalle.prepare.executor import REJECTED, StepResult, join_units
 from openvalle.prepare.formats import Format, read_clips
 from openvalle.prepare.perf import Measurement
 from openvalle.prepare.units import (
@@ -79,7 +79,7 @@ def scan(source: Path, folder: Path, *, needs_text: bool = True, seconds: float 
                 cost = Measurement(unit.kept, unit.seconds, share * spent, share * passed)
                 write_text(unit.folder / COST, json.dumps(vars(cost)))
     result = StepResult(folder, units)
-    put_together(result)
+    join_units(result)
     log.info("scan: %d utterances found, %d rejected", result.kept, result.rejected)
     return result
 

@@ -167,11 +167,11 @@ def _build_tokens(job: StepJob) -> Work:
     from openvalle.codec.load import load_codec  # torch is needed from here on only
 
     assert job.vocabulary is not None
-    table, merge = SymbolTable(job.vocabulary), merging(job.options)
+    table, merge = SymbolTable(job.vocabulary), read_merge(job.options)
     return TokenizeWork(job.out / Step.AUDIO, load_codec(job.codec), table, merge, job.options.speeds)
 
 
-def merging(options: PrepareOptions) -> int:
+def read_merge(options: PrepareOptions) -> int:
     """Return how many frames share an entry of codebook 1."""
     return options.merge or (MERGE if options.text_unit is TextUnit.PHONEME else 1)
 
@@ -189,7 +189,7 @@ def _token_settings(job: StepJob) -> Any:
 
     assert job.vocabulary is not None
     codec = load_codec(job.codec).spec.model_dump(mode="json")
-    return [codec, job.vocabulary.digest, merging(job.options), job.options.speeds]
+    return [codec, job.vocabulary.digest, read_merge(job.options), job.options.speeds]
 
 
 STEPS: dict[Step, Declared] = {

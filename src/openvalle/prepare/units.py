@@ -58,7 +58,7 @@ class Unit:
         with (self.folder / ROWS).open("rb") as file:
             yield from islice(file, 1, 1 + self.kept)
 
-    def left_out(self) -> Iterator[Row]:
+    def list_left_out(self) -> Iterator[Row]:
         """Yield the rows that were left out, as {"id", "reason"}."""
         return islice(self._lines(), 1 + self.kept, None)
 

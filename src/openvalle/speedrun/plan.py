@@ -29,7 +29,7 @@ from openvalle.model.checkpoint import Part
 from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask
 from openvalle.train.loop import LoopConfig, Task, TrainingProgress
 from openvalle.train.recipe import read_job
-from openvalle.train.state import make_optimizer, multiplying, prepare_device, update_weights
+from openvalle.train.state import autocast, make_optimizer, prepare_device, update_weights
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Budget:
         """Return how many seconds of it are over."""
         return time.monotonic() - self.began
 
-    def left(self) -> float:
+    def count_left(self) -> float:
         """Return how many seconds are left; negative if it is overdrawn."""
         return self.seconds - self.gone()
 
@@ -79,7 +79,7 @@ def choose(data: tuple[Path, ...], budget: Budget, out: Path, overrides: tuple[s
     """Time this machine and write the recipe that fits the budget to `out/recipe.yaml`; return the plan."""
     held_out = find_held_out(data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    training = budget.seconds - STARTING - judging(budget.seconds)
+    training = budget.seconds - STARTING - time_judging(budget.seconds)
     until = budget.gone() + MEASURING * budget.seconds
     chosen, speed, parameters = SIZES[0], 0.0, 0
     with trained_threads(device):
@@ -110,7 +110,7 @@ def choose(data: tuple[Path, ...], budget: Budget, out: Path, overrides: tuple[s
     return plan
 
 
-def judging(seconds: float) -> float:
+def time_judging(seconds: float) -> float:
     """Return how much of a budget is kept for judging."""
     return min(MOST_JUDGING, max(LEAST_JUDGING, JUDGING * seconds))
 
@@ -214,7 +214,7 @@ def measure_speed(task: Task, config: LoopConfig, device: torch.device, updates:
         if number == 1:
             began = _now(device)
         batch = task.batch(number, 0, 1).to(device)
-        with multiplying(config.precision, device):
+        with autocast(config.precision, device):
             losses = task.losses(batch, TrainingProgress(number, 0.0), torch.Generator().manual_seed(number))
         total = torch.stack(list(losses.minimise.values())).sum()
         total.backward()

@@ -85,7 +85,7 @@ def judge(
     heard = {RECORDED: JudgedSound(), SPOKEN: JudgedSound()}
     count, longest = 0, 0.0
     for number, (voice, target) in enumerate(_choose(data, plan.held_out, synthesizer)):
-        if number >= most or (number and budget.left() < 1.2 * longest):
+        if number >= most or (number and budget.count_left() < 1.2 * longest):
             break
         begun = budget.gone()
         prompt = _decode(synthesizer, voice.codes)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from openvalle.codec.load import ENCODEC, kept_codec
+from openvalle.codec.load import ENCODEC, find_kept_codec
 from openvalle.decode.ar import AROptions
 from openvalle.decode.failures import find_silence_codes
 from openvalle.engines.base import CodecEngine
@@ -76,7 +76,7 @@ def _load_own_codec(model: Description, choice: Choice, device: str) -> CodecEng
     """Return the codec in a model's folder, else the one that it names; `ModelError` says how to give it another."""
     config = model.config
     try:
-        codec = load_codec(kept_codec(config.codec.name, model.folder / OWN), choice, device)
+        codec = load_codec(find_kept_codec(config.codec.name, model.folder / OWN), choice, device)
         require_same_codec(config, codec.spec.digest, f"the codec {codec.spec.name}")
     except ModelError as error:
         wanted = config.codec.name.partition("?")[0].partition(":")[0]

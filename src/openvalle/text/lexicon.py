@@ -77,7 +77,7 @@ class Lexicon:
         self._read: dict[str, Mapping[str, Phones] | None] = {}
         self._runs: frozenset[str] = frozenset()
 
-    def listed(self) -> list[str]:
+    def list_words(self) -> list[str]:
         """Return every listed spelling, gold before silver."""
         return [*self._lists[0], *self._lists[1]]
 

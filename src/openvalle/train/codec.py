@@ -26,7 +26,7 @@ from openvalle.train.codec_losses import SpectralLoss, fill_unvoiced, find_pitch
 from openvalle.train.codec_recipe import CodecRecipe, CodecTask, CodedCrops, Crops
 from openvalle.train.curves import Validation
 from openvalle.train.discriminators import Discriminator, discriminator_loss, generator_losses
-from openvalle.train.distributed import agreed, once
+from openvalle.train.distributed import agree, once
 from openvalle.train.loop import Losses, TrainingProgress, fit
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class TokensTask(CodecTask):
         self.networks: dict[str, nn.Module] = {"codec": codec}
 
     def losses(self, batch: Crops, at: TrainingProgress, rng: torch.Generator) -> Losses:
-        config, rng = self.tokens, agreed(rng)  # all processes move the same codebooks
+        config, rng = self.tokens, agree(rng)  # all processes move the same codebooks
         quantize, full = config.quantize, self.codec.config.codebooks
         merge = quantize.merge if torch.rand((), generator=rng) < 0.5 else 1
         fewer = torch.rand((), generator=rng) < quantize.dropout
@@ -230,7 +230,7 @@ def start_decoder(codec: BuiltinCodec, other: BuiltinCodec, samples: Tensor) -> 
     if theirs.fine is not None or ours.fine is not None:  # whose pitch is read from the trunk itself
         raise ConfigError("`sound.start` does not go with a harmonic source", "leave it out")
     latents = [(c.decoder, c.quantizer.decode(c.encode(samples))) for c in (codec, other)]
-    heard = [decoder.hidden(decoder.pad(each)).flatten(0, 1) for decoder, each in latents]
+    heard = [decoder.run_trunk(decoder.pad(each)).flatten(0, 1) for decoder, each in latents]
     inputs = torch.cat([heard[0], torch.ones(len(heard[0]), 1)], dim=1)  # (N, trunk + 1)
     fitted = torch.linalg.lstsq(inputs, theirs.widen(heard[1])).solution  # (trunk + 1, width)
     try:

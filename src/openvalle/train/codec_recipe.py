@@ -196,7 +196,7 @@ class CodedCrops:
         return np.stack(samples), np.stack(codes)
 
 
-def fixed_crops(shards: AudioShards, seconds: float, count: int) -> np.ndarray:
+def cut_fixed_crops(shards: AudioShards, seconds: float, count: int) -> np.ndarray:
     """Return up to `count` crops for validation, (B, N) float32: the middles of rows spread evenly over the shards."""
     samples = round(seconds * RATE)
     rows = np.linspace(0, len(shards) - 1, min(count, len(shards))).round().astype(int)
@@ -223,4 +223,4 @@ class CodecTask:
 
     def clips(self) -> Tensor:
         """Return fixed crops (B, N) of unseen speakers."""
-        return torch.from_numpy(fixed_crops(self.valid, 4.0, 16))
+        return torch.from_numpy(cut_fixed_crops(self.valid, 4.0, 16))

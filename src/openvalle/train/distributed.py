@@ -131,7 +131,7 @@ def once(act: Callable[[], object]) -> None:
     processes.wait()
 
 
-def agreed(rng: torch.Generator) -> torch.Generator:
+def agree(rng: torch.Generator) -> torch.Generator:
     """Return a generator that draws alike in all processes: what changes on all of them must not be drawn apart."""
     processes = join()
     if processes.world == 1:

@@ -62,7 +62,7 @@ def pairs() -> list[Pair]:
     """Return every spelling of letters and apostrophes with one pronunciation; acronyms are left out."""
     merged: dict[str, Pair] = {}
     words = lexicon()
-    for word in words.listed():
+    for word in words.list_words():
         lower = word.lower()
         is_wanted = not word.isupper() and lower not in merged and _SPELLING.fullmatch(lower)
         if is_wanted and (readings := words.entry(word)) and readings[DEFAULT]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from openvalle.codec.load import load_codec
 from openvalle.config import Config
-from openvalle.data.batches import Data, TokenBatches, fixed_batches, list_shares, open_shards
+from openvalle.data.batches import Data, TokenBatches, list_batches, list_shares, open_shards
 from openvalle.data.shards import TokenShards
 from openvalle.errors import ConfigError
 from openvalle.model.adapter import ADAPTER_FILE, Adapter, weights_digest
@@ -202,7 +202,7 @@ class LanguageModelTask:
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
         network = averages[self.part.value]
         device = next(network.parameters()).device
-        batches = fixed_batches(self.valid, self.recipe.batches.frames)
+        batches = list_batches(self.valid, self.recipe.batches.frames)
         chosen = batches[:: max(1, len(batches) // self.recipe.valid_batches)]
         found: dict[str, list[float]] = defaultdict(list)
         total = []

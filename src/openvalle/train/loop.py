@@ -35,9 +35,9 @@ from openvalle.train.state import (
     SkippedUpdates,
     TrainingPrecision,
     TrainState,
+    autocast,
     learning_rate,
     make_optimizer,
-    multiplying,
     prepare_device,
     update_average,
     update_weights,
@@ -303,7 +303,7 @@ def _update(
         seed = (config.seed * 1_000_003 + number) * 4096
         torch.manual_seed(seed)
         inputs = next(batches), TrainingProgress(state.step, done), torch.Generator().manual_seed(seed + 2048)
-        precision = multiplying(config.precision, processes.device)
+        precision = autocast(config.precision, processes.device)
         minimised |= sharing.backward(
             inputs, config.accumulate, last=turn + 1 == config.accumulate, precision=precision
         )

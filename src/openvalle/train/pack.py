@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from openvalle.codec.load import ENCODEC, keep_codec, kept_codec, load_codec
+from openvalle.codec.load import ENCODEC, find_kept_codec, keep_codec, load_codec
 from openvalle.config import Config
 from openvalle.decode.ar import AROptions
 from openvalle.decode.failures import find_silence_codes
@@ -97,7 +97,7 @@ def _find_silence(codec: CodecSpec, own: Path) -> tuple[int, ...]:
 
     None of a codec that is neither the package's nor in the model's folder: nothing is fetched to pack a model.
     """
-    place = kept_codec(codec.name, own)
+    place = find_kept_codec(codec.name, own)
     if place not in (BUILTIN, own):
         return ()
     found = load_codec(place)
@@ -135,7 +135,7 @@ def _kept(name: str, folder: Path, codec: CodecSpec) -> str:
         return "" if kept == BUILTIN else kept
     kept = kept if kept != f"{ENCODEC}?" else f"{ENCODEC}?{query}"
     try:
-        found = kept_codec(kept, folder) if kept else folder
+        found = find_kept_codec(kept, folder) if kept else folder
         digest = load_codec(found).spec.digest if any(path.is_file() for path in folder.iterdir()) else codec.digest
     except UserError as error:
         raise ModelError(f"the codec {name} cannot be packed: {error.what}", error.hint) from None

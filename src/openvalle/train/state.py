@@ -45,7 +45,7 @@ def is_bf16(precision: TrainingPrecision, device: torch.device) -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def multiplying(precision: TrainingPrecision, device: torch.device) -> torch.autocast:
+def autocast(precision: TrainingPrecision, device: torch.device) -> torch.autocast:
     """Return the context in which a forward pass multiplies in `precision` on `device`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=is_bf16(precision, device))
 

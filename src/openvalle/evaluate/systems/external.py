@@ -236,13 +236,13 @@ class HttpSystem:
 def read_secret(value: str) -> str:
     """Return a header's value with $NAMES replaced from the environment; `ConfigError` if one is not set."""
 
-    def found(match: re.Match[str]) -> str:
+    def look_up(match: re.Match[str]) -> str:
         name = match.group(1)
         if not os.environ.get(name):
             raise ConfigError(f"the environment variable {name} is not set", f"export {name}=...")
         return os.environ[name]
 
-    return VARIABLE.sub(found, value)
+    return VARIABLE.sub(look_up, value)
 
 
 def fetch_reply(request: urllib.request.Request, config: HttpConfig) -> bytes:

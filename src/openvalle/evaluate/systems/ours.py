@@ -166,13 +166,13 @@ def build_model_candidate(
 
 def load_model_codec(model: str | Path = BUILTIN, codec: str | Path | None = None) -> Codec:
     """Return the codec that a model speaks through."""
-    from openvalle.codec.load import kept_codec, load_codec
+    from openvalle.codec.load import find_kept_codec, load_codec
     from openvalle.model.bundle import OWN, BundleConfig
 
     if codec is not None:
         return load_codec(codec)
     folder = find(Kind.MODEL, model)
-    return load_codec(kept_codec(BundleConfig.load(folder / "config.json").codec.name, folder / OWN))
+    return load_codec(find_kept_codec(BundleConfig.load(folder / "config.json").codec.name, folder / OWN))
 
 
 def folder_digest(folder: Path) -> str:
