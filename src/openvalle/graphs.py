@@ -20,7 +20,6 @@ IR_VERSION, OPSET = 9, 20
 OURS = "com.microsoft"  # operators that onnxruntime adds to those of ONNX
 KINDS = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
 PAGE = 4096  # bytes
-LARGE = 64  # values from which an array is a weight, given apart; a smaller one is written into the graph
 Shape = Sequence[int | str]
 
 

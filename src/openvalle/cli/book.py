@@ -132,14 +132,17 @@ def book(
 
 def read_loudness(value: str) -> float | None:
     """Return the loudness in LUFS; None for `off`."""
+    from openvalle.apps.loudness import LOUDEST, QUIETEST
+
     if value == "off":
         return None
     try:
         level = float(value)
     except ValueError:
         level = 0.0
-    if not -23 <= level <= -18:
-        raise UserError(f"cannot take the loudness {value!r}", "give LUFS from -23 to -18, or off")
+    if not QUIETEST <= level <= LOUDEST:
+        hint = f"give LUFS from {QUIETEST:g} to {LOUDEST:g}, or off"
+        raise UserError(f"cannot take the loudness {value!r}", hint)
     return level
 
 

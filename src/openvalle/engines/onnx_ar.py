@@ -39,8 +39,6 @@ from openvalle.graphs import Graph, Shape, import_runtime, open_graph
 from openvalle.model.config import ARConfig
 from openvalle.model.kinds import Activation, Alignment, LanguageOn, NormKind, Positions, Prenet, TextAttention
 
-ONE = np.ones((), np.int64)
-
 
 @dataclass
 class OnnxState:

@@ -32,7 +32,6 @@ from openvalle.synth.batching import Job
 
 log = logging.getLogger(__name__)
 
-PORT = 10200  # where Home Assistant looks for text to speech
 MOST_LINE = 1 << 16  # bytes of an event's line
 MOST_PART = 1 << 18  # bytes of what follows it
 MOST_CONNECTIONS = 64
