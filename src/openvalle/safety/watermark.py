@@ -1,9 +1,10 @@
 """An inaudible mark in the sound: laid on while it streams, found again in recordings from anywhere.
 
-The networks are PerthNet's (Resemble AI, MIT), with the weights in the wheel `resemble-perth`, without its code. They
-change the short-time spectrum below 2 kHz, where speech is and where every codec keeps it. The published networks hear
-32 kHz in windows of 2048 samples, every 320. At other rates windows of as many seconds are the same 64 ms, 10 ms and
-15.6 Hz (1536 samples every 240 at 24 kHz), so no sound is resampled; magnitudes are scaled by the windows' ratio.
+The networks are PerthNet's (Resemble AI, MIT), without its code; their weights are in the package, rounded to whole
+numbers (tools/pack_watermark.py). They change the short-time spectrum below 2 kHz, where speech is and where every
+codec keeps it. The published networks hear 32 kHz in windows of 2048 samples, every 320. At other rates windows of as
+many seconds are the same 64 ms, 10 ms and 15.6 Hz (1536 samples every 240 at 24 kHz), so no sound is resampled;
+magnitudes are scaled by the windows' ratio.
 
 The mark depends on the samples alone, not on the blocks in which they come: a stream holds, sample for sample, what
 marking the whole at once gives. The convolutions are graphs (`openvalle.graphs`) on one thread: they are small.
@@ -11,20 +12,19 @@ marking the whole at once gives. The convolutions are graphs (`openvalle.graphs`
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from openvalle.audio import Audio, is_silent, normalize, resample
 from openvalle.errors import AudioError, ModelError
 from openvalle.graphs import Graph, open_graph
-from openvalle.hub import wheel_file
+from openvalle.hub import assets
 
-PACKAGE = "resemble-perth"
-WEIGHTS = "perth_net/pretrained/implicit/perth_net_250000.pth.tar"
+WEIGHTS = "watermark/perth.safetensors"  # among the assets
 RATE = 24_000  # hertz, at which the mark is looked for
 BANDS = 128  # bins of the spectrum that carry the mark: 0 to 2 kHz
 WIDTH, KERNEL, DEPTH = 256, 7, 5  # of the networks
@@ -43,33 +43,24 @@ SHORTEST_SECONDS = 0.5
 FOUND = 0.8  # a part that scores as much carries the mark; `make bench-watermark` shows what clean speech scores
 
 Layers = list[tuple[np.ndarray, np.ndarray]]  # weight (out, in, kernel) and bias (out,) of each convolution
-NETWORKS = ("encoder.layers", *(f"decoder.{speed}_layers" for speed in SPEEDS))  # in the order of the file
+NETWORKS = ("encoder", *SPEEDS)  # one lays the mark on, three hear it
 
 
-def load_layers(*names: str) -> list[Layers]:
-    """Return the convolutions of the networks called `names`; `ModelError` if the wheel is not installed.
-
-    A file of torch is a zip file, with the numbers of each tensor in an entry of its own, in the order of the network's
-    layers. The pickle beside them, which would have to be run, only says so.
-    """
-    path = wheel_file("perth", WEIGHTS, PACKAGE)
+def load_layers(name: str) -> Layers:
+    """Return the convolutions of the network called `name` (`NETWORKS`); `ModelError` if the file is damaged."""
+    path = assets() / WEIGHTS
     try:
-        with zipfile.ZipFile(path) as archive:
-            root = archive.namelist()[0].partition("/")[0]
+        with safe_open(path, framework="np") as file:
+            get = file.get_tensor
             return [
-                [_read_layer(archive, root, NETWORKS.index(name), layer) for layer in range(DEPTH + 2)]
-                for name in names
+                (
+                    get(f"{name}.{layer}.weight") * get(f"{name}.{layer}.scale")[:, None, None],
+                    get(f"{name}.{layer}.bias"),
+                )
+                for layer in range(DEPTH + 2)
             ]
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-        raise ModelError(f"{path} is damaged ({error})", f"install {PACKAGE} again") from None
-
-
-def _read_layer(archive: zipfile.ZipFile, root: str, network: int, layer: int) -> tuple[np.ndarray, np.ndarray]:
-    inner, kernel = (BANDS, 1) if layer == 0 else (WIDTH, 1 if layer == DEPTH + 1 else KERNEL)
-    out = WIDTH if layer <= DEPTH else BANDS if network == 0 else 2
-    first = 2 * (network * (DEPTH + 2) + layer)
-    weight, bias = (np.frombuffer(archive.read(f"{root}/data/{first + place}"), "<f4") for place in range(2))
-    return weight.reshape(out, inner, kernel), bias.reshape(out)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error})", "install openvalle again") from None
 
 
 def open_network(layers: Layers, *, streams: bool) -> Any:
@@ -104,6 +95,16 @@ def open_network(layers: Layers, *, streams: bool) -> Any:
     return open_graph(graph)
 
 
+def stretch(frames: np.ndarray, factor: float) -> np.ndarray:
+    """Return frames (T, ...) as `factor` times as many, between which they are drawn straight."""
+    if factor == 1:
+        return frames
+    at = np.linspace(0, len(frames) - 1, int(len(frames) * factor))
+    below = np.minimum(at.astype(int), max(len(frames) - 2, 0))
+    share = (at - below).astype(np.float32)[:, None]
+    return frames[below] * (1 - share) + frames[np.minimum(below + 1, len(frames) - 1)] * share
+
+
 def score_mark(branches: list[Any], magnitudes: np.ndarray) -> float:
     """Return how sure the networks are of a mark, about 0 to 1, for scaled magnitudes (T, bins).
 
@@ -113,14 +114,8 @@ def score_mark(branches: list[Any], magnitudes: np.ndarray) -> float:
     is_loud = (loudness > SILENT * loudness.max()).astype(np.float32)
     bands, means = magnitudes[:, :BANDS], []
     for network, factor in zip(branches, SPEEDS.values(), strict=True):
-        x, mask = bands, is_loud
-        if factor != 1:
-            frames = int(len(x) * factor)
-            at = np.linspace(0, len(x) - 1, frames)
-            below = np.minimum(at.astype(int), max(len(x) - 2, 0))
-            share = (at - below).astype(np.float32)[:, None]
-            x = x[below] * (1 - share) + x[np.minimum(below + 1, len(x) - 1)] * share
-            mask = is_loud[np.arange(frames) * len(is_loud) // frames]
+        x = stretch(bands, factor)
+        mask = is_loud[np.arange(len(x)) * len(is_loud) // len(x)]
         found = network.run(["y"], {"x": np.ascontiguousarray(x[None])})[0][0]  # (T, 2)
         means.append((found * mask[:, None]).sum(0) / mask.sum())
     weights, marks = np.array(means).T
@@ -174,10 +169,9 @@ class Marker:
 
     name = NAME
 
-    def __init__(self) -> None:
-        """Load the network; `ModelError` if its wheel is not installed."""
-        (layers,) = load_layers("encoder.layers")
-        self._network = open_network(layers, streams=True)
+    def __init__(self, layers: Layers | None = None) -> None:
+        """`layers`: other weights than those of the package; `ModelError` if its file is damaged."""
+        self._network = open_network(layers or load_layers("encoder"), streams=True)
 
     def mark(self, audio: Audio) -> Audio:
         """Return the same sound with the mark in it, every sample where it was."""
@@ -305,9 +299,8 @@ class Detector:
     """Finds the mark. Holds no state between calls."""
 
     def __init__(self) -> None:
-        """Load the network; `ModelError` if its wheel is not installed."""
-        names = [f"decoder.{speed}_layers" for speed in SPEEDS]
-        self._branches = [open_network(layers, streams=False) for layers in load_layers(*names)]
+        """Load the networks; `ModelError` if their file is damaged."""
+        self._branches = [open_network(load_layers(name), streams=False) for name in SPEEDS]
 
     def detect(self, audio: Audio) -> Detection:
         """Return what is found in a recording of any rate; `AudioError` if it is silent or under 0.5 s."""
