@@ -15,6 +15,7 @@ import torch
 
 from command import parser, run
 from judged import judges_here
+from openvalle.engines.choose import AUTO
 from openvalle.errors import UserError
 from openvalle.evaluate.build_list import ListSource, find_list
 from openvalle.evaluate.corpus import find_corpus
@@ -60,7 +61,7 @@ def test_list(split: str, limit: int, options: Any) -> TestList:
 def measure(split: str, limit: int, options: Any, report: Report) -> None:
     """Evaluate one split by all judges and add its tables to the report."""
     tests, folder = test_list(split, limit, options), options.out / split
-    ours = build_model_candidate(options.model, options.codec, threads=options.threads)
+    ours = build_model_candidate(options.model, options.codec, threads=options.threads, engine=options.engine)
     others, notes = ([], []) if options.no_peers else peers(options.kokoro)
     added = (
         [build_candidate(name, config) for name, config in read_systems(options.systems).items()]
@@ -173,6 +174,7 @@ def main() -> None:
     options_parser = parser(__doc__.splitlines()[0], "out/bench-speech")
     options_parser.add_argument("--model", default="builtin", help="a model's name or folder")
     options_parser.add_argument("--codec", default=None, help="a codec's name or folder (default: the model's)")
+    options_parser.add_argument("--engine", default=AUTO, help="as `say --engine` (default: %(default)s)")
     options_parser.add_argument("--seeds", default="0,1,2", help="of what is spoken (default: %(default)s)")
     options_parser.add_argument(
         "--readers", default="", help="of dev-clean, such as ls3664,ls4640: keep their pairs alone"
@@ -185,6 +187,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     settings = {
         "model": options.model,
+        "engine": options.engine,
         "list seed": options.seed,
         "seeds": list(options.seeds),
         "threads": options.threads,

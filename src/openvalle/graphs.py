@@ -163,7 +163,12 @@ def import_runtime() -> Any:
 # Protocol buffers: a field's number and kind, then its value.
 
 
+_SMALL = tuple(bytes([value]) for value in range(128))  # nearly all that are written
+
+
 def _varint(value: int) -> bytes:
+    if 0 <= value < 128:
+        return _SMALL[value]
     value &= (1 << 64) - 1
     out = bytearray()
     while value > 127:

@@ -15,7 +15,7 @@ from compare_samples import ESPEAK, espeak, item, speech_server, tone
 from openvalle.audio import Audio
 from openvalle.errors import ConfigError, UserError
 from openvalle.evaluate.systems.base import settings_digest
-from openvalle.evaluate.systems.config import parse_system, read_systems, short_system
+from openvalle.evaluate.systems.config import build_candidate, parse_system, read_systems, short_system
 from openvalle.evaluate.systems.external import (
     CommandConfig,
     CommandSystem,
@@ -32,6 +32,7 @@ from openvalle.evaluate.systems.libraries import (
     TransformersSystem,
     to_audio,
 )
+from openvalle.evaluate.systems.ours import ModelConfig
 from openvalle.media import write
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])"
@@ -238,6 +239,10 @@ def test_settings_are_strict_and_have_short_forms(tmp_path: Path) -> None:
     assert [system.kind for system in systems.values()] == ["command", "http"]
     assert settings_digest(systems["espeak"]) != settings_digest(systems["eleven"])
     assert short_system("ours=model:builtin")[1] == parse_system("ours", {"kind": "model"})
+    exact = parse_system("exact", {"kind": "model", "engine": "onnx-fp32"})
+    assert isinstance(exact, ModelConfig) and exact.engine == "onnx-fp32"
+    with pytest.raises(UserError, match="onnx-fp23"):
+        build_candidate("x", exact.model_copy(update={"engine": "onnx-fp23"}))
     assert short_system("clips=folder:out/x")[1] == FolderConfig(path="out/x")
     assert short_system("api=openai:http://localhost:8000/v1")[1] == OpenAIConfig(url="http://localhost:8000/v1")
     for text in ("ours", "ours=abc:x", "=model:x", "a/b=model:x"):

@@ -90,7 +90,8 @@ def build_candidate(
         raise UserError(f"{name!r} is the name of a row that is always there", "call the system something else")
     if isinstance(config, ModelConfig):
         how = (decoding or Decoding()).with_settings(config.decode)
-        given: dict[str, Any] = {"name": name, "device": device, "decoding": how, "adapter": config.adapter}
+        given: dict[str, Any] = {"name": name, "device": device, "decoding": how}
+        given |= {"adapter": config.adapter, "engine": config.engine}
         return build_model_candidate(config.model, config.codec, **given)
     if isinstance(config, CommandConfig | HttpConfig | OpenAIConfig):
         config.check()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from openvalle.synth.synthesizer import Synthesizer
 
 
+AUTO = "auto"  # the engine that `say` takes
 PURPOSE = "a recording of a test corpus, used for measurement only"  # noted as consent in voices that are not kept
 
 
@@ -44,6 +45,7 @@ class ModelConfig(Config):
     codec: str | None = Field(None, description="a codec's name or folder; default: the model's")
     adapter: str | None = Field(None, description="what `openvalle finetune` made, which is added to the model")
     decode: tuple[str, ...] = Field((), description="decode otherwise than the protocol, `key=value` each")
+    engine: str = Field(AUTO, description="what computes it, as `say --engine`")
 
 
 @dataclass
@@ -67,6 +69,7 @@ class ModelSystem:
         name: str = SYNTHESISED,
         decoding: Decoding | None = None,
         adapter: str | Path | None = None,
+        engine: str = AUTO,
     ) -> ModelSystem:
         """Return the model called `model`, loaded, with an `adapter` in it where one is given.
 
@@ -77,7 +80,7 @@ class ModelSystem:
         from openvalle.synth.synthesizer import Synthesizer
 
         torch.set_num_threads(threads)
-        synthesizer = Synthesizer.load(model, codec=codec, device=device, adapter=adapter)
+        synthesizer = Synthesizer.load(model, codec=codec, device=device, engine=engine, adapter=adapter)
         decoding = decoding or Decoding()
         options = synthesizer.sampling(
             attempts=decoding.attempts, detectors=decoding.detectors, settings=decoding.settings
@@ -143,13 +146,14 @@ def build_model_candidate(
     threads: int = 1,
     decoding: Decoding | None = None,
     adapter: str | Path | None = None,
+    engine: str = AUTO,
 ) -> Candidate:
     """Return a model, with an `adapter` in it where one is given, as a candidate. Its answers are kept until weights,
     source or any setting changes.
 
     The model is loaded once to ask: `ModelError` or `ConfigError` for what cannot speak.
     """
-    build = partial(ModelSystem.load, model, codec, device, threads, name, decoding, adapter)
+    build = partial(ModelSystem.load, model, codec, device, threads, name, decoding, adapter, engine)
     system = build()
     facts = {
         "model": f"{model}, weights {folder_digest(find(Kind.MODEL, model))}",
@@ -157,6 +161,7 @@ def build_model_candidate(
         "codec weights": codec_digest(load_model_codec(model, codec)),
         "device": device,
         "threads": threads,
+        "engine": engine,
     }
     if adapter is not None:
         facts["adapter"] = f"{adapter}, {Adapter.load(adapter).digest[:16]}"
