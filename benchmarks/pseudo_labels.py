@@ -38,6 +38,8 @@ from openvalle.prepare.run import prepare
 from openvalle.prepare.steps import PrepareOptions, Step
 from openvalle.prepare.transcribe import TranscribeSettings
 from openvalle.speech_models.wer import normalize_words
+from openvalle.statistics import Estimate, draw
+from openvalle.statistics import estimate as estimate_ratio
 from openvalle.train.recipe import run as train
 from pace import RECIPES
 from report import Report
@@ -56,6 +58,11 @@ class Told:
     start: float
     end: float
     text: str
+
+    def share_in(self, spans: Sequence[tuple[float, float]]) -> float:
+        """Return which part of it lies in stretches that do not overlap."""
+        inside = sum(max(0.0, min(self.end, end) - max(self.start, start)) for start, end in spans)
+        return inside / (self.end - self.start)
 
 
 def make_librilight(corpus: Sequence[CorpusUtterance], hours: float, folder: Path, seed: int) -> dict[str, list[Told]]:
@@ -113,8 +120,8 @@ def count_errors(truth: dict[str, list[Told]], out: Path) -> dict[str, tuple[int
         spans = [
             (places[row["id"]]["start"], places[row["id"]]["start"] + places[row["id"]]["seconds"]) for row in rows
         ]
-        # Utterances that no segment holds were left out before: they are missing, not wrong.
-        kept = [told for told in truth[chapter] if any(a < (told.start + told.end) / 2 < b for a, b in spans)]
+        # Utterances of which segments hold less than half were left out before: they are missing, not wrong.
+        kept = [told for told in truth[chapter] if told.share_in(spans) >= 0.5]
         expected = normalize_words(" ".join(told.text for told in kept))
         pairs = [(word, row["id"]) for row in rows for word in normalize_words(row["text"]).split()]
         output = jiwer.process_words(expected, " ".join(word for word, _ in pairs))
@@ -127,11 +134,15 @@ def count_errors(truth: dict[str, list[Told]], out: Path) -> dict[str, tuple[int
     return {name: (errors, words) for name, (errors, words) in found.items()}
 
 
-def rate(counts: dict[str, tuple[int, int]], names: set[str]) -> tuple[float, int]:
-    """Return the word error rate of some segments, and their words."""
-    errors = sum(counts[name][0] for name in names & counts.keys())
-    words = sum(counts[name][1] for name in names & counts.keys())
-    return errors / max(1, words), words
+def rate(counts: dict[str, tuple[int, int]], names: set[str]) -> tuple[Estimate, int]:
+    """Return the word error rate of some segments, with its interval over readers, and their words."""
+    by_reader: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for name in sorted(names & counts.keys()):
+        for place, count in enumerate(counts[name]):
+            by_reader[name.partition("/")[0]][place] += count
+    sums = np.array([*by_reader.values()] or [[0, 0]], float)
+    drawn = draw(len(sums), np.random.default_rng(0)) @ sums
+    return estimate_ratio(sums, drawn), int(sums[:, 1].sum())
 
 
 def held_out_losses(folder: Path) -> Iterator[tuple[int, float]]:
@@ -190,7 +201,7 @@ def measure(options: argparse.Namespace) -> None:
     for step in (Step.TRANSCRIBE, Step.ALIGN, Step.FILTER):
         rates[step], words = rate(counts, names_of(out, step, set(counts)))
         share = hours[step] / hours[Step.SCAN]
-        rows.append([step, f"{100 * rates[step]:.1f}", f"{words:,}", f"{hours[step]:.3f}", f"{100 * share:.0f}"])
+        rows.append([step, rates[step].text(percent=True), f"{words:,}", f"{hours[step]:.3f}", f"{100 * share:.0f}"])
     report.table("Words that were written down", ["after", "WER %", "words", "hours", "% of the sound"], rows)
     heard = [row for row in read_rows(out / Step.TRANSCRIBE / "index.jsonl") if "cer" in row["heard"]]
     agreed = []
@@ -198,7 +209,7 @@ def measure(options: argparse.Namespace) -> None:
         passed = [row for row in heard if row["heard"]["cer"] <= most]
         share = sum(row["seconds"] for row in passed) / sum(row["seconds"] for row in heard)
         agreed.append(
-            [f"{most:g}", f"{100 * rate(counts, {row['id'] for row in passed})[0]:.1f}", f"{100 * share:.0f}"]
+            [f"{most:g}", rate(counts, {row["id"] for row in passed})[0].text(percent=True), f"{100 * share:.0f}"]
         )
     report.table("What other thresholds would leave", ["--max-cer", "WER %", "% of the sound"], agreed)
     reasons = json.loads((out / Step.FILTER / "perf.json").read_text(encoding="utf-8"))["reasons"]
@@ -217,14 +228,15 @@ def measure(options: argparse.Namespace) -> None:
     )
     first, best = dict(losses)[FROM_STEP], min(loss for _, loss in losses)
     fall = 1 - best / first
-    report.values |= {"kept": done.kept, "minutes": minutes, "wer": rates, "hours": hours, "losses": losses}
+    wer = {step: vars(found) for step, found in rates.items()}
+    report.values |= {"kept": done.kept, "minutes": minutes, "wer": wer, "hours": hours, "losses": losses}
     report.targets(
         [
             (
                 "WER after the filter / before",
-                rates[Step.FILTER] / max(1e-9, rates[Step.TRANSCRIBE]),
+                rates[Step.FILTER].value / max(1e-9, rates[Step.TRANSCRIBE].value),
                 "< 1",
-                rates[Step.FILTER] < rates[Step.TRANSCRIBE],
+                rates[Step.FILTER].value < rates[Step.TRANSCRIBE].value,
             ),
             (f"fall of the held-out loss from step {FROM_STEP}", fall, f">= {FALL}", fall >= FALL),
         ]
