@@ -256,6 +256,8 @@ def _draw(losses: dict[str, list[tuple[int, float]]], sounds: dict[str, Audio], 
         mel = mel_spectrogram(clip)
         axes.imshow(mel, origin="lower", aspect="auto", cmap="magma", extent=(0, clip.seconds, 0, len(mel)))
         axes.set_title(name, loc="left")
+        axes.set_ylabel("mel band")
+    upper[-1].set_xlabel("seconds")
     for part, found in losses.items():
         base = found[0][1] if found else 1.0
         lower.plot([step for step, _ in found], [loss / base for _, loss in found], label=part.upper())
