@@ -161,11 +161,11 @@ def add_codebook1_noise(frames: NARFrames, text: Tensor, most: float, block: int
     rates = torch.rand(rows, 1, generator=rng) * most
     is_swapped = (torch.rand(rows, length, generator=rng) < rates).to(device).gather(1, heads) & frames.scored
     row, at = frames.scored.nonzero(as_tuple=True)
-    first = frames.codes[..., 0]
-    drawn = first.clone()
-    drawn[row, at] = first[row, at][_draw_partners(text[row, frames.alignment[row, at]], rng)]
+    codebook1 = frames.codes[..., 0]
+    drawn = codebook1.clone()
+    drawn[row, at] = codebook1[row, at][_draw_partners(text[row, frames.alignment[row, at]], rng)]
     codes = frames.codes.clone()
-    codes[..., 0] = torch.where(is_swapped, drawn.gather(1, heads), first)  # one entry for the whole block
+    codes[..., 0] = torch.where(is_swapped, drawn.gather(1, heads), codebook1)  # one entry for the whole block
     return replace(frames, codes=codes)
 
 
