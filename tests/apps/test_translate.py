@@ -234,6 +234,16 @@ def test_a_part_that_cannot_be_a_prompt_is_spoken_as_its_neighbour_is(many, talk
         PromptMaker(many, alone).make(0)
 
 
+def test_words_that_cannot_be_aligned_are_spread_over_their_times(many, talk, there, tell, caplog) -> None:
+    """What was misheard may fit no sound: the recording is the prompt of its translation all the same."""
+    said = " ".join(["see"] * 70)
+    tell(said, [(f"{said[:139]}", 0.3, 2.0), (said[140:], 3.6, 4.9)], "en")
+    source = read_source(many, talk, "zh", there)
+    voice = PromptMaker(many, replace(source, segments=source.segments[:1])).make(0)
+    assert "spread over the times at which its words were heard" in caplog.text
+    assert sum(voice.durations) == len(voice.codes) and voice.seconds > 1.5
+
+
 def test_what_cannot_be_translated_is_refused_in_one_line(many, synthesizer, talk, there, tell) -> None:
     tell("saw, see. saw, see.", TWICE, "en")
 

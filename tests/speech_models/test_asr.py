@@ -121,3 +121,27 @@ def test_another_language_needs_a_recogniser_that_hears_it(spoken) -> None:
     assert transcribe_in(English(), spoken).text == "saw, see"
     with pytest.raises(UserError, match=r"hears English alone, not 'ja'; .*whisper:base"):
         transcribe_in(English(), spoken, "ja")
+
+
+class Segment:
+    """What faster-whisper gives; `seek`: frames of 10 ms before the window in which it was heard."""
+
+    def __init__(self, text: str, seek: int) -> None:
+        self.text, self.seek, self.avg_logprob, self.words = text, seek, -0.1, []
+
+
+def test_what_whisper_writes_of_the_silence_after_the_last_word_is_left_out() -> None:
+    """With times it goes on after the last word, and writes one sign on end if only silence is left."""
+
+    class Model:
+        def transcribe(self, samples: np.ndarray, **how: object) -> tuple[list[Segment], None]:
+            return [Segment("今天很好。", 0), Segment("问问问问", rest)], None
+
+    recognizer = WhisperRecognizer.__new__(WhisperRecognizer)
+    recognizer.name, recognizer._model = "whisper base", Model()
+    recognizer.__class__ = type("Multilingual", (WhisperRecognizer,), {"knows_languages": True})
+    clip = Audio(0.1 * np.random.default_rng(0).standard_normal(48_000).astype(np.float32), 16_000)
+    rest = 270
+    assert recognizer.transcribe_timed(clip, "zh").text == "今天很好。"
+    rest = 150  # so much later there may be words
+    assert recognizer.transcribe_timed(clip, "zh").text == "今天很好。问问问问"

