@@ -2,22 +2,22 @@
 
 Run: make bench-translate ARGS="--pairs FILE --teacher FOLDER". Lines of --pairs are a language, a tab, an English
 sentence, a tab and its translation. The translator is made here, in the form of a real one: a small network that learnt
-50 of them by heart, so that what is measured is all but its knowledge. FOLDER holds the teacher's speech of the first
-sentences (--sentences writes which). Whatever is misheard, translated wrongly for it, or spoken unclearly counts.
+50 of them by heart, however they are misheard (`misheard`), so that what is measured is all but its knowledge. FOLDER
+holds the teacher's speech of the first sentences (--sentences writes which; teacher.py --native has them said by voices
+of their language). Whatever is misheard, translated wrongly for it, or spoken unclearly counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from command import run
 from language_items import Teacher
+from misheard import mishear
 from openvalle import Synthesizer
 from openvalle.apps.translate import translate
 from openvalle.errors import UserError
@@ -29,8 +29,9 @@ from openvalle.text.sentences import join_words
 from openvalle.text.translator import Place, Translators
 from report import Report
 
-WRONG = 0.15  # share of letters
-LEAST = 34  # letters of an English sentence that lasts about three seconds
+VARIANTS, BATCH = 300, 32  # of each sentence that the translator learns from; and as many it sees at a time
+NATIVE = "af_bella,am_michael,bf_emma,zf_xiaoyi,zm_yunxia,jf_gongitsune"  # each spoke its own language (--native)
+LEAST = {"en": 34, "zh": 12, "ja": 15}  # letters and signs of a sentence: about three seconds
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def read_directions(path: Path, known: int) -> list[Direction]:
     rows = [line.split("\t") for line in read_text(path, most=None).splitlines()]
     found = []
     for language in sorted({row[0] for row in rows if len(row) == 3}):
-        pairs = [(row[1], row[2]) for row in rows if row[0] == language and len(row[1]) >= LEAST][:known]
+        own = [(row[1], row[2]) for row in rows if len(row) == 3 and row[0] == language]
+        pairs = [pair for pair in own if is_long(pair[0], "en") and is_long(pair[1], language)][:known]
         found.append(Direction("en", language, tuple(pairs)))
         found.append(Direction(language, "en", tuple((other, english) for english, other in pairs)))
     if not found:
@@ -55,27 +57,15 @@ def read_directions(path: Path, known: int) -> list[Direction]:
     return found
 
 
+def is_long(text: str, language: str) -> bool:
+    """Whether a sentence lasts long enough to be a prompt."""
+    return sum(letter.isalnum() or letter == " " for letter in text) >= LEAST.get(language, LEAST["en"])
+
+
 def write_sentences(path: Path, directions: list[Direction], clips: int) -> None:
     """Write what the teacher is to say."""
     lines = dict.fromkeys(f"{each.source}\t{text}" for each in directions for text, _ in each.pairs[:clips])
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def blur(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return each pair as a recogniser may hear its first: without marks, and twice with a few letters wrong."""
-    rng = np.random.default_rng(0)
-    letters = sorted({letter for text, _ in pairs for letter in text})
-    found = []
-    for text, translation in pairs:
-        plain = "".join(letter for letter in text if letter.isalnum() or letter == " ").lower()
-        found.append((plain, translation))
-        for _ in range(2):
-            wrong = [
-                str(rng.choice(letters)) if chance < WRONG / 2 else "" if chance < WRONG else letter
-                for letter, chance in zip(text, rng.random(len(text)), strict=True)
-            ]
-            found.append(("".join(wrong), translation))
-    return found
 
 
 def make_translators(folder: Path, directions: list[Direction], width: int, steps: int) -> Translators:
@@ -87,7 +77,9 @@ def make_translators(folder: Path, directions: list[Direction], width: int, step
     for each in directions:
         own = folder / f"{each.source}-{each.target}"
         if not own.is_dir():
-            make_translator(own, [*each.pairs, *blur(each.pairs)], width, steps)
+            heard = mishear([text for text, _ in each.pairs], each.source, VARIANTS)
+            pairs = [(one, said) for own_heard, (_, said) in zip(heard, each.pairs, strict=True) for one in own_heard]
+            make_translator(own, pairs, width, steps, BATCH)
         places.append(Place.find(str(own)))
     return Translators(tuple(places))
 
@@ -127,7 +119,7 @@ def measure(options: argparse.Namespace, directions: list[Direction]) -> Iterato
             words.append(found.words)
             was = sum(segment.source.end - segment.source.start for segment in made.segments)
             off.append(abs(sum(segment.end - segment.start for segment in made.segments) / was - 1))
-            right += join_words(segment.text for segment in made.segments) == wanted
+            right += not word_errors(wanted, join_words(segment.text for segment in made.segments), normalize).errors
             spoken.save(options.out / f"{each.source}-{each.target}-{number}.wav")
             known = [join_words(part) for part in zip(*((s.source.text, s.text) for s in made.segments), strict=True)]
             print(each.source, each.target, text, *known, wanted, heard, sep=" | ", file=sys.stderr)
@@ -149,13 +141,13 @@ def main() -> None:
         "--teacher", type=Path, required=True, help="what recipes/teacher/teacher.py said of --sentences"
     )
     options.add_argument("--sentences", type=Path, help="only write what the teacher is to say into this file")
-    options.add_argument("--voices", default="af_bella,zm_yunxia,jf_gongitsune")
+    options.add_argument("--voices", default=NATIVE)
     options.add_argument("--model", default="builtin")
     options.add_argument("--asr", default="whisper:base")
     options.add_argument("--known", type=int, default=50, help="pairs that the translator knows (default: %(default)s)")
     options.add_argument("--clips", type=int, default=5, help="of each direction (default: %(default)s)")
     options.add_argument("--width", type=int, default=96)
-    options.add_argument("--steps", type=int, default=3000, help="of the translator's training, at most")
+    options.add_argument("--steps", type=int, default=4000, help="of the translator's training, at most")
     options.add_argument("--out", type=Path, default=Path("out/bench-translate"))
     given = options.parse_args()
     directions = read_directions(given.pairs, given.known)

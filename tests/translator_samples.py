@@ -7,16 +7,23 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 WIDTH, HEADS, POSITIONS = 64, 4, 512
 RATE, ENOUGH = 0.01, 0.005  # of learning; a loss at which every piece is likely
+DRAWN_RATE, WARM_STEPS, NEARLY = 0.003, 100, 0.2  # with drawn pairs: of learning, steps up to it; a loss that will do
 END, UNKNOWN, BEGIN = "</s>", "<unk>", "<s>"
 
 
-def make_translator(folder: Path, pairs: Sequence[tuple[str, str]], width: int = WIDTH, steps: int = 400) -> Path:
-    """Train a Transformer until it says the second of each pair for the first, and write it as CTranslate2 reads it."""
+def make_translator(
+    folder: Path, pairs: Sequence[tuple[str, str]], width: int = WIDTH, steps: int = 400, batch: int = 0
+) -> Path:
+    """Train a Transformer until it says the second of each pair for the first, and write it as CTranslate2 reads it.
+
+    `batch`: pairs that a step sees, drawn anew for each; 0: all.
+    """
     import sentencepiece
 
     folder.mkdir(parents=True)
@@ -31,7 +38,9 @@ def make_translator(folder: Path, pairs: Sequence[tuple[str, str]], width: int =
         cutters.append(sentencepiece.SentencePieceProcessor(model_proto=written.getvalue()))
     vocabularies = [[cutter.id_to_piece(at) for at in range(cutter.get_piece_size())] for cutter in cutters]
     network = Network(len(vocabularies[0]), len(vocabularies[1]), width)
-    learn(network, [tuple(c.encode(text) for c, text in zip(cutters, pair, strict=True)) for pair in pairs], steps)
+    learn(
+        network, [tuple(c.encode(text) for c, text in zip(cutters, pair, strict=True)) for pair in pairs], steps, batch
+    )
     save(network, vocabularies, folder)
     return folder
 
@@ -58,25 +67,37 @@ class Network(nn.Module):
         return self.projection(self.decoder(said, heard, tgt_mask=ahead, memory_key_padding_mask=source == 0))
 
 
-def learn(network: Network, pairs: Sequence[tuple[list[int], list[int]]], steps: int) -> None:
+def learn(network: Network, pairs: Sequence[tuple[list[int], list[int]]], steps: int, batch: int = 0) -> None:
     """Train until every piece is the likeliest by far. Pieces 1 and 2 begin and end a text."""
-    source = nn.utils.rnn.pad_sequence([torch.tensor([*one, 2]) for one, _ in pairs], batch_first=True)
-    given = nn.utils.rnn.pad_sequence([torch.tensor([1, *other]) for _, other in pairs], batch_first=True)
-    wanted = nn.utils.rnn.pad_sequence([torch.tensor([*other, 2]) for _, other in pairs], batch_first=True)
+    rng = np.random.default_rng(0)
+    shown, rate = pad(pairs), RATE
     # Adam in a few lines: torch's own imports its compiler, which takes longer than the training
     own = list(network.parameters())
     means, squares = ([torch.zeros_like(each) for each in own] for _ in range(2))
+    known = 1.0
     for step in range(1, steps + 1):
+        if batch:
+            shown = pad([pairs[at] for at in rng.integers(len(pairs), size=batch)])
+            rate = DRAWN_RATE * min(1.0, step / WARM_STEPS, 1.05 - step / steps)
+        source, given, wanted = shown
         loss = nn.functional.cross_entropy(network(source, given).flatten(0, 1), wanted.flatten(), ignore_index=0)
-        if loss.item() < ENOUGH:
+        known += (loss.item() - known) * (0.02 if batch else 1.0)
+        if known < ENOUGH:
             return
         with torch.no_grad():
             for weight, slope, mean, square in zip(own, torch.autograd.grad(loss, own), means, squares, strict=True):
                 mean.lerp_(slope, 0.1)
                 square.lerp_(slope.square(), 0.01)
                 scale = (square / (1 - 0.99**step)).sqrt() + 1e-8
-                weight -= RATE * mean / (1 - 0.9**step) / scale
-    raise AssertionError(f"not learnt: {loss.item():.3f}")
+                weight -= rate * mean / (1 - 0.9**step) / scale
+    if not batch or known > NEARLY:
+        raise AssertionError(f"not learnt: {known:.3f}")
+
+
+def pad(pairs: Sequence[tuple[list[int], list[int]]]) -> list[torch.Tensor]:
+    """Return what is heard, what was said before each piece, and the piece, each (B, T)."""
+    rows = ([(*one, 2) for one, _ in pairs], [(1, *other) for _, other in pairs], [(*other, 2) for _, other in pairs])
+    return [nn.utils.rnn.pad_sequence([torch.tensor(row) for row in own], batch_first=True) for own in rows]
 
 
 def save(network: Network, vocabularies: Sequence[list[str]], folder: Path) -> None:

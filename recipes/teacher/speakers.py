@@ -39,6 +39,11 @@ def list_sources(voices: Mapping[str, np.ndarray]) -> list[str]:
     return [name for name in sorted(voices) if name[0] in "abzj" and name not in (*HELD_OUT, *WHISPERS)]
 
 
+def find_language(name: str) -> str:
+    """Return the language that a voice is native in, by the first letter of its name; "" for others than ours."""
+    return {"a": "en", "b": "en", "z": "zh", "j": "ja"}.get(name[0], "")
+
+
 def find_held_out(voices: Mapping[str, np.ndarray], name: str) -> Speaker:
     """Return a voice that is never trained on; `UserError` for another one."""
     if name not in HELD_OUT or name not in voices:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from speakers import ALL, HELD_OUT, Speaker, draw_speaker, find_held_out
+from speakers import ALL, HELD_OUT, Speaker, draw_speaker, find_held_out, find_language
 
 from openvalle.audio import Audio, levels
 from openvalle.config import BadLine, json_lines, write_json_lines
@@ -138,15 +138,26 @@ def draw_turns(
         ]
 
 
-def list_turns(voices: dict[str, np.ndarray], sentences: Sentences, names: Sequence[str]) -> Iterator[list[Line]]:
-    """Yield what each of the held-out voices says: every sentence is said once, the voices in turn."""
-    for number, name in enumerate(names):
+def list_turns(
+    voices: dict[str, np.ndarray], sentences: Sentences, names: Sequence[str], is_native: bool = False
+) -> Iterator[list[Line]]:
+    """Yield what each of the held-out voices says: every sentence is said once, the voices in turn.
+
+    `is_native`: by the voices of its own language alone.
+    """
+    speak = {
+        language: [name for name in names if not is_native or find_language(name) == language]
+        for language in sentences.texts
+    }
+    if silent := [language for language, own in speak.items() if not own]:
+        raise UserError(f"no voice of {', '.join(names)} is of {', '.join(silent)}", "name one, or leave --native away")
+    for name in names:
         speaker = find_held_out(voices, name)
         yield [
             Line(f"audio/{name}/{language}-{place:03d}.opus", speaker, language, text, 1.0)
             for language, own in sentences.texts.items()
             for place, text in enumerate(own)
-            if place % len(names) == number
+            if speak[language][place % len(speak[language])] == name
         ]
 
 
@@ -300,6 +311,7 @@ def main() -> None:
         metavar="NAMES",
         help=f"let these held-out voices say each sentence once, in turn, and nobody else: {', '.join(HELD_OUT)}",
     )
+    options.add_argument("--native", action="store_true", help="with --held-out: a voice speaks its own language alone")
     options.add_argument("--voices", type=Path, help="folder of kokoro-js' voices (default: OUT/voices)")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--shard", default="0/1", help="which of several processes this is")
@@ -320,7 +332,10 @@ def main() -> None:
                 sentences = sentences.last(given.last)
             seconds, turns = given.hours * 3600, draw_turns(teacher.voices, sentences, given.seed, shard, shards)
             if given.held_out:
-                seconds, turns = math.inf, list_turns(teacher.voices, sentences, given.held_out.split(","))
+                seconds, turns = (
+                    math.inf,
+                    list_turns(teacher.voices, sentences, given.held_out.split(","), given.native),
+                )
             speak(teacher, turns, given.out / f"{SPOKEN}-{shard}.jsonl", seconds)
         if not given.speak_only:
             with lock_folder(given.out):

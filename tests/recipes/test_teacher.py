@@ -147,5 +147,12 @@ def test_held_out_voices_say_each_sentence_once_in_turn(load, sentences, tmp_pat
         ("zf_xiaoyi", "The old bridge is closed."),
     ]
     assert {row["split"] for row in rows} == {"dev"} and {row["speed"] for row in rows} == {1.0}
+    native = teacher.list_turns(buzz.voices, texts, ["af_bella", "bf_emma", "zf_xiaoyi"], True)
+    with pytest.raises(UserError, match="no voice that is held out"):  # this teacher lacks bf_emma
+        list(native)
+    native = teacher.list_turns(buzz.voices, texts, ["zf_xiaoyi", "af_bella"], True)
+    assert [[line.language for line in turn] for turn in native] == [[], ["en"] * 3]
+    with pytest.raises(UserError, match="no voice of zf_xiaoyi is of en"):
+        list(teacher.list_turns(buzz.voices, texts, ["zf_xiaoyi"], True))
     with pytest.raises(UserError, match=r"no voice that is held out.*af_bella, zf_xiaoyi"):
         list(teacher.list_turns(buzz.voices, texts, ["af_heart"]))
