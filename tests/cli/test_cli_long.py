@@ -80,6 +80,17 @@ def test_list_shows_what_is_read_and_what_is_left_out(openvalle) -> None:
     assert [row["number"] for row in rows["chapters"]] == [None, 2, 3]
 
 
+def test_signs_of_chinese_and_japanese_are_read_at_their_own_pace(openvalle) -> None:
+    """As many sounds a minute: a sign of Chinese is a syllable, a word of English some."""
+    texts = {"zh": "今天天气很好。" * 200, "ja": "今日はとても天気がいいです。" * 110, "en": "It was late. " * 250}
+    for language, text in texts.items():
+        Path(f"{language}.txt").write_text(text, encoding="utf-8")
+    listed = {language: openvalle("book", f"{language}.txt", "--list").out.splitlines()[-1] for language in texts}
+    assert listed["zh"].endswith("1,200 signs, about 5 min")
+    assert listed["ja"].endswith("1,430 signs, about 4 min")
+    assert listed["en"].endswith("750 words, about 5 min")
+
+
 def test_an_epub_becomes_an_m4b_and_its_marks_are_found(openvalle, options) -> None:
     pytest.importorskip("av")
     make_epub(Path("mill.epub"), [("One", "Hi."), ("Zwyxl", "No.")], make_png())

@@ -52,8 +52,11 @@ def test_who_transcribed_a_clip_is_named(
 
 def test_list_and_show(openvalle, anna: Path) -> None:
     rows = json.loads(openvalle("voice", "list", "--json").out)
-    assert {"name": "anna", "kind": "yours", "path": str(anna)} in rows
-    assert "anna\tyours" in openvalle("voice", "list").out
+    assert {"name": "anna", "kind": "yours", "language": "en", "path": str(anna)} in rows
+    assert "zh" in {row["language"] for row in rows if row["kind"] == "built-in"}
+    anna.with_name("broken.safetensors").write_bytes(b"no voice")
+    listed = openvalle("voice", "list").out
+    assert "anna\tyours\ten\t" in listed and "broken\tyours\t-\t" in listed
     facts = json.loads(openvalle("voice", "show", "anna", "--json").out)
     assert (facts["text"], facts["consent"]) == (SAID, "Anna")
     assert SAID in openvalle("voice", "show", str(anna)).out

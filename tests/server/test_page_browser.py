@@ -357,6 +357,21 @@ def test_words_that_are_there_twice_take_their_neighbours_along(served, window) 
     assert edit("replace", 0, 1, "it") == ("replace", "the cat and", "it and")
 
 
+def test_words_of_chinese_and_japanese_are_joined_without_blanks(served, window) -> None:
+    visit(window, served.url)
+    ask = "return import('/page/edit.js').then(({ toEdit }) => toEdit(...arguments))"
+    words = ["今天", "天气", "很", "好，", "明天", "很", "好。", "OK", "bye"]
+
+    def edit(kind: str, first: int, last: int, new: str = "") -> tuple[str, str]:
+        found = window.run(ask, {"kind": kind, "first": first, "last": last, "words": new}, words)
+        return found["old"], found["new"]
+
+    assert edit("replace", 0, 1, "雨") == ("今天天气", "雨")
+    assert edit("insert", 2, 2, "不") == ("天气很", "不")
+    assert edit("insert", 5, 5, "不") == ("明天很", "不")
+    assert edit("replace", 6, 8, "x") == ("好。OK bye", "x")
+
+
 def test_with_the_keyboard_alone(served, window) -> None:
     visit(window, served.url)
     focused = "return document.activeElement.id || document.activeElement.textContent"

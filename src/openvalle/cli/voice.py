@@ -12,7 +12,7 @@ import typer
 
 from openvalle.cli import options as opt
 from openvalle.cli.settings import Command
-from openvalle.errors import UserError, import_extra
+from openvalle.errors import ModelError, UserError, import_extra
 from openvalle.files import lock_folder
 from openvalle.hub import VOICE_SUFFIX, Kind, check_name, check_writable, find, is_builtin, list_names, user_folder
 
@@ -156,12 +156,27 @@ def reserve(name: str, replace: bool) -> Iterator[Callable[[Voice], Path]]:
 
 @voices.command("list", cls=Command)
 def list_(as_json: opt.AsJson = False) -> None:
-    """List the voices that can be used by name."""
+    """List the voices that can be used by name, with the language that each was recorded in."""
     rows = [
-        {"name": name, "kind": "built-in" if is_builtin(path) else "yours", "path": str(path)}
+        {
+            "name": name,
+            "kind": "built-in" if is_builtin(path) else "yours",
+            "language": _read_language(path),
+            "path": str(path),
+        }
         for name, path in list_names(Kind.VOICE).items()
     ]
     opt.print_result(rows, as_json, ["\t".join(row.values()) for row in rows])
+
+
+def _read_language(path: Path) -> str:
+    """Return what a voice's clip speaks, "-" for a file that is damaged."""
+    from openvalle.synth.voice import Voice
+
+    try:
+        return Voice.load(path).language
+    except ModelError:
+        return "-"
 
 
 @voices.command("show", cls=Command)

@@ -259,6 +259,11 @@ def count_words(text: str) -> int:
     return len(_WORD.findall(text))
 
 
+def count_signs(text: str) -> int:
+    """Return how many of the words that `count_words` counts are single signs of languages that set no words apart."""
+    return sum(bool(_BARE.match(word)) for word in _WORD.findall(text))
+
+
 def find_words(there: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Yield the places [first, last) of words among others.
 

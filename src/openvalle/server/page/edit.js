@@ -5,6 +5,12 @@ import { element, find, rove, tell } from "./elements.js";
 import { shorten } from "./panels.js";
 import { Source } from "./recorder.js";
 
+// Signs of languages that set no words apart, beside which no blank stands: as `join_words` has them on the server.
+const BARE = "[\\u2e80-\\u312f\\u3190-\\u9fff\\uf900-\\ufaff\\uff00-\\uffef\\u{20000}-\\u{3ffff}]";
+const [ENDS_BARE, BEGINS_BARE] = [new RegExp(`${BARE}$`, "u"), new RegExp(`^${BARE}`, "u")];
+const blank = (before, after) => (ENDS_BARE.test(before) || BEGINS_BARE.test(after) ? "" : " ");
+const join = (parts) => parts.reduce((text, part) => text + (text && blank(text, part)) + part, "");
+
 let source = null;
 let failed = null; // tells a problem, and how to try again
 let words = []; // of the recording: [{ word, start_time, end_time }]
@@ -78,8 +84,9 @@ function draw() {
     const gone = change && change.kind !== "insert";
     const button = element("button", { type: "button", class: `word${isChosen ? " chosen" : ""}${gone ? " gone" : ""}`, "aria-pressed": String(Boolean(isChosen)),
       tabindex: index === Math.max(focused, 0) ? 0 : -1, onclick: (event) => choose(index, event.shiftKey) }, word);
-    const after = change && change.last === index && change.words ? [element("ins", {}, change.words), " "] : [];
-    return [button, " ", ...after];
+    const said = change && change.last === index && change.words ? [change.words] : [];
+    const texts = [word, ...said, words[index + 1]?.word ?? ""];
+    return [button, blank(texts[0], texts[1]), ...said.flatMap((text) => [element("ins", {}, text), blank(text, texts[2])])];
   });
   find("words").replaceChildren(...nodes);
   find("changes").replaceChildren(...changes.map((change) => element("li", {}, element("span", {}, describe(change)),
@@ -89,7 +96,7 @@ function draw() {
     } }, "Undo"))));
   for (const button of find("change").querySelectorAll("[data-kind]")) button.disabled = !chosen;
 }
-const between = (first, last) => words.slice(first, last + 1).map(({ word }) => word).join(" ");
+const between = (first, last) => join(words.slice(first, last + 1).map(({ word }) => word));
 function describe({ kind, first, last, words: said }) {
   const old = between(first, last);
   return { replace: `“${old}” becomes “${said}”`, insert: `“${said}” comes after “${old}”`, delete: `“${old}” goes` }[kind];
@@ -121,12 +128,12 @@ export function toEdit({ kind, first, last, words: said }, all) {
     if (from > 0) from -= 1;
     if (times(from, to) > 1 && to < all.length - 1) to += 1;
   }
-  const part = (start, end) => all.slice(start, end).join(" ");
+  const part = (start, end) => join(all.slice(start, end));
   const old = part(from, to + 1);
   if (kind === "insert" && to === last) return { kind, old, new: said };
   if (from === first && to === last) return { kind, old, new: said };
-  const middle = kind === "insert" ? `${part(first, last + 1)} ${said}` : said;
-  return { kind: "replace", old, new: [part(from, first), middle, part(last + 1, to + 1)].filter(Boolean).join(" ") };
+  const middle = kind === "insert" ? join([part(first, last + 1), said]) : said;
+  return { kind: "replace", old, new: join([part(from, first), middle, part(last + 1, to + 1)].filter(Boolean)) };
 }
 
 export const edit = {
