@@ -284,6 +284,39 @@ def test_what_a_living_process_writes_is_never_swept_away(
     assert (tmp_path / "a").read_text() == (tmp_path / "b" / "x").read_text() == "whole"
 
 
+SWAPPING = """
+import os, sys
+from pathlib import Path
+from openvalle.files import atomic_folder
+rename, done = Path.rename, []
+def once(path, target):
+    done.append(target)
+    if len(done) == 2:  # the one before lies aside, the new one is not in its place yet
+        os.kill(os.getpid(), 9)
+    return rename(path, target)
+Path.rename = once
+with atomic_folder(Path(sys.argv[1]) / "b", replace=True) as part:
+    (part / "x").write_text("new")
+"""
+
+
+@posix
+def test_a_folder_that_was_set_aside_by_a_killed_process_goes_with_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "x").write_text("old")
+    killed = python(SWAPPING, tmp_path)
+    killed.wait()
+    assert killed.returncode == -9 and not (tmp_path / "b").exists()
+    (aside,) = tmp_path.glob(".b-old*")
+    assert (aside / "b" / "x").read_text() == "old"
+    leftovers._swept.clear()
+    write_text(tmp_path / "other", "x")
+    assert aside.exists(), "it is the only one there is"
+    with atomic_folder(tmp_path / "b", replace=True) as part:
+        (part / "x").write_text("newer")
+    assert sorted(os.listdir(tmp_path)) == ["b", "other"] and (tmp_path / "b" / "x").read_text() == "newer"
+
+
 @posix
 def test_what_another_machine_left_goes_after_a_day(tmp_path: Path) -> None:
     names = [f".openvalle-{'0' * 8}{os.getpid():08x}{'0' * 16}{'1' * 16}", f".openvalle-{'2' * 16}"]

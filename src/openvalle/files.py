@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from openvalle.errors import UserError
-from openvalle.leftovers import hold, name_unfinished, sweep
+from openvalle.leftovers import clear, hold, name_unfinished, sweep
 from openvalle.pipes import is_special, pour
 from openvalle.stop import remove, unfinished
 
@@ -119,7 +119,10 @@ def atomic_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path
             for name in names:
                 _to_disk(Path(place, name))
             _folder_to_disk(Path(place))
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent)) if replace else None
+        prefix = f".{folder.name}-old"
+        old = folder.parent / f"{prefix}{name_unfinished(folder.parent).name}" if replace else None
+        if old:
+            old.mkdir(0o700)
         try:
             if old and folder.exists():
                 folder.rename(old / folder.name)
@@ -131,6 +134,8 @@ def atomic_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path
         finally:
             if old and folder.exists():
                 shutil.rmtree(old, ignore_errors=True)
+        if replace:  # whoever was killed between the two renames left the one before; now there is a newer one
+            clear(folder.parent, prefix)
         _folder_to_disk(folder.parent)
 
 

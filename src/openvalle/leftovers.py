@@ -65,14 +65,14 @@ def sweep(folder: Path) -> None:
         clear(folder)
 
 
-def clear(folder: Path) -> None:
-    """Remove what killed processes left unfinished in a folder."""
+def clear(folder: Path, prefix: str = "") -> None:
+    """Remove what killed processes left unfinished in a folder, under names that begin with `prefix`."""
     if fcntl is None:
         return
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):
-                if _is_left(entry):
+                if _is_left(entry, prefix):
                     _clear_one(Path(entry.path))
 
 
@@ -97,9 +97,9 @@ def _machine() -> str:
     return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 
 
-def _is_left(entry: os.DirEntry[str]) -> bool:
+def _is_left(entry: os.DirEntry[str], prefix: str) -> bool:
     """Whether no living process can be at it, by its name."""
-    found = _NAME.fullmatch(entry.name)
+    found = _NAME.fullmatch(entry.name.removeprefix(prefix)) if entry.name.startswith(prefix) else None
     if found is None or entry.path in unfinished:
         return False
     machine, process, birth = found.groups()

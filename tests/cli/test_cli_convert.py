@@ -21,6 +21,8 @@ from openvalle.audio import resample
 from openvalle.codec.load import load_codec
 from openvalle.convert.convert import SOURCES, detect
 from openvalle.convert.export import MEANINGS, explain, read_export
+from openvalle.decode.failures import find_silence_codes
+from openvalle.engines.torch import TorchCodec
 from openvalle.errors import ModelError
 from openvalle.hub import Kind, find
 from openvalle.media import read
@@ -103,6 +105,8 @@ def test_every_source_speaks(source, files, address, openvalle, tmp_path, spoken
         run = openvalle("say", "Hot tone.", "-m", model, "-v", clip_path, "-t", "Hot, toe.", *few, "-o", sound)
     assert run.code == 0, run.err
     assert read(sound).seconds > 0.05
+    silent = json.loads((model / "generation.json").read_text(encoding="utf-8"))["watch"]["silent"]
+    assert tuple(silent) == find_silence_codes(TorchCodec(load_codec(address))), "nobody looks for them on loading"
     card = (model / "README.md").read_text(encoding="utf-8")
     assert "https://github.com/" in card
     assert "SHA-256" in card

@@ -37,6 +37,15 @@ def test_byte_pairs_with_a_codec_from_a_folder(openvalle, corpus: Path, tiny_cod
     assert TokenShards.open(tmp_path / "again").vocabulary == shards.vocabulary
 
 
+def test_an_estimate_is_of_the_steps_that_are_asked_for(openvalle, corpus: Path, tiny_codec, tmp_path: Path) -> None:
+    tiny_codec.save(tmp_path / "codec")
+    options = ("--text-unit", "bpe", "--bpe-size", 262, "--codec", tmp_path / "codec", "--json", "--estimate", 1000)
+    whole = openvalle("prepare", corpus, tmp_path / "out", *options)
+    assert "tokens" in {cost["step"] for cost in json.loads(whole.out)["estimate"]}, whole.err
+    again = openvalle("prepare", corpus, tmp_path / "out", *options, "--last", "audio")
+    assert {cost["step"] for cost in json.loads(again.out)["estimate"]} == {"scan", "audio"}, again.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

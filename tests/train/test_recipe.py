@@ -71,6 +71,23 @@ def test_networks_that_do_not_fit_are_refused_when_the_recipe_is_read(system):
         read_job("ar", system, ("nar.model.text=target",))
 
 
+def test_a_part_of_the_model_beside_a_start_is_laid_over_what_the_start_is(system, tmp_path):
+    """`model: {history_noise: ...}` alone is no AR model: it needs the alignment that the built-in one has."""
+    builtin = BundleConfig.load(assets() / "model" / "config.json")
+    values = {**SYSTEM, "ar": {"start": "builtin", "model": {"history_noise": 0.3}, "loop": {"steps": 3}}}
+    values["nar"] = {**SYSTEM["nar"], "start": "builtin", "model": {}}
+    system.write_text(yaml.safe_dump(values))
+    assert read_job("ar", system)["model"] == {"history_noise": 0.3}
+    assert read_pair(system)[0] == builtin.ar.model_copy(update={"history_noise": 0.3})
+    with pytest.raises(ConfigError, match="history_noise"):
+        read_job("ar", system, ("model.history_noise=7",))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "ar.json").write_text(json.dumps({"config": builtin.ar.model_dump(mode="json")}))
+    assert read_job("nar", system, (f"ar.start={run}",)) and read_pair(system)
+    assert read_job("nar", system, ("ar.start=nowhere",)), "the AR network is not what is trained"
+
+
 def test_a_missing_section_is_named(system, tmp_path):
     path = tmp_path / "half.yaml"
     path.write_text(yaml.safe_dump({"data": "d", "ar": SYSTEM["ar"]}))

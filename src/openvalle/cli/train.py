@@ -127,7 +127,7 @@ def prepare(
         report = prepare_speech(
             source, out, codec, jobs, last=step, options=options, executor=who, device=device, progress=show
         )
-    costs = [] if hours is None else estimate(out, options.steps, hours)
+    costs = [] if hours is None else estimate(out, list(report.kept), hours)
     found = {"kept": report.kept, "rejected": report.rejected, "seconds": report.seconds}
     found |= {"estimate": [vars(cost) | {"days": cost.days} for cost in costs]} if costs else {}
     opt.print_result(found, as_json, [out])

@@ -19,6 +19,8 @@ from openvalle.convert.base import Converted, Given, Source, first_match
 from openvalle.convert.plachtaa import VOICE
 from openvalle.convert.weights import SAFETENSORS, StoredWeights, read_weights
 from openvalle.decode.ar import AROptions
+from openvalle.decode.failures import find_silence_codes
+from openvalle.engines.torch import TorchCodec
 from openvalle.errors import ModelError, UserError
 from openvalle.files import sha256, write_text
 from openvalle.hub import VOICE_SUFFIX, fetch, fetch_all, is_repository
@@ -221,7 +223,8 @@ def write_model(
     """Write the folder of a model, with its codec where that lies on this machine, and its card."""
     AROptions.parse(dict(converted.generation), source.name)
     address = wishes.codec or source.codec
-    codec = load_codec(address).spec
+    loaded = load_codec(address)
+    codec = loaded.spec
     wanted = converted.nar.codebooks, converted.nar.codebook_size
     if (codec.codebooks, codec.entries) != wanted:
         raise ModelError(
@@ -251,7 +254,9 @@ def write_model(
             source.name,
         )
         assert isinstance(ar, AR) and isinstance(nar, NAR)
-        bundle = Bundle(config, ar, nar, converted.vocabulary, converted.generation)
+        generation = dict(converted.generation)
+        generation["watch"] = {"silent": find_silence_codes(TorchCodec(loaded))} | generation.get("watch", {})
+        bundle = Bundle(config, ar, nar, converted.vocabulary, generation)
         save_bundle(bundle, out, wishes.storage)
         if own.is_dir():
             shutil.rmtree(out / OWN, ignore_errors=True)

@@ -15,16 +15,20 @@ A file without these sections is the recipe of one job.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from openvalle.config import Config, override, read_mapping
+from openvalle.config import Config, Syntax, override, read_data, read_mapping
 from openvalle.decode.ar import AROptions
-from openvalle.errors import ConfigError, import_extra
+from openvalle.errors import ConfigError, ModelError, import_extra
 from openvalle.files import lock_folder
+from openvalle.hub import Kind, find
+from openvalle.model.bundle import convert_settings, read_description
 from openvalle.model.config import ARConfig, NARConfig, check_pair
 from openvalle.text.symbols import inventory
 
+C = TypeVar("C", bound=Config)
 SECTIONS = ("ar", "nar", "pack")
 
 
@@ -42,7 +46,8 @@ def read_job(part: str, path: Path, overrides: tuple[str, ...] = ()) -> dict[str
     job = {**({} if part == "pack" else shared), **_section(values, part, path)}
     values = {**values, part: override(job, tuple(o for o in overrides if o not in in_sections))}
     if "ar" in values and "nar" in values:
-        parse_pair(values, path)
+        with suppress(ModelError):  # a start that is not here is told of where its network is trained
+            parse_pair(values, path)
     if isinstance(values.get("pack"), dict):  # what would be refused after days of training is refused before
         AROptions.parse(values["pack"].get("generation") or {}, f"{path}: pack.generation")
     return values[part]
@@ -62,9 +67,11 @@ def is_system(values: dict[str, Any]) -> bool:
 
 
 def parse_pair(values: dict[str, Any], path: Path) -> tuple[ARConfig, NARConfig]:
-    """Return the checked configurations of both networks; the size of an unsaid symbol table is ARPAbet's."""
-    ar = ARConfig.parse(_model(values, "ar", path), f"{path}: ar.model")
-    nar = NARConfig.parse(_model(values, "nar", path), f"{path}: nar.model")
+    """Return the checked configurations of both networks; the size of an unsaid symbol table is ARPAbet's.
+
+    A network with a `start` is what that is, but for what its section says.
+    """
+    ar, nar = _parse(ARConfig, values, "ar", path), _parse(NARConfig, values, "nar", path)
     try:
         check_pair(ar, nar)
     except ValueError as error:
@@ -72,8 +79,33 @@ def parse_pair(values: dict[str, Any], path: Path) -> tuple[ARConfig, NARConfig]
     return ar, nar
 
 
-def _model(values: dict[str, Any], part: str, path: Path) -> dict[str, Any]:
-    return {"symbols": len(inventory()), **(_section(values, part, path).get("model") or {})}
+def _parse(kind: type[C], values: dict[str, Any], part: str, path: Path) -> C:
+    """Return a network's configuration: what its section says, laid over that of its `start`.
+
+    `ModelError` for a start that is not here, unless the section says all by itself.
+    """
+    section = _section(values, part, path)
+    start, known, absent = section.get("start") or values.get("start"), {}, None
+    try:
+        known = _read_start(part, str(start)) if start else {}
+    except ModelError as error:
+        absent = error
+    try:
+        stated = {"symbols": len(inventory()), **known, **(section.get("model") or {})}
+        return kind.parse(stated, f"{path}: {part}.model")
+    except ConfigError:
+        if absent is not None:
+            raise absent from None
+        raise
+
+
+def _read_start(part: str, place: str) -> dict[str, Any]:
+    """Return the configuration of the network that training starts from: a run's or a model's."""
+    folder = find(Kind.MODEL, place)
+    if (folder / f"{part}.json").is_file():
+        return convert_settings(read_data(folder / f"{part}.json", Syntax.JSON)["config"])
+    config: Config = getattr(read_description(folder).config, part)
+    return config.model_dump(mode="json")
 
 
 def _section(values: dict[str, Any], part: str, path: Path) -> dict[str, Any]:
