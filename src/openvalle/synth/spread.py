@@ -38,7 +38,7 @@ def spread_sounds(words: Sequence[Word], heard: Sequence[Timed], seconds: float)
             start = at
         units = to_units(words[index].phones)
         borders = np.linspace(start, end, len(units) + 1).tolist()
-        spans += [PhoneSpan(unit, *borders[place : place + 2], index) for place, unit in enumerate(units)]
+        spans += [PhoneSpan(unit, borders[place], borders[place + 1], index) for place, unit in enumerate(units)]
         at = end
     return [*spans, PhoneSpan(SIL, at, seconds)] if seconds - at >= MIN_SILENCE else spans
 
