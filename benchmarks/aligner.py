@@ -12,7 +12,6 @@ import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -23,10 +22,10 @@ import numpy as np
 from command import run
 from openvalle.audio import Audio
 from openvalle.errors import AudioError, TextError, UserError, import_extra
-from openvalle.prepare.align import PhoneAligner, load_aligner
-from openvalle.speech_models.aligner import Hear, mark_edges
+from openvalle.speech_models.aligner import mark_edges
+from openvalle.speech_models.aligners import PhoneAligner, load_aligner
 from openvalle.text.ipa import from_ipa
-from openvalle.text.nearest import find_segments, hear, to_units
+from openvalle.text.nearest import find_ears, to_units
 from openvalle.types import ENGLISH, SIL
 from report import Report
 
@@ -176,9 +175,7 @@ def speak_model(voices: Sequence[str]) -> Iterator[KnownSpeech]:
 def find_errors(aligner: PhoneAligner, known: KnownSpeech) -> np.ndarray | None:
     """Return how much later than it does each phone seems to begin, in seconds, (phones,); None if none was found."""
     is_english = known.language == ENGLISH and not any(" " in unit for _, units in known.words for unit in units)
-    ears: Hear | None = None if is_english else hear
-    if aligner.symbols:
-        ears = partial(find_segments, known=aligner.symbols)
+    ears = find_ears(ENGLISH if is_english else "", aligner.symbols)
     try:
         found = aligner.align_scored(known.audio, known.words, ears)
     except (AudioError, TextError):
@@ -210,13 +207,13 @@ def measure(aligners: dict[str, PhoneAligner], clips: Sequence[KnownSpeech], rep
 
 
 def main() -> None:
-    """Measure pocketsphinx and the aligners that are given; write tables."""
+    """Measure pocketsphinx, the built-in network and the aligners that are given; write tables."""
     options = argparse.ArgumentParser(description=main.__doc__)
     options.add_argument("--aligner", action="append", default=[], help="ctc:FOLDER, as often as wanted")
     options.add_argument("--voices", nargs="*", default=["ella", "victor"], help="built-in voices that speak")
     options.add_argument("--out", type=Path, default=Path("out/benchmark-aligner"))
     given = options.parse_args()
-    aligners = {name: load_aligner(name) for name in ("pocketsphinx", *given.aligner)}
+    aligners = {name: load_aligner(name) for name in ("pocketsphinx", "ctc", *given.aligner)}
     report = Report("aligner", {"aligners": list(aligners), "voices": given.voices})
     try:
         measure(aligners, list(speak_espeak()), report, "espeak-ng")

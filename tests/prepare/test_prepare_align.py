@@ -58,7 +58,7 @@ def _prepared(folder, texts: dict[str, float]):
 
 def test_rows_carry_spans_that_tile_their_sound(tmp_path):
     rows = _prepared(tmp_path, {"Hello there.": 2.0, "...": 1.0, "bad day": 1.5})
-    kept, rejected = AlignWork(tmp_path / "audio", AlignSettings(), EvenAligner())(Target(tmp_path, "."), rows)
+    kept, rejected = AlignWork(tmp_path / "audio", AlignSettings(), {"en": EvenAligner()})(Target(tmp_path, "."), rows)
     assert [row["id"] for row in rejected] == ["u1", "u2"]
     (row,) = kept
     spans = read_spans(row)
@@ -72,7 +72,7 @@ def test_long_utterances_are_cut_with_their_sound_and_text(tmp_path):
     text = " ".join(["seven", "hundred", "people"] * 6)
     rows = _prepared(tmp_path, {"hello": 1.0, text: 30.0})
     settings = AlignSettings(max_seconds=12.0, max_phone_seconds=5.0, min_rate=0.1)
-    kept, rejected = AlignWork(tmp_path / "audio", settings, EvenAligner())(Target(tmp_path, "."), rows)
+    kept, rejected = AlignWork(tmp_path / "audio", settings, {"en": EvenAligner()})(Target(tmp_path, "."), rows)
     pieces = [row for row in kept if row["id"].startswith("u1-")]
     assert not rejected and len(pieces) >= 3
     assert all(row["seconds"] <= 12 for row in pieces)
@@ -91,7 +91,7 @@ def test_only_utterances_that_changed_are_aligned_again(tmp_path):
     """Their phones, their words or their sound; not where their sound lies."""
     rows = _prepared(tmp_path, {"Hello there.": 2.0, "Good day": 1.5})
     aligner = EvenAligner()
-    work = AlignWork(tmp_path / "audio", AlignSettings(), aligner)
+    work = AlignWork(tmp_path / "audio", AlignSettings(), {"en": aligner})
     first, _ = work(Target(tmp_path, "."), rows)
     earlier = tmp_path / "earlier"
     write_json_lines(earlier / "rows.jsonl", [{"kept": 2}, *first])
@@ -174,6 +174,7 @@ def test_one_prepare_loads_its_aligner_once(tmp_path, write_sound, monkeypatch):
     from openvalle.prepare import align
     from openvalle.prepare.run import prepare
     from openvalle.prepare.steps import Step
+    from openvalle.speech_models import aligners
 
     made = []
 
@@ -182,12 +183,12 @@ def test_one_prepare_loads_its_aligner_once(tmp_path, write_sound, monkeypatch):
             super().__init__()
             made.append(self)
 
-    monkeypatch.setattr(align, "Aligner", Counted)
+    monkeypatch.setattr(aligners, "Aligner", Counted)
+    aligners._load_pocketsphinx.cache_clear()
     monkeypatch.setattr(align, "check", lambda *_: None)
-    align._load.cache_clear()
     path = write_sound(tmp_path / "in" / "a.wav", 2.0)
     path.with_suffix(".txt").write_text("seven days of rain")
     report = prepare(tmp_path / "in", tmp_path / "out", last=Step.ALIGN)
-    align._load.cache_clear()
+    aligners._load_pocketsphinx.cache_clear()
     assert len(made) == 1 and made[0].calls
     assert report.kept["align"] == 1

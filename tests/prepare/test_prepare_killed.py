@@ -111,12 +111,13 @@ def test_killed_at_every_call_on_the_way_from_recordings_without_words(
     tmp_path: Path, write_sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through the segments, what is written down, the alignment and the filter, with all that they leave out."""
-    from openvalle.prepare import align, steps
+    from openvalle.prepare import steps
+    from openvalle.speech_models import aligners
 
     monkeypatch.setattr(steps, "load_detector", Loudness)
     monkeypatch.setattr(steps, "load_recognizer", lambda name, device: Clerk(name))
-    monkeypatch.setattr(align, "load_aligner", lambda name: EvenAligner())
-    monkeypatch.setattr(steps, "load_aligner", lambda name: EvenAligner())
+    monkeypatch.setattr(aligners, "load_aligner", lambda *_: EvenAligner())
+    monkeypatch.setattr(steps, "load_aligner", lambda *_: EvenAligner())
     for chapter, seconds in enumerate((1.3, 3.0, 1.0, 4.0)):
         path = write_sound(tmp_path / "in" / "100" / "book" / f"{chapter}.flac", seconds)
         path.with_suffix(".json").write_text('{"speaker": "100", "voice_activity": []}')

@@ -92,14 +92,15 @@ def with_times(speech: Speech) -> Speech:
     """Return the speech with the times of words and phones: the model's own, by forced alignment if it has none."""
     if speech.words:
         return speech
-    from openvalle.speech_models.aligner import Aligner
+    from openvalle.speech_models.aligners import load_aligner
     from openvalle.text.language import phonemize
-    from openvalle.text.nearest import hear, to_units
+    from openvalle.text.nearest import find_ears, to_units
 
     try:
         said = phonemize(speech.text, speech.language)
         units = [(word.text, to_units(word.phones)) for word in said]
-        found = Aligner().align_scored(speech.audio, units, None if speech.language == ENGLISH else hear)
+        aligner = load_aligner(language=speech.language)
+        found = aligner.align_scored(speech.audio, units, find_ears(speech.language, aligner.symbols))
     except (AudioError, TextError):  # the model did not say the words: nobody can tell when
         return speech
     words = [Timed(word.text, *times) for word, times in zip(said, found.word_times(), strict=True)]

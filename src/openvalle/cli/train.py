@@ -56,8 +56,9 @@ def prepare(
         typer.Option(help="Cut recordings without words and let whisper:base, pocketsphinx or `best` write them down."),
     ] = None,
     aligner: Annotated[
-        str, typer.Option(help="Who finds the phones in time: pocketsphinx, or ctc:FOLDER of `train aligner`.")
-    ] = "pocketsphinx",
+        str,
+        typer.Option(help="Who finds the phones in time: auto, pocketsphinx, ctc, ctc:FOLDER of `train aligner`."),
+    ] = "auto",
     second: Annotated[
         str | None, typer.Option(help="Let this recogniser hear them, too, and leave out what they do not agree on.")
     ] = None,

@@ -10,11 +10,11 @@ from openvalle.errors import AudioError, TextError
 from openvalle.evaluate.corpus import CorpusUtterance
 from openvalle.evaluate.protocols import Cut, PromptChoice
 from openvalle.evaluate.test_list import CorpusExcerpt
-from openvalle.speech_models.aligner import Aligner, least_score
+from openvalle.speech_models.aligners import Aligners
 from openvalle.text.language import Word, phonemize
-from openvalle.text.nearest import hear, to_units
+from openvalle.text.nearest import find_ears, to_units
 from openvalle.text.sentences import join_words
-from openvalle.types import ENGLISH, SIL
+from openvalle.types import SIL
 
 TOLERANCE = 0.5  # the nearest word boundary may be this far off, in seconds
 LEAD = 0.05  # kept before the first word, in seconds
@@ -42,7 +42,7 @@ class WordTimes:
 class Cutter:
     """Cuts recordings; each is aligned once."""
 
-    aligner: Aligner = field(default_factory=Aligner)
+    aligners: Aligners = field(default_factory=Aligners)
     known: dict[str, WordTimes | None] = field(default_factory=dict)
 
     def cut_beginning(self, source: CorpusUtterance, choice: PromptChoice) -> CorpusExcerpt | None:
@@ -83,14 +83,13 @@ class Cutter:
         try:
             words = phonemize(source.text, source.language)
             units = [(word.text, to_units(word.phones)) for word in words]
-            nearest = None if source.language == ENGLISH else hear
-            found = self.aligner.align_scored(source.audio(), units, nearest)
+            aligner = self.aligners[source.language]
+            found = aligner.align_scored(source.audio(), units, find_ears(source.language, aligner.symbols))
         except (AudioError, TextError):
             return None
         starts, ends = np.array(found.word_times()).T
         lead = found.spans[0].end if found.spans[0].symbol == SIL else 0.0
-        poor = least_score(source.language)
-        return None if found.score < poor else WordTimes(tuple(words), starts, ends, lead)
+        return None if found.score < aligner.poor_score else WordTimes(tuple(words), starts, ends, lead)
 
 
 def _cut(

@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Protocol, cast
 
 import numpy as np
 from pydantic import Field
@@ -22,13 +21,14 @@ from pydantic import Field
 from openvalle.audio import RATE, Audio
 from openvalle.config import Config
 from openvalle.data.shards import AudioShards, Row, read_rows
-from openvalle.errors import AudioError, ConfigError, ModelError
+from openvalle.errors import AudioError, ModelError
 from openvalle.prepare.units import ROWS, Target, try_each
-from openvalle.speech_models.aligner import POOR_SCORE, Aligner, Hear, PhoneAlignment, PhoneSpan, mark_edges
+from openvalle.speech_models.aligner import POOR_SCORE, PhoneAlignment, PhoneSpan, mark_edges
+from openvalle.speech_models.aligners import AUTO, PhoneAligner
 from openvalle.text.language import phonemize
-from openvalle.text.nearest import find_segments, hear, to_units
+from openvalle.text.nearest import find_ears, to_units
 from openvalle.text.sentences import join_words
-from openvalle.types import ENGLISH, SIL
+from openvalle.types import SIL
 
 
 def cut(spans: Sequence[PhoneSpan], min_seconds: float, max_seconds: float) -> list[list[PhoneSpan]]:
@@ -75,7 +75,7 @@ class AlignSettings(Config):
     """Which aligned utterances are kept, and how long they may be."""
 
     backend: str = Field(default="builtin", description="maker of phonemes")
-    aligner: str = Field(default="pocketsphinx", description="or ctc:FOLDER, as `openvalle train aligner` makes it")
+    aligner: str = Field(default=AUTO, description="auto, pocketsphinx, ctc or ctc:FOLDER of `openvalle train aligner`")
     min_score: float | None = Field(
         default=None, le=0, description="mean log-likelihood of a frame; None: what wrong words have by this aligner"
     )
@@ -95,54 +95,13 @@ def add_words(rows: list[Row], settings: AlignSettings) -> tuple[list[Row], list
     return [row | {"words": [[word.text, *to_units(word.phones)] for word in words]} for row, words in done], rejected
 
 
-class PhoneAligner(Protocol):
-    """Anything that finds phones in time. `symbols`: the segments of the inventory that it hears; none: ARPAbet.
-
-    `poor_score`: right words score more; `digest`: which weights it has.
-    """
-
-    symbols: tuple[str, ...]
-    poor_score: float
-    digest: str
-
-    def align_scored(
-        self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]], hear: Hear | None = None
-    ) -> PhoneAlignment:
-        """Return when each symbol is spoken; `hear`: the sounds that stand for one (see `Aligner`)."""
-        ...
-
-
-def load_aligner(name: str) -> PhoneAligner:
-    """Return the aligner called `name`: `pocketsphinx` or `ctc:FOLDER`; `ConfigError` for others.
-
-    The last one is kept while its files are as they were: `prepare` asks for it to check it, for its digest, and to
-    align.
-    """
-    folder = Path(name.partition(":")[2] or ".")
-    files = sorted(folder.iterdir()) if ":" in name and folder.is_dir() else ()
-    states = [(path.name, path.stat()) for path in files]
-    return _load(name, tuple((file, state.st_ino, state.st_size, state.st_mtime_ns) for file, state in states))
-
-
-@lru_cache(maxsize=1)
-def _load(name: str, files: tuple[tuple[str, int, int, int], ...]) -> PhoneAligner:
-    kind, _, folder = name.partition(":")
-    if name == "pocketsphinx":
-        return Aligner()
-    if kind == "ctc" and folder:
-        from openvalle.speech_models.ctc import CTCAligner
-
-        return cast(PhoneAligner, CTCAligner(folder))
-    raise ConfigError(f"there is no aligner {name!r}", "use pocketsphinx, or ctc:FOLDER of `openvalle train aligner`")
-
-
 @dataclass(frozen=True)
 class AlignWork:
     """Work of the align step on one unit. Utterances whose input did not change are not aligned again."""
 
     audio: Path
     settings: AlignSettings
-    aligner: PhoneAligner
+    aligners: Mapping[str, PhoneAligner]
 
     def __call__(self, target: Target, rows: list[Row]) -> tuple[list[Row], list[Row]]:
         """Return the aligned rows (several for a cut utterance) and the rejected ones."""
@@ -151,7 +110,8 @@ class AlignWork:
         shards = AudioShards(self.audio, rows)
 
         def align(index: int, row: Row) -> list[Row]:
-            by = self.settings.model_dump() | {"aligner": self.aligner.digest}  # wherever its folder lies
+            digest = self.aligners[row["language"]].digest  # wherever its folder lies
+            by = self.settings.model_dump() | {"aligner": digest}
             said = {name: value for name, value in row.items() if name not in ("shard", "start")}
             text = json.dumps([by, said], sort_keys=True)
             key = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -164,11 +124,9 @@ class AlignWork:
 
     def _align(self, row: Row, audio: Audio) -> Iterator[Row]:
         words = [(word[0], tuple(word[1:])) for word in row["words"]]
-        ears: Hear | None = None if row["language"] == ENGLISH else hear
-        if self.aligner.symbols:
-            ears = partial(find_segments, known=self.aligner.symbols)
-        alignment = self.aligner.align_scored(audio, words, ears)
-        check(alignment, self.settings, self.aligner.poor_score)
+        aligner = self.aligners[row["language"]]
+        alignment = aligner.align_scored(audio, words, find_ears(row["language"], aligner.symbols))
+        check(alignment, self.settings, aligner.poor_score)
         spans = mark_edges(alignment.spans, audio)
         pieces = cut(spans, self.settings.min_seconds, self.settings.max_seconds)
         for number, piece in enumerate(pieces):

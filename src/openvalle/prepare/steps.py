@@ -17,13 +17,14 @@ from typing import Any
 from openvalle.config import Config
 from openvalle.data.shards import Row
 from openvalle.errors import ConfigError
-from openvalle.prepare.align import AlignSettings, AlignWork, front_end_digest, load_aligner
+from openvalle.prepare.align import AlignSettings, AlignWork, front_end_digest
 from openvalle.prepare.filter import FilterSettings, FilterWork
 from openvalle.prepare.segment import SegmentSettings, SegmentWork, load_detector
 from openvalle.prepare.sources import CleanSettings, CleanWork
 from openvalle.prepare.tokenize import MERGE, TokenizeWork
 from openvalle.prepare.transcribe import TranscribeSettings, TranscribeWork
 from openvalle.prepare.units import Target, Work
+from openvalle.speech_models.aligners import Aligners, load_aligner
 from openvalle.speech_models.asr import CHOICE, best_available, load_recognizer
 from openvalle.text.symbols import SymbolTable, TextUnit
 from openvalle.types import Vocabulary
@@ -131,7 +132,7 @@ ALIGNED = columns("score words spans input")
 
 
 def _build_align(job: StepJob) -> Work:
-    return AlignWork(job.out / Step.AUDIO, job.options.align, load_aligner(job.options.align.aligner))
+    return AlignWork(job.out / Step.AUDIO, job.options.align, Aligners(job.options.align.aligner))
 
 
 def find_aligner(settings: AlignSettings) -> AlignSettings:
@@ -142,7 +143,7 @@ def find_aligner(settings: AlignSettings) -> AlignSettings:
 
 
 def _align_settings(job: StepJob) -> Any:
-    digest = load_aligner(job.options.align.aligner).digest  # wherever its folder lies
+    digest = Aligners(job.options.align.aligner).digest  # wherever its folder lies
     return [job.options.align.model_dump(exclude={"aligner"}), digest, front_end_digest()]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from openvalle.audio import Audio, levels, to_model_samples
 from openvalle.errors import AudioError, TextError, import_extra
-from openvalle.types import CONSONANTS, ENGLISH, FRAME_RATE, SIL, VOWELS, place_borders
+from openvalle.types import CONSONANTS, FRAME_RATE, SIL, VOWELS, place_borders
 
 FRAME_SECONDS = 0.01
 MIN_PHONE = 0.03  # left to a phone beside a marked pause, in seconds: the shortest the acoustic model has
@@ -49,7 +49,6 @@ HOP_SECONDS = 0.01  # one feature frame
 WINDOW_OFFSET = 0.0078  # a 25.6 ms window starts this long before the 10 ms that it stands for
 MIN_SILENCE = 0.06  # shorter silences, in seconds, are closures and belong to the phone before them
 POOR_SCORE = -4.0  # right transcripts of clean speech score -1 to -2.5 per frame, wrong ones -5.5 or less
-POOR_FOREIGN = -6.0  # of other languages, whose sounds stand for the nearest English ones
 WIDE_BEAM = 1e-100  # of a second try; pocketsphinx gives up at 1e-48
 SCORE_NATS = 1024 * math.log(1.0001)  # pocketsphinx's scores are logs to base 1.0001, shifted by 10 bits
 
@@ -102,11 +101,6 @@ def pocketsphinx_decoder() -> Any:
 
 
 Hear = Callable[[str], tuple[str, ...]]
-
-
-def least_score(language: str) -> float:
-    """Return the mean score of a frame under which the words of a language are probably not what is said."""
-    return POOR_SCORE if language == ENGLISH else POOR_FOREIGN
 
 
 class Aligner:

@@ -6,7 +6,7 @@ short spikes, anywhere near a sound. Two things tie a sound to its frames here: 
 second on each side, so that it cannot know of a sound before it begins; and probabilities are divided by a power of how
 often each class is heard at all, in training and here ("Less peaky and more accurate CTC forced alignment by label
 priors", Huang et al. 2024, arXiv:2406.02560).
-`openvalle.train.aligner` trains it.
+`openvalle.train.ctc` is the same network in torch, which `openvalle.train.aligner` trains.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn import functional
+from safetensors.numpy import load_file
 
 from openvalle.audio import MODEL_RATE, Audio, power_mel, to_model_samples
 from openvalle.config import Config
 from openvalle.errors import ConfigError, ModelError, TextError
+from openvalle.graphs import Graph, open_graph
 from openvalle.speech_models.aligner import Hear, PhoneAlignment, PhoneSpan, mismatch, tile
 from openvalle.types import SIL
 
@@ -34,6 +33,7 @@ HOP, SPECTRUM = 160, 400  # samples at 16 kHz: a spectrum of 25 ms every 10 ms
 FLOOR = 1e-6  # of a power, far below what a microphone hears
 SPREAD = 2.5  # deviation of log mel energies of speech
 POOR = -2.5  # mean of a frame; right words of unseen readers scored -0.4 to -1.1, wrong ones -2.7 or less
+LEAST_PRIOR = 1e-6  # share of frames of a class that was never heard
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WINDOW = 2048  # states of a lattice that are looked at together: all of them in clips of up to a minute
 _NEVER = -np.inf
@@ -62,53 +62,6 @@ def log_mel(samples: np.ndarray, bands: int) -> np.ndarray:
     return (mel - mel.mean(axis=0)) / np.float32(SPREAD)
 
 
-class CTCBlock(nn.Module):
-    """A depthwise convolution over `reach` frames on each side, then two linear layers, added to what came in."""
-
-    def __init__(self, width: int, reach: int) -> None:
-        super().__init__()
-        self.mix = nn.Conv1d(width, width, 2 * reach + 1, padding=reach, groups=width)
-        self.norm = nn.LayerNorm(width)
-        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-
-    def forward(self, states: Tensor, there: Tensor) -> Tensor:
-        """Map (B, T, D) to (B, T, D); `there` (B, T, 1): 1 where a row has frames."""
-        mixed = self.mix((states * there).transpose(1, 2)).transpose(1, 2)
-        return states + self.down(functional.gelu(self.up(self.norm(mixed))))
-
-
-class CTCNetwork(nn.Module):
-    """Log mel energies -> the log-probability of each class."""
-
-    prior: Tensor
-
-    def __init__(self, config: CTCConfig) -> None:
-        super().__init__()
-        self.config = config
-        classes = len(config.symbols) + 1
-        self.enter = nn.Conv1d(config.bands, config.width, 5, stride=config.stride, padding=2)
-        self.blocks = nn.ModuleList(CTCBlock(config.width, int(index < config.reach)) for index in range(config.depth))
-        self.norm, self.head = nn.LayerNorm(config.width), nn.Linear(config.width, classes)
-        self.register_buffer("prior", torch.full((classes,), 1.0 / classes))  # share of frames of each class
-
-    def count_frames(self, spectra: Tensor) -> Tensor:
-        """Return the frames of clips of so many spectra."""
-        return (spectra - 1) // self.config.stride + 1
-
-    def forward(self, features: Tensor, spectra: Tensor) -> Tensor:
-        """Return log-probabilities (B, T, classes) of (B, F, bands), of which each row has `spectra` (B,)."""
-        states = self.enter(features.transpose(1, 2)).transpose(1, 2)
-        places = torch.arange(states.shape[1], device=states.device)
-        there = (places < self.count_frames(spectra)[:, None])[..., None].to(states.dtype)  # (B, T, 1)
-        for block in self.blocks:
-            states = block(states, there)
-        return functional.log_softmax(self.head(self.norm(states)).float(), -1)
-
-    def weigh(self, log_probabilities: Tensor) -> Tensor:
-        """Return the scores that paths are weighed by: log-probabilities less the classes' priors."""
-        return log_probabilities - self.config.prior * self.prior.clamp_min(1e-6).log()
-
-
 class CTCAligner:
     """Forced alignment by a trained network. Calls may come from many threads."""
 
@@ -117,8 +70,9 @@ class CTCAligner:
     def __init__(self, folder: str | Path) -> None:
         """`folder`: as `openvalle train aligner` writes it; `ModelError` if it holds no such network."""
         self.folder = Path(folder)
-        self._network, self.digest = load_network(self.folder)
-        self.config = self._network.config
+        self.config, weights, self.digest = read_network(self.folder)
+        self._network = open_network(self.config, weights)
+        self._penalty = self.config.prior * np.log(np.maximum(weights["prior"], LEAST_PRIOR))
         self._classes = {symbol: place for place, symbol in enumerate(self.config.symbols, 1)}
 
     @property
@@ -128,10 +82,9 @@ class CTCAligner:
 
     def scores(self, audio: Audio) -> np.ndarray:
         """Return the score of each class at each frame, (T, classes) float64; `AudioError` if the sound is silent."""
-        features = torch.from_numpy(log_mel(to_model_samples(audio), self.config.bands))[None]
-        with torch.inference_mode():
-            found = self._network.weigh(self._network(features, torch.tensor([features.shape[1]])))[0]
-        return found.double().numpy()
+        features = log_mel(to_model_samples(audio), self.config.bands)
+        found = self._network.run(["y"], {"x": np.ascontiguousarray(features.T[None])})[0][0]
+        return (found - self._penalty).astype(np.float64)
 
     def align_scored(
         self, audio: Audio, words: Sequence[tuple[str, tuple[str, ...]]], hear: Hear | None = None
@@ -206,16 +159,57 @@ def _lay_out(sounds: Sequence[tuple[int, int, int]]) -> tuple[list[tuple[int, in
     return [*owners, (-1, -1)], np.array([*labels, BLANK])
 
 
-def load_network(folder: Path) -> tuple[CTCNetwork, str]:
-    """Return a trained network and the digest of its files; `ModelError` if there is none."""
+def read_network(folder: Path) -> tuple[CTCConfig, dict[str, np.ndarray], str]:
+    """Return a trained network's settings, its weights in float32 and the digest of its files.
+
+    `ModelError` if the folder holds none.
+    """
     hint = "give the folder `aligner` of a run of `openvalle train aligner`"
     try:
-        network = CTCNetwork(CTCConfig.load(folder / CONFIG))
-        network.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+        config = CTCConfig.load(folder / CONFIG)
+        weights = {name: value.astype(np.float32) for name, value in load_file(folder / WEIGHTS).items()}
+        shape = len(config.symbols) + 1, config.width
+        if weights["head.weight"].shape != shape:
+            raise ModelError(f"its head is {weights['head.weight'].shape}, not {shape}")
         files = [(folder / name).read_bytes() for name in (CONFIG, WEIGHTS)]
-    except (OSError, ConfigError, SafetensorError, RuntimeError) as error:
+    except (OSError, ConfigError, SafetensorError, ModelError, KeyError) as error:
         raise ModelError(f"{folder} holds no aligner ({str(error).splitlines()[0][:100]})", hint) from None
-    return network.eval().requires_grad_(False), hashlib.sha256(b"".join(files)).hexdigest()[:16]
+    return config, weights, hashlib.sha256(b"".join(files)).hexdigest()[:16]
+
+
+def open_network(config: CTCConfig, weights: dict[str, np.ndarray]) -> Any:
+    """Return a session of the network of `openvalle.train.ctc`, by its weights' names there.
+
+    x (1, bands, spectra) -> y (1, T, classes), log-probabilities.
+    """
+    graph = Graph()
+
+    def give(name: str) -> str:
+        return graph.weight(name, weights[name])
+
+    def norm(name: str, x: str) -> str:
+        return str(graph.add("LayerNormalization", x, give(f"{name}.weight"), give(f"{name}.bias"), epsilon=1e-5))
+
+    def linear(name: str, x: str) -> str:
+        flat = graph.weight(f"{name}.weight", weights[f"{name}.weight"].T)
+        return str(graph.add("Add", graph.add("MatMul", x, flat), give(f"{name}.bias")))
+
+    def turn(x: str) -> str:
+        return str(graph.add("Transpose", x, perm=[0, 2, 1]))
+
+    x = graph.input("x", [1, config.bands, "f"])
+    enter = give("enter.weight"), give("enter.bias")
+    x = turn(graph.add("Conv", x, *enter, pads=[2, 2], strides=[config.stride]))
+    for index in range(config.depth):
+        at, reach = f"blocks.{index}", int(index < config.reach)
+        mix = give(f"{at}.mix.weight"), give(f"{at}.mix.bias")
+        mixed = turn(graph.add("Conv", turn(x), *mix, pads=[reach, reach], group=config.width))
+        wide = graph.add("Gelu", linear(f"{at}.up", norm(f"{at}.norm", mixed)))
+        x = graph.add("Add", x, linear(f"{at}.down", wide))
+    graph.output(
+        graph.add("LogSoftmax", linear("head", norm("norm", x)), axis=-1), "y", [1, "t", len(config.symbols) + 1]
+    )
+    return open_graph(graph)
 
 
 def find_path(scores: np.ndarray, labels: np.ndarray, optional: np.ndarray, window: int = WINDOW) -> np.ndarray | None:

@@ -30,7 +30,8 @@ from openvalle.decode.ar import AROptions
 from openvalle.engines.base import CodecEngine
 from openvalle.errors import AudioError, ModelError, TextError, UserError
 from openvalle.media import read_frames
-from openvalle.speech_models.aligner import Aligner, PhoneSpan, least_score, mark_edges, spans_to_durations
+from openvalle.speech_models.aligner import PhoneSpan, mark_edges, spans_to_durations
+from openvalle.speech_models.aligners import load_aligner
 from openvalle.synth.clip_quality import (
     MISSED,
     MOSTLY_MISSED,
@@ -46,7 +47,7 @@ from openvalle.synth.speech import Quality, Speech, Timed
 from openvalle.synth.spread import spread_sounds
 from openvalle.synth.voice import PromptExcerpt, Voice, now
 from openvalle.text.language import Word, find_language, phonemize
-from openvalle.text.nearest import hear, split_units, to_units
+from openvalle.text.nearest import find_ears, split_units, to_units
 from openvalle.text.symbols import SymbolTable
 from openvalle.types import ENGLISH, FRAME_RATE, SIL
 
@@ -173,18 +174,18 @@ def _align(
         raise _refuse_transcript(label, wrong)
     try:
         units = [(word.text, to_units(word.phones)) for word in words]
-        alignment = Aligner().align_scored(audio, units, None if language == ENGLISH else hear)
+        aligner = load_aligner(language=language)
+        alignment = aligner.align_scored(audio, units, find_ears(language, aligner.symbols))
     except AudioError as error:
         noise = check_noise(audio)
         raise (_refuse_transcript(label, f"{error.what}, and {noise}") if noise else error) from None
-    poor = least_score(language)
     missed = unaligned_share([(span.start, span.end) for span in alignment.spans if span.symbol == SIL], audio)
     if missed > (MISSED if is_strict else MOSTLY_MISSED):
         raise _refuse_transcript(label, f"{100 * missed:.0f} % of the speech lies in none of its words")
-    if is_strict and alignment.score < poor:
+    if is_strict and alignment.score < aligner.poor_score:
         raise _refuse_transcript(label, f"its words fit the sound badly (score {alignment.score:.1f})")
     doubt = ""
-    if missed > MISSED or alignment.score < poor:
+    if missed > MISSED or alignment.score < aligner.poor_score:
         doubt = f"the words do not fit the sound well, or are of another language: check the transcript {text!r}"
     return list(alignment.spans), doubt
 

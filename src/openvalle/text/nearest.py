@@ -5,11 +5,12 @@ A *unit* is a segment with the marks before it, as one symbol with blanks (`tone
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 
 from openvalle.errors import TextError
 from openvalle.text.phones import FROM_ARPABET, MARKS, SEGMENTS, Phones
-from openvalle.types import PHONES, SIL
+from openvalle.types import ENGLISH, PHONES, SIL
 
 # fmt: off
 _SOUNDS = {
@@ -61,6 +62,16 @@ def find_segments(unit: str, known: Collection[str] = ()) -> Phones:
     if not set(near) <= set(known):
         raise TextError(f"nothing near the sound {segment!r} is known", "train with its language")
     return near
+
+
+def find_ears(language: str, symbols: Collection[str]) -> Callable[[str], Phones] | None:
+    """Return how an aligner hears the units of a language; None: as they are.
+
+    `symbols`: the segments that it knows; none: English sounds, ARPAbet.
+    """
+    if symbols:
+        return partial(find_segments, known=symbols)
+    return None if language == ENGLISH else hear
 
 
 def split_units(units: Sequence[str], durations: Sequence[int]) -> tuple[Phones, tuple[int, ...]]:

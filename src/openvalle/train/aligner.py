@@ -26,10 +26,11 @@ from openvalle.data.shards import AudioShards
 from openvalle.errors import ConfigError, TextError
 from openvalle.files import atomic_path
 from openvalle.model.batch import Movable
-from openvalle.speech_models.ctc import BLANK, CONFIG, WEIGHTS, CTCConfig, CTCNetwork, log_mel
+from openvalle.speech_models.ctc import BLANK, CONFIG, WEIGHTS, CTCConfig, log_mel
 from openvalle.text.language import phonemize
 from openvalle.text.nearest import find_segments, to_units
 from openvalle.text.phones import Phones
+from openvalle.train.ctc import CTCNetwork
 from openvalle.train.distributed import once
 from openvalle.train.g2p import edit_distance
 from openvalle.train.loop import LoopConfig, Losses, TrainingProgress, Validation, fit
