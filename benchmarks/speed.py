@@ -35,7 +35,7 @@ SHORT = "Hello there."
 LINE = "The quick brown fox jumps over the lazy dog, and the judge said nothing at all about it."
 LINES = tuple(f"{number}, {LINE}" for number in ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight"))
 ENGINES = ("torch", "onnx-fp32", "onnx-int8")
-PAPER = Path(__file__).with_name("speed_paper.py")
+PAPER, GRAPHS = (Path(__file__).with_name(name) for name in ("speed_paper.py", "speed_graphs.py"))
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 WANTED = {  # the figures of the engine that `auto` takes
     "cold say, CPU s": 1.2,
@@ -178,6 +178,27 @@ def measure_paper(options: argparse.Namespace, report: Report) -> None:
     report.table("The same with G = 2, seven NAR passes over 10 s, and the built-in codec", columns, whole)
 
 
+def measure_graphs(options: argparse.Namespace, report: Report) -> None:
+    """Add the tables of a GPU, where torch finds one: as the networks are written against CUDA graphs."""
+    if not find_spec("torch"):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        print("no table of CUDA graphs: torch finds no GPU", file=sys.stderr)
+        return
+    found = ask(str(GRAPHS), "cuda", "--steps", str(options.steps), "--repeats", str(options.repeats))
+    rows = [
+        [str(count), f"{eager:.0f}", f"{static:.0f}", f"{static / eager:.2f}", "yes" if captured else "NO"]
+        for count, eager, static, captured in found["steps"]
+    ]
+    columns = ["rows", "steps a second, eager", "graphs", "times", "captured"]
+    report.table(f"12 layers of 1024 on {found['name']}", columns, rows)
+    rows = [[way, f"{each['rtf']:.4f}", f"{each['first']:.3f}"] for way, each in found["whole"].items()]
+    report.table(f"The built-in model on {found['name']}", ["", "real-time factor", "first block after s"], rows)
+    report.values["graphs"] = found
+
+
 def measure_peers(options: argparse.Namespace, report: Report) -> None:
     """Add the tables of other systems that are installed or given."""
     from openvalle.audio import RATE, Audio
@@ -275,6 +296,7 @@ def main() -> None:
     report = Report("speed", settings)
     figures = measure_builtin(options, report)
     measure_paper(options, report)
+    measure_graphs(options, report)
     measure_projects(options, report)
     measure_peers(options, report)
     report.settings["load at the end"] = "{:.1f}, {:.1f}, {:.1f}".format(*os.getloadavg())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -93,23 +94,28 @@ class SoundDecoder(nn.Module):
         return torch.cat([samples, state.tail], dim=1)[:, self.delay :][:, :count], pitch
 
     def advance(
-        self, padded: Tensor, state: DecoderState, given: tuple[Tensor, Tensor] | None = None
+        self,
+        padded: Tensor,
+        state: DecoderState,
+        given: tuple[Tensor, Tensor] | None = None,
+        spare: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Return the samples (B, T * hop) that T frames finish, and their pitch; `padded` holds (B, T + 2 * LOOKAHEAD)
-        latents. Updates `state`."""
-        hidden = self.run_trunk(padded, state.trunk)
-        x = self.norm(self.body(self.widen(hidden), state.body))
+        latents. Updates `state`. `spare` (): how many of the frames, at the end, only fill a block up."""
+        hidden = self.run_trunk(padded, state.trunk, spare)
+        x = self.norm(self.body(self.widen(hidden), state.body, spare))
         if self.fine is None:
             frames, pitch = self.head(x), None
         else:
             assert state.fine is not None
-            frames, pitch = self.fine(hidden, x, state.fine, given)
-        samples, state.tail = self.inverse_stft.overlap_add(frames, state.tail)
+            frames, pitch = self.fine(hidden, x, state.fine, given, spare)
+        in_windows = None if spare is None else spare * (frames.shape[1] // hidden.shape[1])
+        samples, state.tail = self.inverse_stft.overlap_add(frames, state.tail, in_windows)
         return samples, pitch
 
-    def run_trunk(self, padded: Tensor, contexts: list[Tensor] | None = None) -> Tensor:
+    def run_trunk(self, padded: Tensor, contexts: list[Tensor] | None = None, spare: Tensor | None = None) -> Tensor:
         """Return what the trunk makes (B, T, trunk) of latents with `LOOKAHEAD` more on both sides."""
-        return self.trunk(self.enter(padded.transpose(1, 2)).transpose(1, 2), contexts)
+        return self.trunk(self.enter(padded.transpose(1, 2)).transpose(1, 2), contexts, spare)
 
     def pad(self, latents: Tensor) -> Tensor:
         """Return latents with silence before and after."""
@@ -131,17 +137,37 @@ class SoundDecoder(nn.Module):
         return (self.inverse_stft.n_fft - self.inverse_stft.hop) // 2
 
 
+class Advancing(Protocol):
+    """What makes samples of latents block by block: the decoder, or what computes the same in another way."""
+
+    @property
+    def latent(self) -> int:
+        """Numbers of a frame's latent."""
+
+    @property
+    def delay(self) -> int:
+        """As `SoundDecoder.delay`."""
+
+    def empty_state(self, rows: int) -> Any:
+        """Return the state of a stream that has seen nothing; its `tail` is as `DecoderState.tail`."""
+
+    def advance(self, padded: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """As `SoundDecoder.advance`."""
+
+
 class BuiltinStream:
     """Streaming decoder: every convolution's left context and the overlap-add tail are carried along."""
 
-    def __init__(self, codec: BuiltinCodec) -> None:
+    def __init__(self, codec: BuiltinCodec, decoder: Advancing | None = None) -> None:
+        """`decoder`: in place of the codec's own."""
         self.codec = codec
+        self._decoder: Advancing = codec.decoder if decoder is None else decoder
         self._latents: Tensor | None = None  # (B, <= 2 * LOOKAHEAD, latent) inputs that the next frame needs
 
     @torch.inference_mode()
     def push(self, codes: Tensor) -> Tensor:
         """Take codes (B, t, Q); return the finished samples (B, n)."""
-        decoder = self.codec.decoder
+        decoder = self._decoder
         latents = self.codec.quantizer.decode(codes)
         if self._latents is None:
             rows = len(codes)
@@ -160,14 +186,14 @@ class BuiltinStream:
         last = self._advance()
         tail = self._state.tail if self._state.tail is not None else last
         # The whole decode keeps T * hop samples from `delay` on: the tail gives the `delay` that are still owed.
-        return torch.cat([last, tail], dim=1)[:, : last.shape[1] + self.codec.decoder.delay]
+        return torch.cat([last, tail], dim=1)[:, self._skip : last.shape[1] + self._decoder.delay]
 
     def _advance(self) -> Tensor:
         assert self._latents is not None
         ready = self._latents.shape[1] - 2 * LOOKAHEAD
         if ready <= 0:
             return self._latents.new_zeros(len(self._latents), 0)
-        samples, _ = self.codec.decoder.advance(self._latents, self._state)
+        samples, _ = self._decoder.advance(self._latents, self._state)
         self._latents = self._latents[:, ready:]
         skip = min(self._skip, samples.shape[1])
         self._skip -= skip

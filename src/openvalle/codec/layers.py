@@ -51,6 +51,18 @@ class LogMel(nn.Module):
         return (magnitude.transpose(1, 2) @ self.filters).clamp(min=self.floor).log()
 
 
+def ending(x: Tensor, count: int, spare: Tensor | None = None) -> Tensor:
+    """Return the last `count` of x (B, N, ...): what a stream carries on to its next block.
+
+    `spare` (): how many at the end only fill the block up to its size and do not count. It lies on the device, so that
+    blocks of any number of frames are the same work.
+    """
+    first = x.shape[1] - count
+    if spare is None:
+        return x[:, first:]
+    return x.index_select(1, first - spare + torch.arange(count, device=x.device))
+
+
 class DepthwiseConv(nn.Module):
     """Depthwise convolution over time on (B, T, C); causal (with carried context) or centred."""
 
@@ -93,13 +105,13 @@ class Backbone(nn.Module):
         )
         self.keep, self.width = kernel - 1, width
 
-    def forward(self, x: Tensor, contexts: list[Tensor] | None = None) -> Tensor:
-        """`contexts`, one (B, kernel - 1, C) per block, is updated in place for the next call."""
+    def forward(self, x: Tensor, contexts: list[Tensor] | None = None, spare: Tensor | None = None) -> Tensor:
+        """`contexts`, one (B, kernel - 1, C) per block, is updated in place for the next call. `spare`: `ending`."""
         for index, block in enumerate(self.blocks):
             context = None
             if contexts is not None:
                 context = contexts[index]
-                contexts[index] = torch.cat([context, x], dim=1)[:, -self.keep :]
+                contexts[index] = ending(torch.cat([context, x], dim=1), self.keep, spare)
             x = block(x, context)
         return x
 
@@ -131,19 +143,26 @@ class InverseSTFT(nn.Module):
         """Return the windowed frames (B, T, n_fft) of spectra (B, T, n_fft // 2 + 1)."""
         return torch.fft.irfft(spectrum, self.n_fft, dim=-1) * self.window
 
-    def overlap_add(self, frames: Tensor, tail: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def overlap_add(
+        self, frames: Tensor, tail: Tensor | None = None, spare: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Add windowed frames (B, T, n_fft) at each hop.
 
-        Returns the finished samples (B, T * hop) and the unfinished tail (B, n_fft - hop) for the next call.
+        Returns the finished samples (B, T * hop) and the unfinished tail (B, n_fft - hop) for the next call. `spare`:
+        see `ending`; the samples of the frames that do not count hold what the tail holds.
         """
         rows, count, _ = frames.shape
+        if spare is not None:
+            is_real = torch.arange(count, device=frames.device) < count - spare
+            frames = torch.where(is_real[:, None], frames, 0.0)
         pieces = frames.reshape(rows, count, self.overlap, self.hop)
         total = torch.zeros(rows, count + self.overlap - 1, self.hop, dtype=frames.dtype, device=frames.device)
         if tail is not None:
             total[:, : self.overlap - 1] += tail.reshape(rows, self.overlap - 1, self.hop)
         total = total + sum(F.pad(pieces[:, :, k], (0, 0, k, self.overlap - 1 - k)) for k in range(self.overlap))
         samples = total.reshape(rows, -1)
-        return samples[:, : count * self.hop], samples[:, count * self.hop :]
+        left = (self.overlap - 1) * self.hop
+        return samples[:, : count * self.hop], ending(samples, left, None if spare is None else spare * self.hop)
 
 
 @dataclass
@@ -165,8 +184,10 @@ class Pitch(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, 2)
 
-    def forward(self, hidden: Tensor, contexts: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        found = self.norm(self.body(hidden, contexts)).float()
+    def forward(
+        self, hidden: Tensor, contexts: list[Tensor] | None = None, spare: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        found = self.norm(self.body(hidden, contexts, spare)).float()
         with torch.autocast(found.device.type, enabled=False):  # a period is a thousandth of an octave or two
             octaves, voicing = self.leave(found).unbind(-1)
         return octaves, voicing
@@ -183,23 +204,24 @@ class HarmonicSource(nn.Module):
 
     def empty_state(self, rows: int, like: Tensor) -> SourceState:
         """Return the state of a stream that has seen nothing."""
-        doubles = like.new_zeros(rows, dtype=torch.float64)
-        return SourceState(doubles, like.new_zeros(rows), doubles, like.new_zeros(rows, self.n_fft - self.step))
+        octaves, phase = like.new_zeros(2, rows, dtype=torch.float64).unbind()
+        return SourceState(octaves, like.new_zeros(rows), phase, like.new_zeros(rows, self.n_fft - self.step))
 
     @torch.no_grad()
-    def forward(self, octaves: Tensor, voicing: Tensor, state: SourceState) -> Tensor:
+    def forward(self, octaves: Tensor, voicing: Tensor, state: SourceState, spare: Tensor | None = None) -> Tensor:
         """Return spectra (B, T * parts, n_fft // 2 + 1), complex, of voiced-ness times a pulse train of unit power.
 
         `octaves`, `voicing`: (B, T), at the end of each frame; in between they go in straight lines. `voicing` is a
-        probability. Updates `state`.
+        probability. Updates `state`. `spare`: see `ending`.
         """
-        samples = self._pulses(octaves.double(), voicing.float(), state)
+        samples = self._pulses(octaves.double(), voicing.float(), state, spare)
         heard = torch.cat([state.samples, samples], dim=1)
-        state.samples = heard[:, samples.shape[1] :]
+        kept, spare = state.samples.shape[1], None if spare is None else spare * self.hop
+        state.samples = ending(heard, kept, spare)
         frames = heard.unfold(1, self.n_fft, self.step)
         return torch.fft.rfft(frames * self.window) / math.sqrt(self.n_fft)
 
-    def _pulses(self, octaves: Tensor, gate: Tensor, state: SourceState) -> Tensor:
+    def _pulses(self, octaves: Tensor, gate: Tensor, state: SourceState, spare: Tensor | None = None) -> Tensor:
         """Return the samples (B, T * hop) of the pulse train."""
         before = torch.cat([state.octaves[:, None], octaves[:, :-1]], dim=1)
         gate_before = torch.cat([state.gate[:, None], gate[:, :-1]], dim=1)
@@ -215,7 +237,8 @@ class HarmonicSource(nn.Module):
         last = torch.where(onset, places, -1).cummax(dim=1).values
         starts = starts - torch.where(last >= 0, starts.gather(1, last.clamp(min=0)), 0.0)
         periods = (starts[..., None] + inside).frac()
-        state.octaves, state.gate, state.phase = octaves[:, -1], gate[:, -1], periods[:, -1, -1]
+        after = octaves, gate, periods[..., -1]
+        state.octaves, state.gate, state.phase = (ending(each, 1, spare)[:, 0] for each in after)
         level = gate_before[..., None] + (gate - gate_before)[..., None] * ramp.float()
         return (level * _harmonics(periods.float(), hertz.float())).flatten(1)
 
@@ -298,18 +321,24 @@ class FineEnd(nn.Module):
         )
 
     def forward(
-        self, hidden: Tensor, x: Tensor, state: FineState, given: tuple[Tensor, Tensor] | None = None
+        self,
+        hidden: Tensor,
+        x: Tensor,
+        state: FineState,
+        given: tuple[Tensor, Tensor] | None = None,
+        spare: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return windowed frames (B, T * parts, n_fft), and pitch and voicing (a logit) as they were predicted.
 
         `given`: pitch and voicing (a probability) for the source instead of those, where they are numbers. Updates
-        `state`.
+        `state`. `spare`: see `ending`.
         """
-        octaves, voicing = self.pitch(hidden, state.pitch)
+        octaves, voicing = self.pitch(hidden, state.pitch, spare)
         heard, gate = octaves, voicing.sigmoid()
         if given is not None:
             heard, gate = (torch.where(g.isnan(), own, g) for g, own in zip(given, (heard, gate), strict=True))
-        source = self.source(heard, gate, state.source)
+        source = self.source(heard, gate, state.source, spare)
         spread = self.spread(x).reshape(len(x), -1, self.excite.out_features)
-        fine = self.body(spread + self.excite(torch.view_as_real(source).flatten(-2)), state.body)
+        spare = None if spare is None else spare * self.parts
+        fine = self.body(spread + self.excite(torch.view_as_real(source).flatten(-2)), state.body, spare)
         return self.head.filter(self.norm(fine), source), (octaves, voicing)

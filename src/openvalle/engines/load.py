@@ -37,7 +37,9 @@ def load_networks(
         alone = 1 if model.config.ar.transformer.width <= SMALL else threads  # sooner done than handed out
         return load_ar(model, choice.precision, alone, adapter), load_nar(model, choice.precision, threads, adapter)
     place = _start_torch(device)
+    from openvalle.engines.captured import Way, choose_way
     from openvalle.engines.torch import TorchAR, TorchNAR
+    from openvalle.engines.torch_static import StaticAR
     from openvalle.model.checkpoint import load_bundle
 
     bundle = load_bundle(model.folder)
@@ -45,7 +47,8 @@ def load_networks(
         from openvalle.model.lora import adapt
 
         bundle = adapt(bundle, adapter)
-    return TorchAR(bundle.ar.to(place).eval()), TorchNAR(bundle.nar.to(place).eval())
+    engine = StaticAR if choose_way(place) is Way.STATIC else TorchAR
+    return engine(bundle.ar.to(place).eval()), TorchNAR(bundle.nar.to(place).eval())
 
 
 def load_codec(name: str | Path, choice: Choice, device: str) -> CodecEngine:
@@ -56,10 +59,16 @@ def load_codec(name: str | Path, choice: Choice, device: str) -> CodecEngine:
 
         return onnx.load_codec(folder, choice.precision, count_threads())
     place = _start_torch(device)  # only torch computes the other kinds
+    from openvalle.codec.builtin import BuiltinCodec
     from openvalle.codec.load import load_codec as load
+    from openvalle.engines.captured import Way, choose_way
     from openvalle.engines.torch import TorchCodec, to_device
+    from openvalle.engines.torch_blocks import StaticCodec
 
-    return TorchCodec(to_device(load(name), place))
+    codec = to_device(load(name), place)
+    if isinstance(codec, BuiltinCodec) and choose_way(place) is Way.STATIC:
+        return StaticCodec(codec)
+    return TorchCodec(codec)
 
 
 def _start_torch(device: str) -> torch.device:

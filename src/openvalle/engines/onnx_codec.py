@@ -114,7 +114,7 @@ class OnnxCodecStream:
             return np.zeros(0, np.float32)
         last = self._advance(np.zeros((LOOKAHEAD, self.codec.config.latent), np.float32))
         # The whole decode keeps T * hop samples from the delay on: the tail gives those that are still owed.
-        return np.concatenate([last, self._tail[: self._delay]])
+        return np.concatenate([last, self._tail[self._skip : self._delay]])
 
     def _advance(self, latents: np.ndarray) -> np.ndarray:
         self._latents = np.concatenate([self._latents, latents])

@@ -36,7 +36,7 @@ from openvalle.model.embeddings import (
 from openvalle.model.kinds import Alignment, LanguageOn, NormKind, Positions, Prenet, TextAttention
 from openvalle.model.linear import Linear, Packed
 from openvalle.model.nar_inputs import add_history_noise
-from openvalle.model.transformer import KVCache, Mask, PlainNorm, RMSNorm, Transformer
+from openvalle.model.transformer import Cache, KVCache, Mask, PlainNorm, RMSNorm, Transformer
 
 
 @dataclass(frozen=True)
@@ -159,13 +159,27 @@ class AR(nn.Module):
 
         The cache inside `state` is used up: keep the returned state (or `fork` before).
         """
+        self.positions.check(state.position)
+        logits = self.follow(groups, aligned, languages, state.position, state.symbols, state.cache)
+        state.cache.advance([1] * len(groups))
+        return logits, ARState(state.cache, state.symbols, state.position + 1)
+
+    def follow(
+        self,
+        groups: Tensor,
+        aligned: Tensor | None,
+        languages: Tensor,
+        position: Tensor,
+        symbols: Tensor,
+        cache: Cache,
+    ) -> ARLogits:
+        """Return the scores after one group per row, as in `step`. It neither asks the device nor counts: the same work
+        for the same shapes, so that it can be captured."""
         vectors = self._group_vectors(groups[:, None])
         place = None if aligned is None else aligned[:, None]
-        x = self._audio(vectors, state.position[:, None], place, languages[:, None], state.symbols)
-        x = self.positions.run(x, state.position)
-        hidden = self.transformer(x, Mask(causal=True), cache=state.cache)
-        state.cache.advance([1] * len(x))
-        return self._logits(hidden), ARState(state.cache, state.symbols, state.position + 1)
+        x = self._audio(vectors, position[:, None], place, languages[:, None], symbols)
+        x = self.positions.run(x, position)
+        return self._logits(self.transformer(x, Mask(causal=True), cache=cache))
 
     def _embed(self, inputs: ARInputs) -> tuple[Joined, TextVectors]:
         in_text = None if self.language is None else self.language(inputs.text_languages)
@@ -177,6 +191,7 @@ class AR(nn.Module):
             aligned = None if aligned is None else aligned[:, 1:]
             languages = languages if languages.shape[1] == 1 else languages[:, 1:]
         at = torch.arange(vectors.shape[1], device=vectors.device)[None]
+        self.positions.check(at)
         audio = self._audio(vectors, at, aligned, languages, text.symbols)
         lens = inputs.group_lens + int(self.config.use_bos)
         parts = [(text.inputs, text.lens), (audio, lens)]
@@ -197,7 +212,7 @@ class AR(nn.Module):
 
     def _audio(self, vectors: Tensor, at: Tensor, aligned: Tensor | None, languages: Tensor, symbols: Tensor) -> Tensor:
         """Return audio inputs (B, N, D) from code vectors, positions, aligned symbols and languages."""
-        x = (vectors if self.prenet is None else self.prenet(vectors)) + self.positions(at)
+        x = (vectors if self.prenet is None else self.prenet(vectors)) + self.positions.look_up(at)
         if self.phoneme_head is not None:
             assert aligned is not None, "this model needs the symbol of each frame"
             x = x + gather_symbols(symbols, aligned)

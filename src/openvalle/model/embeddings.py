@@ -32,15 +32,25 @@ class PositionEmbedding(nn.Module):
             self.table = nn.Parameter(torch.randn(config.max_positions, self.width) * 0.1)
 
     def forward(self, positions: Tensor) -> Tensor:
+        self.check(positions)
+        return self.look_up(positions)
+
+    def check(self, positions: Tensor) -> None:
+        """Raise `ModelError` if there are more than the model learnt."""
+        if self.table is None:
+            return
+        longest = int(positions.max()) + 1 if positions.numel() else 0
+        if longest > len(self.table):
+            raise ModelError(
+                f"{longest} positions are more than the {len(self.table)} that this model learnt",
+                "give a shorter text or prompt",
+            )
+
+    def look_up(self, positions: Tensor) -> Tensor:
+        """Return the vectors of positions that are known to be learnt; the device is not asked."""
         if not self.of_parts:  # they are of the whole sequence
             return torch.zeros((), device=positions.device)
         if self.table is not None:
-            longest = int(positions.max()) + 1 if positions.numel() else 0
-            if longest > len(self.table):
-                raise ModelError(
-                    f"{longest} positions are more than the {len(self.table)} that this model learnt",
-                    "give a shorter text or prompt",
-                )
             return F.embedding(positions, self.table)
         waves = self._waves(positions)
         return waves if self.factor is None else self.factor * waves

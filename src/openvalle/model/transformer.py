@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +80,16 @@ def _visible(lens: Tensor, length: int) -> Tensor:
     return (torch.arange(length, device=lens.device) < lens[:, None])[:, None, None]
 
 
+class Cache(Protocol):
+    """What attention takes from the positions before, and gives to those after."""
+
+    def places(self, length: int) -> Tensor:
+        """Return where the next `length` positions of each row are, (B, L)."""
+
+    def update(self, layer: int, key: Tensor, value: Tensor, mask: Mask) -> tuple[Tensor, Tensor, Mask]:
+        """Store keys and values (B, H, L, D / H) of new positions; return all that these see, and who sees what."""
+
+
 class KVCache:
     """Keys and values of positions already seen, for all layers, with room to spare for positions and rows.
 
@@ -111,6 +122,10 @@ class KVCache:
         if count > 1 and key.device.type == "cpu":  # as long as together, and each row as it is alone, to the bit
             seen = Mask(causal=False, each=[length + 1 for length in self.lens])
         return keys[:, :, : longest + 1].to(key.dtype), values[:, :, : longest + 1].to(value.dtype), seen
+
+    def places(self, length: int) -> Tensor:
+        """Return where the next `length` positions of each row are, (B, L)."""
+        return torch.tensor(self.lens)[:, None] + torch.arange(length)
 
     def advance(self, added: Sequence[int]) -> None:
         """Count the real ones among the stored positions of each row."""
@@ -258,7 +273,7 @@ class SelfAttention(nn.Module):
         self.out = Linear(width, width)
 
     def forward(
-        self, x: Tensor, mask: Mask, cache: KVCache | None = None, layer: int = 0, turns: Turns | None = None
+        self, x: Tensor, mask: Mask, cache: Cache | None = None, layer: int = 0, turns: Turns | None = None
     ) -> Tensor:
         """Return (B, L, D) for x (B, L, D); with a `cache`, all positions before are seen too."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, L, 3, H, D / H)
@@ -293,7 +308,7 @@ class Block(nn.Module):
         x: Tensor,
         mask: Mask,
         condition: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         layer: int = 0,
         turns: Turns | None = None,
     ) -> Tensor:
@@ -318,12 +333,12 @@ class Transformer(nn.Module):
         self.norm = norm() if config.final_norm else None
         self.recomputes = False  # in training: what blocks hold is computed again in the backward pass, not kept
 
-    def forward(self, x: Tensor, mask: Mask, condition: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask, condition: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Return hidden states (B, L, D); a `cache` gives what came before and keeps what is new."""
         turns = None
         if self.head_width is not None:
-            before = torch.zeros(1, 1) if cache is None else torch.tensor(cache.lens)[:, None]
-            turns = find_turns((before + torch.arange(x.shape[1])).to(x.device), self.head_width)
+            places = torch.arange(x.shape[1])[None] if cache is None else cache.places(x.shape[1])
+            turns = find_turns(places.to(x.device), self.head_width)
         recomputes = self.recomputes and self.training and torch.is_grad_enabled()
         for layer, block in enumerate(self.blocks):
             if recomputes:
