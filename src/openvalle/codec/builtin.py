@@ -137,7 +137,7 @@ class SoundDecoder(nn.Module):
         return (self.inverse_stft.n_fft - self.inverse_stft.hop) // 2
 
 
-class Advancing(Protocol):
+class StreamDecoder(Protocol):
     """What makes samples of latents block by block: the decoder, or what computes the same in another way."""
 
     @property
@@ -158,10 +158,10 @@ class Advancing(Protocol):
 class BuiltinStream:
     """Streaming decoder: every convolution's left context and the overlap-add tail are carried along."""
 
-    def __init__(self, codec: BuiltinCodec, decoder: Advancing | None = None) -> None:
+    def __init__(self, codec: BuiltinCodec, decoder: StreamDecoder | None = None) -> None:
         """`decoder`: in place of the codec's own."""
         self.codec = codec
-        self._decoder: Advancing = codec.decoder if decoder is None else decoder
+        self._decoder: StreamDecoder = codec.decoder if decoder is None else decoder
         self._latents: Tensor | None = None  # (B, <= 2 * LOOKAHEAD, latent) inputs that the next frame needs
 
     @torch.inference_mode()

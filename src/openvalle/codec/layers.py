@@ -51,7 +51,7 @@ class LogMel(nn.Module):
         return (magnitude.transpose(1, 2) @ self.filters).clamp(min=self.floor).log()
 
 
-def ending(x: Tensor, count: int, spare: Tensor | None = None) -> Tensor:
+def last_inputs(x: Tensor, count: int, spare: Tensor | None = None) -> Tensor:
     """Return the last `count` of x (B, N, ...): what a stream carries on to its next block.
 
     `spare` (): how many at the end only fill the block up to its size and do not count. It lies on the device, so that
@@ -106,12 +106,12 @@ class Backbone(nn.Module):
         self.keep, self.width = kernel - 1, width
 
     def forward(self, x: Tensor, contexts: list[Tensor] | None = None, spare: Tensor | None = None) -> Tensor:
-        """`contexts`, one (B, kernel - 1, C) per block, is updated in place for the next call. `spare`: `ending`."""
+        """`contexts`, one (B, kernel - 1, C) a block, is updated for the next call. `spare`: see `last_inputs`."""
         for index, block in enumerate(self.blocks):
             context = None
             if contexts is not None:
                 context = contexts[index]
-                contexts[index] = ending(torch.cat([context, x], dim=1), self.keep, spare)
+                contexts[index] = last_inputs(torch.cat([context, x], dim=1), self.keep, spare)
             x = block(x, context)
         return x
 
@@ -149,7 +149,7 @@ class InverseSTFT(nn.Module):
         """Add windowed frames (B, T, n_fft) at each hop.
 
         Returns the finished samples (B, T * hop) and the unfinished tail (B, n_fft - hop) for the next call. `spare`:
-        see `ending`; the samples of the frames that do not count hold what the tail holds.
+        see `last_inputs`; the samples of the frames that do not count hold what the tail holds.
         """
         rows, count, _ = frames.shape
         if spare is not None:
@@ -162,7 +162,7 @@ class InverseSTFT(nn.Module):
         total = total + sum(F.pad(pieces[:, :, k], (0, 0, k, self.overlap - 1 - k)) for k in range(self.overlap))
         samples = total.reshape(rows, -1)
         left = (self.overlap - 1) * self.hop
-        return samples[:, : count * self.hop], ending(samples, left, None if spare is None else spare * self.hop)
+        return samples[:, : count * self.hop], last_inputs(samples, left, None if spare is None else spare * self.hop)
 
 
 @dataclass
@@ -212,12 +212,12 @@ class HarmonicSource(nn.Module):
         """Return spectra (B, T * parts, n_fft // 2 + 1), complex, of voiced-ness times a pulse train of unit power.
 
         `octaves`, `voicing`: (B, T), at the end of each frame; in between they go in straight lines. `voicing` is a
-        probability. Updates `state`. `spare`: see `ending`.
+        probability. Updates `state`. `spare`: see `last_inputs`.
         """
         samples = self._pulses(octaves.double(), voicing.float(), state, spare)
         heard = torch.cat([state.samples, samples], dim=1)
         kept, spare = state.samples.shape[1], None if spare is None else spare * self.hop
-        state.samples = ending(heard, kept, spare)
+        state.samples = last_inputs(heard, kept, spare)
         frames = heard.unfold(1, self.n_fft, self.step)
         return torch.fft.rfft(frames * self.window) / math.sqrt(self.n_fft)
 
@@ -238,7 +238,7 @@ class HarmonicSource(nn.Module):
         starts = starts - torch.where(last >= 0, starts.gather(1, last.clamp(min=0)), 0.0)
         periods = (starts[..., None] + inside).frac()
         after = octaves, gate, periods[..., -1]
-        state.octaves, state.gate, state.phase = (ending(each, 1, spare)[:, 0] for each in after)
+        state.octaves, state.gate, state.phase = (last_inputs(each, 1, spare)[:, 0] for each in after)
         level = gate_before[..., None] + (gate - gate_before)[..., None] * ramp.float()
         return (level * _harmonics(periods.float(), hertz.float())).flatten(1)
 
@@ -331,7 +331,7 @@ class FineEnd(nn.Module):
         """Return windowed frames (B, T * parts, n_fft), and pitch and voicing (a logit) as they were predicted.
 
         `given`: pitch and voicing (a probability) for the source instead of those, where they are numbers. Updates
-        `state`. `spare`: see `ending`.
+        `state`. `spare`: see `last_inputs`.
         """
         octaves, voicing = self.pitch(hidden, state.pitch, spare)
         heard, gate = octaves, voicing.sigmoid()

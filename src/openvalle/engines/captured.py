@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import finalize
 
 import torch
@@ -88,7 +88,7 @@ class Capturer:
 class Captured:
     """A piece of work as a CUDA graph."""
 
-    def __init__(self, run: Callable[[], Tensor], pool: tuple[int, int], stream: torch.cuda.Stream) -> None:
+    def __init__(self, run: Callable[[], Tensor], pool: Any, stream: torch.cuda.Stream) -> None:
         self._graph = torch.cuda.CUDAGraph()
         # Other threads go on meanwhile: what they do is neither captured nor forbidden.
         with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):

@@ -45,7 +45,7 @@ class Memory:
         keys = torch.zeros(shape.depth, rows, shape.heads, room, shape.width // shape.heads, device=device)
         return cls(keys, torch.zeros_like(keys), keys.new_zeros(rows, symbols, shape.width))
 
-    def copy(self, rows: Sequence[Place], to: Sequence[int]) -> None:
+    def copy(self, rows: Sequence[SlotPlace], to: Sequence[int]) -> None:
         """Take over rows from where they lie."""
         for memory in {id(row.memory): row.memory for row in rows}.values():
             own = [(row, place) for row, place in zip(rows, to, strict=True) if row.memory is memory]
@@ -61,7 +61,7 @@ class Memory:
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class SlotPlace:
     """Where a row lies: among those that were read, whose memory nobody changes, or in a slot."""
 
     memory: Memory
@@ -77,7 +77,7 @@ class StaticState:
     """Rows, wherever they lie; they get their slots when a step is taken."""
 
     config: ARConfig = field(repr=False)
-    rows: tuple[Place, ...]
+    rows: tuple[SlotPlace, ...]
 
     @torch.inference_mode()
     def fork(self, rows: np.ndarray) -> StaticState:
@@ -122,7 +122,7 @@ class StaticAR(TorchAR):
         places = zip(cache.lens, positions, strict=True)
         return scores, StaticState(
             self.config,
-            tuple(Place(memory, row, length, at, length + room) for row, (length, at) in enumerate(places)),
+            tuple(SlotPlace(memory, row, length, at, length + room) for row, (length, at) in enumerate(places)),
         )
 
     @torch.inference_mode()
@@ -151,7 +151,7 @@ class StaticAR(TorchAR):
             replace(state, rows=tuple(after)),
         )
 
-    def _settle(self, rows: Sequence[Place]) -> tuple[list[Place], Lease[Slots]]:
+    def _settle(self, rows: Sequence[SlotPlace]) -> tuple[list[SlotPlace], Lease[Slots]]:
         """Return the rows in slots of one kind, the fewest that hold them all, and these."""
         count, longest = _next_power(len(rows)), max(row.length for row in rows) + 1
         usual = Counter(row.slots for row in rows if row.slots is not None).most_common(1)
@@ -215,7 +215,7 @@ class SlotCache:
         room = memory.keys.shape[3]
         is_seen = torch.arange(room, device=lens.device) <= lens[:, None]
         bias = memory.keys.new_zeros(len(lens), room).masked_fill(~is_seen, -torch.inf)
-        self._seen = Seen(causal=False, bias=bias[:, None, None])
+        self._seen = SlotMask(causal=False, bias=bias[:, None, None])
 
     def places(self, length: int) -> Tensor:
         assert length == 1, length
@@ -230,7 +230,7 @@ class SlotCache:
 
 
 @dataclass(frozen=True)
-class Seen(Mask):
+class SlotMask(Mask):
     """A mask that is the same for all layers, made once."""
 
     bias: Tensor | None = None  # (B, 1, 1, L) 0 where a position is seen, else minus infinity
