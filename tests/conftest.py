@@ -59,6 +59,16 @@ def speak() -> Callable[[float], Audio]:
     return lambda pitch: crude_speech(2, pitch)
 
 
+@pytest.fixture(scope="session")
+def say_builtin() -> Callable[[str, str], Audio]:
+    """A function of a text and a language, English, Chinese or Japanese: what the built-in model says."""
+    from openvalle.synth.synthesizer import Synthesizer
+
+    synthesizer = Synthesizer.load()
+    voices = {"en": "clara", "zh": "mei", "ja": "hana"}
+    return lambda text, language: synthesizer.say(text, voices[language], language=language, seed=1).audio
+
+
 @pytest.fixture
 def clip_path(tmp_path: Path, spoken: Audio) -> Path:
     """The same as a WAV file."""

@@ -17,6 +17,7 @@ from openvalle.audio import Audio
 from openvalle.cli.main import MENDABLE, explain
 from openvalle.cli.tools import BARE, EXTRAS, mend
 from openvalle.errors import MissingExtra
+from openvalle.speech_models import aligners
 
 SOURCE = Path(package.__file__).parent
 PROJECT = Path(__file__).parents[2]
@@ -260,6 +261,7 @@ def test_a_missing_package_is_one_line_with_the_command_that_brings_it(
 ) -> None:
     if module == "webrtcvad":
         pytest.importorskip("resemblyzer")
+    aligners._load_pocketsphinx.cache_clear()
     hide(monkeypatch, module)
     monkeypatch.setenv("PATH", "")  # nor a player
     if callable(use):

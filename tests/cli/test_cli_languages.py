@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from openvalle.apps.dialogue import speak_dialogue
-from openvalle.media import read
+from openvalle.audio import Audio
+from openvalle.media import read, write
 from openvalle.synth.synthesizer import Synthesizer
 
 pytestmark = pytest.mark.usefixtures("esperanto")
@@ -21,11 +22,12 @@ pytestmark = pytest.mark.usefixtures("esperanto")
 
 @dataclass(frozen=True)
 class Spoken:
-    """A language: what the buzz of the tests says in it, and texts of it."""
+    """A language: what a clip says in it, and texts of it."""
 
     code: str
-    clip: str  # of two words, twice
-    old: str  # a word of it that stands there once
+    clip: str
+    old: str  # a word of it
+    part: str  # of a word of it
     new: str
     edited: str
     more: str
@@ -37,10 +39,11 @@ class Spoken:
 CASES = (
     Spoken(
         "zh",
-        "撒西，撒洗。",
-        "撒洗",
-        "苏西",
-        "撒西苏西",
+        "今天天气很好，我们去看海。",
+        "我们",
+        "气",
+        "他们",
+        "今天天气很好他们去看海",
         "天气很好。",
         "今天天气很好，我们去看海。",
         "今天天气很好我们去看海",
@@ -48,10 +51,11 @@ CASES = (
     ),
     Spoken(
         "ja",
-        "さあ、しい、さあ、すい。",
-        "すい",
-        "雨",
-        "さあしいさあ雨",
+        "今日は天気がいい。海を見る。",
+        "見る",
+        "気",
+        "描く",
+        "今日は天気がいい海を描く",
         "雨だ。",
         "今日は天気がいい。海を見る。",
         "今日は天気がいい海を見る",
@@ -73,6 +77,11 @@ def model(speakers_of_many: dict[str, Path]) -> tuple[object, ...]:
 
 
 @pytest.fixture
+def clip(tmp_path: Path, case: Spoken, say_builtin: Callable[[str, str], Audio]) -> Path:
+    return write(tmp_path / "clip.wav", say_builtin(case.clip, case.code))
+
+
+@pytest.fixture
 def done(openvalle) -> Callable[..., dict]:
     """Run a command that has to succeed, and return what it says."""
 
@@ -84,24 +93,24 @@ def done(openvalle) -> Callable[..., dict]:
     return run
 
 
-def test_words_of_a_recording_are_changed(done, model, case: Spoken, clip_path: Path) -> None:
-    given = ("edit", clip_path, "-t", case.clip, "--language", case.code, *model)
+def test_words_of_a_recording_are_changed(done, model, case: Spoken, clip: Path) -> None:
+    given = ("edit", clip, "-t", case.clip, "--language", case.code, *model)
     facts = done(*given, "--replace", case.old, case.new, "-o", "new.wav")
     assert facts["text"] == case.edited
-    before, after = read(clip_path), read("new.wav")
+    before, after = read(clip), read("new.wav")
     start = round(facts["spans"][0]["start"] * before.rate)
     assert start > 24_000 and np.array_equal(after.samples[: start - 24], before.samples[: start - 24])
 
 
-def test_what_is_no_whole_word_is_refused(openvalle, model, case: Spoken, clip_path: Path) -> None:
-    run = openvalle("edit", clip_path, "-t", case.clip, "--language", case.code, *model, "--delete", "海")
+def test_what_is_no_whole_word_is_refused(openvalle, model, case: Spoken, clip: Path) -> None:
+    run = openvalle("edit", clip, "-t", case.clip, "--language", case.code, *model, "--delete", case.part)
     assert run.code == 2 and "is not in the transcript" in run.err and len(run.err.splitlines()) == 1
 
 
-def test_a_recording_goes_on(done, model, case: Spoken, clip_path: Path) -> None:
-    facts = done("continue", clip_path, case.more, "-t", case.clip, "--language", case.code, *model, "-o", "on.wav")
-    assert facts["text"] == case.clip + case.more and facts["start"] > 3
-    before, after = read(clip_path), read("on.wav")
+def test_a_recording_goes_on(done, model, case: Spoken, clip: Path) -> None:
+    facts = done("continue", clip, case.more, "-t", case.clip, "--language", case.code, *model, "-o", "on.wav")
+    assert facts["text"] == case.clip + case.more and facts["start"] > 1
+    before, after = read(clip), read("on.wav")
     kept = round(facts["start"] * before.rate) - 24
     assert np.array_equal(after.samples[:kept], before.samples[:kept]) and after.seconds > facts["start"] + 0.2
 

@@ -135,7 +135,7 @@ def test_the_systems_on_the_page_are_systems(tmp_path: Path) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     (tmp_path / "systems.yaml").write_text(block)
     kinds = [config.kind for config in read_systems(tmp_path / "systems.yaml").values()]
-    assert sorted(kinds) == ["command", "coqui", "folder", "http", "model", "model", "openai", "transformers"]
+    assert sorted(kinds) == ["command", "coqui", "folder", "http", *["model"] * 4, "openai", "transformers"]
     for short in re.findall(r"# (\w+=\S+)", block):
         name, config = short_system(short)
         assert config.kind == read_systems(tmp_path / "systems.yaml")[name].kind

@@ -193,7 +193,7 @@ def test_a_prompt_is_in_the_model_s_text_unit(synthesizer: Synthesizer, recordin
 
 
 @pytest.mark.usefixtures("esperanto")
-def test_candidates_of_an_edit_are_heard_in_the_recordings_language(many, spoken: Audio, monkeypatch) -> None:
+def test_candidates_of_an_edit_are_heard_in_the_recordings_language(many, say_builtin, monkeypatch) -> None:
     pytest.importorskip("pypinyin")
     heard: list[str] = []
 
@@ -207,10 +207,11 @@ def test_candidates_of_an_edit_are_heard_in_the_recordings_language(many, spoken
             heard.append(language)
             return asr.Transcript("撒海撒西。")
 
+    clip = say_builtin("撒西，撒西。", "zh")
     change = [Edit(EditKind.REPLACE, "西撒", "海撒")]
     monkeypatch.setattr(asr, "load_recognizer", lambda name: Whisper())
-    takes = edit(replace(many, asr="whisper"), spoken, change, "撒西，撒西。", candidates=2, language="zh")
+    takes = edit(replace(many, asr="whisper"), clip, change, "撒西，撒西。", candidates=2, language="zh")
     assert heard == ["zh"] * 2 and [take.quality[0].agreement for take in takes] == [1, 1]
     monkeypatch.undo()
     with pytest.raises(UserError, match="candidates cannot be judged: pocketsphinx hears English alone, not 'zh'"):
-        edit(replace(many, asr="pocketsphinx"), spoken, change, "撒西，撒西。", candidates=2, language="zh")
+        edit(replace(many, asr="pocketsphinx"), clip, change, "撒西，撒西。", candidates=2, language="zh")

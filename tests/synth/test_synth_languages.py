@@ -107,17 +107,18 @@ def test_what_a_model_of_one_language_refuses(synthesizer, tiny_voice) -> None:
     assert [segment.sentence.language for segment in segments] == ["en", "en"]
 
 
-def test_a_clip_of_another_language_becomes_a_voice(many, spoken) -> None:
-    voice = many.voice(spoken, "sasi, sasi", language="eo", consent="nobody's: made of buzz and hiss")
+def test_a_clip_of_another_language_becomes_a_voice(many, say_builtin) -> None:
+    clip = say_builtin("Sah see, sah see.", "en")
+    voice = many.voice(clip, "sasi, sasi", language="eo", consent="nobody's: made by a model")
     assert voice.language == "eo" and sum(voice.durations) == len(voice.codes)
     assert [symbol for symbol in voice.symbols if symbol != SIL] == ["s", "a", "s", "i"] * 2
     assert many.say("Amiko.", voice, language="eo").seconds > 0.1
 
 
 @pytest.mark.parametrize(("language", "said", "marks"), [("zh", "撒西，撒西", 4), ("ja", "さあ、すい、さあ、すい", 2)])
-def test_a_clip_of_chinese_or_japanese_becomes_a_voice(many, spoken, language: str, said: str, marks: int) -> None:
+def test_a_clip_of_chinese_or_japanese_becomes_a_voice(many, say_builtin, language: str, said: str, marks: int) -> None:
     need(language)
-    voice = many.voice(spoken, said, language=language, consent="nobody's: made of buzz and hiss")
+    voice = many.voice(say_builtin(said, language), said, language=language, consent="nobody's: made by a model")
     assert sum(voice.durations) == len(voice.codes)
     assert sum(symbol in MARKS for symbol in voice.symbols) >= marks
     assert all(not frames for symbol, frames in zip(voice.symbols, voice.durations, strict=True) if symbol in MARKS)

@@ -21,7 +21,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from openvalle.audio import MODEL_RATE, Audio, power_mel, to_model_samples
+from openvalle.audio import MODEL_RATE, Audio, levels, power_mel, to_model_samples
 from openvalle.config import Config
 from openvalle.errors import ConfigError, ModelError, TextError
 from openvalle.graphs import Graph, open_graph
@@ -33,6 +33,8 @@ HOP, SPECTRUM = 160, 400  # samples at 16 kHz: a spectrum of 25 ms every 10 ms
 FLOOR = 1e-6  # of a power, far below what a microphone hears
 SPREAD = 2.5  # deviation of log mel energies of speech
 POOR = -2.5  # mean of a frame; right words of unseen readers scored -0.4 to -1.1, wrong ones -2.7 or less
+PAUSE_DB = 25.0  # below the loudest frame: what is louder is hardly a pause
+LOUD_PAUSE = 3.0  # nats that a frame as loud loses where it is taken for one
 LEAST_PRIOR = 1e-6  # share of frames of a class that was never heard
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WINDOW = 2048  # states of a lattice that are looked at together: all of them in clips of up to a minute
@@ -104,6 +106,7 @@ class CTCAligner:
         if not sounds:
             raise TextError("there are no words to align", "give the words that are spoken in the recording")
         scores = self.scores(audio)
+        scores[_find_loud(audio, len(scores), self.config.frame_seconds), BLANK] -= LOUD_PAUSE
         owners, labels = _lay_out(sounds)
         path = find_path(scores, labels, labels == BLANK) if len(sounds) <= len(scores) else None
         if path is None:
@@ -142,6 +145,13 @@ class CTCAligner:
                 spans.append(PhoneSpan(words[word][1][place] if word >= 0 else SIL, start, end, word))
             before = owner
         return spans
+
+
+def _find_loud(audio: Audio, count: int, frame_seconds: float) -> np.ndarray:
+    """Return which of `count` frames are too loud for a pause between words, (count,) bool."""
+    found = levels(audio, frame_seconds)
+    found = np.pad(found, (0, max(count - len(found), 0)), mode="edge")[:count]
+    return found > found.max() - PAUSE_DB
 
 
 def _lay_out(sounds: Sequence[tuple[int, int, int]]) -> tuple[list[tuple[int, int]], np.ndarray]:
