@@ -38,11 +38,11 @@ class Way(StrEnum):
     EAGER = "eager"  # as the networks are written
 
 
-def choose_way(device: torch.device) -> Way:
-    """Return what $OPENVALLE_TORCH says, else static on CUDA and eager elsewhere; `UserError` names those there are."""
+def choose_way() -> Way:
+    """Return what $OPENVALLE_TORCH says, else eager: no GPU has captured yet. `UserError` names those there are."""
     if wanted := os.environ.get(CHOICE):
         return find_choice(Way, wanted, f"${CHOICE}")
-    return Way.STATIC if device.type == "cuda" else Way.EAGER
+    return Way.EAGER
 
 
 class Capturer:

@@ -47,7 +47,7 @@ def load_networks(
         from openvalle.model.lora import adapt
 
         bundle = adapt(bundle, adapter)
-    engine = StaticAR if choose_way(place) is Way.STATIC else TorchAR
+    engine = StaticAR if choose_way() is Way.STATIC else TorchAR
     return engine(bundle.ar.to(place).eval()), TorchNAR(bundle.nar.to(place).eval())
 
 
@@ -66,7 +66,7 @@ def load_codec(name: str | Path, choice: Choice, device: str) -> CodecEngine:
     from openvalle.engines.torch_blocks import StaticCodec
 
     codec = to_device(load(name), place)
-    if isinstance(codec, BuiltinCodec) and choose_way(place) is Way.STATIC:
+    if isinstance(codec, BuiltinCodec) and choose_way() is Way.STATIC:
         return StaticCodec(codec)
     return TorchCodec(codec)
 
