@@ -48,10 +48,10 @@ def test_seconds_of_methods_are_counted_and_the_methods_given_back(load) -> None
 
 
 def test_a_command_is_timed_and_what_it_held_told(load) -> None:
-    wall, processor, most = load("speed").timed([sys.executable, "-c", "bytes(50_000_000)"])
+    wall, processor, most = load("speed").timed([sys.executable, "-c", "bytes(50_000_000)"], {})
     assert wall > 0 and processor > 0 and most > 50
     with pytest.raises(SystemExit, match="this failed"):
-        load("speed").timed([sys.executable, "-c", "raise SystemExit(3)"])
+        load("speed").timed([sys.executable, "-c", "raise SystemExit(3)"], {})
 
 
 def test_what_other_projects_are_given_fits_their_code(load, tmp_path) -> None:
