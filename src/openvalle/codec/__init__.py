@@ -1,0 +1,1 @@
+"""Sound <-> tokens: the built-in codec, and those of others."""

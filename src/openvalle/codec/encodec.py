@@ -3,10 +3,9 @@
 1.5, 3, 6, 12 or 24 kbps are 2, 4, 8, 16 or 32 codebooks of 1024 entries at 75 frames/s. transformers keeps codes as
 (frames, B, Q, T); they are turned here and seen nowhere else.
 
-Streaming EnCodec's decoder, exactly: convolutions carry their last inputs, the LSTM its state.
-
-The decoder is causal, so nothing is late but the start: EnCodec pads the beginning with its own reflection, for
-which the first convolution must have seen seven frames.
+Streaming is exact: convolutions carry their last inputs, the LSTM its state. The decoder is causal, so only the start
+is late: EnCodec pads the beginning with its own reflection, for which the first convolution must have seen seven
+frames.
 """
 
 from __future__ import annotations

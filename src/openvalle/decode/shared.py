@@ -21,7 +21,7 @@ from openvalle.errors import UserError
 
 
 class Cancelled(UserError):
-    """Nobody wants to hear it any more."""
+    """What a caller that was cancelled gets when it asks for steps."""
 
     def __init__(self) -> None:
         super().__init__("the speech was cancelled")

@@ -3,8 +3,8 @@
 Rows have slots: 1, 2, 4, 8, 16 or more of them together, with room for 256, 512, 1024 or more positions each. Rows that
 leave free theirs, rows that join take one, and all move to other slots where there are too few, twice as many as are
 needed, or too little room. Free slots are computed along, and nobody looks at them. A step is then the same work for
-the same number of slots and room, whoever sits there: keys and values are written at each row's own length, and what
-lies beyond it is masked.
+the same number of slots and room, whichever rows hold them: keys and values are written at each row's own length, and
+what lies beyond it is masked.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class Slots:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def step(self, given: np.ndarray) -> np.ndarray:
-        """Do what `compute_step` does."""
+        """Return the scores (slots, n) after what is `given` of each slot (slots, G + 4), as `compute_step`."""
         self._host.numpy()[:] = given  # of the step before all is done: its scores were waited for
         self._given.copy_(self._host, non_blocking=True)
         return self._run().cpu().numpy()

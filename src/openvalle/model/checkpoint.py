@@ -75,7 +75,7 @@ def _write_weights(network: nn.Module, path: Path, storage: Storage) -> None:
 
 
 def load_bundle(folder: str | Path) -> Bundle:
-    """Return the model in `folder`, in float32 on the CPU, for speaking (`eval`).
+    """Return the model in `folder`, its weights in float32 on the CPU, ready to speak (`eval`).
 
     `ModelError` says in one line which file is missing, damaged or does not fit the others.
     """

@@ -4,7 +4,7 @@ Forced alignment finds the span. Only the span is spoken again, with what comes 
 where the model is aligned, with the sounds that follow in its text. Outside the span and its joins, `FADE_SECONDS`
 long, no sample changes.
 
-A recording that goes on (VALL-E 5.1, "continual") keeps all but the join at its end.
+`continue_clip` speaks on where a recording ends (VALL-E 5.1, "continual"), which keeps all but the join at its end.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _tell_again(known: Voice, clip: Audio | Path, about: Mapping[str, str], is_t
 
 
 def make_key(clip: Audio | Path, how: Mapping[str, Any]) -> str | None:
-    """Return by what a voice is known; None for a file that cannot be read, or is too large for a clip."""
+    """Return the key that a voice is kept by; None for a file that cannot be read, or is too large for a clip."""
     if isinstance(clip, Audio):
         content = hashlib.sha256(clip.samples.tobytes()).hexdigest() + f" {clip.rate}"
     else:

@@ -219,6 +219,7 @@ def _name_unit(unit: str, figures: str, as_adjective: bool, power: str = "") -> 
 
 
 def count_unit(name: str, figures: str, as_adjective: bool) -> str:
+    """Return a unit in the plural, unless it follows a 1, stands before a noun, or has none."""
     if as_adjective or figures == "1" or name in _UNCHANGED:
         return name
     return _PLURALS.get(name, f"{name}s")

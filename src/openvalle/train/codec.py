@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class TokensTask(CodecTask):
-    """Stage one: the codes' meaning."""
+    """Stage one: log-mel (B, T, bins) -> codes -> log-mel, which decides what the codes mean."""
 
     def __init__(self, recipe: CodecRecipe, codec: BuiltinCodec) -> None:
         assert recipe.tokens is not None
@@ -75,7 +75,7 @@ class TokensTask(CodecTask):
 
 
 class SoundTask(CodecTask):
-    """Stage two: codes to samples."""
+    """Stage two: codes (B, T, Q) -> samples (B, N); encoder and codebooks stay as they are."""
 
     def __init__(self, recipe: CodecRecipe, codec: BuiltinCodec) -> None:
         config = recipe.sound
@@ -223,8 +223,8 @@ def smooth_residual(quantizer: ResidualQuantizer, residual: Tensor, gain: Tensor
 def start_decoder(codec: BuiltinCodec, other: BuiltinCodec, samples: Tensor) -> None:
     """Give `codec` the other codec's decoder behind the trunk.
 
-    The two trunks speak different languages; the layer between is fitted, by least squares on samples (B, N), so that
-    the rest of the decoder hears from the new trunk what it heard from its own.
+    The outputs of two trunks mean different things. So the layer after the trunk is fitted, by least squares on
+    samples (B, N), to give the rest of the decoder what it got from its own trunk.
     """
     theirs, ours = other.decoder, codec.decoder
     if theirs.fine is not None or ours.fine is not None:  # whose pitch is read from the trunk itself

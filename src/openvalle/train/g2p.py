@@ -54,7 +54,7 @@ class Pair(NamedTuple):
 
     @property
     def is_held_out(self) -> bool:
-        """Whether the word belongs to the 5 % that are never trained on: decided by its SHA-256, for ever."""
+        """Whether the word belongs to the 5 % that are never trained on: by its SHA-256, whatever lexicon has it."""
         return hashlib.sha256(self.word.encode()).digest()[0] % 20 == 0
 
 

@@ -7,9 +7,7 @@ nar: {model: ..., loop: ..., batches: ...}
 pack: {ar: runs/ar, nar: runs/nar, name: ..., licence: ..., generation: ...}
 ```
 
-A file without these sections is the recipe of one job.
-
-`openvalle train PART`: a recipe file -> the training job.
+A file without these sections is the recipe of one job. `run` does what `openvalle train PART` asks for.
 """
 
 from __future__ import annotations
