@@ -74,7 +74,7 @@ def _pace(ar: TorchAR, nar: TorchNAR, rng: np.random.Generator) -> Pace:
     )
     per_symbol = frames / len(text)
     options = AROptions(least_frames=per_symbol, most_frames=per_symbol, watch=TO_THE_END)
-    steps = frames // config.block
+    steps = frames // config.step_frames
     path = np.arange(steps) * len(text) // steps if aligned else None
     started, processor = time.perf_counter(), time.process_time()
     result = generate(ar, [Draw(prompt, options, 0, path)])[0]

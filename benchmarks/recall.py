@@ -78,7 +78,7 @@ def recall_first(ar: AREngine, row: Row) -> tuple[int, int]:
     config = ar.config
     codes, _ = cut_whole(row, config.merge, config.group)
     skipped = len(row.codes) // config.merge % config.group * config.merge  # the clipped start of training
-    prompt = continual(config, row, skipped + prompt_frames(len(codes), config.block))
+    prompt = continual(config, row, skipped + prompt_frames(len(codes), config.step_frames))
     assert prompt.codes is not None
     true = codes[len(prompt.codes) :: config.merge, 0]
     enough = BY_HEART.model_copy(update={"limit_frames": len(true) * config.merge + SPARE_FRAMES})
@@ -93,7 +93,7 @@ def recall_others(ar: AREngine, nar: NAREngine, row: Row, shards: TokenShards, i
     codes, path = cut_whole(row, config.merge, config.group)
     if kind == PromptKind.PREFIX:
         skipped = len(row.codes) // config.merge % config.group * config.merge
-        prompt = continual(config, row, skipped + prompt_frames(len(codes), config.block))
+        prompt = continual(config, row, skipped + prompt_frames(len(codes), config.step_frames))
     else:
         neighbour = shards.neighbour(index)
         voice = None if neighbour is None else neighbour.codes

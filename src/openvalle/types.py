@@ -1,6 +1,6 @@
 """Plain types that parts share: the vocabulary of a model, the codec of its tokens, phones, durations and alignments.
 
-Letters: S symbols, T frames or blocks, Q codebooks.
+Letters: S symbols, T frames or steps, Q codebooks.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ SIL = "SIL"  # a pause
 ENGLISH = "en"  # the language of texts and recordings where none is named
 UNSPACED = ("zh", "ja")  # languages that write no blanks between words and sentences
 FRAME_RATE = 75.0  # frames a second of every codec in use, where there is no spec to ask
+MERGE = 2  # frames that share an entry of codebook 1, where nothing else is said (VALL-E R 3.1)
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")  # of ARPAbet
 CONSONANTS = (
     *("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N"),
@@ -147,8 +148,8 @@ def to_durations(alignment: np.ndarray, symbols: int) -> np.ndarray:
 
 
 def place_borders(ends: np.ndarray, count: int) -> np.ndarray:
-    """Return where each of S symbols ends among `count` blocks, (S,) int64: moved as little as needed from the wanted
-    `ends` (S,) for every symbol to own a block at least. With fewer blocks than symbols the earliest own none."""
+    """Return where each of S symbols ends among `count` steps, (S,) int64: moved as little as needed from the wanted
+    `ends` (S,) for every symbol to own a step at least. With fewer steps than symbols the earliest own none."""
     order = np.arange(1, len(ends) + 1)
     ends = np.maximum.accumulate(np.maximum(ends - order, 0)) + order  # each at least one after the one before
     return np.maximum(np.minimum(ends, count - (len(ends) - order)), 0)  # and room for all that follow

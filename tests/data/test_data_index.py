@@ -156,14 +156,14 @@ def test_rows_that_are_looked_up_are_drawn_by_the_same_weights(monkeypatch):
 
 def test_running_sums_are_those_of_all_values_at_once(monkeypatch):
     values = np.random.default_rng(2).uniform(0.1, 1, 1000)
-    sums = draws.BlockSums(len(values), lambda start, end: values[start:end].copy())
-    for start in range(0, 1000, 2 * draws.BLOCK):
-        sums.add(values[start : start + 2 * draws.BLOCK].copy())
+    sums = draws.RunningSums(len(values), lambda start, end: values[start:end].copy())
+    for start in range(0, 1000, 2 * draws.STRIDE):
+        sums.add(values[start : start + 2 * draws.STRIDE].copy())
     whole = np.cumsum(values)
     assert sums.total == whole[-1]
     targets = np.random.default_rng(3).uniform(0, whole[-1], 500)
     assert np.array_equal(sums.find(targets), np.searchsorted(whole, targets))
-    for place in (0, 1, draws.BLOCK, 600, 1000):
+    for place in (0, 1, draws.STRIDE, 600, 1000):
         assert sums.before(place) == pytest.approx(values[:place].sum())
 
 

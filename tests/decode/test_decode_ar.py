@@ -205,9 +205,9 @@ def test_no_symbol_lasts_longer_than_its_cap(kind):
         "sampling": SamplingOptions(temperature=0.0, repetition_aware=False),
     }
     result = decode(model, [one], OPTIONS.model_copy(update=changes), [0])[0]
-    block = model.config.block
+    step = model.config.step_frames
     counts = np.bincount(result.alignment[:: model.config.group], minlength=4).tolist()
-    assert counts == [16 // block, 8 // block, 8 // block, 8 // block]
+    assert counts == [16 // step, 8 // step, 8 // step, 8 // step]
     assert result.stopped_by == StoppedBy.ALIGNMENT_END
 
 
@@ -345,7 +345,7 @@ def test_the_limit_ends_every_row():
         options = OPTIONS.model_copy(update={"limit_frames": 4, "least_frames": 6.0})
         result = decode(model, [prompt(model, 1)], options, [1])[0]
         assert result.stopped_by == StoppedBy.LIMIT
-        assert len(result.codes) == max(1, 4 // model.config.block) * model.config.group
+        assert len(result.codes) == max(1, 4 // model.config.step_frames) * model.config.group
 
 
 def test_rows_end_where_learnt_positions_do():
@@ -417,12 +417,12 @@ def test_a_stretch_path_has_its_length_and_every_symbol(kind, factor):
 @ALIGNED
 def test_a_line_begins_with_a_short_pause_at_most(kind):
     model = ar_engine(kind)
-    block = model.config.block
+    step = model.config.step_frames
     one = dataclasses.replace(
         prompt(model, 1), text=np.array([1, 5, 1, 6]), prompt_symbols=0, codes=None, alignment=None
     )
     longest = {}
-    for lead in (block, 2 * block, 60):
+    for lead in (step, 2 * step, 60):
         options = OPTIONS.model_copy(update={"pauses": (1,), "pause_frames": 24, "lead_frames": lead})
         results = [decode(model, [one], options, [seed])[0] for seed in range(8)]
         stays = [
@@ -430,8 +430,8 @@ def test_a_line_begins_with_a_short_pause_at_most(kind):
         ]
         longest[lead] = [max(stay) for stay in zip(*stays, strict=True)]
         assert longest[lead][0] <= min(lead, 24)
-    assert longest[60][0] > longest[block][0], "the cap is what makes it short"
-    assert max(stay[1] for stay in longest.values()) > block, "other pauses are not cut"
+    assert longest[60][0] > longest[step][0], "the cap is what makes it short"
+    assert max(stay[1] for stay in longest.values()) > step, "other pauses are not cut"
 
 
 def test_a_path_needs_alignment():

@@ -1,4 +1,4 @@
-"""Blocks of frames: durations add up, every symbol keeps a block where that is possible, cuts and groups are whole."""
+"""AR steps of frames: durations add up, every symbol keeps a step where that is possible, cuts and groups are whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openvalle.model.alignment import block_durations, cut_durations, find_whole, to_block_alignment
+from openvalle.model.alignment import cut_durations, find_whole, to_step_alignment, to_step_durations
 from openvalle.model.batch import Batch, pack
 from openvalle.types import Utterance, to_alignment, to_durations
 
@@ -18,26 +18,26 @@ DURATIONS = st.lists(st.integers(0, 9), min_size=1, max_size=12).map(np.array)
 
 @settings(max_examples=200, deadline=None)
 @given(DURATIONS, st.integers(1, 4))
-def test_every_symbol_that_lasts_keeps_a_block_where_possible_and_no_other_has_one(durations, block):
-    blocks, lasting = block_durations(durations, block), durations > 0
-    count = int(durations.sum()) // block
-    assert int(blocks.sum()) == count
-    assert (blocks[lasting] >= 0).all() and not blocks[~lasting].any()
+def test_every_symbol_that_lasts_keeps_a_step_where_possible_and_no_other_has_one(durations, frames):
+    steps, lasting = to_step_durations(durations, frames), durations > 0
+    count = int(durations.sum()) // frames
+    assert int(steps.sum()) == count
+    assert (steps[lasting] >= 0).all() and not steps[~lasting].any()
     if count >= int(lasting.sum()):
-        assert (blocks[lasting] >= 1).all()
+        assert (steps[lasting] >= 1).all()
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(2, 9), min_size=1, max_size=8).map(np.array))
-def test_borders_move_less_than_a_block_when_nothing_needs_repair(durations):
-    borders = 2 * block_durations(durations, 2).cumsum(0)
+def test_borders_move_less_than_a_step_when_nothing_needs_repair(durations):
+    borders = 2 * to_step_durations(durations, 2).cumsum(0)
     assert (np.abs(borders - durations.cumsum()) <= 1).all()
 
 
-def test_blocks_of_one_frame_change_nothing():
+def test_steps_of_one_frame_change_nothing():
     durations = np.array([1, 3, 2])
-    assert block_durations(durations, 1).tolist() == [1, 3, 2]
-    assert to_block_alignment(durations, 1).tolist() == [0, 1, 1, 1, 2, 2]
+    assert to_step_durations(durations, 1).tolist() == [1, 3, 2]
+    assert to_step_alignment(durations, 1).tolist() == [0, 1, 1, 1, 2, 2]
 
 
 @given(DURATIONS)

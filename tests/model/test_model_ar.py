@@ -82,7 +82,7 @@ def test_a_row_in_a_batch_is_the_row_alone(kind, utterances):
 def test_the_loss_of_a_batch_is_the_mean_over_its_positions(kind, utterances):
     model = ar_of(kind)
     batch = batch_for(model.config, utterances)
-    counts = (batch.code_lens // model.config.block + 1).tolist()  # <EOS> too
+    counts = (batch.code_lens // model.config.step_frames + 1).tolist()  # <EOS> too
     alone = [model.loss(batch_for(model.config, [row])).parts["code"] for row in utterances]
     total = sum(loss * count for loss, count in zip(alone, counts, strict=True))
     torch.testing.assert_close(model.loss(batch).parts["code"], total / sum(counts), atol=1e-4, rtol=1e-4)

@@ -67,8 +67,8 @@ def test_the_cache_is_as_large_as_described(kind):
     """A prompt of 3 s, the symbols of 13 s of text and 10 s of speech."""
     model = ar_of(kind)
     numbers = describe(model.config, NARConfig.parse(SMALL))
-    block = model.config.block
-    voice = utterance(36, int(225 / block) * block, 0)
+    step = model.config.step_frames
+    voice = utterance(36, int(225 / step) * step, 0)
     prompt = zero_shot(model.config, voice, np.ones(120, np.int64)).ar(model.config)
     _, state = TorchAR(model).prefill(prepare_inputs(model.config, [prompt]), room=numbers.ar_steps)
     tensors = (state.inner.cache.keys, state.inner.cache.values)

@@ -151,7 +151,7 @@ def test_noise_swaps_whole_blocks_of_targets_within_a_symbol(utterances):
     assert torch.equal(noisy[..., 0] // 1000, symbols)
     assert 0.1 < float(swapped.sum() / frames.scored.sum()) < 0.4
     pairs = swapped[:, : swapped.shape[1] // 2 * 2].view(3, -1, 2)
-    assert torch.equal(pairs[..., 0], pairs[..., 1]), "both frames of a block"
+    assert torch.equal(pairs[..., 0], pairs[..., 1]), "both frames of a merged code"
     assert torch.equal(add_codebook1_noise(frames, batch.text, 0.0, 2, torch.Generator()).codes, tagged)
 
 

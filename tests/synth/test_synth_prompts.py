@@ -125,7 +125,9 @@ def test_so_it_is_without_prompts(synthesizer: Synthesizer, tiny_voice: Voice, s
 def check(speaker: Synthesizer, voice: Voice, spy: list[Spied], mode: str) -> None:
     """Speak, then train on what was said, and compare what the NAR model read."""
     config = speaker.generator.ar.config
-    cut = len(voice.codes) // config.block * config.block  # whole groups, so that nothing is cut from the start
+    cut = (
+        len(voice.codes) // config.step_frames * config.step_frames
+    )  # whole groups, so that nothing is cut from the start
     voice = replace(
         voice, codes=voice.codes[:cut], durations=(*voice.durations[:-1], voice.durations[-1] - len(voice.codes) + cut)
     )

@@ -182,7 +182,7 @@ def test_the_four_systems_are_what_the_papers_say():
         name: read_pair(SHIPPED / f"{name}-paper.yaml") for name in ("valle", "vallex", "valler", "valle2")
     }
     ar, nar = ({name: pair[index] for name, pair in found.items()} for index in (0, 1))
-    assert [config.block for config in ar.values()] == [1, 1, 2, 2]
+    assert [config.step_frames for config in ar.values()] == [1, 1, 2, 2]
     assert [config.use_bos for config in ar.values()] == [False, True, True, True]
     assert [config.text_attention for config in ar.values()] == [*["bidirectional"] * 3, "causal"]
     assert [config.positions for config in ar.values()] == [*["sinusoidal"] * 3, "learnt"]

@@ -44,7 +44,7 @@ class Codec(Protocol):
         """The entries' vectors, (Q, V, D); a frame's latent is the sum of its entries."""
 
     def encode(self, samples: Tensor, merge: int = 1) -> Tensor:
-        """Return codes (B, ceil(samples / hop), Q); `merge` repeats codebook 1 over blocks of that many frames
+        """Return codes (B, ceil(samples / hop), Q); `merge` repeats each code of codebook 1 over that many frames
         (VALL-E R 3.1)."""
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Residual vector quantisation (EnCodec, arXiv:2210.13438, section 3.2): k-means start, moving-average codebooks,
 revival of dead entries.
 
-And codec merging (VALL-E R, arXiv:2406.07855, section 3.1): codebook 1 is chosen once for a block of frames. It needs
+And codec merging (VALL-E R, arXiv:2406.07855, section 3.1): codebook 1 is chosen once for several frames. It needs
 no training and no other decoder: averages are taken in front of a quantiser, and what they lose stays in the residual
 for the codebooks after it. It works on the codebooks of any residual quantiser.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 
 def merge_frames(x: Tensor, merge: int) -> Tensor:
-    """Average (B, T, D) over blocks of `merge` frames and repeat; the last block is filled by its last frame."""
+    """Average (B, T, D) over every `merge` frames and repeat; the last ones are filled up by the last frame."""
     if merge == 1:
         return x
     frames = x.shape[1]
@@ -26,17 +26,17 @@ def merge_frames(x: Tensor, merge: int) -> Tensor:
 
 
 def encode_residual(
-    x: Tensor, codebooks: Tensor, nearest: Callable[[Tensor, int], Tensor], rates: Sequence[int] = ()
+    x: Tensor, codebooks: Tensor, nearest: Callable[[Tensor, int], Tensor], merges: Sequence[int] = ()
 ) -> Tensor:
     """Return codes (B, T, Q) of latents x (B, T, D) by the entries `codebooks` (Q, V, D).
 
-    `nearest(x, level)` chooses the entries (B, T) of one codebook; `rates`: frames that share an entry, codebook by
+    `nearest(x, level)` chooses the entries (B, T) of one codebook; `merges`: frames that share an entry, codebook by
     codebook, 1 where none is given.
     """
     residual, codes = x, []
     for level, entries in enumerate(codebooks):
-        rate = rates[level] if level < len(rates) else 1
-        index = nearest(merge_frames(residual, rate), level)
+        merge = merges[level] if level < len(merges) else 1
+        index = nearest(merge_frames(residual, merge), level)
         residual = residual - entries[index]  # from the residual that was not merged
         codes.append(index)
     return torch.stack(codes, dim=-1)

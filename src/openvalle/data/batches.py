@@ -38,18 +38,18 @@ def take_symbols(utterance: Utterance, first: int, last: int) -> Utterance:
     )
 
 
-def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, block: int = 2) -> Utterance:
+def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, merge: int = 2) -> Utterance:
     """Return a random stretch of whole symbols of at most `max_frames`, the whole utterance if it fits.
 
-    Stretches begin and end on a multiple of `block` frames, so that merged frames stay whole. A symbol that
+    Stretches begin and end on a multiple of `merge` frames, so that merged frames stay whole. A symbol that
     alone lasts longer than `max_frames` is never split: with no stretch that fits, the shortest symbol is kept.
     """
     if len(utterance.codes) <= max_frames:
         return utterance
     assert utterance.durations is not None, "byte pairs cannot be cut"
     edges = np.concatenate([[0], np.cumsum(utterance.durations)])  # (S + 1,)
-    # Symbol boundaries at a block's edge; marks last no time and stay with the symbol after them.
-    usable = np.flatnonzero((edges % block == 0) & (np.diff(edges, prepend=-1) > 0))
+    # Symbol borders at the edge of a merged code; marks last no time and stay with the symbol after them.
+    usable = np.flatnonzero((edges % merge == 0) & (np.diff(edges, prepend=-1) > 0))
     ends = np.searchsorted(edges[usable], edges[usable] + max_frames, side="right") - 1
     starts = np.flatnonzero(ends > np.arange(len(usable)))
     # Only starts from which no more fits at the end are left out: the rest are about `max_frames` long.
@@ -63,17 +63,17 @@ def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, block:
     return take_symbols(utterance, int(usable[start]), int(usable[ends[start]]))
 
 
-def join_utterances(first: Utterance, second: Utterance, block: int) -> Utterance:
+def join_utterances(first: Utterance, second: Utterance, merge: int) -> Utterance:
     """Return `second` after `first`, which prompts it, as `openvalle.decode.prompt.zero_shot` lays both out.
 
-    A symbol that ends the one and begins the other (a pause) is cut from the first; the prompt is whole blocks of
-    frames. Nothing is joined if nothing is left of the first.
+    A symbol that ends the one and begins the other (a pause) is cut from the first; the prompt is whole merged
+    codes. Nothing is joined if nothing is left of the first.
     """
     assert first.durations is not None and second.durations is not None, "byte pairs cannot be joined"
     if len(first.text) > 1 and first.text[-1] == second.text[0]:
         first = take_symbols(first, 0, len(first.text) - 1)
     assert first.durations is not None
-    frames = len(first.codes) // block * block
+    frames = len(first.codes) // merge * merge
     if not frames:
         return second
     durations = np.diff(np.cumsum(first.durations).clip(max=frames), prepend=0)
@@ -122,7 +122,7 @@ class TokenBatches:
         self.frames_per_batch = frames_per_batch
         self.seed, self.rank, self.world = seed, rank, world
         rate = shards.codec.frame_rate
-        self.block = shards.codec.merge
+        self.merge = shards.codec.merge
         self.max_frames = int(max_seconds * rate) if max_seconds else int(shards.frames.max())
         self.min_frames = min(self.max_frames, int(min_seconds * rate)) if min_seconds else self.max_frames
         assert shards.is_aligned or self.min_frames == self.max_frames, "byte pairs cannot be cut"
@@ -142,7 +142,7 @@ class TokenBatches:
                 f"every utterance is longer than {max_seconds:g} s", "raise max_seconds: byte pairs cannot be cropped"
             )
         self.pairs = pairs
-        self.prompt_frames = tuple(int(each * rate) // self.block * self.block for each in prompt_seconds)
+        self.prompt_frames = tuple(int(each * rate) // self.merge * self.merge for each in prompt_seconds)
 
     def rows(self, step: int) -> list[int]:
         """Return the rows of the batch of a step on this rank; the second ones, if it is of pairs."""
@@ -155,13 +155,13 @@ class TokenBatches:
         if self.min_frames < longest:
             longest = int(rng.integers(self.min_frames, longest + 1))
         for row in rows:
-            utterance = crop(self.shards[row], longest, rng, self.block)
+            utterance = crop(self.shards[row], longest, rng, self.merge)
             own = self.shards.of_speaker(row) if prompt else ()
             if len(own) > 1:
                 place = int(rng.integers(len(own) - 1))  # among the others
                 other = int(own[place + (place >= np.searchsorted(own, row))])
-                piece = crop(self.shards[other], prompt, rng, self.block)
-                utterance = join_utterances(piece, utterance, self.block)
+                piece = crop(self.shards[other], prompt, rng, self.merge)
+                utterance = join_utterances(piece, utterance, self.merge)
             found.append(utterance)
         return found
 

@@ -1,7 +1,7 @@
 """Which rows make up the batch of a step: a function of (seed, step, rank) that costs O(log rows).
 
 Rows lie in the order of their lengths, as an `Index` holds it for all ranks. A rank keeps running sums of their
-weights for every `BLOCK` of them only: a weight belongs to a speaker, so those inside a block follow from it.
+weights for every `STRIDE` of them only: a weight belongs to a speaker, so those in between follow from it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from openvalle.data.index import Index
 
 PLASTIC = 1.324717957244746  # the real root of x**3 = x + 1
 SPREAD = 1.08  # longest to anchor, and anchor to shortest: keeps padding near 5 %
-BLOCK = 256  # rows between two running sums that are kept
+STRIDE = 256  # rows between two running sums that are kept
 AT_ONCE = 1 << 18  # rows that are looked at together while a rank opens an index
 FEW = 1 << 16  # rows that are weighed against each other one by one; among more, they are looked up
 
@@ -48,36 +48,36 @@ def row_weights(speakers: Sequence[str], lengths: np.ndarray, power: float, *, b
     return weights / weights.sum()
 
 
-class BlockSums:
+class RunningSums:
     """Running sums of `count` positive values; `values(a, b)` gives those from a to b, (b - a,) float64."""
 
     def __init__(self, count: int, values: Callable[[int, int], np.ndarray]) -> None:
         self.count, self._values = count, values
-        self._ends = np.empty(0)  # (blocks,) sum up to the end of each block
+        self._ends = np.empty(0)  # (strides,) sum up to the end of each
         self.total = 0.0
 
     def add(self, values: np.ndarray) -> None:
-        """Count the values that come next; all but the last time whole blocks of them."""
+        """Count the values that come next; all but the last time whole strides of them."""
         values[0] += self.total
         sums = np.cumsum(values)
         self.total = float(sums[-1])
-        rest = sums[-1:] if len(sums) % BLOCK else sums[:0]
-        self._ends = np.concatenate([self._ends, sums[BLOCK - 1 :: BLOCK], rest])
+        rest = sums[-1:] if len(sums) % STRIDE else sums[:0]
+        self._ends = np.concatenate([self._ends, sums[STRIDE - 1 :: STRIDE], rest])
 
     def before(self, place: int) -> float:
         """Return the sum of the values before a place."""
-        block = place // BLOCK
-        start = float(self._ends[block - 1]) if block else 0.0
-        return start + float(self._values(block * BLOCK, place).sum())
+        stride = place // STRIDE
+        start = float(self._ends[stride - 1]) if stride else 0.0
+        return start + float(self._values(stride * STRIDE, place).sum())
 
     def find(self, targets: np.ndarray) -> np.ndarray:
         """Return the first place at which the running sum reaches each target, (targets,) int64."""
-        blocks = np.minimum(np.searchsorted(self._ends, targets), len(self._ends) - 1)
+        strides = np.minimum(np.searchsorted(self._ends, targets), len(self._ends) - 1)
         found = np.empty(len(targets), np.int64)
-        for number, block in enumerate(blocks.tolist()):
-            start, end = block * BLOCK, min(self.count, (block + 1) * BLOCK)
+        for number, stride in enumerate(strides.tolist()):
+            start, end = stride * STRIDE, min(self.count, (stride + 1) * STRIDE)
             part = self._values(start, end)
-            part[0] += self._ends[block - 1] if block else 0.0
+            part[0] += self._ends[stride - 1] if stride else 0.0
             found[number] = start + min(int(np.searchsorted(np.cumsum(part), targets[number])), end - start - 1)
         return found
 
@@ -116,8 +116,8 @@ class RowDraws:
         borders = borders[: self.most + 2].copy()
         borders[self.most + 1 :] = len(self._order)
         self._borders = borders
-        self._weights = BlockSums(len(self), self._weight)
-        self._anchors = BlockSums(len(self), lambda a, b: self._weight(a, b) / self._starts(a, b))
+        self._weights = RunningSums(len(self), self._weight)
+        self._anchors = RunningSums(len(self), lambda a, b: self._weight(a, b) / self._starts(a, b))
         for start in range(0, len(self), AT_ONCE):
             end = min(len(self), start + AT_ONCE)
             weights = self._weight(start, end)  # looked up once for both

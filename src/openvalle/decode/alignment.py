@@ -1,4 +1,4 @@
-"""Which symbol of the text a row's next step belongs to: a monotonic pointer (VALL-E R 3.2.2), a preset path, or none.
+"""Which symbol of the text a row's next step belongs to: by a monotonic pointer (VALL-E R 3.2.2), as given, or unknown.
 
 All three answer the same questions of one row: which symbol of the target's text the next step belongs to (`current`;
 None without alignment), how many symbols come after it (`waiting`), how many steps the row may take (`longest`), and
@@ -15,13 +15,13 @@ import numpy as np
 
 from openvalle.decode.sampling import advances
 from openvalle.errors import ModelError
-from openvalle.model.alignment import to_block_alignment
+from openvalle.model.alignment import to_step_alignment
 
 NEVER = 2**31  # more steps than any row takes
 
 
 class NoAlignment:
-    """Nobody knows the symbols: the length of the text bounds the steps."""
+    """For models without alignment: no symbol is known, and the length of the text bounds the steps."""
 
     current = None
     waiting = 0
@@ -43,7 +43,7 @@ class NoAlignment:
 
 
 class MonotonicPointer:
-    """It stays or moves on by one symbol, never back, and leaves none out but marks."""
+    """Stays at a symbol or moves on by one (VALL-E R 3.2.2), never back, and leaves none out but marks."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ def stretch(alignment: np.ndarray, steps: int) -> np.ndarray:
     """Return an alignment (N,) to the symbols 0 to n without a gap as one of `steps` steps, all stays longer or
     shorter by the same factor; each symbol keeps one step at least."""
     durations = np.bincount(alignment)
-    return to_block_alignment(durations * max(steps, len(durations)), len(alignment))
+    return to_step_alignment(durations * max(steps, len(durations)), len(alignment))
 
 
 def check_alignment(alignment: np.ndarray, symbols: int) -> None:

@@ -99,7 +99,10 @@ class ARResult:
 
 
 def generate(engine: AREngine, draws: Sequence[Draw], at_once: int = ROWS) -> list[ARResult]:
-    """Return what each row says, `at_once` of them decoded together: as rows end, the next ones join."""
+    """Return what each row says, `at_once` of them decoded together: as rows end, the next ones join.
+
+    `ModelError` if the model cannot go on from one of the prompts.
+    """
     decoder, waiting = Decoder(engine), list(enumerate(draws))
     numbers: dict[Row, int] = {}
     steps: list[list[ARStep]] = [[] for _ in draws]
@@ -114,7 +117,7 @@ def generate(engine: AREngine, draws: Sequence[Draw], at_once: int = ROWS) -> li
 
 
 def stream(engine: AREngine, draw: Draw) -> Iterator[ARStep]:
-    """Yield the steps of one row."""
+    """Yield the steps of one row; `ModelError` if the model cannot go on from its prompt."""
     decoder = Decoder(engine)
     decoder.add([draw])
     while decoder.rows:
@@ -142,8 +145,8 @@ class Decoder:
         self._scores: ARScores | None = None  # of the next step; None: not computed yet
 
     def add(self, draws: Sequence[Draw]) -> list[Row]:
-        """Let rows join, and return them; those of equal prompts read theirs once. If one cannot be decoded, none
-        joins."""
+        """Let rows join, and return them; those of equal prompts read theirs once. `ModelError` if one cannot be
+        decoded: then none joins."""
         if not draws:
             return []
         rows = [Row(self.engine.config, draw) for draw in draws]
@@ -261,7 +264,7 @@ class Row:
         self.noticed: Failure | None = None
         is_free = isinstance(self.pointer, MonotonicPointer)
         budget = _budget(config, prompt, options) if is_free else None
-        self.watch = FailureDetector(options.watch, config.block, budget)
+        self.watch = FailureDetector(options.watch, config.step_frames, budget)
 
     @property
     def symbol(self) -> int | None:
@@ -297,24 +300,24 @@ class Row:
 
 def make_pointer(config: ARConfig, prompt: ARPrompt, options: AROptions, alignment: np.ndarray | None) -> Pointer:
     """Return what tells where a row is in its text and how long it may be."""
-    target, block = prompt.target, config.block
-    limit = to_steps(options.limit_frames, block)
+    target, step_frames = prompt.target, config.step_frames
+    limit = to_steps(options.limit_frames, step_frames)
     if config.alignment == Alignment.NONE:
         if alignment is not None:
             raise ModelError(
                 "this model has no alignment: its prosody cannot be given", "leave speed and prosody as they are"
             )
         count = _count_lasting(target, config)
-        least, most = (to_steps(frames * count, block) for frames in (options.least_frames, options.most_frames))
+        least, most = (to_steps(frames * count, step_frames) for frames in (options.least_frames, options.most_frames))
         return NoAlignment(min(least, most), min(most, limit))
     end = len(target) - prompt.following_symbols
     if alignment is not None:
         check_alignment(alignment, len(target))
         return PresetAlignment(alignment, end)
-    long, short = to_steps(options.pause_frames, block), to_steps(options.symbol_frames, block)
+    long, short = to_steps(options.pause_frames, step_frames), to_steps(options.symbol_frames, step_frames)
     caps = np.where(np.isin(target, options.pauses), long, short)
     if target[0] in options.pauses:
-        caps[0] = min(long, to_steps(options.lead_frames, block))
+        caps[0] = min(long, to_steps(options.lead_frames, step_frames))
     bias = _follow_pace(config, prompt, options)
     return MonotonicPointer(target, caps, end, config.marks, limit, options.pauses, bias)
 

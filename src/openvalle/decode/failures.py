@@ -1,4 +1,4 @@
-"""Detectors that look at a draw while it is made: loops, silences, runaways. Nobody has to hear a bad one out."""
+"""Detectors that look at a draw while it is made, for loops, silences and runaways: a bad one can be ended early."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def find_silence_codes(codec: CodecEngine) -> tuple[int, ...]:
 class FailureDetector:
     """Looks at one row, step by step. `budget`: the frames that the row may take; None: any number."""
 
-    def __init__(self, options: FailureOptions, block: int, budget: float | None) -> None:
-        self.options, self.block, self.budget = options, block, budget
+    def __init__(self, options: FailureOptions, step_frames: int, budget: float | None) -> None:
+        self.options, self.step_frames, self.budget = options, step_frames, budget
         self.past = np.full(PERIOD, -1)  # codes, the latest first
         self.runs = np.zeros(PERIOD, np.int64)  # per period: steps in a row that repeat the one a period before
         self.periods = np.arange(1, PERIOD + 1)
@@ -58,15 +58,15 @@ class FailureDetector:
         for code in codes:
             self.runs = np.where(self.past == code, self.runs + 1, np.maximum(self.runs - MISMATCH, 0))
             self.past = np.concatenate([[code], self.past[:-1]])
-        frames = self.block / len(codes)
+        frames = self.step_frames / len(codes)
         if (
             self.options.loop_frames
             and (self.runs >= np.maximum(self.options.loop_frames / frames, PERIODS * self.periods)).any()
         ):
             return Failure.LOOP
         self.hushed = self.hushed + 1 if self.silent.issuperset(codes) else 0
-        if 0 < self.options.silence_frames < self.hushed * self.block:
+        if 0 < self.options.silence_frames < self.hushed * self.step_frames:
             return Failure.SILENCE
-        if self.budget is not None and (self.steps + waiting) * self.block > self.budget:
+        if self.budget is not None and (self.steps + waiting) * self.step_frames > self.budget:
             return Failure.RUNAWAY
         return None

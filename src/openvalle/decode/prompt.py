@@ -1,7 +1,8 @@
 """Prompts (VALL-E 4.3): a recording and a text as both networks read them. The one place where they are put together.
 
 `zero_shot`: symbols of the prompt's transcript, then of another text; the prompt's codes come before the target's.
-`continuation`: the text goes on where the recording ends, in the same breath. Nothing but the inputs differs.
+`continuation`: the text goes on where the recording ends, without a pause between them. The inputs differ, the
+decoding does not.
 
 Law: text, prompt and positions that a frame of the NAR model gets here are those it had in training.
 """
@@ -193,8 +194,8 @@ def _joined(config: ARConfig, recording: Utterance, text: np.ndarray, language: 
 
 
 def _whole(config: ARConfig, recording: Utterance) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return codes (T, Q) and path (T,) cut to whole groups."""
-    if len(recording.codes) < config.block:
+    """Return codes (T, Q) and alignment (T,) cut to whole groups."""
+    if len(recording.codes) < config.step_frames:
         raise ModelError("the prompt is shorter than one step of the model", "give a longer recording")
     codes, alignment = cut_whole(recording, config.merge, config.group)
     return codes, alignment if config.alignment == Alignment.PHONEME else None

@@ -121,6 +121,6 @@ def advances(difference: float, uniform: float, temperature: float) -> bool:
     return bool(uniform < np.exp(-np.logaddexp(0.0, -float(difference) / temperature)))
 
 
-def to_steps(frames: float, block: int) -> int:
-    """Return how many AR steps of `block` frames cover `frames`, at least one."""
-    return max(1, math.ceil(frames / block - 1e-9))
+def to_steps(frames: float, step_frames: int) -> int:
+    """Return how many AR steps of `step_frames` frames cover `frames`, at least one."""
+    return max(1, math.ceil(frames / step_frames - 1e-9))

@@ -137,7 +137,7 @@ class CodecEngine(Protocol):
         """Geometry and identity of the codes."""
 
     def encode(self, samples: np.ndarray, merge: int = 1) -> np.ndarray:
-        """Return codes (ceil(samples / hop), Q); `merge` repeats codebook 1 over blocks of that many frames."""
+        """Return codes (ceil(samples / hop), Q); `merge` repeats each code of codebook 1 over that many frames."""
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Return samples (T * hop,) for codes (T, Q)."""

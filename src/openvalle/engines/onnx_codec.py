@@ -154,7 +154,7 @@ def _complex(halves: np.ndarray) -> np.ndarray:
 
 
 def _merge_frames(x: np.ndarray, merge: int) -> np.ndarray:
-    """Average (T, D) over blocks of `merge` frames and repeat; the last block is filled by its last frame."""
+    """Average (T, D) over every `merge` frames and repeat; the last ones are filled up by the last frame."""
     if merge == 1:
         return x
     filled = np.pad(x, ((0, -len(x) % merge), (0, 0)), mode="edge")

@@ -173,8 +173,8 @@ class AR(nn.Module):
         symbols: Tensor,
         cache: Cache,
     ) -> ARLogits:
-        """Return the scores after one group per row, as in `step`. It neither asks the device nor counts: the same work
-        for the same shapes, so that it can be captured."""
+        """Return the scores after one group per row, as in `step`. It never waits for the device: the same work for the
+        same shapes, so that CUDA can capture it."""
         vectors = self._group_vectors(groups[:, None])
         place = None if aligned is None else aligned[:, None]
         x = self._audio(vectors, position[:, None], place, languages[:, None], symbols)
@@ -266,7 +266,7 @@ def ar_examples(config: ARConfig, batch: Batch, rng: torch.Generator | None, *, 
     The network need not be there: other processes do this ahead.
     """
     groups = pack(batch.codes[:, :: config.merge, 0], config.group)  # (B, N, G)
-    lens = batch.code_lens // config.block
+    lens = batch.code_lens // config.step_frames
     at = torch.arange(groups.shape[1] + 1, device=lens.device)
     real = at <= lens[:, None]  # (B, N + 1)
     longest = int((batch.text_lens + lens).max()) + config.text_edges + int(config.use_bos)
@@ -285,21 +285,21 @@ def ar_examples(config: ARConfig, batch: Batch, rng: torch.Generator | None, *, 
     history = groups
     if config.alignment == Alignment.PHONEME:
         assert batch.alignment is not None, "this model needs durations in its training data"
-        blocks, lead = batch.alignment[:, :: config.block], config.phoneme_lead
+        symbols, lead = batch.alignment[:, :: config.step_frames], config.phoneme_lead
         if lead:  # <BOS> and each group hold the symbol of the next; the last one's stays
             last = (lens - 1)[:, None]
-            aligned = F.pad(blocks, (0, 1)).scatter(1, last + 1, blocks.gather(1, last))
+            aligned = F.pad(symbols, (0, 1)).scatter(1, last + 1, symbols.gather(1, last))
         else:
-            aligned = F.pad(blocks, (1, 0), value=-1)
-        phonemes = batch.text.gather(1, blocks)
+            aligned = F.pad(symbols, (1, 0), value=-1)
+        phonemes = batch.text.gather(1, symbols)
         scored = F.pad(phonemes[:, lead:], (0, 1 + lead)).masked_fill(at + lead >= lens[:, None], -100)[real]
         if config.history_noise and training:
             may_change = at[:-1] < lens[:, None]
             if batch.prompt_lens is not None:  # a prompt is recorded, not drawn
-                may_change = may_change & (at[:-1] >= (batch.prompt_lens // config.block)[:, None])
+                may_change = may_change & (at[:-1] >= (batch.prompt_lens // config.step_frames)[:, None])
             history = add_history_noise(groups, phonemes, may_change, config.codebook_size, config.history_noise, rng)
     # <BOS> has the language of the first frame.
-    frames = (at - 1).clamp(min=0) * config.block
+    frames = (at - 1).clamp(min=0) * config.step_frames
     dropped = config.language_dropout if training else 0.0
     languages, in_text = place_languages(batch, dropped, rng, frames)
     inputs = ARInputs(

@@ -53,7 +53,7 @@ class Batch(Movable):
     text_lens: Tensor  # (B,)
     codes: Tensor  # (B, T, Q)
     code_lens: Tensor  # (B,) frames
-    alignment: Tensor | None  # (B, T) index into the row's text, constant over each block; None without alignment
+    alignment: Tensor | None  # (B, T) index into the row's text, constant over each AR step; None without alignment
     languages: Tensor  # (B,) 0 = null
     prompt_languages: Tensor | None = None  # (B,) of the prompts, where any has another than its row
     prompt_symbols: Tensor | None = None  # (B,) of each row's text that are its prompt's, where that is so
@@ -66,7 +66,7 @@ class Batch(Movable):
 
     @classmethod
     def of(cls, rows: Sequence[Utterance], merge: int = 1, group: int = 1) -> Self:
-        """Pad `rows`, cut to whole groups of `group` merged codes, aligned in blocks of merge * group frames."""
+        """Pad `rows`, cut to whole groups of `group` merged codes, aligned in AR steps of merge * group frames."""
         cut = [cut_whole(row, merge, group) for row in rows]
         alignments = [alignment for _, alignment in cut if alignment is not None]
         assert len(alignments) in (0, len(rows)), "either every row has durations or none has"
@@ -94,12 +94,12 @@ class Batch(Movable):
         )
 
 
-def _prompt_lens(rows: Sequence[Utterance], firsts: Sequence[int], block: int) -> Tensor | None:
-    """Return the frames of each row that are its prompt, whole blocks, -1 where that is to be drawn."""
+def _prompt_lens(rows: Sequence[Utterance], firsts: Sequence[int], step_frames: int) -> Tensor | None:
+    """Return the frames of each row that are its prompt, whole AR steps, -1 where that is to be drawn."""
     if all(row.prompt_frames is None for row in rows):
         return None
     lens = [
-        -1 if row.prompt_frames is None else max(0, row.prompt_frames - first) // block * block
+        -1 if row.prompt_frames is None else max(0, row.prompt_frames - first) // step_frames * step_frames
         for row, first in zip(rows, firsts, strict=True)
     ]
     return torch.tensor(lens)

@@ -101,7 +101,7 @@ class LanguageModelConfig(Config):
 
 
 class ARConfig(LanguageModelConfig):
-    """Codebook 1, one group of blocks after the other."""
+    """Codebook 1, one group of codes after the other."""
 
     text_attention: TextAttention = Field(TextAttention.BIDIRECTIONAL, description="what a text symbol sees")
     group: int = Field(1, ge=1, le=64, description="codes predicted per step (VALL-E 2)")
@@ -160,8 +160,8 @@ class ARConfig(LanguageModelConfig):
         return int(self.text_bos) + int(self.text_eos)
 
     @property
-    def block(self) -> int:
-        """Codec frames per AR step."""
+    def step_frames(self) -> int:
+        """Codec frames of an AR step."""
         return self.merge * self.group
 
 
@@ -230,8 +230,8 @@ class NARConfig(LanguageModelConfig):
         0.0,
         ge=0,
         le=1,
-        description="up to this share of a row's blocks of codebook 1 is taken from other frames of the same symbol, "
-        "so that the model corrects what the AR model gets wrong. Ours; needs alignment",
+        description="up to this share of a row's codes of codebook 1, merged, is taken from other frames of the same "
+        "symbol, so that the model corrects what the AR model gets wrong. Ours; needs alignment",
     )
     prompt_none: float = Field(0.0, ge=0, lt=1, description="share of training batches without any prompt")
     residual: ResidualConfig | None = Field(None, description="a head that expects what the codec has yet to add; ours")
@@ -298,8 +298,8 @@ class NARConfig(LanguageModelConfig):
         return int(self.text_bos) + int(self.text_eos or self.conditioning == StageConditioning.TOKEN)
 
     @property
-    def block(self) -> int:
-        """Codec frames that share one aligned symbol, as when speaking."""
+    def step_frames(self) -> int:
+        """Codec frames of an AR step, which share one aligned symbol; 1 without alignment."""
         return self.merge if self.alignment == Alignment.PHONEME else 1
 
 

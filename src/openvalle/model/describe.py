@@ -94,8 +94,8 @@ def describe(ar: ARConfig, nar: NARConfig, seconds: float = 10.0) -> Numbers:
     """Return the numbers of a model for `seconds` of speech after a prompt of 3 s."""
     with torch.device("meta"):
         first, second = _numbers(AR(ar)), _numbers(NAR(nar))
-    steps = math.ceil(seconds * FRAME_RATE / ar.block)
-    prompt = int(PROMPT_SECONDS * FRAME_RATE / ar.block)
+    steps = math.ceil(seconds * FRAME_RATE / ar.step_frames)
+    prompt = int(PROMPT_SECONDS * FRAME_RATE / ar.step_frames)
     text = math.ceil((seconds + PROMPT_SECONDS) * SYMBOLS_A_SECOND) + 1  # and <EOS>
     positions = text + int(ar.use_bos) + prompt + steps
     return Numbers(
@@ -150,7 +150,7 @@ def _text_name(config: ARConfig | NARConfig) -> str:
 
 
 def nar_mask(config: NARConfig) -> tuple[np.ndarray, list[tuple[str, int]]]:
-    """Return the same for the NAR model."""
+    """Return a small example of the NAR model's mask (L, L), [query, key], and its parts with their lengths."""
     is_token = config.conditioning == StageConditioning.TOKEN
     parts = [(_text_name(config), SYMBOLS + config.text_edges)]
     parts += [] if config.prompt == PromptKind.NONE else [("prompt", PROMPT)]

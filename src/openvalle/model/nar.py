@@ -280,7 +280,7 @@ def nar_examples(
     """
     right = given = draw_prompts(config, batch, rng)
     if config.codebook1_noise and training:
-        given = add_codebook1_noise(right, batch.text, config.codebook1_noise, config.block, rng)
+        given = add_codebook1_noise(right, batch.text, config.codebook1_noise, config.step_frames, rng)
     if stage is None:
         uniform = torch.rand((), generator=rng) if batch.stage_uniform is None else batch.stage_uniform
         stages = choose_stages(config, float(uniform), len(batch.text))

@@ -76,7 +76,7 @@ def _run_on(config: NARConfig, frames: NARFrames) -> NARFrames:
 
 
 def _draw_lengths(config: NARConfig, batch: Batch, rng: torch.Generator) -> Tensor:
-    """Return min(T / 2, U(prompt_min, prompt_max)) frames per row (VALL-E 2 4.1.1, see papers), whole blocks.
+    """Return min(T / 2, U(prompt_min, prompt_max)) frames per row (VALL-E 2 4.1.1), whole AR steps.
 
     A piece from beside the row (VALL-E 4.2.2: always 3 s) may be as long as there is room for it.
     """
@@ -87,7 +87,7 @@ def _draw_lengths(config: NARConfig, batch: Batch, rng: torch.Generator) -> Tens
         starts, ends = batch.speaker_starts, batch.speaker_lens
         beside = ends if starts is None else torch.maximum(starts, ends - starts - batch.code_lens)
         most = torch.maximum(most, beside)
-    return torch.minimum(most, lens) // config.block * config.block
+    return torch.minimum(most, lens) // config.step_frames * config.step_frames
 
 
 def _segment(batch: Batch, lens: Tensor, rng: torch.Generator) -> NARFrames:
@@ -148,24 +148,24 @@ def _prepend(batch: Batch, prompt: Tensor, prompt_lens: Tensor, prompt_alignment
     return make_frames(codes, lens, prompt_lens, alignment, restart=True)
 
 
-def add_codebook1_noise(frames: NARFrames, text: Tensor, most: float, block: int, rng: torch.Generator) -> NARFrames:
-    """Return frames some of whose target blocks hold the codebook-1 entry of another frame of the same symbol.
+def add_codebook1_noise(frames: NARFrames, text: Tensor, most: float, merge: int, rng: torch.Generator) -> NARFrames:
+    """Return frames some of whose target's merged codes are those of another frame of the same symbol.
 
-    Each row draws how many: between none and the share `most` of its blocks of `block` frames. Entries come from
+    Each row draws how many: between none and the share `most` of its codes, merged by `merge`. Entries come from
     anywhere in the batch: they suit the symbol (of `text`, (B, S)) and nothing else. Prompts stay as they are.
     """
     assert frames.alignment is not None, "frames must know their symbols"
     rows, length, _ = frames.codes.shape
     device = frames.codes.device
-    heads = (torch.arange(length, device=device) // block * block).expand(rows, -1)  # first frame of each one's block
-    rates = torch.rand(rows, 1, generator=rng) * most
-    is_swapped = (torch.rand(rows, length, generator=rng) < rates).to(device).gather(1, heads) & frames.scored
+    heads = (torch.arange(length, device=device) // merge * merge).expand(rows, -1)  # first frame of each one's code
+    shares = torch.rand(rows, 1, generator=rng) * most
+    is_swapped = (torch.rand(rows, length, generator=rng) < shares).to(device).gather(1, heads) & frames.scored
     row, at = frames.scored.nonzero(as_tuple=True)
     codebook1 = frames.codes[..., 0]
     drawn = codebook1.clone()
     drawn[row, at] = codebook1[row, at][_draw_partners(text[row, frames.alignment[row, at]], rng)]
     codes = frames.codes.clone()
-    codes[..., 0] = torch.where(is_swapped, drawn.gather(1, heads), codebook1)  # one entry for the whole block
+    codes[..., 0] = torch.where(is_swapped, drawn.gather(1, heads), codebook1)  # one entry for all its frames
     return replace(frames, codes=codes)
 
 
@@ -178,8 +178,8 @@ def add_history_noise(
     change, of which one in eight becomes random entries.
     """
     rows, length, _ = groups.shape
-    rates = torch.rand(rows, 1, generator=rng) * most
-    is_swapped = (torch.rand(rows, length, generator=rng) < rates) & may_change
+    shares = torch.rand(rows, 1, generator=rng) * most
+    is_swapped = (torch.rand(rows, length, generator=rng) < shares) & may_change
     row, at = may_change.nonzero(as_tuple=True)
     drawn = groups.clone()
     drawn[row, at] = groups[row, at][_draw_partners(phonemes[row, at], rng)]

@@ -31,7 +31,7 @@ from openvalle.stop import unwind_on_signal
 log = logging.getLogger(__name__)
 
 MOST = 1000  # tasks of an array: Slurm's MaxArraySize is 1,001 where nobody changed it
-SHARES = 4  # tasks for each that runs at a time: the last ones end together, and no more are asked for than that
+TASKS_EACH = 4  # for each that runs at a time: the last ones end together, and no more are asked for than that
 ROUNDS = 3  # arrays one after the other that make no unit, after which nobody tries any longer
 LOOK_SECONDS = 10.0  # between two looks at what is done: a file system of many machines is not asked more often
 SETTLE_SECONDS = 90.0  # after which one machine sees what another one wrote (NFS: 60 at most by itself)
@@ -48,7 +48,7 @@ def run_on_slurm(jobs: int, build: Build, step: Path, tasks: Sequence[UnitTask])
     waiting = dict(enumerate(tasks))
     idle, most = 0, _largest_array()
     while waiting:
-        count = min(most, len(waiting), SHARES * jobs)
+        count = min(most, len(waiting), TASKS_EACH * jobs)
         _write(folder, build, list(waiting.values()))
         before = len(waiting)
         with _submit(folder, _options(folder, count, jobs), count) as array:

@@ -21,13 +21,13 @@ from openvalle.prepare.align import AlignSettings, AlignWork, front_end_digest
 from openvalle.prepare.filter import FilterSettings, FilterWork
 from openvalle.prepare.segment import SegmentSettings, SegmentWork, load_detector
 from openvalle.prepare.sources import CleanSettings, CleanWork
-from openvalle.prepare.tokenize import MERGE, TokenizeWork
+from openvalle.prepare.tokenize import TokenizeWork
 from openvalle.prepare.transcribe import TranscribeSettings, TranscribeWork
 from openvalle.prepare.units import Target, Work
 from openvalle.speech_models.aligners import Aligners, load_aligner
 from openvalle.speech_models.asr import CHOICE, best_available, load_recognizer
 from openvalle.text.symbols import SymbolTable, TextUnit
-from openvalle.types import Vocabulary
+from openvalle.types import MERGE, Vocabulary
 
 
 class Step(StrEnum):

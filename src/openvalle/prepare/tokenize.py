@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 CODES = "codes.safetensors"
 TRAIN = "train"  # the split whose rows may be copied at other speeds
-MERGE = 2  # frames that share an entry of codebook 1 (VALL-E R section 3.1)
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,10 @@ class TokenizeWork:
         if speed != 1:
             samples = change_speed(Audio(samples, RATE), speed).samples
         samples = resample(Audio(samples, RATE), spec.rate).samples
-        # Whole blocks only, so that no merged frame is half padding; at most 27 ms of the margin are lost.
+        # Whole merged codes only, so that none is half padding; at most 27 ms of the margin are lost.
         samples = samples[: len(samples) // (spec.hop * self.merge) * spec.hop * self.merge]
         if not len(samples):
-            raise AudioError("shorter than one block of frames")
+            raise AudioError("shorter than one merged code")
         with torch.inference_mode():
             codes = self.codec.encode(torch.from_numpy(samples)[None], merge=self.merge)[0].numpy()  # (T, Q)
         assert codes.shape == (len(samples) // spec.hop, spec.codebooks), codes.shape

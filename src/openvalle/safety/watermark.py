@@ -101,8 +101,8 @@ def stretch(frames: np.ndarray, factor: float) -> np.ndarray:
         return frames
     at = np.linspace(0, len(frames) - 1, int(len(frames) * factor))
     below = np.minimum(at.astype(int), max(len(frames) - 2, 0))
-    share = (at - below).astype(np.float32)[:, None]
-    return frames[below] * (1 - share) + frames[np.minimum(below + 1, len(frames) - 1)] * share
+    weight = (at - below).astype(np.float32)[:, None]
+    return frames[below] * (1 - weight) + frames[np.minimum(below + 1, len(frames) - 1)] * weight
 
 
 def score_mark(branches: list[Any], magnitudes: np.ndarray) -> float:

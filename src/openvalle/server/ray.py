@@ -54,7 +54,9 @@ def serve_on_ray(
         logs = {"log_level": "WARNING", "enable_access_log": False}
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(http_options={"host": host, "port": port}, logging_config=logs)
-        deployment = make_deployment(build, settings, replicas, choose_share(ray.cluster_resources(), replicas, device))
+        deployment = make_deployment(
+            build, settings, replicas, choose_resources(ray.cluster_resources(), replicas, device)
+        )
         try:
             serve.run(deployment.bind(), name=APP, route_prefix="/", logging_config=logs)
         except (RuntimeError, TimeoutError) as error:
@@ -73,12 +75,12 @@ def serve_on_ray(
 
 
 def make_deployment(
-    build: Callable[[], FastAPI], settings: Settings, replicas: tuple[int, int], share: dict[str, float]
+    build: Callable[[], FastAPI], settings: Settings, replicas: tuple[int, int], resources: dict[str, float]
 ) -> Any:
     """Return the deployment: Ray's words for our queue.
 
     A replica takes as many requests as it decodes and lets wait (`rows`, `waiting`), and refuses more with a 429 of its
-    own; Ray, whose 429 tells less, holds no more than a burst. `share`: what a replica needs of its machine.
+    own; Ray, whose 429 tells less, holds no more than a burst. `resources`: what a replica needs of its machine.
     """
     serve = import_extra("ray.serve", "ray[serve]", "ray")
     config = import_extra("ray.serve.config", "ray[serve]", "ray")
@@ -95,11 +97,11 @@ def make_deployment(
         ),
         graceful_shutdown_timeout_s=settings.drain_seconds,
         health_check_period_s=5,
-        ray_actor_options=share,
+        ray_actor_options=resources,
     )
 
 
-def choose_share(there: dict[str, float], replicas: tuple[int, int], device: str) -> dict[str, float]:
+def choose_resources(there: dict[str, float], replicas: tuple[int, int], device: str) -> dict[str, float]:
     """Return the processors and graphics cards of a replica, of those that are there."""
     if device == "cuda" or (device == "auto" and there.get("GPU", 0) >= 1):
         return {"num_cpus": 1, "num_gpus": 1}

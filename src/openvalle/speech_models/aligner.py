@@ -15,7 +15,7 @@ import numpy as np
 
 from openvalle.audio import Audio, levels, to_model_samples
 from openvalle.errors import AudioError, TextError, import_extra
-from openvalle.types import CONSONANTS, FRAME_RATE, SIL, VOWELS, place_borders
+from openvalle.types import CONSONANTS, FRAME_RATE, MERGE, SIL, VOWELS, place_borders
 
 FRAME_SECONDS = 0.01
 MIN_PHONE = 0.03  # left to a phone beside a marked pause, in seconds: the shortest the acoustic model has
@@ -203,21 +203,21 @@ class Aligner:
 
 
 def spans_to_durations(
-    spans: Sequence[PhoneSpan], frames: int, frame_rate: float = FRAME_RATE, block: int = 2
+    spans: Sequence[PhoneSpan], frames: int, frame_rate: float = FRAME_RATE, merge: int = MERGE
 ) -> tuple[list[str], list[int]]:
     """Return the symbols and their whole frames; the durations sum to `frames`.
 
-    Every symbol gets at least one block of `block` frames and starts on a block, so that a merged frame never
+    Every symbol gets at least `merge` frames and starts on a multiple of them, so that a merged code never
     holds two symbols; where that cannot be, at least one frame. `AudioError` if even that is impossible.
     """
     symbols = [span.symbol for span in spans]
     if len(symbols) > frames or not symbols:
         raise AudioError(f"{len(symbols)} symbols cannot fit {frames} frames", "check the transcript")
-    if len(symbols) > frames // block:
-        block = 1
-    last = frames // block
-    starts = np.rint([span.start * frame_rate / block for span in spans]).astype(int)
-    ends = place_borders(np.append(starts[1:], last), last) * block
+    if len(symbols) > frames // merge:
+        merge = 1
+    last = frames // merge
+    starts = np.rint([span.start * frame_rate / merge for span in spans]).astype(int)
+    ends = place_borders(np.append(starts[1:], last), last) * merge
     ends[-1] = frames
     return symbols, np.diff(ends, prepend=0).tolist()
 

@@ -49,14 +49,13 @@ from openvalle.synth.voice import PromptExcerpt, Voice, now
 from openvalle.text.language import Word, find_language, phonemize
 from openvalle.text.nearest import find_ears, split_units, to_units
 from openvalle.text.symbols import SymbolTable
-from openvalle.types import ENGLISH, FRAME_RATE, SIL
+from openvalle.types import ENGLISH, FRAME_RATE, MERGE, SIL
 
 log = logging.getLogger(__name__)
 
 MIN_SECONDS, MAX_SECONDS = 1.0, 30.0  # of speech after trimming; outside, it cannot be used
 GOOD_SECONDS = (3.0, 15.0)  # outside, it can, but a voice is caught best in between
 READ_SECONDS = 60.0  # a file longer than this is refused before it is read
-BLOCK = 2  # frames that share an entry of codebook 1 (VALL-E R 3.1): prompts are whole blocks
 
 
 def enrol(
@@ -70,7 +69,7 @@ def enrol(
     consent: str = "",
     source: str = "",
     licence: str = "",
-    merge: int = BLOCK,
+    merge: int = MERGE,
     table: SymbolTable | None = None,
     channel: Channel | str = Channel.AUTO,
     asr: str = "",
@@ -134,13 +133,13 @@ def align_transcript(
     label: str,
     frames: int,
     frame_rate: float,
-    block: int = BLOCK,
+    merge: int = MERGE,
     *,
     is_strict: bool = False,
     language: str = ENGLISH,
     heard: Sequence[Timed] = (),
 ) -> Aligned:
-    """Return the transcript in time, over `frames` frames of the codec, in blocks; a doubt about it is logged, too.
+    """Return the transcript in time, over `frames` frames of the codec, in whole merged codes; a doubt is logged, too.
 
     Raises `AudioError` if it cannot be what is said: too few or too many words for the speech, speech that lies in no
     word, or sounds that are not there. `is_strict`: also if the words fit badly, which else is a doubt. `heard`: when a
@@ -160,7 +159,7 @@ def align_transcript(
     if doubt:
         log.warning("%s: %s", label, doubt)
     spans = mark_edges(spans, audio)
-    units_said, frames_of = spans_to_durations(spans, frames, frame_rate, block)
+    units_said, frames_of = spans_to_durations(spans, frames, frame_rate, merge)
     symbols, durations = split_units(units_said, frames_of)
     owners = tuple(span.word for span in spans for _ in span.symbol.split(" "))
     return Aligned(tuple(words), symbols, durations, owners, doubt)
@@ -215,7 +214,7 @@ def read_clip(
 
 
 def trim_clip(audio: Audio, label: str) -> Audio:
-    """Return the recording's speech, trimmed and levelled, whole blocks long."""
+    """Return the recording's speech, trimmed and levelled, of whole merged codes."""
     whole = audio.seconds
     audio = normalize(trim(audio))
     if audio.seconds < MIN_SECONDS:
@@ -232,8 +231,8 @@ def trim_clip(audio: Audio, label: str) -> Audio:
         log.warning("%s holds %.1f s of speech; 3 to 15 s catch a voice best", label, audio.seconds)
     if whole - audio.seconds > 0.5:
         log.info("%s: trimmed %.1f s of silence", label, whole - audio.seconds)
-    size = BLOCK * round(RATE / FRAME_RATE)
-    # A block that is not whole is cut, as in training data, so that no merged frame is half padding.
+    size = MERGE * round(RATE / FRAME_RATE)
+    # A merged code that is not whole is cut, as in training data, so that none is half padding.
     return Audio(audio.samples[: len(audio.samples) // size * size], audio.rate)
 
 

@@ -27,7 +27,7 @@ from openvalle.synth.speech import LAST_FRAMES, Quality, Speech, assess_quality,
 from openvalle.text.symbols import SymbolTable
 from openvalle.types import SIL, CodecSpec, Utterance, to_durations
 
-BLOCK = 96  # frames decoded at a time: convolutions prepare themselves for every size they meet, and keep that
+BLOCK_FRAMES = 96  # frames decoded at a time: convolutions prepare themselves for every size they meet, and keep that
 EDGE_FRAMES = 75  # of silence around a sentence, if the model has no alignment to tell them
 
 Codebook1 = tuple[np.ndarray, np.ndarray | None]  # codes (n,) of steps, and the sentence's symbol of each (n,)
@@ -124,7 +124,7 @@ class SpeechGenerator:
                 f"the model has no alignment: its pace cannot be changed (line {segment.number + 1})",
                 "leave speed and duration away, or use a model with alignment",
             )
-        alignment = stretch(attempt.result.alignment[:: config.group], max(1, round(frames / config.block)))
+        alignment = stretch(attempt.result.alignment[:: config.group], max(1, round(frames / config.step_frames)))
         return replace(segment, alignment=tuple(alignment.tolist()))
 
     def decode(self, codes: np.ndarray) -> Audio:
@@ -256,8 +256,8 @@ class SpeechGenerator:
         samples: list[np.ndarray] = []
         for window in self._fill(row, codebook1, options, windows):
             codes.append(window)
-            for start in range(0, len(window), BLOCK):
-                samples.append(decoder.push(window[start : start + BLOCK]))
+            for start in range(0, len(window), BLOCK_FRAMES):
+                samples.append(decoder.push(window[start : start + BLOCK_FRAMES]))
                 yield samples[-1]
         if codes:
             samples.append(decoder.flush())

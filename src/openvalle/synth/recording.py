@@ -2,7 +2,7 @@
 
 Speech is decoded together with the recording's codes around it and crossfaded at its joins.
 
-The prosody of a recording in another voice: its sounds, each as long as it was there (VALL-E R 3.2.3).
+`speak_like` takes a recording's prosody into another voice: its sounds, each as long as it was there (VALL-E R 3.2.3).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from openvalle.decode.ar import AROptions
 from openvalle.errors import ModelError, UserError
 from openvalle.files import Place, atomic_path, expand_home, final_path, likely_path
 from openvalle.media import format_ending, open_sound, read_frames
-from openvalle.model.alignment import to_block_alignment
+from openvalle.model.alignment import to_step_alignment
 from openvalle.model.kinds import Alignment
 from openvalle.synth.clip_quality import check_noise, check_speech
-from openvalle.synth.enrol import BLOCK, align_transcript, read_clip, transcribe, trim_clip
+from openvalle.synth.enrol import align_transcript, read_clip, transcribe, trim_clip
 from openvalle.synth.generate import SpeechGenerator
 from openvalle.synth.plan import Segment, Sentence, build_sentence, place_in_time
 from openvalle.synth.speech import Speech, Timed
@@ -43,7 +43,7 @@ from openvalle.synth.voice import PromptExcerpt, Voice
 from openvalle.text.language import Word, phonemize
 from openvalle.text.sentences import join_words
 from openvalle.text.spans import detect_language
-from openvalle.types import ENGLISH, CodecSpec
+from openvalle.types import ENGLISH, MERGE, CodecSpec
 
 log = logging.getLogger(__name__)
 
@@ -181,8 +181,8 @@ def record(
     label = str(source) if isinstance(source, str | Path) else "the recording"
     clip = source if isinstance(source, Clip) else Clip.read(source, channel)
     sound = resample(clip.mono(), RATE)
-    block = BLOCK * generator.spec.hop
-    sound = Audio(sound.samples[: len(sound.samples) // block * block], RATE)
+    size = MERGE * generator.spec.hop
+    sound = Audio(sound.samples[: len(sound.samples) // size * size], RATE)
     levelled = normalize(sound)
     loudest = int(np.abs(sound.samples).argmax())
     if noise := check_noise(sound):
@@ -296,10 +296,9 @@ def speak_like(
 ) -> Speech:
     """Return the words of `recording` spoken by `voice` with the recording's timing.
 
-    `text`: what is said in it, else it is transcribed; `channel`: the one that is heard.
-    Raises `ModelError` for a model without alignment,
-    `AudioError` for a recording that is unreadable, silent, longer than 30 s or does not hold the words, `UserError`
-    for options with a speed: the recording has its own.
+    `text`: what is said in it, else it is transcribed; `channel`: the one that is heard. Raises `ModelError` for a
+    model without alignment, `AudioError` for a recording that is unreadable, silent, longer than 30 s or does not hold
+    the words, `UserError` for options with a speed: the recording has its own.
     """
     chosen = options or synthesizer.options
     if chosen.speed != 1:
@@ -324,10 +323,12 @@ def plan_recording(
     label = "the recording" if isinstance(recording, Audio) else str(recording)
     audio = trim_clip(read_clip(recording, label, channel), label)
     said = transcribe(audio, label, synthesizer.asr) if text is None else text
-    frames = len(audio.samples) // generator.spec.hop // config.block * config.block
+    frames = len(audio.samples) // generator.spec.hop // config.step_frames * config.step_frames
     language = detect_language(said, generator.languages)
-    aligned = align_transcript(audio, said, label, frames, generator.spec.frame_rate, config.block, language=language)
-    alignment = to_block_alignment(np.array(aligned.durations), config.block)
+    aligned = align_transcript(
+        audio, said, label, frames, generator.spec.frame_rate, config.step_frames, language=language
+    )
+    alignment = to_step_alignment(np.array(aligned.durations), config.step_frames)
     names = tuple(word.text for word in aligned.words)
     sentence = Sentence(" ".join(said.split()), names, aligned.symbols, aligned.owners, language=language)
     return Segment(sentence, voice, seed, alignment=tuple(alignment.tolist()))

@@ -20,11 +20,11 @@ from openvalle.types import SIL
 def spread_sounds(words: Sequence[Word], heard: Sequence[Timed], seconds: float) -> list[PhoneSpan]:
     """Return the sounds of `words` with pauses, which tile a clip of so many seconds.
 
-    `heard`: the same text in the recogniser's words, in seconds of the clip; both are matched by their shares of the
-    letters.
+    `heard`: the same text in the recogniser's words, in seconds of the clip; both are matched by where they stand among
+    their letters.
     """
-    edges = _shares([word.text for word in heard])
-    places = _shares([word.text for word in words])
+    edges = _places([word.text for word in heard])
+    places = _places([word.text for word in words])
     firsts = np.clip(np.searchsorted(edges, places[:-1] + 1e-9, side="right") - 1, 0, len(heard) - 1)
     lasts = np.clip(np.searchsorted(edges, places[1:] - 1e-9, side="left") - 1, 0, len(heard) - 1)
     spans: list[PhoneSpan] = []
@@ -43,7 +43,7 @@ def spread_sounds(words: Sequence[Word], heard: Sequence[Timed], seconds: float)
     return [*spans, PhoneSpan(SIL, at, seconds)] if seconds - at >= MIN_SILENCE else spans
 
 
-def _shares(texts: Sequence[str]) -> np.ndarray:
+def _places(texts: Sequence[str]) -> np.ndarray:
     """Return where each text begins among all letters, and the end, (texts + 1,) from 0 to 1."""
     counts = [max(1, sum(map(str.isalnum, text))) for text in texts]
     return np.cumsum([0, *counts]) / sum(counts)

@@ -135,7 +135,7 @@ class AlignerTask:
         log.info("%d utterances, %d held out, %d sounds", len(self.train), len(self.unseen), len(known))
         torch.manual_seed(recipe.loop.seed)
         self.networks: dict[str, nn.Module] = {"aligner": CTCNetwork(self.config)}
-        self.parts = _share_out([source.seconds for source, _ in self.train], recipe.seconds)
+        self.parts = _cut_batches([source.seconds for source, _ in self.train], recipe.seconds)
 
     def _hear(self, sources: Sequence[AlignerRow]) -> list[tuple[AlignerRow, list[int]]]:
         """Return the utterances, the shortest first, with their classes; without those of sounds that are not known."""
@@ -172,7 +172,7 @@ class AlignerTask:
         network, losses, wrong, wanted = averages["aligner"], [], 0, 0
         assert isinstance(network, CTCNetwork)
         device = next(network.parameters()).device
-        parts = _share_out([source.seconds for source, _ in self.unseen], self.recipe.seconds)
+        parts = _cut_batches([source.seconds for source, _ in self.unseen], self.recipe.seconds)
         with torch.no_grad():
             for start, end in parts:
                 batch = _pad(self.unseen[start:end], self.config.bands).to(device)
@@ -196,7 +196,7 @@ class AlignerTask:
         self.config.save(folder / CONFIG)
 
 
-def _share_out(seconds: Sequence[float], most: float) -> list[tuple[int, int]]:
+def _cut_batches(seconds: Sequence[float], most: float) -> list[tuple[int, int]]:
     """Return batches, as (first, end), of utterances in the order of their lengths: up to `most` with their padding."""
     parts, start = [], 0
     for place in range(1, len(seconds) + 1):

@@ -182,7 +182,7 @@ class LanguageModelTask:
         if isinstance(network, AR):
             assert isinstance(batch, ARExamples)
             loss = network.examples_loss(batch)
-            frames = (len(batch.at) - len(batch.inputs.text)) * network.config.block  # less <EOS>
+            frames = (len(batch.at) - len(batch.inputs.text)) * network.config.step_frames  # less <EOS>
             return Losses({name: loss.total}, {"loss": loss.total.detach(), **loss.parts}, frames)
         examples = batch.examples if isinstance(batch, StretchedExamples) else batch
         assert isinstance(examples, NARExamples)
@@ -261,7 +261,7 @@ class LanguageModelTask:
         save_network(about, network, folder)
 
     def _pad(self, rows: list[Utterance], shards: TokenShards) -> Batch:
-        # The NAR model sees the frames as they will be when it speaks: in the AR model's merged blocks.
+        # The NAR model sees the frames as they will be when it speaks: with codebook 1 merged as the AR model has it.
         config = self.network.config
         group = config.group if isinstance(config, ARConfig) else 1
         return Batch.of([self._row(row, shards) for row in rows], merge=config.merge, group=group)
