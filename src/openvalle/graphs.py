@@ -45,9 +45,9 @@ class Graph:
         self._nodes.append(_node("Identity", [value], [name], {}, ""))
         self._outputs.append(_value_info(name, shape, kind))
 
-    def declare_output(self, name: str, shape: Shape, kind: str = "float32") -> None:
-        """Give out a value that a node already calls `name`."""
-        self._outputs.append(_value_info(name, shape, kind))
+    def declare_output(self, name: str, shape: Shape) -> None:
+        """Give out a value, float32, that a node already calls `name`."""
+        self._outputs.append(_value_info(name, shape, "float32"))
 
     def weight(self, name: str, values: np.ndarray) -> str:
         """Add an array that is given when the graph is opened; return its name."""

@@ -120,9 +120,9 @@ def read_given_text(path: str | Path, what: str = "") -> str:
         raise TextError(f"{named} is not UTF-8", "save it as UTF-8 first") from None
 
 
-def read_stdin(most: int = MOST_BYTES) -> bytes:
-    """Return all of standard input; `UserError` for more than `most` bytes."""
-    return _read_up_to(sys.stdin.buffer.read, "standard input", most)
+def read_stdin() -> bytes:
+    """Return all of standard input; `UserError` for more than `MOST_BYTES`."""
+    return _read_up_to(sys.stdin.buffer.read, "standard input", MOST_BYTES)
 
 
 def _read_up_to(read: Callable[[int], bytes], path: str | Path, most: int | None) -> bytes:

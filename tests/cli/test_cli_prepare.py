@@ -46,9 +46,19 @@ def test_an_estimate_is_of_the_steps_that_are_asked_for(openvalle, corpus: Path,
     assert {cost["step"] for cost in json.loads(again.out)["estimate"]} == {"scan", "audio"}, again.err
 
 
+def test_a_setting_of_a_step_counts(openvalle, corpus: Path, tmp_path: Path) -> None:
+    options = ("--text-unit", "bpe", "--last", "audio", "--json")
+    assert json.loads(openvalle("prepare", corpus, tmp_path / "out", *options).out)["kept"]["audio"] == 2
+    done = openvalle("prepare", corpus, tmp_path / "out", *options, "--set", "clean.min_seconds=2")
+    assert done.code == 2 and "passed the step audio" in done.err, done.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--set", "align.min_rat=3"), "the settings of align: min_rat"),
+        (("--set", "tokens.merge=3"), "there is no setting 'tokens'"),
+        (("--set", "transcribe.min_words=2"), "nothing is transcribed"),
         (("--text-unit", "bpe", "--bpe-size", 10), "cannot have 10 byte pairs"),
         (("--bpe-size", 300), "bpe_size means nothing with phonemes"),
         (("--text-unit", "bpe", "--last", "align"), "no step align"),

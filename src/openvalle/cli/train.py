@@ -88,6 +88,10 @@ def prepare(
         list[float] | None,
         typer.Option(min=0.5, max=2, help="Also a copy of the training speech at this speed and pitch; repeatable."),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting (docs/corpora.md), such as clean.trim_db=30; repeatable."),
+    ] = None,
     hours: Annotated[
         float | None, typer.Option("--estimate", min=0.01, help="Print what so many hours of such speech would cost.")
     ] = None,
@@ -122,7 +126,7 @@ def prepare(
         else None,
         segment=SegmentSettings(max_seconds=max_seconds),
         align=AlignSettings(aligner=aligner, max_seconds=max_seconds),
-    )
+    ).change(settings or ())
     who = find_choice(Executor, executor, "executor")
     with progress(quiet) as show:
         report = prepare_speech(

@@ -15,6 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+DECAY = 0.99  # of the moving averages, from batch to batch
+REVIVE_BELOW = 0.5  # points a batch on average: an entry with fewer is replaced
+ROUNDS = 10  # of k-means at the start
+
 
 def merge_frames(x: Tensor, merge: int) -> Tensor:
     """Average (B, T, D) over every `merge` frames and repeat; the last ones are filled up by the last frame."""
@@ -54,11 +58,8 @@ class Quantized:
 class ResidualQuantizer(nn.Module):
     """`codebooks` (Q, V, D) as buffers: they follow the data by moving averages, not by gradients."""
 
-    def __init__(
-        self, width: int, codebooks: int, entries: int, decay: float = 0.99, revive_below: float = 0.5
-    ) -> None:
+    def __init__(self, width: int, codebooks: int, entries: int) -> None:
         super().__init__()
-        self.decay, self.revive_below = decay, revive_below
         self.register_buffer("codebooks", torch.zeros(codebooks, entries, width))
         self.register_buffer("sums", torch.zeros(codebooks, entries, width))
         self.register_buffer("counts", torch.zeros(codebooks, entries))
@@ -99,7 +100,7 @@ class ResidualQuantizer(nn.Module):
             return Quantized(x + (total - x).detach(), torch.stack(codes, -1), F.mse_loss(x, total))
 
     @torch.no_grad()
-    def _start(self, level: int, x: Tensor, rng: torch.Generator, rounds: int = 10) -> None:
+    def _start(self, level: int, x: Tensor, rng: torch.Generator) -> None:
         """Run k-means on the first batch that a codebook sees."""
         if self.counts[level].any():
             return
@@ -107,7 +108,7 @@ class ResidualQuantizer(nn.Module):
         centres = _pick(points, self.codebooks.shape[1], rng)
         # A tiny spread keeps repeated picks apart when the batch is smaller than the codebook.
         centres = centres + 1e-4 * points.std() * torch.randn(centres.shape, generator=rng).to(centres)
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             self.codebooks[level] = centres
             index = self.nearest(points, level)
             counts = torch.bincount(index, minlength=len(centres)).to(points)
@@ -124,13 +125,13 @@ class ResidualQuantizer(nn.Module):
         counts = torch.bincount(flat, minlength=self.codebooks.shape[1]).to(points)
         sums = torch.zeros_like(self.sums[level]).index_add_(0, flat, points)
         counts, sums = _sum_ranks(counts), _sum_ranks(sums)
-        self.counts[level] = self.decay * self.counts[level] + (1 - self.decay) * counts
-        self.sums[level] = self.decay * self.sums[level] + (1 - self.decay) * sums
-        dead = self.counts[level] < self.revive_below
+        self.counts[level] = DECAY * self.counts[level] + (1 - DECAY) * counts
+        self.sums[level] = DECAY * self.sums[level] + (1 - DECAY) * sums
+        dead = self.counts[level] < REVIVE_BELOW
         if dead.any():
             fresh = _pick(_gather_ranks(points), int(dead.sum()), rng)
-            self.sums[level][dead] = fresh * 2 * self.revive_below
-            self.counts[level][dead] = 2 * self.revive_below
+            self.sums[level][dead] = fresh * 2 * REVIVE_BELOW
+            self.counts[level][dead] = 2 * REVIVE_BELOW
         self.codebooks[level] = self.sums[level] / self.counts[level][:, None]
 
 

@@ -98,8 +98,8 @@ class ARResult:
     noticed: Failure | None = None  # what went wrong, whether or not it ended the row
 
 
-def generate(engine: AREngine, draws: Sequence[Draw], at_once: int = ROWS) -> list[ARResult]:
-    """Return what each row says, `at_once` of them decoded together: as rows end, the next ones join.
+def generate(engine: AREngine, draws: Sequence[Draw]) -> list[ARResult]:
+    """Return what each row says, `ROWS` of them decoded together: as rows end, the next ones join.
 
     `ModelError` if the model cannot go on from one of the prompts.
     """
@@ -107,7 +107,7 @@ def generate(engine: AREngine, draws: Sequence[Draw], at_once: int = ROWS) -> li
     numbers: dict[Row, int] = {}
     steps: list[list[ARStep]] = [[] for _ in draws]
     while waiting or decoder.rows:
-        free = at_once - len(decoder.rows)
+        free = ROWS - len(decoder.rows)
         joining, waiting = waiting[:free], waiting[free:]
         rows = decoder.add([draw for _, draw in joining])
         numbers |= zip(rows, [number for number, _ in joining], strict=True)

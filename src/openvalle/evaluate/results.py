@@ -184,14 +184,14 @@ def collect_sums(rows: Iterable[Result], metric: str) -> dict[str, Pair]:
     return {item: (top, bottom) for item, (top, bottom) in sums.items()}
 
 
-def summarise(rows: Sequence[Result], seed: int = 0) -> dict[str, Estimate]:
+def summarise(rows: Sequence[Result]) -> dict[str, Estimate]:
     """Return every metric that the rows hold, with 95 % intervals over readers and their items."""
     found, readers = {}, speakers_by_item(rows)
     for metric in METRICS:
         own = collect_sums(rows, metric)
         pairs = np.array(list(own.values()))
         if len(pairs) and pairs[:, 1].sum() > 0:
-            found[metric] = ratio(pairs[:, 0], pairs[:, 1], seed, [readers[item] for item in own])
+            found[metric] = ratio(pairs[:, 0], pairs[:, 1], readers=[readers[item] for item in own])
     return found
 
 

@@ -178,8 +178,7 @@ class Splits:
     divided instead, as there is no unseen speaker to validate on. Clips are added first, then it is chosen.
     """
 
-    def __init__(self, share: float = DEV_SHARE) -> None:
-        self._share = share
+    def __init__(self) -> None:
         self._speakers: set[str] = set()
         self._ids: list[str] = []  # while there is one speaker
         self._dev: set[str] = set()
@@ -196,7 +195,7 @@ class Splits:
     def choose(self) -> None:
         """Choose, from all that were added."""
         places = {key: _place(key) for key in self._ids or self._speakers}
-        self._dev = {key for key, place in places.items() if place < self._share}
+        self._dev = {key for key, place in places.items() if place < DEV_SHARE}
         if len(places) > 1:
             self._dev = self._dev or {min(places, key=lambda key: places[key])}
         if len(self._dev) == len(places):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from openvalle.config import Config
+from openvalle.config import Config, override
 from openvalle.data.shards import Row
 from openvalle.errors import ConfigError
 from openvalle.prepare.align import AlignSettings, AlignWork, front_end_digest
@@ -42,6 +42,15 @@ class Step(StrEnum):
     TOKENS = "tokens"  # codes.safetensors: codes, symbols, durations
 
 
+SETTINGS = {  # of the steps that have some, as `PrepareOptions` calls them
+    "segment": SegmentSettings,
+    "clean": CleanSettings,
+    "transcribe": TranscribeSettings,
+    "align": AlignSettings,
+    "filter": FilterSettings,
+}
+
+
 @dataclass(frozen=True)
 class PrepareOptions:
     """Everything but source, output and codec that can be chosen."""
@@ -65,6 +74,26 @@ class PrepareOptions:
             raise ConfigError("a table that is given has its size", "give bpe_size or symbols")
         if self.unit_seconds is not None and self.unit_seconds <= 0:
             raise ConfigError(f"a unit of {self.unit_seconds:g} s holds nothing", "leave it out, or give 60 or more")
+
+    def change(self, settings: Sequence[str]) -> PrepareOptions:
+        """Return the options with single settings as given: `step.name=value`, or `unit_seconds=600`.
+
+        `ConfigError` for a setting that is not there or out of its range, or of recordings that nobody transcribes.
+        """
+        changed: dict[str, Any] = {}
+        for step, values in override({}, tuple(settings)).items():
+            if step == "unit_seconds" and isinstance(values, int | float):
+                changed[step] = float(values)
+                continue
+            if step not in SETTINGS or not isinstance(values, dict):
+                hint = f"write STEP.NAME=VALUE of {', '.join(SETTINGS)}, or unit_seconds=600"
+                raise ConfigError(f"there is no setting {step!r}", hint)
+            own = getattr(self, step)
+            if own is None and step == Step.TRANSCRIBE:
+                raise ConfigError("recordings without words are left out: nothing is transcribed", "give --transcribe")
+            before = {} if own is None else own.model_dump()
+            changed[step] = SETTINGS[step].parse(before | values, f"the settings of {step}")
+        return replace(self, **changed)
 
     @property
     def steps(self) -> list[Step]:

@@ -96,7 +96,7 @@ def busy(status: int, message: str, seconds: float = BUSY_SECONDS, code: str | N
     return ApiError(status, message, code=code, headers={"Retry-After": str(max(1, round(seconds)))})
 
 
-def to_api_error(error: BaseException, param: str | None = None) -> ApiError:
+def to_api_error(error: BaseException) -> ApiError:
     """Return what to tell the client; what nobody expected is logged, and told without details."""
     if isinstance(error, ApiError):
         return error
@@ -107,7 +107,7 @@ def to_api_error(error: BaseException, param: str | None = None) -> ApiError:
     if isinstance(error, Cancelled):
         return busy(503, "the server stopped before this was done; ask again later", code="stopping")
     if isinstance(error, UserError):
-        return ApiError(400, str(error), param)
+        return ApiError(400, str(error))
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), headers=error.headers)
     if isinstance(error, RequestValidationError):

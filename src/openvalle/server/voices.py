@@ -226,7 +226,7 @@ class VoiceStore:
         (folder / f"{key}.audio").unlink(missing_ok=True)
         return gone
 
-    def state_consent(self, owner: str, consent: str, field: str = "consent") -> str:
+    def state_consent(self, owner: str, consent: str) -> str:
         """Return what a voice file says about a consent, given as an id or in words; `ApiError` if it is neither."""
         consent = " ".join(consent.split())
         if consent.startswith("cons_"):
@@ -234,7 +234,8 @@ class VoiceStore:
             day = datetime.datetime.fromtimestamp(found.created_at, datetime.UTC).date()
             return f"{found.id}: {found.name}, {day}"
         if len(consent) < 3:
-            raise ApiError(400, f"{field}: say who agreed to the use of this voice, and when", field, "consent_missing")
+            reason = "consent: say who agreed to the use of this voice, and when"
+            raise ApiError(400, reason, "consent", "consent_missing")
         return consent
 
     def _place(self, owner: str, kind: str) -> Path:

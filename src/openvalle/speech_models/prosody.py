@@ -18,6 +18,7 @@ LOWEST, HIGHEST = 60.0, 500.0  # hertz
 VOICED = 0.18  # a frame whose aperiodicity is lower than this is voiced
 LEAST_ALIKE, MOST_ALIKE = 1e-3, 0.9999  # of two periods: harmonicity stays between -30 and 40 dB
 ACTIVE_DB = 30.0  # frames this much under the loudest are pauses
+CONTOUR = 50  # places through the voiced part at which the pitch is kept
 LOW_BAND, HIGH_BAND = (50.0, 1000.0), (1000.0, 5000.0)  # hertz: their ratio is the tilt ("alpha ratio")
 
 
@@ -32,7 +33,7 @@ class Prosody:
     energy_range: float  # standard deviation of the active frames, dB
     tilt: float  # energy under 1 kHz over energy above, dB: falls as the voice is raised (vocal effort)
     harmonicity: float = float("nan")  # mean harmonics-to-noise ratio of the voiced frames, dB
-    contour: tuple[float, ...] = ()  # pitch at 50 places through the voiced part, semitones over the median
+    contour: tuple[float, ...] = ()  # pitch at `CONTOUR` places through the voiced part, semitones over the median
 
 
 @dataclass(frozen=True)
@@ -136,11 +137,11 @@ def _bottom(values: np.ndarray, start: np.ndarray) -> np.ndarray:
     return place + np.clip(shift, -0.5, 0.5)
 
 
-def _contour(semitones: np.ndarray, places: int = 50) -> tuple[float, ...]:
+def _contour(semitones: np.ndarray) -> tuple[float, ...]:
     voiced = np.flatnonzero(np.isfinite(semitones))
     if len(voiced) < 2:
         return ()
-    at = np.linspace(voiced[0], voiced[-1], places)
+    at = np.linspace(voiced[0], voiced[-1], CONTOUR)
     return tuple(np.round(np.interp(at, voiced, semitones[voiced]), 3).tolist())
 
 

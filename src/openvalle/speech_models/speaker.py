@@ -11,6 +11,7 @@ from openvalle.errors import AudioError, ModelError, UserError, import_extra
 from openvalle.hub import wheel_file
 
 WAVLM = "microsoft/wavlm-base-plus-sv"
+LEVEL_DB = -30.0  # RMS that quiet sound is raised to, as the encoder was trained
 
 
 class SpeakerEncoder(Protocol):
@@ -137,9 +138,9 @@ def _nobody() -> AudioError:
     return AudioError("nobody speaks in the recording", "give a recording of someone speaking")
 
 
-def _raise_level(samples: np.ndarray, target_db: float = -30.0) -> np.ndarray:
-    """Return quiet sound at an RMS of `target_db` dBFS, louder sound as it is."""
-    gain = 10 ** (target_db / 20) / float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
+def _raise_level(samples: np.ndarray) -> np.ndarray:
+    """Return quiet sound at an RMS of `LEVEL_DB` under full scale, louder sound as it is."""
+    gain = 10 ** (LEVEL_DB / 20) / float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
     return samples * np.float32(gain) if gain > 1 else samples
 
 

@@ -39,6 +39,7 @@ LEARNED = 8.0  # frames for each parameter
 UPDATES = 1500  # that a training should have at least, before batches grow
 SHORT = 1000  # updates up to which averages are short and nothing is sharpened
 LEAST_FRAMES, MOST_FRAMES = 2000, 48_000  # of a batch
+TIMED_UPDATES = 2
 MEASURING = 0.12  # share of the budget that is spent on timing, at most
 JUDGING, LEAST_JUDGING, MOST_JUDGING = 0.2, 15.0, 180.0  # share of the budget for judging; seconds
 LEAST_TRAINING = 0.25  # share of the budget that is trained
@@ -201,7 +202,7 @@ def _time(recipe: Path, device: torch.device) -> tuple[float, int]:
     return min(speeds) / (len(Part) if device.type == "cuda" else 1), parameters
 
 
-def measure_speed(task: Task, config: LoopConfig, device: torch.device, updates: int = 2) -> float:
+def measure_speed(task: Task, config: LoopConfig, device: torch.device) -> float:
     """Return the frames a second that updates learn from, batches and all; the first update warms up and is not
     counted. The networks are changed by it."""
     prepare_device(device)
@@ -210,7 +211,7 @@ def measure_speed(task: Task, config: LoopConfig, device: torch.device, updates:
         network.to(device).train()
         optimizers[name] = make_optimizer(network, config.optim)
     began, frames = 0.0, 0
-    for number in range(1 + updates):
+    for number in range(1 + TIMED_UPDATES):
         if number == 1:
             began = _now(device)
         batch = task.batch(number, 0, 1).to(device)

@@ -29,6 +29,7 @@ from openvalle.config import Config
 from openvalle.model.batch import Movable
 from openvalle.model.nar import NAR, NARExamples
 
+WINDOWS = (2048, 1024, 512)  # samples of each STFT
 Verdict = tuple[Tensor, list[Tensor]]  # a map of scores (B, 1, ...) and the feature maps before it
 
 
@@ -88,16 +89,10 @@ def _judge(layers: nn.ModuleList, score: nn.Module, x: Tensor) -> Verdict:
 class Discriminator(nn.Module):
     """Several resolutions and periods judged side by side."""
 
-    def __init__(
-        self,
-        n_ffts: Sequence[int] = (2048, 1024, 512),
-        channels: int = 32,
-        periods: Sequence[int] = (2, 3, 5, 7, 11),
-        period_channels: int = 32,
-    ) -> None:
+    def __init__(self, channels: int, periods: Sequence[int], period_channels: int) -> None:
         super().__init__()
         self.judges = nn.ModuleList(
-            [StftDiscriminator(n_fft, channels) for n_fft in n_ffts]
+            [StftDiscriminator(n_fft, channels) for n_fft in WINDOWS]
             + [PeriodDiscriminator(period, period_channels) for period in periods]
         )
 

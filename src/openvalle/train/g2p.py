@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 PHONES = (*VOWELS, *CONSONANTS)
 MISAKI, CMU = 0, 1  # where a pronunciation comes from; the second carries no stress
 UNKNOWN = -100  # a target that no loss looks at
+ROUNDS = 6  # in which chunks and the letters they belong to are found
 VALIDATED = 500  # about so many held-out words does a validation read
 _SPELLING = re.compile(rf"[a-z'][a-z']{{1,{MAX_LETTERS - 1}}}")
 _IS_VOWEL = np.arange(len(PHONES)) < len(VOWELS)
@@ -78,7 +79,7 @@ def bare(phones: Phones) -> Phones:
     return tuple(phone.rstrip("012") for phone in phones)
 
 
-def align(items: list[Pair], rounds: int = 6, rare: int = 5) -> tuple[list[Phones], dict[str, list[Phones]]]:
+def align(items: list[Pair], rare: int = 5) -> tuple[list[Phones], dict[str, list[Phones]]]:
     """Return the chunk inventory and each word's chunk per letter, by hard EM (Viterbi training).
 
     A word is left out where no chunks of the inventory (those seen at least `rare` times) spell it.
@@ -92,7 +93,7 @@ def align(items: list[Pair], rounds: int = 6, rare: int = 5) -> tuple[list[Phone
         letters = np.array([[LETTERS.index(letter) for letter in item.word] for item in group])
         coded.append((letters, np.array([[PHONES.index(phone) for phone in bare(item.phones)] for item in group])))
     costs = _first_costs(coded)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         costs = _count_costs([(letters, phones, _best_path(costs, letters, phones)) for letters, phones in coded])
     aligned: dict[str, list[Phones]] = {}
     for group, (letters, phones) in zip(groups.values(), coded, strict=True):
