@@ -10,20 +10,21 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from http.client import HTTPException, HTTPMessage, HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any
 
 from openvalle.cli.serve import KEYS
 from openvalle.errors import UserError
 from openvalle.files import FreeName, atomic_path, likely_path
+from openvalle.http_client import explain_failure, open_url, read_wait
 from openvalle.hub import VOICE_SUFFIX
 from openvalle.pipes import STDOUT
 
 log = logging.getLogger(__name__)
 
 FORMATS = ("wav", "flac", "mp3", "opus", "aac", "pcm")
-TRIES, LONGEST_WAIT = 6, 30.0  # while a server is busy or not ready
+TRIES, USUAL_WAIT, LONGEST_WAIT = 6, 2.0, 30.0  # while a server is busy or not ready
 SECONDS = 600.0  # without a byte, after which nobody waits any longer
 LARGEST_CLIP = 10 << 20
 BLOCK = 1 << 16
@@ -51,23 +52,21 @@ class RemoteServer:
         request = urllib.request.Request(self.url + path, data, headers)
         for left in range(tries - 1, -1, -1):
             try:
-                answer: HTTPResponse = urllib.request.build_opener(_NoRedirect).open(request, timeout=SECONDS)
-                return answer
+                return open_url(request, SECONDS)
             except urllib.error.HTTPError as error:
                 if not left or error.code not in (429, 503):
                     raise UserError(
                         f"{self.url} answers {error.code}: {read_error(error)}", advise(error.code)
                     ) from None
-                asked = error.headers.get("Retry-After", "")
-                time.sleep(min(float(asked) if asked.isascii() and asked.isdigit() else 2.0, LONGEST_WAIT))
+                wait = read_wait(error)
+                time.sleep(min(USUAL_WAIT if wait is None else wait, LONGEST_WAIT))
             except (OSError, HTTPException, ValueError) as error:
                 raise self.explain(error) from None
         raise AssertionError
 
     def explain(self, error: Exception) -> UserError:
         """Return what to tell of a connection that failed."""
-        reason = getattr(error, "reason", None) or error
-        return UserError(f"cannot reach {self.url} ({reason})", "is `openvalle serve` running there?")
+        return UserError(f"cannot reach {self.url} ({explain_failure(error)})", "is `openvalle serve` running there?")
 
     def say(self, body: dict[str, Any], place: Path | FreeName | None) -> tuple[int, str]:
         """Write the sound that a request gives; return its bytes, and what the server could not honour."""
@@ -88,15 +87,6 @@ class RemoteServer:
                 yield block
         except (OSError, HTTPException) as error:
             raise self.explain(error) from None
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect could carry the key to another host: it is an error, with the address to use instead."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> NoReturn:
-        raise UserError(f"the server answers with a redirect to {newurl}", "give that address")
 
 
 def read_error(error: urllib.error.HTTPError) -> str:

@@ -42,7 +42,7 @@ class Step(StrEnum):
     TOKENS = "tokens"  # codes.safetensors: codes, symbols, durations
 
 
-SETTINGS = {  # of the steps that have some, as `PrepareOptions` calls them
+SETTINGS: dict[str, type[Config]] = {  # of the steps that have some, as `PrepareOptions` calls them
     "segment": SegmentSettings,
     "clean": CleanSettings,
     "transcribe": TranscribeSettings,

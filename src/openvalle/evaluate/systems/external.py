@@ -16,10 +16,9 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -40,6 +39,7 @@ from openvalle.evaluate.systems.base import (
 )
 from openvalle.evaluate.test_list import TestItem
 from openvalle.files import expand_home
+from openvalle.http_client import explain_failure, open_url, read_wait
 from openvalle.media import FORMATS, read, write
 
 
@@ -197,15 +197,6 @@ class OpenAIConfig(Config):
         self.as_http().check()
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect could carry the key to another host: it is an error, with the address to use instead."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
-    ) -> None:
-        raise UserError(f"the server answers with a redirect to {newurl}", "give that address")
-
-
 @dataclass(frozen=True)
 class HttpSystem:
     """A server that speaks."""
@@ -247,23 +238,21 @@ def read_secret(value: str) -> str:
 
 def fetch_reply(request: urllib.request.Request, config: HttpConfig) -> bytes:
     """Return the reply's bytes; waits and tries again when the server is overloaded or the line breaks."""
-    opener = urllib.request.build_opener(_NoRedirect)
     wait = WAIT_SECONDS
     for left in range(config.tries - 1, -1, -1):
         try:
-            with opener.open(request, timeout=config.timeout) as reply:
+            with open_url(request, config.timeout) as reply:
                 data = reply.read(MAX_BYTES + 1)
             break
         except urllib.error.HTTPError as error:
             if not left or (error.code != 429 and error.code < 500):
                 words = " ".join(error.read(4 * SHOWN).decode(errors="replace").split())[:SHOWN]
                 raise UserError(f"the server answers {error.code}: {words}") from None
-            asked = error.headers.get("Retry-After", "")
-            wait = max(wait, float(asked)) if asked.isascii() and asked.isdigit() else wait
+            wait = max(wait, read_wait(error) or 0.0)
         except (OSError, HTTPException) as error:  # timeouts and refused connections are OSErrors
             if not left:
-                reason = getattr(error, "reason", None) or error
-                raise UserError(f"cannot reach {request.host} ({reason})", "is the server running?") from None
+                reason = f"cannot reach {request.host} ({explain_failure(error)})"
+                raise UserError(reason, "is the server running?") from None
         time.sleep(min(wait, LONGEST_WAIT))
         wait *= 2
     if len(data) > MAX_BYTES:
