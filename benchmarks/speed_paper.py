@@ -13,11 +13,12 @@ import numpy as np
 
 from openvalle.codec.load import find_builtin
 from openvalle.engines.base import NARRows
-from openvalle.engines.layers import Precision, Weights, adds_exactly
+from openvalle.engines.layers import Precision, adds_exactly
 from openvalle.engines.onnx import load_codec
 from openvalle.engines.onnx_ar import OnnxAR
 from openvalle.engines.onnx_nar import OnnxNAR
 from openvalle.engines.probe import make_rows
+from openvalle.engines.weights import Weights
 from openvalle.model.config import ARConfig, NARConfig, TransformerConfig
 
 SHAPE = TransformerConfig(width=1024, heads=16, depth=12, feedforward=4096)

@@ -14,9 +14,11 @@ from openvalle.decode.nar import fill
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.model.ar import AR
 from openvalle.model.batch import Batch
+from openvalle.model.bundle import BundleConfig
+from openvalle.model.checkpoint import Bundle
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
-from openvalle.types import Utterance
+from openvalle.types import CodecSpec, Utterance, Vocabulary
 
 RECIPES = Path(__file__).parents[1] / "src" / "openvalle" / "recipes"
 SYMBOLS, ENTRIES = 12, 20
@@ -185,3 +187,14 @@ def speak(ar, nar, prompts, options, seeds) -> list[np.ndarray]:
         for index, result in enumerate(results)
     ]
     return fill(nar, rows)
+
+
+def bundle_of(kind: str) -> Bundle:
+    """Return a model with random weights that could lie in a folder."""
+    ar, nar = ar_of(kind), nar_of(kind)
+    table = Vocabulary(tuple(f"s{index}" for index in range(SYMBOLS)))
+    codec = CodecSpec(name="builtin", digest="c0dec")
+    config = BundleConfig(
+        name="tiny", licence="Apache-2.0", codec=codec, symbols_digest=table.digest, ar=ar.config, nar=nar.config
+    )
+    return Bundle(config, ar, nar, table, {"ar": {"symbol_frames": 20}})

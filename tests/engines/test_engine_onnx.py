@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 from torch import nn
 
-from lm_samples import AR_KINDS, ENTRIES, NAR_KINDS, ar_engine, decode, nar_engine, utterance
+from lm_samples import AR_KINDS, ENTRIES, NAR_KINDS, ar_engine, bundle_of, decode, nar_engine, utterance
 from openvalle.decode.ar import AROptions
 from openvalle.decode.nar import fill
 from openvalle.decode.prompt import ARPrompt, NARPrompt, prepare_inputs, zero_shot
-from openvalle.engines.layers import Precision, Weights, pack_blocks
-from openvalle.engines.onnx import load_codec
+from openvalle.engines.layers import Precision, pack_blocks
+from openvalle.engines.onnx import load_ar, load_codec, load_nar
 from openvalle.engines.onnx_ar import OnnxAR
 from openvalle.engines.onnx_nar import OnnxNAR
-from openvalle.engines.torch import TorchAR, TorchCodec
+from openvalle.engines.torch import TorchAR, TorchCodec, TorchNAR
+from openvalle.engines.weights import Weights
 from openvalle.errors import ModelError
+from openvalle.model.bundle import read_description
+from openvalle.model.checkpoint import Storage, load_bundle, save_bundle
 from openvalle.types import to_alignment
 
 TARGET = np.array([7, 8, 9, 10, 9, 8])
@@ -191,3 +194,25 @@ def test_the_codec_with_a_fine_end_is_the_reference(tmp_path: Path) -> None:
     expected = reference.decode(codes)
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(own.decode(codes), expected, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kind", ["valle", "valle2", "builtin"])
+def test_stored_in_8_bits_it_says_in_8_bits_what_it_said_before(kind: str, tmp_path: Path) -> None:
+    save_bundle(bundle_of(kind), tmp_path / "before", Storage.FLOAT16)
+    save_bundle(load_bundle(tmp_path / "before"), tmp_path / "after", Storage.INT8)
+    before, after = (load_ar(read_description(tmp_path / name), Precision.INT8) for name in ("before", "after"))
+    for right, found in zip(follow(before, forks=True), follow(after, forks=True), strict=True):
+        np.testing.assert_array_equal(found, right)
+
+
+@pytest.mark.parametrize("kind", ["valle", "builtin"])
+def test_stored_in_8_bits_it_is_the_reference_in_float32(kind: str, tmp_path: Path) -> None:
+    save_bundle(bundle_of(kind), tmp_path / "model", Storage.INT8)
+    bundle, model = load_bundle(tmp_path / "model"), read_description(tmp_path / "model")
+    engines = TorchAR(bundle.ar), load_ar(model, Precision.FP32)
+    for expected, own in zip(*(follow(engine, forks=True) for engine in engines), strict=True):
+        np.testing.assert_allclose(own, expected, atol=2e-5, rtol=1e-5)
+    row = utterance(4, 20, 14)
+    given = [NARPrompt(row.text, row.codes[6:, 0], 0, row.codes[:6], to_alignment(row.durations), 1)]
+    expected, own = (fill(engine, given) for engine in (TorchNAR(bundle.nar), load_nar(model, Precision.FP32)))
+    np.testing.assert_array_equal(own[0], expected[0])

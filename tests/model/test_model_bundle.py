@@ -9,22 +9,25 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lm_samples import SYMBOLS, ar_of, batch_for, nar_of
+from lm_samples import batch_for, bundle_of
+from openvalle.engines.layers import Precision
+from openvalle.engines.onnx import load_ar
 from openvalle.errors import ModelError
-from openvalle.model.bundle import FILES, BundleConfig, rename_weight, require_same_codec, require_same_symbols
+from openvalle.model.bundle import (
+    FILES,
+    read_description,
+    rename_weight,
+    require_same_codec,
+    require_same_symbols,
+)
 from openvalle.model.checkpoint import Bundle, NetworkFile, Part, Storage, load_bundle, load_network, save_bundle
-from openvalle.types import CodecSpec, TokenSpec, Vocabulary
+from openvalle.model.rounding import ROUNDED, SCALES
+from openvalle.types import TokenSpec, Vocabulary
 
 
 @pytest.fixture
 def bundle() -> Bundle:
-    ar, nar = ar_of("builtin"), nar_of("builtin")
-    table = Vocabulary(tuple(f"s{index}" for index in range(SYMBOLS)))
-    codec = CodecSpec(name="builtin", digest="c0dec")
-    config = BundleConfig(
-        name="tiny", licence="Apache-2.0", codec=codec, symbols_digest=table.digest, ar=ar.config, nar=nar.config
-    )
-    return Bundle(config, ar, nar, table, {"ar": {"symbol_frames": 20}})
+    return bundle_of("builtin")
 
 
 def test_saved_and_loaded_is_the_same_function(bundle, tmp_path, utterances):
@@ -82,6 +85,43 @@ def test_half_precision_is_half_the_size_and_nearly_the_same(bundle, tmp_path):
     weight = load_bundle(tmp_path / "half").ar.codes.weight
     assert weight.dtype == torch.float32
     torch.testing.assert_close(weight, bundle.ar.codes.weight, atol=1e-3, rtol=1e-3)
+
+
+def test_in_8_bits_matrices_are_rounded_and_the_rest_is_in_half_precision(bundle, tmp_path):
+    save_bundle(bundle, tmp_path / "rounded", Storage.INT8)
+    save_bundle(bundle, tmp_path / "half", Storage.FLOAT16)
+    rounded, half = (load_bundle(tmp_path / name) for name in ("rounded", "half"))
+    for network, exact, expected in ((rounded.ar, bundle.ar, half.ar), (rounded.nar, bundle.nar, half.nar)):
+        found, others, count = network.state_dict(), expected.state_dict(), 0
+        for name, value in exact.state_dict().items():
+            if not ROUNDED.fullmatch(name):
+                assert torch.equal(found[name], others[name])
+                continue
+            half_a_step = value.abs().amax(1, keepdim=True) / 127 * 0.501
+            assert bool(((found[name] - value).abs() <= half_a_step).all())
+            count += 1
+        assert count == 4 * exact.config.transformer.depth
+    stored = load_file(tmp_path / "rounded" / "ar.safetensors")
+    assert sum(value.dtype == torch.int8 for value in stored.values()) == 4 * bundle.ar.config.transformer.depth
+    save_bundle(rounded, tmp_path / "again", Storage.INT8)  # rounding what is rounded changes nothing
+    again = load_file(tmp_path / "again" / "ar.safetensors")
+    assert all(torch.equal(value, again[name]) for name, value in stored.items() if value.dtype == torch.int8)
+
+
+@pytest.mark.parametrize("damage", ["gone", "short", "infinite"])
+def test_rows_without_their_scales_are_one_line(bundle, tmp_path, damage):
+    save_bundle(bundle, tmp_path / "model", Storage.INT8)
+    path = tmp_path / "model" / "ar.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if name.endswith(SCALES))
+    scales = weights.pop(name)
+    weights |= {"gone": {}, "short": {name: scales[:-1]}, "infinite": {name: scales / 0}}[damage]
+    save_file(weights, path)
+    expected = "no finite numbers" if damage == "infinite" else "no scale for each row"
+    with pytest.raises(ModelError, match=expected):
+        load_bundle(tmp_path / "model")
+    with pytest.raises(ModelError, match=expected):
+        load_ar(read_description(tmp_path / "model"), Precision.INT8)
 
 
 def test_saving_again_replaces_and_keeps_other_files(bundle, tmp_path):

@@ -33,9 +33,9 @@ def convert(
     ] = None,
     average: Annotated[bool, typer.Option("--average", help="Take the averaged weights (model_avg).")] = False,
     name: Annotated[str | None, typer.Option(help="What the model is called; default: its folder.")] = None,
-    storage: Annotated[str, typer.Option(help="How weights are stored: float32, or float16 (half the size).")] = (
-        "float32"
-    ),
+    storage: Annotated[
+        str, typer.Option(help="How weights are stored: float32, float16 (half the size) or int8 (a third).")
+    ] = ("float32"),
     asked: Annotated[bool, typer.Option("--detect", help="Only say of what project files are.")] = False,
     replace: opt.Replace = False,
     as_json: opt.AsJson = False,
@@ -64,7 +64,7 @@ def convert(
     from openvalle.model.checkpoint import Storage
 
     if storage not in tuple(Storage):
-        raise UserError(f"weights cannot be stored as {storage!r}", f"use {' or '.join(Storage)}")
+        raise UserError(f"weights cannot be stored as {storage!r}", f"use {', '.join(Storage)}")
     out = expand_home(output)
     adds_voices = all(place.endswith(VOICE) for place in files)
     if out.exists() and not replace and not adds_voices:

@@ -17,12 +17,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from openvalle.codec.load import find_builtin, find_kept_codec
-from openvalle.engines.layers import Precision, Weights
+from openvalle.engines.layers import Precision
 from openvalle.engines.onnx import Exported, load_ar, read_codec, read_exported, read_network
 from openvalle.engines.onnx_ar import OnnxAR, ar_graph
 from openvalle.engines.onnx_codec import encoder_graph, fine_graph, trunk_graph
 from openvalle.engines.onnx_nar import OnnxNAR, nar_graph
 from openvalle.engines.probe import record_steps
+from openvalle.engines.weights import Weights
 from openvalle.errors import ModelError
 from openvalle.files import atomic_folder
 from openvalle.graphs import find_graph, save_graph

@@ -7,22 +7,19 @@ bit what it gives alone. Letters: B rows, L positions, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
-from openvalle.errors import ModelError
 from openvalle.graphs import Graph, open_graph
 from openvalle.model.config import TransformerConfig
 from openvalle.model.kinds import Activation, NormKind
+from openvalle.model.rounding import SMALLEST, TOP, RoundedWeight, round_rows
 
 EPSILON, RMS_EPSILON = 1e-5, 1e-6  # as in `openvalle.model.transformer`
-ROWS = 256  # of a weight that are rounded at a time
+NARROW = 63  # the largest whole number of `Precision.INT8_NARROW`
 BLOCK = 32  # weights that share a scale in `Precision.INT4`
-SMALLEST = 1e-20  # is added to what a position is divided by: it may hold zeros, and else this changes nothing
 
 
 class Precision(StrEnum):
@@ -34,43 +31,37 @@ class Precision(StrEnum):
     INT4 = "int4"  # weights of 4 bits, in blocks of 32
 
 
-def linear(graph: Graph, x: str, name: str, weight: np.ndarray, bias: np.ndarray | None, precision: Precision) -> str:
+def linear(
+    graph: Graph, x: str, name: str, weight: np.ndarray | RoundedWeight, bias: np.ndarray | None, precision: Precision
+) -> str:
     """Return x (..., K) times the weight (N, K), plus the bias (N,)."""
-    out, inner = weight.shape
-    if precision is Precision.FP32 or (precision is Precision.INT4 and inner % BLOCK):
-        y = graph.add("FusedMatMul", x, graph.weight(name, weight), ours=True, transB=1)
-    elif precision is Precision.INT4:
-        packed, scales = pack_blocks(weight)
-        weights = graph.weight(f"{name}.packed", packed), graph.weight(f"{name}.scales", scales)
-        y = graph.add("MatMulNBits", x, *weights, ours=True, K=inner, N=out, bits=4, block_size=BLOCK, accuracy_level=4)
+    if precision in (Precision.INT8, Precision.INT8_NARROW):
+        y = _linear8(graph, x, name, weight, NARROW if precision is Precision.INT8_NARROW else TOP)
     else:
-        y = _linear8(graph, x, name, weight, 63 if precision is Precision.INT8_NARROW else 127)
+        y = _multiply(graph, x, name, weight.restore() if isinstance(weight, RoundedWeight) else weight, precision)
     return y if bias is None else graph.add("Add", y, graph.weight(f"{name}.bias", bias))
 
 
-def _linear8(graph: Graph, x: str, name: str, weight: np.ndarray, top: int) -> str:
+def _multiply(graph: Graph, x: str, name: str, weight: np.ndarray, precision: Precision) -> str:
+    out, inner = weight.shape
+    if precision is Precision.FP32 or inner % BLOCK:
+        return graph.add("FusedMatMul", x, graph.weight(name, weight), ours=True, transB=1)
+    packed, scales = pack_blocks(weight)
+    weights = graph.weight(f"{name}.packed", packed), graph.weight(f"{name}.scales", scales)
+    return graph.add("MatMulNBits", x, *weights, ours=True, K=inner, N=out, bits=4, block_size=BLOCK, accuracy_level=4)
+
+
+def _linear8(graph: Graph, x: str, name: str, weight: np.ndarray | RoundedWeight, top: int) -> str:
     largest = graph.add("ReduceMax", graph.add("Abs", x), graph.constant([-1]), keepdims=1)
-    largest = graph.add("Add", largest, graph.constant(SMALLEST, "float32"))
+    largest = graph.add("Add", largest, graph.constant(SMALLEST, "float32"))  # a position may hold zeros
     step, zero = graph.constant(1 / 127, "float32"), graph.constant(128, "uint8")
-    rounded = graph.add("QuantizeLinear", graph.add("Div", x, largest), step, zero)
+    divided = graph.add("QuantizeLinear", graph.add("Div", x, largest), step, zero)
     if f"{name}.rounded" not in graph.weights:
-        values, scales = round_rows(weight, top)
-        graph.weight(f"{name}.rounded", values)
-        graph.weight(f"{name}.scales", scales)
+        rounded = round_rows(weight, top)
+        graph.weight(f"{name}.rounded", rounded.values.T)
+        graph.weight(f"{name}.scales", rounded.scales)
     weights = f"{name}.rounded", step, f"{name}.scales", zero
-    return graph.add("Mul", graph.add("MatMulIntegerToFloat", rounded, *weights, ours=True), largest)
-
-
-def round_rows(weight: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a weight (N, K) in whole numbers up to `top`, (K, N) int8, and the scale of each row, (N,)."""
-    values, scales = np.empty(weight.shape[::-1], np.int8), np.empty(len(weight), np.float32)
-    for start in range(0, len(weight), ROWS):  # part by part: what stays in the processor's cache takes half the time
-        part = slice(start, start + ROWS)
-        buffer = np.abs(weight[part])
-        scales[part] = np.maximum(buffer.max(1), np.float32(SMALLEST)) / np.float32(top)
-        np.divide(weight[part], scales[part, None], out=buffer)
-        values[:, part] = np.rint(buffer, out=buffer).astype(np.int8).T
-    return values, scales
+    return graph.add("Mul", graph.add("MatMulIntegerToFloat", divided, *weights, ours=True), largest)
 
 
 def pack_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,40 +108,6 @@ def turn(graph: Graph, vectors: str, turns: tuple[str, str], config: Transformer
     crossed = graph.add("Concat", graph.add("Neg", second), first, axis=-1)
     turned = graph.add("Add", graph.add("Mul", apart, turns[0]), graph.add("Mul", crossed, turns[1]))
     return graph.add("Reshape", turned, graph.constant([0, 0, config.width]))
-
-
-class Weights:
-    """The weights of one network by name; every one is asked for by its shape, and all of them have to be."""
-
-    def __init__(self, values: Mapping[str, np.ndarray], source: Path) -> None:
-        self.values, self.source = values, source
-        self.asked: set[str] = set()
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.values
-
-    def take(self, name: str, *shape: int) -> np.ndarray:
-        """Return a weight in float32; `ModelError` unless it is there, of that shape, and holds finite numbers."""
-        if name not in self.values:
-            raise ModelError(f"{self.source} has no weight {name}", "its config.json is of another model")
-        self.asked.add(name)
-        value = self.values[name]
-        if value.shape != shape:
-            shapes = f"{value.shape} and config.json says {shape}"
-            raise ModelError(f"{self.source}: {name} is {shapes}", "its config.json is of another model")
-        value = value.astype(np.float32, copy=False)
-        # a sum of squares is quick, and finite unless a value is not, or they are huge
-        flat = value.reshape(-1)
-        if not np.isfinite(np.dot(flat, flat)) and not np.isfinite(value).all():
-            raise ModelError(f"{self.source}: {name} holds values that are no finite numbers", "copy or train it again")
-        return value
-
-    def require_all_asked(self) -> None:
-        """Raise `ModelError` if there are weights that the network does not have."""
-        if extra := sorted(set(self.values) - self.asked):
-            raise ModelError(
-                f"{self.source} has a weight {extra[0]} that the model does not", "its config.json is of another model"
-            )
 
 
 def norm_width(kind: NormKind) -> int:

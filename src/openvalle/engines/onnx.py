@@ -6,20 +6,15 @@ reference reads, so every model folder can be spoken as it is.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from math import prod
 from pathlib import Path
-
-import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from openvalle.codec.settings import BuiltinCodecConfig
 from openvalle.config import Config
-from openvalle.engines.layers import Precision, Weights
+from openvalle.engines.layers import Precision
 from openvalle.engines.onnx_ar import OnnxAR
 from openvalle.engines.onnx_codec import OnnxCodec
 from openvalle.engines.onnx_nar import OnnxNAR
+from openvalle.engines.weights import Weights, WeightsFile
 from openvalle.errors import ModelError
 from openvalle.graphs import find_graph
 from openvalle.model.adapter import Adapter
@@ -83,48 +78,3 @@ def read_codec(folder: Path) -> tuple[BuiltinCodecConfig, Weights]:
 def read_weights(path: Path) -> Weights:
     """Return the weights in a file by their names of today."""
     return Weights(WeightsFile(path, rename_weight), path)
-
-
-KINDS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}  # numbers of safetensors -> those of NumPy
-
-
-class WeightsFile(Mapping[str, np.ndarray]):
-    """The weights in a file, each read when it is asked for, so that they are never all in memory."""
-
-    def __init__(self, path: Path, rename: Callable[[str], str] = str) -> None:
-        """`ModelError` if the file is damaged, or holds other numbers than floating point."""
-        self.path = path
-        try:
-            with safe_open(path, framework="np"):  # which looks whether all of it is there
-                pass
-            with path.open("rb") as file:
-                size = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(size))
-        except (SafetensorError, OSError) as error:
-            raise self._damaged(str(error)) from None
-        self._start = 8 + size
-        self._places = {rename(name): place for name, place in header.items() if name != "__metadata__"}
-        if other := {place["dtype"] for place in self._places.values()} - set(KINDS):
-            raise self._damaged(f"it holds numbers of the kind {min(other)}")
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        place = self._places[name]
-        kind, shape, (start, _) = KINDS[place["dtype"]], place["shape"], place["data_offsets"]
-        try:
-            found = np.fromfile(self.path, kind, prod(shape), offset=self._start + start)
-            return found.reshape(shape)
-        except (OSError, ValueError) as error:
-            raise self._damaged(str(error)) from None
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._places
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def _damaged(self, error: str) -> ModelError:
-        what = error.strip().splitlines()[0][:120]
-        return ModelError(f"{self.path} is damaged ({what})", "copy, train or install it again")

@@ -18,7 +18,6 @@ from openvalle.engines.base import ARRows, ARScores, EngineState
 from openvalle.engines.cache import KVCache
 from openvalle.engines.layers import (
     Precision,
-    Weights,
     activate,
     layer_norm,
     linear,
@@ -35,6 +34,7 @@ from openvalle.engines.vectors import (
     prompt_table,
     sum_codes,
 )
+from openvalle.engines.weights import Weights
 from openvalle.graphs import Graph, Shape, import_runtime, open_graph
 from openvalle.model.config import ARConfig
 from openvalle.model.kinds import Activation, Alignment, LanguageOn, NormKind, Positions, Prenet, TextAttention
@@ -258,7 +258,7 @@ def ar_graph(config: ARConfig, weights: Weights, precision: Precision) -> Graph:
         return layer_norm(graph, x, scale, graph.weight(f"{name}.bias", weights.take(f"{name}.bias", shape.width)))
 
     def apply(x: str, name: str, out: int, inner: int) -> str:
-        values = weights.take(f"{name}.weight", out, inner), weights.take(f"{name}.bias", out)
+        values = weights.take_matrix(f"{name}.weight", out, inner), weights.take(f"{name}.bias", out)
         return linear(graph, x, name, *values, precision)
 
     up = shape.feedforward * (2 if shape.activation is Activation.GATED_SILU else 1)

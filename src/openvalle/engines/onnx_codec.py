@@ -22,9 +22,10 @@ from openvalle.codec.settings import (
     unit_mel_filters,
 )
 from openvalle.engines.base import CodecStream
-from openvalle.engines.layers import Precision, Weights, layer_norm, linear
+from openvalle.engines.layers import Precision, layer_norm, linear
 from openvalle.engines.pulses import PulseTrain, log_spectra, overlap_add, synthesis_window
 from openvalle.engines.vectors import sum_codes
+from openvalle.engines.weights import Weights
 from openvalle.graphs import Graph, find_graph, open_graph
 from openvalle.types import CodecSpec
 

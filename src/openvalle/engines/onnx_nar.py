@@ -14,7 +14,6 @@ import numpy as np
 from openvalle.engines.base import NARRows
 from openvalle.engines.layers import (
     Precision,
-    Weights,
     activate,
     bent_norm,
     layer_norm,
@@ -35,6 +34,7 @@ from openvalle.engines.vectors import (
     prompt_table,
     sum_codes,
 )
+from openvalle.engines.weights import Weights
 from openvalle.graphs import Graph, Shape, open_graph
 from openvalle.model.config import NARConfig
 from openvalle.model.kinds import (
@@ -246,7 +246,7 @@ def nar_graph(config: NARConfig, weights: Weights, precision: Precision) -> Grap
         return layer_norm(graph, x, given[0], given[1])
 
     def apply(x: str, name: str, out: int, inner: int) -> str:
-        values = weights.take(f"{name}.weight", out, inner), weights.take(f"{name}.bias", out)
+        values = weights.take_matrix(f"{name}.weight", out, inner), weights.take(f"{name}.bias", out)
         return linear(graph, x, name, *values, precision)
 
     def cut_out(x: str) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openvalle.engines.layers import Precision, Weights, linear
+from openvalle.engines.layers import Precision, linear
+from openvalle.engines.weights import Weights
 from openvalle.errors import ModelError
 from openvalle.graphs import Graph, open_graph
 from openvalle.model.config import LanguageModelConfig

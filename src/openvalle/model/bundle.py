@@ -1,7 +1,7 @@
 """What a model on disk says of itself: its settings, symbols and decoding options, without its networks.
 
 config.json       format, name, licence, languages, the codec it speaks, `ar` and `nar` configurations
-ar.safetensors    nar.safetensors      weights, stored in float16 or float32, used in float32
+ar.safetensors    nar.safetensors      weights, stored in 8 bits (`openvalle.model.rounding`), float16 or float32
 codec/            the codec that it speaks, where that is not one that everybody has
 symbols.json      the frozen symbol table (and the merges of byte pairs) and its digest
 generation.json   default decoding options, as plain data

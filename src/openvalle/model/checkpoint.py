@@ -27,13 +27,15 @@ from openvalle.model.ar import AR
 from openvalle.model.bundle import EXPORTED, FILES, BundleConfig, convert_settings, read_description, rename_weight
 from openvalle.model.config import ARConfig, NARConfig
 from openvalle.model.nar import NAR
+from openvalle.model.rounding import ROUNDED, SCALES, RoundedWeight, round_rows
 from openvalle.types import TokenSpec, Vocabulary
 
 
 class Storage(StrEnum):
     """How weights are stored; they are always used in float32."""
 
-    FLOAT16 = "float16"  # half the size
+    INT8 = "int8"  # the large matrices in whole numbers, as the engines' 8 bits round them; the rest in float16
+    FLOAT16 = "float16"  # half the size of float32
     FLOAT32 = "float32"  # exact
 
 
@@ -69,7 +71,13 @@ def _write(bundle: Bundle, part: Path, storage: Storage) -> None:
 
 def _write_weights(network: nn.Module, path: Path, storage: Storage) -> None:
     kept = torch.float32 if storage is Storage.FLOAT32 else torch.float16
-    weights = {key: value.detach().cpu().to(kept).contiguous() for key, value in network.state_dict().items()}
+    weights: dict[str, torch.Tensor] = {}
+    for key, value in network.state_dict().items():
+        if storage is Storage.INT8 and ROUNDED.fullmatch(key):
+            rounded = round_rows(value.detach().cpu().float().numpy())
+            weights |= {key: torch.from_numpy(rounded.values), key + SCALES: torch.from_numpy(rounded.scales)}
+        else:
+            weights[key] = value.detach().cpu().to(kept).contiguous()
     with atomic_path(path) as file:  # with the permissions of any other file
         save_file(weights, file, metadata={"format": "pt"})
 
@@ -97,9 +105,14 @@ def _check_shapes(network: nn.Module, path: Path) -> None:
     """Raise `ModelError` unless the file holds the network's weights, by name and shape."""
     try:
         with safe_open(path, framework="pt") as file:
-            weights = {rename_weight(key): tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            pieces = {rename_weight(key): file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            weights = {key: tuple(piece.get_shape()) for key, piece in pieces.items()}
+            rounded = [key for key, piece in pieces.items() if piece.get_dtype() == "I8"]
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged ({error})", "copy or train the model again") from None
+    for key in rounded:
+        if weights.pop(key + SCALES, None) != weights[key][:1]:
+            raise ModelError(f"{path} is damaged ({key} has no scale for each row)", "copy or train the model again")
     expected = network.state_dict()
     for key, value in expected.items():
         if key not in weights:
@@ -123,7 +136,16 @@ def _load_weights(network: nn.Module, path: Path) -> None:
     for name, value in weights.items():  # everything would turn to noise, without a word
         if not bool(torch.isfinite(value).all()):
             raise ModelError(f"{path}: {name} holds values that are no finite numbers", "copy or train it again")
-    network.load_state_dict({key: weights[key].to(value.dtype) for key, value in network.state_dict().items()})
+    own = {key: value.dtype for key, value in network.state_dict().items()}
+    network.load_state_dict({key: _restore(weights, key).to(kind) for key, kind in own.items()})
+
+
+def _restore(weights: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+    """Return a weight as it is computed with: one in 8 bits multiplied out."""
+    value, scales = weights[name], weights.get(name + SCALES)
+    if scales is None:
+        return value
+    return torch.from_numpy(RoundedWeight(value.numpy(), scales.numpy()).restore())
 
 
 class Part(StrEnum):

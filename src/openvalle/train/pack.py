@@ -20,7 +20,7 @@ from openvalle.errors import ConfigError, ModelError, UserError
 from openvalle.hub import BUILTIN, is_repository
 from openvalle.model.ar import AR
 from openvalle.model.bundle import OWN, BundleConfig, read_description
-from openvalle.model.checkpoint import Bundle, NetworkFile, Part, Storage, load_bundle, load_network, save_bundle
+from openvalle.model.checkpoint import Bundle, NetworkFile, Part, Storage, load_network, save_bundle
 from openvalle.model.nar import NAR
 from openvalle.types import CodecSpec, TokenSpec
 
@@ -82,7 +82,7 @@ def pack(recipe: PackRecipe, out: Path) -> Path:
         if own.is_dir():
             shutil.rmtree(out / OWN, ignore_errors=True)
             shutil.copytree(own, out / OWN)
-    record_steps(read_description(out), TorchAR(load_bundle(out).ar), out)  # what other engines are compared with
+    record_steps(read_description(out), TorchAR(ar.eval()), out)  # what other engines are compared with
     return out
 
 
