@@ -189,7 +189,7 @@ def test_a_step_that_fails_costs_one_row_and_the_others_go_on(
     step, failed = TorchAR.step, []
 
     def faulty(self, groups, *rest):
-        until(lambda: failed or len(shared._lines) + len(shared._waiting) == 3)
+        until(lambda: failed or len(shared._running) + len(shared._waiting) == 3)
         if len(groups) == 3 and not failed:
             failed.append(True)
             raise MemoryError("no memory is left")
@@ -231,4 +231,4 @@ def test_its_memory_does_not_grow_with_what_was_said(engine: TorchAR, shared: Sh
     for seed in range(40):
         shared.generate([draw(seed)])
     until(lambda: shared.busy == 0)
-    assert shared._decoder._state is None and not shared._waiting and not shared._lines
+    assert shared._decoder._state is None and not shared._waiting and not shared._running

@@ -11,7 +11,7 @@ import torch
 
 from older_tables import arpabet
 from openvalle.errors import ModelError
-from openvalle.text.g2p import LETTERS, SpellingConfig, SpellingModel, keep_one_primary, load_shipped, spell
+from openvalle.text.g2p import LETTERS, G2PConfig, G2PModel, keep_one_primary, load_shipped, spell
 from openvalle.text.phones import is_vowel
 from openvalle.train import g2p as training
 from openvalle.train.g2p import MISAKI, Pair, align, pairs
@@ -20,38 +20,38 @@ from openvalle.train.loop import fit
 CHUNKS = [(), ("AE",), ("B",), ("K",), ("T",), ("Y", "UW")]
 
 
-def recipe(steps: int = 120, **values: int) -> training.SpellingRecipe:
+def recipe(steps: int = 120, **values: int) -> training.G2PRecipe:
     optim = {"learning_rate": 1e-2, "warmup": 5, "floor": 0, "ema": 0}
     loop = {"steps": steps, "precision": "float32", "optim": optim, "validate_every": 100}
     values = {"batch": 4, "width": 16, "heads": 2, "feed": 24, "encoder": 1} | values
-    return training.SpellingRecipe.parse({"loop": loop, **values}, "test")
+    return training.G2PRecipe.parse({"loop": loop, **values}, "test")
 
 
 @pytest.fixture
-def network() -> training.SpellingNetwork:
+def network() -> training.G2PNetwork:
     torch.manual_seed(0)
-    return training.SpellingNetwork(recipe(encoder=2, decoder=2), len(CHUNKS)).eval()
+    return training.G2PNetwork(recipe(encoder=2, decoder=2), len(CHUNKS)).eval()
 
 
 @pytest.fixture
-def saved(network: training.SpellingNetwork, tmp_path: Path) -> Path:
+def saved(network: training.G2PNetwork, tmp_path: Path) -> Path:
     """The folder of the network as the training keeps it."""
-    task = training.SpellingTask(recipe(encoder=2, decoder=2), ITEMS, rare=1)
+    task = training.G2PTask(recipe(encoder=2, decoder=2), ITEMS, rare=1)
     task.config = config()
     task.keep({"g2p": network}, tmp_path, 1.0)
     return tmp_path
 
 
-def config() -> SpellingConfig:
-    return SpellingConfig(width=16, heads=2, encoder=2, decoder=2, chunks=tuple(CHUNKS))
+def config() -> G2PConfig:
+    return G2PConfig(width=16, heads=2, encoder=2, decoder=2, chunks=tuple(CHUNKS))
 
 
-def test_numpy_equals_torch(network: training.SpellingNetwork) -> None:
+def test_numpy_equals_torch(network: training.G2PNetwork) -> None:
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    model = SpellingModel(config(), weights)
+    model = G2PModel(config(), weights)
     letters = [LETTERS.index(letter) for letter in "abutk"]
     chunks, stresses = [1, 2, 5, 4, 3], [0, training.UNKNOWN, 1, training.UNKNOWN, training.UNKNOWN]
-    batch = training.Spellings(*(torch.tensor([part]) for part in (letters, chunks, stresses)), torch.tensor([1]))
+    batch = training.G2PBatch(*(torch.tensor([part]) for part in (letters, chunks, stresses)), torch.tensor([1]))
     with torch.no_grad():
         chunk_logits, stress_logits = network(batch)
     given = [3 if stress == training.UNKNOWN else stress for stress in [3, *stresses[:-1]]]
@@ -67,10 +67,10 @@ def test_numpy_equals_torch(network: training.SpellingNetwork) -> None:
         assert np.allclose(model.stress_scores(features[at], np.array(chunk)), wanted, atol=1e-5)
 
 
-def test_a_saved_model_is_the_same_model(network: training.SpellingNetwork, saved: Path) -> None:
-    model = SpellingModel.load(saved)
+def test_a_saved_model_is_the_same_model(network: training.G2PNetwork, saved: Path) -> None:
+    model = G2PModel.load(saved)
     weights = {name: value.half().float().numpy() for name, value in network.state_dict().items()}
-    assert model("tabuk") == SpellingModel(config(), weights)("tabuk")
+    assert model("tabuk") == G2PModel(config(), weights)("tabuk")
     assert model("") == model("123") == ()
     assert len(model("tab" * 30)) > 0  # longer than the model's positions
 
@@ -79,9 +79,9 @@ def test_a_damaged_model_is_refused(saved: Path) -> None:
     path = saved / "model.safetensors"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ModelError, match="pronunciation model"):
-        SpellingModel.load(saved)
+        G2PModel.load(saved)
     with pytest.raises(ModelError, match="pronunciation model"):
-        SpellingModel.load(saved / "absent")
+        G2PModel.load(saved / "absent")
 
 
 ITEMS = [
@@ -106,22 +106,22 @@ def test_alignment_gives_every_phone_to_one_letter() -> None:
     assert aligned["cab"] == [("K",), ("AE",), ("B",)]
 
 
-class Interrupted(training.SpellingTask):
-    def batch(self, index: int, rank: int, world: int) -> training.Spellings:
+class Interrupted(training.G2PTask):
+    def batch(self, index: int, rank: int, world: int) -> training.G2PBatch:
         if index == 70:
             raise KeyboardInterrupt
         return super().batch(index, rank, world)
 
 
 def test_a_tiny_run_learns_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    loop, task = recipe().loop, training.SpellingTask(recipe(), ITEMS, rare=1)
+    loop, task = recipe().loop, training.G2PTask(recipe(), ITEMS, rare=1)
     averages = fit(task, loop, tmp_path / "whole")
     task.keep(averages, tmp_path / "g2p", 1.0)
-    model = SpellingModel.load(tmp_path / "g2p")
+    model = G2PModel.load(tmp_path / "g2p")
     assert [model(item.word) for item in SEEN] == [item.phones for item in SEEN]
     with pytest.raises(KeyboardInterrupt):
         fit(Interrupted(recipe(), ITEMS, rare=1), loop.model_copy(update={"save_minutes": 1e-9}), tmp_path / "parts")
-    parts = fit(training.SpellingTask(recipe(), ITEMS, rare=1), loop, tmp_path / "parts")["g2p"]
+    parts = fit(training.G2PTask(recipe(), ITEMS, rare=1), loop, tmp_path / "parts")["g2p"]
     assert all(torch.equal(a, b) for a, b in zip(averages["g2p"].parameters(), parts.parameters(), strict=True))
     curves = [json.loads(row) for row in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in curves if row["group"] == "valid"] == [100, 120]
@@ -129,7 +129,7 @@ def test_a_tiny_run_learns_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_batches_are_of_one_length_and_an_epoch_is_every_word_once() -> None:
-    task = training.SpellingTask(recipe(batch=3), ITEMS, rare=1)
+    task = training.G2PTask(recipe(batch=3), ITEMS, rare=1)
     epochs = []
     for epoch in range(2):
         words = []

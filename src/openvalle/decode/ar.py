@@ -264,7 +264,7 @@ class Row:
         self.noticed: Failure | None = None
         is_free = isinstance(self.pointer, MonotonicPointer)
         budget = _budget(config, prompt, options) if is_free else None
-        self.watch = FailureDetector(options.watch, config.step_frames, budget)
+        self.detector = FailureDetector(options.watch, config.step_frames, budget)
 
     @property
     def symbol(self) -> int | None:
@@ -292,7 +292,7 @@ class Row:
         if is_going and len(kept) < len(codes):
             self.stopped_by = StoppedBy.EOS
         elif is_going and self.noticed is None:
-            self.noticed = self.watch.push(codes.tolist(), self.pointer.waiting)
+            self.noticed = self.detector.push(codes.tolist(), self.pointer.waiting)
             if self.noticed is not None and self.options.watch.ends:
                 self.stopped_by = StoppedBy.FAILURE
         return ARStep(kept, symbol, self.stopped_by, self.noticed)

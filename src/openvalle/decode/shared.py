@@ -33,8 +33,8 @@ class Caller:
     is_cancelled = False
 
 
-class Line:
-    """A row as its caller sees it. What arrives are lists of steps, the error that ended it, or None: it leads now."""
+class RowRequest:
+    """A row that a caller asked for. `arriving` gives lists of steps, the error that ended it, or None: lead now."""
 
     def __init__(self, draw: Draw, caller: Caller, is_live: bool) -> None:
         self.draw, self.caller, self.is_live = draw, caller, is_live
@@ -67,94 +67,94 @@ class SharedDecoder:
     def __init__(self, engine: AREngine, rows: int) -> None:
         self.rows = rows
         self._decoder = Decoder(engine)
-        self._lines: dict[Row, Line] = {}  # being decoded
-        self._waiting: list[Line] = []
+        self._running: dict[Row, RowRequest] = {}  # being decoded
+        self._waiting: list[RowRequest] = []
         self._lock = threading.Lock()
-        self._leader: Line | None = None  # whose caller takes the steps
-        self._listening: dict[Line, None] = {}  # whose callers wait, first come, first to lead
+        self._leader: RowRequest | None = None  # whose caller takes the steps
+        self._listening: dict[RowRequest, None] = {}  # whose callers wait, first come, first to lead
         self._is_closed = False
 
     @property
     def busy(self) -> int:
         """How many rows are being decoded."""
-        return len(self._lines)
+        return len(self._running)
 
     def generate(self, draws: Sequence[Draw], caller: Caller | None = None) -> list[ARResult]:
         """Return what each row says."""
-        lines = self._submit(draws, caller or Caller(), is_live=False)
+        requests = self._submit(draws, caller or Caller(), is_live=False)
         try:
-            return [collect(self._receive(line)) for line in lines]
+            return [collect(self._receive(request)) for request in requests]
         finally:
-            self._leave(lines)
+            self._leave(requests)
 
     def stream(self, draw: Draw, caller: Caller | None = None) -> Generator[ARStep]:
         """Yield the steps of a row; `close` ends it."""
-        (line,) = self._submit([draw], caller or Caller(), is_live=True)
+        (request,) = self._submit([draw], caller or Caller(), is_live=True)
         try:
             while True:
-                for step in self._receive(line):
+                for step in self._receive(request):
                     yield step
                     if step.stopped_by is not None:
                         return
         finally:
-            self._leave([line])
+            self._leave([request])
 
     def cancel(self, caller: Caller) -> None:
         """Let all rows of a caller leave before the next step. It gets `Cancelled`, now and whenever it asks again."""
         with self._lock:
             caller.is_cancelled = True
-            for line in [*self._waiting, *self._lines.values()]:
-                if line.caller is caller:
-                    line.cancel()
+            for request in [*self._waiting, *self._running.values()]:
+                if request.caller is caller:
+                    request.cancel()
         self._tidy()
 
     def close(self) -> None:
         """End all rows, and take no more."""
         with self._lock:
             self._is_closed = True
-            for line in [*self._waiting, *self._lines.values()]:
-                line.cancel()
+            for request in [*self._waiting, *self._running.values()]:
+                request.cancel()
         self._tidy()
 
-    def _submit(self, draws: Sequence[Draw], caller: Caller, *, is_live: bool) -> list[Line]:
-        lines = [Line(draw, caller, is_live) for draw in draws]
+    def _submit(self, draws: Sequence[Draw], caller: Caller, *, is_live: bool) -> list[RowRequest]:
+        requests = [RowRequest(draw, caller, is_live) for draw in draws]
         with self._lock:
             if self._is_closed or caller.is_cancelled:
                 raise Cancelled
-            self._waiting += lines
-        return lines
+            self._waiting += requests
+        return requests
 
-    def _leave(self, lines: Sequence[Line]) -> None:
-        for line in lines:  # seen before the next step
-            line.is_gone = True
+    def _leave(self, requests: Sequence[RowRequest]) -> None:
+        for request in requests:  # seen before the next step
+            request.is_gone = True
         self._tidy()
 
-    def _receive(self, line: Line) -> list[ARStep]:
-        """Wait for the next steps of a line, and take them for all lines while it leads; what went wrong is raised."""
+    def _receive(self, request: RowRequest) -> list[ARStep]:
+        """Wait for the next steps of a request, and take them for all while it leads; what went wrong is raised."""
         with self._lock:
             if self._leader is None:
-                self._leader = line
-            self._listening[line] = None
+                self._leader = request
+            self._listening[request] = None
         try:
             while True:
-                if self._leader is line:
-                    while line.arriving.empty():
+                if self._leader is request:
+                    while request.arriving.empty():
                         self._advance()
-                found = line.arriving.get()
+                found = request.arriving.get()
                 if isinstance(found, BaseException):
                     raise found
                 if found is not None:
                     return found
         finally:
             with self._lock:
-                del self._listening[line]
-                if self._leader is line:
+                del self._listening[request]
+                if self._leader is request:
                     self._hand_over()
             self._tidy()
 
     def _hand_over(self) -> None:
         """Let another caller lead that waits, best one with nothing else to do; without any, the next that comes."""
-        idle = (line for line in self._listening if line.arriving.empty())
+        idle = (request for request in self._listening if request.arriving.empty())
         self._leader = next(idle, None) or next(iter(self._listening), None)
         if self._leader is not None:
             self._leader.arriving.put(None)
@@ -169,18 +169,18 @@ class SharedDecoder:
             try:
                 if self._leader is not None:
                     return
-                self._waiting = [line for line in self._waiting if not line.is_gone]
-                self._remove([row for row, line in self._lines.items() if line.is_gone])
+                self._waiting = [request for request in self._waiting if not request.is_gone]
+                self._remove([row for row, request in self._running.items() if request.is_gone])
             finally:
                 self._lock.release()
 
     def _has_gone(self) -> bool:
-        return any(line.is_gone for line in [*self._waiting, *self._lines.values()])
+        return any(request.is_gone for request in [*self._waiting, *self._running.values()])
 
     def _advance(self) -> None:
         """Take a step with all rows, and let one that waits join."""
         with self._lock:
-            self._remove([row for row, line in self._lines.items() if line.is_gone])
+            self._remove([row for row, request in self._running.items() if request.is_gone])
         if self._is_scored():
             joining = self._choose()
             if joining is not None:
@@ -191,51 +191,51 @@ class SharedDecoder:
         """Compute the scores of the next step. Should that fail (memory is short, say) the row that came last leaves,
         and the others go on: nothing has been drawn yet."""
         try:
-            if self._lines:
+            if self._running:
                 self._decoder.score()
         except Exception as error:  # noqa: BLE001
-            self._fail([next(reversed(self._lines))], error)
+            self._fail([next(reversed(self._running))], error)
             return False
         return True
 
-    def _choose(self) -> Line | None:
-        """Return the line that joins next, if there is room: one a step, so that the others need not wait long."""
+    def _choose(self) -> RowRequest | None:
+        """Return the request that joins next, if there is room: one a step, so that the others need not wait long."""
         with self._lock:
-            self._waiting = [line for line in self._waiting if not line.is_gone]
-            if not self._waiting or len(self._lines) >= self.rows:
+            self._waiting = [request for request in self._waiting if not request.is_gone]
+            if not self._waiting or len(self._running) >= self.rows:
                 return None
-            counts = Counter(line.caller for line in self._lines.values())
-            chosen = min(self._waiting, key=lambda line: counts[line.caller])
+            counts = Counter(request.caller for request in self._running.values())
+            chosen = min(self._waiting, key=lambda request: counts[request.caller])
             self._waiting.remove(chosen)
             return chosen
 
-    def _join(self, line: Line) -> None:
+    def _join(self, request: RowRequest) -> None:
         try:
-            (row,) = self._decoder.add([line.draw])
+            (row,) = self._decoder.add([request.draw])
         except Exception as error:  # noqa: BLE001
-            line.end(error)
+            request.end(error)
             return
         with self._lock:
-            self._lines[row] = line
-            if line.caller.is_cancelled or self._is_closed:  # while it joined
-                line.cancel()
+            self._running[row] = request
+            if request.caller.is_cancelled or self._is_closed:  # while it joined
+                request.cancel()
 
     def _step(self) -> None:
         try:
             steps = self._decoder.step()
         except Exception as error:  # noqa: BLE001
-            self._fail(list(self._lines), error)  # drawn for some rows, perhaps, and not for others
+            self._fail(list(self._running), error)  # drawn for some rows, perhaps, and not for others
             return
         for row, step in steps:
-            self._lines[row].give(step)
+            self._running[row].give(step)
         with self._lock:
             for row, step in steps:
                 if step.stopped_by is not None:
-                    del self._lines[row]
+                    del self._running[row]
 
     def _fail(self, rows: Sequence[Row], error: Exception) -> None:
         for row in rows:
-            self._lines[row].end(error)
+            self._running[row].end(error)
         with self._lock:
             self._remove(rows)
 
@@ -243,4 +243,4 @@ class SharedDecoder:
         """Let rows leave; whoever calls holds the lock."""
         self._decoder.remove(rows)
         for row in rows:
-            del self._lines[row]
+            del self._running[row]

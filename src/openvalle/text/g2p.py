@@ -32,7 +32,7 @@ Floats = NDArray[np.float32]
 Chunk = tuple[str, ...]
 
 
-class SpellingConfig(Config):
+class G2PConfig(Config):
     """The shape of a grapheme-to-phoneme model and the chunks it chooses from."""
 
     width: int = Field(description="D, the width of every layer")
@@ -52,10 +52,10 @@ class Beam:
     parent: int = 0  # the row of the beam it grew from
 
 
-class SpellingModel:
+class G2PModel:
     """Letters to stressed phones by a beam search over chunks."""
 
-    def __init__(self, config: SpellingConfig, weights: dict[str, Floats]) -> None:
+    def __init__(self, config: G2PConfig, weights: dict[str, Floats]) -> None:
         self.config = config
         self._weights = weights
         linear = [name.removesuffix(".weight") for name in weights if name.endswith(".weight")]
@@ -67,14 +67,14 @@ class SpellingModel:
         self._vowelled = [any(phone in VOWELS for phone in chunk) for chunk in config.chunks]
 
     @classmethod
-    def load(cls, folder: str | Path) -> SpellingModel:
+    def load(cls, folder: str | Path) -> G2PModel:
         """Read `config.json` and `model.safetensors`; `ModelError` if either is missing or damaged."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         folder = Path(folder)
         try:
-            config = SpellingConfig.parse(read_mapping(folder / "config.json"), str(folder / "config.json"))
+            config = G2PConfig.parse(read_mapping(folder / "config.json"), str(folder / "config.json"))
             stored = load_file(folder / "model.safetensors")
         except (OSError, SafetensorError, UserError) as error:
             raise ModelError(f"cannot read the pronunciation model in {folder}: {error}", "reinstall it") from None
@@ -211,9 +211,9 @@ def _squared_relu(values: Floats) -> Floats:
 
 
 @cache
-def load_shipped() -> SpellingModel:
+def load_shipped() -> G2PModel:
     """Return the model in the package's assets."""
-    return SpellingModel.load(Path(__file__).parents[1] / "assets" / "g2p")
+    return G2PModel.load(Path(__file__).parents[1] / "assets" / "g2p")
 
 
 @lru_cache(maxsize=65536)

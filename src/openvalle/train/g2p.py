@@ -27,7 +27,7 @@ from openvalle.config import Config
 from openvalle.data.draws import draw_generator
 from openvalle.files import atomic_path, write_text
 from openvalle.model.batch import Movable
-from openvalle.text.g2p import LETTERS, MAX_LETTERS, NO_STRESS, SpellingConfig, SpellingModel
+from openvalle.text.g2p import LETTERS, MAX_LETTERS, NO_STRESS, G2PConfig, G2PModel
 from openvalle.text.lexicon import DEFAULT, Phones, cmu_lexicon, lexicon
 from openvalle.train.distributed import once
 from openvalle.train.loop import LoopConfig, Losses, TrainingProgress, Validation, fit
@@ -168,7 +168,7 @@ def _best_path(costs: Costs, letters: NDArray[np.int64], phones: NDArray[np.int6
     return path
 
 
-class SpellingRecipe(Config):
+class G2PRecipe(Config):
     """`openvalle train g2p`."""
 
     loop: LoopConfig
@@ -182,7 +182,7 @@ class SpellingRecipe(Config):
 
 
 @dataclass(frozen=True)
-class Spellings(Movable):
+class G2PBatch(Movable):
     """Words of one length L: letters, chunks, stresses (B, L) and where each word comes from (B,)."""
 
     letters: Tensor
@@ -191,10 +191,10 @@ class Spellings(Movable):
     sources: Tensor
 
 
-class SpellingBlock(nn.Module):
+class G2PBlock(nn.Module):
     """Pre-norm self-attention and feed-forward."""
 
-    def __init__(self, recipe: SpellingRecipe) -> None:
+    def __init__(self, recipe: G2PRecipe) -> None:
         super().__init__()
         width = recipe.width
         self.heads, self.dropout = recipe.heads, nn.Dropout(recipe.dropout)
@@ -217,25 +217,25 @@ class SpellingBlock(nn.Module):
         return states + self.dropout(self.down(inner))
 
 
-class SpellingNetwork(nn.Module):
-    """The torch twin of `SpellingModel`."""
+class G2PNetwork(nn.Module):
+    """The torch twin of `G2PModel`."""
 
-    def __init__(self, recipe: SpellingRecipe, chunks: int) -> None:
+    def __init__(self, recipe: G2PRecipe, chunks: int) -> None:
         super().__init__()
         width = recipe.width
         self.letters, self.sources = nn.Embedding(len(LETTERS), width), nn.Embedding(2, width)
         self.starts, self.ends = nn.Embedding(MAX_LETTERS, width), nn.Embedding(MAX_LETTERS, width)
         self.chunks = nn.Embedding(chunks + 1, width)  # the last one stands before the first letter
         self.stresses = nn.Embedding(NO_STRESS + 1, width)
-        self.encoder = nn.ModuleList(SpellingBlock(recipe) for _ in range(recipe.encoder))
-        self.decoder = nn.ModuleList(SpellingBlock(recipe) for _ in range(recipe.decoder))
+        self.encoder = nn.ModuleList(G2PBlock(recipe) for _ in range(recipe.encoder))
+        self.decoder = nn.ModuleList(G2PBlock(recipe) for _ in range(recipe.decoder))
         self.norm, self.chunk_head = nn.LayerNorm(width), nn.Linear(width, chunks)
         self.stress_hidden, self.stress_chunks = nn.Linear(width, width // 2), nn.Embedding(chunks, width // 2)
         self.stress_head = nn.Linear(width // 2, len(STRESSES))
         for table in (m for m in self.modules() if isinstance(m, nn.Embedding)):
             nn.init.normal_(table.weight, std=0.3)
 
-    def forward(self, words: Spellings) -> tuple[Tensor, Tensor]:
+    def forward(self, words: G2PBatch) -> tuple[Tensor, Tensor]:
         """Return logits of the chunks (B, L, C) and, given the true chunk, of the stresses (B, L, 3)."""
         places = torch.arange(words.letters.shape[1], device=words.letters.device)
         states = self.letters(words.letters) + self.sources(words.sources)[:, None]
@@ -252,16 +252,16 @@ class SpellingNetwork(nn.Module):
         return self.chunk_head(features), self.stress_head(functional.relu(hidden).square())
 
 
-class SpellingTask:
+class G2PTask:
     """The network on all words but the held-out 5 %, each epoch in a new order."""
 
-    def __init__(self, recipe: SpellingRecipe, items: list[Pair], rare: int = 5) -> None:
+    def __init__(self, recipe: G2PRecipe, items: list[Pair], rare: int = 5) -> None:
         self.recipe = recipe
         self.unseen = [item for item in items if item.is_held_out]
         inventory, aligned = align([item for item in items if not item.is_held_out], rare=rare)
         log.info("%d words, %d aligned for training, %d chunks", len(items), len(aligned), len(inventory))
-        sizes = recipe.model_dump(include=set(SpellingConfig.model_fields))
-        self.config = SpellingConfig(**sizes, chunks=tuple(inventory))
+        sizes = recipe.model_dump(include=set(G2PConfig.model_fields))
+        self.config = G2PConfig(**sizes, chunks=tuple(inventory))
         ids = {chunk: index for index, chunk in enumerate(inventory)}
         rows: dict[int, list[tuple[list[int], list[int], list[int], int]]] = defaultdict(list)
         for item in (item for item in items if item.word in aligned):
@@ -272,22 +272,22 @@ class SpellingTask:
             letters = [LETTERS.index(letter) for letter in item.word]
             rows[len(letters)].append((letters, [ids[chunk] for chunk in chunks], stresses, item.source))
         self.words = {
-            size: Spellings(*(torch.tensor(part) for part in zip(*group, strict=True))) for size, group in rows.items()
+            size: G2PBatch(*(torch.tensor(part) for part in zip(*group, strict=True))) for size, group in rows.items()
         }
         self.parts = [(size, start) for size, group in rows.items() for start in range(0, len(group), recipe.batch)]
         torch.manual_seed(recipe.loop.seed)
-        self.networks: dict[str, nn.Module] = {"g2p": SpellingNetwork(recipe, len(inventory))}
+        self.networks: dict[str, nn.Module] = {"g2p": G2PNetwork(recipe, len(inventory))}
 
-    def batch(self, index: int, rank: int, world: int) -> Spellings:
+    def batch(self, index: int, rank: int, world: int) -> G2PBatch:
         epoch, place = divmod(index * world + rank, len(self.parts))
         seed = self.recipe.loop.seed
         size, start = self.parts[draw_generator(seed, epoch, 0).permutation(len(self.parts))[place]]
         words = self.words[size]
         order = draw_generator(seed, epoch, size).permutation(len(words.letters))
         rows = torch.from_numpy(order[start : start + self.recipe.batch])
-        return Spellings(words.letters[rows], words.chunks[rows], words.stresses[rows], words.sources[rows])
+        return G2PBatch(words.letters[rows], words.chunks[rows], words.stresses[rows], words.sources[rows])
 
-    def losses(self, batch: Spellings, at: TrainingProgress, rng: torch.Generator) -> Losses:
+    def losses(self, batch: G2PBatch, at: TrainingProgress, rng: torch.Generator) -> Losses:
         """Return the mean negative log likelihood of a letter's chunk and of a known stress."""
         chunks, stresses = (logits.flatten(0, 1).float() for logits in self.networks["g2p"](batch))
         spoken = functional.cross_entropy(chunks, batch.chunks.flatten())
@@ -299,7 +299,7 @@ class SpellingTask:
     def validate(self, averages: Mapping[str, nn.Module]) -> Validation:
         weights = {name: value.float().cpu().numpy() for name, value in averages["g2p"].state_dict().items()}
         sample = self.unseen[:: max(1, len(self.unseen) // VALIDATED)]
-        scores = judge(SpellingModel(self.config, weights), sample)
+        scores = judge(G2PModel(self.config, weights), sample)
         return Validation({f"{source} {name}": value for source, own in scores.items() for name, value in own.items()})
 
     def keep(self, averages: Mapping[str, nn.Module], folder: Path, done: float) -> None:
@@ -310,7 +310,7 @@ class SpellingTask:
         self.config.save(folder / "config.json")
 
 
-def judge(model: SpellingModel, items: list[Pair]) -> dict[str, dict[str, float]]:
+def judge(model: G2PModel, items: list[Pair]) -> dict[str, dict[str, float]]:
     """Return the shares of exact words and of right phones, by source: with stress, where it has it, and without."""
     scores: dict[str, dict[str, float]] = {}
     for name, source in (("misaki", MISAKI), ("cmudict", CMU)):
@@ -337,14 +337,14 @@ def edit_distance(found: Phones, wanted: Phones) -> int:
     return row[-1]
 
 
-def train_g2p(recipe: SpellingRecipe, out: Path) -> Path:
+def train_g2p(recipe: G2PRecipe, out: Path) -> Path:
     """Train the model, write it and its scores by source; return the folder that holds them."""
-    task, folder = SpellingTask(recipe, pairs()), out / "g2p"
+    task, folder = G2PTask(recipe, pairs()), out / "g2p"
     averages = fit(task, recipe.loop, out)
 
     def write() -> None:
         task.keep(averages, folder, 1.0)
-        scores = judge(SpellingModel.load(folder), task.unseen)
+        scores = judge(G2PModel.load(folder), task.unseen)
         write_text(folder / "scores.json", json.dumps(scores, indent=1) + "\n")
 
     once(write)

@@ -138,9 +138,9 @@ def read_recipe(part: str, recipe: Path, overrides: tuple[str, ...] = ()) -> Con
 
         return CodecRecipe.load(recipe, overrides)
     if part == "g2p":
-        from openvalle.train.g2p import SpellingRecipe
+        from openvalle.train.g2p import G2PRecipe
 
-        return SpellingRecipe.load(recipe, overrides)
+        return G2PRecipe.load(recipe, overrides)
     if part == "aligner":
         from openvalle.train.aligner import AlignerRecipe
 
