@@ -26,6 +26,8 @@ from openvalle.train.pack import PackRecipe, pack
 
 log = logging.getLogger(__name__)
 
+VALIDATE_EVERY = 25  # updates
+FRAMES = 4000  # of a batch
 TRIES = 5  # clips that are tried as the voice's prompt
 
 
@@ -50,8 +52,6 @@ class FinetuneOptions:
     learning_rate: float | None = None  # None: what suits the method
     held_out: float = 0.1  # share of the utterances that training never sees
     patience: int = 4  # validations without improvement after which training ends
-    validate_every: int = 25
-    frames: int = 4000  # of a batch
     judged: int = 6  # held-out sentences that are spoken for the report; 0: no report
     name: str = ""
     consent: str = ""
@@ -139,7 +139,7 @@ def make_recipe(
             "ema": 0.95,
         },
         "log_every": 5,
-        "validate_every": options.validate_every,
+        "validate_every": VALIDATE_EVERY,
         "save_minutes": 1.0,
         "keep": 1,
         "patience": options.patience,
@@ -152,7 +152,7 @@ def make_recipe(
         "model": {"languages": len(config.languages) + len(learnt)} if learnt else {},
         "adapter": {"rank": options.rank} if options.method is Method.LORA else None,
         "loop": loop,
-        "batches": {"frames": options.frames, "pairs": pairs},
+        "batches": {"frames": FRAMES, "pairs": pairs},
         "valid_batches": 16,
         "shows": False,  # the report does, at the end
     }
