@@ -41,7 +41,7 @@ def take_symbols(utterance: Utterance, first: int, last: int) -> Utterance:
 def crop(utterance: Utterance, max_frames: int, rng: np.random.Generator, merge: int = 2) -> Utterance:
     """Return a random stretch of whole symbols of at most `max_frames`, the whole utterance if it fits.
 
-    Stretches begin and end on a multiple of `merge` frames, so that merged frames stay whole. A symbol that
+    Stretches begin and end on a multiple of `merge` frames, so that merged codes stay whole. A symbol that
     alone lasts longer than `max_frames` is never split: with no stretch that fits, the shortest symbol is kept.
     """
     if len(utterance.codes) <= max_frames:

@@ -27,7 +27,7 @@ SPECTRUM_WINDOW = 1024
 
 @dataclass(frozen=True)
 class Acoustics:
-    """`reverberation`: seconds until a sound has died by 60 dB, nan if no sound is heard to die; `noise`: speech
+    """`reverberation`: seconds until a sound has fallen by 60 dB, nan if none is heard to fall; `noise`: speech
     over noise in decibels; `bandwidth`: hertz."""
 
     reverberation: float

@@ -1,6 +1,6 @@
 """Forced alignment: when each given phone is spoken, with pocketsphinx's English model, offline.
 
-The pauses at the edges of an aligned clip, marked by its level.
+Pauses at the edges of an aligned clip are found by its level.
 """
 
 from __future__ import annotations
