@@ -70,20 +70,23 @@ def recoded(audio: Audio, codec: Codec) -> Audio:
     return Audio(samples.float().numpy()[: len(audio.samples)].astype(np.float32), audio.rate)
 
 
+NEURAL = "neural codec"
+ATTACKS: dict[str, Attack] = {
+    "none": lambda audio, rng: audio,
+    "MP3 64 kb/s": lambda audio, rng: mp3(audio, 64),
+    "MP3 32 kb/s": lambda audio, rng: mp3(audio, 32),
+    "Opus": lambda audio, rng: through_file(audio, "OGG", "OPUS"),
+    "through 16 kHz": lambda audio, rng: resampled(audio, 16_000),
+    "through 8 kHz": lambda audio, rng: resampled(audio, 8000),
+    "cut to 3 s": lambda audio, rng: cut(audio, 3.0, rng),
+    "cut to 1 s": lambda audio, rng: cut(audio, 1.0, rng),
+    "20 dB quieter": lambda audio, rng: gained(audio, -20),
+    "12 dB louder, clipped": lambda audio, rng: gained(audio, 12),
+    "noise 20 dB below": lambda audio, rng: noisy(audio, 20, rng),
+    "10 % faster": lambda audio, rng: faster(audio, 1.1),
+}
+
+
 def attacks(codec: Codec) -> dict[str, Attack]:
     """Return the attacks by name, the harmless one first."""
-    return {
-        "none": lambda audio, rng: audio,
-        "MP3 64 kb/s": lambda audio, rng: mp3(audio, 64),
-        "MP3 32 kb/s": lambda audio, rng: mp3(audio, 32),
-        "Opus": lambda audio, rng: through_file(audio, "OGG", "OPUS"),
-        "through 16 kHz": lambda audio, rng: resampled(audio, 16_000),
-        "through 8 kHz": lambda audio, rng: resampled(audio, 8000),
-        "cut to 3 s": lambda audio, rng: cut(audio, 3.0, rng),
-        "cut to 1 s": lambda audio, rng: cut(audio, 1.0, rng),
-        "20 dB quieter": lambda audio, rng: gained(audio, -20),
-        "12 dB louder, clipped": lambda audio, rng: gained(audio, 12),
-        "noise 20 dB below": lambda audio, rng: noisy(audio, 20, rng),
-        "10 % faster": lambda audio, rng: faster(audio, 1.1),
-        "neural codec": lambda audio, rng: recoded(audio, codec),
-    }
+    return {**ATTACKS, NEURAL: lambda audio, rng: recoded(audio, codec)}

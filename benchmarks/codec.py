@@ -25,7 +25,7 @@ from openvalle.evaluate.corpus import CorpusUtterance, choose, read_corpus
 from openvalle.evaluate.protocols import Judges
 from openvalle.evaluate.test_list import CLEAN, apply_condition
 from openvalle.statistics import Estimate
-from peers import Kokoro, absent_of_kokoro
+from peers import UNHEARD, Kokoro, absent_of_kokoro
 from report import Report
 
 QUALITY = {"overall": "DNSMOS OVRL", "signal": "SIG", "background": "BAK", "p808": "P.808"}
@@ -240,11 +240,12 @@ def clips_of(utterances: Sequence[CorpusUtterance]) -> list[Clip]:
 
 
 def made_speech(texts: Sequence[str], folder: Path) -> list[Clip]:
-    """Return texts as Kokoro says them, each by another of the English voices in `folder`."""
-    voices = sorted(path for path in folder.glob("[ab][fm]_*.bin"))
+    """Return texts as Kokoro says them, in turn by those English voices in `folder` that no training had."""
+    voices = [path for name in UNHEARD if (path := folder / f"{name}.bin").is_file()]
     if not voices:
-        raise UserError(f"{folder} holds no voices", "give the folder voices/ of the npm package kokoro-js")
-    speakers = [Kokoro.load(path) for path in voices[:: max(1, len(voices) // 6)]]
+        hint = "give the folder voices/ of the npm package kokoro-js"
+        raise UserError(f"{folder} holds none of the voices {', '.join(UNHEARD)}", hint)
+    speakers = [Kokoro.load(path) for path in voices]
     return [
         Clip(normalize(speakers[number % len(speakers)].speak(text.lower())), text) for number, text in enumerate(texts)
     ]

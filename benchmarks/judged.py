@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
 from command import JUDGES
 from openvalle.audio import Audio
 from openvalle.errors import UserError
@@ -17,6 +19,8 @@ from openvalle.speech_models import recognizers
 from openvalle.speech_models.wer import WordErrors, word_errors
 from openvalle.speech_models.wheels import CAMPPLUS
 from openvalle.statistics import Estimate
+
+Z = 1.96  # of 95 %
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,15 @@ def judge(clips: Sequence[Clip], options: Any, judges: Judges = JUDGES) -> list[
 def mean(values: Sequence[float]) -> Estimate:
     """Return the mean of one value per item."""
     return ratio(values, [1.0] * len(values))
+
+
+def share(found: Sequence[bool]) -> Estimate:
+    """Return how many of independent trials there are, with Wilson's interval: all of 50 may be 93 % of many."""
+    count = len(found)
+    p, z2 = sum(found) / count, Z**2
+    middle, reach = p + z2 / (2 * count), Z * np.sqrt(p * (1 - p) / count + z2 / (4 * count**2))
+    low, high = ((middle - reach) / (1 + z2 / count), (middle + reach) / (1 + z2 / count))
+    return Estimate(p, max(float(low), 0.0), min(float(high), 1.0), count)
 
 
 def error_rate(errors: Sequence[WordErrors]) -> Estimate:

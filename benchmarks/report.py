@@ -14,7 +14,7 @@ from rich.table import Table
 
 from openvalle.files import write_text
 
-WIDTH = 190  # characters that the widest table needs
+WIDTH = 1000  # characters, more than any table has: a cut figure is worse than a broken frame
 
 
 @dataclass
@@ -34,9 +34,7 @@ class Report:
             shown.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:
             shown.add_row(*row)
-        console = Console()
-        console.width = max(console.width, WIDTH)  # a cut figure is worse than a broken frame
-        console.print(shown)
+        Console(width=WIDTH).print(shown)
 
     def targets(self, checks: Sequence[tuple[str, float, str, bool]]) -> None:
         """Add the table of (what, measured, wanted, met)."""

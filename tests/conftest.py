@@ -24,15 +24,21 @@ VOWELS = {"AA": (730, 1090, 2440), "IY": (270, 2290, 3010)}  # formants in hertz
 SAW_SEE = [("SIL", 0.3), ("S", 0.2), ("AA", 0.3), ("SIL", 0.2), ("S", 0.2), ("IY", 0.4), ("SIL", 0.3)]
 
 
-def sound_of(name: str, seconds: float, rng: np.random.Generator, pitch: float = 110.0) -> np.ndarray:
-    """Return (samples,) of a vowel, a hiss (S) or faint noise (SIL), with soft edges."""
+def sound_of(
+    name: str, seconds: float, rng: np.random.Generator, pitch: float = 110.0, fall: float = 0.0
+) -> np.ndarray:
+    """Return (samples,) of a vowel, a hiss (S) or faint noise (SIL), with soft edges.
+
+    `fall`: share by which the pitch falls in a second; without it a vowel is a steady chord of its overtones.
+    """
     count = round(seconds * RATE)
     times = np.arange(count) / RATE
+    turns = times - fall * times**2 / 2  # of a second at the first pitch
     samples = 0.0005 * rng.standard_normal(count)
     if name in VOWELS:
         for hertz in np.arange(pitch, 5000, pitch):
             gain = sum(1 / (1 + ((hertz - formant) / 90) ** 2) for formant in VOWELS[name])
-            samples += 0.06 * gain * np.sin(2 * np.pi * hertz * times)
+            samples += 0.06 * gain * np.sin(2 * np.pi * hertz * turns)
     elif name == "S":
         noise = np.diff(rng.standard_normal(count + 2), n=2)  # rises with frequency, as a hiss does
         samples += 0.03 * noise / noise.std()
@@ -40,10 +46,10 @@ def sound_of(name: str, seconds: float, rng: np.random.Generator, pitch: float =
     return samples * edge
 
 
-def crude_speech(repeats: int = 1, pitch: float = 110.0) -> Audio:
+def crude_speech(repeats: int = 1, pitch: float = 110.0, fall: float = 0.0) -> Audio:
     """Return "saw, see", 1.9 s each time."""
     rng = np.random.default_rng(0)
-    parts = [sound_of(name, seconds, rng, pitch) for _ in range(repeats) for name, seconds in SAW_SEE]
+    parts = [sound_of(name, seconds, rng, pitch, fall) for _ in range(repeats) for name, seconds in SAW_SEE]
     return Audio(np.concatenate(parts).astype(np.float32), RATE)
 
 
@@ -51,6 +57,12 @@ def crude_speech(repeats: int = 1, pitch: float = 110.0) -> Audio:
 def spoken() -> Audio:
     """Crude speech: "saw, see, saw, see", 3.8 s at 24 kHz."""
     return crude_speech(2)
+
+
+@pytest.fixture(scope="session")
+def intoned() -> Audio:
+    """The same words at a pitch that falls, as in real speech: what never moves is no speech to the mark's detector."""
+    return crude_speech(2, fall=0.6)
 
 
 @pytest.fixture(scope="session")

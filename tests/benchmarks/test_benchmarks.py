@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -22,6 +23,16 @@ def test_report_is_written_as_json_and_markdown(load, tmp_path, capsys):
     assert json.loads(values.read_text())["targets"][0]["met"] is False
     assert "| original | 27.0 |" in text.read_text()
     assert "MISSED" in capsys.readouterr().out
+
+
+def test_no_figure_of_a_wide_table_is_cut(load, capsys):
+    cells = [f"{number}.25 [{number}.12, {number}.38]" for number in range(1000, 1020)]
+    load("report").Report("codec", {}).table(
+        "wide", ["", *(f"a title of judge {cell}" for cell in cells)], [["", *cells]]
+    )
+    shown = capsys.readouterr().out
+    assert all(shown.count(cell) == 2 for cell in cells)
+    assert max(map(len, shown.splitlines()[1:])) < 1000
 
 
 def test_targets_hold_synthesis_against_the_reconstruction(load):
@@ -97,3 +108,25 @@ def test_words_to_replace_occur_once_inside_and_new_ones_not_at_all(load):
         assert request.new not in words
     assert module.make_tasks(corpus, 30, seed=0) == requests
     assert len(module.make_tasks(corpus, 1, seed=0)) == 1
+
+
+def test_kokoros_split_has_voices_that_no_training_had(load, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "recipes" / "teacher"))
+    held_out = importlib.import_module("speakers").HELD_OUT
+    assert set(load("peers").UNHEARD) <= set(held_out)
+
+
+def test_a_share_of_all_is_not_sure_to_be_all(load):
+    share = load("judged").share
+    assert share([True] * 50).low == pytest.approx(0.929, abs=1e-3)  # as tables of Wilson's interval have it
+    some = share([True] * 5 + [False] * 15)
+    assert (some.value, some.count) == (0.25, 20)
+    assert (some.low, some.high) == pytest.approx((0.112, 0.469), abs=1e-3)
+
+
+def test_what_is_no_speech_is_made_alike_again(load):
+    made, again = (load("watermark").no_speech(2, seed=3) for _ in range(2))
+    assert set(made) == {"pure tones", "chords", "melodies", "noises"}
+    for name, sounds in made.items():
+        assert len(sounds) == 2
+        assert all(np.array_equal(a.samples, b.samples) for a, b in zip(sounds, again[name], strict=True))

@@ -63,8 +63,8 @@ def test_an_unknown_format_is_refused_before_anything_is_spoken(say) -> None:
     assert "raw PCM cannot be played" in say("Hi.", "-o", "a.pcm", "--play").err
 
 
-def test_watermark_embed_then_detect(openvalle, spoken: Audio) -> None:
-    write("clean.wav", spoken)
+def test_watermark_embed_then_detect(openvalle, intoned: Audio) -> None:
+    write("clean.wav", intoned)
     assert openvalle("watermark", "embed", "clean.wav", "marked.mp3").out == "marked.mp3\n"
     run = openvalle("watermark", "detect", "clean.wav", "marked.mp3")
     clean, marked = run.out.splitlines()

@@ -30,19 +30,19 @@ def detector() -> Detector:
 
 
 @pytest.fixture(scope="module")
-def marked(marker: Marker, spoken: Audio) -> Audio:
-    return marker.mark(spoken)
+def marked(marker: Marker, intoned: Audio) -> Audio:
+    return marker.mark(intoned)
 
 
-def test_clean_and_marked_are_told_apart(detector: Detector, spoken: Audio, marked: Audio) -> None:
-    assert not detector.detect(spoken).is_marked
+def test_clean_and_marked_are_told_apart(detector: Detector, intoned: Audio, marked: Audio) -> None:
+    assert not detector.detect(intoned).is_marked
     assert detector.detect(marked).share == 1
 
 
-def test_the_mark_is_quiet_and_keeps_every_sample_in_its_place(spoken: Audio, marked: Audio) -> None:
-    assert len(marked.samples) == len(spoken.samples)
-    change = marked.samples - spoken.samples
-    assert np.sum(spoken.samples**2) / np.sum(change**2) > 10**1.4  # 14 dB
+def test_the_mark_is_quiet_and_keeps_every_sample_in_its_place(intoned: Audio, marked: Audio) -> None:
+    assert len(marked.samples) == len(intoned.samples)
+    change = marked.samples - intoned.samples
+    assert np.sum(intoned.samples**2) / np.sum(change**2) > 10**1.4  # 14 dB
     spectrum = np.abs(np.fft.rfft(change))
     above = np.fft.rfftfreq(len(change), 1 / RATE) > 2200
     assert np.sum(spectrum[above] ** 2) < 1e-3 * np.sum(spectrum**2)  # it lies below 2 kHz
@@ -50,9 +50,9 @@ def test_the_mark_is_quiet_and_keeps_every_sample_in_its_place(spoken: Audio, ma
 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
 def test_sound_of_codecs_of_other_rates_is_marked_as_it_is(
-    marker: Marker, detector: Detector, spoken: Audio, rate: int
+    marker: Marker, detector: Detector, intoned: Audio, rate: int
 ) -> None:
-    sound = resample(spoken, rate)
+    sound = resample(intoned, rate)
     marked = marker.mark(sound)
     assert (marked.rate, len(marked.samples)) == (rate, len(sound.samples))
     assert not detector.detect(sound).is_marked
@@ -65,8 +65,8 @@ def test_sound_of_codecs_of_other_rates_is_marked_as_it_is(
 
 
 @pytest.mark.parametrize("size", [37, 2400, 30_000])
-def test_stream_equals_whole_whatever_the_blocks(marker: Marker, spoken: Audio, size: int) -> None:
-    sound = Audio(spoken.samples[: 20_000 if size == 37 else None], RATE)
+def test_stream_equals_whole_whatever_the_blocks(marker: Marker, intoned: Audio, size: int) -> None:
+    sound = Audio(intoned.samples[: 20_000 if size == 37 else None], RATE)
     stream, blocks, pushed = marker.stream(), [], 0
     for start in range(0, len(sound.samples), size):
         block = sound.samples[start : start + size]
@@ -78,12 +78,30 @@ def test_stream_equals_whole_whatever_the_blocks(marker: Marker, spoken: Audio, 
 
 
 @pytest.mark.parametrize("samples", [0, 1, 500, DELAY + 1])
-def test_short_and_empty_sounds_keep_their_length(marker: Marker, spoken: Audio, samples: int) -> None:
-    assert len(marker.mark(Audio(spoken.samples[:samples], RATE)).samples) == samples
+def test_short_and_empty_sounds_keep_their_length(marker: Marker, intoned: Audio, samples: int) -> None:
+    assert len(marker.mark(Audio(intoned.samples[:samples], RATE)).samples) == samples
 
 
 def test_silence_stays_silent(marker: Marker) -> None:
     assert not marker.mark(silence(1.0)).samples.any()
+
+
+@pytest.mark.parametrize("hertz", [(100,), (200,), (1900,), (3000,), (270, 345, 691, 1010), (220, 277.2, 329.6, 440)])
+@pytest.mark.parametrize("trembles", [False, True])
+def test_steady_tones_are_not_taken_for_the_mark(detector: Detector, hertz: tuple[float, ...], trembles: bool) -> None:
+    times = np.arange(6 * RATE) / RATE
+    depth = trembles * 0.005 * np.sin(2 * np.pi * 5 * times) / 5
+    waves = np.sum([np.sin(2 * np.pi * one * times + one * depth) for one in hertz], axis=0)
+    loud = Audio((0.2 * waves / np.abs(waves).max()).astype(np.float32), RATE)
+    assert not detector.detect(loud).is_marked
+    assert not detector.detect(Audio(loud.samples[: RATE // 2], RATE)).is_marked
+
+
+@pytest.mark.parametrize("below", [20, 10])
+def test_the_mark_is_found_under_a_hum(detector: Detector, marked: Audio, below: int) -> None:
+    hum = np.sin(2 * np.pi * 120 * np.arange(len(marked.samples)) / RATE)
+    level = np.sqrt(2 * np.mean(marked.samples**2)) * 10 ** (-below / 20)
+    assert detector.detect(Audio((marked.samples + level * hum).astype(np.float32), RATE)).share == 1
 
 
 def test_it_survives_trimming_gain_resampling_and_mp3(detector: Detector, marked: Audio) -> None:
@@ -102,17 +120,17 @@ def test_it_survives_trimming_gain_resampling_and_mp3(detector: Detector, marked
     assert {name: detector.detect(audio).is_marked for name, audio in attacked.items()} == dict.fromkeys(attacked, True)
 
 
-def test_a_marked_stretch_is_found_in_a_longer_recording(detector: Detector, spoken: Audio, marked: Audio) -> None:
-    found = detector.detect(concatenate([spoken] * 3 + [marked] * 2 + [spoken] * 3))
+def test_a_marked_stretch_is_found_in_a_longer_recording(detector: Detector, intoned: Audio, marked: Audio) -> None:
+    found = detector.detect(concatenate([intoned] * 3 + [marked] * 2 + [intoned] * 3))
     assert found.is_marked
     assert 0 < found.share < 0.5
-    start = 3 * spoken.seconds
-    assert all(start - 5 < part.start < start + 2 * spoken.seconds for part in found.parts if part.is_marked)
+    start = 3 * intoned.seconds
+    assert all(start - 5 < part.start < start + 2 * intoned.seconds for part in found.parts if part.is_marked)
 
 
-def test_parts_cover_the_recording(detector: Detector, spoken: Audio) -> None:
+def test_parts_cover_the_recording(detector: Detector, intoned: Audio) -> None:
     for repeats in (1, 2, 3):
-        sound = concatenate([spoken] * repeats)
+        sound = concatenate([intoned] * repeats)
         parts = detector.detect(sound).parts
         assert (parts[0].start, parts[-1].end) == (0, pytest.approx(sound.seconds))
         assert all(after.start <= before.end for before, after in pairwise(parts))

@@ -60,7 +60,7 @@ class Verdict(StrEnum):
 
 MEANINGS = {
     Verdict.MARKED: "if this is speech, it is very likely synthetic, made by openvalle or by another program that uses "
-    "the Perth watermark; by which person, or with whose consent, cannot be told (steady tones, as in music, may be "
+    "the Perth watermark; by which person, or with whose consent, cannot be told (music may be "
     "mistaken for the mark)",
     Verdict.TAGGED: "the file says that openvalle made it, but the sound carries no watermark; anyone can write or "
     "remove such tags",
