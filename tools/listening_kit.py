@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from listen_page import TEXTS
+from safetensors.numpy import load
 
 from openvalle import Synthesizer
 from openvalle.audio import RATE, Audio, normalize
@@ -59,16 +60,29 @@ class Line:
 def older_model(given: str, folder: Path) -> Path:
     """Return the folder of the older model: `given`, or what git kept of a commit, written into `folder`.
 
-    Without a commit it is the one before the weights changed last. Its codec comes along: it sounded otherwise, too.
+    Without a commit it is the one before the weights became others. Its codec comes along: it sounded otherwise, too.
     """
     if given and Path(given).is_dir():
         return Path(given)
-    commit = given or f"{_git('log', '-1', '--format=%H', '--', WEIGHTS).decode().strip()}^"
+    commit = given or _last_other_model()
     for name in FILES:
         _write(folder / name, _git("show", f"{commit}:{ASSETS}/model/{name}"))
     for name in ("config.json", "model.safetensors"):
         _write(folder / OWN / name, _git("show", f"{commit}:{ASSETS}/codec/{name}"))
     return folder
+
+
+def _last_other_model() -> str:
+    for commit in _git("log", "--format=%H", "--", WEIGHTS).decode().split():
+        if not _is_same(*(load(_git("show", f"{one}:{WEIGHTS}")) for one in (f"{commit}^", commit))):
+            return f"{commit}^"
+    raise UserError("git holds no such model (its weights were never others)", "give --old a model's folder")
+
+
+def _is_same(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> bool:
+    """Return True for weights that were only stored otherwise, such as in fewer bits: those kept as they were agree."""
+    kept = [name for name in before.keys() & after.keys() if before[name].dtype == after[name].dtype]
+    return bool(kept) and all(np.array_equal(before[name], after[name]) for name in kept)
 
 
 def _git(*words: str) -> bytes:

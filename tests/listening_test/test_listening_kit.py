@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from openvalle.errors import UserError
 from openvalle.hub import assets
@@ -29,12 +31,14 @@ def git(*words: str) -> None:
     subprocess.run(["git", *who, *words], check=True, capture_output=True)
 
 
-def write(version: str) -> None:
+def write(version: str, matrix: np.ndarray) -> None:
     for folder, names in (("model", FILES), ("codec", ("config.json", "model.safetensors"))):
         for name in names:
             path = Path("src/openvalle/assets", folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{version} {name}")
+    vectors = np.full(4, len(version), np.float16)
+    save_file({"vectors": vectors, "matrix": matrix}, "src/openvalle/assets/model/ar.safetensors")
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -45,15 +49,17 @@ def test_the_older_model_is_the_one_before_the_weights_changed_last(kit, tmp_pat
     with pytest.raises(UserError, match="git holds no such model"):
         kit.older_model("", tmp_path / "none")
     git("init", "-q")
-    for version in ("first", "second"):
-        write(version)
+    halves = np.ones((2, 2), np.float16)
+    for version, matrix in (("first", halves), ("second", halves), ("second", halves.astype(np.int8))):
+        write(version, matrix)
         git("add", ".")
         git("commit", "-qm", version)
     Path("other").write_text("a later commit that leaves the weights alone")
     git("add", ".")
     git("commit", "-qm", "other")
     folder = kit.older_model("", tmp_path / "old")
-    assert (folder / "ar.safetensors").read_text() == "first ar.safetensors"
+    assert (folder / "nar.safetensors").read_text() == "first nar.safetensors", "in 8 bits it is the second still"
+    assert load_file(folder / "ar.safetensors")["vectors"][0] == len("first")
     assert (folder / "codec" / "model.safetensors").read_text() == "first model.safetensors", "it sounded otherwise"
     assert (kit.older_model("HEAD", tmp_path / "new") / "nar.safetensors").read_text() == "second nar.safetensors"
     assert kit.older_model(str(folder), tmp_path / "unused") == folder
