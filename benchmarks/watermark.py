@@ -125,7 +125,7 @@ def no_speech(count: int, seed: int) -> dict[str, list[Audio]]:
     rng = np.random.default_rng(seed)
     times = np.arange(round(SECONDS * RATE)) / RATE
 
-    def tones(hertz: Sequence[float]) -> np.ndarray:
+    def tones(hertz: np.ndarray) -> np.ndarray:
         return np.sum([np.sin(2 * np.pi * one * times) for one in hertz], axis=0)
 
     def chord() -> np.ndarray:
