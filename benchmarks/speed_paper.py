@@ -41,6 +41,9 @@ class RandomWeights(Weights):
             self.values[name] = value + np.float32("norm.weight" in name)  # type: ignore[index]
         return self.values[name]
 
+    def take_matrix(self, name: str, out: int, inner: int) -> np.ndarray:
+        return self.take(name, out, inner)
+
     def require_all_asked(self) -> None:
         """All that was asked for is there."""
 
