@@ -72,7 +72,7 @@ bench-codec: $(VENV)/.ready-test  ## the codec on unseen speakers
 bench-speech: $(VENV)/.ready-test  ## zero-shot speech on unseen speakers
 	$(BIN)/python benchmarks/speech.py $(ARGS)
 
-bench-family: $(VENV)/.ready-test  ## the four systems: learning by heart, steps and time
+bench-family: $(VENV)/.ready-test  ## the four systems: learning by heart, steps and time, unseen text (an hour); ARGS="--only unseen"
 	$(BIN)/python benchmarks/family.py $(ARGS)
 
 bench-watermark: $(VENV)/.ready-test  ## the watermark: found, false alarms, attacks, cost

@@ -1,4 +1,5 @@
-"""The four systems side by side: each learns a few minutes of speech by heart, and steps and time for 10 s of speech.
+"""The four systems side by side: each learns a few minutes of speech by heart; steps and time for 10 s of speech; text
+and readers that are new to models trained for one processor budget.
 
 Run: make bench-family (ARGS="--data FOLDER"). Prints tables, writes JSON, Markdown and pictures to --out.
 """
@@ -27,6 +28,8 @@ from openvalle.train.recipe import run as train
 from pace import RECIPES, SYSTEMS, paces
 from recall import recall
 from report import Report
+from unseen import FRAMES as UNSEEN_FRAMES
+from unseen import add_options, unseen
 
 SECONDS = (4.0, 6.0)  # of the utterances that are learnt
 PARTS = ("ar", "nar")
@@ -36,6 +39,7 @@ STEPS = {"valle": (1000, 1900), "vallex": (1000, 1700), "valler": (2200, 2300), 
 # Peak learning rates of both. In so many steps an AR network of R or 2 goes wrong somewhere in every other utterance at
 # the rate that is best for VALL-E, and what follows a wrong code is lost.
 RATES = {"valle": (2e-3, 2e-3), "vallex": (2e-3, 2e-3), "valler": (8e-4, 2e-3), "valle2": (5e-4, 2e-3)}
+FRAMES = 500  # of a batch
 EACH = 4  # utterances of a speaker
 STAGE_WEIGHTS = [2.5, 1, 1, 1, 1, 1, 1]  # codebook 2 is the hardest to learn by heart, and the other passes build on it
 SMOOTHED = 10  # points of the curves, of one batch each
@@ -93,7 +97,7 @@ def learn(system: str, data: Path, options: argparse.Namespace) -> tuple[Bundle,
             "loop.log_every=10",
             "loop.save_minutes=60",
             f"loop.optim={{learning_rate: {rate}, warmup: {max(1, count // 20)}, weight_decay: 0.0, ema: 0.0}}",
-            f"batches={{frames: {options.frames}, max_seconds: 60, speaker_power: 1.0}}",
+            f"batches={{frames: {options.frames or FRAMES}, max_seconds: 60, speaker_power: 1.0}}",
         )
         overrides += (f"model.stage_weights={STAGE_WEIGHTS}",) if part == "nar" else ()
         train(part, recipe, overrides, folder / part)
@@ -198,17 +202,18 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--pictures", type=Path, help="folder for pictures (default: --out)")
     parser.add_argument("--codec", default="builtin", help="a codec's name or folder")
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
-    parser.add_argument("--only", choices=("overfit", "pace"), help="one of the two parts")
+    parser.add_argument("--only", choices=("overfit", "pace", "unseen"), help="one of the three parts")
     parser.add_argument("--minutes", type=float, default=2.0, help="of speech to learn (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="updates of each AR network (default: what ten minutes hold)")
     parser.add_argument("--nar-steps", type=int, help="of each NAR network (default: the same)")
-    parser.add_argument("--frames", type=int, default=500, help="frames a batch (default: %(default)s)")
+    parser.add_argument("--frames", type=int, help=f"frames a batch (default: {FRAMES}, or {UNSEEN_FRAMES} of unseen)")
     parser.add_argument("--rate", type=float, help="peak learning rate (default: one that suits each network)")
     parser.add_argument("--judged", type=int, default=30, help="utterances that are said again (default: %(default)s)")
     parser.add_argument("--size", choices=("small", "paper"), default="small", help="networks whose pace is measured")
     parser.add_argument("--repeats", type=int, default=2, help="times the pace is measured (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the models (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    add_options(parser)
     options = parser.parse_args()
     options.pictures = options.pictures or options.out
     options.updates = {system: (options.steps or ar, options.nar_steps or nar) for system, (ar, nar) in STEPS.items()}
@@ -220,13 +225,15 @@ def main() -> None:
     """Run the benchmark."""
     options = read_options()
     torch.set_num_threads(options.threads)
-    names = ("codec", "minutes", "updates", "rates", "frames", "seed", "threads", "size")
+    names = ("codec", "minutes", "updates", "rates", "frames", "seed", "threads", "size", "budget", "hours")
     report = Report("family", {name: getattr(options, name) for name in names})
-    if options.only != "overfit":
+    if options.only in (None, "pace"):
         paces(options, report)
-    if options.only != "pace":
+    if options.only in (None, "overfit"):
         overfit(options, report)
         draw_masks(options)
+    if options.only in (None, "unseen"):
+        unseen(options, report)
     print("wrote", *report.write(options.out))
 
 
