@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -199,6 +201,15 @@ def test_preservation_tells_what_is_kept_from_what_is_not():
     assert [(item.measure, item.put_in) for item in found] == [("noise", 10.0)]
     assert found[0].answers == pytest.approx(found[0].prompts - 1)
     faithful, deaf = ([one for one in rows if one.system == name] for name in ("faithful", "deaf"))
-    assert measure_kept(faithful, "noise") == pytest.approx(1)
-    assert measure_kept(deaf, "noise") == pytest.approx(0, abs=1e-6)
+    kept, ignored = (measure_kept(one, "noise") for one in (faithful, deaf))
+    assert (kept.low, kept.value, kept.high) == pytest.approx((1, 1, 1))
+    assert (ignored.low, ignored.value, ignored.high) == pytest.approx((0, 0, 0), abs=1e-6)
+    moved = [
+        replace(one, metrics=one.metrics | {"noise": one.metrics["noise"] + 5 * (int(one.item[0]) % 3)})
+        for one in faithful
+    ]
+    unsure = measure_kept(moved, "noise")
+    x, y = np.array([(one.metrics["prompt_noise"], one.metrics["noise"]) for one in moved]).T
+    assert unsure.value == pytest.approx(np.polyfit(x, y, 1)[0])
+    assert unsure.low < unsure.value < unsure.high
     assert measure_kept(faithful[:2], "noise") is None

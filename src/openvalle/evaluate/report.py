@@ -112,7 +112,7 @@ class Report:
                 "failed": sum(row.failed for row in own),
                 "figures": {metric: asdict(figure) for metric, figure in self.summarise(name).items()},
                 "seeds": {str(seed): values for seed, values in per_seed(own).items()},
-                "kept": {measure: value for measure, value in kept.items() if value is not None},
+                "kept": {measure: asdict(value) for measure, value in kept.items() if value is not None},
             }
         return {
             "format": FORMAT,

@@ -94,7 +94,7 @@ def acoustics_table(report: Report) -> Table | None:
         values = [f"{value:.{shown.digits}f}" for value in (item.prompts, item.answers)]
         rows.append([item.system, item.condition, shown.title, put_in, *values, str(item.count)])
     kept = [
-        f"{system}, {measure}: {slope + 0.0:.2f}"
+        f"{system}, {measure}: {slope.text()}"
         for system in report.systems
         for measure in ACOUSTICS
         if system not in RECORDINGS and (slope := measure_kept(report.of(system), measure)) is not None

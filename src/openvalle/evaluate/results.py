@@ -232,18 +232,22 @@ def measure_preservation(rows: Sequence[Result]) -> list[Preservation]:
     return found
 
 
-def measure_kept(rows: Sequence[Result], measure: str) -> float | None:
-    """Return the slope of the answers' measure over the prompts': 1 is kept, 0 ignores the prompt.
-
-    None where the prompts hardly differ.
-    """
+def measure_kept(rows: Sequence[Result], measure: str, seed: int = 0) -> Estimate | None:
+    """Return the slope of the answers' measure over the prompts', over readers and their answers: 1 is kept, 0 ignores
+    the prompt. None where the prompts hardly differ."""
     changed = [
         row for row in rows if _has(row, measure) and (parse_condition(row.condition) or (measure,))[0] == measure
     ]
     both = np.array([(row.metrics[f"prompt_{measure}"], row.metrics[measure]) for row in changed])
     if len(both) < 4 or both[:, 0].std() < 1e-6 or len({row.condition for row in changed}) < 2:
         return None
-    return float(np.polyfit(both[:, 0], both[:, 1], 1)[0])
+    x, y = both.T - both.mean(axis=0)[:, None]
+    times = draw_nested(len(x), np.random.default_rng(seed), [row.speaker for row in changed])
+    # a slope is a ratio of sums; each draw has means of its own
+    means = [times @ values / times.sum(1) for values in (x, y)]
+    spreads = times @ x**2 - times.sum(1) * means[0] ** 2
+    drawn = np.stack([times @ (x * y) - times.sum(1) * means[0] * means[1], spreads], axis=1)
+    return estimate(np.stack([x * y, x**2], axis=1), drawn[spreads > 0])
 
 
 def _has(row: Result, measure: str) -> bool:
