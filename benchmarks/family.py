@@ -30,6 +30,7 @@ from recall import recall
 from report import Report
 from unseen import FRAMES as UNSEEN_FRAMES
 from unseen import add_options, unseen
+from unseen_data import write_rows
 
 SECONDS = (4.0, 6.0)  # of the utterances that are learnt
 PARTS = ("ar", "nar")
@@ -71,11 +72,7 @@ def prepared(options: argparse.Namespace, merge: int) -> Path:
         raise UserError(f"no speaker with {EACH} recordings of {SECONDS[0]:g} to {SECONDS[1]:g} s", "give other speech")
     manifest = options.out / "speech.jsonl"
     manifest.parent.mkdir(parents=True, exist_ok=True)
-    rows = [
-        {"id": item.id, "audio": str(item.path.resolve()), "text": item.text, "speaker": item.speaker, "split": "train"}
-        for item in sorted(chosen, key=lambda item: item.id)
-    ]
-    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(manifest, [(item, "train") for item in chosen])
     folder = options.out / f"data-merge-{merge}"
     prepare(manifest, folder, options.codec, options=PrepareOptions(merge=merge))
     return folder

@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from openvalle.errors import UserError
@@ -42,12 +43,17 @@ def write_manifest(options: argparse.Namespace) -> Path:
         raise UserError(
             "every reader of dev-clean is judged: none is left to watch training on", "give fewer --readers"
         )
+    write_rows(path, rows)
+    return path
+
+
+def write_rows(path: Path, rows: Iterable[tuple[CorpusUtterance, str]]) -> None:
+    """Write utterances and the splits that they are in as a manifest for `openvalle prepare`."""
     lines = [
         {"id": item.id, "audio": str(item.path.resolve()), "text": item.text, "speaker": item.speaker, "split": split}
         for item, split in sorted(rows, key=lambda row: row[0].id)
     ]
     write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-    return path
 
 
 def pick(corpus: list[CorpusUtterance], seconds: float, speakers: int, seed: int) -> list[CorpusUtterance]:

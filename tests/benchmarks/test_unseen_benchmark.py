@@ -8,19 +8,16 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from openvalle.audio import Audio
-from openvalle.config import write_json_lines
-from openvalle.data.shards import write_tokens
 from openvalle.errors import UserError
 from openvalle.evaluate.corpus import CorpusUtterance
 from openvalle.evaluate.protocols import protocol
 from openvalle.evaluate.report import Report as Evaluation
 from openvalle.evaluate.results import Result
 from openvalle.media import write
-from openvalle.text.symbols import inventory
+from token_samples import write_random_tokens
 
 READERS = {"anna": "train", "ben": "train", "carl": "dev-clean", "ls3664": "dev-clean"}
 TEXT = (
@@ -59,24 +56,7 @@ def write_corpus(folder: Path, sounds: list[Audio]) -> Path:
 
 def write_codes(folder: Path, merge: int) -> Path:
     """Write tokens of six rows, the last one of a reader that training is watched on; codebook 1 is merged."""
-    rng = np.random.default_rng(0)
-    durations = [[6, 4, 0, 8, 6, 12 + 2 * index] for index in range(6)]
-    codes = [rng.integers(0, 1024, (sum(item), 8)) for item in durations]
-    for item in codes:
-        item[:, 0] = np.repeat(item[::merge, 0], merge)
-    symbols = [[1, 45, 3, 49, 46, 1]] * len(codes)
-    frames, places = write_tokens(folder / "tokens" / "shard-00000.safetensors", codes, symbols, durations)
-    rows = [
-        {"id": str(index), "speaker": "carl" if index == 5 else "anna", "language": "en", "text": "a", "symbols": 6}
-        | {"seconds": len(item) / 75, "shard": "shard-00000.safetensors", "frames": len(item)}
-        | {"frame_start": frames[index], "symbol_start": places[index], "split": "dev-clean" if index == 5 else "train"}
-        for index, item in enumerate(codes)
-    ]
-    write_json_lines(folder / "tokens" / "index.jsonl", rows)
-    inventory().vocabulary.save(folder / "tokens" / "symbols.json")
-    codec = {"name": "random", "digest": "c0dec", "rate": 24_000, "hop": 320, "codebooks": 8, "entries": 1024}
-    (folder / "tokens" / "codec.json").write_text(json.dumps(codec | {"merge": merge}))
-    return folder
+    return write_random_tokens(folder, ["anna"] * 5 + ["carl"], merge, {"carl": "dev-clean"})
 
 
 def utterance(reader: str, number: int, seconds: float) -> CorpusUtterance:

@@ -13,16 +13,16 @@ import torch
 from lm_samples import speak
 from openvalle.config import write_json_lines
 from openvalle.data.batches import take_symbols
-from openvalle.data.shards import TokenShards, write_tokens
+from openvalle.data.shards import TokenShards
 from openvalle.decode.prompt import continuation, zero_shot
 from openvalle.engines.torch import TorchAR, TorchNAR
 from openvalle.errors import ConfigError
 from openvalle.model.checkpoint import Part, load_bundle, save_bundle
 from openvalle.synth.load import parse_options
-from openvalle.text.symbols import inventory
 from openvalle.train.lm import LanguageModelRecipe, LanguageModelTask
 from openvalle.train.loop import TrainingProgress
 from openvalle.train.recipe import read_job, run
+from token_samples import write_random_tokens
 
 RECIPES = Path(__file__).parents[2] / "src" / "openvalle" / "recipes"
 TINY = "{width: 16, heads: 2, depth: 1, feedforward: 32, dropout: 0.1}"
@@ -31,24 +31,7 @@ SPEAKERS = ("anna", "ben", "anna", "anna", "ben", "cleo")
 
 def tokens(folder: Path, merge: int) -> Path:
     """Write six rows of three speakers; codebook 1 is merged."""
-    rng = np.random.default_rng(0)
-    durations = [[6, 4, 0, 8, 6, 12 + 2 * index] for index in range(len(SPEAKERS))]
-    codes = [rng.integers(0, 1024, (sum(item), 8)) for item in durations]
-    for item in codes:
-        item[:, 0] = np.repeat(item[::merge, 0], merge)
-    symbols = [[1, 45, 3, 49, 46, 1]] * len(SPEAKERS)
-    frames, places = write_tokens(folder / "tokens" / "shard-00000.safetensors", codes, symbols, durations)
-    rows = [
-        {"id": f"{speaker}-{index}", "speaker": speaker, "language": "en", "split": "train", "text": "a"}
-        | {"seconds": len(codes[index]) / 75, "shard": "shard-00000.safetensors", "frames": len(codes[index])}
-        | {"symbols": 6, "frame_start": frames[index], "symbol_start": places[index]}
-        for index, speaker in enumerate(SPEAKERS)
-    ]
-    write_json_lines(folder / "tokens" / "index.jsonl", rows)
-    inventory().vocabulary.save(folder / "tokens" / "symbols.json")
-    codec = {"name": "random", "digest": "c0dec", "rate": 24_000, "hop": 320, "codebooks": 8, "entries": 1024}
-    (folder / "tokens" / "codec.json").write_text(json.dumps(codec | {"merge": merge}))
-    return folder
+    return write_random_tokens(folder, SPEAKERS, merge, {})
 
 
 def settings(data: Path) -> tuple[str, ...]:

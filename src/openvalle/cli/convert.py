@@ -35,7 +35,7 @@ def convert(
     name: Annotated[str | None, typer.Option(help="What the model is called; default: its folder.")] = None,
     storage: Annotated[
         str, typer.Option(help="How weights are stored: float32, float16 (half the size) or int8 (a third).")
-    ] = ("float32"),
+    ] = "float32",
     asked: Annotated[bool, typer.Option("--detect", help="Only say of what project files are.")] = False,
     replace: opt.Replace = False,
     as_json: opt.AsJson = False,
