@@ -232,7 +232,7 @@ def measure_preservation(rows: Sequence[Result]) -> list[Preservation]:
     return found
 
 
-def measure_kept(rows: Sequence[Result], measure: str, seed: int = 0) -> Estimate | None:
+def measure_kept(rows: Sequence[Result], measure: str) -> Estimate | None:
     """Return the slope of the answers' measure over the prompts', over readers and their answers: 1 is kept, 0 ignores
     the prompt. None where the prompts hardly differ."""
     changed = [
@@ -242,7 +242,7 @@ def measure_kept(rows: Sequence[Result], measure: str, seed: int = 0) -> Estimat
     if len(both) < 4 or both[:, 0].std() < 1e-6 or len({row.condition for row in changed}) < 2:
         return None
     x, y = both.T - both.mean(axis=0)[:, None]
-    times = draw_nested(len(x), np.random.default_rng(seed), [row.speaker for row in changed])
+    times = draw_nested(len(x), np.random.default_rng(0), [row.speaker for row in changed])
     # a slope is a ratio of sums; each draw has means of its own
     means = [times @ values / times.sum(1) for values in (x, y)]
     spreads = times @ x**2 - times.sum(1) * means[0] ** 2
